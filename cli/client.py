@@ -1,0 +1,113 @@
+"""A small client of the HTTP API: streams an answer, and goes on after a broken connection without losing a token."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+
+from gateway.errors import HeadraceError
+
+#: How long a broken stream is tried again before the client gives up.
+RECONNECT_S = 60.0
+
+
+class ServerError(HeadraceError):
+    """The server answered with an error; the text is its own."""
+
+
+@dataclass
+class Answer:
+    """A streamed answer: iterate it for its text."""
+
+    client: httpx.Client
+    path: str
+    body: Mapping[str, Any]
+    job_id: str = ""
+    last_event_id: str = ""
+    finish_reason: str = ""
+    reconnects: int = 0
+    usage: dict[str, int] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text, up to the end. Raises: ServerError."""
+        deadline = 0.0
+        while True:
+            try:
+                for event in self._events():
+                    deadline = 0.0
+                    if event.data == "[DONE]":
+                        return
+                    yield from self._read(event)
+            except httpx.TransportError:
+                if not self.job_id:
+                    raise
+            deadline = deadline or time.monotonic() + RECONNECT_S
+            if time.monotonic() > deadline:
+                raise ServerError(f"The stream of job {self.job_id} broke, and the server did not come back.")
+            self.reconnects += 1
+            time.sleep(0.2)
+
+    def cancel(self) -> None:
+        """Stop the job."""
+        if self.job_id:
+            self.client.delete(f"/jobs/{self.job_id}")
+
+    def _events(self) -> Iterator[ServerSentEvent]:
+        if self.job_id:
+            headers = {"Last-Event-ID": self.last_event_id} if self.last_event_id else {}
+            request = self.client.stream("GET", f"/jobs/{self.job_id}/events", headers=headers)
+        else:
+            request = self.client.stream("POST", self.path, json={**self.body, "stream": True})
+        with request as response:
+            if response.status_code in (502, 503, 504) and self.job_id:
+                return
+            raise_for_error(response)
+            self.job_id = response.headers["X-Job-Id"]
+            for event in EventSource(response).iter_sse():
+                if event.id:
+                    self.last_event_id = event.id
+                yield event
+
+    def _read(self, event: ServerSentEvent) -> Iterator[str]:
+        data = json.loads(event.data)
+        if event.event == "error":
+            raise ServerError(data["message"])
+        self.usage = data.get("usage") or self.usage
+        for choice in data["choices"]:
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            text = choice["delta"].get("content") if "delta" in choice else choice.get("text")
+            if text:
+                yield text
+
+
+def connect(url: str, key: str) -> httpx.Client:
+    """A client whose read time-out is longer than the pause between two comments of the server."""
+    return httpx.Client(
+        base_url=url,
+        headers={"Authorization": f"Bearer {key}"},
+        timeout=httpx.Timeout(10.0, read=15.0),
+        trust_env=False,
+    )
+
+
+def chat(client: httpx.Client, model: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Answer:
+    """Ask for an answer to a conversation."""
+    return Answer(client, f"/models/{model}/chat/completions", {"messages": list(messages), **options})
+
+
+def raise_for_error(response: httpx.Response) -> None:
+    """Raises: ServerError with the server's own text."""
+    if response.is_success:
+        return
+    response.read()
+    try:
+        message = str(response.json()["message"])
+    except (ValueError, KeyError):
+        message = f"HTTP {response.status_code}: {response.text[:200]}"
+    raise ServerError(message)

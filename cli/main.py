@@ -1,0 +1,243 @@
+"""The `headrace` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import click
+import httpx
+
+from cli import client as api
+from cli.preflight import wait_for_redis
+from cli.up import holder, say, up
+from gateway.credentials import SCOPES, Credentials
+from gateway.errors import HeadraceError, Unavailable
+from gateway.redis import connect
+from gateway.settings import Settings
+
+#: How long `down` waits for everything to end.
+DOWN_S = 15.0
+
+
+class Commands(click.Group):
+    """Turns our errors into one line."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command. Exit status 1 and one line on stderr for an error of ours."""
+        try:
+            return super().invoke(ctx)
+        except HeadraceError as error:
+            raise click.ClickException(error.message) from error
+        except httpx.TransportError as error:
+            raise click.ClickException(f"The server does not answer: {error}. Is 'headrace up' running?") from error
+
+
+@click.group(cls=Commands)
+@click.version_option(package_name="headrace")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Headrace: the model gateway that loses nothing."""
+    ctx.obj = Settings.load()
+
+
+@main.command("up")
+@click.option("--detach", is_flag=True, help="Return when it is up, and leave it running.")
+@click.pass_obj
+def up_command(settings: Settings, detach: bool) -> None:
+    """Start everything on this machine."""
+    if detach:
+        _detach(settings)
+    else:
+        up(settings)
+
+
+@main.command()
+@click.pass_obj
+def down(settings: Settings) -> None:
+    """End what 'headrace up' started."""
+    pid = holder(settings.data_dir)
+    if not pid:
+        say(f"nothing runs in {settings.data_dir}")
+        return
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_S
+    while holder(settings.data_dir):
+        if time.monotonic() > deadline:
+            raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
+        time.sleep(0.1)
+    say("stopped")
+
+
+@main.command()
+@click.pass_obj
+def status(settings: Settings) -> None:
+    """Say what runs, and how it is."""
+    pid = holder(settings.data_dir)
+    path = settings.data_dir / "run" / "status.json"
+    if not pid or not path.exists():
+        say(f"not running in {settings.data_dir}")
+        sys.exit(3)
+    say(f"up, process {pid}")
+    for name, entry in json.loads(path.read_text())["processes"].items():
+        state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
+        click.echo(f"  {name:8} {state}, {entry['restarts']} restarts")
+    response = httpx.get(f"{_url(settings)}/health/ready", timeout=5, trust_env=False)
+    data = response.json()["data"]
+    click.echo(
+        f"  ready    {'yes' if response.status_code == 200 else 'no'} (redis {data['redis']}, keeper {data['keeper']})"
+    )
+    for replica, health in data["replicas"].items():
+        click.echo(f"  replica  {replica}: {health}")
+
+
+@main.command()
+@click.argument("name", required=False)
+@click.option("-n", "lines", default=20, show_default=True, help="Lines of each log.")
+@click.option("-f", "follow", is_flag=True, help="Go on as the logs grow.")
+@click.pass_obj
+def logs(settings: Settings, name: str | None, lines: int, follow: bool) -> None:
+    """Show the logs of all processes, or of one."""
+    folder = settings.data_dir / "logs"
+    known = sorted(path.stem for path in folder.glob("*.log"))
+    if name and name not in known:
+        raise click.ClickException(f"There is no log {name!r} in {folder}; there are: {', '.join(known) or 'none'}.")
+    paths = [folder / f"{log}.log" for log in known if name in (None, log)]
+    command = ["tail", "-n", str(lines), *(["-f"] if follow else []), *map(str, paths)]
+    if paths:
+        sys.exit(subprocess.run(command, check=False).returncode)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--url", help="Address of the HTTP API.")
+@click.option("--key", envvar="HEADRACE_API_KEY", help="API key; the bootstrap key if it can be read.")
+@click.option("--system", help="Text of a system message.")
+@click.option("--max-tokens", type=int, default=512, show_default=True)
+@click.option("--temperature", type=float, default=0.7, show_default=True)
+@click.pass_obj
+def chat(
+    settings: Settings,
+    model: str,
+    url: str | None,
+    key: str | None,
+    system: str | None,
+    max_tokens: int,
+    temperature: float,
+) -> None:
+    """Talk to a model in the terminal. /clear forgets, /exit or Ctrl-D leaves, Ctrl-C stops an answer."""
+    messages = [{"role": "system", "content": system}] if system else []
+    beginning = list(messages)
+    with api.connect(url or _url(settings), key or _bootstrap_key(settings)) as client:
+        api.raise_for_error(client.get(f"/models/{model}"))
+        while True:
+            try:
+                said = click.prompt("you", prompt_suffix="> ").strip()
+            except click.Abort:
+                click.echo()
+                return
+            if said in ("/exit", "/quit"):
+                return
+            if said == "/clear":
+                messages = list(beginning)
+                continue
+            messages.append({"role": "user", "content": said})
+            answer = api.chat(client, model, messages, max_tokens=max_tokens, temperature=temperature)
+            messages.append({"role": "assistant", "content": _print(model, answer)})
+
+
+@main.group()
+def key() -> None:
+    """Make, list and revoke API keys."""
+
+
+@key.command("create")
+@click.argument("name")
+@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("inference",), show_default=True)
+@click.pass_obj
+def key_create(settings: Settings, name: str, scopes: tuple[str, ...]) -> None:
+    """Make a key. It is shown once, and kept only as a hash."""
+    _, secret = _credentials(settings).create(name, scopes)
+    click.echo(secret)
+
+
+@key.command("list")
+@click.pass_obj
+def key_list(settings: Settings) -> None:
+    """Show all keys, without their secrets."""
+    for record in _credentials(settings).list():
+        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created_at))
+        click.echo(f"{record.id}  {record.prefix}…  {made}  {','.join(record.scopes):20}  {record.name}")
+
+
+@key.command("revoke")
+@click.argument("key_id")
+@click.pass_obj
+def key_revoke(settings: Settings, key_id: str) -> None:
+    """Make a key useless at once."""
+    record = _credentials(settings).revoke(key_id)
+    say(f"revoked {record.name} ({record.id})")
+
+
+def _credentials(settings: Settings) -> Credentials:
+    client = connect(settings, retries=1)
+    wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
+    return Credentials(client)
+
+
+def _url(settings: Settings) -> str:
+    return f"http://{settings.http_host}:{settings.http_port}"
+
+
+def _bootstrap_key(settings: Settings) -> str:
+    path = settings.data_dir / "keys" / "bootstrap"
+    if settings.bootstrap_key or not path.exists():
+        return settings.bootstrap_key
+    return path.read_text().strip()
+
+
+def _print(model: str, answer: api.Answer) -> str:
+    """Print an answer as it comes. Ctrl-C stops it."""
+    click.echo(f"{model}> ", nl=False)
+    pieces: list[str] = []
+    try:
+        for text in answer:
+            pieces.append(text)
+            click.echo(text, nl=False)
+    except KeyboardInterrupt:
+        answer.cancel()
+        click.echo(" [stopped]", nl=False)
+    click.echo()
+    return "".join(pieces)
+
+
+def _detach(settings: Settings) -> None:
+    """Run `headrace up` in a session of its own, showing what it says until it is up."""
+    folder = settings.data_dir.absolute()
+    log, ready = folder / "logs" / "up.log", folder / "run" / "ready"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    ready.unlink(missing_ok=True)
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "cli.main", "up"],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    with log.open() as stream:
+        while process.poll() is None and not ready.exists():
+            click.echo(stream.read(), nl=False)
+            time.sleep(0.1)
+        click.echo(stream.read(), nl=False)
+    if process.returncode is not None:
+        raise click.ClickException("it did not start")
+    say(f"up in the background, process {process.pid}; 'headrace down' ends it")
+
+
+if __name__ == "__main__":
+    main()

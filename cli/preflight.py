@@ -1,0 +1,108 @@
+"""What must be right before anything is started: each failure is one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from pathlib import Path
+
+import redis
+
+from gateway.catalog import default_catalog
+from gateway.embedded_redis import MAX_SOCKET_PATH
+from gateway.errors import InvalidSetting, StoreUnavailable
+from gateway.settings import Settings
+
+#: How long Redis may take to answer, and to read its append-only file.
+REDIS_TIMEOUT_S = 10.0
+
+
+def check_data_dir(settings: Settings) -> None:
+    """Raises: InvalidSetting if the data folder can't be written."""
+    folder = settings.data_dir
+    probe = folder / f".write-test-{os.getpid()}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise InvalidSetting(
+            f"The data folder {folder} can't be written: {error.strerror}. Set HEADRACE_DATA_DIR to one that can."
+        ) from error
+    path = folder.absolute() / "redis.sock"
+    if not settings.redis_url and len(os.fsencode(path)) > MAX_SOCKET_PATH:
+        raise InvalidSetting(f"{path} is longer than {MAX_SOCKET_PATH} bytes; set HEADRACE_DATA_DIR to a shorter path.")
+
+
+def check_ports(settings: Settings) -> None:
+    """Raises: InvalidSetting if a port is taken."""
+    for name, host, port in (
+        ("HTTP", settings.http_host, settings.http_port),
+        ("FLOWER", settings.flower_host, settings.flower_port),
+    ):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as error:
+                raise InvalidSetting(
+                    f"Port {port} on {host} can't be used: {error.strerror}. Set HEADRACE_{name}_PORT to a free one."
+                ) from error
+
+
+def check_demo_model(settings: Settings) -> None:
+    """Raises: ModelNotFound, or InvalidSetting if its weights are not installed."""
+    if not settings.demo_model:
+        return
+    model = default_catalog().get(settings.demo_model)
+    path = model.path()
+    if model.source and (path is None or not path.exists()):
+        raise InvalidSetting(
+            f"The weights of {model.id} ({model.source}) are not installed. "
+            "Install them, or set HEADRACE_DEMO_MODEL=fake."
+        )
+
+
+def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEOUT_S) -> None:
+    """Raises: StoreUnavailable if Redis does not answer in time."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            client.ping()
+            return
+        except redis.exceptions.RedisError as error:
+            if time.monotonic() > deadline:
+                raise StoreUnavailable(
+                    f"Redis at {url} does not answer: {error}. Start it, or set HEADRACE_REDIS_URL to another."
+                ) from error
+            time.sleep(0.05)
+
+
+def check_redis(client: redis.Redis) -> str:
+    """What the append-only setting means for the promise. Raises: InvalidSetting if Redis may evict jobs."""
+    memory = client.info("memory")
+    policy = memory.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise InvalidSetting(
+            f"Redis' maxmemory-policy is {policy}, which may drop jobs. "
+            "Run: redis-cli CONFIG SET maxmemory-policy noeviction"
+        )
+    if client.info("persistence").get("aof_enabled"):
+        return "append-only file on: jobs survive a restart of Redis"
+    return "append-only file OFF: jobs survive workers, but not a restart of Redis"
+
+
+def secret_file(settings: Settings, name: str, given: str = "") -> str:
+    """A secret that is kept in the data folder with mode 0600; made at random the first time, or set to `given`."""
+    path = settings.data_dir / "keys" / name
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if given or not path.exists():
+        _write_private(path, given or f"hr-{secrets.token_urlsafe(32)}")
+    return path.read_text().strip()
+
+
+def _write_private(path: Path, text: str) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        stream.write(text + "\n")

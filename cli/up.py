@@ -1,0 +1,183 @@
+"""`headrace up`: start everything, show the demo model's way up, stream one answer, and stay."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import click
+import httpx
+
+from cli import client as api
+from cli.preflight import (
+    check_data_dir,
+    check_demo_model,
+    check_ports,
+    check_redis,
+    secret_file,
+    wait_for_redis,
+)
+from cli.processes import Supervisor, process_table
+from gateway.credentials import Credentials
+from gateway.errors import Conflict, HeadraceError
+from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.registry import Registry
+from gateway.settings import Settings
+
+#: How often the supervisor looks at its processes.
+LOOK_S = 0.1
+#: A model that is not up after so long is reported, and waited for no longer.
+DEMO_TIMEOUT_S = 180.0
+QUESTION = "What is a water turbine? Answer in two sentences."
+
+
+def up(settings: Settings) -> None:
+    """Run until SIGINT or SIGTERM. Raises: HeadraceError if it can't start."""
+    settings = replace(settings, data_dir=settings.data_dir.absolute())
+    check_data_dir(settings)
+    lock = hold_lock(settings)
+    try:
+        check_ports(settings)
+        check_demo_model(settings)
+        supervisor = Supervisor(folder=settings.data_dir, environ=settings.environ(), say=say)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: supervisor.stopping.set())
+        try:
+            _run(settings, supervisor)
+        finally:
+            say("stopping")
+            supervisor.end()
+            say("stopped; nothing is left running")
+    finally:
+        os.close(lock)
+
+
+def say(text: str) -> None:
+    """One line for whoever looks at the terminal."""
+    click.echo(f"headrace | {text}")
+
+
+def hold_lock(settings: Settings) -> int:
+    """Take the data folder for this process. Raises: Conflict if another `headrace up` has it."""
+    path = lock_path(settings.data_dir)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(handle, 32).decode()
+        raise Conflict(
+            f"Headrace runs already in {settings.data_dir} (process {pid}); see 'headrace status'."
+        ) from None
+    os.set_inheritable(handle, False)
+    os.ftruncate(handle, 0)
+    os.write(handle, str(os.getpid()).encode())
+    return handle
+
+
+def holder(data_dir: Path) -> int:
+    """The process that runs `headrace up` here, or 0."""
+    try:
+        handle = os.open(lock_path(data_dir), os.O_RDWR)
+    except FileNotFoundError:
+        return 0
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(handle, 32) or b"0")
+    else:
+        return 0
+    finally:
+        os.close(handle)
+
+
+def lock_path(data_dir: Path) -> Path:
+    """Where `headrace up` keeps its lock."""
+    return data_dir / "run" / "up.lock"
+
+
+def _run(settings: Settings, supervisor: Supervisor) -> None:
+    table = process_table()
+    redis_command = table.pop("redis")
+    if not settings.redis_url:
+        supervisor.start("redis", redis_command)
+    client = connect(settings)
+    wait_for_redis(client, settings.effective_redis_url)
+    say(f"Redis {'at ' + settings.redis_url if settings.redis_url else '(embedded)'}: {check_redis(client)}")
+    key = secret_file(settings, "bootstrap", settings.bootstrap_key)
+    Credentials(client).bootstrap(key)
+    for name, command in table.items():
+        supervisor.start(name, command)
+    say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
+    threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
+    while not supervisor.stopping.wait(LOOK_S):
+        supervisor.look()
+
+
+def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
+    """Show the model's way up, one streamed answer, and how to go on."""
+    url = f"http://{settings.http_host}:{settings.http_port}"
+    try:
+        if settings.demo_model and _wait_for_model(settings, supervisor):
+            _stream_one_answer(url, key, settings.demo_model)
+    except (HeadraceError, httpx.HTTPError, *CONNECTION_ERRORS) as error:
+        say(f"the demo did not answer: {error}")
+    if supervisor.stopping.is_set():
+        return
+    model = settings.demo_model or "MODEL"
+    click.echo(
+        f"""
+  API       {url}   (documentation: {url}/docs)
+  Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {secret_file(settings, "flower.password")})
+  API key   {key}
+
+  curl -N {url}/models/{model}/chat/completions \\
+    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -d '{{"messages": [{{"role": "user", "content": "Hello!"}}], "stream": true}}'
+
+  headrace chat {model}      headrace status      headrace logs      Ctrl-C ends everything
+"""
+    )
+    (settings.data_dir / "run" / "ready").touch()
+
+
+def _wait_for_model(settings: Settings, supervisor: Supervisor) -> bool:
+    """Report each change of the demo model's state. True when it and the web process answer."""
+    model, registry = settings.demo_model, Registry(connect(settings, retries=3))
+    started, last = time.monotonic(), ""
+    url = f"http://{settings.http_host}:{settings.http_port}/health/ready"
+    while not supervisor.stopping.wait(0.1):
+        waited_s = time.monotonic() - started
+        replicas = registry.replicas(model)
+        state = replicas[0].status if replicas else "starting its worker"
+        if state != last:
+            last = state
+            message = f" ({replicas[0].message})" if replicas and replicas[0].message else ""
+            say(f"{model}: {state}{message}, after {waited_s:.1f} s")
+        if state == "active" and _answers(url):
+            return True
+        if state == "failed" or waited_s > DEMO_TIMEOUT_S:
+            say(f"{model} is not up; see 'headrace logs' for the reason")
+            return False
+    return False
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def _stream_one_answer(url: str, key: str, model: str) -> None:
+    click.echo(f"\n  you       {QUESTION}\n  {model}  ", nl=False)
+    with api.connect(url, key) as client:
+        answer = api.chat(client, model, [{"role": "user", "content": QUESTION}], max_tokens=80, temperature=0)
+        for text in answer:
+            click.echo(text, nl=False)
+    click.echo()

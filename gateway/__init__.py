@@ -1,0 +1,1 @@
+"""The domain: jobs, journals, queues, models and keys. Shared by the faces and the workers."""

@@ -1,0 +1,45 @@
+"""Builds the domain layer once per process and hands it on; there are no module-level connections."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+from celery import Celery
+
+from gateway.catalog import Catalog, default_catalog
+from gateway.credentials import Credentials
+from gateway.inference import Inference
+from gateway.jobs import JobStore
+from gateway.queues import make_celery
+from gateway.redis import connect
+from gateway.registry import Registry
+from gateway.settings import Settings
+from gateway.watch import Hub
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """Everything that an API face needs."""
+
+    settings: Settings
+    redis: redis.Redis
+    celery: Celery
+    store: JobStore
+    registry: Registry
+    catalog: Catalog
+    credentials: Credentials
+    hub: Hub
+    inference: Inference
+
+    @classmethod
+    def connect(cls, settings: Settings) -> Gateway:
+        """Wire it all. Nothing is sent to Redis yet."""
+        client = connect(settings, retries=3)
+        store, registry, catalog = JobStore(client), Registry(client), default_catalog()
+        celery = make_celery(settings)
+        hub = Hub(client, store, grace_s=settings.grace_s)
+        inference = Inference(
+            settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, hub=hub
+        )
+        return cls(settings, client, celery, store, registry, catalog, Credentials(client), hub, inference)

@@ -1,0 +1,168 @@
+"""The one error tree. REST and gRPC render it; nothing else decides a status.
+
+HeadraceError
+├── InvalidSetting        a variable or headrace.toml is wrong (start-up only)
+├── BadRequest            400  the body can't be read
+├── Unauthenticated       401  no key, or an unknown one
+├── PermissionDenied      403  the key lacks the scope
+├── NotFound              404
+│   ├── ModelNotFound
+│   └── JobNotFound
+├── Conflict              409
+├── BodyTooLarge          413
+├── InvalidRequest        422  fields are wrong; `fields` names each
+│   └── ContextTooLong
+├── QueueFull             429  come back after `retry_after_s`
+└── Unavailable           503
+    ├── ModelNotReady          no replica serves the model
+    ├── StoreUnavailable       Redis does not answer, or is full
+    └── GenerationFailed       the job ended as failed (status depends on its reason)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+
+class HeadraceError(Exception):
+    """Base of all errors that a client may see.
+
+    `reason` is a stable machine-readable word, `fields` maps a field's path to what is wrong with it.
+    """
+
+    http_status = 500
+    grpc_code = "INTERNAL"
+    reason = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str | None = None,
+        fields: Mapping[str, Sequence[str]] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.reason = reason or type(self).reason
+        self.fields = {name: list(texts) for name, texts in (fields or {}).items()}
+        self.retry_after_s = retry_after_s
+
+
+class InvalidSetting(HeadraceError):
+    """A setting has a value that is not allowed."""
+
+    reason = "invalid_setting"
+
+
+class BadRequest(HeadraceError):
+    """The request can't be read at all."""
+
+    http_status, grpc_code, reason = 400, "INVALID_ARGUMENT", "bad_request"
+
+
+class Unauthenticated(HeadraceError):
+    """No key was sent, or it is unknown, expired or revoked."""
+
+    http_status, grpc_code, reason = 401, "UNAUTHENTICATED", "invalid_api_key"
+
+
+class PermissionDenied(HeadraceError):
+    """The key is valid but may not do this."""
+
+    http_status, grpc_code, reason = 403, "PERMISSION_DENIED", "permission_denied"
+
+
+class NotFound(HeadraceError):
+    """The named thing does not exist, or belongs to another key."""
+
+    http_status, grpc_code, reason = 404, "NOT_FOUND", "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model of that id is in the catalog."""
+
+    reason = "model_not_found"
+
+
+class JobNotFound(NotFound):
+    """No such job, or its record has expired."""
+
+    reason = "job_not_found"
+
+
+class Conflict(HeadraceError):
+    """The request contradicts the present state."""
+
+    http_status, grpc_code, reason = 409, "FAILED_PRECONDITION", "conflict"
+
+
+class BodyTooLarge(HeadraceError):
+    """The body is larger than `max_body_bytes`."""
+
+    http_status, grpc_code, reason = 413, "INVALID_ARGUMENT", "body_too_large"
+
+
+class InvalidRequest(HeadraceError):
+    """The body was read, but fields in it are wrong."""
+
+    http_status, grpc_code, reason = 422, "INVALID_ARGUMENT", "invalid_request"
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Sequence[str]]) -> InvalidRequest:
+        """The error for wrong fields, with all of them in its text."""
+        text = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
+        return cls(f"The request is not valid. {text}", fields=fields)
+
+
+class ContextTooLong(InvalidRequest):
+    """Prompt and answer do not fit the model's context."""
+
+    reason = "context_length_exceeded"
+
+
+class QueueFull(HeadraceError):
+    """The model's queue has no room."""
+
+    http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "queue_full"
+
+
+class Unavailable(HeadraceError):
+    """Something that the request needs is not there at the moment."""
+
+    http_status, grpc_code, reason = 503, "UNAVAILABLE", "unavailable"
+
+
+class ModelNotReady(Unavailable):
+    """The model is known, but no replica serves it."""
+
+    reason = "model_not_ready"
+
+
+class StoreUnavailable(Unavailable):
+    """Redis does not answer, or has no room for new jobs."""
+
+    reason = "store_unavailable"
+
+
+class GenerationFailed(HeadraceError):
+    """The job ended as failed; `reason` is the job's own."""
+
+    http_status, grpc_code, reason = 500, "INTERNAL", "generation_failed"
+
+    @classmethod
+    def from_job(cls, error: Mapping[str, object]) -> HeadraceError:
+        """The error to answer for a failed job's `error` record."""
+        reason = str(error.get("reason", cls.reason))
+        kind = FAILURES.get(reason, cls)
+        return kind(str(error.get("message", "the job failed")), reason=reason)
+
+
+#: The error class for each reason that a worker or the keeper writes into a failed job.
+FAILURES: dict[str, type[HeadraceError]] = {
+    "invalid_request": InvalidRequest,
+    "context_length_exceeded": ContextTooLong,
+    "queue_timeout": Unavailable,
+    "model_not_ready": ModelNotReady,
+    "engine_crashed": GenerationFailed,
+}

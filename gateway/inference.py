@@ -1,0 +1,201 @@
+"""The inference service: what REST and gRPC call to submit, watch, list and cancel jobs."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import kombu.exceptions
+import redis
+from celery import Celery
+
+from gateway import keys
+from gateway.catalog import Catalog, Model
+from gateway.credentials import KeyRecord
+from gateway.errors import InvalidRequest, JobNotFound, ModelNotReady, QueueFull, StoreUnavailable
+from gateway.jobs import Event, EventType, Job, JobState, JobStore, new_job_id
+from gateway.queues import Priority, model_queue, send_hint
+from gateway.redis import CONNECTION_ERRORS
+from gateway.registry import Registry
+from gateway.settings import Settings
+from gateway.watch import Hub, Watcher
+
+log = logging.getLogger(__name__)
+
+#: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
+MEMORY_LIMIT = 0.8
+#: The capability and the Celery task of each kind of job.
+TASK = "headrace.generate"
+CAPABILITY = {"chat": "chat", "completion": "completion"}
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A new job, and a watcher that has missed nothing of it (None for a background job)."""
+
+    job: Job
+    watcher: Watcher | None
+
+
+class Inference:
+    """Jobs that run a model."""
+
+    def __init__(
+        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery, hub: Hub
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.registry = registry
+        self.catalog = catalog
+        self.celery = celery
+        self.hub = hub
+
+    def submit(
+        self, kind: str, model_id: str, request: Mapping[str, Any], *, key: KeyRecord, background: bool
+    ) -> Submitted:
+        """Check, write the job record, subscribe, and hint the model's queue.
+
+        Raises:
+            ModelNotFound, InvalidRequest, ModelNotReady, QueueFull, StoreUnavailable.
+        """
+        key.require("inference")
+        model = self.catalog.get(model_id)
+        model.require(CAPABILITY[kind])
+        full = _with_defaults(model, request)
+        if self.model_status(model) in ("inactive", "failed"):
+            raise ModelNotReady(
+                f"Model {model.id!r} is not deployed: no replica is alive. Deploy it, then send the request again.",
+                retry_after_s=5,
+            )
+        self._require_room(model)
+        low = background or full.get("priority") == "background"
+        ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
+        job = Job(new_job_id(kind), JobState.QUEUED, kind, model.id, key.id, full, background=low)
+        watcher = None
+        if not background:
+            self.hub.start()
+            watcher = self.hub.watch(job.id, registered=True)
+        job = self.store.create(
+            job,
+            ttl_ms=int(ttl_s * 1000),
+            hub_id="" if background else self.hub.id,
+            attended_ms=-1 if background or full.get("detach") else self.hub.attended_ms,
+        )
+        self._hint(job, Priority.BACKGROUND if low else Priority.INTERACTIVE)
+        return Submitted(job, watcher)
+
+    def get(self, job_id: str, *, key: KeyRecord) -> Job:
+        """Raises: JobNotFound, also for a job of another key (unless this one is an admin's)."""
+        job = self.store.read(job_id)
+        if job is None or (job.key_id != key.id and "admin" not in key.scopes):
+            raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.")
+        return job
+
+    def list(self, *, key: KeyRecord, state: str | None = None, limit: int = 50) -> builtins.list[Job]:
+        """The key's newest jobs first."""
+        ids = cast("list[str]", self.store.redis.zrevrange(keys.owned(key.id), 0, 4 * limit))
+        jobs = [job for job in self.store.read_many(ids) if job and state in (None, job.state.value)]
+        return jobs[:limit]
+
+    def cancel(self, job_id: str, *, key: KeyRecord) -> str:
+        """Cancel once or again: returns `cancelling`, or the state in which the job has ended."""
+        job = self.get(job_id, key=key)
+        return cancel(self.store, job, reason="client_request")
+
+    def position(self, job: Job) -> int:
+        """Place in the model's queue from 1, or 0 if the job does not wait."""
+        rank = cast("int | None", self.store.redis.zrank(keys.queued(job.model), job.id))
+        return 0 if rank is None else rank + 1
+
+    def watch(self, job_id: str, *, key: KeyRecord, after: int = 0, claim: str = "") -> Watcher:
+        """Follow any job of this key. Raises: JobNotFound."""
+        self.get(job_id, key=key)
+        return self.hub.watch(job_id, after=after, claim=claim)
+
+    def model_status(self, model: Model) -> str:
+        """`active`, `loading`, `failed` or `inactive`, from the replicas' heartbeats."""
+        statuses = {replica.status for replica in self.registry.replicas(model.id)}
+        return next((word for word in ("active", "loading", "failed") if word in statuses), "inactive")
+
+    def stats(self, model: Model) -> dict[str, float]:
+        """Mean time from request to end, and the share of jobs that did not fail, over all jobs so far."""
+        raw = cast("dict[str, str]", self.store.redis.hgetall(keys.stats(model.id)))
+        ended = int(raw.get("ended", 0))
+        if not ended:
+            return {"average_latency_ms": 0, "availability": 1.0}
+        availability = 1 - int(raw["failed"]) / ended
+        return {"average_latency_ms": round(int(raw["total_ms"]) / ended), "availability": round(availability, 4)}
+
+    def _require_room(self, model: Model) -> None:
+        waiting = self.store.redis.zcard(keys.queued(model.id))
+        if waiting >= self.settings.queue_limit:
+            retry_s = retry_after_s(self.store, model.id, excess=waiting - self.settings.queue_limit + 1)
+            raise QueueFull(
+                f"{waiting} requests wait for {model.id!r}; the limit is {self.settings.queue_limit}. "
+                f"Try again in {retry_s:.0f} s.",
+                retry_after_s=retry_s,
+            )
+        memory = self.store.redis.info("memory")
+        if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
+            raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
+
+    def _hint(self, job: Job, priority: Priority) -> None:
+        try:
+            send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=priority)
+        except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
+            log.warning("job %s: hint not sent (%s); the keeper will send it again", job.id, error)
+
+
+def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
+    """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""
+    body = {"c": take_claim, "type": EventType.CANCELLED.value, "reason": reason}
+    return end_job(store, job, JobState.CANCELLED, body, take_claim=take_claim)
+
+
+def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "") -> str:
+    """End a job as failed, and tell its watchers."""
+    error = {"reason": reason, "message": message}
+    body = {"c": take_claim, "type": EventType.FAILED.value, "error": error}
+    return end_job(store, job, JobState.FAILED, body, take_claim=take_claim)
+
+
+def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str) -> str:
+    """Run the end script and publish the terminal event if this call wrote it."""
+    verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
+    if verdict != "ended":
+        return verdict
+    store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
+    return state.value
+
+
+def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:
+    """How long until `excess` jobs have left the queue, at the rate measured over the last minute; 1 to 60 s."""
+    now = store.now_ms()
+    ended = cast("list[tuple[str, float]]", store.redis.zrange(keys.ended(model_id), 0, -1, withscores=True))
+    recent = [score for _, score in ended if score > now - 60_000]
+    if len(recent) < 2:
+        return 5.0
+    rate = len(recent) / max(1.0, (now - min(recent)) / 1000)
+    return float(min(60, max(1, math.ceil(excess / rate))))
+
+
+def _with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """Fill what the client left out from the catalog, and check the model's own limits."""
+    full = dict(request)
+    fields: dict[str, list[str]] = {}
+    for name, limits in (("temperature", model.temperature), ("top_p", model.top_p)):
+        value = full.get(name)
+        full[name] = limits.default if value is None else value
+        if not limits.min <= full[name] <= limits.max:
+            fields[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
+    wanted = full.get("max_tokens")
+    if wanted is not None and wanted > model.max_tokens:
+        fields["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
+    if fields:
+        raise InvalidRequest.of(fields)
+    full["max_tokens"] = wanted
+    return full

@@ -1,0 +1,363 @@
+"""The job record and its journal in Redis: the truth of every request. Knows nothing of queues, engines or HTTP.
+
+A job moves queued -> running -> done | failed | cancelled; a dead owner's job goes back to queued. Each change is one
+Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whose reply was lost can be made again.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any, cast
+
+import redis
+
+from gateway import keys
+from gateway.redis import dumps, loads
+
+#: Version of records and events, so that old and new workers can live side by side.
+RECORD_VERSION = 1
+#: Limits of one append.
+MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
+
+
+class JobState(StrEnum):
+    """Where a job is."""
+
+    #: Waits for a worker; may have journal entries from an earlier claim.
+    QUEUED = "queued"
+    #: One worker holds the claim.
+    RUNNING = "running"
+    #: Ended with a full answer.
+    DONE = "done"
+    #: Ended with an error.
+    FAILED = "failed"
+    #: Ended because a client, or its absence, asked for it.
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether this state is final."""
+        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+    @property
+    def word(self) -> str:
+        """The state in the words of the customer's document."""
+        return {"queued": "pending", "running": "in_progress", "done": "completed"}.get(self.value, self.value)
+
+
+class EventType(StrEnum):
+    """What a journal entry says."""
+
+    #: A claim begins: prompt tokens and digests.
+    STARTED = "started"
+    #: A later claim goes on where the journal ends.
+    RESUMED = "resumed"
+    #: New token ids of one choice, and the text that became certain.
+    DELTA = "delta"
+    #: Terminal events; each job has exactly one.
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    #: Only sent to a watcher: the journal was rewound below its cursor.
+    REWOUND = "rewound"
+    #: Only sent to a watcher: the record is gone.
+    EXPIRED = "expired"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing follows this event."""
+        return self in (EventType.DONE, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One journal entry. `body` holds `type`, `c` (the claim) and what belongs to the type."""
+
+    seq: int
+    body: Mapping[str, Any]
+
+    @property
+    def type(self) -> EventType:
+        """The kind of entry."""
+        return EventType(self.body["type"])
+
+    @property
+    def claim(self) -> str:
+        """The claim under which it was written; empty if no worker wrote it."""
+        return str(self.body.get("c", ""))
+
+    @property
+    def encoded(self) -> str:
+        """The body as the journal keeps it."""
+        return dumps(self.body)
+
+    @property
+    def cursor(self) -> str:
+        """What a client sends back as `Last-Event-ID`."""
+        return f"{self.seq}-{self.claim}"
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job record as read. Times are ms since the epoch by Redis' clock, 0 = not yet."""
+
+    id: str
+    state: JobState
+    kind: str
+    model: str
+    key_id: str
+    request: Mapping[str, Any]
+    background: bool = False
+    owner: str = ""
+    claim: str = ""
+    epoch: int = 0
+    seq: int = 0
+    attempts: int = 0
+    crashes: int = 0
+    cancel: bool = False
+    created_at: int = 0
+    queued_at: int = 0
+    started_at: int = 0
+    finished_at: int = 0
+    progress_at: int = 0
+    attended_until: int = 0
+    usage: Mapping[str, int] = field(default_factory=dict)
+    error: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, job_id: str, raw: Mapping[str, str]) -> Job:
+        """Build from the hash's fields."""
+        number = {name: int(raw.get(name) or 0) for name in _NUMBERS}
+        return cls(
+            id=job_id,
+            state=JobState(raw["state"]),
+            kind=raw["kind"],
+            model=raw["model"],
+            key_id=raw["key_id"],
+            request=loads(raw.get("request") or "{}"),
+            background=raw.get("background") == "1",
+            owner=raw.get("owner", ""),
+            claim=raw.get("claim", ""),
+            cancel=raw.get("cancel") == "1",
+            usage=loads(raw.get("usage") or "{}"),
+            error=loads(raw.get("error") or "{}"),
+            **number,
+        )
+
+
+_NUMBERS = [
+    "epoch",
+    "seq",
+    "attempts",
+    "crashes",
+    "created_at",
+    "queued_at",
+    "started_at",
+    "finished_at",
+    "progress_at",
+    "attended_until",
+]
+
+
+@dataclass(frozen=True)
+class Append:
+    """Events for one job, in order; with `state` they end it and `fields` are kept in the record."""
+
+    job_id: str
+    claim: str
+    first_seq: int
+    events: Sequence[str]
+    state: JobState | None = None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """The script's verdict: ok, missing, fenced, ended or gap; `seq` is the journal's last."""
+
+    verdict: str
+    seq: int
+    cancel: bool
+    watch: tuple[str, ...]
+
+
+def new_job_id(kind: str) -> str:
+    """A fresh id: `chatcmpl-...`, `cmpl-...`."""
+    prefix = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd"}.get(kind, kind)
+    return f"{prefix}-{secrets.token_hex(12)}"
+
+
+def queue_score(created_at: int, background: bool) -> int:
+    """Place in the queue index: interactive jobs first, then by age."""
+    return created_at + (10**13 if background else 0)
+
+
+def new_claim_id() -> str:
+    """A fresh claim id, the fence of one claim."""
+    return secrets.token_hex(4)
+
+
+class JobStore:
+    """All reads and writes of job records and journals."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.redis = client
+        library = (files("gateway") / "lua" / "lib.lua").read_text()
+        self._scripts = {
+            name: client.register_script(library + (files("gateway") / "lua" / f"{name}.lua").read_text())
+            for name in ("create", "claim", "append", "release", "end", "watch")
+        }
+
+    def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Job:
+        """Write a queued job. The index comes first: it must be a superset of the records.
+
+        `attended_ms`: the keeper cancels the job if no watcher shows up for so long; -1 = it runs on by itself.
+        Returns the job with the time of its record.
+        """
+        now = self.now_ms()
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.sadd(keys.QUEUES, job.model)
+        pipe.zadd(keys.queued(job.model), {job.id: queue_score(now, job.background)})
+        pipe.zadd(keys.owned(job.key_id), {job.id: now})
+        pipe.execute()
+        fields = {
+            "v": RECORD_VERSION,
+            "state": JobState.QUEUED.value,
+            "kind": job.kind,
+            "model": job.model,
+            "key_id": job.key_id,
+            "request": dumps(job.request),
+            "background": int(job.background),
+            "ttl_ms": ttl_ms,
+            "watch": hub_id,
+        }
+        created_at = self._run("create", job.id, str(attended_ms), *(str(x) for pair in fields.items() for x in pair))
+        return replace(job, created_at=int(created_at))
+
+    def claim(self, job_id: str, *, owner: str, claim: str) -> Job | None:
+        """Take a queued job. Returns its record, or None if it is not to be had (taken, ended, gone)."""
+        self.redis.zadd(keys.RUNNING, {job_id: self.now_ms()})
+        verdict = str(self._run("claim", job_id, owner, claim)[0])
+        if verdict == "ok":
+            job = self.read(job_id)
+            if job is not None and job.claim == claim:
+                self.redis.zrem(keys.queued(job.model), job.id)
+                return job
+        elif verdict != JobState.RUNNING:
+            self.redis.zrem(keys.RUNNING, job_id)
+        return None
+
+    def append(self, appends: Sequence[Append]) -> list[Appended]:
+        """Write events of many jobs in one round trip. The verdicts come in the same order."""
+        script = self._scripts["append"]
+        pipe = self.redis.pipeline(transaction=False)
+        for item in appends:
+            state = item.state.value if item.state else ""
+            args: tuple[Any, ...] = (
+                item.claim,
+                item.first_seq,
+                state,
+                dumps(item.fields) if item.state else "",
+                *item.events,
+            )
+            pipe.evalsha(script.sha, 2, keys.job(item.job_id), keys.events(item.job_id), *args)
+        try:
+            replies = pipe.execute()
+        except redis.exceptions.NoScriptError:
+            self.redis.script_load(script.script)
+            return self.append(appends)
+        return [
+            Appended(verdict, int(seq), cancel == "1", tuple(w for w in watch.split(",") if w))
+            for verdict, seq, cancel, watch in replies
+        ]
+
+    def release(self, job: Job, *, crashed: bool) -> bool:
+        """Give a running job back to the queue, if `job.claim` still holds it.
+
+        `crashed`: its engine or its worker died, which counts against a job that may be the cause.
+        """
+        self.redis.zadd(keys.queued(job.model), {job.id: queue_score(job.created_at, job.background)})
+        released = bool(self._run("release", job.id, job.claim, str(int(crashed))))
+        if released:
+            self.redis.zrem(keys.RUNNING, job.id)
+        return released
+
+    def end(
+        self, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str = ""
+    ) -> tuple[str, int, tuple[str, ...]]:
+        """End a queued job, or a running one whose claim is `take_claim`; mark any other for cancellation.
+
+        Returns the script's verdict, the journal's last seq, and the processes that watch.
+        """
+        fields = {"error": dumps(body["error"])} if "error" in body else {"reason": str(body.get("reason", ""))}
+        verdict, seq, watch = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
+        if verdict == "ended":
+            self.forget(job, state)
+        return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
+
+    def forget(self, job: Job, state: JobState) -> None:
+        """Tidy the indexes after the end of a job, and count it for the drain rate and the statistics."""
+        now = self.now_ms()
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zrem(keys.queued(job.model), job.id)
+        pipe.zrem(keys.RUNNING, job.id)
+        pipe.zadd(keys.ended(job.model), {job.id: now})
+        pipe.zremrangebyscore(keys.ended(job.model), 0, now - 60_000)
+        pipe.hincrby(keys.stats(job.model), "ended", 1)
+        pipe.hincrby(keys.stats(job.model), "failed", int(state is JobState.FAILED))
+        pipe.hincrby(keys.stats(job.model), "total_ms", now - job.created_at)
+        pipe.execute()
+
+    def watch(self, job_id: str, *, hub_id: str, attended_ms: int) -> bool:
+        """Have the job's events published to a hub. False if there is no such job."""
+        return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
+
+    def attend(self, job_ids: Iterable[str], *, attended_ms: int) -> None:
+        """Say that clients are still there for these jobs."""
+        script = self._scripts["watch"]
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            script(keys=[keys.job(job_id), keys.events(job_id)], args=["", attended_ms], client=pipe)
+        pipe.execute()
+
+    def read(self, job_id: str) -> Job | None:
+        """The record, or None."""
+        raw = cast("dict[str, str]", self.redis.hgetall(keys.job(job_id)))
+        return Job.parse(job_id, raw) if "state" in raw else None
+
+    def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
+        """Records in one round trip."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.hgetall(keys.job(job_id))
+        return [Job.parse(i, raw) if "state" in raw else None for i, raw in zip(job_ids, pipe.execute(), strict=True)]
+
+    def journal(self, job_id: str, *, after: int = 0, count: int | None = None) -> list[Event]:
+        """Entries whose seq is above `after`."""
+        entries = cast(
+            "list[tuple[str, dict[str, str]]]",
+            self.redis.xrange(keys.events(job_id), min=f"{after + 1}-0", count=count),
+        )
+        return [Event(int(entry_id.split("-")[0]), loads(fields["e"])) for entry_id, fields in entries]
+
+    def now_ms(self) -> int:
+        """Redis' clock, the only one that leases use."""
+        seconds, micros = self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def publish(self, hubs: Mapping[str, Sequence[tuple[str, int, Sequence[str]]]]) -> None:
+        """Send events to watching processes: for each hub, (job id, first seq, events)."""
+        if not hubs:
+            return
+        pipe = self.redis.pipeline(transaction=False)
+        for hub_id, items in hubs.items():
+            body = ",".join(f"[{dumps(job_id)},{first},[{','.join(events)}]]" for job_id, first, events in items)
+            pipe.publish(keys.hub(hub_id), f"[{body}]")
+        pipe.execute()
+
+    def _run(self, script: str, job_id: str, *args: str) -> Any:
+        return self._scripts[script](keys=[keys.job(job_id), keys.events(job_id)], args=list(args))

@@ -1,0 +1,64 @@
+"""Every Redis key and channel that Headrace uses. All keys of one job share its `{...}` hash tag."""
+
+from __future__ import annotations
+
+#: Jobs that run now: member job id, score the claim's time in ms. A superset, see PROTOCOL.
+RUNNING = "hr:running"
+#: Models that have, or had, a queue index.
+QUEUES = "hr:queues"
+#: Incarnations of workers that have, or had, a heartbeat.
+WORKERS = "hr:workers"
+#: API keys: member key id.
+API_KEYS = "hr:keys"
+#: The keeper's heartbeat.
+KEEPER = "hr:keeper"
+
+
+def job(job_id: str) -> str:
+    """Hash: the job record, which is the truth."""
+    return f"hr:{{{job_id}}}"
+
+
+def events(job_id: str) -> str:
+    """Stream: the journal; the id of an entry is `{seq}-0`."""
+    return f"hr:{{{job_id}}}:events"
+
+
+def queued(model: str) -> str:
+    """Sorted set: jobs that wait for a model, in the order in which they are served."""
+    return f"hr:queued:{model}"
+
+
+def ended(model: str) -> str:
+    """Sorted set: when jobs of a model ended lately (ms), for the drain rate."""
+    return f"hr:ended:{model}"
+
+
+def stats(model: str) -> str:
+    """Hash: how many jobs of a model have ended, how many of them failed, and their total time in ms."""
+    return f"hr:stats:{model}"
+
+
+def owned(key_id: str) -> str:
+    """Sorted set: the jobs of one API key, newest last."""
+    return f"hr:owned:{key_id}"
+
+
+def worker(incarnation: str) -> str:
+    """String with a TTL: heartbeat and figures of one worker incarnation."""
+    return f"hr:worker:{incarnation}"
+
+
+def desired(node: str, device: str) -> str:
+    """Hash: replica id to its wanted deployment, for one device."""
+    return f"hr:desired:{node}.{device}"
+
+
+def hub(hub_id: str) -> str:
+    """Channel: events for one process that has watchers."""
+    return f"hr:hub:{hub_id}"
+
+
+def api_key(digest: str) -> str:
+    """Hash: one API key, by the SHA-256 of its secret."""
+    return f"hr:key:{digest}"

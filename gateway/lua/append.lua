@@ -1,0 +1,40 @@
+-- Adds events to the journal of a running job, and ends it if `state` is given.
+-- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, event, ...
+-- Returns {verdict, seq, cancel, watch}: 'ok' | 'missing' | 'fenced' | 'ended' | 'gap'.
+local state, claim, seq, cancel, watch = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'cancel', 'watch'))
+if not state then
+  return {'missing', 0, '', ''}
+end
+seq = tonumber(seq) or 0
+if claim ~= ARGV[1] then
+  return {'fenced', seq, '', ''}
+end
+local first = tonumber(ARGV[2])
+local last = first + #ARGV - 5
+if last <= seq then
+  -- A replay after a lost reply: fine if the journal holds just this.
+  local held = redis.call('XRANGE', KEYS[2], last .. '-0', last .. '-0')
+  if held[1] and held[1][2][2] == ARGV[#ARGV] then
+    return {'ok', seq, cancel or '', watch or ''}
+  end
+  return {'fenced', seq, '', ''}
+end
+if state ~= 'running' then
+  return {ended(state) and 'ended' or 'fenced', seq, '', ''}
+end
+if first > seq + 1 then
+  return {'gap', seq, '', ''}
+end
+for i = seq + 1, last do
+  redis.call('XADD', KEYS[2], i .. '-0', 'e', ARGV[5 + i - first])
+end
+redis.call('HSET', KEYS[1], 'seq', last, 'progress_at', now_ms())
+if ARGV[3] ~= '' then
+  local fields = {}
+  for name, value in pairs(cjson.decode(ARGV[4])) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+  finish(ARGV[3], fields)
+end
+return {'ok', last, cancel or '', watch or ''}

@@ -1,0 +1,11 @@
+-- Writes a new job record. ARGV: how long it counts as attended in ms (-1 = needs nobody), field, value, ...
+-- Again with the same id changes nothing. Returns when it was created, in ms.
+local before = redis.call('HGET', KEYS[1], 'created_at')
+if before then
+  return tonumber(before)
+end
+local now = now_ms()
+local attended = tonumber(ARGV[1])
+redis.call('HSET', KEYS[1], 'created_at', now, 'queued_at', now, unpack(ARGV, 2))
+redis.call('HSET', KEYS[1], 'attended_until', attended < 0 and -1 or now + attended)
+return now

@@ -1,0 +1,19 @@
+-- Shared by all scripts: put before each of them when it is loaded.
+-- KEYS[1] is the job hash, KEYS[2] its journal, everywhere.
+
+local function now_ms()
+  local t = redis.call('TIME')
+  return t[1] * 1000 + math.floor(t[2] / 1000)
+end
+
+-- Ends the job: the caller has checked that it has not ended. No TTL is set before this point.
+local function finish(state, fields)
+  redis.call('HSET', KEYS[1], 'state', state, 'finished_at', now_ms(), 'owner', '', unpack(fields))
+  local ttl = redis.call('HGET', KEYS[1], 'ttl_ms')
+  redis.call('PEXPIRE', KEYS[1], ttl)
+  redis.call('PEXPIRE', KEYS[2], ttl)
+end
+
+local function ended(state)
+  return state == 'done' or state == 'failed' or state == 'cancelled'
+end

@@ -1,0 +1,89 @@
+"""The Celery configuration that senders and workers share, and the names and priorities of queues.
+
+A message carries one argument, the job id, and is only a hint: losing it, or sending it twice, does no harm.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import IntEnum
+
+from celery import Celery
+
+from gateway.settings import Settings
+
+
+class Priority(IntEnum):
+    """Steps of kombu's Redis transport; the lowest number is served first."""
+
+    #: A job that lost its worker, or waited through two ageing periods.
+    RECOVERED = 0
+    #: Somebody waits for the answer.
+    INTERACTIVE = 3
+    #: A background job that has waited for one ageing period.
+    AGED = 6
+    #: A background job.
+    BACKGROUND = 9
+
+
+def slug(model_id: str) -> str:
+    """A model id made safe for queue and worker names (Celery splits at `@` and expands `%`)."""
+    return re.sub(r"[^A-Za-z0-9.-]", lambda match: f"_{ord(match[0]):x}_", model_id)
+
+
+def model_queue(model_id: str) -> str:
+    """The queue that all replicas of a model share."""
+    return f"model.{slug(model_id)}"
+
+
+def device_queue(node: str, device: str) -> str:
+    """The queue of one agent."""
+    return f"gpu.{node}.{device}"
+
+
+def replica_queue(node: str, device: str, model_id: str) -> str:
+    """The queue of one replica, for requests that are pinned to it."""
+    return f"{device_queue(node, device)}.{slug(model_id)}"
+
+
+def lists(queue: str) -> list[str]:
+    """The Redis lists behind a queue, one for each priority."""
+    return [queue if step == 0 else f"{queue}:{step.value}" for step in Priority]
+
+
+def broker_url(redis_url: str) -> str:
+    """kombu's spelling of a Redis URL."""
+    return re.sub(r"^unix://", "redis+socket://", redis_url)
+
+
+def make_celery(settings: Settings) -> Celery:
+    """The Celery application, without tasks."""
+    app = Celery("headrace", broker=broker_url(settings.effective_redis_url), set_as_current=False)
+    app.conf.update(
+        imports=("tasks.inference",),
+        accept_content=["json"],
+        task_serializer="json",
+        task_ignore_result=True,
+        task_acks_late=False,
+        task_create_missing_queues=True,
+        worker_disable_prefetch=True,
+        worker_prefetch_multiplier=1,
+        worker_send_task_events=True,
+        worker_hijack_root_logger=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.1},
+        broker_transport_options={
+            "priority_steps": [step.value for step in Priority],
+            "sep": ":",
+            "queue_order_strategy": "priority",
+            "socket_connect_timeout": 2,
+        },
+    )
+    return app
+
+
+def send_hint(app: Celery, task: str, job_id: str, *, queue: str, priority: Priority) -> None:
+    """Tell a queue that a job waits."""
+    app.send_task(task, args=[job_id], queue=queue, priority=int(priority), ignore_result=True)

@@ -1,0 +1,44 @@
+"""Connections to Redis. Our scripts are idempotent by claim id and seq, so their callers decide about retries."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import redis
+from redis.backoff import ExponentialBackoff, NoBackoff
+from redis.retry import Retry
+
+from gateway.settings import Settings
+
+#: What a caller sees when Redis can't be reached.
+CONNECTION_ERRORS = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+
+
+def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) -> redis.Redis:
+    """A client that decodes to `str`.
+
+    `retries` > 0 is for readers and for idempotent scripts of short-lived callers; a write that is not idempotent
+    must never be retried by the client (it can be applied more than once when a reply is lost).
+    """
+    backoff = ExponentialBackoff(cap=0.5, base=0.02) if retries else NoBackoff()
+    pool = redis.BlockingConnectionPool.from_url(
+        settings.effective_redis_url,
+        decode_responses=True,
+        retry=Retry(backoff, retries),
+        socket_timeout=10,
+        socket_connect_timeout=2,
+        max_connections=max_connections,
+        timeout=10,
+    )
+    return redis.Redis(connection_pool=pool)
+
+
+def dumps(value: Any) -> str:
+    """Compact JSON, the only format that crosses a process."""
+    return orjson.dumps(value).decode()
+
+
+def loads(text: str | bytes) -> Any:
+    """The value of a JSON text."""
+    return orjson.loads(text)

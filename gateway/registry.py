@@ -1,0 +1,81 @@
+"""Which replicas live. A heartbeat is one key with a TTL; its value is what the worker itself has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import cast
+
+import redis
+
+from gateway import keys
+from gateway.redis import dumps, loads
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One model worker incarnation. `status` is `loading`, `active` or `failed`; `steps` counts engine steps."""
+
+    incarnation: str
+    replica_id: str
+    model: str
+    node: str
+    device: str
+    status: str
+    pid: int
+    engine_pid: int = 0
+    engine: str = ""
+    max_batch_size: int = 0
+    sequences: int = 0
+    steps: int = 0
+    tokens_per_second: float = 0.0
+    memory_bytes: int = 0
+    loaded_at: str = ""
+    message: str = ""
+    hardware: str = ""
+    #: The engine has work, but makes no step.
+    stalled: bool = False
+
+    @property
+    def health(self) -> str:
+        """`healthy`, or why not: `loading`, `failed`, `stalled`."""
+        return "stalled" if self.stalled else {"active": "healthy"}.get(self.status, self.status)
+
+
+class Registry:
+    """Reads and writes heartbeats."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.redis = client
+
+    def beat(self, replica: Replica, *, lease_s: float) -> None:
+        """Say that this incarnation lives, for `lease_s` more seconds."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.sadd(keys.WORKERS, replica.incarnation)
+        pipe.set(keys.worker(replica.incarnation), dumps(asdict(replica)), px=int(lease_s * 1000))
+        pipe.execute()
+
+    def bury(self, incarnation: str) -> None:
+        """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
+        self.redis.delete(keys.worker(incarnation))
+        self.redis.srem(keys.WORKERS, incarnation)
+
+    def alive(self, incarnations: Iterable[str]) -> set[str]:
+        """Those that have a heartbeat."""
+        wanted = list(dict.fromkeys(incarnations))
+        if not wanted:
+            return set()
+        values = cast("list[str | None]", self.redis.mget([keys.worker(name) for name in wanted]))
+        return {name for name, value in zip(wanted, values, strict=True) if value}
+
+    def replicas(self, model: str | None = None) -> list[Replica]:
+        """All living replicas, or those of one model."""
+        names = sorted(cast("set[str]", self.redis.smembers(keys.WORKERS)))
+        if not names:
+            return []
+        values = cast("list[str | None]", self.redis.mget([keys.worker(name) for name in names]))
+        gone = [name for name, value in zip(names, values, strict=True) if value is None]
+        if gone:
+            self.redis.srem(keys.WORKERS, *gone)
+        found = [Replica(**loads(value)) for value in values if value]
+        return [replica for replica in found if model in (None, replica.model)]

@@ -1,0 +1,140 @@
+"""Turns journal entries into what clients see: chunks, full answers, errors. Knows nothing of HTTP or gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
+from gateway.jobs import Event, EventType, Job
+
+
+@dataclass
+class Choice:
+    """One answer as the journal has it so far."""
+
+    text: str = ""
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[tuple[str, float]] = field(default_factory=list)
+    finish_reason: str | None = None
+
+
+def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
+    """The choices that a journal adds up to, by index."""
+    choices = [Choice() for _ in range(num_choices)]
+    for event in events:
+        if event.type is EventType.DELTA:
+            choice = choices[event.body.get("index", 0)]
+            choice.text += event.body.get("text", "")
+            choice.token_ids += event.body.get("ids", ())
+            choice.logprobs += event.body.get("lp", ())
+            choice.finish_reason = event.body.get("finish") or choice.finish_reason
+        elif event.type is EventType.CANCELLED:
+            for choice in choices:
+                choice.finish_reason = choice.finish_reason or "cancelled"
+    return choices
+
+
+def usage(events: Iterable[Event]) -> dict[str, int]:
+    """Tokens of a job, counted from its journal."""
+    prompt = completion = 0
+    for event in events:
+        prompt = event.body.get("prompt_tokens", prompt)
+        completion += len(event.body.get("ids", ()))
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def prompts(job: Job) -> list[str]:
+    """The prompts of a completion; a chat counts as one."""
+    prompt = job.request.get("prompt", "")
+    return [prompt] if isinstance(prompt, str) else list(prompt)
+
+
+def num_choices(job: Job) -> int:
+    """How many answers the job has: n for each prompt."""
+    return int(job.request.get("n") or 1) * len(prompts(job))
+
+
+def echo(job: Job, index: int) -> str:
+    """What stands before the text of a choice: its prompt, if the request wants it."""
+    return prompts(job)[index // int(job.request.get("n") or 1)] if job.request.get("echo") else ""
+
+
+def envelope(job: Job, *, chunk: bool) -> dict[str, Any]:
+    """The fields that every chunk or answer of a job begins with."""
+    kind = {"chat": "chat.completion.chunk" if chunk else "chat.completion"}.get(job.kind, "text_completion")
+    return {"id": job.id, "object": kind, "created": job.created_at // 1000, "model": job.model}
+
+
+def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
+    """The stream chunks for one event; an event without visible effect gives none."""
+    head = envelope(job, chunk=True)
+    body = event.body
+    if event.type is EventType.STARTED and job.kind == "chat":
+        first = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        return [{**head, "choices": [{"index": i, **first} for i in range(num_choices(job))]}]
+    if event.type is EventType.STARTED and job.request.get("echo"):
+        texts = [{"index": i, "text": echo(job, i), "finish_reason": None} for i in range(num_choices(job))]
+        return [{**head, "choices": texts}]
+    if event.type is EventType.DELTA:
+        choice = delta(job, body)
+        return [{**head, "choices": [choice]}] if choice else []
+    if event.type is EventType.REWOUND:
+        return [{**head, "choices": [], "rewound": {"seq": event.seq, "text": body["text"]}}]
+    if event.type is EventType.CANCELLED:
+        empty: dict[str, Any] = {"delta": {}} if job.kind == "chat" else {"text": ""}
+        choices = [{"index": i, **empty, "finish_reason": "cancelled"} for i in range(num_choices(job))]
+        return [{**head, "choices": choices}]
+    if event.type is EventType.DONE and (job.request.get("stream_options") or {}).get("include_usage"):
+        return [{**head, "choices": [], "usage": body["usage"]}]
+    return []
+
+
+def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The `choices` entry of a delta event, or None if it has nothing to show."""
+    text, finish = body.get("text", ""), body.get("finish")
+    if not text and not finish:
+        return None
+    content = {"delta": {"content": text} if text else {}} if job.kind == "chat" else {"text": text}
+    choice = {"index": body.get("index", 0), **content, "finish_reason": finish}
+    if body.get("lp"):
+        choice["logprobs"] = _logprobs(job, body["lp"])
+    return choice
+
+
+def response(job: Job, events: Iterable[Event]) -> dict[str, Any]:
+    """The full answer of a job that is done, or what a cancelled one had."""
+    journal = list(events)
+    folded = fold(journal, num_choices=num_choices(job))
+    choices = []
+    for index, choice in enumerate(folded):
+        content: dict[str, Any] = {"text": echo(job, index) + choice.text}
+        if job.kind == "chat":
+            content = {"message": {"role": "assistant", "content": choice.text}}
+        entry = {**content, "index": index, "finish_reason": choice.finish_reason}
+        if job.request.get("logprobs"):
+            entry["logprobs"] = _logprobs(job, choice.logprobs)
+        choices.append(entry)
+    return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal)}
+
+
+def failure(event: Event) -> HeadraceError | None:
+    """The error that a terminal event means, or None."""
+    if event.type is EventType.FAILED:
+        return GenerationFailed.from_job(event.body["error"])
+    if event.type is EventType.EXPIRED:
+        return JobNotFound("The job's record has expired; nothing more can be read of it.", reason="expired")
+    return None
+
+
+def _logprobs(job: Job, logprobs: list[tuple[str, float]]) -> dict[str, Any]:
+    if job.kind == "chat":
+        return {
+            "content": [
+                {"token": token, "logprob": logprob, "bytes": list(token.encode()), "top_logprobs": []}
+                for token, logprob in logprobs
+            ]
+        }
+    tokens, values = [token for token, _ in logprobs], [value for _, value in logprobs]
+    return {"tokens": tokens, "token_logprobs": values}

@@ -1,0 +1,128 @@
+"""Settings: every knob of Headrace, typed, frozen, read once and passed in.
+
+Each field `x_y` is set by the variable `HEADRACE_X_Y`, or by `x_y` at the top level of `headrace.toml`
+(`HEADRACE_CONFIG` names another file); a variable wins over the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from gateway.errors import InvalidSetting
+
+
+def _node_name() -> str:
+    return socket.gethostname().split(".")[0] or "local"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting with its default. Times are seconds, sizes bytes."""
+
+    #: Redis that holds jobs, journals and the registry; empty: the embedded server in `data_dir`.
+    redis_url: str = ""
+    #: Where the embedded Redis, keys, certificates and logs live.
+    data_dir: Path = Path("var")
+    http_host: str = "127.0.0.1"
+    http_port: int = 8000
+    grpc_host: str = "127.0.0.1"
+    grpc_port: int = 50051
+    flower_host: str = "127.0.0.1"
+    flower_port: int = 5555
+    #: gunicorn worker processes of the web face.
+    web_workers: int = 1
+    #: Name of this machine in queue names and `target_nodes`.
+    node: str = field(default_factory=_node_name)
+    #: Device that the agent on this machine serves.
+    device: str = "cpu0"
+    #: The first admin key; empty: one is made and kept in `data_dir`.
+    bootstrap_key: str = ""
+    #: Model that `headrace up` deploys; empty: none.
+    demo_model: str = "smollm2-135m"
+    #: How long an ended interactive job stays readable.
+    job_ttl_s: float = 600.0
+    #: How long an ended background job stays readable.
+    background_ttl_s: float = 86_400.0
+    #: After the last watcher left, an interactive job is cancelled this much later.
+    grace_s: float = 10.0
+    #: A worker whose heartbeat is older than this is declared dead.
+    lease_s: float = 5.0
+    #: A running job without progress for this long is taken from its worker.
+    stall_s: float = 60.0
+    #: An engine that has work but makes no step for this long is killed.
+    engine_stall_s: float = 30.0
+    #: Claims after which a job fails with `engine_crashed`.
+    max_attempts: int = 3
+    #: Jobs that may wait for one model before submit answers 429.
+    queue_limit: int = 256
+    #: A job that no worker took for this long fails with `queue_timeout`.
+    queue_timeout_s: float = 600.0
+    #: A waiting background job gets a more urgent hint after each such period.
+    ageing_s: float = 5.0
+    #: Largest accepted request body.
+    max_body_bytes: int = 4 * 1024 * 1024
+    #: Sequences that one replica runs at once when its deployment does not say.
+    max_batch_size: int = 32
+    #: Longest time a stream stays open before it asks the client to reconnect.
+    stream_limit_s: float = 3600.0
+    log_level: str = "info"
+
+    @property
+    def effective_redis_url(self) -> str:
+        """The Redis to connect to: the configured one, else the embedded server's socket."""
+        return self.redis_url or f"unix://{(self.data_dir / 'redis.sock').absolute()}"
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read variables and `headrace.toml`.
+
+        Raises:
+            InvalidSetting: a value does not parse; the text names variable, value and what is allowed.
+        """
+        env = os.environ if environ is None else environ
+        path = Path(env.get("HEADRACE_CONFIG", "headrace.toml"))
+        table = _read_toml(path)
+        values: dict[str, Any] = {}
+        for spec in dataclasses.fields(cls):
+            variable = f"HEADRACE_{spec.name.upper()}"
+            if variable in env:
+                values[spec.name] = _parse(variable, str(spec.type), env[variable])
+            elif spec.name in table:
+                values[spec.name] = _parse(f"{path}: {spec.name}", str(spec.type), table[spec.name])
+        return cls(**values)
+
+    def environ(self) -> dict[str, str]:
+        """These settings as variables, for child processes."""
+        return {f"HEADRACE_{f.name.upper()}": str(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSetting(f"{path} is not valid TOML: {error}. Correct that line, or remove the file.") from error
+
+
+def _parse(name: str, kind: str, raw: Any) -> Any:
+    text = str(raw).strip()
+    if kind == "str":
+        return text
+    if kind == "Path":
+        return Path(text)
+    try:
+        number = int(text) if kind == "int" else float(text)
+    except ValueError as error:
+        wanted = "a whole number" if kind == "int" else "a number of seconds"
+        raise InvalidSetting(f"{name} is {text!r}; it must be {wanted}.") from error
+    if not 0 <= number < float("inf"):
+        raise InvalidSetting(f"{name} is {text!r}; it must be zero or more.")
+    return number

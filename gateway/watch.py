@@ -1,0 +1,215 @@
+"""Following jobs: one pub/sub connection per process, shared by all its watchers.
+
+Pub/sub is the fast path, never the proof: a gap in seq, an overflow or a second of silence makes a watcher read the
+journal. Plain threading primitives, so that it serves threads and gevent's greenlets alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import redis
+
+from gateway import keys
+from gateway.jobs import Event, EventType, JobStore
+from gateway.redis import CONNECTION_ERRORS, loads
+
+log = logging.getLogger(__name__)
+
+#: Events that wait for a slow client before it falls back to the journal.
+MAX_PENDING = 256
+#: After this long without an event a watcher reads the journal and yields a tick.
+TICK_S = 1.0
+#: For how long one refresh says that a client is there, on top of the grace.
+ATTENDED_S = 5.0
+
+
+class Hub:
+    """Receives the events of all jobs that this process watches, and refreshes their attendance."""
+
+    def __init__(self, client: redis.Redis, store: JobStore, *, grace_s: float) -> None:
+        self.id = secrets.token_hex(6)
+        self._redis = client
+        self.store = store
+        self.grace_ms = int(grace_s * 1000)
+        self.attended_ms = int((grace_s + ATTENDED_S) * 1000)
+        self._watchers: dict[str, list[Watcher]] = {}
+        self._lock = threading.Lock()
+        self._subscribed = threading.Event()
+        self._started = False
+
+    def start(self) -> None:
+        """Subscribe, and return when Redis has confirmed it (or after 2 s: the journal serves meanwhile)."""
+        with self._lock:
+            if self._started:
+                return
+            self._started = True
+        threading.Thread(target=self._receive, name="hub-receive", daemon=True).start()
+        threading.Thread(target=self._attend, name="hub-attend", daemon=True).start()
+        self._subscribed.wait(2)
+
+    def watch(self, job_id: str, *, after: int = 0, claim: str = "", registered: bool = False) -> Watcher:
+        """Follow a job from behind the cursor (seq, claim). `registered`: the record names this hub already."""
+        self.start()
+        watcher = Watcher(self, job_id, after, claim)
+        with self._lock:
+            self._watchers.setdefault(job_id, []).append(watcher)
+        if not registered:
+            self.store.watch(job_id, hub_id=self.id, attended_ms=self.attended_ms)
+        return watcher
+
+    def leave(self, watcher: Watcher) -> None:
+        """Forget a watcher. When the last one of this process has left, the grace period begins."""
+        with self._lock:
+            others = self._watchers.get(watcher.job_id, [])
+            if watcher in others:
+                others.remove(watcher)
+            last = not others and self._watchers.pop(watcher.job_id, None) is not None
+        if last and not watcher.ended:
+            try:
+                self.store.attend([watcher.job_id], attended_ms=self.grace_ms)
+            except CONNECTION_ERRORS as error:
+                log.warning("job %s: departure not noted (%s); attendance runs out by itself", watcher.job_id, error)
+
+    def watching(self) -> int:
+        """How many watchers there are."""
+        with self._lock:
+            return sum(map(len, self._watchers.values()))
+
+    def _receive(self) -> None:
+        while True:
+            try:
+                pubsub = self._redis.pubsub(  # type: ignore[no-untyped-call]
+                    ignore_subscribe_messages=False
+                )
+                pubsub.subscribe(keys.hub(self.id))
+                for message in pubsub.listen():
+                    if message["type"] == "subscribe":
+                        self._subscribed.set()
+                    elif message["type"] == "message":
+                        self._deliver(loads(message["data"]))
+            except CONNECTION_ERRORS as error:
+                log.warning("hub %s lost Redis (%s); watchers read the journal until it is back", self.id, error)
+                time.sleep(0.2)
+
+    def _deliver(self, items: list[tuple[str, int, list[dict[str, Any]]]]) -> None:
+        for job_id, first, bodies in items:
+            for watcher in self._watchers.get(job_id, ()):
+                watcher.push([Event(first + i, body) for i, body in enumerate(bodies)])
+
+    def _attend(self) -> None:
+        while True:
+            time.sleep(2)
+            with self._lock:
+                job_ids = list(self._watchers)
+            try:
+                self.store.attend(job_ids, attended_ms=self.attended_ms)
+            except CONNECTION_ERRORS as error:
+                log.warning("hub %s could not refresh attendance: %s", self.id, error)
+
+
+class Watcher:
+    """One client's view of one job: iterate `events()`, and call `close()` when the client is gone."""
+
+    def __init__(self, hub: Hub, job_id: str, after: int, claim: str) -> None:
+        self.job_id = job_id
+        self.seq = after
+        self.claim = claim
+        #: The terminal event was given out.
+        self.ended = False
+        self._hub = hub
+        self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
+        self._lagging = True  # the journal is read before the channel is trusted
+
+    def push(self, events: list[Event]) -> None:
+        """Called by the hub. A client that does not keep up costs no memory: it reads the journal later."""
+        if self._lagging:
+            return
+        if self._pending.qsize() > MAX_PENDING:
+            self._lagging = True
+            return
+        self._pending.put(events)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._hub.leave(self)
+
+    def events(self) -> Iterator[list[Event]]:
+        """Events in order without gap or repeat, up to the terminal one, in the batches in which they arrive.
+
+        An empty list says that about a second has passed in silence.
+        """
+        while not self.ended:
+            try:
+                yield from self._from_journal()
+            except CONNECTION_ERRORS as error:
+                log.warning("job %s: journal not readable (%s), trying again", self.job_id, error)
+                time.sleep(0.2)
+                yield []
+                continue
+            if not self.ended:
+                yield from self._from_channel()
+
+    def _advance(self, events: list[Event]) -> list[Event]:
+        """Move the cursor over those events that are new, and return them."""
+        new = [event for event in events if event.seq > self.seq]
+        if new:
+            self.seq, self.claim = new[-1].seq, new[-1].claim
+            self.ended = new[-1].type.terminal
+        return new
+
+    def _from_journal(self) -> Iterator[list[Event]]:
+        """Read what the journal holds beyond the cursor."""
+        self._lagging = False  # from here on the channel collects; repeats are dropped by seq
+        store = self._hub.store
+        events = store.journal(self.job_id, after=max(0, self.seq - 1))
+        if not events and store.read(self.job_id) is None:
+            self.ended = True
+            yield [Event(self.seq, {"type": EventType.EXPIRED.value})]
+            return
+        if self.seq and not self._confirmed(events):
+            events = store.journal(self.job_id)
+            yield [self._rewound(events)]
+        if new := self._advance(events):
+            yield new
+        elif events:
+            self.ended = events[-1].type.terminal  # the client had it all already
+
+    def _confirmed(self, events: list[Event]) -> bool:
+        """Whether the journal still holds the entry that the client has seen last."""
+        if not events:
+            return False
+        return events[0].seq == self.seq and (not self.claim or events[0].claim == self.claim)
+
+    def _rewound(self, events: list[Event]) -> Event:
+        """The journal is shorter than, or differs from, what the client saw: the event that says what stays."""
+        stays = [event for event in events if not event.type.terminal]
+        text: dict[str, str] = {}
+        for event in stays:
+            if event.type is EventType.DELTA:
+                index = str(event.body.get("index", 0))
+                text[index] = text.get(index, "") + event.body.get("text", "")
+        last = stays[-1] if stays else Event(0, {})
+        self.seq, self.claim = last.seq, last.claim
+        return Event(last.seq, {"type": EventType.REWOUND.value, "c": last.claim, "text": text})
+
+    def _from_channel(self) -> Iterator[list[Event]]:
+        """Follow the channel until a gap, an overflow, a second of silence or the end."""
+        while not self._lagging and not self.ended:
+            try:
+                events = self._pending.get(timeout=TICK_S)
+            except queue.Empty:
+                yield []
+                return
+            if events[0].seq > self.seq + 1:
+                break
+            if new := self._advance(events):
+                yield new
+        while not self._pending.empty():
+            self._pending.get_nowait()

@@ -1,0 +1,81 @@
+"""Strict marshmallow fields: a JSON number is a number, a boolean a boolean, and text is valid Unicode."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import marshmallow
+from marshmallow import ValidationError, fields
+
+
+class Boolean(fields.Boolean):
+    """`true` or `false`, not 1 or "yes"."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
+        if not isinstance(value, bool):
+            raise ValidationError(f"Got {shown(value)}; must be true or false.")
+        return value
+
+
+class Number(fields.Float):
+    """A finite JSON number from `low` to `high`."""
+
+    def __init__(self, low: float, high: float, **kwargs: Any) -> None:
+        super().__init__(allow_none=True, load_default=None, metadata={"minimum": low, "maximum": high}, **kwargs)
+        self.low, self.high = low, high
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not self.low <= value <= self.high:
+            raise ValidationError(f"Got {shown(value)}; must be a number from {self.low} to {self.high}.")
+        return float(value)
+
+
+class Integer(fields.Integer):
+    """A whole JSON number from `low` to `high`."""
+
+    def __init__(self, low: int, high: int, **kwargs: Any) -> None:
+        super().__init__(allow_none=True, load_default=None, metadata={"minimum": low, "maximum": high}, **kwargs)
+        self.low, self.high = low, high
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.low <= value <= self.high:
+            raise ValidationError(f"Got {shown(value)}; must be a whole number from {self.low} to {self.high}.")
+        return value
+
+
+class Text(fields.String):
+    """Text that can be written as UTF-8."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise ValidationError(f"Got {shown(value)}; must be text.")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ValidationError("Holds half of a surrogate pair, which is not valid Unicode text.") from error
+        return value
+
+
+class StrictSchema(marshmallow.Schema):
+    """Refuses fields that it does not know, naming those that it does."""
+
+    class Meta:
+        unknown = marshmallow.RAISE
+
+    def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
+        """Says what would be allowed instead of an unknown field."""
+        if not isinstance(error.messages, dict):
+            return
+        allowed = ", ".join(sorted(self.fields))
+        for name, texts in error.messages.items():
+            if texts == [self.error_messages["unknown"]]:
+                error.messages[name] = [f"Unknown field. Allowed: {allowed}."]
+
+
+def shown(value: Any) -> str:
+    """A short form of any JSON value, for an error's text."""
+    if isinstance(value, int) and abs(value) >= 10**20:
+        return "a number of more than 20 digits"
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,194 @@
+"""What a client may ask of a model, and what it gets back: dataclass and marshmallow schema side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
+
+from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, shown
+
+#: Stop strings in one request, and characters in each.
+MAX_STOPS, MAX_STOP_LENGTH = 16, 256
+#: Answers to one request.
+MAX_CHOICES = 8
+#: Prompts in one completion request.
+MAX_PROMPTS = 64
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceRequest:
+    """What chat and completion share. None = not given: the model's default holds."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    n: int | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logprobs: bool = False
+    stream: bool = False
+    stream_options: Mapping[str, Any] | None = None
+    #: `interactive` jobs are served before `background` ones.
+    priority: str = "interactive"
+    #: Go on when the client leaves.
+    detach: bool = False
+    user: str | None = None
+
+    def given(self) -> dict[str, Any]:
+        """The fields that say something, as the job record keeps them."""
+        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatRequest(InferenceRequest):
+    """A conversation to go on with."""
+
+    messages: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionRequest(InferenceRequest):
+    """A text, or several, to go on with."""
+
+    prompt: str | list[str]
+    echo: bool = False
+
+
+class Stop(fields.Field[list[str]]):
+    """One stop string, or a list of them."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[str]:
+        stops = [value] if isinstance(value, str) else value
+        if not isinstance(stops, list) or len(stops) > MAX_STOPS:
+            got = f"{len(stops)} of them" if isinstance(stops, list) else shown(value)
+            raise ValidationError(f"Got {got}; must be a text or a list of at most {MAX_STOPS} texts.")
+        for stop in stops:
+            if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_LENGTH:
+                raise ValidationError(f"Got {shown(stop)}; each must be a text of 1 to {MAX_STOP_LENGTH} characters.")
+            Text().deserialize(stop)
+        return stops
+
+
+class Prompt(fields.Field[str | list[str]]):
+    """One prompt, or a list of them."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> str | list[str]:
+        prompts = [value] if isinstance(value, str) else value
+        if not isinstance(prompts, list) or not 1 <= len(prompts) <= MAX_PROMPTS:
+            raise ValidationError(f"Got {shown(value)}; must be a text or a list of 1 to {MAX_PROMPTS} texts.")
+        for prompt in prompts:
+            if not Text().deserialize(prompt):
+                raise ValidationError("Must not be empty.")
+        return value if isinstance(value, str) else prompts
+
+
+class Content(fields.Field[str]):
+    """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if not isinstance(value, list):
+            return str(Text().deserialize(value))
+        for part in value:
+            if not isinstance(part, dict) or part.get("type") != "text":
+                raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
+        return "".join(Text().deserialize(part.get("text")) for part in value)
+
+
+class MessageSchema(StrictSchema):
+    """One turn of a conversation."""
+
+    role = Text(required=True, validate=validate.OneOf(ROLES, error=f"Got {{input}}; allowed: {', '.join(ROLES)}."))
+    content = Content(required=True)
+    name = Text(validate=validate.Length(1, 64))
+
+
+class StreamOptionsSchema(StrictSchema):
+    """What a stream carries besides the text."""
+
+    include_usage = Boolean(load_default=False)
+
+
+class InferenceRequestSchema(StrictSchema):
+    """Fields that chat and completion share."""
+
+    max_tokens = Integer(1, 2**31 - 1)
+    temperature = Number(0, 100)
+    top_p = Number(0, 1)
+    top_k = Integer(0, 2**31 - 1)
+    n = Integer(1, MAX_CHOICES)
+    seed = Integer(0, 2**32 - 1 - MAX_CHOICES)
+    stop = Stop(allow_none=True, load_default=None)
+    presence_penalty = Number(-2, 2)
+    frequency_penalty = Number(-2, 2)
+    repetition_penalty = Number(0.1, 10)
+    logprobs = Boolean(load_default=False, allow_none=True)
+    stream = Boolean(load_default=False, allow_none=True)
+    stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
+    priority = Text(load_default="interactive", validate=validate.OneOf(("interactive", "background")))
+    detach = Boolean(load_default=False)
+    user = Text(allow_none=True, load_default=None)
+
+
+class ChatRequestSchema(InferenceRequestSchema):
+    """Body of a chat request."""
+
+    messages = fields.List(fields.Nested(MessageSchema), required=True)
+    #: The newer name of max_tokens.
+    max_completion_tokens = Integer(1, 2**31 - 1)
+
+    @pre_load
+    def _messages_are_a_list(self, data: Any, **_: Any) -> Any:
+        if isinstance(data, dict) and data.get("messages") == []:
+            raise ValidationError("Must hold at least one message.", "messages")
+        return data
+
+    @validates_schema
+    def _one_limit(self, data: dict[str, Any], **_: Any) -> None:
+        limits = {data.get("max_tokens"), data.get("max_completion_tokens")} - {None}
+        if len(limits) > 1:
+            raise ValidationError("Differs from max_tokens; give one of them.", "max_completion_tokens")
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
+        newer = data.pop("max_completion_tokens", None)
+        return ChatRequest(**{**data, "max_tokens": data["max_tokens"] or newer})
+
+
+class CompletionRequestSchema(InferenceRequestSchema):
+    """Body of a completion request."""
+
+    prompt = Prompt(required=True)
+    echo = Boolean(load_default=False, allow_none=True)
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> CompletionRequest:
+        return CompletionRequest(**data)
+
+
+class UsageSchema(Schema):
+    """Tokens, counted by the model's own tokenizer."""
+
+    prompt_tokens = fields.Integer(required=True)
+    completion_tokens = fields.Integer()
+    total_tokens = fields.Integer(required=True)
+
+
+class AnswerSchema(Schema):
+    """A full answer of a chat or a completion."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True)
+    created = fields.Integer(required=True)
+    model = fields.String(required=True)
+    choices = fields.List(fields.Dict(), required=True)
+    usage = fields.Nested(UsageSchema, required=True)

@@ -1,0 +1,43 @@
+"""Jobs as clients see them."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields, validate
+
+from schemas.fields import StrictSchema, Text
+from schemas.inference import AnswerSchema, UsageSchema
+
+#: States of a job, in the words of the customer's document.
+STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
+
+
+class JobSchema(Schema):
+    """A job as clients see it. Times are ISO 8601."""
+
+    job_id = fields.String(required=True)
+    kind = fields.String(required=True)
+    model = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+    priority = fields.String()
+    position = fields.Integer(metadata={"description": "Place in the queue from 1; 0 = does not wait"})
+    attempts = fields.Integer()
+    created_at = fields.String()
+    started_at = fields.String(allow_none=True)
+    finished_at = fields.String(allow_none=True)
+    usage = fields.Nested(UsageSchema, allow_none=True)
+    result = fields.Nested(AnswerSchema, allow_none=True)
+    error = fields.Dict(allow_none=True)
+    events_url = fields.String()
+
+
+class JobListQuerySchema(StrictSchema):
+    """Query of the job list."""
+
+    status = Text(validate=validate.OneOf(STATUSES), load_default=None)
+    limit = fields.Integer(validate=validate.Range(1, 200), load_default=50)
+
+
+class JobListSchema(Schema):
+    """Jobs of the caller's key, newest first."""
+
+    jobs = fields.List(fields.Nested(JobSchema), required=True)

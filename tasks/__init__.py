@@ -1,0 +1,1 @@
+"""Celery's application and task bodies."""

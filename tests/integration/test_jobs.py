@@ -1,0 +1,195 @@
+"""The job core over a real Redis: claims, fences, replays, gaps, ends."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.inference import cancel, fail
+from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
+from gateway.watch import Hub
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+def make_job(store: JobStore, **kwargs: object) -> Job:
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "m", "key", {"messages": []}, **kwargs)  # type: ignore[arg-type]
+    return store.create(job, ttl_ms=60_000)
+
+
+def claimed(store: JobStore, owner: str = "w1") -> Job:
+    job = store.claim(make_job(store).id, owner=owner, claim=new_claim_id())
+    assert job is not None
+    return job
+
+
+def event(job: Job, text: str) -> str:
+    return f'{{"type":"delta","c":"{job.claim}","text":"{text}"}}'
+
+
+def append(store: JobStore, job: Job, first: int, *texts: str, state: JobState | None = None) -> tuple[str, int]:
+    verdict = store.append([Append(job.id, job.claim, first, [event(job, t) for t in texts], state)])[0]
+    return verdict.verdict, verdict.seq
+
+
+def texts(store: JobStore, job: Job) -> list[str]:
+    return [str(e.body.get("text", e.type.value)) for e in store.journal(job.id)]
+
+
+def test_only_one_of_many_claimers_wins(store: JobStore) -> None:
+    job = make_job(store)
+    won: list[Job] = []
+    barrier = threading.Barrier(8)
+
+    def race(owner: str) -> None:
+        barrier.wait()
+        if got := store.claim(job.id, owner=owner, claim=new_claim_id()):
+            won.append(got)
+
+    threads = [threading.Thread(target=race, args=(f"w{i}",)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert won[0].epoch == 1
+
+
+def test_a_claim_asked_again_answers_the_same(store: JobStore) -> None:
+    job = make_job(store)
+    first = store.claim(job.id, owner="w", claim="abc")
+    again = store.claim(job.id, owner="w", claim="abc")
+    assert first is not None
+    assert again is not None
+    assert (first.epoch, again.epoch) == (1, 1)
+
+
+def test_an_append_sent_twice_is_applied_once(store: JobStore) -> None:
+    job = claimed(store)
+    assert append(store, job, 1, "a", "b") == ("ok", 2)
+    assert append(store, job, 1, "a", "b") == ("ok", 2)
+    assert append(store, job, 3, "c") == ("ok", 3)
+    assert texts(store, job) == ["a", "b", "c"]
+
+
+def test_an_append_that_overlaps_adds_only_what_is_new(store: JobStore) -> None:
+    job = claimed(store)
+    append(store, job, 1, "a")
+    assert append(store, job, 1, "a", "b", "c") == ("ok", 3)
+    assert texts(store, job) == ["a", "b", "c"]
+
+
+def test_a_gap_is_reported_and_nothing_written(store: JobStore) -> None:
+    job = claimed(store)
+    assert append(store, job, 3, "c") == ("gap", 0)
+    assert texts(store, job) == []
+
+
+def test_a_zombie_adds_nothing_after_another_took_over(store: JobStore) -> None:
+    zombie = claimed(store)
+    append(store, zombie, 1, "a")
+    assert store.release(zombie, crashed=True)
+    successor = store.claim(zombie.id, owner="w2", claim=new_claim_id())
+    assert successor is not None
+    assert append(store, zombie, 2, "z")[0] == "fenced"
+    assert append(store, successor, 2, "b") == ("ok", 2)
+    assert append(store, zombie, 2, "z")[0] == "fenced"
+    assert not store.release(zombie, crashed=True)
+    assert texts(store, zombie) == ["a", "b"]
+
+
+def test_a_job_ends_once(store: JobStore) -> None:
+    job = claimed(store)
+    assert append(store, job, 1, "a", state=JobState.DONE) == ("ok", 1)
+    assert append(store, job, 1, "a", state=JobState.DONE) == ("ok", 1)
+    assert append(store, job, 2, "b")[0] == "ended"
+    assert cancel(store, job, reason="x") == "done"
+    assert fail(store, job, reason="x", message="y", take_claim=job.claim) == "done"
+    assert texts(store, job) == ["a"]
+    assert store.redis.pttl(keys.job(job.id)) > 0
+
+
+def test_no_ttl_before_the_end(store: JobStore) -> None:
+    job = claimed(store)
+    append(store, job, 1, "a")
+    assert store.redis.pttl(keys.job(job.id)) == -1
+    assert store.redis.pttl(keys.events(job.id)) == -1
+
+
+def test_cancel_ends_a_queued_job_at_once_and_marks_a_running_one(store: JobStore) -> None:
+    queued = make_job(store)
+    assert cancel(store, queued, reason="x") == "cancelled"
+    assert cancel(store, queued, reason="x") == "cancelled"
+    assert texts(store, queued) == ["cancelled"]
+    running = claimed(store)
+    assert cancel(store, running, reason="x") == "cancelling"
+    verdict = store.append([Append(running.id, running.claim, 1, [event(running, "a")])])[0]
+    assert verdict.cancel
+
+
+def test_crashes_count_until_a_job_has_shown_progress(store: JobStore) -> None:
+    job_id = make_job(store).id
+    for crashes, tokens in [(1, 3), (2, 3), (2, 20), (1, 70), (2, 3), (3, 3)]:
+        job = store.claim(job_id, owner="w", claim=new_claim_id())
+        assert job is not None
+        append(store, job, job.seq + 1, *("x" * tokens))
+        store.release(job, crashed=True)
+        record = store.read(job_id)
+        assert record is not None
+        assert record.crashes == crashes
+
+
+def test_a_watcher_sees_all_events_once_and_the_end(store: JobStore) -> None:
+    hub = Hub(store.redis, store, grace_s=2)
+    job = claimed(store)
+    append(store, job, 1, "a", "b")
+    watcher = hub.watch(job.id)
+    seen: list[str] = []
+
+    def follow() -> None:
+        seen.extend(str(e.body.get("text")) for batch in watcher.events() for e in batch)
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    for i, letter in enumerate("cdefgh"):
+        verdict = store.append([Append(job.id, job.claim, 3 + i, [event(job, letter)])])[0]
+        if i % 2:  # every second message is lost on the way
+            store.publish({h: [(job.id, 3 + i, [event(job, letter)])] for h in verdict.watch})
+        time.sleep(0.01)
+    done = f'{{"type":"done","c":"{job.claim}","text":"end"}}'
+    store.append([Append(job.id, job.claim, 9, [done], JobState.DONE)])
+    thread.join(10)
+    assert seen == [*"abcdefgh", "end"]
+
+
+def test_a_cursor_resumes_behind_what_was_seen(store: JobStore) -> None:
+    hub = Hub(store.redis, store, grace_s=2)
+    job = claimed(store)
+    append(store, job, 1, "a", "b", "c")
+    cancel(store, job, reason="x", take_claim=job.claim)
+    events = [e for batch in hub.watch(job.id, after=2, claim=job.claim).events() for e in batch]
+    assert [e.seq for e in events] == [3, 4]
+
+
+def test_a_cursor_that_the_journal_does_not_hold_is_told_so(store: JobStore) -> None:
+    hub = Hub(store.redis, store, grace_s=2)
+    job = claimed(store)
+    append(store, job, 1, "a", "b")
+    cancel(store, job, reason="x", take_claim=job.claim)
+    events = [e for batch in hub.watch(job.id, after=7, claim="gone").events() for e in batch]
+    assert events[0].type == "rewound"
+    assert events[0].body["text"] == {"0": "ab"}
+    assert events[-1].type == "cancelled"
+
+
+def test_a_vanished_job_is_told_as_expired(store: JobStore) -> None:
+    hub = Hub(store.redis, store, grace_s=2)
+    events = [e for batch in hub.watch("chatcmpl-none").events() for e in batch]
+    assert [e.type.value for e in events] == ["expired"]

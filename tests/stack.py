@@ -1,0 +1,307 @@
+"""A whole Headrace for tests: real processes, started and ended one by one, so that a test can kill any of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from gateway import keys
+from gateway.credentials import Credentials
+from gateway.embedded_redis import server_command
+from gateway.jobs import Event, JobStore
+from gateway.redis import connect
+from gateway.registry import Registry, Replica
+from gateway.settings import Settings
+from workers.agent import Agent
+
+KEY = "hr-test-bootstrap-key"
+REPOSITORY = Path(__file__).parents[1]
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
+    """The condition's first true value. Fails when there is none in time."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if value := condition():
+            return value
+        time.sleep(0.02)
+    raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+
+
+class Stack:
+    """Redis, web, keeper and agents over one data folder."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        (folder / "redis").mkdir(parents=True)
+        (folder / "logs").mkdir()
+        self.socket = folder / "redis.sock"
+        base = Settings(
+            redis_url=f"unix://{self.socket}",
+            data_dir=folder,
+            node="n1",
+            http_port=free_port(),
+            demo_model="",
+            grace_s=2.0,
+            lease_s=2.0,
+            log_level="info",
+        )
+        self.settings = replace(base, **changes)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    # -- processes
+
+    def start(self, name: str, command: list[str] | None = None, settings: Settings | None = None) -> None:
+        """Start one process under a name of our own."""
+        modules = {"web": "web.serve", "keeper": "workers.keeper", "agent": "workers.agent"}
+        if command is None:
+            command = [sys.executable, "-m", modules[name.split("-", maxsplit=1)[0]]]
+        with (self.folder / "logs" / f"{name}.log").open("ab") as output:
+            self.processes[name] = subprocess.Popen(
+                command,
+                cwd=REPOSITORY,
+                env={**os.environ, **(settings or self.settings).environ()},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def start_redis(self) -> None:
+        """Start Redis and wait until it answers."""
+        self.start("redis", server_command(self.socket, self.folder / "redis"))
+        client = connect(self.settings)
+        eventually(lambda: _answers(client), "Redis answers")
+        client.close()
+
+    def up(self, models: Mapping[str, Mapping[str, Any]]) -> None:
+        """Start everything, with one replica of each model, and wait until all are ready."""
+        self.start_redis()
+        client = connect(self.settings, retries=3)
+        self.redis, self.store, self.registry = client, JobStore(client), Registry(client)
+        Credentials(client).bootstrap(KEY)
+        for model, options in models.items():
+            Agent(self.settings, client).want(model, options)
+        for name in ("web", "keeper", "agent"):
+            self.start(name)
+        self.wait_active(len(models))
+        eventually(self._ready, "the web process is ready")
+
+    def wait_active(self, count: int, timeout_s: float = 90.0) -> None:
+        """Wait until so many replicas are active."""
+
+        def active() -> bool:
+            return sum(r.status == "active" for r in self.registry.replicas()) >= count
+
+        eventually(active, f"{count} active replicas", timeout_s)
+
+    def replica(self, model: str = "fake") -> Replica:
+        """The first living replica of a model."""
+        return eventually(lambda: self.registry.replicas(model), f"a replica of {model}")[0]
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to one of the processes, and reap it if it dies."""
+        process = self.processes[name]
+        process.send_signal(number)
+        if number in (signal.SIGKILL, signal.SIGTERM):
+            process.wait(15)
+
+    def close(self) -> None:
+        """End everything: first what uses Redis. Fails if a process had to be killed."""
+        workers = self._locked()
+        for name in [name for name in self.processes if name != "redis"]:
+            self._terminate(self.processes[name])
+        for process in workers:
+            _end(process)
+        if hasattr(self, "redis"):
+            self.redis.close()
+        if "redis" in self.processes:
+            self._terminate(self.processes["redis"])
+
+    def _locked(self) -> list[psutil.Process]:
+        """The model workers: they outlive their agent."""
+        found = []
+        for path in (self.folder / "run").glob("*.lock"):
+            pid = int(path.read_text().split()[0])
+            if psutil.pid_exists(pid) and pid not in [p.pid for p in self.processes.values()]:
+                found.append(psutil.Process(pid))
+        return found
+
+    def _terminate(self, process: subprocess.Popen[bytes]) -> None:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/health/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    # -- clients
+
+    @property
+    def url(self) -> str:
+        """Where the web process listens."""
+        return f"http://127.0.0.1:{self.settings.http_port}"
+
+    def client(self, key: str = KEY) -> httpx.Client:
+        """An HTTP client with a key."""
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+
+    def journal(self, job_id: str) -> list[Event]:
+        """All events of a job."""
+        return self.store.journal(job_id)
+
+    def running(self) -> list[str]:
+        """Ids of the running jobs, by the index."""
+        return list(self.redis.zrange(keys.RUNNING, 0, -1))
+
+    def logs(self) -> str:
+        """The end of every log, for a failed test."""
+        parts = []
+        for path in sorted((self.folder / "logs").glob("*.log")):
+            parts.append(f"== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:]))
+        return "\n".join(parts)
+
+
+def _answers(client: Any) -> bool:
+    import redis
+
+    try:
+        return bool(client.ping())
+    except redis.exceptions.RedisError:
+        return False
+
+
+def _end(process: psutil.Process) -> None:
+    try:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(15)
+    except psutil.NoSuchProcess:
+        return
+    except psutil.TimeoutExpired:
+        process.kill()
+
+
+@dataclass
+class Stream:
+    """A streaming client in a thread, which reconnects by Last-Event-ID as a good client does."""
+
+    stack: Stack
+    path: str
+    body: Mapping[str, Any]
+    job_id: str = ""
+    text: str = ""
+    ids: list[str] = field(default_factory=list)
+    comments: list[str] = field(default_factory=list)
+    finish_reason: str | None = None
+    error: dict[str, Any] | None = None
+    ended: bool = False
+    reconnects: int = 0
+    rewound: int = 0
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> Stream:
+        """Send the request."""
+        self.thread.start()
+        return self
+
+    def join(self, timeout_s: float = 90.0) -> Stream:
+        """Wait for the end of the stream. Fails if it does not end."""
+        self.thread.join(timeout_s)
+        assert self.ended, f"stream {self.job_id} has not ended after {timeout_s:.0f} s; it has {len(self.ids)} events"
+        return self
+
+    @property
+    def seqs(self) -> list[int]:
+        """The seq of each event that was received."""
+        return [int(event_id.split("-")[0]) for event_id in self.ids]
+
+    def _run(self) -> None:
+        deadline = time.monotonic() + 120
+        with self.stack.client() as client:
+            while not self.ended and time.monotonic() < deadline:
+                try:
+                    self._once(client)
+                except httpx.TransportError:
+                    time.sleep(0.1)
+                if not self.ended:
+                    self.reconnects += 1
+
+    def _once(self, client: httpx.Client) -> None:
+        if self.job_id:
+            headers = {"Last-Event-ID": self.ids[-1]} if self.ids else {}
+            request = client.stream("GET", f"/jobs/{self.job_id}/events", headers=headers)
+        else:
+            request = client.stream("POST", self.path, json={**self.body, "stream": True})
+        with request as response:
+            if response.status_code != 200:
+                response.read()
+                if self.job_id and response.status_code == 503:
+                    time.sleep(0.2)
+                    return
+                self.error, self.ended = response.json(), True
+                return
+            self.job_id = response.headers["X-Job-Id"]
+            self._follow(response.iter_lines())
+
+    def _follow(self, lines: Iterator[str]) -> None:
+        kind = ""
+        for line in lines:
+            name, _, value = line.partition(": ")
+            if line.startswith(":"):
+                self.comments.append(line)
+            elif name == "id":
+                self.ids.append(value)
+            elif name == "event":
+                kind = value
+            elif name == "data" and value == "[DONE]":
+                self.ended = True
+                return
+            elif name == "data" and kind == "error":
+                self.error = json.loads(value)
+            elif name == "data":
+                self._take(json.loads(value))
+
+    def _take(self, chunk: Mapping[str, Any]) -> None:
+        if "rewound" in chunk:
+            self.rewound += 1
+            self.text = chunk["rewound"]["text"].get("0", "")
+        for choice in chunk["choices"]:
+            self.text += choice.get("text") or choice.get("delta", {}).get("content") or ""
+            self.finish_reason = choice["finish_reason"] or self.finish_reason
+
+
+def chat(stack: Stack, content: str = "hello", *, model: str = "fake", **body: Any) -> Stream:
+    """A streamed chat that has been sent."""
+    messages = [{"role": "user", "content": content}]
+    return Stream(stack, f"/models/{model}/chat/completions", {"messages": messages, **body}).start()

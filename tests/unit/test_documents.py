@@ -1,0 +1,37 @@
+"""The documents name files that exist, and promise commands that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from cli.main import main
+from cli.processes import process_table
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_every_file_that_is_named_exists(document: str) -> None:
+    named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.\w+)`", (ROOT / document).read_text())
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    commands = re.findall(r"headrace (\w+)", (ROOT / "README.md").read_text())
+    assert set(commands) <= set(main.commands)
+
+
+def test_every_make_target_of_the_documents_exists() -> None:
+    text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"make (run|test|check|bench|faults|format)\b", text)) <= targets
+
+
+def test_the_process_table_names_modules_that_exist() -> None:
+    for command in process_table().values():
+        assert command[:2] == ["python", "-m"]
+        assert (ROOT / f"{command[2].replace('.', '/')}.py").exists()

@@ -1,0 +1,37 @@
+"""Settings name the variable, the value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gateway.errors import InvalidSetting
+from gateway.settings import Settings
+
+
+def test_variables_win_over_the_file(tmp_path: Path) -> None:
+    config = tmp_path / "headrace.toml"
+    config.write_text('http_port = 9000\nnode = "a"\n')
+    settings = Settings.load({"HEADRACE_CONFIG": str(config), "HEADRACE_NODE": "b"})
+    assert (settings.http_port, settings.node) == (9000, "b")
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "nan", "inf", "1.5"])
+def test_a_bad_number_names_variable_value_and_what_is_allowed(value: str) -> None:
+    with pytest.raises(InvalidSetting) as caught:
+        Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_HTTP_PORT": value})
+    assert "HEADRACE_HTTP_PORT" in caught.value.message
+    assert value in caught.value.message
+
+
+def test_a_broken_file_is_refused_with_its_line(tmp_path: Path) -> None:
+    config = tmp_path / "headrace.toml"
+    config.write_text("http_port = 9000\nnode =\n")
+    with pytest.raises(InvalidSetting, match="line 2"):
+        Settings.load({"HEADRACE_CONFIG": str(config)})
+
+
+def test_settings_survive_the_way_through_the_environment() -> None:
+    settings = Settings(http_port=1234, lease_s=2.5)
+    assert Settings.load({"HEADRACE_CONFIG": "/nowhere", **settings.environ()}) == settings

@@ -1,0 +1,59 @@
+"""The Flask application. `create_app` wires blueprints, errors, documentation and request ids."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from flask import Flask, Response, g, request
+from flask_smorest import Api
+from flask_swagger_ui import get_swaggerui_blueprint
+
+from gateway.context import Gateway
+from web import errors
+from web.rest import health, inference, jobs, models
+
+#: Request ids that a client may choose.
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+def create_app(gateway: Gateway) -> Flask:
+    """An application over a connected gateway."""
+    app = Flask("headrace", static_folder=None)
+    app.extensions["headrace"] = gateway
+    app.extensions["headrace.alive"] = lambda: True
+    app.config.update(
+        MAX_CONTENT_LENGTH=gateway.settings.max_body_bytes,
+        API_TITLE="Headrace",
+        API_VERSION="1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+    )
+    app.before_request(_begin)
+    app.after_request(_finish)
+    api = QuietApi(app)
+    api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
+    api.spec.options["security"] = [{"key": []}]
+    for part in (models, inference, jobs, health):
+        api.register_blueprint(part.blueprint)
+    docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Headrace", "validatorUrl": None})
+    app.register_blueprint(docs)
+    return app
+
+
+class QuietApi(Api):  # type: ignore[misc]
+    """flask-smorest with our error handlers in place of its own."""
+
+    def _register_error_handlers(self) -> None:
+        errors.register(self._app)
+
+
+def _begin() -> None:
+    wanted = request.headers.get("X-Request-Id", "")
+    g.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
+
+
+def _finish(response: Response) -> Response:
+    response.headers["X-Request-Id"] = g.request_id
+    return response

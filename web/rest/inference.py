@@ -1,0 +1,125 @@
+"""Chat and text completion on the customer's paths: plain, streamed, or as a background job."""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from typing import Any
+
+from flask import Response, current_app, g, request
+from flask_smorest import Blueprint
+
+from gateway import results
+from gateway.inference import Submitted
+from gateway.jobs import Event, Job
+from gateway.watch import Watcher
+from schemas.envelope import enveloped
+from schemas.inference import (
+    AnswerSchema,
+    ChatRequest,
+    ChatRequestSchema,
+    CompletionRequest,
+    CompletionRequestSchema,
+    InferenceRequest,
+)
+from web import sse
+from web.auth import authenticate
+from web.envelope import caller, failure_body, gateway, success
+from web.parser import StrictParser
+
+#: A client that reads nothing for so long is cut off.
+SEND_TIMEOUT_S = 30.0
+#: Pause between two looks at whether the client of a plain request is still there.
+LOOK_S = 0.5
+
+blueprint = Blueprint("inference", __name__, url_prefix="/models", description="Ask a model")
+blueprint.ARGUMENTS_PARSER = StrictParser()
+blueprint.before_request(authenticate)
+
+
+@blueprint.route("/<path:model_id>/chat/completions", methods=["POST"])
+@blueprint.arguments(ChatRequestSchema)
+@blueprint.response(200, enveloped(AnswerSchema))
+def chat(body: ChatRequest, model_id: str) -> Response:
+    """Go on with a conversation."""
+    return _answer("chat", model_id, body)
+
+
+@blueprint.route("/<path:model_id>/completions", methods=["POST"])
+@blueprint.arguments(CompletionRequestSchema)
+@blueprint.response(200, enveloped(AnswerSchema))
+def completion(body: CompletionRequest, model_id: str) -> Response:
+    """Go on with a text."""
+    return _answer("completion", model_id, body)
+
+
+def _answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
+    background = "respond-async" in request.headers.get("Prefer", "").lower()
+    submitted = gateway().inference.submit(kind, model_id, body.given(), key=caller(), background=background)
+    if submitted.watcher is None:
+        response = _accepted(submitted.job)
+    elif body.stream:
+        return event_stream(submitted.job, submitted.watcher)
+    else:
+        response = _whole(submitted, submitted.watcher)
+    response.headers["X-Job-Id"] = submitted.job.id
+    return response
+
+
+def _accepted(job: Job) -> Response:
+    location = f"/jobs/{job.id}"
+    data = {"job_id": job.id, "status": job.state.word, "location": location}
+    response = success(data, status=202, message="accepted")
+    response.headers["Location"] = location
+    response.headers["Preference-Applied"] = "respond-async"
+    return response
+
+
+def _whole(submitted: Submitted, watcher: Watcher) -> Response:
+    """Wait for the end. A client that leaves takes its job with it, since nobody could read the answer."""
+    events: list[Event] = []
+    stays, next_look = submitted.job.request.get("detach"), 0.0
+    try:
+        for new in watcher.events():
+            events += new
+            if not stays and time.monotonic() > next_look:
+                next_look = time.monotonic() + LOOK_S
+                if client_left():
+                    gateway().inference.cancel(submitted.job.id, key=caller())
+    finally:
+        watcher.close()
+    error = results.failure(events[-1])
+    if error is not None:
+        raise error
+    return success(results.response(submitted.job, events))
+
+
+def event_stream(job: Job, watcher: Watcher) -> Response:
+    """The response that follows a job. It is closed when the client leaves, even before the first byte."""
+    request_id = g.request_id
+    connection: Any = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(SEND_TIMEOUT_S)
+    body = sse.stream(
+        gateway().inference,
+        job,
+        watcher,
+        render_error=lambda error: failure_body(error, request_id),
+        alive=current_app.extensions["headrace.alive"],
+    )
+    response = Response(body, mimetype="text/event-stream")
+    response.headers.update({"X-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    response.call_on_close(watcher.close)
+    return response
+
+
+def client_left() -> bool:
+    """Whether the client has closed its side, found without reading from it."""
+    connection: Any = request.environ.get("gunicorn.socket")
+    if connection is None or not select.select([connection], [], [], 0)[0]:
+        return False
+    try:
+        return not connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return True

@@ -1,0 +1,70 @@
+"""The web process: `python -m web.serve`. gunicorn with gevent, one greenlet for each connection."""
+
+from __future__ import annotations
+
+import logging
+import resource
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from gateway.settings import Settings
+
+#: Connections that one process may hold open.
+CONNECTIONS = 20_000
+#: After SIGTERM open streams end themselves within a second or two; what is left then is cut.
+GRACEFUL_TIMEOUT_S = 5
+
+
+class WebServer(BaseApplication):  # type: ignore[misc]
+    """gunicorn without its command line."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        super().__init__()
+
+    def load_config(self) -> None:
+        """What gunicorn would read from its command line."""
+        options = {
+            "bind": f"{self.settings.http_host}:{self.settings.http_port}",
+            "workers": self.settings.web_workers,
+            "worker_class": "gevent",
+            "worker_connections": CONNECTIONS,
+            "graceful_timeout": GRACEFUL_TIMEOUT_S,
+            "keepalive": 75,
+            "max_requests": 0,
+            "control_socket_disable": True,
+            "post_worker_init": _post_worker_init,
+            "loglevel": self.settings.log_level,
+            "proc_name": "headrace-web",
+        }
+        for name, value in options.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:
+        """Build the application, in each worker after it was forked and patched."""
+        from gateway.context import Gateway
+        from web.app import create_app
+
+        gateway = Gateway.connect(self.settings)
+        if self.settings.bootstrap_key:
+            gateway.credentials.bootstrap(self.settings.bootstrap_key)
+        gateway.hub.start()
+        return create_app(gateway)
+
+
+def _post_worker_init(worker: Any) -> None:
+    worker.wsgi.extensions["headrace.alive"] = lambda: worker.alive
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = Settings.load()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    WebServer(settings).run()
+
+
+if __name__ == "__main__":
+    main()

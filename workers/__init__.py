@@ -1,0 +1,1 @@
+"""What runs models: agent, model worker, engine process, keeper."""

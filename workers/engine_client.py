@@ -1,0 +1,108 @@
+"""A model worker's side of its engine process: start it, feed it, read its steps, notice its death."""
+
+from __future__ import annotations
+
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest
+from workers.frames import FrameSocket
+
+
+class EngineDied(Exception):
+    """The engine process has ended, or its socket is closed."""
+
+
+class EngineStartFailed(Exception):
+    """The engine could not be loaded; the text is its own error."""
+
+
+@dataclass(frozen=True)
+class StepFrame:
+    """What one step made, and how many sequences the engine holds after it."""
+
+    outputs: Sequence[SequenceOutput]
+    sequences: int
+
+
+class EngineProcess:
+    """One engine process. `read` belongs to one thread; the rest may be called from any."""
+
+    def __init__(self, process: subprocess.Popen[bytes], frames: FrameSocket) -> None:
+        self._process = process
+        self._frames = frames
+        self._write_lock = threading.Lock()
+
+    @classmethod
+    def start(cls, config: EngineConfig) -> EngineProcess:
+        """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "workers.engine_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        engine = cls(process, FrameSocket(ours))
+        engine._send(asdict(config))
+        return engine
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def wait_ready(self, timeout_s: float) -> EngineInfo:
+        """Wait for the weights. Raises: EngineStartFailed, EngineDied."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            frame = self._receive(0.5)
+            if frame is None:
+                continue
+            if frame["op"] == "failed":
+                raise EngineStartFailed(f"{frame['reason']}: {frame['message']}")
+            return EngineInfo(**frame["info"])
+        raise EngineStartFailed(f"not ready after {timeout_s:.0f} s")
+
+    def submit(self, requests: Sequence[SequenceRequest]) -> None:
+        """Add sequences to the batch. Raises: EngineDied."""
+        self._send({"op": "add", "requests": [asdict(request) for request in requests]})
+
+    def cancel(self, sequence_ids: Sequence[int]) -> None:
+        """Take sequences out. A dead engine has none."""
+        try:
+            self._send({"op": "cancel", "ids": list(sequence_ids)})
+        except EngineDied:
+            return
+
+    def read(self, timeout_s: float) -> StepFrame | None:
+        """The next step, or None after the time-out. Raises: EngineDied."""
+        frame = self._receive(timeout_s)
+        return None if frame is None else StepFrame([SequenceOutput(*out) for out in frame["out"]], frame["sequences"])
+
+    def kill(self) -> None:
+        """End it at once, and reap it."""
+        self._process.kill()
+        self._process.wait()
+
+    def _receive(self, timeout_s: float) -> dict | None:  # type: ignore[type-arg]
+        if not self._frames.buffered and not select.select([self._frames.socket], [], [], timeout_s)[0]:
+            return None
+        try:
+            return dict(self._frames.receive())
+        except (EOFError, OSError) as error:
+            self.kill()
+            raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}") from error
+
+    def _send(self, value: object) -> None:
+        try:
+            with self._write_lock:
+                self._frames.send(value)
+        except OSError as error:
+            raise EngineDied(f"engine {self.pid} does not listen: {error}") from error

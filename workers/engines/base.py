@@ -1,0 +1,109 @@
+"""The contract of an engine: token ids in, token ids out, step by step. Knows no text, jobs, Redis or processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+class EngineRequestError(Exception):
+    """The engine can't do what one request asks; the text says what, and what it can."""
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What a process needs to load an engine. `model_path` may be empty for engines without weights."""
+
+    engine: str
+    model_path: str
+    device: str
+    max_batch_size: int
+    context_length: int
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EngineInfo:
+    """What a loaded engine says of itself."""
+
+    name: str
+    context_length: int
+    weights_digest: str
+    capabilities: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How one sequence is sampled. Temperature 0 is greedy, `top_k` 0 is off, `seed` None is random."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    #: Give the log probability of each chosen token.
+    logprobs: bool = False
+
+    def used(self) -> set[str]:
+        """The features that this request really asks for, beyond max_tokens and temperature."""
+        default = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
+        return {name for name, value in vars(self).items() if value != getattr(default, name)}
+
+
+@dataclass(frozen=True)
+class SequenceRequest:
+    """One sequence to continue. `prompt_ids` ends with the `generated` ids that an earlier claim has published."""
+
+    sequence_id: int
+    prompt_ids: Sequence[int]
+    sampling: Sampling
+    #: Any of these ends the sequence; it is part of the output.
+    eos_ids: Sequence[int]
+    #: Names the sequence across resumes (`{job}/{choice}`); only the fake engine looks at it.
+    key: str = ""
+    generated: int = 0
+
+
+@dataclass(frozen=True)
+class SequenceOutput:
+    """What one step made for one sequence. `finish_reason`: stop, length, cancelled, error, or None = it goes on."""
+
+    sequence_id: int
+    token_ids: Sequence[int]
+    logprobs: Sequence[float] | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+
+
+class Engine(Protocol):
+    """A running batch that sequences join and leave at any step."""
+
+    info: EngineInfo
+
+    def add(self, request: SequenceRequest) -> None:
+        """Admit a sequence to the next step. Raises: EngineRequestError."""
+
+    def cancel(self, sequence_id: int) -> None:
+        """Take a sequence out; the next step reports it as cancelled. Unknown ids are ignored."""
+
+    def step(self) -> list[SequenceOutput]:
+        """Advance every running sequence."""
+
+    def has_work(self) -> bool:
+        """Whether a step would do anything."""
+
+    def num_sequences(self) -> int:
+        """Sequences that hold a place or wait for one."""
+
+
+def require(sampling: Sampling, allowed: frozenset[str], engine: str) -> None:
+    """Raises: EngineRequestError if the request uses a feature that the engine lacks; nothing is ignored silently."""
+    missing = sorted(sampling.used() - allowed)
+    if missing:
+        raise EngineRequestError(
+            f"The {engine} engine can't do {', '.join(missing)}; it can do: {', '.join(sorted(allowed))}."
+        )

@@ -1,0 +1,78 @@
+"""The fake engine: deterministic, without weights, with settable speed and faults. For tests and demos of the queue.
+
+Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
+Options: `step_s` pause per step, `load_s` pause before it is ready, `crash_key` + `crash_at`: the process ends when a
+sequence whose key contains the one reaches token number the other; `hang_at`: no step ends after so many tokens.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+
+from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest, require
+
+#: Token ids are 0 to this, exclusive.
+VOCABULARY = 50_000
+_CAN = frozenset({"seed", "top_p", "top_k", "logprobs"})
+
+
+def fake_token(key: str, i: int) -> int:
+    """The i-th token (from 0) of the sequence `key`."""
+    return zlib.crc32(f"{key}#{i}".encode()) % VOCABULARY
+
+
+class FakeEngine:
+    """A batch that makes one token a step for each of its first `max_batch_size` sequences."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._options = config.options
+        self._places = config.max_batch_size
+        self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
+        self._cancelled: list[int] = []
+        time.sleep(float(self._options.get("load_s", 0)))
+        self.info = EngineInfo("fake", config.context_length, "fake", sorted(_CAN))
+
+    def add(self, request: SequenceRequest) -> None:
+        """Admit a sequence. Raises: EngineRequestError for penalties."""
+        require(request.sampling, _CAN, "fake")
+        self._sequences[request.sequence_id] = (request, 0)
+
+    def cancel(self, sequence_id: int) -> None:
+        """Take a sequence out."""
+        if self._sequences.pop(sequence_id, None):
+            self._cancelled.append(sequence_id)
+
+    def has_work(self) -> bool:
+        """Whether anything runs or is to be reported."""
+        return bool(self._sequences or self._cancelled)
+
+    def num_sequences(self) -> int:
+        """Running and waiting sequences."""
+        return len(self._sequences)
+
+    def step(self) -> list[SequenceOutput]:
+        """One token for each running sequence."""
+        time.sleep(float(self._options.get("step_s", 0)))
+        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
+        self._cancelled = []
+        for sequence_id, (request, made) in list(self._sequences.items())[: self._places]:
+            position = request.generated + made
+            self._misbehave(request.key, position)
+            finished = made + 1 >= request.sampling.max_tokens
+            if finished:
+                del self._sequences[sequence_id]
+            else:
+                self._sequences[sequence_id] = (request, made + 1)
+            logprobs = [-1.0] if request.sampling.logprobs else None
+            token = fake_token(request.key, position)
+            outputs.append(SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None))
+        return outputs
+
+    def _misbehave(self, key: str, position: int) -> None:
+        crash_key = str(self._options.get("crash_key", ""))
+        if crash_key and crash_key in key and position >= int(self._options.get("crash_at", 0)):
+            os._exit(70)
+        if position == self._options.get("hang_at"):
+            time.sleep(3600)

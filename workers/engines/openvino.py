@@ -1,0 +1,118 @@
+"""OpenVINO GenAI's continuous batching pipeline as an engine: paged KV cache, prefix sharing, CPU and Intel GPU.
+
+Reads GGUF files and OpenVINO IR folders. Stop strings are not its business; it gets ids and gives ids.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy
+import openvino
+import openvino_genai
+
+from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest, require
+
+_CAN = frozenset({"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs"})
+_FINISH = {
+    openvino_genai.GenerationFinishReason.STOP: "stop",
+    openvino_genai.GenerationFinishReason.LENGTH: "length",
+}
+#: Prompt and decode tokens that one step may hold.
+MAX_BATCHED_TOKENS = 512
+
+
+class OpenVinoEngine:
+    """One pipeline and the handles of its sequences."""
+
+    def __init__(self, config: EngineConfig) -> None:
+        scheduler = openvino_genai.SchedulerConfig()
+        scheduler.max_num_seqs = config.max_batch_size
+        scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
+        scheduler.cache_size = int(config.options.get("cache_gib", 1))
+        scheduler.dynamic_split_fuse = True
+        scheduler.enable_prefix_caching = True
+        properties = dict(config.options.get("properties", {}))
+        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
+            config.model_path, scheduler, config.device, properties, {}
+        )
+        self._handles: dict[int, Any] = {}
+        self._cancelled: list[int] = []
+        digest = weights_digest(Path(config.model_path))
+        self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN))
+
+    def add(self, request: SequenceRequest) -> None:
+        """Admit a sequence. Raises: EngineRequestError."""
+        require(request.sampling, _CAN, "openvino")
+        ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
+        self._handles[request.sequence_id] = self._pipeline.add_request(
+            request.sequence_id, ids, _generation_config(request)
+        )
+
+    def cancel(self, sequence_id: int) -> None:
+        """Drop a sequence; its cache blocks are free at the next step."""
+        handle = self._handles.pop(sequence_id, None)
+        if handle is not None:
+            handle.cancel()
+            self._cancelled.append(sequence_id)
+
+    def has_work(self) -> bool:
+        """Whether anything runs or is to be reported."""
+        return bool(self._handles or self._cancelled)
+
+    def num_sequences(self) -> int:
+        """Running and waiting sequences."""
+        return len(self._handles)
+
+    def step(self) -> list[SequenceOutput]:
+        """One forward pass. It holds the GIL throughout."""
+        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
+        self._cancelled = []
+        if self._pipeline.has_non_finished_requests():
+            self._pipeline.step()
+        for sequence_id, handle in list(self._handles.items()):
+            if not handle.can_read():
+                continue
+            for part in handle.read().values():
+                finish = _FINISH.get(part.finish_reason)
+                logprobs = [float(x) for x in part.generated_log_probs]
+                outputs.append(SequenceOutput(sequence_id, list(part.generated_ids), logprobs, finish))
+                if finish:
+                    del self._handles[sequence_id]
+        return outputs
+
+
+def _generation_config(request: SequenceRequest) -> Any:
+    sampling = request.sampling
+    config = openvino_genai.GenerationConfig()
+    config.max_new_tokens = sampling.max_tokens
+    config.stop_token_ids = set(request.eos_ids)
+    config.presence_penalty = sampling.presence_penalty
+    config.frequency_penalty = sampling.frequency_penalty
+    config.repetition_penalty = sampling.repetition_penalty
+    config.logprobs = int(sampling.logprobs)
+    config.do_sample = sampling.temperature > 0
+    if config.do_sample:
+        config.temperature = sampling.temperature
+        config.top_p = sampling.top_p
+        if sampling.top_k:
+            config.top_k = sampling.top_k
+        seed = sampling.seed if sampling.seed is not None else int.from_bytes(os.urandom(4), "little")
+        config.rng_seed = seed
+    return config
+
+
+def weights_digest(path: Path) -> str:
+    """Short digest of the weights: of the sizes and the first and last MiB of each file."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+            stream.seek(max(0, size - (1 << 20)))
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]

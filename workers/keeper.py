@@ -1,0 +1,180 @@
+"""The keeper, `python -m workers.keeper`: finds jobs that lost their worker, hint or client, and puts it right.
+
+Two keepers do no harm: every change goes through a script that checks the claim.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from typing import cast
+
+from celery import Celery
+
+from gateway import keys
+from gateway.inference import TASK, cancel, fail
+from gateway.jobs import Job, JobState, JobStore
+from gateway.queues import Priority, lists, make_celery, model_queue, send_hint
+from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.registry import Registry
+from gateway.settings import Settings
+
+log = logging.getLogger("headrace.keeper")
+
+#: Pause between two rounds; a heartbeat must be missing in two of them.
+ROUND_S = 1.0
+#: A cancelled job whose worker is silent for so long is ended by the keeper.
+CANCEL_S = 5.0
+#: A queued job may wait so long before its hint counts as lost, if hints are fewer than jobs.
+HINT_S = 2.0
+
+
+class Keeper:
+    """One round looks at every running and every queued job."""
+
+    def __init__(self, *, settings: Settings, store: JobStore, registry: Registry, celery: Celery) -> None:
+        self.settings = settings
+        self.store = store
+        self.registry = registry
+        self.celery = celery
+        self._missing: set[str] = set()
+        self._hinted: dict[str, tuple[int, int]] = {}
+        self._trusted_since = 0.0
+        self._run_id = ""
+
+    def run(self, stop: threading.Event) -> None:
+        """Rounds until `stop`. Recovery waits until Redis was reachable without a break for one lease."""
+        last = time.monotonic()
+        while not stop.is_set():
+            try:
+                if time.monotonic() - last > 3 * ROUND_S or self._redis_changed():
+                    self._distrust()
+                last = time.monotonic()
+                self.round()
+            except CONNECTION_ERRORS as error:
+                log.warning("Redis does not answer (%s); nothing is recovered until it did for a lease", error)
+                self._distrust()
+            stop.wait(ROUND_S)
+
+    def round(self) -> None:
+        """One look at everything."""
+        self.store.redis.set(keys.KEEPER, "1", px=int(self.settings.lease_s * 1000))
+        now = self.store.now_ms()
+        running = self._jobs(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1)))
+        self._tidy_running(running)
+        alive = self.registry.alive(job.owner for job in running.values() if job and job.owner)
+        suspects: set[str] = set()
+        for job in running.values():
+            if job and job.state is JobState.RUNNING:
+                self._look_at_running(job, now, job.owner in alive, suspects)
+        self._missing = suspects
+        for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
+            self._look_at_queue(model, now)
+
+    # -- running jobs
+
+    def _look_at_running(self, job: Job, now: int, owner_alive: bool, suspects: set[str]) -> None:
+        silent_ms = now - job.progress_at
+        if 0 <= job.attended_until < now and not job.cancel:
+            log.info("job %s: its client is gone, cancelling", job.id)
+            cancel(self.store, job, reason="client_gone")
+        elif job.cancel and not owner_alive and silent_ms > CANCEL_S * 1000:
+            cancel(self.store, job, reason="client_request", take_claim=job.claim)
+        elif not owner_alive:
+            suspects.add(job.claim)
+            if job.claim in self._missing and self._trusted():
+                self._recover(job, f"worker {job.owner} is dead")
+        elif silent_ms > self.settings.stall_s * 1000:
+            self._recover(job, f"no progress for {silent_ms / 1000:.0f} s")
+
+    def _recover(self, job: Job, why: str) -> None:
+        if self.store.release(job, crashed=True):
+            log.warning("job %s: %s, back to the queue", job.id, why)
+            self._hint(job, Priority.RECOVERED)
+
+    def _tidy_running(self, jobs: dict[str, Job | None]) -> None:
+        stale = [job_id for job_id, job in jobs.items() if job is None or job.state.ended]
+        if stale:
+            self.store.redis.zrem(keys.RUNNING, *stale)
+
+    # -- queued jobs
+
+    def _look_at_queue(self, model: str, now: int) -> None:
+        jobs = self._jobs(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
+        stale = [job_id for job_id, job in jobs.items() if self._not_waiting(job)]
+        if stale:
+            self.store.redis.zrem(keys.queued(model), *stale)
+        waiting = [job for job in jobs.values() if job and job.state is JobState.QUEUED]
+        hints = sum(self.store.redis.llen(name) for name in lists(model_queue(model)))
+        lost = len(waiting) - hints
+        for job in waiting:
+            age_ms = now - job.queued_at
+            if 0 <= job.attended_until < now:
+                log.info("job %s: its client is gone, cancelled before it began", job.id)
+                cancel(self.store, job, reason="client_gone")
+            elif now - job.created_at > self.settings.queue_timeout_s * 1000 and not job.seq:
+                message = f"No worker took the job within {self.settings.queue_timeout_s:.0f} s."
+                fail(self.store, job, reason="queue_timeout", message=message)
+            elif lost > 0 and age_ms > HINT_S * 1000 and self._hint_due(job, now):
+                lost -= 1
+                log.warning("job %s: its hint was lost, sent again", job.id)
+                self._hint(job, Priority.RECOVERED)
+            elif job.background:
+                self._age(job, age_ms, now)
+        self._hinted = {i: hinted for i, hinted in self._hinted.items() if hinted[0] > now - 600_000}
+
+    def _hint_due(self, job: Job, now: int) -> bool:
+        last, _ = self._hinted.get(job.id, (0, 0))
+        if now - last < 2 * HINT_S * 1000:
+            return False
+        self._hinted[job.id] = (now, self._hinted.get(job.id, (0, 0))[1])
+        return True
+
+    def _age(self, job: Job, age_ms: int, now: int) -> None:
+        """A background job gets a second hint at a higher step, then one among the interactive ones."""
+        step = min(2, int(age_ms / (self.settings.ageing_s * 1000)))
+        if step > self._hinted.get(job.id, (0, 0))[1]:
+            self._hinted[job.id] = (now, step)
+            self._hint(job, (Priority.AGED, Priority.INTERACTIVE)[step - 1])
+
+    # -- helpers
+
+    def _not_waiting(self, job: Job | None) -> bool:
+        return job is None or job.state is not JobState.QUEUED
+
+    def _hint(self, job: Job, priority: Priority) -> None:
+        send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=priority)
+
+    def _jobs(self, ids: Iterable[str]) -> dict[str, Job | None]:
+        wanted = list(ids)
+        return dict(zip(wanted, self.store.read_many(wanted), strict=True))
+
+    def _redis_changed(self) -> bool:
+        run_id = str(cast("dict[str, object]", self.store.redis.info("server"))["run_id"])
+        changed, self._run_id = run_id != self._run_id, run_id
+        return changed
+
+    def _distrust(self) -> None:
+        self._trusted_since = time.monotonic()
+        self._missing = set()
+
+    def _trusted(self) -> bool:
+        return time.monotonic() - self._trusted_since > self.settings.lease_s
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    settings = Settings.load()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    client = connect(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    Keeper(settings=settings, store=JobStore(client), registry=Registry(client), celery=make_celery(settings)).run(stop)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,436 @@
+"""A resident model: claims jobs, feeds its engine process, journals what comes out, and says that it lives.
+
+Celery's threads call `generate` and wait; one emitter thread owns every run, the journal and the heartbeat.
+"""
+
+from __future__ import annotations
+
+import datetime
+import itertools
+import logging
+import os
+import platform
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import psutil
+from celery import Celery
+
+from gateway import keys
+from gateway.catalog import Model
+from gateway.errors import ContextTooLong, HeadraceError
+from gateway.inference import TASK, cancel, fail
+from gateway.jobs import Job, JobState, JobStore, new_claim_id
+from gateway.queues import Priority, model_queue, send_hint
+from gateway.redis import CONNECTION_ERRORS
+from gateway.registry import Registry, Replica
+from gateway.settings import Settings
+from workers.emitter import Run
+from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
+from workers.engines.base import EngineConfig, EngineInfo
+from workers.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+#: How often the heartbeat is sent, as a share of the lease.
+BEATS_PER_LEASE = 5
+#: How often the jobs that Redis holds in this worker's name are compared with its own table.
+AUDIT_S = 2.0
+#: An engine with work that makes no step for so long counts as unhealthy.
+STALLED_S = 5.0
+#: Engine starts in a row that may fail before the worker gives up.
+MAX_ENGINE_STARTS = 3
+#: A job that is under suspicion runs alone for so many tokens.
+PROBATION_TOKENS = 8
+
+
+class ReplicaWorker:
+    """One replica of one model on one device."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        model: Model,
+        replica_id: str,
+        config: EngineConfig,
+        tokenizer: Tokenizer,
+        store: JobStore,
+        registry: Registry,
+        celery: Celery,
+    ) -> None:
+        self.settings = settings
+        self.model = model
+        self.config = config
+        self.tokenizer = tokenizer
+        self.store = store
+        self.registry = registry
+        self.celery = celery
+        self.incarnation = f"{replica_id}:{secrets.token_hex(4)}"
+        self.record = Replica(
+            incarnation=self.incarnation,
+            replica_id=replica_id,
+            model=model.id,
+            node=settings.node,
+            device=settings.device,
+            status="loading",
+            pid=os.getpid(),
+            engine=config.engine,
+            hardware=hardware(),
+            max_batch_size=config.max_batch_size,
+        )
+        self.ready = threading.Event()
+        self.failed = threading.Event()
+        self._stopping = threading.Event()
+        self._engine: EngineProcess | None = None
+        self._info: EngineInfo | None = None
+        self._ids = itertools.count(1, 64)
+        self._table_lock = threading.Lock()
+        self._runs: dict[str, Run] = {}
+        self._claiming: set[str] = set()
+        self._sequences: dict[int, tuple[Run, int]] = {}
+        self._dirty: dict[str, Run] = {}
+        self._admission = threading.Lock()
+        self._last_step = time.monotonic()
+        self._recent: deque[tuple[float, int]] = deque()
+        self._emitter = threading.Thread(target=self._emit, name="emitter", daemon=True)
+
+    # -- called by the process and by Celery's threads
+
+    def start(self) -> None:
+        """Begin to beat, and to load the engine."""
+        threading.Thread(target=self._load_engine, name="load-engine", daemon=True).start()
+        self._emitter.start()
+
+    def generate(self, job_id: str) -> None:
+        """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
+        while not self.ready.wait(0.5):
+            if self._stopping.is_set():
+                return
+        with self._table_lock:
+            if job_id in self._runs or job_id in self._claiming:
+                return
+            self._claiming.add(job_id)
+        try:
+            job = self.store.claim(job_id, owner=self.incarnation, claim=new_claim_id())
+            if job is None:
+                return
+            run = self._prepare(job)
+            if run is None:
+                return
+            self._admit(run)
+        finally:
+            with self._table_lock:
+                self._claiming.discard(job_id)
+        run.finished.wait()
+
+    def stop(self, *, grace_s: float) -> None:
+        """Let running jobs end for `grace_s`, then give the rest back to the queue and end the engine."""
+        self._stopping.set()
+        deadline = time.monotonic() + grace_s
+        while self._runs and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._release(list(self._runs.values()), crashed=False)
+        if self._engine is not None:
+            self._engine.kill()
+        self._emitter.join(2)
+        self.registry.bury(self.incarnation)
+
+    # -- admission
+
+    def _prepare(self, job: Job) -> Run | None:
+        """Tokenize, and replay the journal. A job that can't run is failed here."""
+        if job.crashes >= self.settings.max_attempts:
+            message = f"The engine died {job.crashes} times while it ran this job."
+            self._fail(job, "engine_crashed", message)
+            return None
+        if job.cancel:
+            self._fail(job, "", "")
+            return None
+        try:
+            prompts = self._prompts(job.request)
+            max_tokens = self._max_tokens(job.request, max(map(len, prompts)))
+        except HeadraceError as error:
+            self._fail(job, error.reason, error.message)
+            return None
+        journal = self.store.journal(job.id) if job.seq else []
+        return Run(job, prompts=prompts, tokenizer=self.tokenizer, max_tokens=max_tokens, journal=journal)
+
+    def _fail(self, job: Job, reason: str, message: str) -> None:
+        if reason:
+            fail(self.store, job, reason=reason, message=message, take_claim=job.claim)
+        else:
+            cancel(self.store, job, reason="client_request", take_claim=job.claim)
+
+    def _prompts(self, request: Mapping[str, Any]) -> list[list[int]]:
+        if "messages" in request:
+            return [self.tokenizer.render_chat(list(request["messages"]))]
+        prompt = request["prompt"]
+        texts = [prompt] if isinstance(prompt, str) else list(prompt)
+        return [self.tokenizer.encode(text) for text in texts]
+
+    def _max_tokens(self, request: Mapping[str, Any], prompt_tokens: int) -> int:
+        """Tokens that one answer may have. Raises: ContextTooLong."""
+        context = self.model.context_length
+        wanted = request.get("max_tokens")
+        room = context - prompt_tokens
+        if room < 1 or (wanted is not None and wanted > room):
+            raise ContextTooLong(
+                f"The prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, but {self.model.id} has "
+                f"a context of {context}. Shorten the prompt, or lower max_tokens to {max(room, 0)} or less."
+            )
+        return int(wanted or min(self.model.default_max_tokens, room))
+
+    def _admit(self, run: Run) -> None:
+        """Hand the run to the engine. A suspect waits until it is alone, and holds others back for a few tokens."""
+        suspect = run.job.crashes >= 2
+        with self._admission:
+            while suspect and self._sequences and not self._stopping.is_set():
+                time.sleep(0.01)
+            info = self._info
+            run.begin(
+                {
+                    "tokenizer": self.tokenizer.digest,
+                    "weights": info.weights_digest if info else "",
+                    "replica": self.record.replica_id,
+                }
+            )
+            first_id = next(self._ids)
+            requests = run.requests(first_id)
+            with self._table_lock:
+                self._runs[run.job.id] = run
+                self._dirty[run.job.id] = run
+                for request in requests:
+                    self._sequences[request.sequence_id] = (run, request.sequence_id - first_id)
+            if not requests:
+                return
+            try:
+                if self._engine is None:
+                    raise EngineDied("the engine is not running")
+                self._engine.submit(requests)
+            except EngineDied:
+                self._release([run], crashed=False)
+                return
+            while suspect and run.new_tokens < PROBATION_TOKENS and not run.finished.wait(0.01):
+                pass
+
+    # -- the emitter thread
+
+    def _emit(self) -> None:
+        beat_every = self.settings.lease_s / BEATS_PER_LEASE
+        next_beat = next_audit = 0.0
+        while not (self._stopping.is_set() and not self._runs):
+            self._read_steps(timeout_s=0.25 if not self._dirty else 0)
+            self._flush()
+            now = time.monotonic()
+            try:
+                if now >= next_beat:
+                    next_beat = now + beat_every
+                    self._beat()
+                if now >= next_audit:
+                    next_audit = now + AUDIT_S
+                    self._audit()
+            except CONNECTION_ERRORS as error:
+                log.warning("no heartbeat: %s", error)
+
+    def _read_steps(self, *, timeout_s: float) -> None:
+        """Take every frame that is there, so that a late emitter catches up in one append."""
+        engine = self._engine
+        if engine is None or not self.ready.is_set():
+            time.sleep(min(timeout_s, 0.05))
+            return
+        try:
+            frame = engine.read(timeout_s)
+            while frame is not None:
+                self._on_step(frame)
+                frame = engine.read(0)
+            self._watch_engine(engine)
+        except EngineDied as error:
+            self._on_engine_death(str(error))
+
+    def _on_step(self, frame: StepFrame) -> None:
+        now = time.monotonic()
+        self._last_step = now
+        tokens = 0
+        stops: list[int] = []
+        for output in frame.outputs:
+            run, index = self._sequences.get(output.sequence_id, (None, 0))
+            if run is None:
+                continue
+            tokens += len(output.token_ids)
+            if run.take(index, output):
+                stops.append(output.sequence_id)
+            if output.finish_reason or output.sequence_id in stops:
+                self._sequences.pop(output.sequence_id, None)
+            self._dirty[run.job.id] = run
+        self._recent.append((now, tokens))
+        self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + 1)
+        if stops and self._engine is not None:
+            self._engine.cancel(stops)
+
+    def _flush(self) -> None:
+        """Append what is new of all runs in one round trip, then publish it once per watching process."""
+        with self._table_lock:
+            runs, self._dirty = list(self._dirty.values()), {}
+        pairs = [(run, append) for run in runs if (append := run.unconfirmed())]
+        if not pairs:
+            return
+        try:
+            verdicts = self.store.append([append for _, append in pairs])
+        except CONNECTION_ERRORS as error:
+            log.warning("journal not reachable, %d jobs wait: %s", len(pairs), error)
+            with self._table_lock:
+                self._dirty = {run.job.id: run for run in runs} | self._dirty
+            time.sleep(0.1)
+            return
+        hubs: dict[str, list[tuple[str, int, list[str]]]] = {}
+        for (run, append), verdict in zip(pairs, verdicts, strict=True):
+            if verdict.verdict == "ok":
+                run.confirmed = append.first_seq + len(append.events) - run.first_seq
+                for hub in verdict.watch:
+                    hubs.setdefault(hub, []).append((run.job.id, append.first_seq, list(append.events)))
+                self._after_append(run, cancel=verdict.cancel)
+            elif verdict.verdict == "gap" and run.rewind(verdict.seq):
+                log.warning("job %s: journal went back to %d, sending again", run.job.id, verdict.seq)
+                self._dirty[run.job.id] = run
+            else:
+                log.warning("job %s: %s, dropped", run.job.id, verdict.verdict)
+                self._drop(run)
+        try:
+            self.store.publish(hubs)
+        except CONNECTION_ERRORS as error:
+            log.warning("not published, watchers will read the journal: %s", error)
+
+    def _after_append(self, run: Run, *, cancel: bool) -> None:
+        if run.state is not None and run.confirmed == len(run.events):
+            self._drop(run)
+            self.store.forget(run.job, run.state)
+        elif cancel and not run.cancelling:
+            run.cancelling = True
+            run.cancel()
+            self._dirty[run.job.id] = run
+
+    def _drop(self, run: Run) -> None:
+        """Forget a run, and free its place in the batch."""
+        ids = [i for i, (owner, _) in list(self._sequences.items()) if owner is run]
+        for sequence_id in ids:
+            self._sequences.pop(sequence_id, None)
+        if ids and self._engine is not None:
+            self._engine.cancel(ids)
+        with self._table_lock:
+            self._runs.pop(run.job.id, None)
+            self._dirty.pop(run.job.id, None)
+        run.finished.set()
+
+    # -- life and death
+
+    def _beat(self) -> None:
+        now = time.monotonic()
+        while self._recent and self._recent[0][0] < now - 10:
+            self._recent.popleft()
+        tokens = sum(count for _, count in self._recent)
+        span = (self._recent[-1][0] - self._recent[0][0]) if len(self._recent) > 1 else 0.0
+        pids = [os.getpid(), *([self._engine.pid] if self._engine else [])]
+        self.record = replace(
+            self.record,
+            tokens_per_second=round(tokens / span, 1) if span > 0 else self.record.tokens_per_second,
+            sequences=self.record.sequences if self._sequences else 0,
+            stalled=bool(self._sequences) and now - self._last_step > STALLED_S,
+            memory_bytes=sum(_rss(pid) for pid in pids),
+        )
+        self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        with self._table_lock:
+            running = [run for run in self._runs.values() if run.confirmed == len(run.events)]
+        for run, job in zip(running, self.store.read_many([run.job.id for run in running]), strict=True):
+            if job is None or job.claim != run.job.claim or job.state.ended:
+                self._drop(run)
+            elif job.cancel:
+                self._after_append(run, cancel=True)
+
+    def _audit(self) -> None:
+        """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
+        ids = cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))
+        with self._table_lock:
+            ids = [i for i in ids if i not in self._claiming and i not in self._runs]
+        for job in self.store.read_many(ids):
+            if job and job.state is JobState.RUNNING and job.owner == self.incarnation:
+                with self._table_lock:
+                    known = job.id in self._claiming or job.id in self._runs
+                if not known:
+                    log.warning("job %s: held in our name but unknown here, released", job.id)
+                    self._give_back(job, crashed=False)
+
+    def _watch_engine(self, engine: EngineProcess) -> None:
+        """A heartbeat proves progress: an engine that has work but makes no step is killed."""
+        if not self._sequences:
+            self._last_step = time.monotonic()
+        elif time.monotonic() - self._last_step > self.settings.engine_stall_s:
+            log.error("engine %d made no step for %.0f s, killed", engine.pid, self.settings.engine_stall_s)
+            self._last_step = time.monotonic()
+            engine.kill()
+
+    def _on_engine_death(self, why: str) -> None:
+        if self._stopping.is_set():
+            return
+        log.error("engine died (%s); %d jobs go back to the queue", why, len(self._runs))
+        self.ready.clear()
+        self.record = replace(self.record, status="loading", engine_pid=0, sequences=0)
+        self._flush()
+        self._release(list(self._runs.values()), crashed=True)
+        threading.Thread(target=self._load_engine, name="load-engine", daemon=True).start()
+
+    def _release(self, runs: Iterable[Run], *, crashed: bool) -> None:
+        for run in runs:
+            self._give_back(run.job, crashed=crashed)
+            self._drop(run)
+
+    def _give_back(self, job: Job, *, crashed: bool) -> None:
+        try:
+            if self.store.release(job, crashed=crashed):
+                send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=Priority.RECOVERED)
+        except CONNECTION_ERRORS as error:
+            log.warning("job %s: not released (%s); the keeper will find it", job.id, error)
+
+    def _load_engine(self) -> None:
+        """Start the engine process; give up after a few failures in a row."""
+        for attempt in range(1, MAX_ENGINE_STARTS + 1):
+            if self._stopping.is_set():
+                return
+            started = time.monotonic()
+            engine = EngineProcess.start(self.config)
+            try:
+                self._info = engine.wait_ready(self.settings.stall_s * 5)
+            except (EngineStartFailed, EngineDied) as error:
+                log.error("engine start %d of %d failed: %s", attempt, MAX_ENGINE_STARTS, error)
+                engine.kill()
+                self.record = replace(self.record, message=str(error))
+                time.sleep(min(2.0**attempt, 10) / 4)
+                continue
+            log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)
+            self._engine, self._last_step = engine, time.monotonic()
+            now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            self.record = replace(self.record, status="active", engine_pid=engine.pid, loaded_at=now, message="")
+            self.ready.set()
+            return
+        self.record = replace(self.record, status="failed")
+        self.failed.set()
+
+
+def hardware() -> str:
+    """The processor's name, as the operating system knows it."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} CPUs)"
+
+
+def _rss(pid: int) -> int:
+    try:
+        return int(psutil.Process(pid).memory_info().rss)
+    except psutil.Error:
+        return 0
