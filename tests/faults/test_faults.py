@@ -1,0 +1,188 @@
+"""Kill, stop and cut every part in mid-stream, over 8 streams of the fake engine.
+
+Its token i is a function of (job, choice, i): a lost, repeated or mixed-up token shows in the text itself. The full
+counts run with HEADRACE_FAULTS=full (`make faults`).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from gateway.registry import Registry
+from gateway.settings import Settings
+from tests.faults.proxy import SwallowingProxy
+from tests.stack import Stack, Stream, chat, eventually
+from workers.agent import Agent
+from workers.engines.fake import fake_token
+
+#: How often each fault is done.
+TIMES = 20 if os.environ.get("HEADRACE_FAULTS") == "full" else 2
+STREAMS, TOKENS = 8, 250
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("f"), grace_s=10.0)
+    try:
+        stack.up({"fake": {"step_s": 0.01}})
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def streams(stack: Stack) -> Iterator[list[Stream]]:
+    """Eight streams in the middle of their answers. Afterwards all must have ended, without a fault in the text."""
+    stack.wait_active(1)
+    streams = [chat(stack, max_tokens=TOKENS) for _ in range(STREAMS)]
+    eventually(lambda: all(len(s.ids) > 20 for s in streams), "all streams run")
+    assert all(len(s.ids) < TOKENS - 50 for s in streams), "the fault would come too late"
+    yield streams
+    for stream in streams:
+        stream.join()
+        check(stack, stream)
+
+
+def check(stack: Stack, stream: Stream) -> None:
+    """The client has exactly what the journal has, and that is exactly what the engine makes undisturbed."""
+    expected = [fake_token(f"{stream.job_id}/0", i) for i in range(TOKENS)]
+    events = stack.journal(stream.job_id)
+    assert [event.seq for event in events] == list(range(1, len(events) + 1))
+    assert [i for event in events for i in event.body.get("ids", ())] == expected
+    assert stream.text == "".join(f" w{token}" for token in expected)
+    assert stream.seqs == sorted(set(stream.seqs))
+    assert (stream.finish_reason, stream.error) == ("length", None)
+    assert sum(event.type.terminal for event in events) == 1
+
+
+def attempts(stack: Stack, streams: list[Stream]) -> list[int]:
+    jobs = stack.store.read_many([stream.job_id for stream in streams])
+    return [job.attempts for job in jobs if job]
+
+
+def died(pid: int) -> bool:
+    return not psutil.pid_exists(pid)
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_killed_engine(stack: Stack, streams: list[Stream], _: int) -> None:
+    engine = stack.replica().engine_pid
+    os.kill(engine, signal.SIGKILL)
+    for stream in streams:
+        stream.join()
+    assert attempts(stack, streams) == [2] * STREAMS
+    assert stack.replica().engine_pid not in (0, engine)
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_killed_model_worker(stack: Stack, streams: list[Stream], _: int) -> None:
+    before = stack.replica()
+    os.kill(before.pid, signal.SIGKILL)
+    for stream in streams:
+        stream.join()
+    assert attempts(stack, streams) == [2] * STREAMS
+    assert stack.replica().pid != before.pid
+    eventually(lambda: died(before.engine_pid), "the engine of the dead worker has ended too")
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_killed_agent(stack: Stack, streams: list[Stream], _: int) -> None:
+    before = stack.replica()
+    stack.kill("agent")
+    stack.start("agent")
+    for stream in streams:
+        stream.join()
+    assert attempts(stack, streams) == [1] * STREAMS
+    assert stack.replica().pid == before.pid
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_killed_web_process(stack: Stack, streams: list[Stream], _: int) -> None:
+    workers = psutil.Process(stack.processes["web"].pid).children()
+    stack.kill("web")
+    psutil.wait_procs(workers, timeout=10)
+    stack.start("web")
+    for stream in streams:
+        stream.join()
+    assert attempts(stack, streams) == [1] * STREAMS
+    assert all(stream.reconnects for stream in streams)
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_killed_and_restarted_redis(stack: Stack, streams: list[Stream], _: int) -> None:
+    stack.kill("redis")
+    stack.start_redis()
+    for stream in streams:
+        stream.join()
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_cut_connections(stack: Stack, streams: list[Stream], _: int) -> None:
+    for kind in ("normal", "pubsub"):
+        stack.redis.client_kill_filter(_type=kind, skipme=True)
+    for stream in streams:
+        stream.join()
+
+
+@pytest.fixture(scope="module")
+def behind_proxy(stack: Stack) -> Iterator[tuple[SwallowingProxy, Settings]]:
+    """A second agent, whose worker reaches Redis through the proxy."""
+    proxy = SwallowingProxy(str(stack.socket))
+    settings = replace(stack.settings, redis_url=proxy.url, device="cpu1")
+    Agent(settings, stack.redis).want("fake", {"step_s": 0.01})
+    stack.start("agent-2", settings=settings)
+    stack.wait_active(2)
+    yield proxy, settings
+    proxy.close()
+
+
+def test_swallowed_replies_to_appends(stack: Stack, behind_proxy: tuple[SwallowingProxy, Settings]) -> None:
+    """Both replicas take part, so that 16 streams put some behind the proxy."""
+    proxy, settings = behind_proxy
+    for _ in range(TIMES):
+        streams = [chat(stack, max_tokens=TOKENS) for _ in range(2 * STREAMS)]
+        eventually(lambda streams=streams: all(len(s.ids) > 20 for s in streams), "all streams run")
+        owners = [job.owner for job in stack.store.read_many([s.job_id for s in streams]) if job]
+        assert any(settings.device in owner for owner in owners)
+        before = proxy.swallowed
+        proxy.swallow(3)
+        for stream in streams:
+            stream.join()
+            check(stack, stream)
+        assert proxy.swallowed > before
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+@pytest.mark.usefixtures("behind_proxy")
+def test_a_zombie_adds_nothing(stack: Stack, _: int) -> None:
+    """A worker that was stopped past its lease, and then goes on, must not write into jobs that another took over."""
+    stack.wait_active(2)
+    streams = [chat(stack, max_tokens=TOKENS) for _ in range(2 * STREAMS)]
+    eventually(lambda: all(len(s.ids) > 20 for s in streams), "all streams run")
+    jobs = [job for job in stack.store.read_many([s.job_id for s in streams]) if job]
+    zombie = next(r for r in Registry(stack.redis).replicas("fake") if r.device == "cpu0")
+    taken = [job for job in jobs if job.owner == zombie.incarnation]
+    assert taken
+    os.kill(zombie.pid, signal.SIGSTOP)
+    try:
+        eventually(
+            lambda: all((j := stack.store.read(job.id)) and j.claim not in ("", job.claim) for job in taken),
+            "another worker has claimed all of its jobs",
+        )
+        seqs = {job.id: len(stack.journal(job.id)) for job in taken}
+    finally:
+        os.kill(zombie.pid, signal.SIGCONT)
+    for stream in streams:
+        stream.join()
+        check(stack, stream)
+    for job in taken:
+        later = stack.journal(job.id)[seqs[job.id] :]
+        assert job.claim not in {event.claim for event in later}
+
+
