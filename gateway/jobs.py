@@ -20,6 +20,8 @@ from gateway.redis import dumps, loads
 
 #: Version of records and events, so that old and new workers can live side by side.
 RECORD_VERSION = 1
+#: After a restart of Redis clients have so long to come back to a job whose record was lost.
+ATTENDED_AGAIN_MS = 15_000
 #: Limits of one append.
 MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
 
@@ -125,6 +127,7 @@ class Job:
     finished_at: int = 0
     progress_at: int = 0
     attended_until: int = 0
+    ttl_ms: int = 0
     usage: Mapping[str, int] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
 
@@ -149,18 +152,11 @@ class Job:
         )
 
 
-_NUMBERS = [
-    "epoch",
-    "seq",
-    "attempts",
-    "crashes",
-    "created_at",
-    "queued_at",
-    "started_at",
-    "finished_at",
-    "progress_at",
-    "attended_until",
-]
+#: Fields of the record that are whole numbers.
+_NUMBERS = (
+    *("epoch", "seq", "attempts", "crashes", "ttl_ms", "attended_until"),
+    *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
+)
 
 
 @dataclass(frozen=True)
@@ -251,6 +247,14 @@ class JobStore:
             self.redis.zrem(keys.RUNNING, job_id)
         return None
 
+    def restore(self, job: Job, *, owner: str) -> None:
+        """Put back what a restarted Redis may have lost of a job that this worker runs, or ran until just now.
+
+        A record that is missing is made anew, a claim that is missing is taken again; any later state stays.
+        """
+        self.create(job, ttl_ms=job.ttl_ms, attended_ms=ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1)
+        self.claim(job.id, owner=owner, claim=job.claim)
+
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
         script = self._scripts["append"]
@@ -316,12 +320,12 @@ class JobStore:
         """Have the job's events published to a hub. False if there is no such job."""
         return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
 
-    def attend(self, job_ids: Iterable[str], *, attended_ms: int) -> None:
-        """Say that clients are still there for these jobs."""
+    def attend(self, job_ids: Iterable[str], *, hub_id: str, attended_ms: int) -> None:
+        """Say that clients are still there for these jobs, and that the hub wants their events."""
         script = self._scripts["watch"]
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
-            script(keys=[keys.job(job_id), keys.events(job_id)], args=["", attended_ms], client=pipe)
+            script(keys=[keys.job(job_id), keys.events(job_id)], args=[hub_id, attended_ms], client=pipe)
         pipe.execute()
 
     def read(self, job_id: str) -> Job | None:

@@ -73,7 +73,7 @@ class Hub:
             last = not others and self._watchers.pop(watcher.job_id, None) is not None
         if last and not watcher.ended:
             try:
-                self.store.attend([watcher.job_id], attended_ms=self.grace_ms)
+                self.store.attend([watcher.job_id], hub_id=self.id, attended_ms=self.grace_ms)
             except CONNECTION_ERRORS as error:
                 log.warning("job %s: departure not noted (%s); attendance runs out by itself", watcher.job_id, error)
 
@@ -109,7 +109,7 @@ class Hub:
             with self._lock:
                 job_ids = list(self._watchers)
             try:
-                self.store.attend(job_ids, attended_ms=self.attended_ms)
+                self.store.attend(job_ids, hub_id=self.id, attended_ms=self.attended_ms)
             except CONNECTION_ERRORS as error:
                 log.warning("hub %s could not refresh attendance: %s", self.id, error)
 

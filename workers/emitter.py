@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.jobs import Append, Event, EventType, Job, JobState
+from gateway.jobs import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, Event, EventType, Job, JobState
 from gateway.redis import dumps
 from gateway.results import fold
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
@@ -153,11 +153,23 @@ class Run:
         """What Redis has not confirmed yet, or None."""
         if self.confirmed == len(self.events):
             return None
-        fields = {"usage": dumps(self._usage())} if self.state else {}
-        if self.state is JobState.FAILED:
-            fields["error"] = dumps(self.error)
-        first = self.first_seq + self.confirmed
-        return Append(self.job.id, self.job.claim, first, self.events[self.confirmed :], self.state, fields)
+        events = self._next_events()
+        fields, state = {}, None
+        if self.confirmed + len(events) == len(self.events) and self.state is not None:
+            state, fields = self.state, {"usage": dumps(self._usage())}
+            if self.error:
+                fields["error"] = dumps(self.error)
+        return Append(self.job.id, self.job.claim, self.first_seq + self.confirmed, events, state, fields)
+
+    def _next_events(self) -> list[str]:
+        """As many unconfirmed events as one append may hold; at least one."""
+        events = self.events[self.confirmed : self.confirmed + MAX_EVENTS_PER_APPEND]
+        size = 0
+        for count, event in enumerate(events):
+            size += len(event)
+            if size > MAX_BYTES_PER_APPEND and count:
+                return events[:count]
+        return events
 
     def rewind(self, seq: int) -> bool:
         """The journal ends at `seq`: send again what follows. False if that is older than this claim."""

@@ -9,32 +9,32 @@ import datetime
 import itertools
 import logging
 import os
-import platform
 import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import psutil
 from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Model
-from gateway.errors import ContextTooLong, HeadraceError
+from gateway.errors import HeadraceError
 from gateway.inference import TASK, cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
 from gateway.queues import Priority, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry, Replica
+from gateway.results import num_choices
 from gateway.settings import Settings
+from workers.admission import Places, prompt_ids, token_limit
 from workers.emitter import Run
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
-from workers.engines.base import EngineConfig, EngineInfo
+from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceRequest
 from workers.tokenizer import Tokenizer
+from workers.vitals import TokenRate, hardware, resident_bytes
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +44,14 @@ BEATS_PER_LEASE = 5
 AUDIT_S = 2.0
 #: An engine with work that makes no step for so long counts as unhealthy.
 STALLED_S = 5.0
+#: An engine that was idle for so long is asked for one token.
+PROBE_S = 30.0
+#: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
+KEEP_ENDED_S = 10.0
 #: Engine starts in a row that may fail before the worker gives up.
 MAX_ENGINE_STARTS = 3
+#: Sequence ids are given out in blocks of so many.
+MAX_SEQUENCES_PER_JOB = 1024
 #: A job that is under suspicion runs alone for so many tokens.
 PROBATION_TOKENS = 8
 
@@ -90,7 +96,7 @@ class ReplicaWorker:
         self._stopping = threading.Event()
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
-        self._ids = itertools.count(1, 64)
+        self._ids = itertools.count(1, MAX_SEQUENCES_PER_JOB)
         self._table_lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._claiming: set[str] = set()
@@ -98,7 +104,12 @@ class ReplicaWorker:
         self._dirty: dict[str, Run] = {}
         self._admission = threading.Lock()
         self._last_step = time.monotonic()
-        self._recent: deque[tuple[float, int]] = deque()
+        self._places = Places(config.max_batch_size)
+        self._rate = TokenRate()
+        self._probing = False
+        self._redis_run_id = ""
+        #: Jobs that ended lately; Redis may still forget their end.
+        self._ended: deque[tuple[float, Run]] = deque()
         self._emitter = threading.Thread(target=self._emit, name="emitter", daemon=True)
 
     # -- called by the process and by Celery's threads
@@ -117,18 +128,21 @@ class ReplicaWorker:
             if job_id in self._runs or job_id in self._claiming:
                 return
             self._claiming.add(job_id)
+        taken, run = 0, None
         try:
-            job = self.store.claim(job_id, owner=self.incarnation, claim=new_claim_id())
-            if job is None:
+            waiting = self.store.read(job_id)
+            if waiting is None or waiting.state is not JobState.QUEUED:
                 return
-            run = self._prepare(job)
-            if run is None:
-                return
-            self._admit(run)
+            taken = self._places.take(num_choices(waiting))
+            run = self._begin(job_id)
         finally:
             with self._table_lock:
                 self._claiming.discard(job_id)
-        run.finished.wait()
+            if run is None:
+                self._places.give_back(taken)
+        if run is not None:
+            run.finished.wait()
+            self._places.give_back(taken)
 
     def stop(self, *, grace_s: float) -> None:
         """Let running jobs end for `grace_s`, then give the rest back to the queue and end the engine."""
@@ -144,6 +158,14 @@ class ReplicaWorker:
 
     # -- admission
 
+    def _begin(self, job_id: str) -> Run | None:
+        """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
+        job = self.store.claim(job_id, owner=self.incarnation, claim=new_claim_id())
+        run = self._prepare(job) if job else None
+        if run is not None:
+            self._admit(run)
+        return run
+
     def _prepare(self, job: Job) -> Run | None:
         """Tokenize, and replay the journal. A job that can't run is failed here."""
         if job.crashes >= self.settings.max_attempts:
@@ -154,8 +176,8 @@ class ReplicaWorker:
             self._fail(job, "", "")
             return None
         try:
-            prompts = self._prompts(job.request)
-            max_tokens = self._max_tokens(job.request, max(map(len, prompts)))
+            prompts = prompt_ids(job.request, self.tokenizer)
+            max_tokens = token_limit(job.request, self.model, prompt_tokens=max(map(len, prompts)))
         except HeadraceError as error:
             self._fail(job, error.reason, error.message)
             return None
@@ -167,25 +189,6 @@ class ReplicaWorker:
             fail(self.store, job, reason=reason, message=message, take_claim=job.claim)
         else:
             cancel(self.store, job, reason="client_request", take_claim=job.claim)
-
-    def _prompts(self, request: Mapping[str, Any]) -> list[list[int]]:
-        if "messages" in request:
-            return [self.tokenizer.render_chat(list(request["messages"]))]
-        prompt = request["prompt"]
-        texts = [prompt] if isinstance(prompt, str) else list(prompt)
-        return [self.tokenizer.encode(text) for text in texts]
-
-    def _max_tokens(self, request: Mapping[str, Any], prompt_tokens: int) -> int:
-        """Tokens that one answer may have. Raises: ContextTooLong."""
-        context = self.model.context_length
-        wanted = request.get("max_tokens")
-        room = context - prompt_tokens
-        if room < 1 or (wanted is not None and wanted > room):
-            raise ContextTooLong(
-                f"The prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, but {self.model.id} has "
-                f"a context of {context}. Shorten the prompt, or lower max_tokens to {max(room, 0)} or less."
-            )
-        return int(wanted or min(self.model.default_max_tokens, room))
 
     def _admit(self, run: Run) -> None:
         """Hand the run to the engine. A suspect waits until it is alone, and holds others back for a few tokens."""
@@ -269,7 +272,8 @@ class ReplicaWorker:
             if output.finish_reason or output.sequence_id in stops:
                 self._sequences.pop(output.sequence_id, None)
             self._dirty[run.job.id] = run
-        self._recent.append((now, tokens))
+        self._rate.add(tokens)
+        self._probing = False
         self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + 1)
         if stops and self._engine is not None:
             self._engine.cancel(stops)
@@ -290,26 +294,33 @@ class ReplicaWorker:
             time.sleep(0.1)
             return
         hubs: dict[str, list[tuple[str, int, list[str]]]] = {}
+        refused: list[Run] = []
         for (run, append), verdict in zip(pairs, verdicts, strict=True):
             if verdict.verdict == "ok":
                 run.confirmed = append.first_seq + len(append.events) - run.first_seq
                 for hub in verdict.watch:
                     hubs.setdefault(hub, []).append((run.job.id, append.first_seq, list(append.events)))
                 self._after_append(run, cancel=verdict.cancel)
+                if run.confirmed < len(run.events):
+                    self._dirty[run.job.id] = run
             elif verdict.verdict == "gap" and run.rewind(verdict.seq):
                 log.warning("job %s: journal went back to %d, sending again", run.job.id, verdict.seq)
                 self._dirty[run.job.id] = run
             else:
-                log.warning("job %s: %s, dropped", run.job.id, verdict.verdict)
-                self._drop(run)
+                log.warning("job %s: append refused (%s)", run.job.id, verdict.verdict)
+                refused.append(run)
         try:
             self.store.publish(hubs)
         except CONNECTION_ERRORS as error:
             log.warning("not published, watchers will read the journal: %s", error)
+        if refused and not self._redis_came_back():
+            for run in refused:
+                self._drop(run)
 
     def _after_append(self, run: Run, *, cancel: bool) -> None:
         if run.state is not None and run.confirmed == len(run.events):
             self._drop(run)
+            self._ended.append((time.monotonic(), run))
             self.store.forget(run.job, run.state)
         elif cancel and not run.cancelling:
             run.cancelling = True
@@ -332,19 +343,18 @@ class ReplicaWorker:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        while self._recent and self._recent[0][0] < now - 10:
-            self._recent.popleft()
-        tokens = sum(count for _, count in self._recent)
-        span = (self._recent[-1][0] - self._recent[0][0]) if len(self._recent) > 1 else 0.0
         pids = [os.getpid(), *([self._engine.pid] if self._engine else [])]
         self.record = replace(
             self.record,
-            tokens_per_second=round(tokens / span, 1) if span > 0 else self.record.tokens_per_second,
+            tokens_per_second=self._rate.per_second(),
             sequences=self.record.sequences if self._sequences else 0,
-            stalled=bool(self._sequences) and now - self._last_step > STALLED_S,
-            memory_bytes=sum(_rss(pid) for pid in pids),
+            stalled=bool(self._sequences or self._probing) and now - self._last_step > STALLED_S,
+            memory_bytes=resident_bytes(pids),
         )
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        self._redis_came_back()
+        while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
+            self._ended.popleft()
         with self._table_lock:
             running = [run for run in self._runs.values() if run.confirmed == len(run.events)]
         for run, job in zip(running, self.store.read_many([run.job.id for run in running]), strict=True):
@@ -352,6 +362,20 @@ class ReplicaWorker:
                 self._drop(run)
             elif job.cancel:
                 self._after_append(run, cancel=True)
+
+    def _redis_came_back(self) -> bool:
+        """Whether Redis is another process than last time. If so, it may lack its last second: send it all again."""
+        run_id = str(self.store.redis.info("server")["run_id"])
+        before, self._redis_run_id = self._redis_run_id, run_id
+        if before in ("", run_id):
+            return False
+        log.warning("Redis has restarted; what it may have forgotten is sent again")
+        ended, self._ended = [run for _, run in self._ended], deque()
+        for run in [*self._runs.values(), *ended]:
+            self.store.restore(run.job, owner=self.incarnation)
+            run.confirmed = 0
+            self._dirty[run.job.id] = run
+        return True
 
     def _audit(self) -> None:
         """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
@@ -368,12 +392,19 @@ class ReplicaWorker:
 
     def _watch_engine(self, engine: EngineProcess) -> None:
         """A heartbeat proves progress: an engine that has work but makes no step is killed."""
-        if not self._sequences:
-            self._last_step = time.monotonic()
+        if not self._sequences and not self._probing:
+            if time.monotonic() - self._last_step > PROBE_S:
+                self._probe(engine)
         elif time.monotonic() - self._last_step > self.settings.engine_stall_s:
             log.error("engine %d made no step for %.0f s, killed", engine.pid, self.settings.engine_stall_s)
             self._last_step = time.monotonic()
             engine.kill()
+
+    def _probe(self, engine: EngineProcess) -> None:
+        """Ask an idle engine for one token, so that its health is known before somebody needs it."""
+        self._probing, self._last_step = True, time.monotonic()
+        greedy = Sampling(max_tokens=1, temperature=0.0)
+        engine.submit([SequenceRequest(0, self.tokenizer.encode("probe"), greedy, list(self.tokenizer.eos_ids))])
 
     def _on_engine_death(self, why: str) -> None:
         if self._stopping.is_set():
@@ -387,8 +418,8 @@ class ReplicaWorker:
 
     def _release(self, runs: Iterable[Run], *, crashed: bool) -> None:
         for run in runs:
-            self._give_back(run.job, crashed=crashed)
             self._drop(run)
+            self._give_back(run.job, crashed=crashed)
 
     def _give_back(self, job: Job, *, crashed: bool) -> None:
         try:
@@ -413,24 +444,10 @@ class ReplicaWorker:
                 time.sleep(min(2.0**attempt, 10) / 4)
                 continue
             log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)
-            self._engine, self._last_step = engine, time.monotonic()
+            self._engine, self._last_step, self._probing = engine, time.monotonic(), False
             now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             self.record = replace(self.record, status="active", engine_pid=engine.pid, loaded_at=now, message="")
             self.ready.set()
             return
         self.record = replace(self.record, status="failed")
         self.failed.set()
-
-
-def hardware() -> str:
-    """The processor's name, as the operating system knows it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} CPUs)"
-
-
-def _rss(pid: int) -> int:
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0

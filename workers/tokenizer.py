@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.errors import InvalidRequest
-from workers.engines.fake import VOCABULARY
+from workers.engines.fake import fake_word
 
 
 class Tokenizer(Protocol):
@@ -51,7 +51,7 @@ class FakeTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """One id for each word."""
-        return [int(hashlib.sha256(word.encode()).hexdigest(), 16) % VOCABULARY for word in text.split()] or [0]
+        return [fake_word(word) for word in text.split()] or [0]
 
     def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
         """The words of all messages."""

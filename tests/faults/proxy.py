@@ -1,4 +1,4 @@
-"""A TCP proxy before Redis that can swallow the reply to an append after it was applied, and then cut the connection."""
+"""A TCP proxy before Redis that can swallow the reply to an append after it was applied, and cut the connection."""
 
 from __future__ import annotations
 

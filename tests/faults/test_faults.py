@@ -10,6 +10,7 @@ import os
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
@@ -123,6 +124,22 @@ def test_killed_and_restarted_redis(stack: Stack, streams: list[Stream], _: int)
 
 
 @pytest.mark.parametrize("_", range(TIMES))
+def test_redis_that_comes_back_without_its_last_moments(stack: Stack, streams: list[Stream], _: int) -> None:
+    """As after a power cut: the end of the append-only file is missing. Workers send again what they hold."""
+    stack.kill("redis")
+    seen = {stream.job_id: len(stream.ids) for stream in streams}
+    aof = max((stack.folder / "redis" / "appendonlydir").glob("*.incr.aof"))
+    os.truncate(aof, aof.stat().st_size - 30_000)
+    kept = aof.read_text(errors="replace")
+    assert any(
+        f"{job_id}}}:events\r\n${len(f'{count}-0')}\r\n{count}-0" not in kept for job_id, count in seen.items()
+    ), "nothing is lost"
+    stack.start_redis()
+    for stream in streams:
+        stream.join()
+
+
+@pytest.mark.parametrize("_", range(TIMES))
 def test_cut_connections(stack: Stack, streams: list[Stream], _: int) -> None:
     for kind in ("normal", "pubsub"):
         stack.redis.client_kill_filter(_type=kind, skipme=True)
@@ -186,3 +203,35 @@ def test_a_zombie_adds_nothing(stack: Stack, _: int) -> None:
         assert job.claim not in {event.claim for event in later}
 
 
+@pytest.fixture
+def poisoned(tmp_path: Path) -> Iterator[Stack]:
+    """An engine that dies, or hangs, when it meets a certain word."""
+    stack = Stack(tmp_path, engine_stall_s=3.0)
+    options = {"step_s": 0.01, "crash_word": "poison", "crash_at": 5, "hang_word": "molasses", "hang_at": 5}
+    try:
+        stack.up({"fake": options})
+        yield stack
+    finally:
+        stack.close()
+
+
+def test_a_job_that_kills_engines_fails_alone(poisoned: Stack) -> None:
+    """The others in its batch do not pay."""
+    innocent = [chat(poisoned, "water", max_tokens=TOKENS) for _ in range(STREAMS)]
+    eventually(lambda: all(len(s.ids) > 5 for s in innocent), "the innocent run")
+    guilty = chat(poisoned, "poison", max_tokens=TOKENS).join()
+    assert guilty.error is not None
+    assert guilty.error["data"]["reason"] == "engine_crashed"
+    for stream in innocent:
+        stream.join()
+        check(poisoned, stream)
+
+
+def test_an_engine_that_hangs_is_replaced(poisoned: Stack) -> None:
+    stream = chat(poisoned, "water", max_tokens=TOKENS)
+    eventually(lambda: len(stream.ids) > 5, "it runs")
+    hanging = chat(poisoned, "molasses", max_tokens=TOKENS).join()
+    assert hanging.error is not None
+    assert hanging.error["data"]["reason"] == "engine_crashed"
+    stream.join()
+    check(poisoned, stream)

@@ -1,8 +1,8 @@
 """The fake engine: deterministic, without weights, with settable speed and faults. For tests and demos of the queue.
 
 Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
-Options: `step_s` pause per step, `load_s` pause before it is ready, `crash_key` + `crash_at`: the process ends when a
-sequence whose key contains the one reaches token number the other; `hang_at`: no step ends after so many tokens.
+Options: `step_s` pause per step, `load_s` pause before it is ready, `crash_word` + `crash_at`: the process ends when a
+sequence with that word in its prompt reaches that token number; `hang_word` + `hang_at`: no step ends any more.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from collections.abc import Sequence
 
 from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest, require
 
@@ -21,6 +22,11 @@ _CAN = frozenset({"seed", "top_p", "top_k", "logprobs"})
 def fake_token(key: str, i: int) -> int:
     """The i-th token (from 0) of the sequence `key`."""
     return zlib.crc32(f"{key}#{i}".encode()) % VOCABULARY
+
+
+def fake_word(word: str) -> int:
+    """The token of a word in a prompt."""
+    return zlib.crc32(word.encode()) % VOCABULARY
 
 
 class FakeEngine:
@@ -59,7 +65,7 @@ class FakeEngine:
         self._cancelled = []
         for sequence_id, (request, made) in list(self._sequences.items())[: self._places]:
             position = request.generated + made
-            self._misbehave(request.key, position)
+            self._misbehave(request.prompt_ids, position)
             finished = made + 1 >= request.sampling.max_tokens
             if finished:
                 del self._sequences[sequence_id]
@@ -70,9 +76,10 @@ class FakeEngine:
             outputs.append(SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None))
         return outputs
 
-    def _misbehave(self, key: str, position: int) -> None:
-        crash_key = str(self._options.get("crash_key", ""))
-        if crash_key and crash_key in key and position >= int(self._options.get("crash_at", 0)):
-            os._exit(70)
-        if position == self._options.get("hang_at"):
-            time.sleep(3600)
+    def _misbehave(self, prompt_ids: Sequence[int], position: int) -> None:
+        for fault in ("crash", "hang"):
+            word, at = self._options.get(f"{fault}_word"), int(self._options.get(f"{fault}_at", 0))
+            if word and position >= at and fake_word(word) in prompt_ids:
+                if fault == "crash":
+                    os._exit(70)
+                time.sleep(3600)
