@@ -5,9 +5,10 @@ from __future__ import annotations
 import builtins
 import logging
 import math
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Generic, TypeVar, cast
 
 import kombu.exceptions
 import redis
@@ -17,10 +18,10 @@ from gateway import keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.errors import InvalidRequest, JobNotFound, ModelNotReady, QueueFull, StoreUnavailable
-from gateway.jobs import Event, EventType, Job, JobState, JobStore, new_job_id
+from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
 from gateway.queues import Priority, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS
-from gateway.registry import Registry
+from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.watch import Hub, Watcher
 
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
+#: How old the view of replicas and of Redis' memory may be.
+RECENT_S = 0.5
+T = TypeVar("T")
 #: The capability and the Celery task of each kind of job.
 TASK = "headrace.generate"
 CAPABILITY = {"chat": "chat", "completion": "completion"}
@@ -39,6 +43,22 @@ class Submitted:
 
     job: Job
     watcher: Watcher | None
+    #: Place in the queue, from 1.
+    position: int = 1
+
+
+class Recent(Generic[T]):
+    """A value that is read again only after a while, because every request needs it."""
+
+    def __init__(self) -> None:
+        self._read_at = -RECENT_S
+        self._value: T
+
+    def get(self, read: Callable[[], T]) -> T:
+        """The value, not older than `RECENT_S`."""
+        if time.monotonic() > self._read_at + RECENT_S:
+            self._value, self._read_at = read(), time.monotonic()
+        return self._value
 
 
 class Inference:
@@ -53,6 +73,8 @@ class Inference:
         self.catalog = catalog
         self.celery = celery
         self.hub = hub
+        self._memory: Recent[dict[str, Any]] = Recent()
+        self._replicas: Recent[builtins.list[Replica]] = Recent()
 
     def submit(
         self, kind: str, model_id: str, request: Mapping[str, Any], *, key: KeyRecord, background: bool
@@ -71,22 +93,23 @@ class Inference:
                 f"Model {model.id!r} is not deployed: no replica is alive. Deploy it, then send the request again.",
                 retry_after_s=5,
             )
-        self._require_room(model)
+        self._require_memory()
         low = background or full.get("priority") == "background"
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
         job = Job(new_job_id(kind), JobState.QUEUED, kind, model.id, key.id, full, background=low)
         watcher = None
         if not background:
             self.hub.start()
-            watcher = self.hub.watch(job.id, registered=True)
-        job = self.store.create(
+            watcher = self.hub.watch_new(job.id)
+        created = self.store.create(
             job,
             ttl_ms=int(ttl_s * 1000),
             hub_id="" if background else self.hub.id,
             attended_ms=-1 if background or full.get("detach") else self.hub.attended_ms,
         )
-        self._hint(job, Priority.BACKGROUND if low else Priority.INTERACTIVE)
-        return Submitted(job, watcher)
+        self._require_room(model, created, watcher)
+        self._hint(created.job, Priority.BACKGROUND if low else Priority.INTERACTIVE)
+        return Submitted(created.job, watcher, created.position)
 
     def get(self, job_id: str, *, key: KeyRecord) -> Job:
         """Raises: JobNotFound, also for a job of another key (unless this one is an admin's)."""
@@ -118,7 +141,8 @@ class Inference:
 
     def model_status(self, model: Model) -> str:
         """`active`, `loading`, `failed` or `inactive`, from the replicas' heartbeats."""
-        statuses = {replica.status for replica in self.registry.replicas(model.id)}
+        replicas = self._replicas.get(self.registry.replicas)
+        statuses = {replica.status for replica in replicas if replica.model == model.id}
         return next((word for word in ("active", "loading", "failed") if word in statuses), "inactive")
 
     def stats(self, model: Model) -> dict[str, float]:
@@ -130,16 +154,24 @@ class Inference:
         availability = 1 - int(raw["failed"]) / ended
         return {"average_latency_ms": round(int(raw["total_ms"]) / ended), "availability": round(availability, 4)}
 
-    def _require_room(self, model: Model) -> None:
-        waiting = self.store.redis.zcard(keys.queued(model.id))
-        if waiting >= self.settings.queue_limit:
-            retry_s = retry_after_s(self.store, model.id, excess=waiting - self.settings.queue_limit + 1)
-            raise QueueFull(
-                f"{waiting} requests wait for {model.id!r}; the limit is {self.settings.queue_limit}. "
-                f"Try again in {retry_s:.0f} s.",
-                retry_after_s=retry_s,
-            )
-        memory = self.store.redis.info("memory")
+    def _require_room(self, model: Model, created: Created, watcher: Watcher | None) -> None:
+        """The new job counts too, so the bound holds however many ask at once."""
+        excess = created.waiting - self.settings.queue_limit
+        if excess <= 0:
+            return
+        if watcher is not None:
+            watcher.ended = True
+            watcher.close()
+        self.store.discard(created.job)
+        retry_s = retry_after_s(self.store, model.id, excess=excess)
+        raise QueueFull(
+            f"{created.waiting - 1} requests wait for {model.id!r}; the limit is {self.settings.queue_limit}. "
+            f"Try again in {retry_s:.0f} s.",
+            retry_after_s=retry_s,
+        )
+
+    def _require_memory(self) -> None:
+        memory = self._memory.get(lambda: self.store.redis.info("memory"))
         if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
             raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
 

@@ -7,6 +7,7 @@ Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whos
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,6 +21,8 @@ from gateway.redis import dumps, loads
 
 #: Version of records and events, so that old and new workers can live side by side.
 RECORD_VERSION = 1
+#: How often the difference between Redis' clock and ours is measured anew.
+CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
 ATTENDED_AGAIN_MS = 15_000
 #: Limits of one append.
@@ -197,30 +200,34 @@ def new_claim_id() -> str:
     return secrets.token_hex(4)
 
 
+@dataclass(frozen=True)
+class Created:
+    """A new job, how many wait for its model with it, and its place among them."""
+
+    job: Job
+    waiting: int
+    position: int
+
+
 class JobStore:
     """All reads and writes of job records and journals."""
 
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
+        self._clock_offset_ms, self._clock_checked = 0.0, -CLOCK_CHECK_S
         library = (files("gateway") / "lua" / "lib.lua").read_text()
         self._scripts = {
             name: client.register_script(library + (files("gateway") / "lua" / f"{name}.lua").read_text())
             for name in ("create", "claim", "append", "release", "end", "watch")
         }
 
-    def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Job:
-        """Write a queued job. The index comes first: it must be a superset of the records.
+    def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Created:
+        """Write a queued job, in one round trip. The index comes first: it must be a superset of the records.
 
         `attended_ms`: the keeper cancels the job if no watcher shows up for so long; -1 = it runs on by itself.
-        Returns the job with the time of its record.
         """
-        now = self.now_ms()
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.sadd(keys.QUEUES, job.model)
-        pipe.zadd(keys.queued(job.model), {job.id: queue_score(now, job.background)})
-        pipe.zadd(keys.owned(job.key_id), {job.id: now})
-        pipe.execute()
-        fields = {
+        now = self.estimated_now_ms()
+        fields: dict[str, str | int] = {
             "v": RECORD_VERSION,
             "state": JobState.QUEUED.value,
             "kind": job.kind,
@@ -231,19 +238,38 @@ class JobStore:
             "ttl_ms": ttl_ms,
             "watch": hub_id,
         }
-        created_at = self._run("create", job.id, str(attended_ms), *(str(x) for pair in fields.items() for x in pair))
-        return replace(job, created_at=int(created_at))
+        index = keys.queued(job.model)
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.sadd(keys.QUEUES, job.model)
+        pipe.zadd(index, {job.id: queue_score(now, job.background)})
+        pipe.zadd(keys.owned(job.key_id), {job.id: now})
+        self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
+        pipe.zcard(index)
+        pipe.zrank(index, job.id)
+        *_, created_at, waiting, rank = self._execute(pipe)
+        return Created(replace(job, created_at=int(created_at), ttl_ms=ttl_ms), waiting, (rank or 0) + 1)
 
-    def claim(self, job_id: str, *, owner: str, claim: str) -> Job | None:
-        """Take a queued job. Returns its record, or None if it is not to be had (taken, ended, gone)."""
-        self.redis.zadd(keys.RUNNING, {job_id: self.now_ms()})
-        verdict = str(self._run("claim", job_id, owner, claim)[0])
+    def discard(self, job: Job) -> None:
+        """Take back a job that was just created, and that nobody has been told of."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.delete(keys.job(job.id))
+        pipe.zrem(keys.queued(job.model), job.id)
+        pipe.zrem(keys.owned(job.key_id), job.id)
+        pipe.execute()
+
+    def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
+        """Take a queued job of a model, in one round trip.
+
+        Returns its record, or None if it is not to be had (taken, ended, gone).
+        """
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zadd(keys.RUNNING, {job_id: self.estimated_now_ms()})
+        self._call(pipe, "claim", job_id, owner, claim)
+        pipe.zrem(keys.queued(model), job_id)
+        _, (verdict, flat), _ = self._execute(pipe)
         if verdict == "ok":
-            job = self.read(job_id)
-            if job is not None and job.claim == claim:
-                self.redis.zrem(keys.queued(job.model), job.id)
-                return job
-        elif verdict != JobState.RUNNING:
+            return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        if verdict != JobState.RUNNING:
             self.redis.zrem(keys.RUNNING, job_id)
         return None
 
@@ -253,27 +279,15 @@ class JobStore:
         A record that is missing is made anew, a claim that is missing is taken again; any later state stays.
         """
         self.create(job, ttl_ms=job.ttl_ms, attended_ms=ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1)
-        self.claim(job.id, owner=owner, claim=job.claim)
+        self.claim(job.id, model=job.model, owner=owner, claim=job.claim)
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
-        script = self._scripts["append"]
         pipe = self.redis.pipeline(transaction=False)
         for item in appends:
-            state = item.state.value if item.state else ""
-            args: tuple[Any, ...] = (
-                item.claim,
-                item.first_seq,
-                state,
-                dumps(item.fields) if item.state else "",
-                *item.events,
-            )
-            pipe.evalsha(script.sha, 2, keys.job(item.job_id), keys.events(item.job_id), *args)
-        try:
-            replies = pipe.execute()
-        except redis.exceptions.NoScriptError:
-            self.redis.script_load(script.script)
-            return self.append(appends)
+            end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
+            self._call(pipe, "append", item.job_id, item.claim, item.first_seq, *end, *item.events)
+        replies = self._execute(pipe)
         return [
             Appended(verdict, int(seq), cancel == "1", tuple(w for w in watch.split(",") if w))
             for verdict, seq, cancel, watch in replies
@@ -305,7 +319,7 @@ class JobStore:
 
     def forget(self, job: Job, state: JobState) -> None:
         """Tidy the indexes after the end of a job, and count it for the drain rate and the statistics."""
-        now = self.now_ms()
+        now = self.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
         pipe.zrem(keys.queued(job.model), job.id)
         pipe.zrem(keys.RUNNING, job.id)
@@ -322,11 +336,10 @@ class JobStore:
 
     def attend(self, job_ids: Iterable[str], *, hub_id: str, attended_ms: int) -> None:
         """Say that clients are still there for these jobs, and that the hub wants their events."""
-        script = self._scripts["watch"]
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
-            script(keys=[keys.job(job_id), keys.events(job_id)], args=[hub_id, attended_ms], client=pipe)
-        pipe.execute()
+            self._call(pipe, "watch", job_id, hub_id, attended_ms)
+        self._execute(pipe)
 
     def read(self, job_id: str) -> Job | None:
         """The record, or None."""
@@ -363,5 +376,28 @@ class JobStore:
             pipe.publish(keys.hub(hub_id), f"[{body}]")
         pipe.execute()
 
+    def estimated_now_ms(self) -> int:
+        """Redis' clock by this host's steady one. For the order of queues and for statistics, never for a lease."""
+        now = time.monotonic()
+        if now > self._clock_checked + CLOCK_CHECK_S:
+            self._clock_offset_ms, self._clock_checked = self.now_ms() - now * 1000, now
+        return int(now * 1000 + self._clock_offset_ms)
+
     def _run(self, script: str, job_id: str, *args: str) -> Any:
         return self._scripts[script](keys=[keys.job(job_id), keys.events(job_id)], args=list(args))
+
+    def _call(self, pipe: redis.client.Pipeline, script: str, job_id: str, *args: str | int) -> None:
+        """Add a script to a pipeline."""
+        sha = self._scripts[script].sha
+        pipe.evalsha(sha, 2, keys.job(job_id), keys.events(job_id), *args)
+
+    def _execute(self, pipe: redis.client.Pipeline) -> list[Any]:
+        """Run a pipeline of scripts, which are loaded when Redis does not know them (again)."""
+        commands = list(pipe.command_stack)
+        try:
+            return pipe.execute()
+        except redis.exceptions.NoScriptError:
+            for script in self._scripts.values():
+                self.redis.script_load(script.script)
+            pipe.command_stack.extend(commands)
+            return pipe.execute()

@@ -54,14 +54,22 @@ class Hub:
         threading.Thread(target=self._attend, name="hub-attend", daemon=True).start()
         self._subscribed.wait(2)
 
-    def watch(self, job_id: str, *, after: int = 0, claim: str = "", registered: bool = False) -> Watcher:
-        """Follow a job from behind the cursor (seq, claim). `registered`: the record names this hub already."""
+    def watch(self, job_id: str, *, after: int = 0, claim: str = "") -> Watcher:
+        """Follow a job from behind the cursor (seq, claim)."""
+        watcher = self._add(Watcher(self, job_id, after, claim))
+        self.store.watch(job_id, hub_id=self.id, attended_ms=self.attended_ms)
+        return watcher
+
+    def watch_new(self, job_id: str) -> Watcher:
+        """Follow a job that is about to be created, with a record that names this hub: there is nothing to catch up."""
+        watcher = self._add(Watcher(self, job_id, 0, ""))
+        watcher.lagging = False
+        return watcher
+
+    def _add(self, watcher: Watcher) -> Watcher:
         self.start()
-        watcher = Watcher(self, job_id, after, claim)
         with self._lock:
-            self._watchers.setdefault(job_id, []).append(watcher)
-        if not registered:
-            self.store.watch(job_id, hub_id=self.id, attended_ms=self.attended_ms)
+            self._watchers.setdefault(watcher.job_id, []).append(watcher)
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
@@ -125,14 +133,15 @@ class Watcher:
         self.ended = False
         self._hub = hub
         self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-        self._lagging = True  # the journal is read before the channel is trusted
+        #: What the channel brings is not kept; the journal is read before the channel is trusted.
+        self.lagging = True
 
     def push(self, events: list[Event]) -> None:
         """Called by the hub. A client that does not keep up costs no memory: it reads the journal later."""
-        if self._lagging:
+        if self.lagging:
             return
         if self._pending.qsize() > MAX_PENDING:
-            self._lagging = True
+            self.lagging = True
             return
         self._pending.put(events)
 
@@ -145,6 +154,8 @@ class Watcher:
 
         An empty list says that about a second has passed in silence.
         """
+        if not self.lagging:
+            yield from self._from_channel()
         while not self.ended:
             try:
                 yield from self._from_journal()
@@ -166,7 +177,7 @@ class Watcher:
 
     def _from_journal(self) -> Iterator[list[Event]]:
         """Read what the journal holds beyond the cursor."""
-        self._lagging = False  # from here on the channel collects; repeats are dropped by seq
+        self.lagging = False  # from here on the channel collects; repeats are dropped by seq
         store = self._hub.store
         events = store.journal(self.job_id, after=max(0, self.seq - 1))
         if not events and store.read(self.job_id) is None:
@@ -201,7 +212,7 @@ class Watcher:
 
     def _from_channel(self) -> Iterator[list[Event]]:
         """Follow the channel until a gap, an overflow, a second of silence or the end."""
-        while not self._lagging and not self.ended:
+        while not self.lagging and not self.ended:
             try:
                 events = self._pending.get(timeout=TICK_S)
             except queue.Empty:

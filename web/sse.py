@@ -29,13 +29,14 @@ def stream(
     job: Job,
     watcher: Watcher,
     *,
+    position: int,
     render_error: Callable[[HeadraceError], str],
     alive: Callable[[], bool],
 ) -> Iterator[bytes]:
     """The body of a streamed response. `alive` turns false when this server is to stop."""
     chunks = ChunkEncoder(job)
     started = watcher.seq > 0
-    yield _waiting(inference, job, started)
+    yield f": queued position={position}\n\n".encode() if position else _waiting(inference, job, started)
     for events in watcher.events():
         if not events:
             yield _waiting(inference, job, started)

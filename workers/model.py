@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from celery.signals import worker_shutting_down
+from kombu.entity import Exchange, Queue
 
 from gateway.catalog import Model, default_catalog
 from gateway.jobs import JobStore
@@ -111,12 +112,14 @@ def _drain(worker: ReplicaWorker) -> None:
 
 def _consume(app: Any, model: Model, settings: Settings) -> None:
     """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
-    queues = [model_queue(model.id), replica_queue(settings.node, settings.device, model.id)]
+    names = [model_queue(model.id), replica_queue(settings.node, settings.device, model.id)]
+    # A hint that is lost is sent again, so the transport need not keep it until it is acknowledged.
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
     app.Worker(
         hostname=f"{slug(model.id)}@{settings.node}.{settings.device}",
         pool="threads",
         concurrency=settings.max_batch_size,
-        queues=queues,
+        queues=names,
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,

@@ -160,7 +160,7 @@ class ReplicaWorker:
 
     def _begin(self, job_id: str) -> Run | None:
         """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
-        job = self.store.claim(job_id, owner=self.incarnation, claim=new_claim_id())
+        job = self.store.claim(job_id, model=self.model.id, owner=self.incarnation, claim=new_claim_id())
         run = self._prepare(job) if job else None
         if run is not None:
             self._admit(run)

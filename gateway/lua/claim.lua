@@ -1,14 +1,14 @@
 -- queued -> running. ARGV: owner, claim id. Asked again with the same claim id, it answers the same.
--- Returns {verdict, ...}: 'ok' | 'missing' | the state that forbids the claim.
+-- Returns {verdict, record}: 'ok' | 'missing' | the state that forbids the claim.
 local state, claim, seq = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq'))
 if not state then
-  return {'missing'}
+  return {'missing', {}}
 end
 if state == 'running' and claim == ARGV[2] then
-  return {'ok'}
+  return {'ok', redis.call('HGETALL', KEYS[1])}
 end
 if state ~= 'queued' then
-  return {state}
+  return {state, {}}
 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
@@ -16,4 +16,4 @@ redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[
 redis.call('HSETNX', KEYS[1], 'started_at', now)
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-return {'ok'}
+return {'ok', redis.call('HGETALL', KEYS[1])}

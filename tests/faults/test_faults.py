@@ -217,7 +217,7 @@ def poisoned(tmp_path: Path) -> Iterator[Stack]:
 
 def test_a_job_that_kills_engines_fails_alone(poisoned: Stack) -> None:
     """The others in its batch do not pay."""
-    innocent = [chat(poisoned, "water", max_tokens=TOKENS) for _ in range(STREAMS)]
+    innocent = [chat(poisoned, "water", max_tokens=TOKENS) for _ in range(3)]
     eventually(lambda: all(len(s.ids) > 5 for s in innocent), "the innocent run")
     guilty = chat(poisoned, "poison", max_tokens=TOKENS).join()
     assert guilty.error is not None

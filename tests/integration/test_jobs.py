@@ -21,11 +21,11 @@ def store(redis_client: redis.Redis) -> JobStore:
 
 def make_job(store: JobStore, **kwargs: object) -> Job:
     job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "m", "key", {"messages": []}, **kwargs)  # type: ignore[arg-type]
-    return store.create(job, ttl_ms=60_000)
+    return store.create(job, ttl_ms=60_000).job
 
 
 def claimed(store: JobStore, owner: str = "w1") -> Job:
-    job = store.claim(make_job(store).id, owner=owner, claim=new_claim_id())
+    job = store.claim(make_job(store).id, model="fake", owner=owner, claim=new_claim_id())
     assert job is not None
     return job
 
@@ -50,7 +50,7 @@ def test_only_one_of_many_claimers_wins(store: JobStore) -> None:
 
     def race(owner: str) -> None:
         barrier.wait()
-        if got := store.claim(job.id, owner=owner, claim=new_claim_id()):
+        if got := store.claim(job.id, model="fake", owner=owner, claim=new_claim_id()):
             won.append(got)
 
     threads = [threading.Thread(target=race, args=(f"w{i}",)) for i in range(8)]
@@ -64,8 +64,8 @@ def test_only_one_of_many_claimers_wins(store: JobStore) -> None:
 
 def test_a_claim_asked_again_answers_the_same(store: JobStore) -> None:
     job = make_job(store)
-    first = store.claim(job.id, owner="w", claim="abc")
-    again = store.claim(job.id, owner="w", claim="abc")
+    first = store.claim(job.id, model="fake", owner="w", claim="abc")
+    again = store.claim(job.id, model="fake", owner="w", claim="abc")
     assert first is not None
     assert again is not None
     assert (first.epoch, again.epoch) == (1, 1)
@@ -96,7 +96,7 @@ def test_a_zombie_adds_nothing_after_another_took_over(store: JobStore) -> None:
     zombie = claimed(store)
     append(store, zombie, 1, "a")
     assert store.release(zombie, crashed=True)
-    successor = store.claim(zombie.id, owner="w2", claim=new_claim_id())
+    successor = store.claim(zombie.id, model="fake", owner="w2", claim=new_claim_id())
     assert successor is not None
     assert append(store, zombie, 2, "z")[0] == "fenced"
     assert append(store, successor, 2, "b") == ("ok", 2)
@@ -137,7 +137,7 @@ def test_cancel_ends_a_queued_job_at_once_and_marks_a_running_one(store: JobStor
 def test_crashes_count_until_a_job_has_shown_progress(store: JobStore) -> None:
     job_id = make_job(store).id
     for crashes, tokens in [(1, 3), (2, 3), (2, 20), (1, 70), (2, 3), (3, 3)]:
-        job = store.claim(job_id, owner="w", claim=new_claim_id())
+        job = store.claim(job_id, model="fake", owner="w", claim=new_claim_id())
         assert job is not None
         append(store, job, job.seq + 1, *("x" * tokens))
         store.release(job, crashed=True)

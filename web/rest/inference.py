@@ -39,7 +39,7 @@ blueprint.before_request(authenticate)
 
 
 @blueprint.route("/<path:model_id>/chat/completions", methods=["POST"])
-@blueprint.arguments(ChatRequestSchema)
+@blueprint.arguments(ChatRequestSchema())
 @blueprint.response(200, enveloped(AnswerSchema))
 def chat(body: ChatRequest, model_id: str) -> Response:
     """Go on with a conversation."""
@@ -47,7 +47,7 @@ def chat(body: ChatRequest, model_id: str) -> Response:
 
 
 @blueprint.route("/<path:model_id>/completions", methods=["POST"])
-@blueprint.arguments(CompletionRequestSchema)
+@blueprint.arguments(CompletionRequestSchema())
 @blueprint.response(200, enveloped(AnswerSchema))
 def completion(body: CompletionRequest, model_id: str) -> Response:
     """Go on with a text."""
@@ -60,7 +60,7 @@ def _answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
     if submitted.watcher is None:
         response = _accepted(submitted.job)
     elif body.stream:
-        return event_stream(submitted.job, submitted.watcher)
+        return event_stream(submitted.job, submitted.watcher, position=submitted.position)
     else:
         response = _whole(submitted, submitted.watcher)
     response.headers["X-Job-Id"] = submitted.job.id
@@ -95,8 +95,10 @@ def _whole(submitted: Submitted, watcher: Watcher) -> Response:
     return success(results.response(submitted.job, events))
 
 
-def event_stream(job: Job, watcher: Watcher) -> Response:
-    """The response that follows a job. It is closed when the client leaves, even before the first byte."""
+def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
+    """The response that follows a job, which has that place in the queue (0 = not known).
+
+    It is closed when the client leaves, even before the first byte."""
     request_id = g.request_id
     connection: Any = request.environ.get("gunicorn.socket")
     if connection is not None:
@@ -105,6 +107,7 @@ def event_stream(job: Job, watcher: Watcher) -> Response:
         gateway().inference,
         job,
         watcher,
+        position=position,
         render_error=lambda error: failure_body(error, request_id),
         alive=current_app.extensions["headrace.alive"],
     )

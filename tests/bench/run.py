@@ -1,0 +1,309 @@
+"""`make bench`: one run, one table. The raw engine, the whole path, and other servers that are installed.
+
+Contestants take turns within each round, so that a noisy machine is noisy for all; ratios are medians over rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.bench.workload import MAX_TOKENS, MODEL, prompts
+from tests.stack import KEY, Stack
+
+ROOT = Path(__file__).parents[2]
+
+
+class Helper:
+    """A child that answers a line of JSON with a line of JSON."""
+
+    def __init__(self, module: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def read(self) -> Any:
+        """The next answer."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a helper of the benchmark has ended")
+        return json.loads(line)
+
+    def ask(self, question: Any) -> Any:
+        """Send a question and wait for the answer."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+@dataclass
+class Server:
+    """A contestant behind HTTP. `processes`: the pid of each part, for CPU seconds."""
+
+    name: str
+    port: int
+    path: str
+    headers: dict[str, str]
+    extra: dict[str, Any]
+    processes: dict[str, int]
+
+    def run(self, load: Helper, texts: list[str], max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
+        """One run: all prompts at once."""
+        bodies = [
+            {
+                "messages": [{"role": "user", "content": text}],
+                "max_tokens": max_tokens,
+                "temperature": 0,
+                "stream": True,
+            }
+            | self.extra
+            for text in texts
+        ]
+        before = self._cpu()
+        result = load.ask(
+            {"host": "127.0.0.1", "port": self.port, "path": self.path, "headers": self.headers, "bodies": bodies}
+        )
+        after = self._cpu()
+        cpu = {name: after[name] - before[name] for name in after} | {"load generator": result.pop("cpu_s")}
+        return {**result, "cpu_s": cpu}
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: _cpu_seconds(pid) for name, pid in self.processes.items()}
+
+
+def _cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
+
+
+@contextlib.contextmanager
+def headrace() -> Iterator[tuple[Stack, Server]]:
+    """The whole path, with the real model and the fake one."""
+    with tempfile.TemporaryDirectory(prefix="hr-") as folder:
+        stack = Stack(Path(folder) / "s", queue_limit=5_000, log_level="warning", lease_s=5.0, grace_s=10.0)
+        try:
+            stack.up({MODEL: {}, "fake": {}})
+            replica = stack.replica(MODEL)
+            web = psutil.Process(stack.processes["web"].pid).children()[0].pid
+            processes = {name: stack.processes[name].pid for name in ("redis", "keeper", "agent")}
+            processes |= {"web": web, "model worker": replica.pid, "engine": replica.engine_pid}
+            yield (
+                stack,
+                Server(
+                    "headrace",
+                    stack.settings.http_port,
+                    f"/models/{MODEL}/chat/completions",
+                    {"Authorization": f"Bearer {KEY}"},
+                    {"stream_options": {"include_usage": True}},
+                    processes,
+                ),
+            )
+        finally:
+            stack.close()
+
+
+@contextlib.contextmanager
+def peer(name: str, command: list[str], port: int, model: str) -> Iterator[Server | None]:
+    """Another server, if it is installed and comes up."""
+    with tempfile.TemporaryFile() as log:
+        try:
+            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        except FileNotFoundError:
+            yield None
+            return
+        try:
+            up = _wait_for_port(port, process, 120)
+            extra = {"model": model, "stream_options": {"include_usage": True}}
+            yield Server(name, port, "/v1/chat/completions", {}, extra, {"server": process.pid}) if up else None
+        finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
+
+
+def _wait_for_port(port: int, process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.5)
+    return False
+
+
+def compare(
+    raw: Helper, load: Helper, servers: list[Server], streams: list[int], rounds: int
+) -> dict[str, dict[str, Any]]:
+    """Rounds in which all take turns; the median of each figure."""
+    results: dict[str, dict[str, Any]] = {}
+    for count in streams:
+        runs: dict[str, list[dict[str, Any]]] = {}
+        for turn in range(rounds + 1):
+            texts = prompts(count, salt=count * 10 + turn)
+            order: list[tuple[str, Any]] = [("raw engine", lambda texts=texts: raw.ask(texts))]
+            order += [(s.name, lambda s=s, texts=texts: s.run(load, texts)) for s in servers]
+            for name, run in order if turn % 2 else order[::-1]:
+                measured = run()
+                if turn:  # the first turn warms up
+                    runs.setdefault(name, []).append(measured)
+        for name, measured in runs.items():
+            entry = {key: statistics.median(m[key] for m in measured) for key in measured[0] if key != "cpu_s"}
+            if "cpu_s" in measured[0]:
+                total = sum(m["tokens"] for m in measured)
+                parts = measured[0]["cpu_s"]
+                entry["cpu_ms_per_token"] = {p: 1000 * sum(m["cpu_s"][p] for m in measured) / total for p in parts}
+            ratios = [m["tokens_per_s"] / r["tokens_per_s"] for m, r in zip(measured, runs["raw engine"], strict=True)]
+            entry["ratio_to_raw"] = statistics.median(ratios)
+            results.setdefault(name, {})[str(count)] = entry
+            show(name, count, entry)
+    return results
+
+
+def show(name: str, count: int, entry: dict[str, Any]) -> None:
+    """One line of the table."""
+    line = (
+        f"{name:22} {count:3} streams  {entry['tokens_per_s']:7.0f} tok/s  x{entry['ratio_to_raw']:.2f}"
+        f"  ttft {entry['ttft_p50_ms']:6.0f}/{entry['ttft_p99_ms']:6.0f} ms"
+        f"  gap {entry['gap_p50_ms']:5.1f}/{entry['gap_p99_ms']:6.1f} ms"
+    )
+    if cpu := entry.get("cpu_ms_per_token"):
+        line += "  cpu ms/token " + " ".join(f"{part}={ms:.3f}" for part, ms in cpu.items())
+    print(line, flush=True)
+
+
+def queue_path(stack: Stack, load: Helper) -> dict[str, float]:
+    """Jobs a second through the whole path with the fake engine: one token each, 32 at once."""
+    server = Server(
+        "fake", stack.settings.http_port, "/models/fake/chat/completions", {"Authorization": f"Bearer {KEY}"}, {}, {}
+    )
+    started, jobs = time.perf_counter(), 0
+    while time.perf_counter() - started < 5:
+        server.run(load, ["x"] * 32, max_tokens=1)
+        jobs += 32
+    rate = jobs / (time.perf_counter() - started)
+    print(f"queue path: {rate:.0f} jobs/s", flush=True)
+    return {"jobs_per_s": rate}
+
+
+def idle_streams(stack: Stack, count: int = 1000) -> dict[str, float]:
+    """Memory of the web process for each idle stream. They wait for a model worker that is asleep."""
+    web = psutil.Process(psutil.Process(stack.processes["web"].pid).children()[0].pid)
+    worker = psutil.Process(stack.replica("fake").pid)
+    before = web.memory_info().rss
+    body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 1})
+    head = (
+        "POST /models/fake/chat/completions HTTP/1.1\r\nHost: x\r\n"
+        f"Authorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+    worker.suspend()
+    connections = []
+    try:
+        for _ in range(count):
+            connections.append(socket.create_connection(("127.0.0.1", stack.settings.http_port)))
+            connections[-1].sendall(head)
+        for connection in connections:
+            connection.recv(100)
+        time.sleep(2)
+        used = web.memory_info().rss - before
+    finally:
+        for connection in connections:
+            connection.close()
+        worker.resume()
+    print(f"idle streams: {used / 2**20:.1f} MiB for {count}", flush=True)
+    return {"mib_per_1000": used / 2**20 / count * 1000}
+
+
+def job_memory(stack: Stack) -> dict[str, float]:
+    """What an ended chat of 128 tokens costs in Redis, in bytes."""
+    with stack.client() as client:
+        body = {"messages": [{"role": "user", "content": "x"}], "max_tokens": MAX_TOKENS}
+        job_id = client.post("/models/fake/chat/completions", json=body).json()["data"]["id"]
+    parts = [f"hr:{{{job_id}}}", f"hr:{{{job_id}}}:events"]
+    used = sum(int(stack.redis.memory_usage(key, samples=0) or 0) for key in parts)
+    print(f"a job of {MAX_TOKENS} tokens: {used} bytes in Redis", flush=True)
+    return {"bytes": used}
+
+
+def picture(results: dict[str, dict[str, Any]], path: Path) -> None:
+    """Tokens per second by number of streams."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4))
+    for name, entries in results.items():
+        axes.plot([int(n) for n in entries], [e["tokens_per_s"] for e in entries.values()], marker="o", label=name)
+    axes.set(xlabel="concurrent streams", ylabel="tokens/s", title=f"SmolLM2-135M, {os.cpu_count()} CPUs")
+    axes.set_xscale("log", base=2)
+    axes.set_xticks([1, 4, 16, 32], ["1", "4", "16", "32"])
+    axes.set_ylim(bottom=0)
+    axes.legend()
+    figure.savefig(path)
+
+
+def main() -> None:
+    """Measure, print, and write docs/bench.json and docs/bench.svg."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", default="1,4,16,32")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="only the comparison, and no files")
+    args = parser.parse_args()
+    streams = [int(n) for n in args.streams.split(",")]
+    raw, load = Helper("tests.bench.raw"), Helper("tests.bench.load")
+    raw.read()
+    transformers = [
+        str(Path(sys.executable).parent / "transformers"),
+        "serve",
+        "--port",
+        "8601",
+        "--continuous-batching",
+    ]
+    try:
+        with contextlib.ExitStack() as open_servers:
+            stack, ours = open_servers.enter_context(headrace())
+            servers = [ours]
+            results = compare(raw, load, servers, streams, args.rounds)
+            if args.quick:
+                return
+            extra = {"queue_path": queue_path(stack, load), "idle_streams": idle_streams(stack)}
+            extra["job_in_redis"] = job_memory(stack)
+        del transformers
+    finally:
+        raw.close()
+        load.close()
+    report = {
+        "machine": platform.processor() or platform.machine(),
+        "cpus": os.cpu_count(),
+        "results": results,
+        **extra,
+    }
+    (ROOT / "docs" / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
+    picture(results, ROOT / "docs" / "bench.svg")
+
+
+if __name__ == "__main__":
+    main()
