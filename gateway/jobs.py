@@ -17,7 +17,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.redis import dumps, loads
+from gateway.redis import dumps, loads, pipeline
 
 #: Version of records and events, so that old and new workers can live side by side.
 RECORD_VERSION = 1
@@ -283,11 +283,17 @@ class JobStore:
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
-        pipe = self.redis.pipeline(transaction=False)
+        sha = self._scripts["append"].sha
+        commands: list[tuple[str | int, ...]] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
-            self._call(pipe, "append", item.job_id, item.claim, item.first_seq, *end, *item.events)
-        replies = self._execute(pipe)
+            names = (keys.job(item.job_id), keys.events(item.job_id))
+            commands.append(("EVALSHA", sha, 2, *names, item.claim, item.first_seq, *end, *item.events))
+        try:
+            replies = pipeline(self.redis, commands)
+        except redis.exceptions.NoScriptError:
+            self._load_scripts()
+            replies = pipeline(self.redis, commands)
         return [
             Appended(verdict, int(seq), cancel == "1", tuple(w for w in watch.split(",") if w))
             for verdict, seq, cancel, watch in replies
@@ -397,7 +403,10 @@ class JobStore:
         try:
             return pipe.execute()
         except redis.exceptions.NoScriptError:
-            for script in self._scripts.values():
-                self.redis.script_load(script.script)
+            self._load_scripts()
             pipe.command_stack.extend(commands)
             return pipe.execute()
+
+    def _load_scripts(self) -> None:
+        for script in self._scripts.values():
+            self.redis.script_load(script.script)

@@ -52,6 +52,7 @@ class Hub:
             self._started = True
         threading.Thread(target=self._receive, name="hub-receive", daemon=True).start()
         threading.Thread(target=self._attend, name="hub-attend", daemon=True).start()
+        threading.Thread(target=self._tick, name="hub-tick", daemon=True).start()
         self._subscribed.wait(2)
 
     def watch(self, job_id: str, *, after: int = 0, claim: str = "") -> Watcher:
@@ -93,9 +94,7 @@ class Hub:
     def _receive(self) -> None:
         while True:
             try:
-                pubsub = self._redis.pubsub(  # type: ignore[no-untyped-call]
-                    ignore_subscribe_messages=False
-                )
+                pubsub = self._redis.pubsub(ignore_subscribe_messages=False)
                 pubsub.subscribe(keys.hub(self.id))
                 for message in pubsub.listen():
                     if message["type"] == "subscribe":
@@ -110,6 +109,15 @@ class Hub:
         for job_id, first, bodies in items:
             for watcher in self._watchers.get(job_id, ()):
                 watcher.push([Event(first + i, body) for i, body in enumerate(bodies)])
+
+    def _tick(self) -> None:
+        """One timer for all watchers is cheaper than one for each event of each."""
+        while True:
+            time.sleep(TICK_S)
+            with self._lock:
+                watchers = [watcher for watchers in self._watchers.values() for watcher in watchers]
+            for watcher in watchers:
+                watcher.tick()
 
     def _attend(self) -> None:
         while True:
@@ -131,6 +139,7 @@ class Watcher:
         self.claim = claim
         #: The terminal event was given out.
         self.ended = False
+        self._heard = True
         self._hub = hub
         self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
         #: What the channel brings is not kept; the journal is read before the channel is trusted.
@@ -143,7 +152,14 @@ class Watcher:
         if self._pending.qsize() > MAX_PENDING:
             self.lagging = True
             return
+        self._heard = True
         self._pending.put(events)
+
+    def tick(self) -> None:
+        """Called by the hub about once a second: a silent watcher is woken to read the journal."""
+        if not self._heard and self._pending.empty():
+            self._pending.put([])
+        self._heard = False
 
     def close(self) -> None:
         """Stop watching."""
@@ -213,9 +229,8 @@ class Watcher:
     def _from_channel(self) -> Iterator[list[Event]]:
         """Follow the channel until a gap, an overflow, a second of silence or the end."""
         while not self.lagging and not self.ended:
-            try:
-                events = self._pending.get(timeout=TICK_S)
-            except queue.Empty:
+            events = self._pending.get()
+            if not events:
                 yield []
                 return
             if events[0].seq > self.seq + 1:
