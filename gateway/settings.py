@@ -54,6 +54,8 @@ class Settings:
     grace_s: float = 10.0
     #: A worker whose heartbeat is older than this is declared dead.
     lease_s: float = 5.0
+    #: Tokens of a running stream are journaled and sent together at most so often; the first and the last go at once.
+    stream_interval_s: float = 0.03
     #: A running job without progress for this long is taken from its worker.
     stall_s: float = 60.0
     #: An engine that has work but makes no step for this long is killed.

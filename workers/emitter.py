@@ -55,6 +55,10 @@ class Run:
         #: Events that this claim has written or will write, by their place from `first_seq`.
         self.first_seq = job.seq + 1
         self.events: list[str] = []
+        #: What is not an event yet: the delta of each choice since the last append, by index.
+        self._open: dict[int, dict[str, Any]] = {}
+        #: Somebody waits for what is new: it begins, or it ends.
+        self.urgent = False
         self.state: JobState | None = None
         self.error: dict[str, str] = {}
         #: Events that Redis has confirmed.
@@ -122,19 +126,24 @@ class Run:
         choice.num_tokens += kept
         self.new_tokens += kept
         choice.finish_reason = "stop" if stopped else output.finish_reason
-        body: dict[str, Any] = {"ids": ids}
-        if text:
-            body["text"] = text
-        if index:
-            body["index"] = index
-        if output.logprobs is not None and self._want_logprobs:
-            pieces = [self.tokenizer.decode([i]) for i in ids]
-            body["lp"] = list(zip(pieces, output.logprobs, strict=False))
+        self.urgent = self.urgent or self.new_tokens == kept or choice.finish_reason is not None
+        self._extend(index, ids, text, output.logprobs)
         if choice.finish_reason:
-            body["finish"] = choice.finish_reason
-        self._event(EventType.DELTA, body)
+            self._open[index]["finish"] = choice.finish_reason
         self._end_if_all_finished()
         return stopped and output.finish_reason is None
+
+    def _extend(self, index: int, ids: Sequence[int], text: str, logprobs: Sequence[float] | None) -> None:
+        """Add to the open delta of a choice."""
+        body = self._open.get(index)
+        if body is None:
+            body = self._open[index] = {"ids": [], "index": index} if index else {"ids": []}
+        body["ids"] += ids
+        if text:
+            body["text"] = body.get("text", "") + text
+        if logprobs is not None and self._want_logprobs:
+            pieces = [self.tokenizer.decode([i]) for i in ids]
+            body.setdefault("lp", []).extend(zip(pieces, logprobs, strict=False))
 
     def cancel(self) -> None:
         """End it as cancelled."""
@@ -149,8 +158,15 @@ class Run:
             self.error = {"reason": reason, "message": message}
             self._event(EventType.FAILED, {"error": self.error})
 
+    @property
+    def settled(self) -> bool:
+        """Whether Redis has confirmed all that there is."""
+        return not self._open and self.confirmed == len(self.events)
+
     def unconfirmed(self) -> Append | None:
-        """What Redis has not confirmed yet, or None."""
+        """What Redis has not confirmed yet, or None. From here on it is sent in just these events, however often."""
+        self._close_deltas()
+        self.urgent = False
         if self.confirmed == len(self.events):
             return None
         events = self._next_events()
@@ -179,7 +195,15 @@ class Run:
         return True
 
     def _event(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        """Add an event behind the deltas so far."""
+        self._close_deltas()
+        self.urgent = True
         self.events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))
+
+    def _close_deltas(self) -> None:
+        for body in self._open.values():
+            self.events.append(dumps({"type": EventType.DELTA.value, "c": self.job.claim, **body}))
+        self._open = {}
 
     def _usage(self) -> dict[str, int]:
         completion = sum(choice.num_tokens for choice in self.choices)

@@ -104,6 +104,7 @@ class ReplicaWorker:
         self._dirty: dict[str, Run] = {}
         self._admission = threading.Lock()
         self._last_step = time.monotonic()
+        self._flushed_at = 0.0
         self._places = Places(config.max_batch_size)
         self._rate = TokenRate()
         self._probing = False
@@ -229,7 +230,7 @@ class ReplicaWorker:
         beat_every = self.settings.lease_s / BEATS_PER_LEASE
         next_beat = next_audit = 0.0
         while not (self._stopping.is_set() and not self._runs):
-            self._read_steps(timeout_s=0.25 if not self._dirty else 0)
+            self._read_steps(timeout_s=min(self.settings.stream_interval_s, 0.25) if self._dirty else 0.25)
             self._flush()
             now = time.monotonic()
             try:
@@ -278,10 +279,19 @@ class ReplicaWorker:
         if stops and self._engine is not None:
             self._engine.cancel(stops)
 
-    def _flush(self) -> None:
-        """Append what is new of all runs in one round trip, then publish it once per watching process."""
+    def _flush(self, *, everything: bool = False) -> None:
+        """Append what is new in one round trip, then publish it once per watching process.
+
+        What begins or ends goes out at once; the rest of all runs goes together, once in a stream interval.
+        """
+        now = time.monotonic()
         with self._table_lock:
-            runs, self._dirty = list(self._dirty.values()), {}
+            if everything or now >= self._flushed_at + self.settings.stream_interval_s:
+                runs, self._dirty, self._flushed_at = list(self._dirty.values()), {}, now
+            else:
+                runs = [run for run in self._dirty.values() if run.urgent]
+                for run in runs:
+                    del self._dirty[run.job.id]
         pairs = [(run, append) for run in runs if (append := run.unconfirmed())]
         if not pairs:
             return
@@ -301,7 +311,7 @@ class ReplicaWorker:
                 for hub in verdict.watch:
                     hubs.setdefault(hub, []).append((run.job.id, append.first_seq, list(append.events)))
                 self._after_append(run, cancel=verdict.cancel)
-                if run.confirmed < len(run.events):
+                if not run.settled:
                     self._dirty[run.job.id] = run
             elif verdict.verdict == "gap" and run.rewind(verdict.seq):
                 log.warning("job %s: journal went back to %d, sending again", run.job.id, verdict.seq)
@@ -318,7 +328,7 @@ class ReplicaWorker:
                 self._drop(run)
 
     def _after_append(self, run: Run, *, cancel: bool) -> None:
-        if run.state is not None and run.confirmed == len(run.events):
+        if run.state is not None and run.settled:
             self._drop(run)
             self._ended.append((time.monotonic(), run))
             self.store.forget(run.job, run.state)
@@ -356,7 +366,7 @@ class ReplicaWorker:
         while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
             self._ended.popleft()
         with self._table_lock:
-            running = [run for run in self._runs.values() if run.confirmed == len(run.events)]
+            running = [run for run in self._runs.values() if run.settled]
         for run, job in zip(running, self.store.read_many([run.job.id for run in running]), strict=True):
             if job is None or job.claim != run.job.claim or job.state.ended:
                 self._drop(run)
@@ -412,7 +422,7 @@ class ReplicaWorker:
         log.error("engine died (%s); %d jobs go back to the queue", why, len(self._runs))
         self.ready.clear()
         self.record = replace(self.record, status="loading", engine_pid=0, sequences=0)
-        self._flush()
+        self._flush(everything=True)
         self._release(list(self._runs.values()), crashed=True)
         threading.Thread(target=self._load_engine, name="load-engine", daemon=True).start()
 

@@ -1,4 +1,4 @@
-"""The raw engine in process, `python -m tests.bench.raw`: a list of prompts a line on stdin, a JSON result on stdout."""
+"""The raw engine in process, `python -m tests.bench.raw`: prompts (a JSON list a line) on stdin, results on stdout."""
 
 from __future__ import annotations
 
