@@ -10,7 +10,7 @@ from pathlib import Path
 
 import redis
 
-from gateway.catalog import default_catalog
+from gateway.catalog import load_catalog
 from gateway.embedded_redis import MAX_SOCKET_PATH
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.settings import Settings
@@ -56,7 +56,7 @@ def check_demo_model(settings: Settings) -> None:
     """Raises: ModelNotFound, or InvalidSetting if its weights are not installed."""
     if not settings.demo_model:
         return
-    model = default_catalog().get(settings.demo_model)
+    model = load_catalog(settings).get(settings.demo_model)
     path = model.path()
     if model.source and (path is None or not path.exists()):
         raise InvalidSetting(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,30 @@ class Range:
 
 
 @dataclass(frozen=True)
+class Pricing:
+    """What a thousand tokens cost."""
+
+    input_per_1k_tokens: float = 0.0
+    output_per_1k_tokens: float = 0.0
+    currency: str = "USD"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A server of models that others run. `protocol` is `openai` or `anthropic`; the key is in a variable."""
+
+    name: str
+    protocol: str
+    base_url: str = ""
+    api_key_env: str = ""
+
+
+@dataclass(frozen=True)
 class Model:
-    """One entry of the catalog. `source` is `package:NAME/FILE` or a path; `max_tokens` caps one answer."""
+    """One entry of the catalog. `source` is `package:NAME/FILE` or a path; `max_tokens` caps one answer.
+
+    A remote model has the name of its provider in `provider`, and in `upstream` the provider's own name for it.
+    """
 
     id: str
     name: str
@@ -29,6 +52,12 @@ class Model:
     version: str
     capabilities: tuple[str, ...]
     provider: str = "local"
+    upstream: str = ""
+    #: Models that take over when this one fails, in this order.
+    fallbacks: tuple[str, ...] = ()
+    #: What happens to a remote answer that breaks in the middle: `fail`, `restart` or `continue`.
+    on_interrupt: str = "continue"
+    pricing: Pricing = Pricing()
     source: str = ""
     engine: str = ""
     quantization: str = ""
@@ -61,8 +90,9 @@ class Model:
 class Catalog:
     """Look-up by id."""
 
-    def __init__(self, models: Iterable[Model]) -> None:
+    def __init__(self, models: Iterable[Model], providers: Iterable[Provider] = ()) -> None:
         self._models = {model.id: model for model in models}
+        self.providers = {provider.name: provider for provider in providers}
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())
@@ -76,8 +106,8 @@ class Catalog:
             raise ModelNotFound(f"There is no model {model_id!r}. Known models: {known}.") from None
 
 
-def default_catalog() -> Catalog:
-    """The demo model and the fake one."""
+def load_catalog(settings: Settings) -> Catalog:
+    """The models of this gateway."""
     return Catalog(
         [
             Model(

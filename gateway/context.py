@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
-from gateway.catalog import Catalog, default_catalog
+from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
 from gateway.inference import Inference
 from gateway.jobs import JobStore
@@ -36,7 +36,7 @@ class Gateway:
     def connect(cls, settings: Settings) -> Gateway:
         """Wire it all. Nothing is sent to Redis yet."""
         client = connect(settings, retries=3)
-        store, registry, catalog = JobStore(client), Registry(client), default_catalog()
+        store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
         celery = make_celery(settings)
         hub = Hub(client, store, grace_s=settings.grace_s)
         inference = Inference(

@@ -1,7 +1,7 @@
 """The engine process: `python -m workers.engine_process FD`. Owns the weights; knows token ids only.
 
-A reader thread takes frames from the model worker at any time and ends the process when the socket closes; a writer
-thread sends them, so that a slow reader does not stop a step.
+A reader thread takes frames from the model worker at any time and ends the process when the socket closes. The thread
+that steps also sends: an engine may hold the GIL for a whole step, and a writer thread would be late by just that.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +24,6 @@ from workers.frames import FrameSocket
 log = logging.getLogger("headrace.engine")
 
 Inbox = queue.SimpleQueue[dict[str, Any]]
-Outbox = queue.SimpleQueue[dict[str, Any]]
 
 
 def main() -> None:
@@ -32,9 +32,7 @@ def main() -> None:
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     config = EngineConfig(**frames.receive())
     inbox: Inbox = queue.SimpleQueue()
-    outbox: Outbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(frames, inbox), daemon=True).start()
-    threading.Thread(target=_write, args=(frames, outbox), daemon=True).start()
     started = time.monotonic()
     try:
         engine = load_engine(config)
@@ -42,11 +40,14 @@ def main() -> None:
         log.exception("engine failed to load")
         frames.send({"op": "failed", "reason": type(error).__name__, "message": str(error)})
         sys.exit(1)
-    outbox.put({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
-    serve(engine, inbox, outbox)
+    try:
+        frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
+        serve(engine, inbox, frames.send)
+    except OSError:
+        os._exit(0)  # the model worker is gone
 
 
-def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
+def serve(engine: Engine, inbox: Inbox, send: Callable[[Any], None]) -> None:
     """Take everything that has arrived, step, report; wait when there is nothing to do."""
     while True:
         refused: list[SequenceOutput] = []
@@ -56,7 +57,7 @@ def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
                 break
         outputs = refused + (engine.step() if engine.has_work() else [])
         out = [[o.sequence_id, list(o.token_ids), o.logprobs, o.finish_reason, o.error] for o in outputs]
-        outbox.put({"op": "step", "out": out, "sequences": engine.num_sequences()})
+        send({"op": "step", "out": out, "sequences": engine.num_sequences()})
 
 
 def _obey(engine: Engine, frame: dict[str, Any], refused: list[SequenceOutput]) -> None:
@@ -77,14 +78,6 @@ def _read(frames: FrameSocket, inbox: Inbox) -> None:
         while True:
             inbox.put(frames.receive())
     except (EOFError, OSError):
-        os._exit(0)
-
-
-def _write(frames: FrameSocket, outbox: Outbox) -> None:
-    try:
-        while True:
-            frames.send(outbox.get())
-    except OSError:
         os._exit(0)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from celery.signals import worker_shutting_down
 from kombu.entity import Exchange, Queue
 
-from gateway.catalog import Model, default_catalog
+from gateway.catalog import Model, load_catalog
 from gateway.jobs import JobStore
 from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect
@@ -75,7 +75,7 @@ def main() -> int:
     args = parser.parse_args()
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    model = default_catalog().get(args.model)
+    model = load_catalog(settings).get(args.model)
     client = connect(settings)
     app = make_celery(settings)
     config = engine_config(model, settings, json.loads(args.options))

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from gateway.catalog import default_catalog
+from gateway.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.workload import MAX_TOKENS, MODEL, Sample, summary
 from workers.engines import load_engine
@@ -33,7 +33,8 @@ def run(engine: Engine, tokenizer: Tokenizer, prompts: list[str], max_tokens: in
 
 def main() -> None:
     """Serve runs until stdin closes."""
-    config = engine_config(default_catalog().get(MODEL), Settings.load({}), {})
+    settings = Settings.load({})
+    config = engine_config(load_catalog(settings).get(MODEL), settings, {})
     engine, tokenizer = load_engine(config), load_tokenizer(config.model_path, config.engine)
     run(engine, tokenizer, ["warm up"] * 4, 16)
     print(json.dumps("ready"), flush=True)
