@@ -1,4 +1,4 @@
-"""A resident model: claims jobs, feeds its engine process, journals what comes out, and says that it lives.
+"""A resident model: claims jobs, feeds its engine process, hands what comes out to the journal.
 
 Celery's threads call `generate` and wait; one emitter thread owns every run, the journal and the heartbeat.
 """
@@ -12,42 +12,32 @@ import os
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable
 from dataclasses import replace
-from typing import cast
 
 from celery import Celery
 
-from gateway import keys
 from gateway.catalog import Model
 from gateway.errors import HeadraceError
-from gateway.inference import TASK, cancel, fail
+from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
-from gateway.queues import Priority, model_queue, send_hint
-from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry, Replica
 from gateway.results import num_choices
 from gateway.settings import Settings
 from workers.admission import Places, prompt_ids, token_limit
+from workers.claimed import ClaimedJob
 from workers.emitter import Run
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
 from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceRequest
+from workers.journaler import Journaler
 from workers.tokenizer import Tokenizer
 from workers.vitals import TokenRate, hardware, resident_bytes
 
 log = logging.getLogger(__name__)
 
-#: How often the heartbeat is sent, as a share of the lease.
-BEATS_PER_LEASE = 5
-#: How often the jobs that Redis holds in this worker's name are compared with its own table.
-AUDIT_S = 2.0
 #: An engine with work that makes no step for so long counts as unhealthy.
 STALLED_S = 5.0
 #: An engine that was idle for so long is asked for one token.
 PROBE_S = 30.0
-#: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
-KEEP_ENDED_S = 10.0
 #: Engine starts in a row that may fail before the worker gives up.
 MAX_ENGINE_STARTS = 3
 #: Sequence ids are given out in blocks of so many.
@@ -77,8 +67,10 @@ class ReplicaWorker:
         self.tokenizer = tokenizer
         self.store = store
         self.registry = registry
-        self.celery = celery
         self.incarnation = f"{replica_id}:{secrets.token_hex(4)}"
+        self._journaler = Journaler(
+            settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
+        )
         self.record = Replica(
             incarnation=self.incarnation,
             replica_id=replica_id,
@@ -97,20 +89,12 @@ class ReplicaWorker:
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
         self._ids = itertools.count(1, MAX_SEQUENCES_PER_JOB)
-        self._table_lock = threading.Lock()
-        self._runs: dict[str, Run] = {}
-        self._claiming: set[str] = set()
         self._sequences: dict[int, tuple[Run, int]] = {}
-        self._dirty: dict[str, Run] = {}
         self._admission = threading.Lock()
         self._last_step = time.monotonic()
-        self._flushed_at = 0.0
         self._places = Places(config.max_batch_size)
         self._rate = TokenRate()
         self._probing = False
-        self._redis_run_id = ""
-        #: Jobs that ended lately; Redis may still forget their end.
-        self._ended: deque[tuple[float, Run]] = deque()
         self._emitter = threading.Thread(target=self._emit, name="emitter", daemon=True)
 
     # -- called by the process and by Celery's threads
@@ -125,33 +109,26 @@ class ReplicaWorker:
         while not self.ready.wait(0.5):
             if self._stopping.is_set():
                 return
-        with self._table_lock:
-            if job_id in self._runs or job_id in self._claiming:
-                return
-            self._claiming.add(job_id)
         taken, run = 0, None
         try:
-            waiting = self.store.read(job_id)
-            if waiting is None or waiting.state is not JobState.QUEUED:
-                return
-            taken = self._places.take(num_choices(waiting))
-            run = self._begin(job_id)
+            with self._journaler.claiming(job_id) as mine:
+                waiting = self.store.read(job_id) if mine else None
+                if waiting is None or waiting.state is not JobState.QUEUED:
+                    return
+                taken = self._places.take(num_choices(waiting))
+                run = self._begin(job_id)
+            if run is not None:
+                run.finished.wait()
         finally:
-            with self._table_lock:
-                self._claiming.discard(job_id)
-            if run is None:
-                self._places.give_back(taken)
-        if run is not None:
-            run.finished.wait()
             self._places.give_back(taken)
 
     def stop(self, *, grace_s: float) -> None:
         """Let running jobs end for `grace_s`, then give the rest back to the queue and end the engine."""
         self._stopping.set()
         deadline = time.monotonic() + grace_s
-        while self._runs and time.monotonic() < deadline:
+        while self._journaler.held and time.monotonic() < deadline:
             time.sleep(0.05)
-        self._release(list(self._runs.values()), crashed=False)
+        self._journaler.release(self._journaler.held, crashed=False)
         if self._engine is not None:
             self._engine.kill()
         self._emitter.join(2)
@@ -207,11 +184,9 @@ class ReplicaWorker:
             )
             first_id = next(self._ids)
             requests = run.requests(first_id)
-            with self._table_lock:
-                self._runs[run.job.id] = run
-                self._dirty[run.job.id] = run
-                for request in requests:
-                    self._sequences[request.sequence_id] = (run, request.sequence_id - first_id)
+            for request in requests:
+                self._sequences[request.sequence_id] = (run, request.sequence_id - first_id)
+            self._journaler.hold(run)
             if not requests:
                 return
             try:
@@ -219,7 +194,7 @@ class ReplicaWorker:
                     raise EngineDied("the engine is not running")
                 self._engine.submit(requests)
             except EngineDied:
-                self._release([run], crashed=False)
+                self._journaler.release([run], crashed=False)
                 return
             while suspect and run.new_tokens < PROBATION_TOKENS and not run.finished.wait(0.01):
                 pass
@@ -227,21 +202,9 @@ class ReplicaWorker:
     # -- the emitter thread
 
     def _emit(self) -> None:
-        beat_every = self.settings.lease_s / BEATS_PER_LEASE
-        next_beat = next_audit = 0.0
-        while not (self._stopping.is_set() and not self._runs):
-            self._read_steps(timeout_s=min(self.settings.stream_interval_s, 0.25) if self._dirty else 0.25)
-            self._flush()
-            now = time.monotonic()
-            try:
-                if now >= next_beat:
-                    next_beat = now + beat_every
-                    self._beat()
-                if now >= next_audit:
-                    next_audit = now + AUDIT_S
-                    self._audit()
-            except CONNECTION_ERRORS as error:
-                log.warning("no heartbeat: %s", error)
+        while not (self._stopping.is_set() and not self._journaler.held):
+            self._read_steps(timeout_s=self._journaler.waits_s)
+            self._journaler.tend(self._beat)
 
     def _read_steps(self, *, timeout_s: float) -> None:
         """Take every frame that is there, so that a late emitter catches up in one append."""
@@ -272,82 +235,20 @@ class ReplicaWorker:
                 stops.append(output.sequence_id)
             if output.finish_reason or output.sequence_id in stops:
                 self._sequences.pop(output.sequence_id, None)
-            self._dirty[run.job.id] = run
+            self._journaler.touch(run)
         self._rate.add(tokens)
         self._probing = False
         self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + 1)
         if stops and self._engine is not None:
             self._engine.cancel(stops)
 
-    def _flush(self, *, everything: bool = False) -> None:
-        """Append what is new in one round trip, then publish it once per watching process.
-
-        What begins or ends goes out at once; the rest of all runs goes together, once in a stream interval.
-        """
-        now = time.monotonic()
-        with self._table_lock:
-            if everything or now >= self._flushed_at + self.settings.stream_interval_s:
-                runs, self._dirty, self._flushed_at = list(self._dirty.values()), {}, now
-            else:
-                runs = [run for run in self._dirty.values() if run.urgent]
-                for run in runs:
-                    del self._dirty[run.job.id]
-        pairs = [(run, append) for run in runs if (append := run.unconfirmed())]
-        if not pairs:
-            return
-        try:
-            verdicts = self.store.append([append for _, append in pairs])
-        except CONNECTION_ERRORS as error:
-            log.warning("journal not reachable, %d jobs wait: %s", len(pairs), error)
-            with self._table_lock:
-                self._dirty = {run.job.id: run for run in runs} | self._dirty
-            time.sleep(0.1)
-            return
-        hubs: dict[str, list[tuple[str, int, list[str]]]] = {}
-        refused: list[Run] = []
-        for (run, append), verdict in zip(pairs, verdicts, strict=True):
-            if verdict.verdict == "ok":
-                run.confirmed = append.first_seq + len(append.events) - run.first_seq
-                for hub in verdict.watch:
-                    hubs.setdefault(hub, []).append((run.job.id, append.first_seq, list(append.events)))
-                self._after_append(run, cancel=verdict.cancel)
-                if not run.settled:
-                    self._dirty[run.job.id] = run
-            elif verdict.verdict == "gap" and run.rewind(verdict.seq):
-                log.warning("job %s: journal went back to %d, sending again", run.job.id, verdict.seq)
-                self._dirty[run.job.id] = run
-            else:
-                log.warning("job %s: append refused (%s)", run.job.id, verdict.verdict)
-                refused.append(run)
-        try:
-            self.store.publish(hubs)
-        except CONNECTION_ERRORS as error:
-            log.warning("not published, watchers will read the journal: %s", error)
-        if refused and not self._redis_came_back():
-            for run in refused:
-                self._drop(run)
-
-    def _after_append(self, run: Run, *, cancel: bool) -> None:
-        if run.state is not None and run.settled:
-            self._drop(run)
-            self._ended.append((time.monotonic(), run))
-            self.store.forget(run.job, run.state)
-        elif cancel and not run.cancelling:
-            run.cancelling = True
-            run.cancel()
-            self._dirty[run.job.id] = run
-
-    def _drop(self, run: Run) -> None:
-        """Forget a run, and free its place in the batch."""
-        ids = [i for i, (owner, _) in list(self._sequences.items()) if owner is run]
+    def _free_place(self, job: ClaimedJob) -> None:
+        """Take what is left of a job out of the batch."""
+        ids = [i for i, (owner, _) in list(self._sequences.items()) if owner is job]
         for sequence_id in ids:
             self._sequences.pop(sequence_id, None)
         if ids and self._engine is not None:
             self._engine.cancel(ids)
-        with self._table_lock:
-            self._runs.pop(run.job.id, None)
-            self._dirty.pop(run.job.id, None)
-        run.finished.set()
 
     # -- life and death
 
@@ -362,43 +263,6 @@ class ReplicaWorker:
             memory_bytes=resident_bytes(pids),
         )
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
-        self._redis_came_back()
-        while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
-            self._ended.popleft()
-        with self._table_lock:
-            running = [run for run in self._runs.values() if run.settled]
-        for run, job in zip(running, self.store.read_many([run.job.id for run in running]), strict=True):
-            if job is None or job.claim != run.job.claim or job.state.ended:
-                self._drop(run)
-            elif job.cancel:
-                self._after_append(run, cancel=True)
-
-    def _redis_came_back(self) -> bool:
-        """Whether Redis is another process than last time. If so, it may lack its last second: send it all again."""
-        run_id = str(self.store.redis.info("server")["run_id"])
-        before, self._redis_run_id = self._redis_run_id, run_id
-        if before in ("", run_id):
-            return False
-        log.warning("Redis has restarted; what it may have forgotten is sent again")
-        ended, self._ended = [run for _, run in self._ended], deque()
-        for run in [*self._runs.values(), *ended]:
-            self.store.restore(run.job, owner=self.incarnation)
-            run.confirmed = 0
-            self._dirty[run.job.id] = run
-        return True
-
-    def _audit(self) -> None:
-        """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
-        ids = cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))
-        with self._table_lock:
-            ids = [i for i in ids if i not in self._claiming and i not in self._runs]
-        for job in self.store.read_many(ids):
-            if job and job.state is JobState.RUNNING and job.owner == self.incarnation:
-                with self._table_lock:
-                    known = job.id in self._claiming or job.id in self._runs
-                if not known:
-                    log.warning("job %s: held in our name but unknown here, released", job.id)
-                    self._give_back(job, crashed=False)
 
     def _watch_engine(self, engine: EngineProcess) -> None:
         """A heartbeat proves progress: an engine that has work but makes no step is killed."""
@@ -419,24 +283,12 @@ class ReplicaWorker:
     def _on_engine_death(self, why: str) -> None:
         if self._stopping.is_set():
             return
-        log.error("engine died (%s); %d jobs go back to the queue", why, len(self._runs))
+        log.error("engine died (%s); %d jobs go back to the queue", why, len(self._journaler.held))
         self.ready.clear()
         self.record = replace(self.record, status="loading", engine_pid=0, sequences=0)
-        self._flush(everything=True)
-        self._release(list(self._runs.values()), crashed=True)
+        self._journaler.flush(everything=True)
+        self._journaler.release(self._journaler.held, crashed=True)
         threading.Thread(target=self._load_engine, name="load-engine", daemon=True).start()
-
-    def _release(self, runs: Iterable[Run], *, crashed: bool) -> None:
-        for run in runs:
-            self._drop(run)
-            self._give_back(run.job, crashed=crashed)
-
-    def _give_back(self, job: Job, *, crashed: bool) -> None:
-        try:
-            if self.store.release(job, crashed=crashed):
-                send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=Priority.RECOVERED)
-        except CONNECTION_ERRORS as error:
-            log.warning("job %s: not released (%s); the keeper will find it", job.id, error)
 
     def _load_engine(self) -> None:
         """Start the engine process; give up after a few failures in a row."""

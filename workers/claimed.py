@@ -1,0 +1,128 @@
+"""A job that a worker holds, and the events that it writes under its claim. Knows no Redis, engine or provider."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.jobs import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
+from gateway.redis import dumps
+
+
+class ClaimedJob:
+    """The base of what a worker runs: collects events, and keeps them until they can't be lost any more."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.id = job.id
+        #: The worker has nothing more to do with it.
+        self.finished = threading.Event()
+        self.cancelling = False
+        #: Somebody waits for what is new: it begins, or it ends.
+        self.urgent = False
+        self.state: JobState | None = None
+        #: The first seq of this claim; `_events` and `_confirmed` count from it.
+        self.first_seq = job.seq + 1
+        self._events: list[str] = []
+        self._confirmed = 0
+        #: What is not an event yet: the delta of each choice since the last append, by index.
+        self._open: dict[int, dict[str, Any]] = {}
+        self._error: dict[str, str] = {}
+
+    def usage(self) -> Mapping[str, int]:
+        """Tokens so far, for the record."""
+        raise NotImplementedError
+
+    def begin(self, info: Mapping[str, Any]) -> None:
+        """Write the first event of this claim: `started`, or `resumed` if the journal holds an earlier one."""
+        self.event(EventType.RESUMED if self.job.seq else EventType.STARTED, info)
+
+    def extend(self, index: int, *, ids: Sequence[int] = (), text: str = "", **more: Sequence[Any]) -> None:
+        """Add to the open delta of a choice; `more` are lists that grow."""
+        body = self._open.get(index)
+        if body is None:
+            body = self._open[index] = {"index": index} if index else {}
+        for name, values in {"ids": ids, **more}.items():
+            if values:
+                body.setdefault(name, []).extend(values)
+        if text:
+            body["text"] = body.get("text", "") + text
+
+    def finish_choice(self, index: int, reason: str) -> None:
+        """Close a choice with its finish reason, in the same event as its last delta."""
+        self.extend(index)
+        self._open[index]["finish"] = reason
+        self.urgent = True
+
+    def done(self) -> None:
+        """End it with a full answer."""
+        self._end(JobState.DONE, EventType.DONE, {"usage": self.usage()})
+
+    def cancel(self) -> None:
+        """End it as cancelled."""
+        self._end(JobState.CANCELLED, EventType.CANCELLED, {"reason": "client_request"})
+
+    def fail(self, reason: str, message: str) -> None:
+        """End it as failed."""
+        if self.state is None:
+            self._error = {"reason": reason, "message": message}
+        self._end(JobState.FAILED, EventType.FAILED, {"error": self._error})
+
+    def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        """Add an event behind the deltas so far."""
+        self._close_deltas()
+        self.urgent = True
+        self._events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))
+
+    # -- the way into the journal
+
+    @property
+    def settled(self) -> bool:
+        """Whether Redis has confirmed all that there is."""
+        return not self._open and self._confirmed == len(self._events)
+
+    def unconfirmed(self) -> Append | None:
+        """What Redis has not confirmed yet, or None. From here on it is sent in just these events, however often."""
+        self._close_deltas()
+        self.urgent = False
+        if self._confirmed == len(self._events):
+            return None
+        events = self._next_events()
+        fields, state = {}, None
+        if self._confirmed + len(events) == len(self._events) and self.state is not None:
+            state, fields = self.state, {"usage": dumps(self.usage())}
+            if self._error:
+                fields["error"] = dumps(self._error)
+        return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields)
+
+    def confirm(self, append: Append) -> None:
+        """Redis has these."""
+        self._confirmed = append.first_seq + len(append.events) - self.first_seq
+
+    def rewind(self, seq: int) -> bool:
+        """The journal ends at `seq`: send again what follows. False if that is older than this claim."""
+        if seq < self.first_seq - 1:
+            return False
+        self._confirmed = seq - self.first_seq + 1
+        return True
+
+    def _end(self, state: JobState, kind: EventType, body: Mapping[str, Any]) -> None:
+        if self.state is None:
+            self.state = state
+            self.event(kind, body)
+
+    def _next_events(self) -> list[str]:
+        """As many unconfirmed events as one append may hold; at least one."""
+        events = self._events[self._confirmed : self._confirmed + MAX_EVENTS_PER_APPEND]
+        size = 0
+        for count, event in enumerate(events):
+            size += len(event)
+            if size > MAX_BYTES_PER_APPEND and count:
+                return events[:count]
+        return events
+
+    def _close_deltas(self) -> None:
+        for body in self._open.values():
+            self._events.append(dumps({"type": EventType.DELTA.value, "c": self.job.claim, **body}))
+        self._open = {}
