@@ -15,6 +15,8 @@ from typing import Any
 
 from tests.bench.workload import Sample, summary
 
+#: Ends the body of a streamed answer, whatever the server's events look like.
+LAST_CHUNK = b"\r\n0\r\n\r\n"
 _USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
 
 
@@ -41,7 +43,7 @@ class StreamingRequest(asyncio.Protocol):
             self._sample.arrivals.append(now)
             self._sample.tokens += pieces
         self._tail = (self._tail + data)[-600:]
-        if b"data: [DONE]" in self._tail or (b"data" not in self._tail and b'"choices"' in self._tail):
+        if self._tail.endswith(LAST_CHUNK):
             if found := _USAGE.findall(self._tail):
                 self._sample.tokens = int(found[-1])
             self._transport.close()

@@ -12,91 +12,20 @@ import os
 import platform
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from tests.bench.peers import peers
+from tests.bench.server import Helper, Server
 from tests.bench.workload import MAX_TOKENS, MODEL, prompts
 from tests.stack import KEY, Stack
 
 ROOT = Path(__file__).parents[2]
-
-
-class Helper:
-    """A child that answers a line of JSON with a line of JSON."""
-
-    def __init__(self, module: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
-
-    def read(self) -> Any:
-        """The next answer."""
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError("a helper of the benchmark has ended")
-        return json.loads(line)
-
-    def ask(self, question: Any) -> Any:
-        """Send a question and wait for the answer."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(question) + "\n")
-        self._process.stdin.flush()
-        return self.read()
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin
-        self._process.stdin.close()
-        self._process.wait(30)
-
-
-@dataclass
-class Server:
-    """A contestant behind HTTP. `processes`: the pid of each part, for CPU seconds."""
-
-    name: str
-    port: int
-    path: str
-    headers: dict[str, str]
-    extra: dict[str, Any]
-    processes: dict[str, int]
-
-    def run(self, load: Helper, texts: list[str], max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
-        """One run: all prompts at once."""
-        bodies = [
-            {
-                "messages": [{"role": "user", "content": text}],
-                "max_tokens": max_tokens,
-                "temperature": 0,
-                "stream": True,
-            }
-            | self.extra
-            for text in texts
-        ]
-        before = self._cpu()
-        result = load.ask(
-            {"host": "127.0.0.1", "port": self.port, "path": self.path, "headers": self.headers, "bodies": bodies}
-        )
-        after = self._cpu()
-        cpu = {name: after[name] - before[name] for name in after} | {"load generator": result.pop("cpu_s")}
-        return {**result, "cpu_s": cpu}
-
-    def _cpu(self) -> dict[str, float]:
-        return {name: _cpu_seconds(pid) for name, pid in self.processes.items()}
-
-
-def _cpu_seconds(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
 
 
 @contextlib.contextmanager
@@ -123,35 +52,6 @@ def headrace() -> Iterator[tuple[Stack, Server]]:
             )
         finally:
             stack.close()
-
-
-@contextlib.contextmanager
-def peer(name: str, command: list[str], port: int, model: str) -> Iterator[Server | None]:
-    """Another server, if it is installed and comes up."""
-    with tempfile.TemporaryFile() as log:
-        try:
-            process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        except FileNotFoundError:
-            yield None
-            return
-        try:
-            up = _wait_for_port(port, process, 120)
-            extra = {"model": model, "stream_options": {"include_usage": True}}
-            yield Server(name, port, "/v1/chat/completions", {}, extra, {"server": process.pid}) if up else None
-        finally:
-            process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(10)
-            process.kill()
-
-
-def _wait_for_port(port: int, process: subprocess.Popen[bytes], timeout_s: float) -> bool:
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return True
-        time.sleep(0.5)
-    return False
 
 
 def compare(
@@ -275,23 +175,15 @@ def main() -> None:
     streams = [int(n) for n in args.streams.split(",")]
     raw, load = Helper("tests.bench.raw"), Helper("tests.bench.load")
     raw.read()
-    transformers = [
-        str(Path(sys.executable).parent / "transformers"),
-        "serve",
-        "--port",
-        "8601",
-        "--continuous-batching",
-    ]
     try:
         with contextlib.ExitStack() as open_servers:
             stack, ours = open_servers.enter_context(headrace())
-            servers = [ours]
+            servers = [ours] if args.quick else [ours, *open_servers.enter_context(peers())]
             results = compare(raw, load, servers, streams, args.rounds)
             if args.quick:
                 return
             extra = {"queue_path": queue_path(stack, load), "idle_streams": idle_streams(stack)}
             extra["job_in_redis"] = job_memory(stack)
-        del transformers
     finally:
         raw.close()
         load.close()

@@ -1,0 +1,86 @@
+"""A contestant behind HTTP, and the child processes that ask it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.bench.workload import MAX_TOKENS
+
+ROOT = Path(__file__).parents[2]
+
+
+class Helper:
+    """A child that answers a line of JSON with a line of JSON."""
+
+    def __init__(self, module: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
+
+    def read(self) -> Any:
+        """The next answer."""
+        assert self._process.stdout
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("a helper of the benchmark has ended")
+        return json.loads(line)
+
+    def ask(self, question: Any) -> Any:
+        """Send a question and wait for the answer."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait(30)
+
+
+@dataclass
+class Server:
+    """A contestant behind HTTP. `processes`: the pid of each part, for CPU seconds."""
+
+    name: str
+    port: int
+    path: str
+    headers: dict[str, str]
+    extra: dict[str, Any]
+    processes: dict[str, int]
+
+    def run(self, load: Helper, texts: list[str], max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
+        """One run: all prompts at once."""
+        bodies = [
+            {
+                "messages": [{"role": "user", "content": text}],
+                "max_tokens": max_tokens,
+                "temperature": 0,
+                "stream": True,
+            }
+            | self.extra
+            for text in texts
+        ]
+        before = self._cpu()
+        result = load.ask(
+            {"host": "127.0.0.1", "port": self.port, "path": self.path, "headers": self.headers, "bodies": bodies}
+        )
+        after = self._cpu()
+        cpu = {name: after[name] - before[name] for name in after} | {"load generator": result.pop("cpu_s")}
+        return {**result, "cpu_s": cpu}
+
+    def _cpu(self) -> dict[str, float]:
+        return {name: _cpu_seconds(pid) for name, pid in self.processes.items()}
+
+
+def _cpu_seconds(pid: int) -> float:
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
