@@ -11,6 +11,7 @@ import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
+from gateway.errors import InvalidSetting
 from gateway.settings import Settings
 
 #: What a caller sees when Redis can't be reached.
@@ -22,7 +23,14 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) 
 
     `retries` > 0 is for readers and for idempotent scripts of short-lived callers; a write that is not idempotent
     must never be retried by the client (it can be applied more than once when a reply is lost).
+
+    Raises:
+        InvalidSetting: `redis_url` is not a URL of Redis.
     """
+    if not settings.effective_redis_url.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidSetting(
+            f"HEADRACE_REDIS_URL is {settings.redis_url!r}; it must begin with redis://, rediss:// or unix://."
+        )
     backoff = ExponentialBackoff(cap=0.5, base=0.02) if retries else NoBackoff()
     pool = redis.BlockingConnectionPool.from_url(
         settings.effective_redis_url,

@@ -1,0 +1,215 @@
+"""The `headrace` command as a user runs it: up, status, logs, chat, key, down, and everything gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from tests.stack import REPOSITORY, eventually, free_port
+
+
+@dataclass
+class Home:
+    """A data folder with ports of its own."""
+
+    folder: Path
+    environ: dict[str, str]
+
+    def command(self, *args: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+        """Run `headrace ARGS` to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli.main", *args],
+            cwd=REPOSITORY,
+            env={**self.environ, **environ},
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def start(self, *args: str) -> subprocess.Popen[bytes]:
+        """Run `headrace ARGS` in the background; what it says goes to `said`."""
+        with (self.folder / "said").open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "cli.main", *args],
+                cwd=REPOSITORY,
+                env=self.environ,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        """What the background command has said so far."""
+        return (self.folder / "said").read_text()
+
+
+def new_home(folder: Path) -> Home:
+    ports = {f"HEADRACE_{name}_PORT": str(free_port()) for name in ("HTTP", "GRPC", "FLOWER")}
+    settings = {"HEADRACE_DATA_DIR": str(folder / "var"), "HEADRACE_DEMO_MODEL": "fake", **ports}
+    return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1"})
+
+
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all below it."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in processes)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
+    return new_home(tmp_path_factory.mktemp("h"))
+
+
+@pytest.fixture(scope="module")
+def up(home: Home) -> Iterator[subprocess.Popen[bytes]]:
+    """A running `headrace up`, which ends with all that it started within ten seconds of a Ctrl-C."""
+    process = home.start("up")
+    try:
+        eventually(lambda: "Ctrl-C ends everything" in home.said or process.poll() is not None, "it is up", 90)
+        assert process.poll() is None, home.said
+        yield process
+        processes = family(process.pid)
+        assert len(processes) > 5
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert gone(processes)
+        assert "nothing is left running" in home.said
+    finally:
+        if process.poll() is None:
+            process.kill()
+
+
+@pytest.mark.usefixtures("up")
+def test_up_shows_an_answer_and_a_request_that_can_be_pasted(home: Home) -> None:
+    said = home.said
+    assert "fake: active" in said
+    assert "  fake   w" in said, "the streamed answer"
+    curl = said[said.index("curl -N") :].split("\n\n")[0]
+    _, _, url, *options = shlex.split(curl.replace("\\\n", " "))
+    headers = dict(
+        value.split(": ", 1) for flag, value in zip(options[::2], options[1::2], strict=True) if flag == "-H"
+    )
+    response = httpx.post(url, headers=headers, content=options[-1], timeout=30)
+    assert response.text.endswith("data: [DONE]\n\n")
+
+
+@pytest.mark.usefixtures("up")
+def test_status_and_logs_tell_what_runs(home: Home) -> None:
+    status = home.command("status")
+    assert status.returncode == 0
+    for name in ("redis", "web", "agent", "keeper", "flower"):
+        assert f"  {name}" in status.stdout
+    assert "ready    yes" in status.stdout
+    assert "fake." in status.stdout
+    assert "ready" in home.command("logs", "agent").stdout
+    unknown = home.command("logs", "nobody")
+    assert unknown.returncode == 1
+    assert "there are: agent" in unknown.stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_a_chat_in_the_terminal(home: Home) -> None:
+    talk = home.command("chat", "fake", "--max-tokens", "3", stdin="hello\nagain\n/clear\n/exit\n")
+    assert talk.returncode == 0
+    assert talk.stdout.count("fake>  w") == 2
+    unknown = home.command("chat", "nothing", stdin="")
+    assert unknown.returncode == 1
+    assert "There is no model 'nothing'" in unknown.stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_keys_are_made_listed_and_revoked(home: Home) -> None:
+    secret = home.command("key", "create", "team-a").stdout.strip().splitlines()[-1]
+    url = f"http://127.0.0.1:{home.environ['HEADRACE_HTTP_PORT']}/models"
+    headers = {"Authorization": f"Bearer {secret}"}
+    assert httpx.get(url, headers=headers).status_code == 200
+    listed = home.command("key", "list").stdout
+    line = next(line for line in listed.splitlines() if "team-a" in line)
+    assert secret not in listed
+    assert home.command("key", "revoke", line.split()[0]).returncode == 0
+    assert httpx.get(url, headers=headers).status_code == 401
+
+
+def test_a_crashed_process_is_started_again_and_said_so(home: Home, up: subprocess.Popen[bytes]) -> None:
+    (web,) = [p for p in family(up.pid)[1:] if p.ppid() == up.pid and "web.serve" in p.cmdline()]
+    web.kill()
+    eventually(lambda: "web was killed by SIGKILL; it starts again" in home.said, "it is said")
+    eventually(lambda: "ready    yes" in home.command("status").stdout, "it is back")
+
+
+@pytest.mark.usefixtures("up")
+def test_flower_shows_workers_by_name_and_their_tasks(home: Home) -> None:
+    url = f"http://127.0.0.1:{home.environ['HEADRACE_FLOWER_PORT']}"
+    password = (home.folder / "var" / "keys" / "flower.password").read_text().strip()
+    assert httpx.get(f"{url}/api/workers").status_code == 401
+    with httpx.Client(base_url=url, auth=("admin", password), timeout=30) as flower:
+        home.command("chat", "fake", "--max-tokens", "1", stdin="x\n/exit\n")
+
+        def seen() -> bool:
+            workers = flower.get("/api/workers", params={"refresh": "1"}).json()
+            tasks = flower.get("/api/tasks").json().values()
+            names = {name.split("@")[0] for name in workers}
+            return {"agent", "fake"} <= names and any(t["name"] == "headrace.generate" for t in tasks)
+
+        eventually(seen, "Flower knows the workers and a task")
+
+
+@pytest.mark.usefixtures("up")
+def test_a_second_one_in_the_same_folder_is_refused(home: Home) -> None:
+    second = home.command("up")
+    assert second.returncode == 1
+    assert "runs already" in second.stdout
+
+
+def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
+    home = new_home(tmp_path)
+    assert home.command("status").returncode == 3
+    detached = home.command("up", "--detach")
+    assert detached.returncode == 0, detached.stdout
+    assert "'headrace down' ends it" in detached.stdout
+    processes = family(int(home.command("status").stdout.split("process ")[1].split()[0]))
+    assert home.command("down").returncode == 0
+    assert gone(processes)
+    assert "nothing runs" in home.command("down").stdout
+
+
+def test_what_can_not_work_is_said_in_one_line(tmp_path: Path) -> None:
+    home = new_home(tmp_path)
+    (tmp_path / "file").write_text("")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        cases = [
+            ({"HEADRACE_HTTP_PORT": port}, f"Port {port} on 127.0.0.1 can't be used"),
+            ({"HEADRACE_DATA_DIR": str(tmp_path / "file" / "var")}, "can't be written"),
+            ({"HEADRACE_DATA_DIR": str(tmp_path / ("x" * 120))}, "longer than 107 bytes"),
+            ({"HEADRACE_REDIS_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
+            ({"HEADRACE_REDIS_URL": "nonsense"}, "HEADRACE_REDIS_URL"),
+            ({"HEADRACE_DEMO_MODEL": "nothing"}, "There is no model 'nothing'"),
+            ({"HEADRACE_HTTP_PORT": "many"}, "it must be a whole number"),
+        ]
+        for environ, says in cases:
+            result = home.command("up", **environ)
+            assert result.returncode == 1, (environ, result.stdout)
+            assert says in result.stdout, result.stdout
+            assert "Traceback" not in result.stdout, result.stdout
