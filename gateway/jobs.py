@@ -63,6 +63,8 @@ class EventType(StrEnum):
     RESUMED = "resumed"
     #: New token ids of one choice, and the text that became certain.
     DELTA = "delta"
+    #: All deltas of a job that ended a while ago, in the place of the last of them.
+    SNAPSHOT = "snapshot"
     #: Terminal events; each job has exactly one.
     DONE = "done"
     FAILED = "failed"
@@ -218,7 +220,7 @@ class JobStore:
         library = (files("gateway") / "lua" / "lib.lua").read_text()
         self._scripts = {
             name: client.register_script(library + (files("gateway") / "lua" / f"{name}.lua").read_text())
-            for name in ("create", "claim", "append", "release", "end", "watch")
+            for name in ("create", "claim", "append", "release", "end", "watch", "compact")
         }
 
     def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Created:
@@ -330,7 +332,6 @@ class JobStore:
         pipe.zrem(keys.queued(job.model), job.id)
         pipe.zrem(keys.RUNNING, job.id)
         pipe.zadd(keys.ended(job.model), {job.id: now})
-        pipe.zremrangebyscore(keys.ended(job.model), 0, now - 60_000)
         pipe.hincrby(keys.stats(job.model), "ended", 1)
         pipe.hincrby(keys.stats(job.model), "failed", int(state is JobState.FAILED))
         pipe.hincrby(keys.stats(job.model), "total_ms", now - job.created_at)
@@ -366,6 +367,18 @@ class JobStore:
             self.redis.xrange(keys.events(job_id), min=f"{after + 1}-0", count=count),
         )
         return [Event(int(entry_id.split("-")[0]), loads(fields["e"])) for entry_id, fields in entries]
+
+    def with_long_journals(self, job_ids: Sequence[str], min_entries: int) -> list[str]:
+        """Those of the jobs whose journal has that many entries at least."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.xlen(keys.events(job_id))
+        return [job_id for job_id, length in zip(job_ids, pipe.execute(), strict=True) if length >= min_entries]
+
+    def replace_journal(self, job_id: str, events: Sequence[Event]) -> bool:
+        """Put these events in the place of an ended job's journal. False if it is another one by now."""
+        entries = [part for event in events for part in (str(event.seq), event.encoded)]
+        return bool(self._run("compact", job_id, str(events[-1].seq), *entries))
 
     def now_ms(self) -> int:
         """Redis' clock, the only one that leases use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,16 +24,23 @@ def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
     """The choices that a journal adds up to, by index."""
     choices = [Choice() for _ in range(num_choices)]
     for event in events:
-        if event.type is EventType.DELTA:
-            choice = choices[event.body.get("index", 0)]
-            choice.text += event.body.get("text", "")
-            choice.token_ids += event.body.get("ids", ())
-            choice.logprobs += event.body.get("lp", ())
-            choice.finish_reason = event.body.get("finish") or choice.finish_reason
-        elif event.type is EventType.CANCELLED:
+        for body in deltas(event):
+            choice = choices[body.get("index", 0)]
+            choice.text += body.get("text", "")
+            choice.token_ids += body.get("ids", ())
+            choice.logprobs += body.get("lp", ())
+            choice.finish_reason = body.get("finish") or choice.finish_reason
+        if event.type is EventType.CANCELLED:
             for choice in choices:
                 choice.finish_reason = choice.finish_reason or "cancelled"
     return choices
+
+
+def deltas(event: Event) -> Sequence[Mapping[str, Any]]:
+    """The deltas that an event holds: each is of one choice."""
+    if event.type is EventType.SNAPSHOT:
+        return list(event.body["choices"])
+    return [event.body] if event.type is EventType.DELTA else []
 
 
 def usage(events: Iterable[Event]) -> dict[str, int]:
@@ -41,7 +48,7 @@ def usage(events: Iterable[Event]) -> dict[str, int]:
     prompt = completion = 0
     for event in events:
         prompt = event.body.get("prompt_tokens", prompt)
-        completion += len(event.body.get("ids", ()))
+        completion += len(event.body.get("ids", ())) + event.body.get("completion_tokens", 0)
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
@@ -77,15 +84,15 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     if event.type is EventType.STARTED and job.request.get("echo"):
         texts = [{"index": i, "text": echo(job, i), "finish_reason": None} for i in range(num_choices(job))]
         return [{**head, "choices": texts}]
-    if event.type is EventType.DELTA:
-        choice = delta(job, body)
-        return [{**head, "choices": [choice]}] if choice else []
+    if event.type in (EventType.DELTA, EventType.SNAPSHOT):
+        choices = [choice for part in deltas(event) if (choice := delta(job, part))]
+        return [{**head, "choices": [choice]} for choice in choices]
     if event.type is EventType.REWOUND:
         return [{**head, "choices": [], "rewound": {"seq": event.seq, "text": body["text"]}}]
     if event.type is EventType.CANCELLED:
         empty: dict[str, Any] = {"delta": {}} if job.kind == "chat" else {"text": ""}
-        choices = [{"index": i, **empty, "finish_reason": "cancelled"} for i in range(num_choices(job))]
-        return [{**head, "choices": choices}]
+        cancelled = [{"index": i, **empty, "finish_reason": "cancelled"} for i in range(num_choices(job))]
+        return [{**head, "choices": cancelled}]
     if event.type is EventType.DONE and (job.request.get("stream_options") or {}).get("include_usage"):
         return [{**head, "choices": [], "usage": body["usage"]}]
     return []

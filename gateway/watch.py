@@ -19,6 +19,7 @@ import redis
 from gateway import keys
 from gateway.jobs import Event, EventType, JobStore
 from gateway.redis import CONNECTION_ERRORS, loads
+from gateway.results import deltas
 
 log = logging.getLogger(__name__)
 
@@ -215,13 +216,16 @@ class Watcher:
         return events[0].seq == self.seq and (not self.claim or events[0].claim == self.claim)
 
     def _rewound(self, events: list[Event]) -> Event:
-        """The journal is shorter than, or differs from, what the client saw: the event that says what stays."""
+        """The journal is not the one that the client saw: the event that says what stands now.
+
+        It was rewound by a restart of Redis, or it is that of a job that ended a while ago, and holds a snapshot.
+        """
         stays = [event for event in events if not event.type.terminal]
         text: dict[str, str] = {}
         for event in stays:
-            if event.type is EventType.DELTA:
-                index = str(event.body.get("index", 0))
-                text[index] = text.get(index, "") + event.body.get("text", "")
+            for body in deltas(event):
+                index = str(body.get("index", 0))
+                text[index] = text.get(index, "") + body.get("text", "")
         last = stays[-1] if stays else Event(0, {})
         self.seq, self.claim = last.seq, last.claim
         return Event(last.seq, {"type": EventType.REWOUND.value, "c": last.claim, "text": text})

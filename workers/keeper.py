@@ -15,6 +15,7 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
+from gateway.compaction import compact_ended
 from gateway.inference import TASK, cancel, fail
 from gateway.jobs import Job, JobState, JobStore
 from gateway.queues import Priority, lists, make_celery, model_queue, send_hint
@@ -30,6 +31,8 @@ ROUND_S = 1.0
 CANCEL_S = 5.0
 #: A queued job may wait so long before its hint counts as lost, if hints are fewer than jobs.
 HINT_S = 2.0
+#: The journal of a job shrinks so long after its end. Until then the drain rate counts it, and late clients resume.
+COMPACT_MS = 60_000
 
 
 class Keeper:
@@ -73,6 +76,7 @@ class Keeper:
         self._missing = suspects
         for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
             self._look_at_queue(model, now)
+            compact_ended(self.store, model, before_ms=now - COMPACT_MS)
 
     # -- running jobs
 

@@ -1,0 +1,56 @@
+"""Shrinks the journals of jobs that have ended: their deltas become one snapshot, which reads the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway import keys
+from gateway.jobs import Event, EventType, JobStore
+from gateway.results import Choice, fold, usage
+
+#: A journal with fewer entries stays as it is.
+MIN_ENTRIES = 5
+#: Jobs that are looked at in one call.
+BATCH = 200
+
+
+def compact_ended(store: JobStore, model: str, *, before_ms: int) -> int:
+    """Compact jobs of a model that ended before that time, and take them out of its list of ended jobs.
+
+    Returns how many journals have shrunk.
+    """
+    ended = store.redis.zrange(keys.ended(model), 0, before_ms, byscore=True, offset=0, num=BATCH)
+    job_ids = [str(job_id) for job_id in ended]
+    if not job_ids:
+        return 0
+    shrunk = sum(_compact(store, job_id) for job_id in store.with_long_journals(job_ids, MIN_ENTRIES))
+    store.redis.zrem(keys.ended(model), *job_ids)
+    return shrunk
+
+
+def _compact(store: JobStore, job_id: str) -> bool:
+    events = store.journal(job_id)
+    entries = snapshot(events)
+    return store.replace_journal(job_id, entries) if len(entries) < len(events) else False
+
+
+def snapshot(events: Sequence[Event]) -> list[Event]:
+    """What stays of a journal: its first entry, all deltas as one, and its end. Token ids are only counted."""
+    deltas = [event for event in events if event.type is EventType.DELTA]
+    if not deltas or not events[-1].type.terminal:
+        return list(events)
+    num_choices = 1 + max(event.body.get("index", 0) for event in deltas)
+    body = {
+        "type": EventType.SNAPSHOT.value,
+        "c": deltas[-1].claim,
+        "choices": [_delta(index, choice) for index, choice in enumerate(fold(deltas, num_choices=num_choices))],
+        "completion_tokens": usage(deltas)["completion_tokens"],
+    }
+    first = [event for event in events[:1] if event.type is EventType.STARTED]
+    return [*first, Event(deltas[-1].seq, body), events[-1]]
+
+
+def _delta(index: int, choice: Choice) -> dict[str, object]:
+    """A choice as the body of one delta."""
+    body = {"index": index, "text": choice.text, "lp": choice.logprobs, "finish": choice.finish_reason}
+    return {name: value for name, value in body.items() if value}

@@ -1,0 +1,96 @@
+"""The journal of a job that ended a while ago is smaller, and reads the same."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.compaction import compact_ended
+from gateway.jobs import Append, Event, Job, JobState, JobStore, new_claim_id, new_job_id
+from gateway.redis import dumps
+from gateway.results import chunks, fold, response
+from gateway.watch import Hub
+
+MODEL, TOKENS = "m", 40
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+@pytest.fixture
+def job(store: JobStore) -> Job:
+    """A job with two choices that has ended."""
+    request = {"messages": [], "n": 2, "logprobs": True}
+    created = store.create(Job(new_job_id("chat"), JobState.QUEUED, "chat", MODEL, "key", request), ttl_ms=60_000).job
+    job = store.claim(created.id, model=MODEL, owner="w", claim=new_claim_id())
+    assert job is not None
+    bodies: list[dict[str, object]] = [{"type": "started", "prompt_tokens": 3}]
+    bodies += [
+        {"type": "delta", "ids": [i], "index": i % 2, "text": f" w{i}", "lp": [[f" w{i}", -0.5]]} for i in range(TOKENS)
+    ]
+    bodies += [{"type": "delta", "index": i, "ids": [], "finish": "length"} for i in (0, 1)]
+    bodies += [{"type": "done", "usage": {}}]
+    events = [dumps({**body, "c": job.claim}) for body in bodies]
+    assert store.append([Append(job.id, job.claim, 1, events, JobState.DONE)])[0].verdict == "ok"
+    store.forget(job, JobState.DONE)
+    return job
+
+
+def compact(store: JobStore) -> int:
+    return compact_ended(store, MODEL, before_ms=store.now_ms() + 1)
+
+
+def watched(store: JobStore, job: Job, after: int) -> list[Event]:
+    hub = Hub(store.redis, store, grace_s=2)
+    return [e for batch in hub.watch(job.id, after=after, claim=job.claim).events() for e in batch]
+
+
+def test_the_answer_stays_and_the_memory_shrinks(store: JobStore, job: Job) -> None:
+    before = response(job, store.journal(job.id))
+    memory = store.redis.memory_usage(keys.events(job.id))
+    assert compact(store) == 1
+    assert response(job, store.journal(job.id)) == before
+    assert before["usage"] == {"prompt_tokens": 3, "completion_tokens": TOKENS, "total_tokens": TOKENS + 3}
+    assert store.redis.memory_usage(keys.events(job.id)) < memory
+    assert 0 < store.redis.pttl(keys.events(job.id)) <= 60_000
+    assert compact(store) == 0
+
+
+def test_a_stream_from_the_start_says_the_same(store: JobStore, job: Job) -> None:
+    before = fold(watched(store, job, 0), num_choices=2)
+    compact(store)
+    events = watched(store, job, 0)
+    assert [e.type.value for e in events] == ["started", "snapshot", "done"]
+    texts = ["", ""]
+    for chunk in (chunk for event in events for chunk in chunks(job, event)):
+        for choice in chunk["choices"]:
+            texts[choice["index"]] += choice["delta"].get("content", "")
+    assert texts == [choice.text for choice in before]
+
+
+def test_a_cursor_in_the_middle_gets_the_whole_text_to_replace_what_it_had(store: JobStore, job: Job) -> None:
+    texts = {str(i): choice.text for i, choice in enumerate(fold(store.journal(job.id), num_choices=2))}
+    compact(store)
+    events = watched(store, job, 7)
+    assert [e.type.value for e in events] == ["rewound", "done"]
+    assert events[0].body["text"] == texts
+
+
+@pytest.mark.parametrize("from_end", [0, 1])
+def test_a_cursor_at_the_end_gets_nothing_twice(store: JobStore, job: Job, from_end: int) -> None:
+    last = store.journal(job.id)[-1].seq
+    compact(store)
+    assert [e.type.value for e in watched(store, job, last - from_end)] == ["done"][:from_end]
+
+
+def test_a_running_job_is_left_alone(store: JobStore, job: Job) -> None:
+    running = store.create(Job(new_job_id("chat"), JobState.QUEUED, "chat", MODEL, "key", {}), ttl_ms=60_000).job
+    claimed = store.claim(running.id, model=MODEL, owner="w", claim=new_claim_id())
+    assert claimed is not None
+    deltas = [dumps({"type": "delta", "c": claimed.claim, "ids": [i]}) for i in range(9)]
+    store.append([Append(running.id, claimed.claim, 1, deltas)])
+    assert not store.replace_journal(running.id, store.journal(running.id)[-1:])
+    assert len(store.journal(running.id)) == 9
