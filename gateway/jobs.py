@@ -156,6 +156,14 @@ class Job:
             **number,
         )
 
+    def end_fields(self) -> dict[str, str]:
+        """What its record takes over at the end: with `store: false` the prompts are blanked, but still counted."""
+        if self.request.get("store", True):
+            return {}
+        prompt = self.request.get("prompt", "")
+        blank = {"messages": [], "prompt": "" if isinstance(prompt, str) else [""] * len(prompt)}
+        return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
+
 
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
@@ -320,6 +328,7 @@ class JobStore:
         Returns the script's verdict, the journal's last seq, and the processes that watch.
         """
         fields = {"error": dumps(body["error"])} if "error" in body else {"reason": str(body.get("reason", ""))}
+        fields |= job.end_fields()
         verdict, seq, watch = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
         if verdict == "ended":
             self.forget(job, state)

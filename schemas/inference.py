@@ -40,11 +40,13 @@ class InferenceRequest:
     priority: str = "interactive"
     #: Go on when the client leaves.
     detach: bool = False
+    #: False: the job record keeps no prompt after the end.
+    store: bool = True
     user: str | None = None
 
     def given(self) -> dict[str, Any]:
-        """The fields that say something, as the job record keeps them."""
-        return {name: value for name, value in asdict(self).items() if value is not None and value is not False}
+        """The fields that differ from their defaults, as the job record keeps them."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(type(self), name, None)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +138,7 @@ class InferenceRequestSchema(StrictSchema):
     stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
     priority = Text(load_default="interactive", validate=validate.OneOf(("interactive", "background")))
     detach = Boolean(load_default=False)
+    store = Boolean(load_default=True, allow_none=True)
     user = Text(allow_none=True, load_default=None)
 
 

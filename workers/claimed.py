@@ -91,7 +91,7 @@ class ClaimedJob:
         events = self._next_events()
         fields, state = {}, None
         if self._confirmed + len(events) == len(self._events) and self.state is not None:
-            state, fields = self.state, {"usage": dumps(self.usage())}
+            state, fields = self.state, {"usage": dumps(self.usage()), **self.job.end_fields()}
             if self._error:
                 fields["error"] = dumps(self._error)
         return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields)

@@ -346,6 +346,20 @@ def test_a_detached_job_goes_on_without_its_client(stack: Stack, client: httpx.C
     assert job["result"]["choices"][0]["message"]["content"] == fake_text(job_id, 400)
 
 
+def test_a_prompt_is_not_kept_after_the_end_if_the_client_says_so(stack: Stack, client: httpx.Client) -> None:
+    body = {"prompt": ["a secret", "word"], "max_tokens": 2, "store": False, "n": 2}
+    answer = client.post("/models/fake/completions", json=body).json()["data"]
+    assert "secret" not in json.dumps(stack.redis.hgetall(f"hr:{{{answer['id']}}}"))
+    assert client.get(f"/jobs/{answer['id']}").json()["data"]["result"] == answer
+    queued = client.post(
+        "/models/fake/completions", json={**body, "max_tokens": 5000}, headers={"Prefer": "respond-async"}
+    )
+    job_id = queued.json()["data"]["job_id"]
+    client.delete(f"/jobs/{job_id}")
+    eventually(lambda: (job := stack.store.read(job_id)) and job.state.ended, "it is cancelled")
+    assert "secret" not in json.dumps(stack.redis.hgetall(f"hr:{{{job_id}}}"))
+
+
 def test_a_full_queue_says_when_to_come_back(stack: Stack, client: httpx.Client) -> None:
     stack.redis.zadd("hr:queued:fake", {f"chatcmpl-{i}": 0 for i in range(stack.settings.queue_limit)})
     response = client.post("/models/fake/chat/completions", json=CHAT)
