@@ -52,13 +52,13 @@ def check_ports(settings: Settings) -> None:
                 ) from error
 
 
-def check_demo_model(settings: Settings) -> None:
-    """Raises: ModelNotFound, or InvalidSetting if its weights are not installed."""
+def check_models(settings: Settings) -> None:
+    """Raises: InvalidSetting if the catalog or the demo model's weights are not right, or ModelNotFound."""
+    catalog = load_catalog(settings, strict=True)
     if not settings.demo_model:
         return
-    model = load_catalog(settings).get(settings.demo_model)
-    path = model.path()
-    if model.source and (path is None or not path.exists()):
+    model = catalog.get(settings.demo_model)
+    if not model.has_weights:
         raise InvalidSetting(
             f"The weights of {model.id} ({model.source}) are not installed. "
             "Install them, or set HEADRACE_DEMO_MODEL=fake."

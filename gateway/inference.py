@@ -35,6 +35,13 @@ T = TypeVar("T")
 #: The capability and the Celery task of each kind of job.
 TASK = "headrace.generate"
 CAPABILITY = {"chat": "chat", "completion": "completion"}
+#: What to do about a model that no request can be sent to, by its status.
+NOT_READY = {
+    "inactive": "no replica is alive. Deploy it, then send the request again.",
+    "failed": "its replicas failed to start. See the log of its worker, then deploy it again.",
+    "no_weights": "its weights are not on this machine. Install them, or set its `source` in headrace.toml.",
+    "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
+}
 
 
 @dataclass(frozen=True)
@@ -88,11 +95,7 @@ class Inference:
         model = self.catalog.get(model_id)
         model.require(CAPABILITY[kind])
         full = _with_defaults(model, request)
-        if self.model_status(model) in ("inactive", "failed"):
-            raise ModelNotReady(
-                f"Model {model.id!r} is not deployed: no replica is alive. Deploy it, then send the request again.",
-                retry_after_s=5,
-            )
+        self._require_ready(model)
         self._require_memory()
         low = background or full.get("priority") == "background"
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
@@ -140,10 +143,16 @@ class Inference:
         return self.hub.watch(job_id, after=after, claim=claim)
 
     def model_status(self, model: Model) -> str:
-        """`active`, `loading`, `failed` or `inactive`, from the replicas' heartbeats."""
+        """`active`, `loading`, `failed` or `inactive`, from the replicas' heartbeats.
+
+        What nothing serves because something is missing says so: `no_weights`, `no_credentials`.
+        """
+        if not model.local:
+            return "active" if self.catalog.providers[model.provider].has_credentials else "no_credentials"
         replicas = self._replicas.get(self.registry.replicas)
         statuses = {replica.status for replica in replicas if replica.model == model.id}
-        return next((word for word in ("active", "loading", "failed") if word in statuses), "inactive")
+        idle = "inactive" if model.has_weights else "no_weights"
+        return next((word for word in ("active", "loading", "failed") if word in statuses), idle)
 
     def stats(self, model: Model) -> dict[str, float]:
         """Mean time from request to end, and the share of jobs that did not fail, over all jobs so far."""
@@ -153,6 +162,13 @@ class Inference:
             return {"average_latency_ms": 0, "availability": 1.0}
         availability = 1 - int(raw["failed"]) / ended
         return {"average_latency_ms": round(int(raw["total_ms"]) / ended), "availability": round(availability, 4)}
+
+    def _require_ready(self, model: Model) -> None:
+        """Raises: ModelNotReady, saying what to do."""
+        remedy = NOT_READY.get(self.model_status(model))
+        if remedy:
+            variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
+            raise ModelNotReady(f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}", retry_after_s=5)
 
     def _require_room(self, model: Model, created: Created, watcher: Watcher | None) -> None:
         """The new job counts too, so the bound holds however many ask at once."""

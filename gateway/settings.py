@@ -17,6 +17,9 @@ from typing import Any
 
 from gateway.errors import InvalidSetting
 
+#: Tables of `headrace.toml` that are no settings; `gateway/catalog_file.py` reads them.
+TABLES = {"models", "providers"}
+
 
 def _node_name() -> str:
     return socket.gethostname().split(".")[0] or "local"
@@ -26,6 +29,11 @@ def _node_name() -> str:
 class Settings:
     """Every setting with its default. Times are seconds, sizes bytes."""
 
+    #: The file that holds settings, models and providers.
+    config: Path = Path("headrace.toml")
+    #: Models and providers as JSON objects by id, over those of the file.
+    models_json: str = ""
+    providers_json: str = ""
     #: Redis that holds jobs, journals and the registry; empty: the embedded server in `data_dir`.
     redis_url: str = ""
     #: Where the embedded Redis, keys, certificates and logs live.
@@ -90,14 +98,19 @@ class Settings:
         """
         env = os.environ if environ is None else environ
         path = Path(env.get("HEADRACE_CONFIG", "headrace.toml"))
-        table = _read_toml(path)
+        specs = {spec.name: spec for spec in dataclasses.fields(cls)}
+        variables = {name: f"HEADRACE_{name.upper()}" for name in specs}
+        # A process that was given everything by its parent needs no file, which may be broken by now.
+        complete = all(variable in env for variable in variables.values())
+        table = {} if complete else _read_toml(path)
         values: dict[str, Any] = {}
-        for spec in dataclasses.fields(cls):
-            variable = f"HEADRACE_{spec.name.upper()}"
-            if variable in env:
-                values[spec.name] = _parse(variable, str(spec.type), env[variable])
-            elif spec.name in table:
-                values[spec.name] = _parse(f"{path}: {spec.name}", str(spec.type), table[spec.name])
+        for name in table.keys() - specs.keys() - TABLES:
+            raise InvalidSetting(f"{path}: there is no setting {name!r}. Known settings: {', '.join(sorted(specs))}.")
+        for name, spec in specs.items():
+            if variables[name] in env:
+                values[name] = _parse(variables[name], str(spec.type), env[variables[name]])
+            elif name in table:
+                values[name] = _parse(f"{path}: {name}", str(spec.type), table[name])
         return cls(**values)
 
     def environ(self) -> dict[str, str]:

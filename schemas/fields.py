@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import marshmallow
@@ -22,7 +22,7 @@ class Number(fields.Float):
     """A finite JSON number from `low` to `high`."""
 
     def __init__(self, low: float, high: float, **kwargs: Any) -> None:
-        super().__init__(allow_none=True, load_default=None, metadata={"minimum": low, "maximum": high}, **kwargs)
+        super().__init__(metadata={"minimum": low, "maximum": high}, **_optional(kwargs))
         self.low, self.high = low, high
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
@@ -35,7 +35,7 @@ class Integer(fields.Integer):
     """A whole JSON number from `low` to `high`."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
-        super().__init__(allow_none=True, load_default=None, metadata={"minimum": low, "maximum": high}, **kwargs)
+        super().__init__(metadata={"minimum": low, "maximum": high}, **_optional(kwargs))
         self.low, self.high = low, high
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
@@ -57,6 +57,11 @@ class Text(fields.String):
         return value
 
 
+def _optional(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """A number that need not be given may be null, which is the same."""
+    return kwargs if kwargs.get("required") else {"allow_none": True, "load_default": None, **kwargs}
+
+
 class StrictSchema(marshmallow.Schema):
     """Refuses fields that it does not know, naming those that it does."""
 
@@ -71,6 +76,15 @@ class StrictSchema(marshmallow.Schema):
         for name, texts in error.messages.items():
             if texts == [self.error_messages["unknown"]]:
                 error.messages[name] = [f"Unknown field. Allowed: {allowed}."]
+
+
+def leaves(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
+    """marshmallow's nested messages as (path, texts), one for each field that is wrong."""
+    if not isinstance(messages, Mapping):
+        yield path, [str(text) for text in messages]
+        return
+    for name, inner in messages.items():
+        yield from leaves(inner, path if name == "_schema" else (*path, name))
 
 
 def shown(value: Any) -> str:

@@ -59,6 +59,7 @@ class Stack:
         base = Settings(
             redis_url=f"unix://{self.socket}",
             data_dir=folder,
+            config=folder / "headrace.toml",
             node="n1",
             http_port=free_port(),
             demo_model="",

@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
 from gateway.errors import BadRequest, BodyTooLarge, HeadraceError, InvalidRequest, NotFound, StoreUnavailable
+from schemas.fields import leaves
 from web.envelope import failure
 
 log = logging.getLogger(__name__)
@@ -30,19 +31,12 @@ def invalid(messages: Mapping[str, Any]) -> InvalidRequest:
     return InvalidRequest.of(flatten(messages))
 
 
-def flatten(messages: Any, path: str = "") -> dict[str, list[str]]:
+def flatten(messages: Mapping[str, Any]) -> dict[str, list[str]]:
     """marshmallow's nested messages as `messages[0].role` -> texts."""
-    if not isinstance(messages, Mapping):
-        return {path or "body": [str(text) for text in messages]}
     found: dict[str, list[str]] = {}
-    for name, inner in messages.items():
-        if name == "_schema":
-            place = path
-        elif isinstance(name, int):
-            place = f"{path}[{name}]"
-        else:
-            place = f"{path}.{name}" if path else str(name)
-        found |= flatten(inner, place)
+    for path, texts in leaves(messages):
+        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+        found.setdefault(name.removeprefix(".") or "body", []).extend(texts)
     return found
 
 

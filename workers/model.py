@@ -75,13 +75,15 @@ def main() -> int:
     args = parser.parse_args()
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    model = load_catalog(settings).get(args.model)
+    catalog = load_catalog(settings)
+    model = catalog.get(args.model)
     client = connect(settings)
     app = make_celery(settings)
     config = engine_config(model, settings, json.loads(args.options))
     worker = ReplicaWorker(
         settings=settings,
         model=model,
+        catalog=catalog,
         replica_id=args.replica,
         config=config,
         tokenizer=load_tokenizer(config.model_path, config.engine),

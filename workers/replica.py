@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from celery import Celery
 
-from gateway.catalog import Model
+from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError
 from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
@@ -54,6 +54,7 @@ class ReplicaWorker:
         *,
         settings: Settings,
         model: Model,
+        catalog: Catalog,
         replica_id: str,
         config: EngineConfig,
         tokenizer: Tokenizer,
@@ -63,6 +64,7 @@ class ReplicaWorker:
     ) -> None:
         self.settings = settings
         self.model = model
+        self.catalog = catalog
         self.config = config
         self.tokenizer = tokenizer
         self.store = store
@@ -155,7 +157,7 @@ class ReplicaWorker:
             return None
         try:
             prompts = prompt_ids(job.request, self.tokenizer)
-            max_tokens = token_limit(job.request, self.model, prompt_tokens=max(map(len, prompts)))
+            max_tokens = token_limit(job.request, self.catalog.latest(self.model), prompt_tokens=max(map(len, prompts)))
         except HeadraceError as error:
             self._fail(job, error.reason, error.message)
             return None

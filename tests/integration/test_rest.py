@@ -226,7 +226,10 @@ BAD = [
     ("half a surrogate", "/models/fake/completions", b'{"prompt": "\\ud800"}', 400, "JSON"),
     ("wrong type", "/models/fake/completions", {"prompt": 5}, 422, "prompt"),
     ("unknown field", "/models/fake/chat/completions", {**CHAT, "colour": 1}, 422, "colour: Unknown field. Allowed:"),
-    ("unknown model", "/models/gpt-99/chat/completions", CHAT, 404, "Known models: fake"),
+    ("unknown model", "/models/gpt-99/chat/completions", CHAT, 404, "Known models: all-minilm-l6-v2, claude-3"),
+    ("no credentials", "/models/gpt-4/chat/completions", CHAT, 503, "Set the variable OPENAI_API_KEY"),
+    ("no weights", "/models/qwen3-7b/chat/completions", CHAT, 503, "weights are not on this machine"),
+    ("no capability", "/models/all-minilm-l6-v2/completions", {"prompt": "x"}, 422, "it offers embedding"),
     ("no messages", "/models/fake/chat/completions", {"messages": []}, 422, "at least one"),
     (
         "unknown role",

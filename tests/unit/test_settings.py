@@ -35,3 +35,17 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_settings_survive_the_way_through_the_environment() -> None:
     settings = Settings(http_port=1234, lease_s=2.5)
     assert Settings.load({"HEADRACE_CONFIG": "/nowhere", **settings.environ()}) == settings
+
+
+def test_an_unknown_setting_is_refused(tmp_path: Path) -> None:
+    config = tmp_path / "headrace.toml"
+    config.write_text("http_prot = 9000\n")
+    with pytest.raises(InvalidSetting, match="no setting 'http_prot'"):
+        Settings.load({"HEADRACE_CONFIG": str(config)})
+
+
+def test_a_child_process_needs_no_file(tmp_path: Path) -> None:
+    config = tmp_path / "headrace.toml"
+    config.write_text("broken")
+    settings = Settings(config=config)
+    assert Settings.load(settings.environ()) == settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Response
@@ -35,7 +36,7 @@ def model(model_id: str) -> Response:
         "top_p": _range(found.top_p),
         "context_length": found.context_length,
     }
-    pricing = {"input_per_1k_tokens": 0.0, "output_per_1k_tokens": 0.0, "currency": "USD"}
+    pricing = asdict(found.pricing)
     return success(
         {
             **_entry(found),

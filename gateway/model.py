@@ -1,0 +1,133 @@
+"""What the catalog says of one model, and of a provider: frozen dataclasses. Says nothing of who runs where."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.errors import InvalidRequest
+
+#: Provider of the models that run on our own devices.
+LOCAL = "local"
+#: Engines that need no weights.
+WEIGHTLESS = ("fake",)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, and its value when the request leaves it out."""
+
+    min: float
+    max: float
+    default: float
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What a thousand tokens cost."""
+
+    input_per_1k_tokens: float = 0.0
+    output_per_1k_tokens: float = 0.0
+    currency: str = "USD"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A server of models that others run. `protocol` is `openai` or `anthropic`; the key is in a variable.
+
+    An empty `base_url` is the provider's own; an empty `api_key_env` says that the server asks for no key.
+    """
+
+    name: str
+    protocol: str
+    base_url: str = ""
+    api_key_env: str = ""
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the key is in this process' environment, or none is needed."""
+        return not self.api_key_env or bool(os.environ.get(self.api_key_env))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of the catalog. `source` is `package:NAME/FILE` or a path; `max_tokens` caps one answer.
+
+    A remote model has the name of its provider in `provider`, and in `upstream` the provider's own name for it.
+    """
+
+    id: str
+    name: str
+    description: str
+    version: str
+    capabilities: tuple[str, ...]
+    provider: str = LOCAL
+    upstream: str = ""
+    #: The provider's names where they differ by capability: `{"embedding": "text-embedding-ada-002"}`.
+    upstreams: Mapping[str, str] = field(default_factory=dict)
+    #: Models that take over when this one fails, in this order.
+    fallbacks: tuple[str, ...] = ()
+    #: What happens to a remote answer that breaks in the middle: `fail`, `restart` or `continue`.
+    on_interrupt: str = "continue"
+    pricing: Pricing = Pricing()
+    source: str = ""
+    engine: str = ""
+    quantization: str = ""
+    context_length: int = 2048
+    max_tokens: int = 2048
+    default_max_tokens: int = 512
+    temperature: Range = Range(0.0, 2.0, 1.0)
+    top_p: Range = Range(0.0, 1.0, 1.0)
+    #: None: what the API allows, and off by default.
+    top_k: Range | None = None
+    presence_penalty: Range | None = None
+    frequency_penalty: Range | None = None
+    repetition_penalty: Range | None = None
+    #: For the engine of a local model.
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on our own devices."""
+        return self.provider == LOCAL
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The numbers of a request that this model has limits for."""
+        named = {name: getattr(self, name) for name in RANGED}
+        return {name: limits for name, limits in named.items() if limits is not None}
+
+    def upstream_for(self, capability: str) -> str:
+        """The provider's name for this model when it is asked for a capability."""
+        return self.upstreams.get(capability) or self.upstream or self.id
+
+    def path(self) -> Path | None:
+        """Where the weights lie, or None if they are not on this machine."""
+        if not self.source.startswith("package:"):
+            return Path(self.source) if self.source else None
+        package, _, name = self.source.removeprefix("package:").partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or spec.origin is None:
+            return None
+        return Path(spec.origin).parent / name
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a local model could be loaded on this machine."""
+        path = self.path()
+        return self.engine in WEIGHTLESS or (path is not None and path.exists())
+
+    def require(self, capability: str) -> None:
+        """Raises: InvalidRequest if the model can't do it."""
+        if capability not in self.capabilities:
+            can = ", ".join(self.capabilities)
+            raise InvalidRequest(
+                f"Model {self.id!r} does not offer {capability}; it offers {can}.", reason="capability_not_supported"
+            )
+
+
+#: Fields of a model that are ranges, by the names of the request's fields.
+RANGED = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")

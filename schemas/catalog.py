@@ -1,0 +1,99 @@
+"""Models and providers as `headrace.toml` declares them."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import ValidationError, fields, post_load, validate, validates, validates_schema
+
+from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, shown
+
+CAPABILITIES = ("chat", "completion", "embedding", "code", "tool_use")
+PROTOCOLS = ("openai", "anthropic")
+ON_INTERRUPT = ("fail", "restart", "continue")
+#: Tokens that any number in the catalog may name.
+MOST_TOKENS = 2**31 - 1
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
+_RESERVED = {"first": ("local", "deployments"), "last": ("chat", "completions", "embeddings")}
+
+
+class Choice(Text):
+    """One of a few words."""
+
+    def __init__(self, words: tuple[str, ...], **kwargs: Any) -> None:
+        text = f"Got {{input!r}}; allowed: {', '.join(words)}."
+        super().__init__(validate=validate.OneOf(words, error=text), **kwargs)
+
+
+class RangeSchema(StrictSchema):
+    """What a number may be."""
+
+    min = Number(-1e9, 1e9, required=True)
+    max = Number(-1e9, 1e9, required=True)
+    default = Number(-1e9, 1e9, required=True)
+
+    @validates_schema
+    def _in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if not data["min"] <= data["default"] <= data["max"]:
+            raise ValidationError("Must have min <= default <= max.")
+
+
+class PricingSchema(StrictSchema):
+    """What a thousand tokens cost."""
+
+    input_per_1k_tokens = Number(0, 1e9)
+    output_per_1k_tokens = Number(0, 1e9)
+    currency = Text(
+        validate=validate.Regexp(r"[A-Z]{3}\Z", error="Got {input!r}; must be an ISO 4217 code such as USD.")
+    )
+
+    @post_load
+    def _given(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        return {name: value for name, value in data.items() if value is not None}
+
+
+class ProviderEntrySchema(StrictSchema):
+    """A table `[providers.NAME]`."""
+
+    protocol = Choice(PROTOCOLS, required=True)
+    base_url = Text(validate=validate.Regexp(r"https?://.+", error="Got {input!r}; must be an http or https address."))
+    api_key_env = Text(validate=validate.Regexp(r"\w*\Z", error="Got {input!r}; must be the name of a variable."))
+
+
+class ModelEntrySchema(StrictSchema):
+    """A table `[models."ID"]`. What it leaves out has the default of `gateway/model.py`."""
+
+    id = Text(required=True)
+    enabled = Boolean()
+    name = Text(required=True)
+    description = Text(load_default="")
+    version = Text(load_default="1.0")
+    capabilities = fields.List(Choice(CAPABILITIES), required=True, validate=validate.Length(1))
+    provider = Text()
+    upstream = Text()
+    upstreams = fields.Dict(Choice(CAPABILITIES), Text())
+    fallbacks = fields.List(Text())
+    on_interrupt = Choice(ON_INTERRUPT)
+    pricing = fields.Nested(PricingSchema)
+    source = Text()
+    engine = Text()
+    quantization = Text()
+    context_length = Integer(1, MOST_TOKENS)
+    max_tokens = Integer(1, MOST_TOKENS)
+    default_max_tokens = Integer(1, MOST_TOKENS)
+    temperature = fields.Nested(RangeSchema)
+    top_p = fields.Nested(RangeSchema)
+    top_k = fields.Nested(RangeSchema)
+    presence_penalty = fields.Nested(RangeSchema)
+    frequency_penalty = fields.Nested(RangeSchema)
+    repetition_penalty = fields.Nested(RangeSchema)
+    options = fields.Dict(Text())
+
+    @validates("id")
+    def _routable(self, value: str, **_: Any) -> None:
+        parts = value.split("/")
+        if not _ID.fullmatch(value) or any(part in ("", ".", "..") for part in parts):
+            raise ValidationError(f"Got {shown(value)}; an id has letters, digits and . _ : / @ + - only.")
+        if parts[0] in _RESERVED["first"] or parts[-1] in _RESERVED["last"]:
+            raise ValidationError(f"Got {shown(value)}, which is the path of something else; choose another id.")

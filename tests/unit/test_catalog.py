@@ -1,0 +1,182 @@
+"""The catalog: what the file may say, how mistakes are named, and how a running process follows the file."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gateway import catalog as catalog_module
+from gateway.catalog import Catalog, Pricing, Range, load_catalog
+from gateway.errors import InvalidRequest, InvalidSetting, ModelNotFound
+from gateway.settings import Settings
+
+#: The document's four examples: id, provider, capabilities, and the status without keys or weights.
+EXAMPLES = [
+    ("gpt-4", "openai", ("chat", "completion", "embedding")),
+    ("claude-3", "anthropic", ("chat", "completion")),
+    ("deepseek-v3-14b", "local", ("chat", "completion", "code")),
+    ("qwen3-7b", "local", ("chat", "completion", "tool_use")),
+]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(config=tmp_path / "headrace.toml", data_dir=tmp_path / "var")
+
+
+@pytest.fixture(autouse=True)
+def look_always(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_module, "LOOK_S", -1.0)
+
+
+def test_the_default_catalog_has_the_demo_models_and_the_documents_examples(settings: Settings) -> None:
+    catalog = load_catalog(settings)
+    assert catalog.get("smollm2-135m").has_weights
+    assert catalog.get("all-minilm-l6-v2").capabilities == ("embedding",)
+    assert catalog.get("fake").has_weights
+    for model_id, provider, capabilities in EXAMPLES:
+        model = catalog.get(model_id)
+        assert (model.provider, model.capabilities) == (provider, capabilities)
+        assert not (model.local and model.has_weights)
+    assert catalog.get("gpt-4").pricing == Pricing(0.03, 0.06, "USD")
+    assert catalog.get("gpt-4").upstream_for("embedding") == "text-embedding-ada-002"
+    assert catalog.get("gpt-4").upstream_for("chat") == "gpt-4"
+
+
+def test_credentials_are_looked_for_in_the_named_variable(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    provider = load_catalog(settings).providers["openai"]
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert not provider.has_credentials
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    assert provider.has_credentials
+
+
+def test_the_file_adds_changes_and_takes_out_models(settings: Settings) -> None:
+    settings.config.write_text(
+        """
+        http_port = 9000
+        [providers.own]
+        protocol = "openai"
+        base_url = "http://127.0.0.1:9/v1"
+        [models."org/name:7b.q4"]
+        capabilities = ["chat", "tool_use"]
+        provider = "own"
+        fallbacks = ["gpt-4"]
+        temperature = { min = 0.1, max = 1, default = 0.5 }
+        pricing = { input_per_1k_tokens = 2, currency = "CNY" }
+        [models.gpt-4]
+        max_tokens = 100
+        [models.qwen3-7b]
+        enabled = false
+        """
+    )
+    catalog = load_catalog(settings)
+    own = catalog.get("org/name:7b.q4")
+    assert (own.name, own.provider, own.fallbacks) == ("org/name:7b.q4", "own", ("gpt-4",))
+    assert own.temperature == Range(0.1, 1, 0.5)
+    assert own.pricing == Pricing(2, 0, "CNY")
+    assert own.upstream_for("chat") == "org/name:7b.q4"
+    assert catalog.providers["own"].has_credentials
+    changed = catalog.get("gpt-4")
+    assert (changed.max_tokens, changed.name) == (100, "GPT-4")
+    with pytest.raises(ModelNotFound, match="Known models: all-minilm"):
+        catalog.get("qwen3-7b")
+
+
+def test_variables_are_over_the_file(settings: Settings) -> None:
+    settings.config.write_text("[models.fake]\nmax_tokens = 5\nversion = '7'\n")
+    changed = replace(
+        settings,
+        models_json='{"fake": {"max_tokens": 6}}',
+        providers_json='{"own": {"protocol": "anthropic", "api_key_env": "OWN"}}',
+    )
+    catalog = load_catalog(changed)
+    assert (catalog.get("fake").max_tokens, catalog.get("fake").version) == (6, "7")
+    assert catalog.providers["own"].api_key_env == "OWN"
+
+
+BAD = [
+    ("[models.x]\ncapabilities = [\n", r"line 3|end of document"),
+    ("models = 1", r"line 1: models: Must hold tables"),
+    ("\n[models.x]\n", r"line 2: models.x.capabilities: Missing"),
+    ('[models.x]\ncapabilities = ["fly"]', r"line 2: models.x.capabilities.0: Got 'fly'; allowed: chat, completion"),
+    ('[models.x]\ncapabilities = ["chat"]\n\ncolour = 1', r"line 4: models.x.colour: Unknown field. Allowed: "),
+    ('[models.x]\ncapabilities = ["chat"]\nmax_tokens = "5"', r"line 3: models.x.max_tokens: Got '5'; must be a whole"),
+    ('[models."a b"]\ncapabilities = ["chat"]', r"line 1: models.a b.id: Got 'a b'; an id has"),
+    ('[models."local/x"]\ncapabilities = ["chat"]', r"line 1: .* is the path of something else"),
+    ('[models."x/chat"]\ncapabilities = ["chat"]', r"line 1: .* is the path of something else"),
+    ('[models."x/../y"]\ncapabilities = ["chat"]', r"line 1: .* an id has"),
+    (
+        '[models.x]\ncapabilities = ["chat"]\n[models.x.temperature]\nmin = 2\nmax = 1\ndefault = 1',
+        r"line 3: models.x.temperature: Must have min <= default <= max",
+    ),
+    ('[models.gpt-4]\npricing.currency = "dollars"', r"line 2: models.gpt-4.pricing.currency: Got 'dollars'"),
+    ('[models.gpt-4]\nprovider = "nobody"', r"line 2: .*no provider 'nobody'. Known providers: local, anthropic"),
+    ('[models.gpt-4]\nfallbacks = ["gpt-4"]', r"line 2: models.gpt-4.fallbacks: 'gpt-4' is not the id of another"),
+    ('[providers.p]\nprotocol = "smoke"', r"line 2: providers.p.protocol: Got 'smoke'; allowed: openai, anthropic"),
+    ('[providers.p]\nprotocol = "openai"\nbase_url = "x"', r"line 3: providers.p.base_url: Got 'x'; must be an http"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), BAD)
+def test_a_mistake_is_named_with_its_line_and_reason(settings: Settings, text: str, says: str) -> None:
+    settings.config.write_text(text)
+    with pytest.raises(InvalidSetting, match=says) as caught:
+        load_catalog(settings)
+    assert str(settings.config) in caught.value.message
+
+
+def test_a_mistake_in_a_variable_is_named(settings: Settings) -> None:
+    with pytest.raises(InvalidSetting, match="HEADRACE_MODELS_JSON is not valid JSON"):
+        load_catalog(replace(settings, models_json="{"))
+    with pytest.raises(InvalidSetting, match=r"the catalog: models.x.capabilities: Missing"):
+        load_catalog(replace(settings, models_json='{"x": {}}'))
+
+
+def test_changes_are_picked_up_and_a_broken_file_changes_nothing(settings: Settings) -> None:
+    catalog = load_catalog(settings)
+    before = catalog.get("fake")
+    settings.config.write_text('[models.new]\ncapabilities = ["chat"]\n')
+    assert catalog.get("new").capabilities == ("chat",)
+    settings.config.write_text('[models.new]\ncapabilities = ["chat"]\nmax_tokens = -1\n')
+    assert catalog.get("new").max_tokens == 2048
+    assert "line 3: models.new.max_tokens: Got -1" in catalog.problem
+    settings.config.write_text("[models.fake]\nenabled = false\n")
+    with pytest.raises(ModelNotFound):
+        catalog.get("new")
+    assert catalog.problem == ""
+    assert catalog.latest(before) is before
+    settings.config.unlink()
+    assert catalog.get("fake") == before
+
+
+def test_a_process_that_starts_while_the_file_is_broken_takes_the_last_good_one(settings: Settings) -> None:
+    settings.config.write_text('[models.new]\ncapabilities = ["chat"]\n')
+    load_catalog(settings)
+    settings.config.write_text("[models.new\n")
+    with pytest.raises(InvalidSetting, match="line 1"):
+        load_catalog(settings, strict=True)
+    late = load_catalog(settings)
+    assert late.get("new").capabilities == ("chat",)
+    assert "line 1" in late.problem
+    settings.config.write_text('[models.newer]\ncapabilities = ["chat"]\n')
+    assert late.get("newer").id == "newer"
+
+
+def test_a_model_without_the_capability_says_what_it_offers(settings: Settings) -> None:
+    catalog = load_catalog(settings)
+    with pytest.raises(InvalidRequest, match="does not offer chat; it offers embedding") as caught:
+        catalog.get("all-minilm-l6-v2").require("chat")
+    assert caught.value.reason == "capability_not_supported"
+
+
+def test_a_catalog_without_a_file_is_just_its_entries() -> None:
+    assert list(Catalog([])) == []
+
+
+def test_the_example_of_the_readme_is_right(settings: Settings) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    settings.config.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    assert load_catalog(settings).get("team/assistant:large").provider == "mine"
