@@ -11,8 +11,10 @@ HeadraceError
 ├── Conflict              409
 ├── BodyTooLarge          413
 ├── InvalidRequest        422  fields are wrong; `fields` names each
-│   └── ContextTooLong
+│   ├── ContextTooLong
+│   └── IdempotencyMismatch    the key was used with another body
 ├── QueueFull             429  come back after `retry_after_s`
+├── RateLimited           429  the key has used up its minute; `quota` says what is left
 └── Unavailable           503
     ├── ModelNotReady          no replica serves the model
     ├── StoreUnavailable       Redis does not answer, or is full
@@ -22,6 +24,10 @@ HeadraceError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from gateway.limits import Quota
 
 
 class HeadraceError(Exception):
@@ -121,10 +127,26 @@ class ContextTooLong(InvalidRequest):
     reason = "context_length_exceeded"
 
 
+class IdempotencyMismatch(InvalidRequest):
+    """The idempotency key belongs to a job of another request."""
+
+    reason = "idempotency_mismatch"
+
+
 class QueueFull(HeadraceError):
     """The model's queue has no room."""
 
     http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "queue_full"
+
+
+class RateLimited(HeadraceError):
+    """The key's requests or tokens per minute are used up."""
+
+    http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "rate_limit"
+
+    def __init__(self, message: str, *, reason: str, retry_after_s: float, quota: Quota) -> None:
+        super().__init__(message, reason=reason, retry_after_s=retry_after_s)
+        self.quota = quota
 
 
 class Unavailable(HeadraceError):

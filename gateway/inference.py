@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar, cast
 
 import kombu.exceptions
@@ -18,11 +18,14 @@ from gateway import keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.errors import InvalidRequest, JobNotFound, ModelNotReady, QueueFull, StoreUnavailable
+from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
+from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.queues import Priority, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
+from gateway.usage import price
 from gateway.watch import Hub, Watcher
 
 log = logging.getLogger(__name__)
@@ -50,8 +53,12 @@ class Submitted:
 
     job: Job
     watcher: Watcher | None
-    #: Place in the queue, from 1.
+    #: Place in the queue from 1; 0 = does not wait, or not known.
     position: int = 1
+    #: What is left to the key; None if it has no limits, or nothing new was asked of it.
+    quota: Quota | None = None
+    #: An earlier request with the same idempotency key made the job.
+    replayed: bool = False
 
 
 class Recent(Generic[T]):
@@ -80,39 +87,86 @@ class Inference:
         self.catalog = catalog
         self.celery = celery
         self.hub = hub
+        self.limits = Limits(store.scripts)
         self._memory: Recent[dict[str, Any]] = Recent()
         self._replicas: Recent[builtins.list[Replica]] = Recent()
 
     def submit(
-        self, kind: str, model_id: str, request: Mapping[str, Any], *, key: KeyRecord, background: bool
+        self,
+        kind: str,
+        model_id: str,
+        request: Mapping[str, Any],
+        *,
+        key: KeyRecord,
+        background: bool,
+        idempotency_key: str | None = None,
     ) -> Submitted:
-        """Check, write the job record, subscribe, and hint the model's queue.
+        """Check, write the job record, subscribe, and hint the model's queue; or attach to the job of an earlier
+        request with the same idempotency key.
 
         Raises:
-            ModelNotFound, InvalidRequest, ModelNotReady, QueueFull, StoreUnavailable.
+            ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, QueueFull, RateLimited, StoreUnavailable.
         """
         key.require("inference")
         model = self.catalog.get(model_id)
+        key.require_model(model.id)
         model.require(CAPABILITY[kind])
+        mark = None
+        if idempotency_key is not None:
+            mark = Mark.of(idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request)
+            if earlier := self._earlier(mark):
+                return self._attach(earlier, background=background)
         full = _with_defaults(model, request)
         self._require_ready(model)
         self._require_memory()
-        low = background or full.get("priority") == "background"
-        ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
-        job = Job(new_job_id(kind), JobState.QUEUED, kind, model.id, key.id, full, background=low)
+        job = Job(
+            id=mark.job_id(kind) if mark else new_job_id(kind),
+            state=JobState.QUEUED,
+            kind=kind,
+            model=model.id,
+            key_id=key.id,
+            request=full,
+            background=background or full.get("priority") == "background",
+            price=price(model.pricing),
+            fingerprint=mark.fingerprint if mark else "",
+        )
+        quota = self.limits.reserve(key, job.id, tokens_wanted(kind, model, full)) if key.limited else None
+        return replace(self._create(job, background=background, mark=mark), quota=quota)
+
+    def _create(self, job: Job, *, background: bool, mark: Mark | None) -> Submitted:
+        """Make the job that was checked, or attach if another call has made it meanwhile."""
         watcher = None
-        if not background:
+        if not background and not mark:
             self.hub.start()
             watcher = self.hub.watch_new(job.id)
+        ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
+        stays = background or mark is not None or job.request.get("detach")
         created = self.store.create(
             job,
             ttl_ms=int(ttl_s * 1000),
-            hub_id="" if background else self.hub.id,
-            attended_ms=-1 if background or full.get("detach") else self.hub.attended_ms,
+            hub_id=self.hub.id if watcher else "",
+            attended_ms=-1 if stays else self.hub.attended_ms,
         )
-        self._require_room(model, created, watcher)
-        self._hint(created.job, Priority.BACKGROUND if low else Priority.INTERACTIVE)
-        return Submitted(created.job, watcher, created.position)
+        if mark:
+            mark.check(created.job)
+        self._require_room(created, watcher)
+        self._hint(created.job, Priority.BACKGROUND if job.background else Priority.INTERACTIVE)
+        if mark and not background:
+            watcher = self.hub.watch(job.id)
+        return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+
+    def _earlier(self, mark: Mark) -> Job | None:
+        """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
+        jobs = self.store.read_many([mark.job_id(kind) for kind in CAPABILITY])
+        job = next(filter(None, jobs), None)
+        if job:
+            mark.check(job)
+        return job
+
+    def _attach(self, job: Job, *, background: bool) -> Submitted:
+        watcher = None if background else self.hub.watch(job.id)
+        position = self.position(job) if job.state is JobState.QUEUED else 0
+        return Submitted(job, watcher, position, replayed=True)
 
     def get(self, job_id: str, *, key: KeyRecord) -> Job:
         """Raises: JobNotFound, also for a job of another key (unless this one is an admin's)."""
@@ -131,6 +185,10 @@ class Inference:
         """Cancel once or again: returns `cancelling`, or the state in which the job has ended."""
         job = self.get(job_id, key=key)
         return cancel(self.store, job, reason="client_request")
+
+    def cancel_all(self, key_id: str) -> int:
+        """Cancel what runs or waits for a key that was revoked. Returns how many jobs that were."""
+        return cancel_all(self.store, key_id)
 
     def position(self, job: Job) -> int:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
@@ -170,7 +228,7 @@ class Inference:
             variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
             raise ModelNotReady(f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}", retry_after_s=5)
 
-    def _require_room(self, model: Model, created: Created, watcher: Watcher | None) -> None:
+    def _require_room(self, created: Created, watcher: Watcher | None) -> None:
         """The new job counts too, so the bound holds however many ask at once."""
         excess = created.waiting - self.settings.queue_limit
         if excess <= 0:
@@ -178,10 +236,12 @@ class Inference:
         if watcher is not None:
             watcher.ended = True
             watcher.close()
-        self.store.discard(created.job)
-        retry_s = retry_after_s(self.store, model.id, excess=excess)
+        if created.new:
+            self.store.discard(created.job)
+        model = created.job.model
+        retry_s = retry_after_s(self.store, model, excess=excess)
         raise QueueFull(
-            f"{created.waiting - 1} requests wait for {model.id!r}; the limit is {self.settings.queue_limit}. "
+            f"{created.waiting - 1} requests wait for {model!r}; the limit is {self.settings.queue_limit}. "
             f"Try again in {retry_s:.0f} s.",
             retry_after_s=retry_s,
         )
@@ -202,6 +262,15 @@ def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> s
     """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""
     body = {"c": take_claim, "type": EventType.CANCELLED.value, "reason": reason}
     return end_job(store, job, JobState.CANCELLED, body, take_claim=take_claim)
+
+
+def cancel_all(store: JobStore, key_id: str) -> int:
+    """Cancel all jobs of one API key, and tell their watchers. Returns how many had not ended."""
+    ids = list(cast("set[str]", store.redis.smembers(keys.open_jobs(key_id))))
+    jobs = [job for job in store.read_many(ids) if job and not job.state.ended]
+    for job in jobs:
+        cancel(store, job, reason="key_revoked")
+    return len(jobs)
 
 
 def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "") -> str:

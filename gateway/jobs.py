@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from importlib.resources import files
 from typing import Any, cast
 
 import redis
 
 from gateway import keys
 from gateway.redis import dumps, loads, pipeline
+from gateway.scripts import Scripts
+from gateway.usage import Ledger
 
 #: Version of records and events, so that old and new workers can live side by side.
 RECORD_VERSION = 1
@@ -135,6 +136,10 @@ class Job:
     ttl_ms: int = 0
     usage: Mapping[str, int] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
+    #: What its tokens cost, see `gateway/usage.py`.
+    price: str = ""
+    #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
+    fingerprint: str = ""
 
     @classmethod
     def parse(cls, job_id: str, raw: Mapping[str, str]) -> Job:
@@ -153,6 +158,8 @@ class Job:
             cancel=raw.get("cancel") == "1",
             usage=loads(raw.get("usage") or "{}"),
             error=loads(raw.get("error") or "{}"),
+            price=raw.get("price", ""),
+            fingerprint=raw.get("fingerprint", ""),
             **number,
         )
 
@@ -194,10 +201,10 @@ class Appended:
     watch: tuple[str, ...]
 
 
-def new_job_id(kind: str) -> str:
-    """A fresh id: `chatcmpl-...`, `cmpl-...`."""
+def new_job_id(kind: str, unique: str = "") -> str:
+    """A fresh id: `chatcmpl-...`, `cmpl-...`; or the one that `unique` leads to."""
     prefix = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd"}.get(kind, kind)
-    return f"{prefix}-{secrets.token_hex(12)}"
+    return f"{prefix}-{unique or secrets.token_hex(12)}"
 
 
 def queue_score(created_at: int, background: bool) -> int:
@@ -212,11 +219,13 @@ def new_claim_id() -> str:
 
 @dataclass(frozen=True)
 class Created:
-    """A new job, how many wait for its model with it, and its place among them."""
+    """A job, how many wait for its model with it, and its place among them."""
 
     job: Job
     waiting: int
     position: int
+    #: It was made by this call, not by an earlier one with the same id.
+    new: bool = True
 
 
 class JobStore:
@@ -225,11 +234,8 @@ class JobStore:
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
         self._clock_offset_ms, self._clock_checked = 0.0, -CLOCK_CHECK_S
-        library = (files("gateway") / "lua" / "lib.lua").read_text()
-        self._scripts = {
-            name: client.register_script(library + (files("gateway") / "lua" / f"{name}.lua").read_text())
-            for name in ("create", "claim", "append", "release", "end", "watch", "compact")
-        }
+        self.scripts = Scripts(client)
+        self.ledger = Ledger(client, self.scripts)
 
     def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Created:
         """Write a queued job, in one round trip. The index comes first: it must be a superset of the records.
@@ -247,17 +253,21 @@ class JobStore:
             "background": int(job.background),
             "ttl_ms": ttl_ms,
             "watch": hub_id,
+            **({"price": job.price} if job.price else {}),
+            **({"fingerprint": job.fingerprint} if job.fingerprint else {}),
         }
         index = keys.queued(job.model)
         pipe = self.redis.pipeline(transaction=False)
+        self.ledger.open(pipe, job)
         pipe.sadd(keys.QUEUES, job.model)
         pipe.zadd(index, {job.id: queue_score(now, job.background)})
         pipe.zadd(keys.owned(job.key_id), {job.id: now})
         self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
         pipe.zcard(index)
         pipe.zrank(index, job.id)
-        *_, created_at, waiting, rank = self._execute(pipe)
-        return Created(replace(job, created_at=int(created_at), ttl_ms=ttl_ms), waiting, (rank or 0) + 1)
+        *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe)
+        made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
+        return Created(made, waiting, (rank or 0) + 1, bool(new))
 
     def discard(self, job: Job) -> None:
         """Take back a job that was just created, and that nobody has been told of."""
@@ -265,7 +275,8 @@ class JobStore:
         pipe.delete(keys.job(job.id))
         pipe.zrem(keys.queued(job.model), job.id)
         pipe.zrem(keys.owned(job.key_id), job.id)
-        pipe.execute()
+        self.ledger.refund(pipe, job)
+        self.scripts.execute(pipe)
 
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
         """Take a queued job of a model, in one round trip.
@@ -276,11 +287,11 @@ class JobStore:
         pipe.zadd(keys.RUNNING, {job_id: self.estimated_now_ms()})
         self._call(pipe, "claim", job_id, owner, claim)
         pipe.zrem(keys.queued(model), job_id)
-        _, (verdict, flat), _ = self._execute(pipe)
+        _, (verdict, flat), _ = self.scripts.execute(pipe)
         if verdict == "ok":
             return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
-        if verdict != JobState.RUNNING:
-            self.redis.zrem(keys.RUNNING, job_id)
+        if verdict == "missing":
+            self.redis.zrem(keys.RUNNING, job_id)  # one that has ended stays until the keeper has settled it
         return None
 
     def restore(self, job: Job, *, owner: str) -> None:
@@ -288,12 +299,13 @@ class JobStore:
 
         A record that is missing is made anew, a claim that is missing is taken again; any later state stays.
         """
-        self.create(job, ttl_ms=job.ttl_ms, attended_ms=ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1)
+        if not self.redis.exists(keys.job(job.id)):  # else it may be settled, and must not be opened again
+            self.create(job, ttl_ms=job.ttl_ms, attended_ms=ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1)
         self.claim(job.id, model=job.model, owner=owner, claim=job.claim)
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
-        sha = self._scripts["append"].sha
+        sha = self.scripts.sha("append")
         commands: list[tuple[str | int, ...]] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
@@ -302,7 +314,7 @@ class JobStore:
         try:
             replies = pipeline(self.redis, commands)
         except redis.exceptions.NoScriptError:
-            self._load_scripts()
+            self.scripts.load()
             replies = pipeline(self.redis, commands)
         return [
             Appended(verdict, int(seq), cancel == "1", tuple(w for w in watch.split(",") if w))
@@ -329,22 +341,33 @@ class JobStore:
         """
         fields = {"error": dumps(body["error"])} if "error" in body else {"reason": str(body.get("reason", ""))}
         fields |= job.end_fields()
-        verdict, seq, watch = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
+        verdict, seq, watch, usage = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
         if verdict == "ended":
-            self.forget(job, state)
+            self.forget(job, state, usage=loads(usage))
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
-    def forget(self, job: Job, state: JobState) -> None:
-        """Tidy the indexes after the end of a job, and count it for the drain rate and the statistics."""
+    def forget(self, job: Job, state: JobState, *, usage: Mapping[str, int]) -> None:
+        """Settle a job that has ended, tidy the indexes, and count it for the drain rate and the statistics.
+
+        Settling comes first: what is in an index until then is settled by the keeper if this process dies.
+        """
         now = self.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
+        self.ledger.settle(pipe, job, usage)
         pipe.zrem(keys.queued(job.model), job.id)
         pipe.zrem(keys.RUNNING, job.id)
         pipe.zadd(keys.ended(job.model), {job.id: now})
         pipe.hincrby(keys.stats(job.model), "ended", 1)
         pipe.hincrby(keys.stats(job.model), "failed", int(state is JobState.FAILED))
         pipe.hincrby(keys.stats(job.model), "total_ms", now - job.created_at)
-        pipe.execute()
+        self.scripts.execute(pipe)
+
+    def settle(self, jobs: Iterable[Job]) -> None:
+        """Settle jobs that have ended, from their records."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            self.ledger.settle(pipe, job, job.usage)
+        self.scripts.execute(pipe)
 
     def watch(self, job_id: str, *, hub_id: str, attended_ms: int) -> bool:
         """Have the job's events published to a hub. False if there is no such job."""
@@ -355,7 +378,7 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
             self._call(pipe, "watch", job_id, hub_id, attended_ms)
-        self._execute(pipe)
+        self.scripts.execute(pipe)
 
     def read(self, job_id: str) -> Job | None:
         """The record, or None."""
@@ -412,23 +435,8 @@ class JobStore:
         return int(now * 1000 + self._clock_offset_ms)
 
     def _run(self, script: str, job_id: str, *args: str) -> Any:
-        return self._scripts[script](keys=[keys.job(job_id), keys.events(job_id)], args=list(args))
+        return self.scripts.run(script, [keys.job(job_id), keys.events(job_id)], *args)
 
     def _call(self, pipe: redis.client.Pipeline, script: str, job_id: str, *args: str | int) -> None:
         """Add a script to a pipeline."""
-        sha = self._scripts[script].sha
-        pipe.evalsha(sha, 2, keys.job(job_id), keys.events(job_id), *args)
-
-    def _execute(self, pipe: redis.client.Pipeline) -> list[Any]:
-        """Run a pipeline of scripts, which are loaded when Redis does not know them (again)."""
-        commands = list(pipe.command_stack)
-        try:
-            return pipe.execute()
-        except redis.exceptions.NoScriptError:
-            self._load_scripts()
-            pipe.command_stack.extend(commands)
-            return pipe.execute()
-
-    def _load_scripts(self) -> None:
-        for script in self._scripts.values():
-            self.redis.script_load(script.script)
+        self.scripts.add(pipe, script, [keys.job(job_id), keys.events(job_id)], *args)

@@ -62,3 +62,18 @@ def hub(hub_id: str) -> str:
 def api_key(digest: str) -> str:
     """Hash: one API key, by the SHA-256 of its secret."""
     return f"hr:key:{digest}"
+
+
+def limits(key_id: str) -> list[str]:
+    """What one API key was charged in the last minute (sorted set, hash), and its jobs that are not settled (set)."""
+    return [f"hr:limit:{{{key_id}}}", f"hr:limit:{{{key_id}}}:charges", open_jobs(key_id)]
+
+
+def open_jobs(key_id: str) -> str:
+    """Set: jobs of one API key that the ledger has not counted yet."""
+    return f"hr:open:{{{key_id}}}"
+
+
+def usage(key_id: str, day: str) -> str:
+    """Hash: the ledger of one API key and day; `{hour} {count} {currency} {model}` to a whole number."""
+    return f"hr:usage:{{{key_id}}}:{day}"

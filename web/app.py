@@ -10,7 +10,7 @@ from flask_smorest import Api
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.context import Gateway
-from web import errors
+from web import errors, submission
 from web.rest import health, inference, jobs, models
 
 #: Request ids that a client may choose.
@@ -56,4 +56,5 @@ def _begin() -> None:
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
+    submission.add_headers(response)
     return response

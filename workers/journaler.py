@@ -190,7 +190,10 @@ class Journaler:
         if job.state is not None and job.settled:
             self.drop(job)
             self._ended.append((time.monotonic(), job))
-            self.store.forget(job.job, job.state)
+            try:
+                self.store.forget(job.job, job.state, usage=job.usage())
+            except CONNECTION_ERRORS as error:
+                log.warning("job %s: not settled (%s); the keeper will do it", job.id, error)
         elif cancel and not job.cancelling:
             job.cancelling = True
             job.cancel()

@@ -100,17 +100,19 @@ class Keeper:
             self._hint(job, Priority.RECOVERED)
 
     def _tidy_running(self, jobs: dict[str, Job | None]) -> None:
-        stale = [job_id for job_id, job in jobs.items() if job is None or job.state.ended]
+        self._tidy(keys.RUNNING, {i: job for i, job in jobs.items() if job is None or job.state.ended})
+
+    def _tidy(self, index: str, stale: dict[str, Job | None]) -> None:
+        """Take jobs out of an index. Who ended them may have died before it settled them."""
+        self.store.settle(job for job in stale.values() if job and job.state.ended)
         if stale:
-            self.store.redis.zrem(keys.RUNNING, *stale)
+            self.store.redis.zrem(index, *stale)
 
     # -- queued jobs
 
     def _look_at_queue(self, model: str, now: int) -> None:
         jobs = self._jobs(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
-        stale = [job_id for job_id, job in jobs.items() if self._not_waiting(job)]
-        if stale:
-            self.store.redis.zrem(keys.queued(model), *stale)
+        self._tidy(keys.queued(model), {i: job for i, job in jobs.items() if self._not_waiting(job)})
         waiting = [job for job in jobs.values() if job and job.state is JobState.QUEUED]
         hints = sum(self.store.redis.llen(name) for name in lists(model_queue(model)))
         lost = len(waiting) - hints

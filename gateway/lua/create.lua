@@ -1,11 +1,12 @@
 -- Writes a new job record. ARGV: how long it counts as attended in ms (-1 = needs nobody), field, value, ...
--- Again with the same id changes nothing. Returns when it was created, in ms.
-local before = redis.call('HGET', KEYS[1], 'created_at')
+-- Again with the same id changes nothing.
+-- Returns {when it was created, in ms; 1 if by this call; the fingerprint of the request that it was created for}.
+local before, fingerprint = unpack(redis.call('HMGET', KEYS[1], 'created_at', 'fingerprint'))
 if before then
-  return tonumber(before)
+  return {tonumber(before), 0, fingerprint or ''}
 end
 local now = now_ms()
 local attended = tonumber(ARGV[1])
 redis.call('HSET', KEYS[1], 'created_at', now, 'queued_at', now, unpack(ARGV, 2))
 redis.call('HSET', KEYS[1], 'attended_until', attended < 0 and -1 or now + attended)
-return now
+return {now, 1, redis.call('HGET', KEYS[1], 'fingerprint') or ''}

@@ -1,28 +1,44 @@
 -- Ends a job from outside: cancels it, or fails it. A finish that came first wins.
 -- ARGV: state, event, JSON object of fields, claim id that may be taken away ('' = only a queued job ends here).
--- A running job of another claim is only marked, if it is to be cancelled. Returns {verdict, seq, watch}:
+-- A running job of another claim is only marked, if it is to be cancelled. Returns {verdict, seq, watch, usage}:
 -- 'ended' = now, by this call; 'cancelling' | 'running' = not now; else the state in which the job is.
+
+-- What the journal says was used so far, as JSON.
+local function used()
+  local prompt, completion = 0, 0
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do
+    local body = cjson.decode(entry[2][2])
+    prompt = body.prompt_tokens or prompt
+    completion = completion + (body.ids and #body.ids or 0)
+  end
+  return string.format('{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}', prompt, completion,
+    prompt + completion)
+end
+
 local state, claim, seq, watch = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'watch'))
 seq = tonumber(seq) or 0
 if not state then
-  return {'missing', 0, ''}
+  return {'missing', 0, '', ''}
 end
 if ended(state) then
-  return {state, seq, ''}
+  return {state, seq, '', ''}
 end
 if state == 'running' and claim ~= ARGV[4] then
   if ARGV[1] ~= 'cancelled' then
-    return {'running', seq, ''}
+    return {'running', seq, '', ''}
   end
   redis.call('HSET', KEYS[1], 'cancel', '1')
-  return {'cancelling', seq, ''}
+  return {'cancelling', seq, '', ''}
 end
 local fields = {}
 for name, value in pairs(cjson.decode(ARGV[3])) do
   fields[#fields + 1] = name
   fields[#fields + 1] = value
 end
+local usage = used()
+fields[#fields + 1] = 'usage'
+fields[#fields + 1] = usage
 local last = redis.call('HINCRBY', KEYS[1], 'seq', 1)
 redis.call('XADD', KEYS[2], last .. '-0', 'e', ARGV[2])
 finish(ARGV[1], fields)
-return {'ended', last, watch or ''}
+return {'ended', last, watch or '', usage}

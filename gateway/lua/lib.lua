@@ -1,5 +1,5 @@
 -- Shared by all scripts: put before each of them when it is loaded.
--- KEYS[1] is the job hash, KEYS[2] its journal, everywhere.
+-- KEYS[1] is the job hash, KEYS[2] its journal, in all but limit.lua.
 
 local function now_ms()
   local t = redis.call('TIME')

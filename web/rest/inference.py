@@ -27,6 +27,7 @@ from web import sse
 from web.auth import authenticate
 from web.envelope import caller, failure_body, gateway, success
 from web.parser import StrictParser
+from web.submission import submit
 
 #: A client that reads nothing for so long is cut off.
 SEND_TIMEOUT_S = 30.0
@@ -55,8 +56,7 @@ def completion(body: CompletionRequest, model_id: str) -> Response:
 
 
 def _answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
-    background = "respond-async" in request.headers.get("Prefer", "").lower()
-    submitted = gateway().inference.submit(kind, model_id, body.given(), key=caller(), background=background)
+    submitted = submit(kind, model_id, body.given())
     if submitted.watcher is None:
         response = _accepted(submitted.job)
     elif body.stream:
@@ -79,7 +79,7 @@ def _accepted(job: Job) -> Response:
 def _whole(submitted: Submitted, watcher: Watcher) -> Response:
     """Wait for the end. A client that leaves takes its job with it, since nobody could read the answer."""
     events: list[Event] = []
-    stays, next_look = submitted.job.request.get("detach"), 0.0
+    stays, next_look = submitted.job.request.get("detach") or submitted.job.fingerprint, 0.0
     try:
         for new in watcher.events():
             events += new

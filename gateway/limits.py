@@ -1,0 +1,119 @@
+"""How much one API key may ask for in any 60 s, exact over all processes: `limit.lua` decides.
+
+A request reserves its prompt, estimated, and the longest answer it allows. Its end sets that to what it really used
+(`gateway/usage.py`). A charge counts for 60 s from when the request came, by Redis' clock.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from gateway import keys
+from gateway.catalog import Model
+from gateway.credentials import KeyRecord
+from gateway.errors import InvalidRequest, RateLimited
+from gateway.scripts import Scripts
+
+#: Bytes of UTF-8 that are taken for one token, and tokens for the frame of one message, before a tokenizer has counted.
+BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What is left to a key. A limit of 0 is none."""
+
+    limit_requests: int
+    remaining_requests: int
+    limit_tokens: int
+    remaining_tokens: int
+    #: Until the whole limit is there again, if no more requests come.
+    reset_s: float
+
+    def headers(self) -> dict[str, str]:
+        """As OpenAI's clients expect them; a limit that there is not has none."""
+        found: dict[str, str] = {}
+        for unit, limit, remaining in (
+            ("requests", self.limit_requests, self.remaining_requests),
+            ("tokens", self.limit_tokens, self.remaining_tokens),
+        ):
+            if limit:
+                values = {"limit": str(limit), "remaining": str(remaining), "reset": f"{self.reset_s:.3f}s"}
+                found |= {f"x-ratelimit-{name}-{unit}": value for name, value in values.items()}
+        return found
+
+
+class Limits:
+    """Reserves what a request may use."""
+
+    def __init__(self, scripts: Scripts) -> None:
+        self._scripts = scripts
+
+    def reserve(self, key: KeyRecord, job_id: str, tokens: int) -> Quota | None:
+        """Charge the key for a job that is about to be made. None if the key has no limits: that costs nothing.
+
+        Raises:
+            RateLimited: the key has used up its minute.
+            InvalidRequest: the job alone is more than a whole minute allows.
+        """
+        max_requests, max_tokens = key.requests_per_minute, key.tokens_per_minute
+        if not max_requests and not max_tokens:
+            return None
+        if max_tokens and tokens > max_tokens:
+            raise InvalidRequest(
+                f"Prompt and answer may have {tokens} tokens together, but key {key.prefix}… is allowed {max_tokens} a "
+                "minute. Lower max_tokens or n, or shorten the prompt.",
+                reason="request_exceeds_limit",
+            )
+        limits = (max_requests, max_tokens)
+        reply = self._scripts.run("limit", keys.limits(key.id), "reserve", job_id, tokens, *limits)
+        over, requests, used, reset_ms, wait_ms = reply
+        quota = Quota(
+            limit_requests=max_requests,
+            remaining_requests=max(0, max_requests - requests),
+            limit_tokens=max_tokens,
+            remaining_tokens=max(0, max_tokens - used),
+            reset_s=reset_ms / 1000,
+        )
+        if not over:
+            return quota
+        wait_s = max(1, math.ceil(wait_ms / 1000))
+        if over == "requests":
+            text = f"Key {key.prefix}… is allowed {max_requests} requests a minute, and has made them."
+        else:
+            text = (
+                f"Key {key.prefix}… is allowed {max_tokens} tokens a minute and has used or reserved {used}; "
+                f"this request needs up to {tokens}."
+            )
+        raise RateLimited(
+            f"{text} Try again in {wait_s} s.", reason=f"rate_limit_{over}", retry_after_s=wait_s, quota=quota
+        )
+
+
+def tokens_wanted(kind: str, model: Model, request: Mapping[str, Any]) -> int:
+    """The most tokens that a job may use, with its prompt estimated from its length."""
+    prompt = sum(_estimate(request[name]) for name in ("messages", "prompt", "input", "tools") if name in request)
+    if kind == "embedding":
+        return prompt
+    answers = int(request.get("n") or 1) * _count(request.get("prompt"))
+    return prompt + answers * int(request.get("max_tokens") or model.default_max_tokens)
+
+
+def _estimate(value: Any) -> int:
+    """Tokens in a text, in token ids, or in a structure of them."""
+    if isinstance(value, str):
+        return -(-len(value.encode()) // BYTES_PER_TOKEN)
+    if isinstance(value, Mapping):
+        return TOKENS_PER_MESSAGE + sum(map(_estimate, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_estimate, value))
+    return 1
+
+
+def _count(prompt: Any) -> int:
+    """How many prompts there are. A list of token ids is one."""
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+        return 1
+    return len(prompt)

@@ -1,0 +1,87 @@
+-- What one API key may use and has used. All keys of it share a slot, which is another than the jobs'.
+-- KEYS: window (sorted set: job, when it was charged), charges (hash: job, its tokens; '' = their sum),
+-- open (set: jobs that are not settled yet), usage (hash: a day of the ledger; only to settle).
+-- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
+--       'settle', job, tokens, field of the ledger, count, ...
+--       'refund', job: it was never made.
+-- A charge counts for 60 s from when it was made, whatever happens, so that no reservation can leak. Each call sets a
+-- job's charge to a value and never adds to it, so that it may be made again; the ledger counts who closes the job.
+local MINUTE = 60000
+local LEDGER_S = 400 * 86400
+local what, job = ARGV[1], ARGV[2]
+
+local function charge(id, tokens)
+  local before = tonumber(redis.call('HGET', KEYS[2], id)) or 0
+  redis.call('HSET', KEYS[2], id, tokens)
+  redis.call('HINCRBY', KEYS[2], '', tokens - before)
+end
+
+local function discharge(id)
+  charge(id, 0)
+  redis.call('HDEL', KEYS[2], id)
+  redis.call('ZREM', KEYS[1], id)
+end
+
+-- How long until the oldest `requests` charges, or the oldest that hold `tokens`, have left the window.
+local function leaves_in(now, requests, tokens)
+  local at = now
+  local oldest = redis.call('ZRANGE', KEYS[1], 0, math.min(math.max(requests, 64), 1000) - 1, 'WITHSCORES')
+  for i = 1, #oldest, 2 do
+    if requests <= 0 and tokens <= 0 then
+      break
+    end
+    requests = requests - 1
+    tokens = tokens - (tonumber(redis.call('HGET', KEYS[2], oldest[i])) or 0)
+    at = tonumber(oldest[i + 1]) + MINUTE
+  end
+  return at - now
+end
+
+if what == 'refund' then
+  discharge(job)
+  redis.call('SREM', KEYS[3], job)
+  return 1
+end
+
+if what == 'settle' then
+  if redis.call('ZSCORE', KEYS[1], job) then
+    charge(job, tonumber(ARGV[3]))
+  end
+  if redis.call('SREM', KEYS[3], job) == 0 then
+    return 0
+  end
+  for i = 4, #ARGV, 2 do
+    redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1])
+  end
+  redis.call('EXPIRE', KEYS[4], LEDGER_S)
+  return 1
+end
+
+-- Returns {what is over: '' | 'requests' | 'tokens', requests used, tokens used, ms until all of the window has left,
+-- ms until the request would fit}, with this request counted if it was taken.
+local now = now_ms()
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - MINUTE)) do
+  discharge(id)
+end
+local tokens, max_requests, max_tokens = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
+local used_requests = redis.call('ZCARD', KEYS[1])
+local used_tokens = tonumber(redis.call('HGET', KEYS[2], '')) or 0
+local over, wait = '', 0
+if not redis.call('ZSCORE', KEYS[1], job) then
+  local more_requests, more_tokens = used_requests + 1 - max_requests, used_tokens + tokens - max_tokens
+  if max_requests > 0 and more_requests > 0 then
+    over, wait = 'requests', leaves_in(now, more_requests, 0)
+  end
+  if max_tokens > 0 and more_tokens > 0 then
+    over, wait = over == '' and 'tokens' or over, math.max(wait, leaves_in(now, 0, more_tokens))
+  end
+  if over == '' then
+    redis.call('ZADD', KEYS[1], now, job)
+    charge(job, tokens)
+    used_requests, used_tokens = used_requests + 1, used_tokens + tokens
+    redis.call('PEXPIRE', KEYS[1], MINUTE)
+    redis.call('PEXPIRE', KEYS[2], MINUTE)
+  end
+end
+local newest = redis.call('ZRANGE', KEYS[1], -1, -1, 'WITHSCORES')[2]
+return {over, used_requests, used_tokens, newest and tonumber(newest) + MINUTE - now or 0, wait}

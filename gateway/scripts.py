@@ -1,0 +1,53 @@
+"""The Lua scripts in `gateway/lua`: loaded by digest, run alone or in a pipeline. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+
+class Scripts:
+    """All scripts, each with `lib.lua` before it. Redis is told of them when it does not know them (again)."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        texts = {path.name: path.read_text() for path in (files("gateway") / "lua").iterdir() if path.name[0] != "."}
+        library = texts.pop("lib.lua")
+        self._scripts = {
+            name.removesuffix(".lua"): client.register_script(library + text) for name, text in texts.items()
+        }
+
+    def sha(self, name: str) -> str:
+        """The digest that EVALSHA takes."""
+        return str(self._scripts[name].sha)
+
+    def run(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
+        """One script in a round trip of its own."""
+        return self._scripts[name](keys=list(keys), args=list(args))
+
+    def add(self, pipe: redis.client.Pipeline, name: str, keys: Sequence[str], *args: str | int) -> None:
+        """Add a script to a pipeline, which is then to be run with `execute`."""
+        pipe.evalsha(self.sha(name), len(keys), *keys, *args)
+
+    def execute(self, pipe: redis.client.Pipeline) -> list[Any]:
+        """Run a pipeline with scripts; those that Redis did not know are loaded and run behind the rest."""
+        commands = list(pipe.command_stack)
+        results = pipe.execute(raise_on_error=False)
+        unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
+        if unknown:
+            self.load()
+            pipe.command_stack.extend(commands[i] for i in unknown)
+            for i, result in zip(unknown, pipe.execute(raise_on_error=False), strict=True):
+                results[i] = result
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return results
+
+    def load(self) -> None:
+        """Tell Redis of all of them."""
+        for script in self._scripts.values():
+            self._redis.script_load(script.script)

@@ -1,0 +1,121 @@
+"""The ledger: tokens and cost of each API key, model and hour, each job counted once, when it has ended.
+
+A job counts for the hour in which it was made, at the price that its record has kept. Costs are whole numbers of
+10^-12 of the currency, so that sums are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, cast
+
+import redis
+
+from gateway import keys
+from gateway.catalog import Pricing
+from gateway.scripts import Scripts
+
+if TYPE_CHECKING:
+    from gateway.jobs import Job
+
+#: For so many days the ledger can be read; `limit.lua` keeps it for as long.
+LEDGER_DAYS = 400
+#: Parts of one unit of a currency.
+PICO = 10**12
+_COUNTS = ("jobs", "prompt_tokens", "completion_tokens", "cost")
+#: Hashes that are read in one round trip.
+_BATCH = 1_000
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What one key used of one model."""
+
+    key_id: str
+    model: str
+    currency: str
+    jobs: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_pico: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Prompt and answer together."""
+        return self.prompt_tokens + self.completion_tokens
+
+    @property
+    def cost(self) -> float:
+        """In units of the currency."""
+        return self.cost_pico / PICO
+
+
+def price(pricing: Pricing) -> str:
+    """A price as the job record keeps it: for one token in, for one token out, currency."""
+    each = (round(per_1k * PICO / 1000) for per_1k in (pricing.input_per_1k_tokens, pricing.output_per_1k_tokens))
+    return " ".join([*map(str, each), pricing.currency])
+
+
+def cost_pico(job_price: str, usage: Mapping[str, int]) -> int:
+    """What so many tokens cost at the price of the job."""
+    price_in, price_out, _ = job_price.split(" ", 2)
+    return int(price_in) * usage.get("prompt_tokens", 0) + int(price_out) * usage.get("completion_tokens", 0)
+
+
+class Ledger:
+    """Writes what ended jobs have used, and adds it up."""
+
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self.redis = client
+        self._scripts = scripts
+
+    def open(self, pipe: redis.client.Pipeline, job: Job) -> None:
+        """Say, before the job is made, that it is to be settled."""
+        pipe.sadd(keys.open_jobs(job.key_id), job.id)
+
+    def settle(self, pipe: redis.client.Pipeline, job: Job, usage: Mapping[str, int]) -> None:
+        """Count the job and correct its reservation to what it used. Again, late or by another process: no change."""
+        made = datetime.fromtimestamp(job.created_at / 1000, UTC)
+        job_price = job.price or price(Pricing())
+        prefix, suffix = f"{made:%H} ", f" {job_price.split(' ', 2)[2]} {job.model}"
+        counts = {
+            "jobs": 1,
+            "prompt_tokens": usage.get("prompt_tokens", 0),
+            "completion_tokens": usage.get("completion_tokens", 0),
+            "cost": cost_pico(job_price, usage),
+        }
+        fields = [part for name, count in counts.items() if count for part in (prefix + name + suffix, count)]
+        total = counts["prompt_tokens"] + counts["completion_tokens"]
+        names = [*keys.limits(job.key_id), keys.usage(job.key_id, f"{made:%Y-%m-%d}")]
+        self._scripts.add(pipe, "limit", names, "settle", job.id, total, *fields)
+
+    def refund(self, pipe: redis.client.Pipeline, job: Job) -> None:
+        """Take everything back: the job was never made."""
+        self._scripts.add(pipe, "limit", keys.limits(job.key_id), "refund", job.id)
+
+    def report(
+        self, key_ids: Sequence[str], *, start: datetime, end: datetime, model: str | None = None
+    ) -> list[Usage]:
+        """What these keys used from the hour of `start` up to `end`, by key, model and currency."""
+        first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        days = [first.date() + timedelta(days=i) for i in range((end.astimezone(UTC).date() - first.date()).days + 1)]
+        wanted = [(key_id, f"{day}") for key_id in key_ids for day in days]
+        sums: dict[tuple[str, str, str], dict[str, int]] = {}
+        for key_id, day, raw in self._read(wanted):
+            for field, count in raw.items():
+                hour, name, currency, of_model = field.split(" ", 3)
+                if model in (None, of_model) and first <= datetime.fromisoformat(f"{day}T{hour}:00Z") < end:
+                    row = sums.setdefault((key_id, of_model, currency), dict.fromkeys(_COUNTS, 0))
+                    row[name] += int(count)
+        return [Usage(*place, *row.values()) for place, row in sorted(sums.items())]
+
+    def _read(self, wanted: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, dict[str, str]]]:
+        for at in range(0, len(wanted), _BATCH):
+            pipe = self.redis.pipeline(transaction=False)
+            batch = wanted[at : at + _BATCH]
+            for key_id, day in batch:
+                pipe.hgetall(keys.usage(key_id, day))
+            for (key_id, day), raw in zip(batch, pipe.execute(), strict=True):
+                yield key_id, day, cast("dict[str, str]", raw)

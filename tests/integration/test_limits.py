@@ -1,0 +1,255 @@
+"""Limits and the ledger over a real Redis: reserved at once, settled once, and never leaked."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.catalog import Model, Pricing
+from gateway.credentials import Credentials, KeyRecord
+from gateway.errors import InvalidRequest, RateLimited
+from gateway.inference import cancel, fail
+from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
+from gateway.limits import Limits, tokens_wanted
+from gateway.queues import make_celery
+from gateway.redis import dumps
+from gateway.registry import Registry
+from gateway.settings import Settings
+from gateway.usage import Usage, price
+from workers.keeper import Keeper
+
+PRICE = Pricing(input_per_1k_tokens=0.03, output_per_1k_tokens=0.06, currency="EUR")
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+@pytest.fixture
+def limits(store: JobStore) -> Limits:
+    return Limits(store.scripts)
+
+
+@pytest.fixture
+def keeper(settings: Settings, store: JobStore) -> Keeper:
+    return Keeper(settings=settings, store=store, registry=Registry(store.redis), celery=make_celery(settings))
+
+
+def make_key(store: JobStore, requests: int = 0, tokens: int = 0) -> KeyRecord:
+    return Credentials(store.redis).create("k", requests_per_minute=requests, tokens_per_minute=tokens)[0]
+
+
+def make_job(store: JobStore, key: KeyRecord, job_id: str = "") -> Job:
+    job = Job(job_id or new_job_id("chat"), JobState.QUEUED, "chat", "a/b:c.1", key.id, {}, price=price(PRICE))
+    return store.create(job, ttl_ms=60_000).job
+
+
+def run(store: JobStore, job: Job, *, prompt: int, tokens: int) -> Job:
+    """Claim the job and journal so many tokens, as a worker does."""
+    claimed = store.claim(job.id, model=job.model, owner="w", claim=new_claim_id())
+    assert claimed is not None
+    events = [{"type": "started", "prompt_tokens": prompt}, {"type": "delta", "ids": [1] * tokens}]
+    store.append([Append(job.id, claimed.claim, 1, [dumps({"c": claimed.claim, **e}) for e in events])])
+    return claimed
+
+
+def finish(store: JobStore, claimed: Job, usage: Mapping[str, int]) -> None:
+    """The terminal append of a worker; the worker has not settled yet."""
+    done = dumps({"type": "done", "c": claimed.claim})
+    fields = {"usage": dumps(usage)}
+    assert store.append([Append(claimed.id, claimed.claim, 3, [done], JobState.DONE, fields)])[0].verdict == "ok"
+
+
+def pass_time(store: JobStore, key: KeyRecord, seconds: float) -> None:
+    """Make all charges older, as if time had passed."""
+    window = keys.limits(key.id)[0]
+    for job_id in store.redis.zrange(window, 0, -1):
+        store.redis.zincrby(window, -1000 * seconds, job_id)
+
+
+def ledger(store: JobStore, *key_ids: str) -> list[Usage]:
+    now = datetime.now(UTC)
+    return store.ledger.report(key_ids, start=now - timedelta(hours=1), end=now + timedelta(hours=1))
+
+
+def usage(prompt: int, completion: int) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def test_many_at_once_get_exactly_what_the_limit_holds(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, requests=50, tokens=1_000)
+    taken: list[int] = []
+    refused: list[RateLimited] = []
+    barrier = threading.Barrier(8)
+
+    def ask(seed: int) -> None:
+        sizes = random.Random(seed)
+        barrier.wait()
+        for _ in range(40):
+            tokens = sizes.randint(1, 60)
+            try:
+                limits.reserve(key, new_job_id("chat"), tokens)
+                taken.append(tokens)
+            except RateLimited as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=ask, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) <= 50
+    assert 940 < sum(taken) <= 1_000 or len(taken) == 50
+    assert len(taken) + len(refused) == 320
+    assert refused[-1].quota.remaining_tokens == 1_000 - sum(taken)
+    assert all(error.retry_after_s and 1 <= error.retry_after_s <= 60 for error in refused)
+
+
+def test_a_request_asked_again_is_charged_once(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, requests=2, tokens=100)
+    first, again = (limits.reserve(key, "chatcmpl-1", 60) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert (first.remaining_requests, first.remaining_tokens) == (1, 40)
+    assert (again.remaining_requests, again.remaining_tokens) == (1, 40)
+
+
+def test_a_charge_leaves_after_a_minute_and_retry_after_says_when(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, requests=2)
+    limits.reserve(key, "a", 1)
+    pass_time(store, key, 40)
+    limits.reserve(key, "b", 1)
+    with pytest.raises(RateLimited) as caught:
+        limits.reserve(key, "c", 1)
+    assert caught.value.reason == "rate_limit_requests"
+    assert caught.value.retry_after_s == 20
+    assert 59 < caught.value.quota.reset_s <= 60
+    pass_time(store, key, 20)
+    quota = limits.reserve(key, "c", 1)
+    assert quota is not None
+    assert quota.remaining_requests == 0
+    assert quota.headers().keys() == {f"x-ratelimit-{name}-requests" for name in ("limit", "remaining", "reset")}
+
+
+def test_retry_after_for_tokens_is_when_enough_of_them_have_left(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, tokens=100)
+    for job_id in ("a", "b", "c"):
+        limits.reserve(key, job_id, 30)
+        pass_time(store, key, 10)
+    with pytest.raises(RateLimited) as caught:
+        limits.reserve(key, "d", 60)
+    assert caught.value.reason == "rate_limit_tokens"
+    assert caught.value.retry_after_s == 40
+    with pytest.raises(InvalidRequest, match=r"101 tokens .* 100 a minute"):
+        limits.reserve(key, "d", 101)
+
+
+def test_the_end_sets_the_reservation_to_what_was_used_once(store: JobStore, limits: Limits, keeper: Keeper) -> None:
+    key = make_key(store, tokens=1_000)
+    job = make_job(store, key)
+    limits.reserve(key, job.id, 900)
+    claimed = run(store, job, prompt=7, tokens=20)
+    finish(store, claimed, usage(7, 20))
+    for _ in range(2):
+        store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    keeper.round()
+    quota = limits.reserve(key, "next", 100)
+    assert quota is not None
+    assert quota.remaining_tokens == 1_000 - 27 - 100
+    expected = Usage(key.id, "a/b:c.1", "EUR", 1, 7, 20, 7 * 30_000_000 + 20 * 60_000_000)
+    assert ledger(store, key.id) == [expected]
+    assert expected.cost == pytest.approx(0.00141)
+
+
+def test_a_worker_that_dies_before_it_settles_is_settled_for(store: JobStore, limits: Limits, keeper: Keeper) -> None:
+    key = make_key(store, tokens=1_000)
+    job = make_job(store, key)
+    limits.reserve(key, job.id, 900)
+    claimed = run(store, job, prompt=7, tokens=20)
+    finish(store, claimed, usage(7, 20))
+    assert ledger(store, key.id) == []
+    keeper.round()
+    assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
+    store.forget(claimed, JobState.DONE, usage=usage(7, 20))  # it was only asleep
+    assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
+    assert store.redis.scard(keys.open_jobs(key.id)) == 0
+
+
+@pytest.mark.parametrize("how", ["cancelled", "failed"])
+def test_a_job_that_is_ended_from_outside_counts_what_was_generated(store: JobStore, limits: Limits, how: str) -> None:
+    key = make_key(store, tokens=1_000)
+    job = make_job(store, key)
+    limits.reserve(key, job.id, 900)
+    claimed = run(store, job, prompt=7, tokens=20)
+    if how == "cancelled":
+        cancel(store, claimed, reason="client_request", take_claim=claimed.claim)
+    else:
+        fail(store, claimed, reason="engine_crashed", message="it died", take_claim=claimed.claim)
+    record = store.read(job.id)
+    assert record is not None
+    assert record.usage == usage(7, 20)
+    assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
+    quota = limits.reserve(key, "next", 1)
+    assert quota is not None
+    assert quota.remaining_tokens == 1_000 - 27 - 1
+
+
+def test_a_job_that_ends_in_the_queue_gives_everything_back(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, requests=5, tokens=1_000)
+    job, discarded = make_job(store, key), make_job(store, key)
+    for made in (job, discarded):
+        limits.reserve(key, made.id, 400)
+    cancel(store, job, reason="client_request")
+    store.discard(discarded)
+    quota = limits.reserve(key, "next", 1)
+    assert quota is not None
+    assert (quota.remaining_requests, quota.remaining_tokens) == (3, 999)  # what was never made is no request
+    assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 0)]
+
+
+def test_a_restarted_redis_does_not_make_a_worker_count_twice(store: JobStore) -> None:
+    key = make_key(store)
+    claimed = run(store, make_job(store, key), prompt=7, tokens=20)
+    finish(store, claimed, usage(7, 20))
+    store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    store.restore(claimed, owner="w")
+    store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
+
+
+def test_the_report_takes_hours_models_and_keys_apart(store: JobStore) -> None:
+    first, second = make_key(store), make_key(store)
+    noon = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
+    for key, hours in ((first, 0), (first, 1), (first, 24), (second, 0)):
+        made = int((noon + timedelta(hours=hours)).timestamp() * 1000)
+        job = replace(make_job(store, key), created_at=made)
+        store.forget(job, JobState.DONE, usage=usage(10, 1))
+
+    def jobs(*key_ids: str, hours: float, model: str | None = None) -> int:
+        rows = store.ledger.report(key_ids, start=noon, end=noon + timedelta(hours=hours), model=model)
+        return sum(row.jobs for row in rows)
+
+    assert jobs(first.id, hours=0.25) == 1
+    assert jobs(first.id, hours=1) == 2
+    assert jobs(first.id, hours=25) == 3
+    assert jobs(first.id, second.id, hours=25) == 4
+    assert jobs(first.id, hours=25, model="a/b:c.1") == 3
+    assert jobs(first.id, hours=25, model="a/b") == 0
+
+
+def test_what_a_request_may_use_is_bounded_by_its_prompts_and_choices() -> None:
+    model = Model("m", "m", "", "1", ("chat",), default_max_tokens=100)
+    assert tokens_wanted("completion", model, {"prompt": "abcdef", "max_tokens": 10}) == 2 + 10
+    assert tokens_wanted("completion", model, {"prompt": ["abc", "def"], "max_tokens": 10, "n": 3}) == 2 + 60
+    assert tokens_wanted("completion", model, {"prompt": [[1, 2, 3]], "max_tokens": None}) == 3 + 100
+    assert tokens_wanted("embedding", model, {"input": ["abc", "abc"]}) == 2
+    chat = {"messages": [{"role": "user", "content": "\u4f60\u597d"}], "max_tokens": 5}
+    assert tokens_wanted("chat", model, chat) == 4 + 2 + 2 + 5

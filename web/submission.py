@@ -1,0 +1,39 @@
+"""Hands a request to the queue: reads its headers, and notes what the response's headers must say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, g, request
+
+from gateway.errors import RateLimited
+from gateway.inference import Submitted
+from web.envelope import caller, gateway
+
+
+def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
+    """A new job, or the one of an earlier request with the same Idempotency-Key. Raises: as `Inference.submit`."""
+    background = "respond-async" in request.headers.get("Prefer", "").lower()
+    try:
+        submitted = gateway().inference.submit(
+            kind,
+            model_id,
+            body,
+            key=caller(),
+            background=background,
+            idempotency_key=request.headers.get("Idempotency-Key"),
+        )
+    except RateLimited as error:
+        g.quota = error.quota
+        raise
+    g.quota, g.replayed = submitted.quota, submitted.replayed
+    return submitted
+
+
+def add_headers(response: Response) -> None:
+    """What the key has left, and whether the job is an earlier one."""
+    if g.get("quota"):
+        response.headers.update(g.quota.headers())
+    if g.get("replayed"):
+        response.headers["Idempotent-Replayed"] = "true"
