@@ -27,13 +27,17 @@ class Catalog:
     """Look-up by id. With a `file` it is read again when it has changed."""
 
     def __init__(
-        self, models: Iterable[Model], providers: Iterable[Provider] = (), *, file: CatalogFile | None = None
+        self,
+        models: Iterable[Model],
+        providers: Iterable[Provider] = (),
+        *,
+        file: CatalogFile | None = None,
+        problem: str = "",
     ) -> None:
         self._entries = Entries({m.id: m for m in models}, {p.name: p for p in providers})
         self._file = file
         self._looked_at = time.monotonic()
-        #: Why the file as it is now is not in force; empty if it is.
-        self.problem = ""
+        self._problem = problem
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._current().models.values())
@@ -42,6 +46,12 @@ class Catalog:
     def providers(self) -> Mapping[str, Provider]:
         """Providers by name."""
         return self._current().providers
+
+    @property
+    def problem(self) -> str:
+        """Why the file as it is now is not in force; empty if it is."""
+        self._current()
+        return self._problem
 
     def get(self, model_id: str) -> Model:
         """Raises: ModelNotFound, naming the ids that exist."""
@@ -66,9 +76,9 @@ class Catalog:
 
     def _reload(self, file: CatalogFile) -> None:
         try:
-            self._entries, self.problem = file.read(), ""
+            self._entries, self._problem = file.read(), ""
         except InvalidSetting as error:
-            self.problem = error.message
+            self._problem = error.message
             log.error("the models stay as they were: %s", error.message)
         else:
             log.info("read %s: %d models", file.path, len(self._entries.models))
@@ -91,6 +101,4 @@ def load_catalog(settings: Settings, *, strict: bool = False) -> Catalog:
             raise
         entries, problem = file.read_last_good(), error.message
         log.error("the last models that were right stay in force: %s", problem)
-    catalog = Catalog(entries.models.values(), entries.providers.values(), file=file)
-    catalog.problem = problem
-    return catalog
+    return Catalog(entries.models.values(), entries.providers.values(), file=file, problem=problem)

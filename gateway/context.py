@@ -11,6 +11,7 @@ from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
 from gateway.inference import Inference
 from gateway.jobs import JobStore
+from gateway.models import Models
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
@@ -31,6 +32,7 @@ class Gateway:
     credentials: Credentials
     hub: Hub
     inference: Inference
+    models: Models
 
     @classmethod
     def connect(cls, settings: Settings) -> Gateway:
@@ -42,4 +44,6 @@ class Gateway:
         inference = Inference(
             settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, hub=hub
         )
-        return cls(settings, client, celery, store, registry, catalog, Credentials(client), hub, inference)
+        return cls(
+            settings, client, celery, store, registry, catalog, Credentials(client), hub, inference, Models(inference)
+        )

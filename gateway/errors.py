@@ -10,7 +10,7 @@ HeadraceError
 │   └── JobNotFound
 ├── Conflict              409
 ├── BodyTooLarge          413
-├── InvalidRequest        422  fields are wrong; `fields` names each
+├── InvalidRequest        422  fields are wrong; `errors` names each
 │   ├── ContextTooLong
 │   └── IdempotencyMismatch    the key was used with another body
 ├── QueueFull             429  come back after `retry_after_s`
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 class HeadraceError(Exception):
     """Base of all errors that a client may see.
 
-    `reason` is a stable machine-readable word, `fields` maps a field's path to what is wrong with it.
+    `reason` is a stable machine-readable word, `errors` maps a field's path to what is wrong with it.
     """
 
     http_status = 500
@@ -45,13 +45,13 @@ class HeadraceError(Exception):
         message: str,
         *,
         reason: str | None = None,
-        fields: Mapping[str, Sequence[str]] | None = None,
+        errors: Mapping[str, Sequence[str]] | None = None,
         retry_after_s: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason or type(self).reason
-        self.fields = {name: list(texts) for name, texts in (fields or {}).items()}
+        self.errors = {name: list(texts) for name, texts in (errors or {}).items()}
         self.retry_after_s = retry_after_s
 
 
@@ -118,7 +118,7 @@ class InvalidRequest(HeadraceError):
     def of(cls, fields: Mapping[str, Sequence[str]]) -> InvalidRequest:
         """The error for wrong fields, with all of them in its text."""
         text = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
-        return cls(f"The request is not valid. {text}", fields=fields)
+        return cls(f"The request is not valid. {text}", errors=fields)
 
 
 class ContextTooLong(InvalidRequest):
@@ -188,3 +188,8 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "model_not_ready": ModelNotReady,
     "engine_crashed": GenerationFailed,
 }
+
+
+def lies_with_client(reason: str) -> bool:
+    """Whether a job that failed for this reason could not have been served by anybody."""
+    return reason in FAILURES and FAILURES[reason].http_status < 500

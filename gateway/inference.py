@@ -25,6 +25,7 @@ from gateway.queues import Priority, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
+from gateway.stats import count_failure
 from gateway.usage import price
 from gateway.watch import Hub, Watcher
 
@@ -207,24 +208,19 @@ class Inference:
         """
         if not model.local:
             return "active" if self.catalog.providers[model.provider].has_credentials else "no_credentials"
-        replicas = self._replicas.get(self.registry.replicas)
-        statuses = {replica.status for replica in replicas if replica.model == model.id}
+        statuses = {replica.status for replica in self.replicas(model)}
         idle = "inactive" if model.has_weights else "no_weights"
         return next((word for word in ("active", "loading", "failed") if word in statuses), idle)
 
-    def stats(self, model: Model) -> dict[str, float]:
-        """Mean time from request to end, and the share of jobs that did not fail, over all jobs so far."""
-        raw = cast("dict[str, str]", self.store.redis.hgetall(keys.stats(model.id)))
-        ended = int(raw.get("ended", 0))
-        if not ended:
-            return {"average_latency_ms": 0, "availability": 1.0}
-        availability = 1 - int(raw["failed"]) / ended
-        return {"average_latency_ms": round(int(raw["total_ms"]) / ended), "availability": round(availability, 4)}
+    def replicas(self, model: Model) -> builtins.list[Replica]:
+        """Those that live, as of half a second ago."""
+        return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
 
     def _require_ready(self, model: Model) -> None:
         """Raises: ModelNotReady, saying what to do."""
         remedy = NOT_READY.get(self.model_status(model))
         if remedy:
+            self._count_refusal(model)
             variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
             raise ModelNotReady(f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}", retry_after_s=5)
 
@@ -245,6 +241,11 @@ class Inference:
             f"Try again in {retry_s:.0f} s.",
             retry_after_s=retry_s,
         )
+
+    def _count_refusal(self, model: Model) -> None:
+        pipe = self.store.redis.pipeline(transaction=False)
+        count_failure(pipe, model.id, now_ms=self.store.estimated_now_ms())
+        pipe.execute()
 
     def _require_memory(self) -> None:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
@@ -304,7 +305,7 @@ def _with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     """Fill what the client left out from the catalog, and check the model's own limits."""
     full = dict(request)
     fields: dict[str, list[str]] = {}
-    for name, limits in (("temperature", model.temperature), ("top_p", model.top_p)):
+    for name, limits in model.ranges.items():
         value = full.get(name)
         full[name] = limits.default if value is None else value
         if not limits.min <= full[name] <= limits.max:

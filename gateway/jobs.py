@@ -16,8 +16,10 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
+from gateway.errors import lies_with_client
 from gateway.redis import dumps, loads, pipeline
 from gateway.scripts import Scripts
+from gateway.stats import count_answer, count_failure
 from gateway.usage import Ledger
 
 #: Version of records and events, so that old and new workers can live side by side.
@@ -343,13 +345,14 @@ class JobStore:
         fields |= job.end_fields()
         verdict, seq, watch, usage = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
         if verdict == "ended":
-            self.forget(job, state, usage=loads(usage))
+            self.forget(job, state, usage=loads(usage), reason=str(body.get("error", {}).get("reason", "")))
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
-    def forget(self, job: Job, state: JobState, *, usage: Mapping[str, int]) -> None:
+    def forget(self, job: Job, state: JobState, *, usage: Mapping[str, int], reason: str = "") -> None:
         """Settle a job that has ended, tidy the indexes, and count it for the drain rate and the statistics.
 
         Settling comes first: what is in an index until then is settled by the keeper if this process dies.
+        A cancelled job, or one that failed for a `reason` that lies with the client, says nothing of the model.
         """
         now = self.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
@@ -357,9 +360,10 @@ class JobStore:
         pipe.zrem(keys.queued(job.model), job.id)
         pipe.zrem(keys.RUNNING, job.id)
         pipe.zadd(keys.ended(job.model), {job.id: now})
-        pipe.hincrby(keys.stats(job.model), "ended", 1)
-        pipe.hincrby(keys.stats(job.model), "failed", int(state is JobState.FAILED))
-        pipe.hincrby(keys.stats(job.model), "total_ms", now - job.created_at)
+        if state is JobState.DONE:
+            count_answer(pipe, job.model, now_ms=now, latency_ms=now - job.created_at)
+        elif state is JobState.FAILED and not lies_with_client(reason):
+            count_failure(pipe, job.model, now_ms=now)
         self.scripts.execute(pipe)
 
     def settle(self, jobs: Iterable[Job]) -> None:

@@ -34,9 +34,9 @@ def ended(model: str) -> str:
     return f"hr:ended:{model}"
 
 
-def stats(model: str) -> str:
-    """Hash: how many jobs of a model have ended, how many of them failed, and their total time in ms."""
-    return f"hr:stats:{model}"
+def stats(model: str, bucket: int) -> str:
+    """Hash: how many requests of a model were answered in some minutes, how many failed, and the time they took."""
+    return f"hr:stats:{model}:{bucket}"
 
 
 def owned(key_id: str) -> str:

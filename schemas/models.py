@@ -2,36 +2,84 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
+
+from schemas.catalog import CAPABILITIES
+
+#: It answers; a replica loads; nothing serves it; its replicas fail to start; its provider's key is not there; its
+#: weights are not there.
+MODEL_STATUSES = ("active", "loading", "inactive", "failed", "no_credentials", "no_weights")
 
 
 class DeploymentSchema(Schema):
     """Where a local model runs."""
 
-    type = fields.String()
-    hardware = fields.String()
-    quantization = fields.String()
+    type = fields.String(required=True)
+    hardware = fields.String(required=True, metadata={"description": "`none` while no replica lives"})
+    quantization = fields.String(required=True)
 
 
 class ModelSchema(Schema):
-    """One entry of the model list."""
+    """One entry of the model list. Remote models have no deployment."""
 
     id = fields.String(required=True)
     name = fields.String(required=True)
     description = fields.String(required=True)
     version = fields.String(required=True)
-    capabilities = fields.List(fields.String(), required=True)
+    capabilities = fields.List(fields.String(validate=validate.OneOf(CAPABILITIES)), required=True)
     provider = fields.String(required=True)
-    status = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(MODEL_STATUSES))
     deployment = fields.Nested(DeploymentSchema)
+
+
+class LimitsSchema(Schema):
+    """What a number may be, and its value when the request leaves it out."""
+
+    min = fields.Float(required=True)
+    max = fields.Float(required=True)
+    default = fields.Float(required=True)
+
+
+class ParametersSchema(Schema):
+    """What a request may ask of a model. A range that is left out has the API's own limits."""
+
+    max_tokens = fields.Integer(required=True)
+    context_length = fields.Integer(required=True)
+    temperature = fields.Nested(LimitsSchema)
+    top_p = fields.Nested(LimitsSchema)
+    top_k = fields.Nested(LimitsSchema)
+    presence_penalty = fields.Nested(LimitsSchema)
+    frequency_penalty = fields.Nested(LimitsSchema)
+    repetition_penalty = fields.Nested(LimitsSchema)
+
+
+class PriceSchema(Schema):
+    """What a thousand tokens cost."""
+
+    input_per_1k_tokens = fields.Float(required=True)
+    output_per_1k_tokens = fields.Float(required=True)
+    currency = fields.String(required=True, metadata={"description": "ISO 4217"})
+
+
+class StatsSchema(Schema):
+    """Measured over the last `window_s` seconds."""
+
+    average_latency_ms = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "From request to end, queue included"}
+    )
+    availability = fields.Float(
+        required=True, metadata={"description": "Answered share of the requests; without any, whether it is active"}
+    )
+    requests = fields.Integer(required=True)
+    window_s = fields.Integer(required=True)
 
 
 class ModelDetailSchema(ModelSchema):
     """A model with its parameter ranges, price and statistics."""
 
-    parameters = fields.Dict(required=True)
-    pricing = fields.Dict(required=True)
-    stats = fields.Dict(required=True)
+    parameters = fields.Nested(ParametersSchema, required=True)
+    pricing = fields.Nested(PriceSchema, required=True)
+    stats = fields.Nested(StatsSchema, required=True)
 
 
 class ModelListSchema(Schema):

@@ -28,7 +28,8 @@ class ClaimedJob:
         self._confirmed = 0
         #: What is not an event yet: the delta of each choice since the last append, by index.
         self._open: dict[int, dict[str, Any]] = {}
-        self._error: dict[str, str] = {}
+        #: Why it failed: `reason` and `message`; empty if it did not.
+        self.error: dict[str, str] = {}
 
     def usage(self) -> Mapping[str, int]:
         """Tokens so far, for the record."""
@@ -66,8 +67,8 @@ class ClaimedJob:
     def fail(self, reason: str, message: str) -> None:
         """End it as failed."""
         if self.state is None:
-            self._error = {"reason": reason, "message": message}
-        self._end(JobState.FAILED, EventType.FAILED, {"error": self._error})
+            self.error = {"reason": reason, "message": message}
+        self._end(JobState.FAILED, EventType.FAILED, {"error": self.error})
 
     def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
         """Add an event behind the deltas so far."""
@@ -92,8 +93,8 @@ class ClaimedJob:
         fields, state = {}, None
         if self._confirmed + len(events) == len(self._events) and self.state is not None:
             state, fields = self.state, {"usage": dumps(self.usage()), **self.job.end_fields()}
-            if self._error:
-                fields["error"] = dumps(self._error)
+            if self.error:
+                fields["error"] = dumps(self.error)
         return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields)
 
     def confirm(self, append: Append) -> None:

@@ -191,7 +191,7 @@ class Journaler:
             self.drop(job)
             self._ended.append((time.monotonic(), job))
             try:
-                self.store.forget(job.job, job.state, usage=job.usage())
+                self.store.forget(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
             except CONNECTION_ERRORS as error:
                 log.warning("job %s: not settled (%s); the keeper will do it", job.id, error)
         elif cancel and not job.cancelling:

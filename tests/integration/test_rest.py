@@ -49,7 +49,7 @@ def test_models_are_listed_in_the_documents_shape(client: httpx.Client) -> None:
     detail = client.get(f"/models/{MODEL}").json()["data"]
     assert detail["parameters"]["temperature"] == {"min": 0.0, "max": 2.0, "default": 1.0}
     assert set(detail["pricing"]) == {"input_per_1k_tokens", "output_per_1k_tokens", "currency"}
-    assert set(detail["stats"]) == {"average_latency_ms", "availability"}
+    assert set(detail["stats"]) >= {"average_latency_ms", "availability"}
 
 
 def test_a_real_model_answers_a_chat(client: httpx.Client) -> None:

@@ -22,7 +22,10 @@ def live() -> Response:
 @blueprint.route("/ready")
 @blueprint.response(200)
 def ready() -> Response:
-    """Redis answers, a keeper holds its lease, and at least one replica is healthy. 503 says what is missing."""
+    """Redis answers, a keeper holds its lease, and at least one replica is healthy. 503 says what is missing.
+
+    `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
+    """
     try:
         checks = {
             "redis": "healthy" if gateway().store.redis.ping() else "unhealthy",
@@ -31,6 +34,7 @@ def ready() -> Response:
         }
     except CONNECTION_ERRORS:
         checks = {"redis": "unhealthy", "keeper": "unknown", "replicas": {}}
+    checks["catalog"] = "stale" if gateway().catalog.problem else "healthy"
     replicas = checks["replicas"]
     serving = isinstance(replicas, dict) and "healthy" in replicas.values()
     if checks["redis"] == checks["keeper"] == "healthy" and serving:
