@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 import redis
+from redis.client import NEVER_DECODE
 
 from gateway import keys
 from gateway.errors import lies_with_client
@@ -68,6 +69,8 @@ class EventType(StrEnum):
     DELTA = "delta"
     #: All deltas of a job that ended a while ago, in the place of the last of them.
     SNAPSHOT = "snapshot"
+    #: Vectors of some inputs, `done`, lie in the job's vectors.
+    VECTORS = "vectors"
     #: Terminal events; each job has exactly one.
     DONE = "done"
     FAILED = "failed"
@@ -191,6 +194,8 @@ class Append:
     events: Sequence[str]
     state: JobState | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
+    #: (offset, bytes): what belongs there in the job's vectors.
+    vectors: Sequence[tuple[int, bytes]] = ()
 
 
 @dataclass(frozen=True)
@@ -308,11 +313,12 @@ class JobStore:
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
         sha = self.scripts.sha("append")
-        commands: list[tuple[str | int, ...]] = []
+        commands: list[tuple[str | int | bytes, ...]] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
-            names = (keys.job(item.job_id), keys.events(item.job_id))
-            commands.append(("EVALSHA", sha, 2, *names, item.claim, item.first_seq, *end, *item.events))
+            head = ("EVALSHA", sha, 3, *keys.of(item.job_id), item.claim, item.first_seq, *end, len(item.events))
+            vectors = (part for pair in item.vectors for part in pair)
+            commands.append((*head, *item.events, *vectors))
         try:
             replies = pipeline(self.redis, commands)
         except redis.exceptions.NoScriptError:
@@ -404,6 +410,10 @@ class JobStore:
         )
         return [Event(int(entry_id.split("-")[0]), loads(fields["e"])) for entry_id, fields in entries]
 
+    def vectors(self, job_id: str) -> bytes:
+        """The vectors of an embedding job, float32 behind float32; empty if there are none."""
+        return cast(bytes, self.redis.execute_command("GET", keys.vectors(job_id), **{NEVER_DECODE: []}) or b"")
+
     def with_long_journals(self, job_ids: Sequence[str], min_entries: int) -> list[str]:
         """Those of the jobs whose journal has that many entries at least."""
         pipe = self.redis.pipeline(transaction=False)
@@ -439,8 +449,8 @@ class JobStore:
         return int(now * 1000 + self._clock_offset_ms)
 
     def _run(self, script: str, job_id: str, *args: str) -> Any:
-        return self.scripts.run(script, [keys.job(job_id), keys.events(job_id)], *args)
+        return self.scripts.run(script, keys.of(job_id), *args)
 
     def _call(self, pipe: redis.client.Pipeline, script: str, job_id: str, *args: str | int) -> None:
         """Add a script to a pipeline."""
-        self.scripts.add(pipe, script, [keys.job(job_id), keys.events(job_id)], *args)
+        self.scripts.add(pipe, script, keys.of(job_id), *args)

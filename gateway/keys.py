@@ -24,6 +24,16 @@ def events(job_id: str) -> str:
     return f"hr:{{{job_id}}}:events"
 
 
+def vectors(job_id: str) -> str:
+    """String: the vectors of an embedding job, float32 behind float32, in the order of its inputs."""
+    return f"hr:{{{job_id}}}:vectors"
+
+
+def of(job_id: str) -> tuple[str, str, str]:
+    """All keys of one job, in the order in which the scripts get them."""
+    return job(job_id), events(job_id), vectors(job_id)
+
+
 def queued(model: str) -> str:
     """Sorted set: jobs that wait for a model, in the order in which they are served."""
     return f"hr:queued:{model}"

@@ -26,6 +26,8 @@ class ClaimedJob:
         self.first_seq = job.seq + 1
         self._events: list[str] = []
         self._confirmed = 0
+        #: The vectors that go with an event, by its place in `_events`.
+        self._vectors: dict[int, Sequence[tuple[int, bytes]]] = {}
         #: What is not an event yet: the delta of each choice since the last append, by index.
         self._open: dict[int, dict[str, Any]] = {}
         #: Why it failed: `reason` and `message`; empty if it did not.
@@ -70,9 +72,11 @@ class ClaimedJob:
             self.error = {"reason": reason, "message": message}
         self._end(JobState.FAILED, EventType.FAILED, {"error": self.error})
 
-    def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
-        """Add an event behind the deltas so far."""
+    def event(self, kind: EventType, body: Mapping[str, Any], *, vectors: Sequence[tuple[int, bytes]] = ()) -> None:
+        """Add an event behind the deltas so far. `vectors`: (offset, bytes), written together with it."""
         self._close_deltas()
+        if vectors:
+            self._vectors[len(self._events)] = vectors
         self.urgent = True
         self._events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))
 
@@ -95,7 +99,9 @@ class ClaimedJob:
             state, fields = self.state, {"usage": dumps(self.usage()), **self.job.end_fields()}
             if self.error:
                 fields["error"] = dumps(self.error)
-        return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields)
+        places = range(self._confirmed, self._confirmed + len(events))
+        vectors = [pair for place in places for pair in self._vectors.get(place, ())]
+        return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields, vectors)
 
     def confirm(self, append: Append) -> None:
         """Redis has these."""
@@ -118,7 +124,7 @@ class ClaimedJob:
         events = self._events[self._confirmed : self._confirmed + MAX_EVENTS_PER_APPEND]
         size = 0
         for count, event in enumerate(events):
-            size += len(event)
+            size += len(event) + sum(len(data) for _, data in self._vectors.get(self._confirmed + count, ()))
             if size > MAX_BYTES_PER_APPEND and count:
                 return events[:count]
         return events

@@ -1,5 +1,6 @@
 -- Adds events to the journal of a running job, and ends it if `state` is given.
--- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, event, ...
+-- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, number of events,
+-- event, ..., then pairs of an offset and the bytes that belong there in the vectors.
 -- Returns {verdict, seq, cancel, watch}: 'ok' | 'missing' | 'fenced' | 'ended' | 'gap'.
 local state, claim, seq, cancel, watch = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'cancel', 'watch'))
 if not state then
@@ -10,11 +11,12 @@ if claim ~= ARGV[1] then
   return {'fenced', seq, '', ''}
 end
 local first = tonumber(ARGV[2])
-local last = first + #ARGV - 5
+local behind = 6 + tonumber(ARGV[5])
+local last = first + tonumber(ARGV[5]) - 1
 if last <= seq then
   -- A replay after a lost reply: fine if the journal holds just this.
   local held = redis.call('XRANGE', KEYS[2], last .. '-0', last .. '-0')
-  if held[1] and held[1][2][2] == ARGV[#ARGV] then
+  if held[1] and held[1][2][2] == ARGV[behind - 1] then
     return {'ok', seq, cancel or '', watch or ''}
   end
   return {'fenced', seq, '', ''}
@@ -26,7 +28,10 @@ if first > seq + 1 then
   return {'gap', seq, '', ''}
 end
 for i = seq + 1, last do
-  redis.call('XADD', KEYS[2], i .. '-0', 'e', ARGV[5 + i - first])
+  redis.call('XADD', KEYS[2], i .. '-0', 'e', ARGV[6 + i - first])
+end
+for i = behind, #ARGV, 2 do
+  redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1])
 end
 redis.call('HSET', KEYS[1], 'seq', last, 'progress_at', now_ms())
 if ARGV[3] ~= '' then

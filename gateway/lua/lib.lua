@@ -1,5 +1,5 @@
 -- Shared by all scripts: put before each of them when it is loaded.
--- KEYS[1] is the job hash, KEYS[2] its journal, in all but limit.lua.
+-- KEYS[1] is the job hash, KEYS[2] its journal, KEYS[3] its vectors, in all but limit.lua.
 
 local function now_ms()
   local t = redis.call('TIME')
@@ -12,6 +12,11 @@ local function finish(state, fields)
   local ttl = redis.call('HGET', KEYS[1], 'ttl_ms')
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)
+  if state == 'done' then
+    redis.call('PEXPIRE', KEYS[3], ttl)
+  else
+    redis.call('DEL', KEYS[3])
+  end
 end
 
 local function ended(state)

@@ -193,3 +193,32 @@ def test_a_vanished_job_is_told_as_expired(store: JobStore) -> None:
     hub = Hub(store.redis, store, grace_s=2)
     events = [e for batch in hub.watch("chatcmpl-none").events() for e in batch]
     assert [e.type.value for e in events] == ["expired"]
+
+
+def append_vectors(store: JobStore, job: Job, first: int, *vectors: tuple[int, bytes], **end: JobState) -> str:
+    body = f'{{"type":"vectors","c":"{job.claim}","done":{[offset for offset, _ in vectors]}}}'
+    return store.append([Append(job.id, job.claim, first, [body], vectors=vectors, **end)])[0].verdict
+
+
+def test_vectors_come_with_their_event_and_live_as_long_as_the_job(store: JobStore) -> None:
+    job = claimed(store)
+    assert append_vectors(store, job, 1, (4, b"\xff\x00\xfe\x01")) == "ok"
+    assert append_vectors(store, job, 1, (4, b"\xff\x00\xfe\x01")) == "ok"
+    assert append_vectors(store, job, 3, (0, b"gap.")) == "gap"
+    assert store.vectors(job.id) == b"\0\0\0\0\xff\x00\xfe\x01"
+    assert store.redis.pttl(keys.vectors(job.id)) == -1
+    assert append_vectors(store, job, 2, (0, b"\x80abc"), state=JobState.DONE) == "ok"
+    assert store.vectors(job.id) == b"\x80abc\xff\x00\xfe\x01"
+    assert 0 < store.redis.pttl(keys.vectors(job.id)) <= 60_000
+
+
+def test_a_zombie_writes_no_vectors_and_a_cancelled_job_keeps_none(store: JobStore) -> None:
+    zombie = claimed(store)
+    append_vectors(store, zombie, 1, (0, b"good"))
+    store.release(zombie, crashed=True)
+    successor = store.claim(zombie.id, model="fake", owner="w2", claim=new_claim_id())
+    assert successor is not None
+    assert append_vectors(store, zombie, 2, (0, b"evil")) == "fenced"
+    assert store.vectors(zombie.id) == b"good"
+    assert cancel(store, successor, reason="x", take_claim=successor.claim) == "cancelled"
+    assert store.vectors(zombie.id) == b""
