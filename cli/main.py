@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import httpx
 from cli import client as api
 from cli.preflight import wait_for_redis
 from cli.up import holder, say, up
+from gateway.certificates import NAMES, authority
 from gateway.credentials import SCOPES, Credentials
 from gateway.errors import HeadraceError, Unavailable
 from gateway.redis import connect
@@ -148,6 +150,19 @@ def chat(
             messages.append({"role": "user", "content": said})
             answer = api.chat(client, model, messages, max_tokens=max_tokens, temperature=temperature)
             messages.append({"role": "assistant", "content": _print(model, answer)})
+
+
+@main.command()
+@click.option("--name", "names", multiple=True, help="A further host name or address of the server.")
+@click.option("--client", help="Make a client's certificate of that name instead.")
+@click.pass_obj
+def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None:
+    """Make a development certificate for gRPC, and the CA that signs it."""
+    if client and not re.fullmatch(r"[\w.-]{1,64}", client):
+        raise click.BadParameter("use letters, digits, '.', '_' and '-'", param_hint="--client")
+    with authority(settings) as ca:
+        path = ca.issue(f"client-{client}", client) if client else ca.issue("server", NAMES[0], names=NAMES + names)
+    say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
 @main.group()

@@ -21,6 +21,9 @@ from gateway.errors import InvalidSetting
 TABLES = {"models", "providers"}
 
 
+_BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+
+
 def _node_name() -> str:
     return socket.gethostname().split(".")[0] or "local"
 
@@ -42,6 +45,21 @@ class Settings:
     http_port: int = 8000
     grpc_host: str = "127.0.0.1"
     grpc_port: int = 50051
+    #: Serve gRPC without TLS; allowed on loopback only.
+    grpc_plaintext: bool = False
+    #: Id of the API key that gRPC calls without a token act as; empty: they are refused.
+    grpc_default_key: str = ""
+    #: Let clients such as grpcurl ask for the services and messages.
+    grpc_reflection: bool = True
+    #: gRPC calls that may be open at once, streams included; each takes a thread.
+    grpc_max_calls: int = 1000
+    #: A gRPC connection that is silent for so long is probed; without an answer within 10 s it is closed.
+    grpc_keepalive_s: float = 30.0
+    #: PEM files of the gRPC server's certificate and key; empty: development ones are made in `{data_dir}/tls`.
+    tls_cert: str = ""
+    tls_key: str = ""
+    #: PEM file of a CA: gRPC clients must show a certificate of it. Empty: they need none.
+    tls_client_ca: str = ""
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
     #: gunicorn worker processes of the web face.
@@ -133,6 +151,10 @@ def _parse(name: str, kind: str, raw: Any) -> Any:
         return text
     if kind == "Path":
         return Path(text)
+    if kind == "bool":
+        if text.lower() not in _BOOLEANS:
+            raise InvalidSetting(f"{name} is {text!r}; it must be true or false.")
+        return _BOOLEANS[text.lower()]
     try:
         number = int(text) if kind == "int" else float(text)
     except ValueError as error:

@@ -25,6 +25,11 @@ def test_a_bad_number_names_variable_value_and_what_is_allowed(value: str) -> No
     assert value in caught.value.message
 
 
+def test_a_switch_is_true_or_false() -> None:
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_GRPC_PLAINTEXT is 'maybe'; it must be true or false"):
+        Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_GRPC_PLAINTEXT": "maybe"})
+
+
 def test_a_broken_file_is_refused_with_its_line(tmp_path: Path) -> None:
     config = tmp_path / "headrace.toml"
     config.write_text("http_port = 9000\nnode =\n")
@@ -33,7 +38,7 @@ def test_a_broken_file_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 def test_settings_survive_the_way_through_the_environment() -> None:
-    settings = Settings(http_port=1234, lease_s=2.5)
+    settings = Settings(http_port=1234, lease_s=2.5, grpc_plaintext=True, grpc_reflection=False)
     assert Settings.load({"HEADRACE_CONFIG": "/nowhere", **settings.environ()}) == settings
 
 
