@@ -14,12 +14,10 @@ import click
 import httpx
 
 from cli import client as api
-from cli.preflight import wait_for_redis
+from cli.keys import key, usage
 from cli.up import holder, say, up
 from gateway.certificates import NAMES, authority
-from gateway.credentials import SCOPES, Credentials
 from gateway.errors import HeadraceError, Unavailable
-from gateway.redis import connect
 from gateway.settings import Settings
 
 #: How long `down` waits for everything to end.
@@ -165,43 +163,8 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-@main.group()
-def key() -> None:
-    """Make, list and revoke API keys."""
-
-
-@key.command("create")
-@click.argument("name")
-@click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("inference",), show_default=True)
-@click.pass_obj
-def key_create(settings: Settings, name: str, scopes: tuple[str, ...]) -> None:
-    """Make a key. It is shown once, and kept only as a hash."""
-    _, secret = _credentials(settings).create(name, scopes)
-    click.echo(secret)
-
-
-@key.command("list")
-@click.pass_obj
-def key_list(settings: Settings) -> None:
-    """Show all keys, without their secrets."""
-    for record in _credentials(settings).list():
-        made = time.strftime("%Y-%m-%d %H:%M", time.localtime(record.created_at))
-        click.echo(f"{record.id}  {record.prefix}…  {made}  {','.join(record.scopes):20}  {record.name}")
-
-
-@key.command("revoke")
-@click.argument("key_id")
-@click.pass_obj
-def key_revoke(settings: Settings, key_id: str) -> None:
-    """Make a key useless at once."""
-    record = _credentials(settings).revoke(key_id)
-    say(f"revoked {record.name} ({record.id})")
-
-
-def _credentials(settings: Settings) -> Credentials:
-    client = connect(settings, retries=1)
-    wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
-    return Credentials(client)
+main.add_command(key)
+main.add_command(usage)
 
 
 def _url(settings: Settings) -> str:

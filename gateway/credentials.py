@@ -19,8 +19,6 @@ from gateway import keys
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
 from gateway.redis import dumps, loads
 
-#: What a key may be allowed to do: ask models; deploy and unload them; all that, and manage keys.
-SCOPES = ("inference", "deploy", "admin")
 #: Characters of a secret that are shown, at most a third of it.
 PREFIX_LENGTH = 7
 

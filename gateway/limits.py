@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway import keys
-from gateway.catalog import Model
 from gateway.credentials import KeyRecord
 from gateway.errors import InvalidRequest, RateLimited
+from gateway.model import Model
 from gateway.scripts import Scripts
 
 #: Bytes of UTF-8 that are taken for one token, and tokens for the frame of one message, before a tokenizer has counted.

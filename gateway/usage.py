@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import redis
 
 from gateway import keys
-from gateway.catalog import Pricing
+from gateway.model import Pricing
 from gateway.scripts import Scripts
 
 if TYPE_CHECKING:
@@ -50,6 +50,33 @@ class Usage:
     def cost(self) -> float:
         """In units of the currency."""
         return self.cost_pico / PICO
+
+    def counts(self) -> dict[str, int]:
+        """What can be added up."""
+        return {
+            "jobs": self.jobs,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "total_tokens": self.total_tokens,
+        }
+
+    def shown(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {
+            "key_id": self.key_id,
+            "model": self.model,
+            **self.counts(),
+            "cost": self.cost,
+            "currency": self.currency,
+        }
+
+
+def total(rows: Sequence[Usage]) -> dict[str, Any]:
+    """The sum of all rows, with the cost in each currency."""
+    currencies = sorted({row.currency for row in rows})
+    costs = {name: sum(row.cost_pico for row in rows if row.currency == name) / PICO for name in currencies}
+    counts = [row.counts() for row in rows]
+    return {**{name: sum(row[name] for row in counts) for name in Usage("", "", "").counts()}, "cost": costs}
 
 
 def price(pricing: Pricing) -> str:

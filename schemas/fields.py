@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import marshmallow
@@ -57,6 +58,25 @@ class Text(fields.String):
         return value
 
 
+class Moment(fields.Field[datetime]):
+    """A date or a time in ISO 8601, as an aware time; UTC if it does not say."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        metadata = {"type": "string", "description": "ISO 8601, for example 2026-01-31T12:00:00Z"}
+        super().__init__(**{**kwargs, "metadata": {**metadata, **kwargs.get("metadata", {})}})
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:
+        try:
+            moment = datetime.fromisoformat(value)
+            moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+            moment.timestamp()
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ValidationError(
+                f"Got {shown(value)}; must be a date or time in ISO 8601, for example 2026-01-31T12:00:00Z."
+            ) from error
+        return moment
+
+
 def _optional(kwargs: dict[str, Any]) -> dict[str, Any]:
     """A number that need not be given may be null, which is the same."""
     return kwargs if kwargs.get("required") else {"allow_none": True, "load_default": None, **kwargs}
@@ -72,7 +92,7 @@ class StrictSchema(marshmallow.Schema):
         """Says what would be allowed instead of an unknown field."""
         if not isinstance(error.messages, dict):
             return
-        allowed = ", ".join(sorted(self.fields))
+        allowed = ", ".join(sorted(field.data_key or name for name, field in self.fields.items()))
         for name, texts in error.messages.items():
             if texts == [self.error_messages["unknown"]]:
                 error.messages[name] = [f"Unknown field. Allowed: {allowed}."]

@@ -12,12 +12,12 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.catalog import Model, Pricing
 from gateway.credentials import Credentials, KeyRecord
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference import cancel, fail
 from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
 from gateway.limits import Limits, tokens_wanted
+from gateway.model import Model, Pricing
 from gateway.queues import make_celery
 from gateway.redis import dumps
 from gateway.registry import Registry

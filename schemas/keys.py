@@ -1,0 +1,126 @@
+"""API keys as admins see them: dataclass and marshmallow schema side by side."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates
+
+from schemas.fields import Integer, Moment, StrictSchema, Text
+
+#: What a key may be allowed to do: ask models; deploy and unload them; all that, and manage keys.
+SCOPES = ("inference", "deploy", "admin")
+#: Models that one key may name, and characters of a model's id.
+MAX_MODELS, MAX_MODEL_ID = 100, 200
+STATUSES = ("active", "expired", "revoked")
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyRequest:
+    """A key to be made. 0 = no limit, never expires; no models = all."""
+
+    name: str
+    scopes: list[str]
+    models: list[str]
+    requests_per_minute: int
+    tokens_per_minute: int
+    #: Seconds since the epoch.
+    expires_at: int
+
+
+@dataclass(frozen=True)
+class KeyChange:
+    """What to change of a key, by the names of `KeyRequest`."""
+
+    fields: Mapping[str, Any]
+
+
+class KeyLimitsSchema(StrictSchema):
+    """What can be changed later."""
+
+    name = Text(required=True, validate=validate.Length(1, 100))
+    models = fields.List(
+        Text(validate=validate.Length(1, MAX_MODEL_ID)),
+        allow_none=True,
+        load_default=list,
+        validate=validate.Length(max=MAX_MODELS),
+        metadata={"description": "Ids of the models that it may ask; empty or null: all"},
+    )
+    requests_per_minute = Integer(1, 10**9)
+    tokens_per_minute = Integer(1, 10**12)
+    expires_at = Moment(allow_none=True, load_default=None)
+
+    @validates("expires_at")
+    def _in_the_future(self, value: datetime | None, **_: Any) -> None:
+        if value is not None and value.timestamp() <= time.time():
+            raise ValidationError(f"Got {value.isoformat()}, which is past; must be in the future, or null for never.")
+
+    def plain(self, data: dict[str, Any]) -> dict[str, Any]:
+        """Null as the value that means none."""
+        if "expires_at" in data:
+            data["expires_at"] = int(data["expires_at"].timestamp()) if data["expires_at"] else 0
+        none = {"models": [], "requests_per_minute": 0, "tokens_per_minute": 0}
+        return data | {name: none[name] for name in none if name in data and data[name] is None}
+
+
+class KeyRequestSchema(KeyLimitsSchema):
+    """Body of a new key."""
+
+    scopes = fields.List(
+        Text(validate=validate.OneOf(SCOPES, error=f"Got {{input}}; allowed: {', '.join(SCOPES)}.")),
+        load_default=lambda: ["inference"],
+        validate=validate.Length(1, len(SCOPES)),
+    )
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> KeyRequest:
+        return KeyRequest(**self.plain(data))
+
+
+class KeyChangeSchema(KeyLimitsSchema):
+    """Body of a change: what is not named stays as it is."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "partial": True})
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> KeyChange:
+        return KeyChange(self.plain(data))
+
+
+class KeySchema(Schema):
+    """A key without its secret. Times are ISO 8601."""
+
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+    prefix = fields.String(required=True, metadata={"description": "How the secret begins"})
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+    scopes = fields.List(fields.String(), required=True)
+    models = fields.List(fields.String(), required=True, metadata={"description": "Empty: all"})
+    requests_per_minute = fields.Integer(required=True, allow_none=True, metadata={"description": "null: no limit"})
+    tokens_per_minute = fields.Integer(required=True, allow_none=True, metadata={"description": "null: no limit"})
+    created_at = fields.String(required=True)
+    expires_at = fields.String(required=True, allow_none=True)
+    revoked_at = fields.String(required=True, allow_none=True)
+
+
+class NewKeySchema(KeySchema):
+    """A new key, with the secret that is never shown again."""
+
+    secret = fields.String(required=True)
+
+
+class RevokedKeySchema(KeySchema):
+    """A key that was revoked."""
+
+    cancelled_jobs = fields.Integer(required=True, metadata={"description": "Its jobs that had not ended"})
+
+
+class KeyListSchema(Schema):
+    """All keys, oldest first."""
+
+    keys = fields.List(fields.Nested(KeySchema), required=True)
