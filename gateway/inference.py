@@ -17,10 +17,11 @@ from celery import Celery
 from gateway import keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
-from gateway.errors import InvalidRequest, JobNotFound, ModelNotReady, QueueFull, StoreUnavailable
+from gateway.errors import JobNotFound, ModelNotReady, QueueFull, StoreUnavailable
 from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
 from gateway.limits import Limits, Quota, tokens_wanted
+from gateway.parameters import with_defaults
 from gateway.queues import Priority, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry, Replica
@@ -117,7 +118,7 @@ class Inference:
             mark = Mark.of(idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request)
             if earlier := self._earlier(mark):
                 return self._attach(earlier, background=background)
-        full = _with_defaults(model, request)
+        full = with_defaults(model, request)
         self._require_ready(model)
         self._require_memory()
         job = Job(
@@ -299,21 +300,3 @@ def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:
         return 5.0
     rate = len(recent) / max(1.0, (now - min(recent)) / 1000)
     return float(min(60, max(1, math.ceil(excess / rate))))
-
-
-def _with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
-    """Fill what the client left out from the catalog, and check the model's own limits."""
-    full = dict(request)
-    fields: dict[str, list[str]] = {}
-    for name, limits in model.ranges.items():
-        value = full.get(name)
-        full[name] = limits.default if value is None else value
-        if not limits.min <= full[name] <= limits.max:
-            fields[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
-    wanted = full.get("max_tokens")
-    if wanted is not None and wanted > model.max_tokens:
-        fields["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
-    if fields:
-        raise InvalidRequest.of(fields)
-    full["max_tokens"] = wanted
-    return full

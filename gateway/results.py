@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
@@ -122,6 +123,8 @@ def response(job: Job, events: Iterable[Event]) -> dict[str, Any]:
         entry = {**content, "index": index, "finish_reason": choice.finish_reason}
         if job.request.get("logprobs"):
             entry["logprobs"] = _logprobs(job, choice.logprobs)
+            if job.kind == "completion":
+                entry["logprobs"]["text_offset"] = _offsets(choice.logprobs)
         choices.append(entry)
     return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal)}
 
@@ -135,6 +138,11 @@ def failure(event: Event) -> HeadraceError | None:
     return None
 
 
+def _offsets(logprobs: list[tuple[str, float]]) -> list[int]:
+    """Where each token begins in the text, in characters."""
+    return [0, *accumulate(len(token) for token, _ in logprobs)][: len(logprobs)]
+
+
 def _logprobs(job: Job, logprobs: list[tuple[str, float]]) -> dict[str, Any]:
     if job.kind == "chat":
         return {
@@ -144,4 +152,4 @@ def _logprobs(job: Job, logprobs: list[tuple[str, float]]) -> dict[str, Any]:
             ]
         }
     tokens, values = [token for token, _ in logprobs], [value for _, value in logprobs]
-    return {"tokens": tokens, "token_logprobs": values}
+    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None}

@@ -141,6 +141,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
         return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{path} can't be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(f"{path} is not valid TOML: {error}. Correct that line, or remove the file.") from error
 

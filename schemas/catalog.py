@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates, validates_schema
 
-from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, shown
+from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shown
 
 CAPABILITIES = ("chat", "completion", "embedding", "code", "tool_use")
 PROTOCOLS = ("openai", "anthropic")
@@ -16,14 +16,6 @@ ON_INTERRUPT = ("fail", "restart", "continue")
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 _RESERVED = {"first": ("local", "deployments"), "last": ("chat", "completions", "embeddings")}
-
-
-class Choice(Text):
-    """One of a few words."""
-
-    def __init__(self, words: tuple[str, ...], **kwargs: Any) -> None:
-        text = f"Got {{input!r}}; allowed: {', '.join(words)}."
-        super().__init__(validate=validate.OneOf(words, error=text), **kwargs)
 
 
 class RangeSchema(StrictSchema):
@@ -56,7 +48,7 @@ class PricingSchema(StrictSchema):
 class ProviderEntrySchema(StrictSchema):
     """A table `[providers.NAME]`."""
 
-    protocol = Choice(PROTOCOLS, required=True)
+    protocol = Word(PROTOCOLS, required=True)
     base_url = Text(validate=validate.Regexp(r"https?://.+", error="Got {input!r}; must be an http or https address."))
     api_key_env = Text(validate=validate.Regexp(r"\w*\Z", error="Got {input!r}; must be the name of a variable."))
 
@@ -69,12 +61,12 @@ class ModelEntrySchema(StrictSchema):
     name = Text(required=True)
     description = Text(load_default="")
     version = Text(load_default="1.0")
-    capabilities = fields.List(Choice(CAPABILITIES), required=True, validate=validate.Length(1))
+    capabilities = fields.List(Word(CAPABILITIES), required=True, validate=validate.Length(1))
     provider = Text()
     upstream = Text()
-    upstreams = fields.Dict(Choice(CAPABILITIES), Text())
+    upstreams = fields.Dict(Word(CAPABILITIES), Text())
     fallbacks = fields.List(Text())
-    on_interrupt = Choice(ON_INTERRUPT)
+    on_interrupt = Word(ON_INTERRUPT)
     pricing = fields.Nested(PricingSchema)
     source = Text()
     engine = Text()

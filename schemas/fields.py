@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 import marshmallow
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
+
+#: How deeply a JSON value that we keep may be nested.
+MAX_DEPTH = 64
 
 
 class Boolean(fields.Boolean):
@@ -77,6 +80,14 @@ class Moment(fields.Field[datetime]):
         return moment
 
 
+class Word(Text):
+    """One of a few words."""
+
+    def __init__(self, words: tuple[str, ...], **kwargs: Any) -> None:
+        text = f"Got {{input!r}}; allowed: {', '.join(words)}."
+        super().__init__(validate=validate.OneOf(words, error=text), **kwargs)
+
+
 def _optional(kwargs: dict[str, Any]) -> dict[str, Any]:
     """A number that need not be given may be null, which is the same."""
     return kwargs if kwargs.get("required") else {"allow_none": True, "load_default": None, **kwargs}
@@ -105,6 +116,21 @@ def leaves(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
         return
     for name, inner in messages.items():
         yield from leaves(inner, path if name == "_schema" else (*path, name))
+
+
+def too_deep(value: Any) -> bool:
+    """Whether lists and objects in it are nested deeper than `MAX_DEPTH`."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def shown(value: Any) -> str:

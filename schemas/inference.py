@@ -8,7 +8,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, shown
+from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema
+from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shown
 
 #: Stop strings in one request, and characters in each.
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
@@ -16,7 +17,8 @@ MAX_STOPS, MAX_STOP_LENGTH = 16, 256
 MAX_CHOICES = 8
 #: Prompts in one completion request.
 MAX_PROMPTS = 64
-ROLES = ("system", "user", "assistant")
+#: Other likely tokens that may be asked for.
+MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +36,8 @@ class InferenceRequest:
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logprobs: bool = False
+    #: For each token so many others that were likely.
+    top_logprobs: int | None = None
     stream: bool = False
     stream_options: Mapping[str, Any] | None = None
     #: `interactive` jobs are served before `background` ones.
@@ -54,6 +58,10 @@ class ChatRequest(InferenceRequest):
     """A conversation to go on with."""
 
     messages: list[dict[str, Any]]
+    #: Functions that the model may call.
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | Mapping[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,24 +102,17 @@ class Prompt(fields.Field[str | list[str]]):
         return value if isinstance(value, str) else prompts
 
 
-class Content(fields.Field[str]):
-    """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined."""
+class NumberOfLogprobs(fields.Field[int | None]):
+    """How many other likely tokens to give for each one: 0 (or true) gives the chosen tokens only."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if not isinstance(value, list):
-            return str(Text().deserialize(value))
-        for part in value:
-            if not isinstance(part, dict) or part.get("type") != "text":
-                raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
-        return "".join(Text().deserialize(part.get("text")) for part in value)
-
-
-class MessageSchema(StrictSchema):
-    """One turn of a conversation."""
-
-    role = Text(required=True, validate=validate.OneOf(ROLES, error=f"Got {{input}}; allowed: {', '.join(ROLES)}."))
-    content = Content(required=True)
-    name = Text(validate=validate.Length(1, 64))
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int | None:
+        if isinstance(value, bool):
+            return 0 if value else None
+        if not isinstance(value, int) or not 0 <= value <= MAX_TOP_LOGPROBS:
+            raise ValidationError(
+                f"Got {shown(value)}; must be true, false, or a whole number from 0 to {MAX_TOP_LOGPROBS}."
+            )
+        return value
 
 
 class StreamOptionsSchema(StrictSchema):
@@ -133,10 +134,9 @@ class InferenceRequestSchema(StrictSchema):
     presence_penalty = Number(-2, 2)
     frequency_penalty = Number(-2, 2)
     repetition_penalty = Number(0.1, 10)
-    logprobs = Boolean(load_default=False, allow_none=True)
     stream = Boolean(load_default=False, allow_none=True)
     stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
-    priority = Text(load_default="interactive", validate=validate.OneOf(("interactive", "background")))
+    priority = Word(("interactive", "background"), load_default="interactive")
     detach = Boolean(load_default=False)
     store = Boolean(load_default=True, allow_none=True)
     user = Text(allow_none=True, load_default=None)
@@ -146,6 +146,13 @@ class ChatRequestSchema(InferenceRequestSchema):
     """Body of a chat request."""
 
     messages = fields.List(fields.Nested(MessageSchema), required=True)
+    logprobs = Boolean(load_default=False, allow_none=True)
+    top_logprobs = Integer(0, MAX_TOP_LOGPROBS)
+    tools = fields.List(
+        fields.Nested(ToolSchema), validate=validate.Length(1, MAX_TOOLS), allow_none=True, load_default=None
+    )
+    tool_choice = ToolChoice(allow_none=True, load_default=None)
+    parallel_tool_calls = Boolean(allow_none=True, load_default=None)
     #: The newer name of max_tokens.
     max_completion_tokens = Integer(1, 2**31 - 1)
 
@@ -161,6 +168,13 @@ class ChatRequestSchema(InferenceRequestSchema):
         if len(limits) > 1:
             raise ValidationError("Differs from max_tokens; give one of them.", "max_completion_tokens")
 
+    @validates_schema
+    def _fits_together(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("top_logprobs") and not data.get("logprobs"):
+            raise ValidationError("Needs logprobs to be true.", "top_logprobs")
+        if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
+            raise ValidationError("Needs tools to choose from.", "tool_choice")
+
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
         newer = data.pop("max_completion_tokens", None)
@@ -172,9 +186,12 @@ class CompletionRequestSchema(InferenceRequestSchema):
 
     prompt = Prompt(required=True)
     echo = Boolean(load_default=False, allow_none=True)
+    logprobs = NumberOfLogprobs(load_default=None, allow_none=True)
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> CompletionRequest:
+        others = data.pop("logprobs")
+        data |= {"logprobs": others is not None, "top_logprobs": others or None}
         return CompletionRequest(**data)
 
 

@@ -23,6 +23,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(HeadraceError, failure)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(redis.exceptions.RedisError, _redis)
+    app.register_error_handler(RecursionError, _too_deep)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -57,6 +58,11 @@ def _http(error: HTTPException) -> Response:
     if status == 405:
         response.headers["Allow"] = allowed
     return response
+
+
+def _too_deep(error: RecursionError) -> Response:
+    log.warning("too deep at %s %s: %s", request.method, request.path, error)
+    return failure(BadRequest("The body is nested too deeply.", reason="invalid_json"))
 
 
 def _redis(error: redis.exceptions.RedisError) -> Response:

@@ -14,7 +14,8 @@ from workers.tokenizer import Tokenizer
 def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer) -> list[list[int]]:
     """Token ids of each prompt. Raises: InvalidRequest if the chat template refuses the messages."""
     if "messages" in request:
-        return [tokenizer.render_chat(list(request["messages"]))]
+        tools = None if request.get("tool_choice") == "none" else request.get("tools")
+        return [tokenizer.render_chat(list(request["messages"]), tools=tools)]
     prompt = request["prompt"]
     return [tokenizer.encode(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
 

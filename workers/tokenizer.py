@@ -6,6 +6,7 @@ Text that a user wrote never becomes a control token: special tokens are found o
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -14,6 +15,9 @@ from typing import Any, Protocol
 
 from gateway.errors import InvalidRequest
 from workers.engines.fake import fake_word
+
+#: Turns of a conversation, or tools, in the shapes of `schemas/chat.py`.
+Messages = Sequence[Mapping[str, Any]]
 
 
 class Tokenizer(Protocol):
@@ -26,8 +30,8 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without any control token."""
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Ids of a conversation, up to where the assistant begins to speak."""
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None) -> list[int]:
+        """Ids of a conversation, up to where the assistant begins to speak. Raises: InvalidRequest."""
 
     def token_bytes(self, token_id: int) -> bytes:
         """UTF-8 bytes of one token (perhaps a part of a character); empty for control tokens."""
@@ -53,9 +57,11 @@ class FakeTokenizer:
         """One id for each word."""
         return [fake_word(word) for word in text.split()] or [0]
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        """The words of all messages."""
-        return self.encode(" ".join(str(message.get("content") or "") for message in messages))
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None) -> list[int]:
+        """The words of all messages, then those of the calls and tools."""
+        texts = [str(message.get("content") or "") for message in messages]
+        calls = [json.dumps(call["function"]) for message in messages for call in message.get("tool_calls", ())]
+        return self.encode(" ".join([*texts, *calls, *(json.dumps(tool) for tool in tools or ())]))
 
     def token_bytes(self, token_id: int) -> bytes:
         """The word with a space before it."""
@@ -104,21 +110,22 @@ class GgufTokenizer:
         """Ids of plain text; `<|im_start|>` in it is so many letters."""
         return list(self._plain.encode(text).ids)
 
-    def render_chat(self, messages: Sequence[Mapping[str, Any]]) -> list[int]:
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None) -> list[int]:
         """Render the template, with a mark inside everything in the messages that looks like a control token.
 
         Raises:
-            InvalidRequest: the template refuses the conversation.
+            InvalidRequest: the template refuses the conversation, or knows no tools.
         """
         import jinja2
 
-        mark = _unused_mark(messages)
-        marked = [
-            {name: self._defuse(value, mark) if isinstance(value, str) else value for name, value in message.items()}
-            for message in messages
-        ]
+        if tools and "tools" not in self._template_text:
+            raise InvalidRequest.of({"tools": ["The model's chat template has no place for tools; leave them out."]})
+        mark = _unused_mark([messages, tools])
+        told = {"messages": [_with_parsed_arguments(message) for message in messages], "tools": tools or None}
         try:
-            text = self._template().render(messages=marked, add_generation_prompt=True, **self._tokens_by_name)
+            text = self._template().render(
+                **self._defuse(told, mark), add_generation_prompt=True, **self._tokens_by_name
+            )
         except jinja2.TemplateError as error:
             raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
         ids: list[int] = []
@@ -137,19 +144,30 @@ class GgufTokenizer:
         """Text of ids; invalid UTF-8 becomes U+FFFD."""
         return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
 
-    def _defuse(self, text: str, mark: str) -> str:
-        return self._split.sub(lambda match: match[0][0] + mark + match[0][1:], text)
+    def _defuse(self, value: Any, mark: str) -> Any:
+        """The value with a mark in each text that looks like a control token."""
+        if isinstance(value, str):
+            return self._split.sub(lambda match: match[0][0] + mark + match[0][1:], value)
+        if isinstance(value, Mapping):
+            return {self._defuse(name, mark): self._defuse(inner, mark) for name, inner in value.items()}
+        if isinstance(value, Sequence):
+            return [self._defuse(inner, mark) for inner in value]
+        return value
 
     @lru_cache(maxsize=1)  # noqa: B019 - one tokenizer lives as long as its process
     def _template(self) -> Any:
         import jinja2.sandbox
 
-        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+        environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
+            trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+        )
 
         def refuse(message: str) -> None:
             raise jinja2.TemplateError(message)
 
         environment.globals["raise_exception"] = refuse
+        # Jinja's own filter escapes for HTML; templates expect what transformers gives them.
+        environment.filters["tojson"] = lambda value, indent=None: json.dumps(value, ensure_ascii=False, indent=indent)
         return environment.from_string(self._template_text)
 
 
@@ -181,7 +199,16 @@ def _byte_alphabet() -> dict[str, int]:
     return table | {chr(256 + i): byte for i, byte in enumerate(others)}
 
 
-def _unused_mark(messages: Sequence[Mapping[str, Any]]) -> str:
-    """A noncharacter that occurs in no message."""
-    text = repr(messages)
+def _with_parsed_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Templates expect the arguments of a call as an object, the API has them as text."""
+    calls = [
+        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"] or "{}")}}
+        for call in message.get("tool_calls", ())
+    ]
+    return {**message, "tool_calls": calls} if calls else dict(message)
+
+
+def _unused_mark(values: Sequence[Any]) -> str:
+    """A noncharacter that occurs in none of the values."""
+    text = json.dumps(values, ensure_ascii=False)
     return next(mark for code in range(0xFDD0, 0xFDF0) if (mark := chr(code)) not in text)

@@ -83,6 +83,33 @@ def test_a_value_out_of_the_models_range_is_named(client: httpx.Client, field: s
     assert response.json()["data"]["errors"] == {field: [says]}
 
 
+def test_a_conversation_with_tools_reaches_the_model(client: httpx.Client) -> None:
+    """The fake tokenizer counts the words of all that it is given."""
+    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+    turns = [
+        {"role": "developer", "content": "be brief"},
+        {"role": "user", "content": [{"type": "text", "text": "how is"}, {"type": "text", "text": " it"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+    ]
+    tools = [{"type": "function", "function": {"name": "weather", "description": "tells the weather"}}]
+
+    def prompt_tokens(**more: object) -> int:
+        response = client.post(f"/models/{ODD}/chat/completions", json={"messages": turns, "max_tokens": 1, **more})
+        return int(response.json()["data"]["usage"]["prompt_tokens"])
+
+    without = prompt_tokens()
+    assert without == 6 + 5  # the words of the texts, and of the call as JSON
+    assert prompt_tokens(tools=tools) > without
+    assert prompt_tokens(tools=tools, tool_choice="auto", parallel_tool_calls=True) > without
+    assert prompt_tokens(tools=tools, tool_choice="none") == without
+    forced = client.post(
+        f"/models/{ODD}/chat/completions", json={"messages": turns, "tools": tools, "tool_choice": "required"}
+    )
+    assert forced.status_code == 422
+    assert "can't be made to call" in forced.json()["data"]["errors"]["tool_choice"][0]
+
+
 def test_statistics_are_measured_from_the_jobs(stack: Stack, client: httpx.Client) -> None:
     def stats() -> dict[str, float]:
         found: dict[str, float] = client.get("/models/fake").json()["data"]["stats"]

@@ -216,7 +216,14 @@ def test_health_needs_no_key(stack: Stack) -> None:
     assert set(ready.json()["data"]["replicas"].values()) == {"healthy"}
 
 
-BAD = [
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+
+
+def turns(*messages: Any) -> dict[str, Any]:
+    return {"messages": list(messages)}
+
+
+BAD: list[tuple[str, str, Any, int, str]] = [
     ("broken JSON", "/models/fake/chat/completions", b'{"messages": [', 400, "JSON"),
     ("not UTF-8", "/models/fake/chat/completions", b'{"messages": "\xff"}', 400, "JSON"),
     ("deeply nested", "/models/fake/chat/completions", b"[" * 100_000, 400, "JSON"),
@@ -237,6 +244,40 @@ BAD = [
         {"messages": [{"role": "boss", "content": "x"}]},
         422,
         "allowed: system",
+    ),
+    ("900 brackets", "/models/fake/completions", b'{"prompt": ' + b"[" * 900 + b"]" * 900 + b"}", 422, "prompt: "),
+    ("tools", "/models/fake/chat/completions", {**CHAT, "tools": [TOOL]}, 422, "'fake' does not offer tool_use"),
+    ("no tools", "/models/fake/chat/completions", {**CHAT, "tool_choice": "auto"}, 422, "Needs tools"),
+    (
+        "a tool without a call",
+        "/models/fake/chat/completions",
+        turns({"role": "tool", "content": "x"}),
+        422,
+        "tool_call_id",
+    ),
+    ("no content", "/models/fake/chat/completions", turns({"role": "user"}), 422, "messages[0].content: Missing"),
+    (
+        "arguments that are no object",
+        "/models/fake/chat/completions",
+        turns({"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "[]"}}]}),
+        422,
+        "messages[0].tool_calls[0].function.arguments: Got '[]'; must be a JSON object",
+    ),
+    ("likely tokens", "/models/fake/completions", {"prompt": "x", "logprobs": 2}, 422, "logprobs: A local model gives"),
+    ("21 likely tokens", "/models/fake/completions", {"prompt": "x", "logprobs": 21}, 422, "from 0 to 20"),
+    (
+        "top_logprobs alone",
+        "/models/fake/chat/completions",
+        {**CHAT, "top_logprobs": 2},
+        422,
+        "top_logprobs: Needs logprobs",
+    ),
+    (
+        "echo with logprobs",
+        "/models/fake/completions",
+        {"prompt": "x", "logprobs": 0, "echo": True},
+        422,
+        "echo: A local model has no",
     ),
     ("max_tokens 0", "/models/fake/chat/completions", {**CHAT, "max_tokens": 0}, 422, "max_tokens: Got 0"),
     ("max_tokens -1", "/models/fake/chat/completions", {**CHAT, "max_tokens": -1}, 422, "max_tokens: Got -1"),

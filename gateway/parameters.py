@@ -1,0 +1,50 @@
+"""Checks a request against what its model allows, and fills in what the client left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import InvalidRequest
+from gateway.model import Model
+
+#: What engines on our own devices can't do, with what to ask for instead. Remote providers are asked as they are.
+ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs without a number of others."
+NO_ECHO = "A local model has no log probabilities of the prompt; leave out echo or logprobs."
+NO_FORCE = "A local model can't be made to call a tool; use auto or none."
+
+
+def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with the model's defaults.
+
+    Raises:
+        InvalidRequest: naming each field, its value and what is allowed.
+    """
+    if request.get("tools"):
+        model.require("tool_use")
+    full = dict(request)
+    errors: dict[str, list[str]] = {}
+    for name, limits in model.ranges.items():
+        value = full.get(name)
+        full[name] = limits.default if value is None else value
+        if not limits.min <= full[name] <= limits.max:
+            errors[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
+    wanted = full.setdefault("max_tokens", None)
+    if wanted is not None and wanted > model.max_tokens:
+        errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
+    if model.local:
+        errors |= _beyond_local(request)
+    if errors:
+        raise InvalidRequest.of(errors)
+    return full
+
+
+def _beyond_local(request: Mapping[str, Any]) -> dict[str, list[str]]:
+    errors = {}
+    if request.get("top_logprobs"):
+        errors["logprobs" if "prompt" in request else "top_logprobs"] = [ONLY_CHOSEN]
+    if request.get("echo") and request.get("logprobs"):
+        errors["echo"] = [NO_ECHO]
+    if request.get("tool_choice", "auto") not in ("auto", "none"):
+        errors["tool_choice"] = [NO_FORCE]
+    return errors
