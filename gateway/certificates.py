@@ -1,4 +1,4 @@
-"""A development CA and the certificates that it signs, in `{data_dir}/tls`. Production brings its own by HEADRACE_TLS_*.
+"""A development CA and the certificates that it signs, in `{data_dir}/tls`; HEADRACE_TLS_* names better ones.
 
 Clients trust `ca.pem`. Making the server's certificate anew keeps the CA, so they need no new file.
 """

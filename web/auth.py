@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from flask import g, request
 
-from gateway.errors import Unauthenticated
+from web.bearer import bearer
 from web.envelope import gateway
 
 
 def authenticate() -> None:
     """To run before each request of a blueprint. Raises: Unauthenticated."""
-    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-    if scheme and scheme.lower() != "bearer":
-        raise Unauthenticated(f"The authorization scheme {scheme[:20]!r} is not supported; use 'Bearer YOUR_KEY'.")
-    g.key = gateway().credentials.authenticate(secret.strip())
+    g.key = gateway().credentials.authenticate(bearer(request.headers.get("Authorization", "")))

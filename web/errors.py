@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping
-from typing import Any
-
-import redis
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
-from gateway.errors import BadRequest, BodyTooLarge, HeadraceError, InvalidRequest, NotFound, StoreUnavailable
-from schemas.fields import leaves
+from gateway.errors import BadRequest, BodyTooLarge, HeadraceError, NotFound
 from web.envelope import failure
-
-log = logging.getLogger(__name__)
+from web.failures import client_error
 
 
 def register(app: Flask) -> None:
     """Install the handlers."""
     app.register_error_handler(HeadraceError, failure)
     app.register_error_handler(HTTPException, _http)
-    app.register_error_handler(redis.exceptions.RedisError, _redis)
-    app.register_error_handler(RecursionError, _too_deep)
-    app.register_error_handler(Exception, _unexpected)
-
-
-def invalid(messages: Mapping[str, Any]) -> InvalidRequest:
-    """The error for what a schema found, with each field's path."""
-    return InvalidRequest.of(flatten(messages))
-
-
-def flatten(messages: Mapping[str, Any]) -> dict[str, list[str]]:
-    """marshmallow's nested messages as `messages[0].role` -> texts."""
-    found: dict[str, list[str]] = {}
-    for path, texts in leaves(messages):
-        name = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
-        found.setdefault(name.removeprefix(".") or "body", []).extend(texts)
-    return found
+    app.register_error_handler(Exception, _other)
 
 
 def _http(error: HTTPException) -> Response:
@@ -60,16 +37,5 @@ def _http(error: HTTPException) -> Response:
     return response
 
 
-def _too_deep(error: RecursionError) -> Response:
-    log.warning("too deep at %s %s: %s", request.method, request.path, error)
-    return failure(BadRequest("The body is nested too deeply.", reason="invalid_json"))
-
-
-def _redis(error: redis.exceptions.RedisError) -> Response:
-    log.error("Redis: %s", error)
-    return failure(StoreUnavailable("The job store does not answer. Nothing was lost; try again.", retry_after_s=2))
-
-
-def _unexpected(error: Exception) -> Response:
-    log.exception("unexpected error at %s %s", request.method, request.path)
-    return failure(HeadraceError("Something went wrong on our side; the log has the details under this request_id."))
+def _other(error: Exception) -> Response:
+    return failure(client_error(error, f"{request.method} {request.path}"))

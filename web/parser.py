@@ -10,7 +10,7 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from gateway.errors import BadRequest
-from web.errors import invalid
+from web.failures import invalid
 
 
 class StrictParser(FlaskParser):

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import select
 import socket
-import time
 from typing import Any
 
 from flask import Response, current_app, g, request
 from flask_smorest import Blueprint
 
-from gateway import results
-from gateway.inference import Submitted
-from gateway.jobs import Event, Job
+from gateway.answers import whole
+from gateway.jobs import Job
 from gateway.watch import Watcher
 from schemas.envelope import enveloped
 from schemas.inference import (
@@ -31,8 +29,6 @@ from web.submission import submit
 
 #: A client that reads nothing for so long is cut off.
 SEND_TIMEOUT_S = 30.0
-#: Pause between two looks at whether the client of a plain request is still there.
-LOOK_S = 0.5
 
 blueprint = Blueprint("inference", __name__, url_prefix="/models", description="Ask a model")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -62,7 +58,8 @@ def _answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
     elif body.stream:
         return event_stream(submitted.job, submitted.watcher, position=submitted.position)
     else:
-        response = _whole(submitted, submitted.watcher)
+        inference, watcher = gateway().inference, submitted.watcher
+        response = success(whole(inference, submitted, watcher, key=caller(), client_left=client_left))
     response.headers["X-Job-Id"] = submitted.job.id
     return response
 
@@ -74,25 +71,6 @@ def _accepted(job: Job) -> Response:
     response.headers["Location"] = location
     response.headers["Preference-Applied"] = "respond-async"
     return response
-
-
-def _whole(submitted: Submitted, watcher: Watcher) -> Response:
-    """Wait for the end. A client that leaves takes its job with it, since nobody could read the answer."""
-    events: list[Event] = []
-    stays, next_look = submitted.job.request.get("detach") or submitted.job.fingerprint, 0.0
-    try:
-        for new in watcher.events():
-            events += new
-            if not stays and time.monotonic() > next_look:
-                next_look = time.monotonic() + LOOK_S
-                if client_left():
-                    gateway().inference.cancel(submitted.job.id, key=caller())
-    finally:
-        watcher.close()
-    error = results.failure(events[-1])
-    if error is not None:
-        raise error
-    return success(results.response(submitted.job, events))
 
 
 def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:

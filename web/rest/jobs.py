@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from gateway import results
+from gateway import job_views
 from gateway.errors import InvalidRequest
-from gateway.jobs import Job, JobState
 from schemas.envelope import enveloped
 from schemas.jobs import JobListQuerySchema, JobListSchema, JobSchema
 from web.auth import authenticate
@@ -28,21 +26,14 @@ blueprint.before_request(authenticate)
 @blueprint.response(200, enveloped(JobListSchema))
 def jobs(query: dict[str, Any]) -> Response:
     """Jobs of this key, newest first."""
-    states = {state.word: state for state in JobState}
-    found = gateway().inference.list(key=caller(), state=states.get(query["status"]), limit=query["limit"])
-    return success({"jobs": [summary(job) for job in found]})
+    return success({"jobs": job_views.summaries(gateway().inference, key=caller(), **query)})
 
 
 @blueprint.route("/<job_id>")
 @blueprint.response(200, enveloped(JobSchema))
 def job(job_id: str) -> Response:
     """A job's state, and its result when it has ended."""
-    found = gateway().inference.get(job_id, key=caller())
-    data = {**summary(found), "position": gateway().inference.position(found)}
-    if found.state in (JobState.DONE, JobState.CANCELLED):
-        events = gateway().store.journal(job_id)
-        data |= {"result": results.response(found, events), "usage": results.usage(events)}
-    return success(data)
+    return success(job_views.detail(gateway().inference, job_id, key=caller()))
 
 
 @blueprint.route("/<job_id>/events")
@@ -58,9 +49,7 @@ def events(job_id: str) -> Response:
 @blueprint.response(200, enveloped(JobSchema))
 def cancel(job_id: str) -> Response:
     """Cancel a job. Once more does no harm."""
-    verdict = gateway().inference.cancel(job_id, key=caller())
-    word = verdict if verdict == "cancelling" else JobState(verdict).word
-    return success({"job_id": job_id, "status": word})
+    return success(job_views.cancelled(gateway().inference, job_id, key=caller()))
 
 
 def cursor(text: str) -> tuple[int, str]:
@@ -71,27 +60,3 @@ def cursor(text: str) -> tuple[int, str]:
     if not seq.isascii() or not seq.isdigit() or len(seq) > 15:
         raise InvalidRequest(f"Last-Event-ID is {text[:40]!r}; it must be the 'id' of an event of this job.")
     return int(seq), claim
-
-
-def summary(found: Job) -> dict[str, Any]:
-    """What the list and the single job share."""
-    return {
-        "job_id": found.id,
-        "kind": found.kind,
-        "model": found.model,
-        "status": "cancelling" if found.cancel and not found.state.ended else found.state.word,
-        "priority": "background" if found.background else "interactive",
-        "attempts": found.attempts,
-        "created_at": _iso(found.created_at),
-        "started_at": _iso(found.started_at),
-        "finished_at": _iso(found.finished_at),
-        "usage": dict(found.usage) or None,
-        "error": dict(found.error) or None,
-        "events_url": f"/jobs/{found.id}/events",
-    }
-
-
-def _iso(time_ms: int) -> str | None:
-    if not time_ms:
-        return None
-    return datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).isoformat(timespec="milliseconds")

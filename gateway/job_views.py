@@ -1,0 +1,57 @@
+"""Jobs as clients see them, in the document's words."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from gateway import results
+from gateway.credentials import KeyRecord
+from gateway.inference import Inference
+from gateway.jobs import Job, JobState
+
+
+def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """The key's jobs, newest first, of one status or of all."""
+    states = {state.word: state for state in JobState}
+    return [summary(job) for job in inference.list(key=key, state=states.get(status or ""), limit=limit)]
+
+
+def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
+    """A job's state, and its result when it has ended. Raises: JobNotFound."""
+    job = inference.get(job_id, key=key)
+    data = {**summary(job), "position": inference.position(job)}
+    if job.state in (JobState.DONE, JobState.CANCELLED):
+        events = inference.store.journal(job_id)
+        data |= {"result": results.response(job, events), "usage": results.usage(events)}
+    return data
+
+
+def cancelled(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
+    """Cancel a job, and say how it stands. Raises: JobNotFound."""
+    verdict = inference.cancel(job_id, key=key)
+    return {"job_id": job_id, "status": verdict if verdict == "cancelling" else JobState(verdict).word}
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """What the list and the single job share."""
+    return {
+        "job_id": job.id,
+        "kind": job.kind,
+        "model": job.model,
+        "status": "cancelling" if job.cancel and not job.state.ended else job.state.word,
+        "priority": "background" if job.background else "interactive",
+        "attempts": job.attempts,
+        "created_at": _iso(job.created_at),
+        "started_at": _iso(job.started_at),
+        "finished_at": _iso(job.finished_at),
+        "usage": dict(job.usage) or None,
+        "error": dict(job.error) or None,
+        "events_url": f"/jobs/{job.id}/events",
+    }
+
+
+def _iso(time_ms: int) -> str | None:
+    if not time_ms:
+        return None
+    return datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).isoformat(timespec="milliseconds")

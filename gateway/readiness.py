@@ -1,0 +1,40 @@
+"""Can this gateway serve? Not whether a process is up, but whether what it needs is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gateway import keys
+from gateway.context import Gateway
+from gateway.redis import CONNECTION_ERRORS
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """The state of each part, in the document's words."""
+
+    redis: str = "unhealthy"
+    keeper: str = "unknown"
+    #: Replica id to its health.
+    replicas: dict[str, str] = field(default_factory=dict)
+    #: `stale` while headrace.toml has a mistake; the logs say which.
+    catalog: str = "healthy"
+
+    @property
+    def ready(self) -> bool:
+        """Redis answers, a keeper holds its lease, and at least one replica is healthy."""
+        return self.redis == self.keeper == "healthy" and "healthy" in self.replicas.values()
+
+
+def look(gateway: Gateway) -> Readiness:
+    """How it is now."""
+    catalog = "stale" if gateway.catalog.problem else "healthy"
+    try:
+        return Readiness(
+            redis="healthy" if gateway.redis.ping() else "unhealthy",
+            keeper="healthy" if gateway.redis.exists(keys.KEEPER) else "unhealthy",
+            replicas={replica.replica_id: replica.health for replica in gateway.registry.replicas()},
+            catalog=catalog,
+        )
+    except CONNECTION_ERRORS:
+        return Readiness(catalog=catalog)
