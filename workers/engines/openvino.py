@@ -1,6 +1,7 @@
 """OpenVINO GenAI's continuous batching pipeline as an engine: paged KV cache, prefix sharing, CPU and Intel GPU.
 
 Reads GGUF files and OpenVINO IR folders. Stop strings are not its business; it gets ids and gives ids.
+Options: `cache_gib` size of the KV cache, `properties` for the OpenVINO device.
 """
 
 from __future__ import annotations

@@ -1,0 +1,58 @@
+"""How often each fault is done, and the record of what came of it (docs/faults.json, by `make faults`)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.stack import Stream
+
+FULL = os.environ.get("HEADRACE_FAULTS") == "full"
+#: How often each fault is done.
+TIMES = 20 if FULL else 2
+_REPORT = Path(__file__).parents[2] / "docs" / "faults.json"
+
+
+@dataclass
+class Tally:
+    """What came of one kind of fault."""
+
+    times: int = 0
+    streams: int = 0
+    #: Streams that had begun, and still had to end, when the fault came.
+    in_mid_stream: int = 0
+    #: Streams that ended with every token, each once.
+    whole: int = 0
+
+
+class Ledger:
+    """Tallies by fault."""
+
+    def __init__(self) -> None:
+        self.tallies: dict[str, Tally] = defaultdict(Tally)
+
+    def note(self, fault: str, streams: Sequence[Stream], seqs_at_fault: Sequence[int]) -> None:
+        """Count streams that have ended, and been checked. Most of them must have been hit in the middle."""
+        tally = self.tallies[fault]
+        tally.times += 1
+        tally.streams += len(streams)
+        tally.whole += len(streams)
+        hit = [0 < seq < stream.seqs[-1] - 1 for seq, stream in zip(seqs_at_fault, streams, strict=True)]
+        assert sum(hit) >= 0.95 * len(hit), "the fault came too early or too late"
+        tally.in_mid_stream += sum(hit)
+
+
+@pytest.fixture(scope="session")
+def ledger() -> Iterator[Ledger]:
+    """The ledger of this run; written down if it is a full one."""
+    ledger = Ledger()
+    yield ledger
+    if FULL:
+        report = {fault: asdict(tally) for fault, tally in sorted(ledger.tallies.items())}
+        _REPORT.write_text(json.dumps(report, indent=1) + "\n")
