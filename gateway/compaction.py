@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from gateway import keys
 from gateway.jobs import Event, EventType, JobStore
-from gateway.results import Choice, fold, usage
+from gateway.results import Choice, fold, num_indexes, usage
+from gateway.tool_calls import merge
 
 #: A journal with fewer entries stays as it is.
 MIN_ENTRIES = 5
@@ -39,18 +41,32 @@ def snapshot(events: Sequence[Event]) -> list[Event]:
     deltas = [event for event in events if event.type is EventType.DELTA]
     if not deltas or not events[-1].type.terminal:
         return list(events)
-    num_choices = 1 + max(event.body.get("index", 0) for event in deltas)
+    first = [event for event in events[:1] if event.type is EventType.STARTED]
+    middle = events[len(first) : -1]
     body = {
         "type": EventType.SNAPSHOT.value,
-        "c": deltas[-1].claim,
-        "choices": [_delta(index, choice) for index, choice in enumerate(fold(deltas, num_choices=num_choices))],
-        "completion_tokens": usage(deltas)["completion_tokens"],
+        "c": middle[-1].claim,
+        "choices": [_delta(i, choice) for i, choice in enumerate(fold(middle, num_choices=num_indexes(middle)))],
+        **{name: usage(events[:-1])[name] for name in ("prompt_tokens", "completion_tokens")},
+        **_models(events),
     }
-    first = [event for event in events[:1] if event.type is EventType.STARTED]
-    return [*first, Event(deltas[-1].seq, body), events[-1]]
+    return [*first, Event(middle[-1].seq, body), events[-1]]
+
+
+def _models(events: Sequence[Event]) -> dict[str, object]:
+    """Who has worked on the answer, if it was more than one."""
+    named = [e.body["model"] for e in events if e.type in (EventType.STARTED, EventType.RESUMED) and "model" in e.body]
+    names = [name for name, _ in itertools.groupby(named)]
+    return {"model": names[-1], "served_by": names} if len(names) > 1 else {}
 
 
 def _delta(index: int, choice: Choice) -> dict[str, object]:
     """A choice as the body of one delta."""
-    body = {"index": index, "text": choice.text, "lp": choice.logprobs, "finish": choice.finish_reason}
+    body = {
+        "index": index,
+        "text": choice.text,
+        "lp": choice.logprobs,
+        "tool_calls": merge(choice.tool_calls),
+        "finish": choice.finish_reason,
+    }
     return {name: value for name, value in body.items() if value}

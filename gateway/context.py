@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
+from gateway.breaker import Breaker
 from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
 from gateway.inference import Inference
@@ -15,6 +16,7 @@ from gateway.models import Models
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
+from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.watch import Hub
 
@@ -41,9 +43,8 @@ class Gateway:
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
         celery = make_celery(settings)
         hub = Hub(client, store, grace_s=settings.grace_s)
-        inference = Inference(
-            settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, hub=hub
-        )
+        router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
+        inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
         return cls(
             settings, client, celery, store, registry, catalog, Credentials(client), hub, inference, Models(inference)
         )

@@ -15,10 +15,14 @@ HeadraceError
 │   └── IdempotencyMismatch    the key was used with another body
 ├── QueueFull             429  come back after `retry_after_s`
 ├── RateLimited           429  the key has used up its minute; `quota` says what is left
+├── GenerationFailed      500  the job ended as failed
+├── UpstreamFailed        502  a provider has failed; `details` says who, and whether to try again
+│   ├── UpstreamTimeout   504
+│   └── UpstreamRateLimited 429  the provider's limit, not the key's
 └── Unavailable           503
-    ├── ModelNotReady          no replica serves the model
-    ├── StoreUnavailable       Redis does not answer, or is full
-    └── GenerationFailed       the job ended as failed (status depends on its reason)
+    ├── ModelNotReady          no replica or provider worker serves the model
+    ├── UpstreamUnavailable    the provider's circuit breaker is open
+    └── StoreUnavailable       Redis does not answer, or is full
 """
 
 from __future__ import annotations
@@ -33,7 +37,8 @@ if TYPE_CHECKING:
 class HeadraceError(Exception):
     """Base of all errors that a client may see.
 
-    `reason` is a stable machine-readable word, `errors` maps a field's path to what is wrong with it.
+    `reason` is a stable machine-readable word, `errors` maps a field's path to what is wrong with it, `details` is
+    what else a program may want to know.
     """
 
     http_status = 500
@@ -47,10 +52,12 @@ class HeadraceError(Exception):
         reason: str | None = None,
         errors: Mapping[str, Sequence[str]] | None = None,
         retry_after_s: float | None = None,
+        details: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason or type(self).reason
+        self.details = dict(details or {})
         self.errors = {name: list(texts) for name, texts in (errors or {}).items()}
         self.retry_after_s = retry_after_s
 
@@ -167,6 +174,30 @@ class StoreUnavailable(Unavailable):
     reason = "store_unavailable"
 
 
+class UpstreamUnavailable(Unavailable):
+    """The provider has failed too often lately; it is left alone for a while."""
+
+    reason = "upstream_unavailable"
+
+
+class UpstreamFailed(HeadraceError):
+    """A provider did not do what was asked. Its refusal of our key is this too: the client's own key is fine."""
+
+    http_status, grpc_code, reason = 502, "UNAVAILABLE", "upstream_error"
+
+
+class UpstreamTimeout(UpstreamFailed):
+    """A provider did not answer, or stopped in the middle, for longer than its time-out."""
+
+    http_status, grpc_code, reason = 504, "DEADLINE_EXCEEDED", "upstream_timeout"
+
+
+class UpstreamRateLimited(UpstreamFailed):
+    """A provider limits our rate."""
+
+    http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "upstream_rate_limited"
+
+
 class GenerationFailed(HeadraceError):
     """The job ended as failed; `reason` is the job's own."""
 
@@ -177,7 +208,13 @@ class GenerationFailed(HeadraceError):
         """The error to answer for a failed job's `error` record."""
         reason = str(error.get("reason", cls.reason))
         kind = FAILURES.get(reason, cls)
-        return kind(str(error.get("message", "the job failed")), reason=reason)
+        wait_s = error.get("retry_after_s")
+        return kind(
+            str(error.get("message", "the job failed")),
+            reason=reason,
+            retry_after_s=float(wait_s) if isinstance(wait_s, int | float) else None,
+            details={name: error[name] for name in ("provider", "retryable") if name in error},
+        )
 
 
 #: The error class for each reason that a worker or the keeper writes into a failed job.
@@ -187,9 +224,21 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "queue_timeout": Unavailable,
     "model_not_ready": ModelNotReady,
     "engine_crashed": GenerationFailed,
+    # What may be wrong with a provider.
+    "upstream_error": UpstreamFailed,
+    "upstream_unreachable": UpstreamFailed,
+    "upstream_interrupted": UpstreamFailed,
+    "upstream_malformed": UpstreamFailed,
+    "upstream_auth": UpstreamFailed,
+    "upstream_timeout": UpstreamTimeout,
+    "upstream_rate_limited": UpstreamRateLimited,
+    "upstream_unavailable": UpstreamUnavailable,
+    # It refused the request itself.
+    "upstream_refused": InvalidRequest,
 }
 
 
 def lies_with_client(reason: str) -> bool:
     """Whether a job that failed for this reason could not have been served by anybody."""
-    return reason in FAILURES and FAILURES[reason].http_status < 500
+    kind = FAILURES.get(reason, GenerationFailed)
+    return kind.http_status < 500 and not issubclass(kind, UpstreamFailed)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import builtins
 import logging
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, cast
 
 import kombu.exceptions
 import redis
@@ -17,14 +16,16 @@ from celery import Celery
 from gateway import keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
-from gateway.errors import JobNotFound, ModelNotReady, QueueFull, StoreUnavailable
+from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.parameters import with_defaults
 from gateway.queues import Priority, model_queue, send_hint
+from gateway.recent import Recent
 from gateway.redis import CONNECTION_ERRORS
-from gateway.registry import Registry, Replica
+from gateway.registry import Replica
+from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.stats import count_failure
 from gateway.usage import price
@@ -34,19 +35,9 @@ log = logging.getLogger(__name__)
 
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
-#: How old the view of replicas and of Redis' memory may be.
-RECENT_S = 0.5
-T = TypeVar("T")
 #: The capability and the Celery task of each kind of job.
 TASK = "headrace.generate"
 CAPABILITY = {"chat": "chat", "completion": "completion"}
-#: What to do about a model that no request can be sent to, by its status.
-NOT_READY = {
-    "inactive": "no replica is alive. Deploy it, then send the request again.",
-    "failed": "its replicas failed to start. See the log of its worker, then deploy it again.",
-    "no_weights": "its weights are not on this machine. Install them, or set its `source` in headrace.toml.",
-    "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
-}
 
 
 @dataclass(frozen=True)
@@ -63,35 +54,20 @@ class Submitted:
     replayed: bool = False
 
 
-class Recent(Generic[T]):
-    """A value that is read again only after a while, because every request needs it."""
-
-    def __init__(self) -> None:
-        self._read_at = -RECENT_S
-        self._value: T
-
-    def get(self, read: Callable[[], T]) -> T:
-        """The value, not older than `RECENT_S`."""
-        if time.monotonic() > self._read_at + RECENT_S:
-            self._value, self._read_at = read(), time.monotonic()
-        return self._value
-
-
 class Inference:
     """Jobs that run a model."""
 
     def __init__(
-        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery, hub: Hub
+        self, *, settings: Settings, store: JobStore, router: Router, catalog: Catalog, celery: Celery, hub: Hub
     ) -> None:
         self.settings = settings
         self.store = store
-        self.registry = registry
+        self.router = router
         self.catalog = catalog
         self.celery = celery
         self.hub = hub
         self.limits = Limits(store.scripts)
         self._memory: Recent[dict[str, Any]] = Recent()
-        self._replicas: Recent[builtins.list[Replica]] = Recent()
 
     def submit(
         self,
@@ -107,7 +83,8 @@ class Inference:
         request with the same idempotency key.
 
         Raises:
-            ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, QueueFull, RateLimited, StoreUnavailable.
+            ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, UpstreamUnavailable, QueueFull, RateLimited,
+            StoreUnavailable.
         """
         key.require("inference")
         model = self.catalog.get(model_id)
@@ -119,7 +96,7 @@ class Inference:
             if earlier := self._earlier(mark):
                 return self._attach(earlier, background=background)
         full = with_defaults(model, request)
-        self._require_ready(model)
+        runs_on = self._route(model, CAPABILITY[kind])
         self._require_memory()
         job = Job(
             id=mark.job_id(kind) if mark else new_job_id(kind),
@@ -128,6 +105,7 @@ class Inference:
             model=model.id,
             key_id=key.id,
             request=full,
+            route="" if runs_on is model else runs_on.id,
             background=background or full.get("priority") == "background",
             price=price(model.pricing),
             fingerprint=mark.fingerprint if mark else "",
@@ -194,7 +172,7 @@ class Inference:
 
     def position(self, job: Job) -> int:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
-        rank = cast("int | None", self.store.redis.zrank(keys.queued(job.model), job.id))
+        rank = cast("int | None", self.store.redis.zrank(keys.queued(job.runs_on), job.id))
         return 0 if rank is None else rank + 1
 
     def watch(self, job_id: str, *, key: KeyRecord, after: int = 0, claim: str = "") -> Watcher:
@@ -203,27 +181,20 @@ class Inference:
         return self.hub.watch(job_id, after=after, claim=claim)
 
     def model_status(self, model: Model) -> str:
-        """`active`, `loading`, `failed` or `inactive`, from the replicas' heartbeats.
-
-        What nothing serves because something is missing says so: `no_weights`, `no_credentials`.
-        """
-        if not model.local:
-            return "active" if self.catalog.providers[model.provider].has_credentials else "no_credentials"
-        statuses = {replica.status for replica in self.replicas(model)}
-        idle = "inactive" if model.has_weights else "no_weights"
-        return next((word for word in ("active", "loading", "failed") if word in statuses), idle)
+        """How it is, in one word; see `Router.status`."""
+        return self.router.status(model)
 
     def replicas(self, model: Model) -> builtins.list[Replica]:
         """Those that live, as of half a second ago."""
-        return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
+        return self.router.replicas(model)
 
-    def _require_ready(self, model: Model) -> None:
-        """Raises: ModelNotReady, saying what to do."""
-        remedy = NOT_READY.get(self.model_status(model))
-        if remedy:
+    def _route(self, model: Model, capability: str) -> Model:
+        """The model that takes the request. Raises: ModelNotReady, UpstreamUnavailable."""
+        try:
+            return self.router.route(model, capability)
+        except Unavailable:
             self._count_refusal(model)
-            variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
-            raise ModelNotReady(f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}", retry_after_s=5)
+            raise
 
     def _require_room(self, created: Created, watcher: Watcher | None) -> None:
         """The new job counts too, so the bound holds however many ask at once."""
@@ -235,7 +206,7 @@ class Inference:
             watcher.close()
         if created.new:
             self.store.discard(created.job)
-        model = created.job.model
+        model = created.job.runs_on
         retry_s = retry_after_s(self.store, model, excess=excess)
         raise QueueFull(
             f"{created.waiting - 1} requests wait for {model!r}; the limit is {self.settings.queue_limit}. "
@@ -255,7 +226,7 @@ class Inference:
 
     def _hint(self, job: Job, priority: Priority) -> None:
         try:
-            send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=priority)
+            send_hint(self.celery, TASK, job.id, queue=model_queue(job.runs_on), priority=priority)
         except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
             log.warning("job %s: hint not sent (%s); the keeper will send it again", job.id, error)
 

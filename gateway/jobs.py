@@ -63,8 +63,10 @@ class EventType(StrEnum):
 
     #: A claim begins: prompt tokens and digests.
     STARTED = "started"
-    #: A later claim goes on where the journal ends.
+    #: A later claim goes on where the journal ends, or another model takes over (`model`).
     RESUMED = "resumed"
+    #: The model that ran it has failed: who (`model`), why (`reason`), and who is next (`next`).
+    INTERRUPTED = "interrupted"
     #: New token ids of one choice, and the text that became certain.
     DELTA = "delta"
     #: All deltas of a job that ended a while ago, in the place of the last of them.
@@ -124,6 +126,8 @@ class Job:
     model: str
     key_id: str
     request: Mapping[str, Any]
+    #: The model that runs it now; empty: `model`, which the client has asked for.
+    route: str = ""
     background: bool = False
     owner: str = ""
     claim: str = ""
@@ -146,6 +150,11 @@ class Job:
     #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
     fingerprint: str = ""
 
+    @property
+    def runs_on(self) -> str:
+        """The model in whose queue it waits, or that runs it."""
+        return self.route or self.model
+
     @classmethod
     def parse(cls, job_id: str, raw: Mapping[str, str]) -> Job:
         """Build from the hash's fields."""
@@ -157,6 +166,7 @@ class Job:
             model=raw["model"],
             key_id=raw["key_id"],
             request=loads(raw.get("request") or "{}"),
+            route=raw.get("route", ""),
             background=raw.get("background") == "1",
             owner=raw.get("owner", ""),
             claim=raw.get("claim", ""),
@@ -260,13 +270,14 @@ class JobStore:
             "background": int(job.background),
             "ttl_ms": ttl_ms,
             "watch": hub_id,
+            **({"route": job.route} if job.route else {}),
             **({"price": job.price} if job.price else {}),
             **({"fingerprint": job.fingerprint} if job.fingerprint else {}),
         }
-        index = keys.queued(job.model)
+        index = keys.queued(job.runs_on)
         pipe = self.redis.pipeline(transaction=False)
         self.ledger.open(pipe, job)
-        pipe.sadd(keys.QUEUES, job.model)
+        pipe.sadd(keys.QUEUES, job.runs_on)
         pipe.zadd(index, {job.id: queue_score(now, job.background)})
         pipe.zadd(keys.owned(job.key_id), {job.id: now})
         self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
@@ -280,7 +291,7 @@ class JobStore:
         """Take back a job that was just created, and that nobody has been told of."""
         pipe = self.redis.pipeline(transaction=False)
         pipe.delete(keys.job(job.id))
-        pipe.zrem(keys.queued(job.model), job.id)
+        pipe.zrem(keys.queued(job.runs_on), job.id)
         pipe.zrem(keys.owned(job.key_id), job.id)
         self.ledger.refund(pipe, job)
         self.scripts.execute(pipe)
@@ -288,11 +299,11 @@ class JobStore:
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
         """Take a queued job of a model, in one round trip.
 
-        Returns its record, or None if it is not to be had (taken, ended, gone).
+        Returns its record, or None if it is not to be had (taken, ended, gone, or handed to another model).
         """
         pipe = self.redis.pipeline(transaction=False)
         pipe.zadd(keys.RUNNING, {job_id: self.estimated_now_ms()})
-        self._call(pipe, "claim", job_id, owner, claim)
+        self._call(pipe, "claim", job_id, owner, claim, model)
         pipe.zrem(keys.queued(model), job_id)
         _, (verdict, flat), _ = self.scripts.execute(pipe)
         if verdict == "ok":
@@ -308,7 +319,7 @@ class JobStore:
         """
         if not self.redis.exists(keys.job(job.id)):  # else it may be settled, and must not be opened again
             self.create(job, ttl_ms=job.ttl_ms, attended_ms=ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1)
-        self.claim(job.id, model=job.model, owner=owner, claim=job.claim)
+        self.claim(job.id, model=job.runs_on, owner=owner, claim=job.claim)
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
@@ -334,11 +345,33 @@ class JobStore:
 
         `crashed`: its engine or its worker died, which counts against a job that may be the cause.
         """
-        self.redis.zadd(keys.queued(job.model), {job.id: queue_score(job.created_at, job.background)})
+        self.redis.zadd(keys.queued(job.runs_on), {job.id: queue_score(job.created_at, job.background)})
         released = bool(self._run("release", job.id, job.claim, str(int(crashed))))
         if released:
             self.redis.zrem(keys.RUNNING, job.id)
         return released
+
+    def expect(self, job: Job, model: str) -> None:
+        """Write the index before a job is handed to another model: the index must be a superset of the records."""
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.sadd(keys.QUEUES, model)
+        pipe.zadd(keys.queued(model), {job.id: queue_score(job.created_at, job.background)})
+        pipe.execute()
+
+    def passed_on(self, job: Job, model: str) -> None:
+        """Tidy the indexes after a running job was handed to another model, which counts as a failure of its own."""
+        self.expect(job, model)
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.zrem(keys.RUNNING, job.id)
+        count_failure(pipe, job.runs_on, now_ms=self.estimated_now_ms())
+        pipe.execute()
+
+    def progress(self, jobs: Iterable[Job]) -> None:
+        """Say that running jobs are worked on, though nothing is new in their journals."""
+        pipe = self.redis.pipeline(transaction=False)
+        for job in jobs:
+            self._call(pipe, "progress", job.id, job.claim)
+        self.scripts.execute(pipe)
 
     def end(
         self, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str = ""
@@ -363,13 +396,13 @@ class JobStore:
         now = self.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
         self.ledger.settle(pipe, job, usage)
-        pipe.zrem(keys.queued(job.model), job.id)
+        pipe.zrem(keys.queued(job.runs_on), job.id)
         pipe.zrem(keys.RUNNING, job.id)
-        pipe.zadd(keys.ended(job.model), {job.id: now})
+        pipe.zadd(keys.ended(job.runs_on), {job.id: now})
         if state is JobState.DONE:
-            count_answer(pipe, job.model, now_ms=now, latency_ms=now - job.created_at)
+            count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
         elif state is JobState.FAILED and not lies_with_client(reason):
-            count_failure(pipe, job.model, now_ms=now)
+            count_failure(pipe, job.runs_on, now_ms=now)
         self.scripts.execute(pipe)
 
     def settle(self, jobs: Iterable[Job]) -> None:

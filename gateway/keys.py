@@ -8,6 +8,8 @@ RUNNING = "hr:running"
 QUEUES = "hr:queues"
 #: Incarnations of workers that have, or had, a heartbeat.
 WORKERS = "hr:workers"
+#: Incarnations of provider workers that have, or had, a heartbeat.
+PROVIDERS = "hr:providers"
 #: API keys: member key id.
 API_KEYS = "hr:keys"
 #: The keeper's heartbeat.
@@ -57,6 +59,11 @@ def owned(key_id: str) -> str:
 def worker(incarnation: str) -> str:
     """String with a TTL: heartbeat and figures of one worker incarnation."""
     return f"hr:worker:{incarnation}"
+
+
+def breaker(provider: str) -> tuple[str, str]:
+    """Hash: the circuit breaker of a provider; sorted set: its failures within the window (ms)."""
+    return f"hr:breaker:{{{provider}}}", f"hr:breaker:{{{provider}}}:failures"
 
 
 def desired(node: str, device: str) -> str:

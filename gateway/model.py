@@ -38,13 +38,24 @@ class Pricing:
 class Provider:
     """A server of models that others run. `protocol` is `openai` or `anthropic`; the key is in a variable.
 
-    An empty `base_url` is the provider's own; an empty `api_key_env` says that the server asks for no key.
+    An empty `base_url` is the provider's own; an empty `api_key_env` says that the server asks for no key. Times are
+    seconds.
     """
 
     name: str
     protocol: str
     base_url: str = ""
     api_key_env: str = ""
+    #: Time-outs: to connect, to the beginning of an answer, and between two pieces of it.
+    connect_timeout_s: float = 5.0
+    first_byte_timeout_s: float = 120.0
+    between_timeout_s: float = 60.0
+    #: Tries after the first one, before anything of the answer has come; a longer `Retry-After` ends them.
+    max_retries: int = 2
+    max_retry_wait_s: float = 20.0
+    #: How a started chat answer is continued: `none`, `prefill`, `prefix`, `continue_final_message`; empty: as the
+    #: protocol allows (Anthropic: prefill, OpenAI: none).
+    continuation: str = ""
 
     @property
     def has_credentials(self) -> bool:

@@ -13,6 +13,17 @@ from gateway.redis import dumps, loads
 
 
 @dataclass(frozen=True)
+class ProviderWorker:
+    """One provider worker incarnation. `credentials` names the providers whose key it has, never the key."""
+
+    incarnation: str
+    node: str
+    pid: int
+    running: int = 0
+    credentials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Replica:
     """One model worker incarnation. `status` is `loading`, `active` or `failed`; `steps` counts engine steps."""
 
@@ -50,15 +61,21 @@ class Registry:
 
     def beat(self, replica: Replica, *, lease_s: float) -> None:
         """Say that this incarnation lives, for `lease_s` more seconds."""
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.sadd(keys.WORKERS, replica.incarnation)
-        pipe.set(keys.worker(replica.incarnation), dumps(asdict(replica)), px=int(lease_s * 1000))
-        pipe.execute()
+        self._beat(keys.WORKERS, replica, lease_s)
+
+    def beat_provider(self, worker: ProviderWorker, *, lease_s: float) -> None:
+        """The same for a provider worker."""
+        self._beat(keys.PROVIDERS, worker, lease_s)
+
+    def providers(self) -> list[ProviderWorker]:
+        """All living provider workers."""
+        return [ProviderWorker(**loads(value)) for value in self._values(keys.PROVIDERS)]
 
     def bury(self, incarnation: str) -> None:
         """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
         self.redis.delete(keys.worker(incarnation))
         self.redis.srem(keys.WORKERS, incarnation)
+        self.redis.srem(keys.PROVIDERS, incarnation)
 
     def alive(self, incarnations: Iterable[str]) -> set[str]:
         """Those that have a heartbeat."""
@@ -70,12 +87,22 @@ class Registry:
 
     def replicas(self, model: str | None = None) -> list[Replica]:
         """All living replicas, or those of one model."""
-        names = sorted(cast("set[str]", self.redis.smembers(keys.WORKERS)))
+        found = [Replica(**loads(value)) for value in self._values(keys.WORKERS)]
+        return [replica for replica in found if model in (None, replica.model)]
+
+    def _beat(self, index: str, worker: Replica | ProviderWorker, lease_s: float) -> None:
+        pipe = self.redis.pipeline(transaction=False)
+        pipe.sadd(index, worker.incarnation)
+        pipe.set(keys.worker(worker.incarnation), dumps(asdict(worker)), px=int(lease_s * 1000))
+        pipe.execute()
+
+    def _values(self, index: str) -> list[str]:
+        """The heartbeats of one kind of worker; those that have none any more leave the index."""
+        names = sorted(cast("set[str]", self.redis.smembers(index)))
         if not names:
             return []
         values = cast("list[str | None]", self.redis.mget([keys.worker(name) for name in names]))
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
         if gone:
-            self.redis.srem(keys.WORKERS, *gone)
-        found = [Replica(**loads(value)) for value in values if value]
-        return [replica for replica in found if model in (None, replica.model)]
+            self.redis.srem(index, *gone)
+        return [value for value in values if value]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
+from gateway import tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
 from gateway.jobs import Event, EventType, Job
 
@@ -18,6 +19,8 @@ class Choice:
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[tuple[str, float]] = field(default_factory=list)
+    #: Fragments, see `gateway/tool_calls.py`.
+    tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 
 
@@ -25,16 +28,48 @@ def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
     """The choices that a journal adds up to, by index."""
     choices = [Choice() for _ in range(num_choices)]
     for event in events:
+        if restarts(event):
+            choices = [choice if choice.finish_reason else Choice() for choice in choices]
         for body in deltas(event):
             choice = choices[body.get("index", 0)]
             choice.text += body.get("text", "")
             choice.token_ids += body.get("ids", ())
             choice.logprobs += body.get("lp", ())
+            choice.tool_calls += body.get("tool_calls", ())
             choice.finish_reason = body.get("finish") or choice.finish_reason
         if event.type is EventType.CANCELLED:
             for choice in choices:
                 choice.finish_reason = choice.finish_reason or "cancelled"
     return choices
+
+
+def restarts(event: Event) -> bool:
+    """Whether the choices that have not ended begin anew, so that their text so far does not count any more."""
+    return event.type is EventType.RESUMED and event.body.get("mode") == "restart"
+
+
+def num_indexes(events: Iterable[Event]) -> int:
+    """How many choices a journal speaks of, at least."""
+    return 1 + max((body.get("index", 0) for event in events for body in deltas(event)), default=0)
+
+
+def follow(job: Job, event: Event) -> Job:
+    """The job as it is from this event on: another model may have taken over."""
+    model = event.body.get("model")
+    takes_over = event.type in (EventType.STARTED, EventType.RESUMED, EventType.SNAPSHOT)
+    return replace(job, route=model) if model and takes_over and model != job.runs_on else job
+
+
+def served_by(job: Job, events: Iterable[Event]) -> list[str]:
+    """The models that have worked on an answer, in their order; usually the one that was asked."""
+    names: list[str] = []
+    for event in events:
+        job = follow(job, event)
+        if event.type is EventType.SNAPSHOT:
+            names = list(event.body.get("served_by", names))
+        elif event.type in (EventType.STARTED, EventType.RESUMED) and job.runs_on not in names[-1:]:
+            names.append(job.runs_on)
+    return names or [job.runs_on]
 
 
 def deltas(event: Event) -> Sequence[Mapping[str, Any]]:
@@ -72,12 +107,12 @@ def echo(job: Job, index: int) -> str:
 def envelope(job: Job, *, chunk: bool) -> dict[str, Any]:
     """The fields that every chunk or answer of a job begins with."""
     kind = {"chat": "chat.completion.chunk" if chunk else "chat.completion"}.get(job.kind, "text_completion")
-    return {"id": job.id, "object": kind, "created": job.created_at // 1000, "model": job.model}
+    return {"id": job.id, "object": kind, "created": job.created_at // 1000, "model": job.runs_on}
 
 
 def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     """The stream chunks for one event; an event without visible effect gives none."""
-    head = envelope(job, chunk=True)
+    head = envelope(follow(job, event), chunk=True)
     body = event.body
     if event.type is EventType.STARTED and job.kind == "chat":
         first = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
@@ -88,7 +123,7 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     if event.type in (EventType.DELTA, EventType.SNAPSHOT):
         choices = [choice for part in deltas(event) if (choice := delta(job, part))]
         return [{**head, "choices": [choice]} for choice in choices]
-    if event.type is EventType.REWOUND:
+    if event.type is EventType.REWOUND or restarts(event):
         return [{**head, "choices": [], "rewound": {"seq": event.seq, "text": body["text"]}}]
     if event.type is EventType.CANCELLED:
         empty: dict[str, Any] = {"delta": {}} if job.kind == "chat" else {"text": ""}
@@ -102,9 +137,11 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
 def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `choices` entry of a delta event, or None if it has nothing to show."""
     text, finish = body.get("text", ""), body.get("finish")
-    if not text and not finish:
+    calls = tool_calls.merge(body.get("tool_calls", ()))
+    if not text and not finish and not calls:
         return None
-    content = {"delta": {"content": text} if text else {}} if job.kind == "chat" else {"text": text}
+    shown = {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
+    content: dict[str, Any] = {"delta": shown} if job.kind == "chat" else {"text": text}
     choice = {"index": body.get("index", 0), **content, "finish_reason": finish}
     if body.get("lp"):
         choice["logprobs"] = _logprobs(job, body["lp"])
@@ -114,19 +151,28 @@ def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
 def response(job: Job, events: Iterable[Event]) -> dict[str, Any]:
     """The full answer of a job that is done, or what a cancelled one had."""
     journal = list(events)
+    models = served_by(job, journal)
+    job = replace(job, route=models[-1])
     folded = fold(journal, num_choices=num_choices(job))
     choices = []
     for index, choice in enumerate(folded):
         content: dict[str, Any] = {"text": echo(job, index) + choice.text}
         if job.kind == "chat":
-            content = {"message": {"role": "assistant", "content": choice.text}}
+            content = {"message": _message(choice)}
         entry = {**content, "index": index, "finish_reason": choice.finish_reason}
         if job.request.get("logprobs"):
             entry["logprobs"] = _logprobs(job, choice.logprobs)
             if job.kind == "completion":
                 entry["logprobs"]["text_offset"] = _offsets(choice.logprobs)
         choices.append(entry)
-    return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal)}
+    others = {"served_by": models} if models != [job.model] else {}
+    return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal), **others}
+
+
+def _message(choice: Choice) -> dict[str, Any]:
+    calls = tool_calls.whole(choice.tool_calls)
+    text = choice.text or None if calls else choice.text
+    return {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
 
 
 def failure(event: Event) -> HeadraceError | None:

@@ -98,6 +98,12 @@ class Settings:
     max_body_bytes: int = 4 * 1024 * 1024
     #: Sequences that one replica runs at once when its deployment does not say.
     max_batch_size: int = 32
+    #: Requests to remote models that one provider worker runs at once.
+    provider_concurrency: int = 64
+    #: A provider's circuit breaker opens after so many failures within the window, and lets a call through again later.
+    breaker_failures: int = 5
+    breaker_window_s: float = 30.0
+    breaker_open_s: float = 15.0
     #: Longest time a stream stays open before it asks the client to reconnect.
     stream_limit_s: float = 3600.0
     log_level: str = "info"

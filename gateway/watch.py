@@ -19,7 +19,7 @@ import redis
 from gateway import keys
 from gateway.jobs import Event, EventType, JobStore
 from gateway.redis import CONNECTION_ERRORS, loads
-from gateway.results import deltas
+from gateway.results import fold, num_indexes
 
 log = logging.getLogger(__name__)
 
@@ -221,11 +221,8 @@ class Watcher:
         It was rewound by a restart of Redis, or it is that of a job that ended a while ago, and holds a snapshot.
         """
         stays = [event for event in events if not event.type.terminal]
-        text: dict[str, str] = {}
-        for event in stays:
-            for body in deltas(event):
-                index = str(body.get("index", 0))
-                text[index] = text.get(index, "") + body.get("text", "")
+        choices = fold(stays, num_choices=num_indexes(stays))
+        text = {str(index): choice.text for index, choice in enumerate(choices) if choice.text}
         last = stays[-1] if stays else Event(0, {})
         self.seq, self.claim = last.seq, last.claim
         return Event(last.seq, {"type": EventType.REWOUND.value, "c": last.claim, "text": text})

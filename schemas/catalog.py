@@ -12,6 +12,8 @@ from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, s
 CAPABILITIES = ("chat", "completion", "embedding", "code", "tool_use")
 PROTOCOLS = ("openai", "anthropic")
 ON_INTERRUPT = ("fail", "restart", "continue")
+#: How a provider's server goes on with a started chat answer.
+CONTINUATIONS = ("none", "prefill", "prefix", "continue_final_message")
 #: Tokens that any number in the catalog may name.
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -50,6 +52,12 @@ class ProviderEntrySchema(StrictSchema):
 
     protocol = Word(PROTOCOLS, required=True)
     base_url = Text(validate=validate.Regexp(r"https?://.+", error="Got {input!r}; must be an http or https address."))
+    connect_timeout_s = Number(0.01, 600)
+    first_byte_timeout_s = Number(0.01, 3600)
+    between_timeout_s = Number(0.01, 3600)
+    max_retries = Integer(0, 10)
+    max_retry_wait_s = Number(0, 600)
+    continuation = Word(CONTINUATIONS)
     api_key_env = Text(validate=validate.Regexp(r"\w*\Z", error="Got {input!r}; must be the name of a variable."))
 
 

@@ -37,7 +37,7 @@ def failure(error: HeadraceError) -> Response:
 
 def failure_data(error: HeadraceError) -> dict[str, Any]:
     """What a program may want to know of an error."""
-    return {"reason": error.reason, **({"errors": error.errors} if error.errors else {})}
+    return {"reason": error.reason, **({"errors": error.errors} if error.errors else {}), **error.details}
 
 
 def failure_body(error: HeadraceError, request_id: str) -> str:

@@ -61,21 +61,27 @@ class ChunkEncoder:
     """Chunk objects as JSON. What is equal in all chunks of a job is encoded once."""
 
     def __init__(self, job: Job) -> None:
-        self._job = job
-        self._head = dumps(results.envelope(job, chunk=True))[:-1]
+        self._take(job)
         self._content = '"delta":{"content":' if job.kind == "chat" else '"text":'
         self._close = "}" if job.kind == "chat" else ""
 
     def encode(self, event: Event) -> list[str]:
         """The JSON texts of an event's chunks."""
         body = event.body
-        if body["type"] != EventType.DELTA or "lp" in body or "finish" in body:
+        if "model" in body:
+            self._take(results.follow(self._job, event))
+        if body["type"] != EventType.DELTA or "lp" in body or "finish" in body or "tool_calls" in body:
             return [dumps(chunk) for chunk in results.chunks(self._job, event)]
         if not body.get("text"):
             return []
         index, text = body.get("index", 0), dumps(body["text"])
         choice = f'{{"index":{index},{self._content}{text}{self._close},"finish_reason":null}}'
         return [f'{self._head},"choices":[{choice}]}}']
+
+    def _take(self, job: Job) -> None:
+        """The job as it is from here on: the model that answers may change."""
+        self._job = job
+        self._head = dumps(results.envelope(job, chunk=True))[:-1]
 
 
 def _waiting(inference: Inference, job: Job, started: bool) -> bytes:

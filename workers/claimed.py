@@ -30,8 +30,10 @@ class ClaimedJob:
         self._vectors: dict[int, Sequence[tuple[int, bytes]]] = {}
         #: What is not an event yet: the delta of each choice since the last append, by index.
         self._open: dict[int, dict[str, Any]] = {}
-        #: Why it failed: `reason` and `message`; empty if it did not.
-        self.error: dict[str, str] = {}
+        #: Why it failed: `reason`, `message` and more; empty if it did not.
+        self.error: dict[str, Any] = {}
+        #: The model that it is handed to; then its state is QUEUED.
+        self.route = ""
 
     def usage(self) -> Mapping[str, int]:
         """Tokens so far, for the record."""
@@ -66,11 +68,17 @@ class ClaimedJob:
         """End it as cancelled."""
         self._end(JobState.CANCELLED, EventType.CANCELLED, {"reason": "client_request"})
 
-    def fail(self, reason: str, message: str) -> None:
+    def fail(self, reason: str, message: str, **details: Any) -> None:
         """End it as failed."""
         if self.state is None:
-            self.error = {"reason": reason, "message": message}
+            self.error = {"reason": reason, "message": message, **details}
         self._end(JobState.FAILED, EventType.FAILED, {"error": self.error})
+
+    def hand_over(self, model: str, body: Mapping[str, Any]) -> None:
+        """Give it to the queue of another model."""
+        if self.state is None:
+            self.route = model
+        self._end(JobState.QUEUED, EventType.INTERRUPTED, {**body, "next": model})
 
     def event(self, kind: EventType, body: Mapping[str, Any], *, vectors: Sequence[tuple[int, bytes]] = ()) -> None:
         """Add an event behind the deltas so far. `vectors`: (offset, bytes), written together with it."""
@@ -99,6 +107,8 @@ class ClaimedJob:
             state, fields = self.state, {"usage": dumps(self.usage()), **self.job.end_fields()}
             if self.error:
                 fields["error"] = dumps(self.error)
+            if self.route:
+                fields["route"] = self.route
         places = range(self._confirmed, self._confirmed + len(events))
         vectors = [pair for place in places for pair in self._vectors.get(place, ())]
         return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields, vectors)

@@ -1,7 +1,8 @@
 """One job as a model worker runs it: engine output in, journal events out. Knows no Redis and no engine.
 
 A resume replays the journal first: ids rebuild the detokenizer, published text is subtracted, and what EOS, stop
-strings or max_tokens already decided is finished without the engine.
+strings or max_tokens already decided is finished without the engine. What another model wrote before counts as the
+beginning of the answer.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.jobs import Event, Job
+from gateway.jobs import Job
 from gateway.results import fold
+from gateway.takeover import Takeover
 from workers.claimed import ClaimedJob
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.text import IncrementalDetokenizer
@@ -25,6 +27,8 @@ class Choice:
     index: int
     prompt_ids: list[int]
     detokenizer: IncrementalDetokenizer
+    #: The beginning of the answer that another model wrote, in our tokens.
+    before_ids: list[int] = field(default_factory=list)
     num_tokens: int = 0
     finish_reason: str | None = None
     #: Text that is certain but not yet in the journal (only after a resume).
@@ -44,10 +48,12 @@ class Run(ClaimedJob):
         prompts: Sequence[list[int]],
         tokenizer: Tokenizer,
         max_tokens: int,
-        journal: Sequence[Event] = (),
+        takeover: Takeover | None = None,
     ) -> None:
         super().__init__(job)
         self.tokenizer = tokenizer
+        self.takeover = takeover
+        self._used = takeover.used if takeover else {}
         self.max_tokens = max_tokens
         self.new_tokens = 0
         n = int(job.request.get("n") or 1)
@@ -59,21 +65,20 @@ class Run(ClaimedJob):
         ]
         self._eos = set(tokenizer.eos_ids)
         self._want_logprobs = bool(job.request.get("logprobs"))
-        if journal:
-            self._replay(journal)
+        if takeover:
+            self._replay(takeover)
 
     def usage(self) -> dict[str, int]:
-        """Tokens of the prompts and of all choices, those of earlier claims too."""
-        completion = sum(choice.num_tokens for choice in self.choices)
-        return {
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": completion,
-            "total_tokens": self.prompt_tokens + completion,
-        }
+        """Tokens of the prompts and of all choices, those of earlier claims and other models too."""
+        prompt = self.prompt_tokens + self._used.get("prompt_tokens", 0)
+        completion = sum(choice.num_tokens - len(choice.before_ids) for choice in self.choices)
+        completion += self._used.get("completion_tokens", 0)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def begin(self, info: Mapping[str, Any]) -> None:
         """Write the first event of this claim, then what a replay found to be missing from the journal."""
-        super().begin({"prompt_tokens": self.prompt_tokens, **info})
+        mode = self.takeover.announcement() if self.takeover else {}
+        super().begin({"prompt_tokens": self.usage()["prompt_tokens"], **info, **mode})
         for choice in self.choices:
             if choice.unsent:
                 self.extend(choice.index, text=choice.unsent)
@@ -137,12 +142,14 @@ class Run(ClaimedJob):
         if all(choice.finish_reason for choice in self.choices):
             self.done()
 
-    def _replay(self, journal: Sequence[Event]) -> None:
-        for choice, old in zip(self.choices, fold(journal, num_choices=len(self.choices)), strict=True):
-            choice.resumed_ids = old.token_ids
-            choice.num_tokens = len(old.token_ids)
-            choice.finish_reason = old.finish_reason
-            if old.finish_reason:
+    def _replay(self, takeover: Takeover) -> None:
+        own = fold(takeover.own, num_choices=len(self.choices))
+        for choice, before, old in zip(self.choices, takeover.before, own, strict=True):
+            choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
+            choice.resumed_ids = choice.before_ids + old.token_ids
+            choice.num_tokens = len(choice.resumed_ids)
+            choice.finish_reason = before.finish_reason or old.finish_reason
+            if choice.finish_reason:
                 continue
             over = choice.num_tokens >= self.max_tokens or bool(self._eos & set(old.token_ids[-1:]))
             text, stopped, _ = choice.detokenizer.push(old.token_ids, final=over)

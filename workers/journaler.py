@@ -137,6 +137,9 @@ class Journaler:
         if not pairs:
             return
         try:
+            for job, append in pairs:
+                if append.state is JobState.QUEUED:
+                    self.store.expect(job.job, job.route)
             verdicts = self.store.append([append for _, append in pairs])
         except CONNECTION_ERRORS as error:
             log.warning("journal not reachable, %d jobs wait: %s", len(pairs), error)
@@ -187,7 +190,10 @@ class Journaler:
         return True
 
     def _after_append(self, job: ClaimedJob, *, cancel: bool) -> None:
-        if job.state is not None and job.settled:
+        if job.state is JobState.QUEUED and job.settled:
+            self.drop(job)
+            self._pass_on(job)
+        elif job.state is not None and job.settled:
             self.drop(job)
             self._ended.append((time.monotonic(), job))
             try:
@@ -238,9 +244,17 @@ class Journaler:
         with self._lock:
             return job_id in self._claiming or job_id in self._held
 
+    def _pass_on(self, job: ClaimedJob) -> None:
+        """The job waits for another model now: tell its queue."""
+        try:
+            self.store.passed_on(job.job, job.route)
+            send_hint(self.celery, TASK, job.id, queue=model_queue(job.route), priority=Priority.RECOVERED)
+        except CONNECTION_ERRORS as error:
+            log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
+
     def _give_back(self, job: Job, *, crashed: bool) -> None:
         try:
             if self.store.release(job, crashed=crashed):
-                send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=Priority.RECOVERED)
+                send_hint(self.celery, TASK, job.id, queue=model_queue(job.runs_on), priority=Priority.RECOVERED)
         except CONNECTION_ERRORS as error:
             log.warning("job %s: not released (%s); the keeper will find it", job.id, error)

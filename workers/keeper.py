@@ -152,7 +152,7 @@ class Keeper:
         return job is None or job.state is not JobState.QUEUED
 
     def _hint(self, job: Job, priority: Priority) -> None:
-        send_hint(self.celery, TASK, job.id, queue=model_queue(job.model), priority=priority)
+        send_hint(self.celery, TASK, job.id, queue=model_queue(job.runs_on), priority=priority)
 
     def _jobs(self, ids: Iterable[str]) -> dict[str, Job | None]:
         wanted = list(ids)

@@ -23,6 +23,7 @@ from gateway.jobs import Job, JobState, JobStore, new_claim_id
 from gateway.registry import Registry, Replica
 from gateway.results import num_choices
 from gateway.settings import Settings
+from gateway.takeover import Takeover
 from workers.admission import Places, prompt_ids, token_limit
 from workers.claimed import ClaimedJob
 from workers.emitter import Run
@@ -161,8 +162,8 @@ class ReplicaWorker:
         except HeadraceError as error:
             self._fail(job, error.reason, error.message)
             return None
-        journal = self.store.journal(job.id) if job.seq else []
-        return Run(job, prompts=prompts, tokenizer=self.tokenizer, max_tokens=max_tokens, journal=journal)
+        takeover = Takeover.of(job, self.store.journal(job.id)) if job.seq else None
+        return Run(job, prompts=prompts, tokenizer=self.tokenizer, max_tokens=max_tokens, takeover=takeover)
 
     def _fail(self, job: Job, reason: str, message: str) -> None:
         if reason:
@@ -179,6 +180,7 @@ class ReplicaWorker:
             info = self._info
             run.begin(
                 {
+                    "model": self.model.id,
                     "tokenizer": self.tokenizer.digest,
                     "weights": info.weights_digest if info else "",
                     "replica": self.record.replica_id,

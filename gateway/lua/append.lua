@@ -1,4 +1,5 @@
--- Adds events to the journal of a running job, and ends it if `state` is given.
+-- Adds events to the journal of a running job, and ends it if `state` is given. The state `queued` gives it to the
+-- model that the fields name as its route.
 -- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, number of events,
 -- event, ..., then pairs of an offset and the bytes that belong there in the vectors.
 -- Returns {verdict, seq, cancel, watch}: 'ok' | 'missing' | 'fenced' | 'ended' | 'gap'.
@@ -40,6 +41,10 @@ if ARGV[3] ~= '' then
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-  finish(ARGV[3], fields)
+  if ARGV[3] == 'queued' then
+    redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), unpack(fields))
+  else
+    finish(ARGV[3], fields)
+  end
 end
 return {'ok', last, cancel or '', watch or ''}

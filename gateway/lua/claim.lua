@@ -1,6 +1,6 @@
--- queued -> running. ARGV: owner, claim id. Asked again with the same claim id, it answers the same.
--- Returns {verdict, record}: 'ok' | 'missing' | the state that forbids the claim.
-local state, claim, seq = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq'))
+-- queued -> running. ARGV: owner, claim id, model. Asked again with the same claim id, it answers the same.
+-- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | the state that forbids the claim.
+local state, claim, seq, model, route = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route'))
 if not state then
   return {'missing', {}}
 end
@@ -9,6 +9,9 @@ if state == 'running' and claim == ARGV[2] then
 end
 if state ~= 'queued' then
   return {state, {}}
+end
+if ARGV[3] ~= (route and route ~= '' and route or model) then
+  return {'elsewhere', {}}
 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,

@@ -9,7 +9,7 @@ local function used()
   for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do
     local body = cjson.decode(entry[2][2])
     prompt = body.prompt_tokens or prompt
-    completion = completion + (body.ids and #body.ids or 0)
+    completion = completion + (body.ids and #body.ids or 0) + (body.completion_tokens or 0)
   end
   return string.format('{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}', prompt, completion,
     prompt + completion)

@@ -1,5 +1,5 @@
 -- Shared by all scripts: put before each of them when it is loaded.
--- KEYS[1] is the job hash, KEYS[2] its journal, KEYS[3] its vectors, in all but limit.lua.
+-- KEYS[1] is the job hash, KEYS[2] its journal, KEYS[3] its vectors, in all but limit.lua and breaker.lua.
 
 local function now_ms()
   local t = redis.call('TIME')

@@ -20,7 +20,7 @@ def store(redis_client: redis.Redis) -> JobStore:
 
 
 def make_job(store: JobStore, **kwargs: object) -> Job:
-    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "m", "key", {"messages": []}, **kwargs)  # type: ignore[arg-type]
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []}, **kwargs)  # type: ignore[arg-type]
     return store.create(job, ttl_ms=60_000).job
 
 
