@@ -66,7 +66,7 @@ class Inference:
         self.catalog = catalog
         self.celery = celery
         self.hub = hub
-        self.limits = Limits(store.scripts)
+        self.limits = Limits(store.redis, store.scripts)
         self._memory: Recent[dict[str, Any]] = Recent()
 
     def submit(

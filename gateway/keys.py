@@ -12,6 +12,8 @@ WORKERS = "hr:workers"
 PROVIDERS = "hr:providers"
 #: API keys: member key id.
 API_KEYS = "hr:keys"
+#: API keys that have, or had, a window of charges: member key id.
+LIMITED = "hr:limited"
 #: The keeper's heartbeat.
 KEEPER = "hr:keeper"
 

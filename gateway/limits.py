@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+import redis
 
 from gateway import keys
 from gateway.credentials import KeyRecord
@@ -19,6 +21,8 @@ from gateway.scripts import Scripts
 
 #: Bytes of UTF-8 that are taken for one token, and tokens for the frame of one message, before a tokenizer has counted.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
+#: A reservation whose job is not there after so long was made by a process that has died.
+LAPSE_MS = 5_000
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,8 @@ class Quota:
 class Limits:
     """Reserves what a request may use."""
 
-    def __init__(self, scripts: Scripts) -> None:
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._redis = client
         self._scripts = scripts
 
     def reserve(self, key: KeyRecord, job_id: str, tokens: int) -> Quota | None:
@@ -67,9 +72,10 @@ class Limits:
                 "minute. Lower max_tokens or n, or shorten the prompt.",
                 reason="request_exceeds_limit",
             )
-        limits = (max_requests, max_tokens)
-        reply = self._scripts.run("limit", keys.limits(key.id), "reserve", job_id, tokens, *limits)
-        over, requests, used, reset_ms, wait_ms = reply
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.sadd(keys.LIMITED, key.id)
+        self._scripts.add(pipe, "limit", keys.limits(key.id), "reserve", job_id, tokens, max_requests, max_tokens)
+        _, (over, requests, used, reset_ms, wait_ms) = self._scripts.execute(pipe)
         quota = Quota(
             limit_requests=max_requests,
             remaining_requests=max(0, max_requests - requests),
@@ -90,6 +96,20 @@ class Limits:
         raise RateLimited(
             f"{text} Try again in {wait_s} s.", reason=f"rate_limit_{over}", retry_after_s=wait_s, quota=quota
         )
+
+    def give_back_lapsed(self) -> None:
+        """Give back what was reserved for jobs that were not made since: the process that was to do it has died.
+
+        Were it only asleep, its job would still be counted by the ledger, and run without a reservation.
+        """
+        key_ids = list(cast("set[str]", self._redis.smembers(keys.LIMITED)))
+        pipe = self._redis.pipeline(transaction=False)
+        for key_id in key_ids:
+            self._scripts.add(pipe, "limit", keys.limits(key_id), "reserved", LAPSE_MS)
+        for key_id, job_ids in zip(key_ids, self._scripts.execute(pipe), strict=True):
+            for job_id in job_ids:
+                if not self._redis.exists(keys.job(job_id)):
+                    self._scripts.run("limit", keys.limits(key_id), "lapse", job_id)
 
 
 def tokens_wanted(kind: str, model: Model, request: Mapping[str, Any]) -> int:

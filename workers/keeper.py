@@ -18,6 +18,7 @@ from gateway import keys
 from gateway.compaction import compact_ended
 from gateway.inference import TASK, cancel, fail
 from gateway.jobs import Job, JobState, JobStore
+from gateway.limits import Limits
 from gateway.queues import Priority, lists, make_celery, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS, connect
 from gateway.registry import Registry
@@ -43,6 +44,7 @@ class Keeper:
         self.store = store
         self.registry = registry
         self.celery = celery
+        self.limits = Limits(store.redis, store.scripts)
         self._missing: set[str] = set()
         self._hinted: dict[str, tuple[int, int]] = {}
         self._trusted_since = 0.0
@@ -74,6 +76,7 @@ class Keeper:
             if job and job.state is JobState.RUNNING:
                 self._look_at_running(job, now, job.owner in alive, suspects)
         self._missing = suspects
+        self.limits.give_back_lapsed()
         for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
             self._look_at_queue(model, now)
             compact_ended(self.store, model, before_ms=now - COMPACT_MS)

@@ -1,9 +1,12 @@
 -- What one API key may use and has used. All keys of it share a slot, which is another than the jobs'.
--- KEYS: window (sorted set: job, when it was charged), charges (hash: job, its tokens; '' = their sum),
--- open (set: jobs that are not settled yet), usage (hash: a day of the ledger; only to settle).
+-- KEYS: window (sorted set: job, when it was charged),
+-- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum),
+-- open (set: jobs that the ledger has not counted yet), usage (hash: a day of the ledger; only to settle).
 -- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
 --       'settle', job, tokens, field of the ledger, count, ...
---       'refund', job: it was never made.
+--       'refund', job: it was taken back before anybody knew of it
+--       'reserved', age: which jobs have been only reserved for so many ms, or longer
+--       'lapse', job: who reserved for it has died before the job was made.
 -- A charge counts for 60 s from when it was made, whatever happens, so that no reservation can leak. Each call sets a
 -- job's charge to a value and never adds to it, so that it may be made again; the ledger counts who closes the job.
 local MINUTE = 60000
@@ -18,7 +21,7 @@ end
 
 local function discharge(id)
   charge(id, 0)
-  redis.call('HDEL', KEYS[2], id)
+  redis.call('HDEL', KEYS[2], id, '?' .. id)
   redis.call('ZREM', KEYS[1], id)
 end
 
@@ -37,15 +40,28 @@ local function leaves_in(now, requests, tokens)
   return at - now
 end
 
-if what == 'refund' then
+if what == 'refund' or what == 'lapse' then
   discharge(job)
-  redis.call('SREM', KEYS[3], job)
+  if what == 'refund' then
+    redis.call('SREM', KEYS[3], job)
+  end
   return 1
+end
+
+if what == 'reserved' then
+  local jobs = {}
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms() - tonumber(ARGV[2]))) do
+    if redis.call('HEXISTS', KEYS[2], '?' .. id) == 1 then
+      jobs[#jobs + 1] = id
+    end
+  end
+  return jobs
 end
 
 if what == 'settle' then
   if redis.call('ZSCORE', KEYS[1], job) then
     charge(job, tonumber(ARGV[3]))
+    redis.call('HDEL', KEYS[2], '?' .. job)
   end
   if redis.call('SREM', KEYS[3], job) == 0 then
     return 0
@@ -78,6 +94,7 @@ if not redis.call('ZSCORE', KEYS[1], job) then
   if over == '' then
     redis.call('ZADD', KEYS[1], now, job)
     charge(job, tokens)
+    redis.call('HSET', KEYS[2], '?' .. job, 1)
     used_requests, used_tokens = used_requests + 1, used_tokens + tokens
     redis.call('PEXPIRE', KEYS[1], MINUTE)
     redis.call('PEXPIRE', KEYS[2], MINUTE)

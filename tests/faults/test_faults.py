@@ -39,8 +39,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 @pytest.fixture
 def streams(stack: Stack, request: pytest.FixtureRequest, ledger: Ledger) -> Iterator[list[Stream]]:
-    """Eight streams in the middle of their answers. Afterwards all must have ended, without a fault in the text."""
+    """Eight streams in the middle of their answers. Afterwards all must have ended, without a fault in the text, and
+    be in the ledger once."""
     stack.wait_active(1)
+    before = tokens_in_ledger(stack)
     streams = [chat(stack, max_tokens=TOKENS) for _ in range(STREAMS)]
     eventually(lambda: all(len(s.ids) > 20 for s in streams), "all streams run")
     seqs = [stream.seqs[-1] for stream in streams]
@@ -48,6 +50,7 @@ def streams(stack: Stack, request: pytest.FixtureRequest, ledger: Ledger) -> Ite
     for stream in streams:
         stream.join()
         check(stack, stream)
+    eventually(lambda: tokens_in_ledger(stack) == before + STREAMS * (TOKENS + 1), "each stream was counted")
     ledger.note(request.function.__name__.removeprefix("test_"), streams, seqs)
 
 
@@ -61,6 +64,11 @@ def check(stack: Stack, stream: Stream) -> None:
     assert stream.seqs == sorted(set(stream.seqs))
     assert (stream.finish_reason, stream.error) == ("length", None)
     assert sum(event.type.terminal for event in events) == 1
+
+
+def tokens_in_ledger(stack: Stack) -> int:
+    with stack.client() as client:
+        return int(client.get("/usage").json()["data"]["total"]["total_tokens"])
 
 
 def attempts(stack: Stack, streams: list[Stream]) -> list[int]:

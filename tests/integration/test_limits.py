@@ -35,7 +35,7 @@ def store(redis_client: redis.Redis) -> JobStore:
 
 @pytest.fixture
 def limits(store: JobStore) -> Limits:
-    return Limits(store.scripts)
+    return Limits(store.redis, store.scripts)
 
 
 @pytest.fixture
@@ -213,6 +213,25 @@ def test_a_job_that_ends_in_the_queue_gives_everything_back(store: JobStore, lim
     assert quota is not None
     assert (quota.remaining_requests, quota.remaining_tokens) == (3, 999)  # what was never made is no request
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 0)]
+
+
+def test_what_was_reserved_for_a_job_that_was_never_made_comes_back(
+    store: JobStore, limits: Limits, keeper: Keeper
+) -> None:
+    key = make_key(store, requests=5, tokens=1_000)
+    made = make_job(store, key)
+    for job_id in (made.id, "chatcmpl-lost"):
+        limits.reserve(key, job_id, 400)
+    settled = make_job(store, key)
+    limits.reserve(key, settled.id, 100)
+    cancel(store, settled, reason="client_request")
+    store.redis.delete(keys.job(settled.id))  # its record has expired
+    for _ in range(2):
+        pass_time(store, key, 3)
+        keeper.round()
+    quota = limits.reserve(key, "next", 1)
+    assert quota is not None
+    assert (quota.remaining_requests, quota.remaining_tokens) == (2, 599)
 
 
 def test_a_restarted_redis_does_not_make_a_worker_count_twice(store: JobStore) -> None:
