@@ -37,6 +37,8 @@ class Catalog:
         self._entries = Entries({m.id: m for m in models}, {p.name: p for p in providers})
         self._file = file
         self._looked_at = time.monotonic()
+        #: When the entries were read, in seconds since the epoch.
+        self.read_at = int(time.time())
         self._problem = problem
 
     def __iter__(self) -> Iterator[Model]:
@@ -81,6 +83,7 @@ class Catalog:
             self._problem = error.message
             log.error("the models stay as they were: %s", error.message)
         else:
+            self.read_at = int(time.time())
             log.info("read %s: %d models", file.path, len(self._entries.models))
 
 

@@ -22,6 +22,7 @@ HeadraceError
 └── Unavailable           503
     ├── ModelNotReady          no replica or provider worker serves the model
     ├── UpstreamUnavailable    the provider's circuit breaker is open
+    ├── Rewound                text that was sent is void
     └── StoreUnavailable       Redis does not answer, or is full
 """
 
@@ -172,6 +173,12 @@ class StoreUnavailable(Unavailable):
     """Redis does not answer, or has no room for new jobs."""
 
     reason = "store_unavailable"
+
+
+class Rewound(Unavailable):
+    """Redis lost the end of a journal whose text was sent already, to a client that can't take text back."""
+
+    reason = "rewound"
 
 
 class UpstreamUnavailable(Unavailable):

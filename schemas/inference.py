@@ -203,6 +203,36 @@ class UsageSchema(Schema):
     total_tokens = fields.Integer(required=True)
 
 
+class AnswerMessageSchema(Schema):
+    """What the model said."""
+
+    role = fields.String(required=True)
+    content = fields.String(required=True, allow_none=True)
+    tool_calls = fields.List(fields.Dict())
+
+
+class ChoiceSchema(Schema):
+    """What chat and completion choices share."""
+
+    index = fields.Integer(required=True)
+    finish_reason = fields.String(
+        required=True, allow_none=True, metadata={"description": "stop, length, tool_calls or cancelled"}
+    )
+    logprobs = fields.Dict(allow_none=True)
+
+
+class ChatChoiceSchema(ChoiceSchema):
+    """One answer of a chat."""
+
+    message = fields.Nested(AnswerMessageSchema, required=True)
+
+
+class CompletionChoiceSchema(ChoiceSchema):
+    """One answer of a completion."""
+
+    text = fields.String(required=True)
+
+
 class AnswerSchema(Schema):
     """A full answer of a chat or a completion."""
 

@@ -11,7 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.context import Gateway
 from web import errors, submission
-from web.rest import health, inference, jobs, keys, models, usage
+from web.rest import health, inference, jobs, keys, models, openai, usage
 
 #: Request ids that a client may choose.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -35,7 +35,7 @@ def create_app(gateway: Gateway) -> Flask:
     api = QuietApi(app)
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     api.spec.options["security"] = [{"key": []}]
-    for part in (models, inference, jobs, keys, usage, health):
+    for part in (models, inference, jobs, keys, usage, openai, health):
         api.register_blueprint(part.blueprint)
     docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Headrace", "validatorUrl": None})
     app.register_blueprint(docs)

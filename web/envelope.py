@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 from flask import Response, current_app, g
@@ -10,6 +11,7 @@ from gateway.context import Gateway
 from gateway.credentials import KeyRecord
 from gateway.errors import HeadraceError
 from gateway.redis import dumps
+from web import openai
 
 
 def gateway() -> Gateway:
@@ -23,16 +25,29 @@ def caller() -> KeyRecord:
 
 
 def success(data: Any, *, status: int = 200, message: str = "success") -> Response:
-    """A result in the envelope."""
-    return _render(status, message, data)
+    """A result: in the envelope, or below `/v1` as it is."""
+    if openai.on_v1():
+        return _json(status, data)
+    return _json(status, {"code": status, "message": message, "data": data, "request_id": g.request_id})
 
 
 def failure(error: HeadraceError) -> Response:
-    """An error in the envelope: its text is the message, `data` says which fields are wrong."""
-    response = _render(error.http_status, error.message, failure_data(error))
+    """An error: its text is the message, `data` says which fields are wrong."""
+    if openai.on_v1():
+        response = _json(openai.status(error), openai.error_body(error))
+    else:
+        response = _json(error.http_status, _failure_body(error, g.request_id))
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(round(error.retry_after_s))
     return response
+
+
+def failure_frames() -> Callable[[HeadraceError], str]:
+    """Writes errors inside this request's stream, when the request itself is no longer at hand."""
+    if openai.on_v1():
+        return lambda error: f"data: {dumps(openai.error_body(error))}\n\n"
+    request_id = g.request_id
+    return lambda error: f"event: error\ndata: {dumps(_failure_body(error, request_id))}\n\n"
 
 
 def failure_data(error: HeadraceError) -> dict[str, Any]:
@@ -40,12 +55,10 @@ def failure_data(error: HeadraceError) -> dict[str, Any]:
     return {"reason": error.reason, **({"errors": error.errors} if error.errors else {}), **error.details}
 
 
-def failure_body(error: HeadraceError, request_id: str) -> str:
-    """The envelope of an error as JSON, for use inside a stream."""
+def _failure_body(error: HeadraceError, request_id: str) -> dict[str, Any]:
     body = {"code": error.http_status, "message": error.message, "data": failure_data(error)}
-    return dumps({**body, "request_id": request_id})
+    return {**body, "request_id": request_id}
 
 
-def _render(status: int, message: str, data: Any) -> Response:
-    body = dumps({"code": status, "message": message, "data": data, "request_id": g.request_id})
-    return Response(body, status=status, mimetype="application/json")
+def _json(status: int, body: Any) -> Response:
+    return Response(dumps(body), status=status, mimetype="application/json")

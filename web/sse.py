@@ -7,10 +7,9 @@ within a second or two that its client is gone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from gateway import results
-from gateway.errors import HeadraceError
+from gateway.errors import HeadraceError, Rewound
 from gateway.inference import Inference
 from gateway.jobs import Event, EventType, Job
 from gateway.redis import dumps
@@ -21,7 +20,9 @@ DONE = "data: [DONE]\n\n"
 #: Tells a client to reconnect at once.
 RETRY = "retry: 200\n: this server restarts, reconnect with Last-Event-ID\n\n"
 
-Render = Callable[[Event], list[dict[str, Any]]]
+REWOUND = (
+    "The job store came back without its last moments, so that some of this answer is void. Send the request again."
+)
 
 
 def stream(
@@ -32,8 +33,12 @@ def stream(
     position: int,
     render_error: Callable[[HeadraceError], str],
     alive: Callable[[], bool],
+    can_rewind: bool = True,
 ) -> Iterator[bytes]:
-    """The body of a streamed response. `alive` turns false when this server is to stop."""
+    """The body of a streamed response. `alive` turns false when this server is to stop.
+
+    `can_rewind`: the client understands that text which it has seen is void; else the stream ends with an error.
+    """
     chunks = ChunkEncoder(job)
     started = watcher.seq > 0
     yield f": queued position={position}\n\n".encode() if position else _waiting(inference, job, started)
@@ -42,6 +47,9 @@ def stream(
             yield _waiting(inference, job, started)
         else:
             started = True
+            if not can_rewind and events[0].type is EventType.REWOUND:
+                yield f"{render_error(Rewound(REWOUND))}{DONE}".encode()
+                return
             yield "".join([frame(chunks, event, render_error) for event in events]).encode()
         if not alive() and not watcher.ended:
             yield RETRY.encode()
@@ -52,7 +60,7 @@ def frame(chunks: ChunkEncoder, event: Event, render_error: Callable[[HeadraceEr
     """One event as SSE text."""
     error = results.failure(event)
     if error is not None:
-        return f"id: {event.cursor}\nevent: error\ndata: {render_error(error)}\n\n{DONE}"
+        return f"id: {event.cursor}\n{render_error(error)}{DONE}"
     text = "".join([f"id: {event.cursor}\ndata: {chunk}\n\n" for chunk in chunks.encode(event)])
     return text + DONE if event.type.terminal else text
 

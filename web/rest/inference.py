@@ -6,7 +6,7 @@ import select
 import socket
 from typing import Any
 
-from flask import Response, current_app, g, request
+from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from gateway.answers import whole
@@ -23,7 +23,8 @@ from schemas.inference import (
 )
 from web import sse
 from web.auth import authenticate
-from web.envelope import caller, failure_body, gateway, success
+from web.envelope import caller, failure_frames, gateway, success
+from web.openai import on_v1
 from web.parser import StrictParser
 from web.submission import submit
 
@@ -40,7 +41,7 @@ blueprint.before_request(authenticate)
 @blueprint.response(200, enveloped(AnswerSchema))
 def chat(body: ChatRequest, model_id: str) -> Response:
     """Go on with a conversation."""
-    return _answer("chat", model_id, body)
+    return answer("chat", model_id, body)
 
 
 @blueprint.route("/<path:model_id>/completions", methods=["POST"])
@@ -48,10 +49,11 @@ def chat(body: ChatRequest, model_id: str) -> Response:
 @blueprint.response(200, enveloped(AnswerSchema))
 def completion(body: CompletionRequest, model_id: str) -> Response:
     """Go on with a text."""
-    return _answer("completion", model_id, body)
+    return answer("completion", model_id, body)
 
 
-def _answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
+def answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
+    """Submit a request, and answer as it asks: whole, as a stream, or with a job to poll."""
     submitted = submit(kind, model_id, body.given())
     if submitted.watcher is None:
         response = _accepted(submitted.job)
@@ -77,7 +79,6 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
     """The response that follows a job, which has that place in the queue (0 = not known).
 
     It is closed when the client leaves, even before the first byte."""
-    request_id = g.request_id
     connection: Any = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SEND_TIMEOUT_S)
@@ -86,7 +87,8 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
         job,
         watcher,
         position=position,
-        render_error=lambda error: failure_body(error, request_id),
+        render_error=failure_frames(),
+        can_rewind=not on_v1(),
         alive=current_app.extensions["headrace.alive"],
     )
     response = Response(body, mimetype="text/event-stream")

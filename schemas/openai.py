@@ -1,0 +1,102 @@
+"""Requests and answers in OpenAI's own shapes: as on the customer's paths, but with the model in the body."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load
+
+from schemas.fields import StrictSchema, Text, Word, shown
+from schemas.inference import (
+    AnswerSchema,
+    ChatChoiceSchema,
+    ChatRequest,
+    ChatRequestSchema,
+    CompletionChoiceSchema,
+    CompletionRequest,
+    CompletionRequestSchema,
+)
+
+
+class ResponseFormatSchema(StrictSchema):
+    """Only plain text can be asked for."""
+
+    type = Word(("text",), required=True)
+
+
+class OpenAIRequestSchema(StrictSchema):
+    """What OpenAI's clients send besides. A null is the same as nothing."""
+
+    model = Text(required=True)
+    response_format = fields.Nested(ResponseFormatSchema)
+
+    @pre_load
+    def _without_nulls(self, data: Any, **_: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class OpenAIChatSchema(OpenAIRequestSchema, ChatRequestSchema):
+    """Body of a chat request. Loads to (model, request)."""
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, ChatRequest]:
+        return _model_of(data), ChatRequestSchema._build(self, data)
+
+
+class OpenAICompletionSchema(OpenAIRequestSchema, CompletionRequestSchema):
+    """Body of a completion request. Loads to (model, request)."""
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, CompletionRequest]:
+        return _model_of(data), CompletionRequestSchema._build(self, data)
+
+
+class ChatAnswerSchema(AnswerSchema):
+    """A full answer of a chat."""
+
+    choices = fields.List(fields.Nested(ChatChoiceSchema), required=True)
+
+
+class CompletionAnswerSchema(AnswerSchema):
+    """A full answer of a completion."""
+
+    choices = fields.List(fields.Nested(CompletionChoiceSchema), required=True)
+
+
+class OpenAIModelSchema(Schema):
+    """A model."""
+
+    id = fields.String(required=True)
+    object = fields.String(required=True)
+    created = fields.Integer(required=True, metadata={"description": "When the catalog was read last"})
+    owned_by = fields.String(required=True)
+
+
+class OpenAIModelListSchema(Schema):
+    """Models."""
+
+    object = fields.String(required=True)
+    data = fields.List(fields.Nested(OpenAIModelSchema), required=True)
+
+
+class OpenAIErrorDetailSchema(Schema):
+    """What went wrong."""
+
+    message = fields.String(required=True)
+    type = fields.String(required=True)
+    param = fields.String(required=True, allow_none=True)
+    code = fields.String(required=True)
+
+
+class OpenAIErrorSchema(Schema):
+    """Every error below /v1."""
+
+    error = fields.Nested(OpenAIErrorDetailSchema, required=True)
+
+
+def _model_of(data: dict[str, Any]) -> str:
+    data.pop("response_format", None)
+    model = str(data.pop("model"))
+    if not model:
+        raise ValidationError(f"Got {shown(model)}; must be the id of a model.", "model")
+    return model

@@ -1,0 +1,68 @@
+"""The OpenAI-compatible face: point an OpenAI client's base URL at `/v1`. The same services as everywhere else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response
+from flask_smorest import Blueprint
+
+from gateway.model import Model
+from schemas.inference import ChatRequest, CompletionRequest
+from schemas.openai import (
+    ChatAnswerSchema,
+    CompletionAnswerSchema,
+    OpenAIChatSchema,
+    OpenAICompletionSchema,
+    OpenAIModelListSchema,
+    OpenAIModelSchema,
+)
+from web.auth import authenticate
+from web.envelope import caller, gateway, success
+from web.parser import StrictParser
+from web.rest.inference import answer
+
+blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")
+blueprint.ARGUMENTS_PARSER = StrictParser()
+blueprint.before_request(authenticate)
+
+
+@blueprint.route("/models")
+@blueprint.response(200, OpenAIModelListSchema)
+def models() -> Response:
+    """The models that this key can ask now."""
+    key, found = caller(), gateway()
+    usable = [
+        model
+        for model in found.catalog
+        if (not key.models or model.id in key.models) and found.inference.model_status(model) in ("active", "loading")
+    ]
+    return success({"object": "list", "data": [_entry(model) for model in usable]})
+
+
+@blueprint.route("/models/<path:model_id>")
+@blueprint.response(200, OpenAIModelSchema)
+def model(model_id: str) -> Response:
+    """One model of the catalog, whatever its state."""
+    return success(_entry(gateway().catalog.get(model_id)))
+
+
+@blueprint.route("/chat/completions", methods=["POST"])
+@blueprint.arguments(OpenAIChatSchema())
+@blueprint.response(200, ChatAnswerSchema)
+def chat(body: tuple[str, ChatRequest]) -> Response:
+    """Go on with a conversation."""
+    return answer("chat", *body)
+
+
+@blueprint.route("/completions", methods=["POST"])
+@blueprint.arguments(OpenAICompletionSchema())
+@blueprint.response(200, CompletionAnswerSchema)
+def completion(body: tuple[str, CompletionRequest]) -> Response:
+    """Go on with a text."""
+    return answer("completion", *body)
+
+
+def _entry(model: Model) -> dict[str, Any]:
+    created = gateway().catalog.read_at
+    return {"id": model.id, "object": "model", "created": created, "owned_by": model.provider}
