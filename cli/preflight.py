@@ -11,6 +11,7 @@ from pathlib import Path
 import redis
 
 from gateway.catalog import load_catalog
+from gateway.certificates import server_tls
 from gateway.embedded_redis import MAX_SOCKET_PATH
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.settings import Settings
@@ -40,6 +41,7 @@ def check_ports(settings: Settings) -> None:
     """Raises: InvalidSetting if a port is taken."""
     for name, host, port in (
         ("HTTP", settings.http_host, settings.http_port),
+        ("GRPC", settings.grpc_host, settings.grpc_port),
         ("FLOWER", settings.flower_host, settings.flower_port),
     ):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -50,6 +52,15 @@ def check_ports(settings: Settings) -> None:
                 raise InvalidSetting(
                     f"Port {port} on {host} can't be used: {error.strerror}. Set HEADRACE_{name}_PORT to a free one."
                 ) from error
+
+
+def check_grpc(settings: Settings) -> None:
+    """Make the development certificates, if they are wanted. Raises: InvalidSetting."""
+    from web.rpc.server import grpc_address
+
+    grpc_address(settings)
+    if not settings.grpc_plaintext:
+        server_tls(settings)
 
 
 def check_models(settings: Settings) -> None:

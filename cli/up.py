@@ -16,6 +16,7 @@ import httpx
 from cli import client as api
 from cli.preflight import (
     check_data_dir,
+    check_grpc,
     check_models,
     check_ports,
     check_redis,
@@ -23,6 +24,7 @@ from cli.preflight import (
     wait_for_redis,
 )
 from cli.processes import Supervisor, process_table
+from gateway.certificates import tls_folder
 from gateway.credentials import Credentials
 from gateway.errors import Conflict, HeadraceError
 from gateway.redis import CONNECTION_ERRORS, connect
@@ -44,6 +46,7 @@ def up(settings: Settings) -> None:
     try:
         check_ports(settings)
         check_models(settings)
+        check_grpc(settings)
         supervisor = Supervisor(folder=settings.data_dir, environ=settings.environ(), say=say)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stopping.set())
@@ -133,6 +136,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     click.echo(
         f"""
   API       {url}   (documentation: {url}/docs)
+  gRPC      {settings.grpc_host}:{settings.grpc_port}   ({_transport(settings)})
   Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {secret_file(settings, "flower.password")})
   API key   {key}
 
@@ -144,6 +148,13 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
 """
     )
     (settings.data_dir / "run" / "ready").touch()
+
+
+def _transport(settings: Settings) -> str:
+    """How a gRPC client connects."""
+    if settings.grpc_plaintext:
+        return "plaintext"
+    return "TLS, HEADRACE_TLS_CERT" if settings.tls_cert else f"TLS, CA: {tls_folder(settings) / 'ca.pem'}"
 
 
 def _wait_for_model(settings: Settings, supervisor: Supervisor) -> bool:

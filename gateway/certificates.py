@@ -99,13 +99,27 @@ def server_tls(settings: Settings) -> ServerTls:
         raise InvalidSetting("HEADRACE_TLS_CERT and HEADRACE_TLS_KEY belong together; set both, or neither.")
     client_ca = _read("HEADRACE_TLS_CLIENT_CA", settings.tls_client_ca) if settings.tls_client_ca else None
     if settings.tls_cert:
-        certificate = _read("HEADRACE_TLS_CERT", settings.tls_cert)
-        return ServerTls(certificate, _read("HEADRACE_TLS_KEY", settings.tls_key), client_ca)
+        certificate, key = _read("HEADRACE_TLS_CERT", settings.tls_cert), _read("HEADRACE_TLS_KEY", settings.tls_key)
+        _require_pair(certificate, key)
+        return ServerTls(certificate, key, client_ca)
     path = tls_folder(settings) / "server.pem"
     with authority(settings) as ca:
         if not _is_good(path, ca):
             ca.issue("server", NAMES[0], names=NAMES)
         return ServerTls(path.read_bytes(), path.with_suffix(".key").read_bytes(), client_ca)
+
+
+def _require_pair(certificate: bytes, key: bytes) -> None:
+    """Raises: InvalidSetting if they are no PEM files, or do not belong together."""
+    try:
+        theirs = serialization.load_pem_private_key(key, password=None).public_key()
+        fits = x509.load_pem_x509_certificate(certificate).public_key() == theirs
+    except (ValueError, TypeError) as error:
+        raise InvalidSetting(
+            f"HEADRACE_TLS_CERT and HEADRACE_TLS_KEY must be PEM files, the key without a password: {error}."
+        ) from error
+    if not fits:
+        raise InvalidSetting("The key in HEADRACE_TLS_KEY does not belong to the certificate in HEADRACE_TLS_CERT.")
 
 
 def _is_good(path: Path, ca: Authority) -> bool:

@@ -128,14 +128,16 @@ class Credentials:
         record = self._load(_digest(secret))
         if record is None:
             raise Unauthenticated("This API key is unknown. Make one with 'headrace key create'.")
-        if record.status == "revoked":
-            raise Unauthenticated(f"Key {record.prefix}… was revoked. Ask for a new one.", reason="api_key_revoked")
-        if record.status == "expired":
-            when = datetime.fromtimestamp(record.expires_at, UTC)
-            raise Unauthenticated(
-                f"Key {record.prefix}… expired at {when:%Y-%m-%dT%H:%M:%SZ}. Ask for a new one.",
-                reason="api_key_expired",
-            )
+        _require_active(record)
+        return record
+
+    def assume(self, key_id: str) -> KeyRecord:
+        """The key that stands in for a missing one. Raises: Unauthenticated."""
+        try:
+            record = self.get(key_id)
+        except NotFound as error:
+            raise Unauthenticated(f"No API key, and the one to act as, {key_id!r}, does not exist.") from error
+        _require_active(record)
         return record
 
     def list(self) -> list[KeyRecord]:
@@ -191,6 +193,17 @@ class Credentials:
     def _load(self, digest: str) -> KeyRecord | None:
         raw = cast("dict[str, str]", self.redis.hgetall(keys.api_key(digest)))
         return KeyRecord.parse(raw) if raw else None
+
+
+def _require_active(record: KeyRecord) -> None:
+    if record.status == "revoked":
+        raise Unauthenticated(f"Key {record.prefix}… was revoked. Ask for a new one.", reason="api_key_revoked")
+    if record.status == "expired":
+        when = datetime.fromtimestamp(record.expires_at, UTC)
+        raise Unauthenticated(
+            f"Key {record.prefix}… expired at {when:%Y-%m-%dT%H:%M:%SZ}. Ask for a new one.",
+            reason="api_key_expired",
+        )
 
 
 def _digest(secret: str) -> str:

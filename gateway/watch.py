@@ -162,6 +162,10 @@ class Watcher:
             self._pending.put([])
         self._heard = False
 
+    def wake(self) -> None:
+        """Have `events` give an empty list at once, so that whoever iterates it can look around."""
+        self._pending.put([])
+
     def close(self) -> None:
         """Stop watching."""
         self._hub.leave(self)

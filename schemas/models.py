@@ -86,3 +86,42 @@ class ModelListSchema(Schema):
     """All models of the catalog."""
 
     models = fields.List(fields.Nested(ModelSchema), required=True)
+
+
+class LocalDeploymentSchema(Schema):
+    """One replica of a resident model."""
+
+    node_id = fields.String(required=True)
+    hardware = fields.String(required=True)
+    memory_usage = fields.String(required=True)
+    quantization = fields.String(required=True)
+    loaded_at = fields.String(required=True, metadata={"description": "ISO 8601; empty while it loads"})
+    health = fields.String(required=True)
+    replica_id = fields.String(required=True)
+    device = fields.String(required=True)
+
+
+class PerformanceSchema(Schema):
+    """Measured by the replicas, and over the last hour."""
+
+    tokens_per_second = fields.Float(required=True)
+    avg_latency_ms = fields.Integer(required=True, allow_none=True)
+    max_batch_size = fields.Integer(required=True)
+
+
+class LocalModelSchema(Schema):
+    """A resident model; `deployment` is its oldest healthy replica."""
+
+    id = fields.String(required=True)
+    name = fields.String(required=True)
+    version = fields.String(required=True)
+    status = fields.String(required=True)
+    deployment = fields.Nested(LocalDeploymentSchema, required=True)
+    performance = fields.Nested(PerformanceSchema, required=True)
+    replicas = fields.List(fields.Nested(LocalDeploymentSchema), required=True)
+
+
+class LocalModelListSchema(Schema):
+    """All models that have a replica."""
+
+    models = fields.List(fields.Nested(LocalModelSchema), required=True)

@@ -62,6 +62,7 @@ class Stack:
             config=folder / "headrace.toml",
             node="n1",
             http_port=free_port(),
+            grpc_port=free_port(),
             demo_model="",
             grace_s=2.0,
             lease_s=2.0,
@@ -74,7 +75,7 @@ class Stack:
 
     def start(self, name: str, command: list[str] | None = None, settings: Settings | None = None) -> None:
         """Start one process under a name of our own."""
-        modules = {"web": "web.serve", "keeper": "workers.keeper", "agent": "workers.agent"}
+        modules = {"web": "web.serve", "rpc": "web.rpc.server", "keeper": "workers.keeper", "agent": "workers.agent"}
         if command is None:
             command = [sys.executable, "-m", modules[name.split("-", maxsplit=1)[0]]]
         with (self.folder / "logs" / f"{name}.log").open("ab") as output:

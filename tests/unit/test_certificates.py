@@ -6,6 +6,7 @@ import datetime
 import socket
 import ssl
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,11 @@ def test_what_is_missing_or_broken_is_named(settings: Settings, tmp_path: Path) 
     with pytest.raises(InvalidSetting, match="HEADRACE_TLS_CERT is 'nowhere"):
         server_tls(Settings(data_dir=tmp_path, tls_cert="nowhere.pem", tls_key="nowhere.key"))
     server_tls(settings)
+    mixed = Settings(data_dir=tmp_path, tls_cert=f"{tmp_path}/tls/server.pem", tls_key=f"{tmp_path}/tls/ca.key")
+    with pytest.raises(InvalidSetting, match="does not belong"):
+        server_tls(mixed)
+    with pytest.raises(InvalidSetting, match="must be PEM files"):
+        server_tls(replace(mixed, tls_key=__file__))
     (tmp_path / "tls" / "ca.key").write_text("nonsense")
     with pytest.raises(InvalidSetting, match="Remove the folder"):
         server_tls(settings)

@@ -1,0 +1,47 @@
+"""What is resident on the devices of this gateway, in the document's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.inference import Inference
+from gateway.model import Model
+from gateway.registry import Replica
+from gateway.stats import read_stats
+
+
+def local_models(inference: Inference) -> list[dict[str, Any]]:
+    """One entry for each model that has a replica; `deployment` is the oldest healthy one, `replicas` has them all."""
+    return [_entry(inference, model, found) for model in inference.catalog if (found := inference.replicas(model))]
+
+
+def _entry(inference: Inference, model: Model, replicas: list[Replica]) -> dict[str, Any]:
+    ordered = sorted(replicas, key=lambda replica: (replica.health != "healthy", replica.loaded_at))
+    store = inference.store
+    stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
+    return {
+        "id": model.id,
+        "name": model.name,
+        "version": model.version,
+        "status": inference.model_status(model),
+        "deployment": _deployment(model, ordered[0]),
+        "performance": {
+            "tokens_per_second": round(sum(replica.tokens_per_second for replica in replicas), 1),
+            "avg_latency_ms": stats.average_latency_ms,
+            "max_batch_size": ordered[0].max_batch_size,
+        },
+        "replicas": [_deployment(model, replica) for replica in ordered],
+    }
+
+
+def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
+    return {
+        "node_id": replica.node,
+        "hardware": replica.hardware,
+        "memory_usage": f"{replica.memory_bytes / 1e9:.3g}GB",
+        "quantization": model.quantization or "none",
+        "loaded_at": replica.loaded_at,
+        "health": replica.health,
+        "replica_id": replica.replica_id,
+        "device": replica.device,
+    }

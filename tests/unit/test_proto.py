@@ -1,0 +1,103 @@
+"""The proto file, the stubs that are made from it, and REST's schemas say the same."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from marshmallow import Schema
+
+from schemas import chat, inference, models
+from web.rpc.messages import chat_body, completion_body, to_dict
+from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
+from web.rpc.status import cut
+from web.rpc.stubs import model_pb2 as pb
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "grpc_tools.protoc", "-Iweb/rpc/stubs=proto"]
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    subprocess.run([*command, *outputs, "proto/model.proto"], cwd=ROOT, check=True)
+    made = {path.name: path.read_text() for path in (tmp_path / "web" / "rpc" / "stubs").iterdir()}
+    assert made == {path.name: path.read_text() for path in (ROOT / "web" / "rpc" / "stubs").glob("*.py*")}
+
+
+@pytest.mark.parametrize(
+    ("schema", "message", "only_in_proto"),
+    [
+        (inference.ChatRequestSchema, pb.ChatCompletionRequest, {"model_id", "exact", "tool_choice_function"}),
+        (inference.CompletionRequestSchema, pb.CompletionRequest, {"model_id", "exact", "prompts"}),
+        (inference.StreamOptionsSchema, pb.StreamOptions, set()),
+        (chat.MessageSchema, pb.Message, set()),
+        (chat.ToolSchema, pb.Tool, set()),
+        (chat.FunctionSchema, pb.Function, set()),
+        (chat.ToolCallSchema, pb.ToolCall, {"index"}),
+        (chat.CalledFunctionSchema, pb.FunctionCall, set()),
+        (models.ModelSchema, pb.Model, set()),
+        (models.ModelDetailSchema, pb.GetModelResponse, set()),
+        (models.ParametersSchema, pb.ModelParameters, set()),
+        (models.StatsSchema, pb.ModelStats, set()),
+        (models.LocalModelSchema, pb.LocalModel, set()),
+        (models.LocalDeploymentSchema, pb.LocalDeployment, set()),
+        (models.PerformanceSchema, pb.Performance, set()),
+    ],
+)
+def test_messages_have_the_fields_of_rest(schema: type[Schema], message: type, only_in_proto: set[str]) -> None:
+    fields = {field.name for field in message.DESCRIPTOR.fields}  # type: ignore[attr-defined]
+    assert fields - only_in_proto == set(schema().fields)
+
+
+def test_every_method_has_a_function() -> None:
+    assert {method.name for method in MODEL_SERVICE.methods} == set(MODEL_METHODS)
+    assert {method.name for method in JOB_SERVICE.methods} == set(JOB_METHODS)
+
+
+def test_zero_is_not_set_but_for_exact_values() -> None:
+    plain = pb.ChatCompletionRequest(model_id="m", temperature=0, max_tokens=0, n=0)
+    assert chat_body(plain) == {"messages": [], "n": 0}
+    exact = pb.ChatCompletionRequest(temperature=0.5, exact=pb.Exact(temperature=0))
+    assert chat_body(exact) == {"messages": [], "temperature": 0.0}
+
+
+def test_a_request_is_the_body_that_rest_would_have_got() -> None:
+    request = pb.ChatCompletionRequest(
+        messages=[pb.Message(role="user"), pb.Message(role="assistant", tool_calls=[pb.ToolCall(id="c")])],
+        stop=["a", "b"],
+        stream_options=pb.StreamOptions(include_usage=False),
+        tool_choice_function="f",
+    )
+    function = request.tools.add(type="function").function
+    function.name = "f"
+    function.parameters.update({"type": "array", "minItems": 2, "items": {"multipleOf": 0.5}})
+    assert chat_body(request) == {
+        "messages": [{"role": "user", "content": ""}, {"role": "assistant", "tool_calls": [{"id": "c"}]}],
+        "stop": ["a", "b"],
+        "stream_options": {"include_usage": False},
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "f",
+                    "parameters": {"type": "array", "minItems": 2, "items": {"multipleOf": 0.5}},
+                },
+            }
+        ],
+    }
+    parameters = to_dict(request)["tools"][0]["function"]["parameters"]
+    assert isinstance(parameters["minItems"], int)
+    assert completion_body(pb.CompletionRequest(prompts=["a", "b"])) == {"prompt": ["a", "b"]}
+
+
+@pytest.mark.parametrize("text", ["short", "a" * 5000, "你好" * 2000, "\n" * 3000])
+def test_the_text_of_an_error_fits_into_a_header(text: str) -> None:
+    from urllib.parse import quote
+
+    shortened = cut(text, 1000)
+    assert len(quote(shortened)) <= 1000
+    assert shortened == text or shortened.endswith("...")
+    assert len(quote(shortened)) > 600 or shortened == text

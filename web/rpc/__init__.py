@@ -1,0 +1,1 @@
+"""The gRPC face: parse, call one function of the domain, render."""

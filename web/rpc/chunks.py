@@ -1,0 +1,69 @@
+"""Chunk messages as bytes: the hot path of every stream. What is equal in all chunks of a job is encoded once.
+
+Parts of a protobuf message, put one behind the other, are the message.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway import results
+from gateway.jobs import Event, EventType, Job
+from web.rpc.messages import build
+from web.rpc.stubs import model_pb2 as pb
+
+#: Tags of the fields `chat` and `completion` of JobEvent.
+_TAGS = {"chat": b"\x0a", "completion": b"\x12"}
+
+
+class ChunkEncoder:
+    """Turns the events of one job into ChatCompletionChunk or CompletionChunk messages."""
+
+    def __init__(self, job: Job) -> None:
+        self._chat = job.kind == "chat"
+        self._kind: Any = pb.ChatCompletionChunk if self._chat else pb.CompletionChunk
+        self._take(job)
+
+    def encode(self, event: Event) -> list[bytes]:
+        """The chunks of an event; one without visible effect has none."""
+        body = event.body
+        if "model" in body:
+            self._take(results.follow(self._job, event))
+        if body["type"] != EventType.DELTA or "lp" in body or "finish" in body or "tool_calls" in body:
+            return [self._full(event, chunk) for chunk in results.chunks(self._job, event)]
+        text = body.get("text")
+        if not text:
+            return []
+        chunk = self._kind(seq=event.seq, claim=event.claim)
+        choice = chunk.choices.add(index=body.get("index", 0))
+        if self._chat:
+            choice.delta.content = text
+        else:
+            choice.text = text
+        return [self._head + chunk.SerializeToString()]
+
+    def _take(self, job: Job) -> None:
+        """The job as it is from here on: the model that answers may change."""
+        self._job = job
+        self._head: bytes = build(self._kind, results.envelope(job, chunk=True)).SerializeToString()
+
+    def _full(self, event: Event, data: dict[str, Any]) -> bytes:
+        """Any chunk. All but that of the usage have a choice, since the document's client reads the first one."""
+        chunk = build(self._kind, {**data, "seq": event.seq, "claim": event.claim})
+        if not chunk.choices and not chunk.HasField("usage"):
+            chunk.choices.add()
+        if self._chat:
+            for choice in chunk.choices:
+                choice.delta.SetInParent()
+        encoded: bytes = chunk.SerializeToString()
+        return encoded
+
+
+def as_job_event(kind: str, chunk: bytes) -> bytes:
+    """A JobEvent that holds an encoded chunk."""
+    length, size = bytearray(), len(chunk)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return _TAGS[kind] + bytes(length) + chunk

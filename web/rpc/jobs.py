@@ -1,0 +1,66 @@
+"""Every request is a job: start, list, read, follow and cancel it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway import job_views
+from gateway.errors import InvalidRequest
+from schemas.jobs import JobListQuerySchema
+from web.rpc.call import Call
+from web.rpc.chunks import ChunkEncoder, as_job_event
+from web.rpc.inference import follow, submit
+from web.rpc.messages import build, to_dict
+from web.rpc.stubs import model_pb2 as pb
+
+
+def create_job(call: Call, request: pb.CreateJobRequest) -> pb.Job:
+    """Queue a request; it runs on without its client."""
+    kind = request.WhichOneof("request")
+    if kind is None:
+        raise InvalidRequest.of({"request": ["Missing; give chat or completion."]})
+    submitted = submit(call, request.chat if kind == "chat" else request.completion, background=True)
+    return _message({**job_views.summary(submitted.job), "position": submitted.position})
+
+
+def get_job(call: Call, request: pb.GetJobRequest) -> pb.Job:
+    """A job's state, and its result when it has ended."""
+    return _message(job_views.detail(call.gateway.inference, request.job_id, key=call.key))
+
+
+def list_jobs(call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
+    """Jobs of this key, newest first."""
+    query = JobListQuerySchema().load(to_dict(request))
+    found = job_views.summaries(call.gateway.inference, key=call.key, **query)
+    return pb.ListJobsResponse(jobs=map(_message, found))
+
+
+def cancel_job(call: Call, request: pb.CancelJobRequest) -> pb.CancelJobResponse:
+    """Cancel a job. Once more does no harm."""
+    return build(pb.CancelJobResponse, job_views.cancelled(call.gateway.inference, request.job_id, key=call.key))
+
+
+def watch_job(call: Call, request: pb.WatchJobRequest) -> Iterator[bytes | pb.JobEvent]:
+    """The same stream as the request's own, from the start or from behind a cursor."""
+    if request.from_seq < 0:
+        raise InvalidRequest.of({"from_seq": [f"Got {request.from_seq}; must be the seq of an event, or 0."]})
+    inference = call.gateway.inference
+    job = inference.get(request.job_id, key=call.key)
+    call.job_id = job.id
+    call.answer({"x-job-id": job.id})
+    watcher = inference.watch(job.id, key=call.key, after=request.from_seq, claim=request.from_claim)
+    chunks, told = ChunkEncoder(job), -1
+    for events in follow(call, watcher):
+        for event in events:
+            for chunk in chunks.encode(event):
+                yield as_job_event(job.kind, chunk)
+        if not events and (position := inference.position(job)) != told:
+            told = position
+            yield pb.JobEvent(waiting=pb.JobWaiting(position=position))
+
+
+def _message(data: dict[str, Any]) -> pb.Job:
+    """A job as a message, its result under the name of its kind."""
+    result = data.pop("result", None)
+    return build(pb.Job, {**data, **({data["kind"]: result} if result else {})})

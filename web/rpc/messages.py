@@ -1,0 +1,93 @@
+"""Protobuf messages as the dicts that REST's schemas load, and results as messages, so that both faces agree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.struct_pb2 import Struct
+from marshmallow import Schema, ValidationError
+
+from gateway.errors import BadRequest
+from web.rpc.stubs import model_pb2 as pb
+
+M = TypeVar("M", bound=Message)
+
+
+def parse(kind: type[M], raw: bytes) -> M:
+    """The message in a request's bytes. Raises: BadRequest."""
+    try:
+        return kind.FromString(raw)
+    except DecodeError as error:
+        name = kind.DESCRIPTOR.full_name
+        raise BadRequest(f"The request is not a valid {name} message: {error}.", reason="invalid_message") from error
+
+
+def load(schema: Schema, body: Mapping[str, Any]) -> Any:
+    """What the schema makes of a body. Raises: marshmallow.ValidationError."""
+    return schema.load(body)
+
+
+def build(kind: type[M], data: Mapping[str, Any]) -> M:
+    """A result as a message, field by field. What the message has no field for is left out."""
+    return ParseDict(dict(data), kind(), ignore_unknown_fields=True)
+
+
+def to_dict(message: Message) -> dict[str, Any]:
+    """The fields that are set, under their own names. A plain scalar that is zero is not set."""
+    if isinstance(message, Struct):
+        whole: dict[str, Any] = _whole_numbers(MessageToDict(message))
+        return whole
+    found: dict[str, Any] = {}
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            found[field.name] = list(value) if field.is_repeated else value
+        else:
+            found[field.name] = [to_dict(item) for item in value] if field.is_repeated else to_dict(value)
+    return found
+
+
+def chat_body(request: pb.ChatCompletionRequest) -> dict[str, Any]:
+    """The body that REST would have got."""
+    body = _body(request)
+    body["messages"] = [_turn(message) for message in request.messages]
+    if name := body.pop("tool_choice_function", None):
+        if "tool_choice" in body:
+            raise ValidationError("Give tool_choice or tool_choice_function, not both.", "tool_choice_function")
+        body["tool_choice"] = {"type": "function", "function": {"name": name}}
+    return body
+
+
+def completion_body(request: pb.CompletionRequest) -> dict[str, Any]:
+    """The body that REST would have got."""
+    body = {"prompt": "", **_body(request)}
+    if prompts := body.pop("prompts", None):
+        if body["prompt"]:
+            raise ValidationError("Give prompt or prompts, not both.", "prompts")
+        body["prompt"] = prompts
+    return body
+
+
+def _body(request: Message) -> dict[str, Any]:
+    """Without the model, which REST has in the path, and with exact values over plain ones."""
+    body = to_dict(request)
+    exact = body.pop("exact", {})
+    body.pop("model_id", None)
+    return {**body, **exact}
+
+
+def _turn(message: pb.Message) -> dict[str, Any]:
+    """A turn. An empty content is a text, but for an assistant that only calls tools."""
+    turn = {"role": "", **to_dict(message)}
+    return turn if message.tool_calls else {"content": "", **turn}
+
+
+def _whole_numbers(value: Any) -> Any:
+    """A Struct has only doubles, but a JSON schema wants its counts whole."""
+    if isinstance(value, dict):
+        return {name: _whole_numbers(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole_numbers(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

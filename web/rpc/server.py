@@ -1,0 +1,157 @@
+"""The gRPC process: `python -m web.rpc.server`. A thread for each open call; TLS, unless switched off on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import logging
+import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from gateway.certificates import server_tls
+from gateway.context import Gateway
+from gateway.errors import HeadraceError, InvalidSetting
+from gateway.readiness import look
+from gateway.settings import Settings
+from web.rpc.call import Face, handlers
+from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
+
+log = logging.getLogger(__name__)
+
+#: After SIGTERM open calls may go on for so long, then they end with a hint where to go on; what is left is cut.
+DRAIN_S, CUT_S = 3.5, 5.0
+#: How often the health service is told how things stand.
+HEALTH_S = 1.0
+#: How long a client may take to answer a keepalive ping, and how often it may send its own.
+PING_TIMEOUT_S, CLIENT_PING_S = 10, 10
+#: Threads for health watchers, which would else take those of calls.
+HEALTH_THREADS = 8
+SERVICES = (MODEL_SERVICE.full_name, JOB_SERVICE.full_name)
+
+
+class RpcServer:
+    """A grpcio server over a connected gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        settings = gateway.settings
+        self.gateway = gateway
+        self.face = Face(gateway)
+        self.health = health.HealthServicer(
+            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(HEALTH_THREADS)
+        )
+        self._stopping = threading.Event()
+        self.server = grpc.server(
+            ThreadPoolExecutor(settings.grpc_max_calls, thread_name_prefix="rpc"),
+            options=list(channel_options(settings).items()),
+            maximum_concurrent_rpcs=settings.grpc_max_calls,
+        )
+        self.server.add_generic_rpc_handlers(
+            (handlers(MODEL_SERVICE, MODEL_METHODS, self.face), handlers(JOB_SERVICE, JOB_METHODS, self.face))
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        if settings.grpc_reflection:
+            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self.server)
+
+    def start(self) -> None:
+        """Listen. Raises: InvalidSetting if the address can't be used, or plaintext would leave the machine."""
+        address = grpc_address(self.gateway.settings)
+        try:
+            if self.gateway.settings.grpc_plaintext:
+                self.server.add_insecure_port(address)
+            else:
+                self.server.add_secure_port(address, credentials(self.gateway.settings))
+        except RuntimeError as error:
+            raise InvalidSetting(
+                f"gRPC can't listen on {address}: {error}. Set HEADRACE_GRPC_HOST and HEADRACE_GRPC_PORT."
+            ) from error
+        self.gateway.hub.start()
+        self.server.start()
+        threading.Thread(target=self._tell_health, name="rpc-health", daemon=True).start()
+        log.info("gRPC on %s (%s)", address, "plaintext" if self.gateway.settings.grpc_plaintext else "TLS")
+
+    def stop(self) -> None:
+        """Take no more calls, let the open ones end, and return when all have."""
+        self._stopping.set()
+        self.health.enter_graceful_shutdown()
+        ended = self.server.stop(CUT_S)
+        if not ended.wait(DRAIN_S):
+            self.face.closing.set()
+            ended.wait()
+
+    def _tell_health(self) -> None:
+        """Keep the health service true: serving means what /health/ready means."""
+        while not self._stopping.is_set():
+            with contextlib.suppress(Exception):
+                ready = look(self.gateway).ready
+                word = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+                for name in ("", *SERVICES):
+                    self.health.set(name, word)
+            self._stopping.wait(HEALTH_S)
+
+
+def channel_options(settings: Settings) -> dict[str, Any]:
+    """grpc's own names for message size, concurrency and keepalive."""
+    return {
+        "grpc.max_receive_message_length": settings.max_body_bytes,
+        "grpc.max_concurrent_streams": settings.grpc_max_calls,
+        "grpc.keepalive_time_ms": int(settings.grpc_keepalive_s * 1000),
+        "grpc.keepalive_timeout_ms": PING_TIMEOUT_S * 1000,
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.min_ping_interval_without_data_ms": CLIENT_PING_S * 1000,
+        "grpc.http2.max_pings_without_data": 0,
+        "grpc.so_reuseport": 0,
+    }
+
+
+def grpc_address(settings: Settings) -> str:
+    """Where to listen. Raises: InvalidSetting for plaintext beyond loopback."""
+    host = settings.grpc_host
+    if settings.grpc_plaintext and not _is_loopback(host):
+        raise InvalidSetting(
+            f"HEADRACE_GRPC_PLAINTEXT is set, but HEADRACE_GRPC_HOST is {host!r}: without TLS gRPC listens on loopback "
+            "only. Set HEADRACE_GRPC_HOST=127.0.0.1, or unset HEADRACE_GRPC_PLAINTEXT."
+        )
+    return f"[{host}]:{settings.grpc_port}" if ":" in host else f"{host}:{settings.grpc_port}"
+
+
+def credentials(settings: Settings) -> grpc.ServerCredentials:
+    """The server's certificate; with a client CA set, clients must have one too. Raises: InvalidSetting."""
+    tls = server_tls(settings)
+    return grpc.ssl_server_credentials([(tls.key, tls.certificate)], tls.client_ca, tls.client_ca is not None)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
+    settings = Settings.load()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    gateway = Gateway.connect(settings)
+    if settings.bootstrap_key:
+        gateway.credentials.bootstrap(settings.bootstrap_key)
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    server = RpcServer(gateway)
+    try:
+        server.start()
+    except HeadraceError as error:
+        raise SystemExit(error.message) from error
+    ended.wait()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()

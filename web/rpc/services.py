@@ -1,0 +1,35 @@
+"""Which function answers which method: one line each."""
+
+from __future__ import annotations
+
+from web.rpc import inference, jobs, models
+from web.rpc.call import Behaviour
+from web.rpc.stubs import model_pb2 as pb
+
+MODEL_SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"]
+JOB_SERVICE = pb.DESCRIPTOR.services_by_name["JobService"]
+
+MODEL_METHODS: dict[str, Behaviour] = {
+    "ListModels": models.list_models,
+    "GetModel": models.get_model,
+    "CreateCompletion": inference.create_completion,
+    "CreateCompletionStream": inference.create_completion_stream,
+    "CreateChatCompletion": inference.create_chat_completion,
+    "CreateChatCompletionStream": inference.create_chat_completion_stream,
+    "CreateEmbeddings": models.not_offered,
+    "ListLocalModels": models.list_local_models,
+    "DeployLocalModel": models.not_offered,
+    "GetDeploymentStatus": models.not_offered,
+    "UnloadLocalModel": models.not_offered,
+    "WatchDeployment": models.not_offered,
+    "ListDeployments": models.not_offered,
+    "CancelDeployment": models.not_offered,
+}
+
+JOB_METHODS: dict[str, Behaviour] = {
+    "CreateJob": jobs.create_job,
+    "GetJob": jobs.get_job,
+    "ListJobs": jobs.list_jobs,
+    "WatchJob": jobs.watch_job,
+    "CancelJob": jobs.cancel_job,
+}

@@ -1,0 +1,69 @@
+"""Errors as gRPC statuses, with google.rpc details: reason, field violations, when to try again, request id."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+from urllib.parse import quote
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from gateway.errors import HeadraceError
+
+DOMAIN = "headrace"
+#: Clients drop a call whose trailing metadata is larger than 8 KiB, so texts are cut, in bytes as they are sent.
+MAX_MESSAGE, MAX_VIOLATIONS = 1500, 1500
+
+
+def to_status(error: HeadraceError, *, request_id: str, job_id: str = "") -> Any:
+    """What `context.abort_with_status` takes."""
+    code = code_pb2.Code.Value(error.grpc_code)
+    status = status_pb2.Status(code=code, message=cut(error.message, MAX_MESSAGE))
+    metadata = {name: cut(str(value), 200) for name, value in error.details.items()}
+    metadata |= {"job_id": job_id} if job_id else {}
+    details = [
+        error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata),
+        error_details_pb2.RequestInfo(request_id=request_id),
+    ]
+    if error.errors:
+        details.append(_violations(error))
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(math.ceil(error.retry_after_s * 1000))
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    for detail in details:
+        packed = any_pb2.Any()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return rpc_status.to_status(status)
+
+
+def cut(text: str, limit: int) -> str:
+    """A text that takes no more bytes in a header, where all but plain ASCII is escaped."""
+    if len(quote(text, safe=" !\"#$&'()*+,/:;<=>?@[]^`{|}")) <= limit:
+        return text
+    keep = len(text)
+    while len(quote(text[:keep])) > limit - 3:
+        keep = keep * 3 // 4
+    return f"{text[:keep]}..."
+
+
+def _violations(error: HeadraceError) -> error_details_pb2.BadRequest:
+    """As many as there is room for."""
+    found = error_details_pb2.BadRequest()
+    left = MAX_VIOLATIONS
+    for name, texts in error.errors.items():
+        description = cut(" ".join(texts), 500)
+        left -= len(name.encode()) + len(description.encode())
+        if left < 0:
+            break
+        found.field_violations.add(field=name, description=description)
+    return found
+
+
+def code_of(error: HeadraceError) -> grpc.StatusCode:
+    """The status code of an error."""
+    return grpc.StatusCode[error.grpc_code]
