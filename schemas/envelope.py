@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from marshmallow import Schema, fields
 
 
@@ -13,6 +15,7 @@ class EnvelopeSchema(Schema):
     request_id = fields.String(required=True)
 
 
+@functools.cache
 def enveloped(inner: type[Schema]) -> type[Schema]:
     """The schema of an envelope whose `data` is of the inner schema."""
     name = inner.__name__.removesuffix("Schema") + "EnvelopeSchema"

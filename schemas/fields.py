@@ -65,7 +65,11 @@ class Moment(fields.Field[datetime]):
     """A date or a time in ISO 8601, as an aware time; UTC if it does not say."""
 
     def __init__(self, **kwargs: Any) -> None:
-        metadata = {"type": "string", "description": "ISO 8601, for example 2026-01-31T12:00:00Z"}
+        metadata = {
+            "type": "string",
+            "format": "date-time",
+            "description": "ISO 8601, for example 2026-01-31T12:00:00Z",
+        }
         super().__init__(**{**kwargs, "metadata": {**metadata, **kwargs.get("metadata", {})}})
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> datetime:

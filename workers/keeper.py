@@ -23,6 +23,7 @@ from gateway.queues import Priority, lists, make_celery, model_queue, send_hint
 from gateway.redis import CONNECTION_ERRORS, connect
 from gateway.registry import Registry
 from gateway.settings import Settings
+from gateway.tidy import Tidy
 
 log = logging.getLogger("headrace.keeper")
 
@@ -45,6 +46,7 @@ class Keeper:
         self.registry = registry
         self.celery = celery
         self.limits = Limits(store.redis, store.scripts)
+        self.tidy = Tidy(store)
         self._missing: set[str] = set()
         self._hinted: dict[str, tuple[int, int]] = {}
         self._trusted_since = 0.0
@@ -77,6 +79,7 @@ class Keeper:
                 self._look_at_running(job, now, job.owner in alive, suspects)
         self._missing = suspects
         self.limits.give_back_lapsed()
+        self.tidy.step()
         for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
             self._look_at_queue(model, now)
             compact_ended(self.store, model, before_ms=now - COMPACT_MS)

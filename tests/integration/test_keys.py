@@ -173,6 +173,11 @@ def test_headers_say_what_is_left_and_429_when_it_fits_again(stack: Stack, admin
     assert (third.status_code, third.json()["data"]["reason"]) == (429, "rate_limit_requests")
     assert 1 <= int(third.headers["Retry-After"]) <= 60
     assert third.headers["x-ratelimit-remaining-requests"] == "0"
+    with stack.client(secret) as client:
+        openai = client.post("/v1/chat/completions", json={**BODY, "model": "fake"})
+    assert (openai.status_code, openai.headers["x-ratelimit-remaining-requests"]) == (429, "0")
+    assert 1 <= int(openai.headers["Retry-After"]) <= 60
+    assert openai.json()["error"]["code"] == "rate_limit_requests"
     too_much = ask(stack, secret, max_tokens=100)
     assert (too_much.status_code, too_much.json()["data"]["reason"]) == (422, "request_exceeds_limit")
     unlimited = ask(stack, make(admin)["secret"])

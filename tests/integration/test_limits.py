@@ -22,6 +22,7 @@ from gateway.queues import make_celery
 from gateway.redis import dumps
 from gateway.registry import Registry
 from gateway.settings import Settings
+from gateway.tidy import Tidy
 from gateway.usage import Usage, price
 from workers.keeper import Keeper
 
@@ -262,6 +263,20 @@ def test_the_report_takes_hours_models_and_keys_apart(store: JobStore) -> None:
     assert jobs(first.id, second.id, hours=25) == 4
     assert jobs(first.id, hours=25, model="a/b:c.1") == 3
     assert jobs(first.id, hours=25, model="a/b") == 0
+
+
+def test_jobs_that_have_expired_leave_the_lists_of_their_key(store: JobStore) -> None:
+    key = make_key(store)
+    jobs = [make_job(store, key) for _ in range(30)]
+    store.redis.delete(*(keys.job(job.id) for job in jobs[::2]))
+    young = make_job(store, key)
+    store.redis.delete(keys.job(young.id))  # as if it were about to be written
+    store.redis.zadd(keys.owned(key.id), {job.id: 1 for job in jobs})
+    for _ in range(3):
+        Tidy(store).step()
+    left = {job.id for job in jobs[1::2]} | {young.id}
+    assert set(store.redis.zrange(keys.owned(key.id), 0, -1)) == left
+    assert store.redis.smembers(keys.open_jobs(key.id)) == left
 
 
 def test_what_a_request_may_use_is_bounded_by_its_prompts_and_choices() -> None:
