@@ -34,4 +34,4 @@ def whole(
     error = results.failure(events[-1])
     if error is not None:
         raise error
-    return results.response(submitted.job, events)
+    return inference.answer(submitted.job, events)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -13,14 +13,14 @@ import kombu.exceptions
 import redis
 from celery import Celery
 
-from gateway import keys
+from gateway import embeddings, keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
 from gateway.limits import Limits, Quota, tokens_wanted
-from gateway.parameters import with_defaults
+from gateway.parameters import check_embedding, with_defaults
 from gateway.queues import Priority, model_queue, send_hint
 from gateway.recent import Recent
 from gateway.redis import CONNECTION_ERRORS
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MEMORY_LIMIT = 0.8
 #: The capability and the Celery task of each kind of job.
 TASK = "headrace.generate"
-CAPABILITY = {"chat": "chat", "completion": "completion"}
+CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Inference:
             mark = Mark.of(idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request)
             if earlier := self._earlier(mark):
                 return self._attach(earlier, background=background)
-        full = with_defaults(model, request)
+        full = check_embedding(model, request) if kind == "embedding" else with_defaults(model, request)
         runs_on = self._route(model, CAPABILITY[kind])
         self._require_memory()
         job = Job(
@@ -169,6 +169,12 @@ class Inference:
     def cancel_all(self, key_id: str) -> int:
         """Cancel what runs or waits for a key that was revoked. Returns how many jobs that were."""
         return cancel_all(self.store, key_id)
+
+    def answer(self, job: Job, events: Sequence[Event]) -> dict[str, Any]:
+        """The full answer of a job that has ended with these events. Raises: JobNotFound if its vectors are gone."""
+        if job.kind == "embedding":
+            return embeddings.answer(job, events, self.store.vectors(job.id))
+        return results.response(job, events)
 
     def position(self, job: Job) -> int:
         """Place in the model's queue from 1, or 0 if the job does not wait."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from gateway import results
 from gateway.credentials import KeyRecord
 from gateway.inference import Inference
 from gateway.jobs import Job, JobState
@@ -23,7 +22,8 @@ def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, An
     data = {**summary(job), "position": inference.position(job)}
     if job.state in (JobState.DONE, JobState.CANCELLED):
         events = inference.store.journal(job_id)
-        data |= {"result": results.response(job, events), "usage": results.usage(events)}
+        result = inference.answer(job, events)
+        data |= {"result": result, "usage": result["usage"]}
     return data
 
 

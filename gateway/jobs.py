@@ -183,7 +183,7 @@ class Job:
         if self.request.get("store", True):
             return {}
         prompt = self.request.get("prompt", "")
-        blank = {"messages": [], "prompt": "" if isinstance(prompt, str) else [""] * len(prompt)}
+        blank = {"messages": [], "input": [], "prompt": "" if isinstance(prompt, str) else [""] * len(prompt)}
         return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
 
 

@@ -87,6 +87,10 @@ class Model:
     source: str = ""
     engine: str = ""
     quantization: str = ""
+    #: Numbers in one vector of an embedding model; 0 = the catalog does not say.
+    dimensions: int = 0
+    #: The first numbers of a vector are a smaller vector of the same text (Matryoshka).
+    shortens_vectors: bool = False
     context_length: int = 2048
     max_tokens: int = 2048
     default_max_tokens: int = 512

@@ -39,6 +39,19 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     return full
 
 
+def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as it is. Raises: InvalidRequest if the model has no vectors of that size."""
+    wanted = request.get("dimensions")
+    if wanted is None or wanted == model.dimensions or not model.local:
+        return dict(request)
+    makes = f"{model.id} makes vectors of {model.dimensions or 'one size'}"
+    if not model.shortens_vectors:
+        raise InvalidRequest.of({"dimensions": [f"Got {wanted}; {makes} and can't shorten them. Leave it out."]})
+    if model.dimensions and wanted > model.dimensions:
+        raise InvalidRequest.of({"dimensions": [f"Got {wanted}; {makes} or fewer numbers."]})
+    return dict(request)
+
+
 def _beyond_local(request: Mapping[str, Any]) -> dict[str, list[str]]:
     errors = {}
     if request.get("top_logprobs"):

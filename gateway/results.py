@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import tool_calls
+from gateway import embeddings, tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
 from gateway.jobs import Event, EventType, Job
 
@@ -112,6 +112,8 @@ def envelope(job: Job, *, chunk: bool) -> dict[str, Any]:
 
 def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     """The stream chunks for one event; an event without visible effect gives none."""
+    if job.kind == "embedding":
+        return embeddings.chunks(job, event)
     head = envelope(follow(job, event), chunk=True)
     body = event.body
     if event.type is EventType.STARTED and job.kind == "chat":

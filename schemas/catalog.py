@@ -79,6 +79,8 @@ class ModelEntrySchema(StrictSchema):
     source = Text()
     engine = Text()
     quantization = Text()
+    dimensions = Integer(1, MOST_TOKENS)
+    shortens_vectors = Boolean()
     context_length = Integer(1, MOST_TOKENS)
     max_tokens = Integer(1, MOST_TOKENS)
     default_max_tokens = Integer(1, MOST_TOKENS)

@@ -22,7 +22,25 @@ MAX_TOP_LOGPROBS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class InferenceRequest:
+class JobRequest:
+    """What all requests share. None = not given."""
+
+    #: `interactive` jobs are served before `background` ones.
+    priority: str = "interactive"
+    #: Go on when the client leaves.
+    detach: bool = False
+    #: False: the job record keeps no prompt after the end.
+    store: bool = True
+    user: str | None = None
+    stream: bool = False
+
+    def given(self) -> dict[str, Any]:
+        """The fields that differ from their defaults, as the job record keeps them."""
+        return {name: value for name, value in asdict(self).items() if value != getattr(type(self), name, None)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceRequest(JobRequest):
     """What chat and completion share. None = not given: the model's default holds."""
 
     max_tokens: int | None = None
@@ -38,19 +56,7 @@ class InferenceRequest:
     logprobs: bool = False
     #: For each token so many others that were likely.
     top_logprobs: int | None = None
-    stream: bool = False
     stream_options: Mapping[str, Any] | None = None
-    #: `interactive` jobs are served before `background` ones.
-    priority: str = "interactive"
-    #: Go on when the client leaves.
-    detach: bool = False
-    #: False: the job record keeps no prompt after the end.
-    store: bool = True
-    user: str | None = None
-
-    def given(self) -> dict[str, Any]:
-        """The fields that differ from their defaults, as the job record keeps them."""
-        return {name: value for name, value in asdict(self).items() if value != getattr(type(self), name, None)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +127,16 @@ class StreamOptionsSchema(StrictSchema):
     include_usage = Boolean(load_default=False)
 
 
-class InferenceRequestSchema(StrictSchema):
+class JobRequestSchema(StrictSchema):
+    """Fields that all requests share."""
+
+    priority = Word(("interactive", "background"), load_default="interactive")
+    detach = Boolean(load_default=False)
+    store = Boolean(load_default=True, allow_none=True)
+    user = Text(allow_none=True, load_default=None)
+
+
+class InferenceRequestSchema(JobRequestSchema):
     """Fields that chat and completion share."""
 
     max_tokens = Integer(1, 2**31 - 1)
@@ -136,10 +151,6 @@ class InferenceRequestSchema(StrictSchema):
     repetition_penalty = Number(0.1, 10)
     stream = Boolean(load_default=False, allow_none=True)
     stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
-    priority = Word(("interactive", "background"), load_default="interactive")
-    detach = Boolean(load_default=False)
-    store = Boolean(load_default=True, allow_none=True)
-    user = Text(allow_none=True, load_default=None)
 
 
 class ChatRequestSchema(InferenceRequestSchema):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from marshmallow import Schema, fields, validate
 
 from schemas.fields import StrictSchema, Text
-from schemas.inference import AnswerSchema, UsageSchema
+from schemas.inference import UsageSchema
 
 #: States of a job, in the words of the customer's document.
 STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
@@ -25,7 +25,7 @@ class JobSchema(Schema):
     started_at = fields.String(allow_none=True)
     finished_at = fields.String(allow_none=True)
     usage = fields.Nested(UsageSchema, allow_none=True)
-    result = fields.Nested(AnswerSchema, allow_none=True)
+    result = fields.Dict(allow_none=True, metadata={"description": "What the request itself would have answered"})
     error = fields.Dict(allow_none=True)
     events_url = fields.String()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 
+from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
 from schemas.fields import StrictSchema, Text, Word, shown
 from schemas.inference import (
     AnswerSchema,
@@ -49,6 +50,14 @@ class OpenAICompletionSchema(OpenAIRequestSchema, CompletionRequestSchema):
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, CompletionRequest]:
         return _model_of(data), CompletionRequestSchema._build(self, data)
+
+
+class OpenAIEmbeddingSchema(OpenAIRequestSchema, EmbeddingRequestSchema):
+    """Body of an embedding request. Loads to (model, request)."""
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, EmbeddingRequest]:
+        return _model_of(data), EmbeddingRequestSchema._build(self, data)
 
 
 class ChatAnswerSchema(AnswerSchema):

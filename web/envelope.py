@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
+import orjson
 from flask import Response, current_app, g
 
 from gateway.context import Gateway
@@ -61,4 +62,5 @@ def _failure_body(error: HeadraceError, request_id: str) -> dict[str, Any]:
 
 
 def _json(status: int, body: Any) -> Response:
-    return Response(dumps(body), status=status, mimetype="application/json")
+    text = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)  # vectors are numpy rows
+    return Response(text, status=status, mimetype="application/json")

@@ -26,10 +26,12 @@ class ClaimedJob:
         self.first_seq = job.seq + 1
         self._events: list[str] = []
         self._confirmed = 0
-        #: The vectors that go with an event, by its place in `_events`.
+        #: The vectors that go with an event, (offset, bytes), by its place in `_events`.
         self._vectors: dict[int, Sequence[tuple[int, bytes]]] = {}
         #: What is not an event yet: the delta of each choice since the last append, by index.
         self._open: dict[int, dict[str, Any]] = {}
+        #: Vectors that are in no event yet, by index of their input.
+        self._open_vectors: dict[int, bytes] = {}
         #: Why it failed: `reason`, `message` and more; empty if it did not.
         self.error: dict[str, Any] = {}
         #: The model that it is handed to; then its state is QUEUED.
@@ -60,6 +62,10 @@ class ClaimedJob:
         self._open[index]["finish"] = reason
         self.urgent = True
 
+    def add_vector(self, index: int, vector: bytes) -> None:
+        """Add the vector of one input: float32, little-endian. All of a job have the same length."""
+        self._open_vectors[index] = vector
+
     def done(self) -> None:
         """End it with a full answer."""
         self._end(JobState.DONE, EventType.DONE, {"usage": self.usage()})
@@ -80,24 +86,22 @@ class ClaimedJob:
             self.route = model
         self._end(JobState.QUEUED, EventType.INTERRUPTED, {**body, "next": model})
 
-    def event(self, kind: EventType, body: Mapping[str, Any], *, vectors: Sequence[tuple[int, bytes]] = ()) -> None:
-        """Add an event behind the deltas so far. `vectors`: (offset, bytes), written together with it."""
-        self._close_deltas()
-        if vectors:
-            self._vectors[len(self._events)] = vectors
+    def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        """Add an event behind the deltas and vectors so far."""
+        self._close()
         self.urgent = True
-        self._events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))
+        self._write(kind, body)
 
     # -- the way into the journal
 
     @property
     def settled(self) -> bool:
         """Whether Redis has confirmed all that there is."""
-        return not self._open and self._confirmed == len(self._events)
+        return not self._open and not self._open_vectors and self._confirmed == len(self._events)
 
     def unconfirmed(self) -> Append | None:
         """What Redis has not confirmed yet, or None. From here on it is sent in just these events, however often."""
-        self._close_deltas()
+        self._close()
         self.urgent = False
         if self._confirmed == len(self._events):
             return None
@@ -139,7 +143,17 @@ class ClaimedJob:
                 return events[:count]
         return events
 
-    def _close_deltas(self) -> None:
+    def _close(self) -> None:
+        """Make events of what is open."""
         for body in self._open.values():
-            self._events.append(dumps({"type": EventType.DELTA.value, "c": self.job.claim, **body}))
-        self._open = {}
+            self._write(EventType.DELTA, body)
+        vectors = sorted(self._open_vectors.items())
+        self._open, self._open_vectors = {}, {}
+        while vectors:
+            at_once = max(1, MAX_BYTES_PER_APPEND // len(vectors[0][1]))
+            batch, vectors = vectors[:at_once], vectors[at_once:]
+            self._vectors[len(self._events)] = [(index * len(vector), vector) for index, vector in batch]
+            self._write(EventType.VECTORS, {"done": [index for index, _ in batch]})
+
+    def _write(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        self._events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))

@@ -14,10 +14,10 @@ from typing import Any
 from gateway.jobs import Job
 from gateway.results import fold
 from gateway.takeover import Takeover
-from workers.claimed import ClaimedJob
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.text import IncrementalDetokenizer
 from workers.tokenizer import Tokenizer
+from workers.work import EngineRun
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Choice:
     finished_on_resume: bool = False
 
 
-class Run(ClaimedJob):
+class Run(EngineRun):
     """A claimed job on an engine. Only the emitter thread changes it after `requests` was called."""
 
     def __init__(
@@ -55,7 +55,6 @@ class Run(ClaimedJob):
         self.takeover = takeover
         self._used = takeover.used if takeover else {}
         self.max_tokens = max_tokens
-        self.new_tokens = 0
         n = int(job.request.get("n") or 1)
         stop = list(job.request.get("stop") or ())
         self.prompt_tokens = sum(map(len, prompts))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import select
 import socket
 import subprocess
@@ -9,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest
 from workers.frames import FrameSocket
@@ -72,7 +74,7 @@ class EngineProcess:
 
     def submit(self, requests: Sequence[SequenceRequest]) -> None:
         """Add sequences to the batch. Raises: EngineDied."""
-        self._send({"op": "add", "requests": [asdict(request) for request in requests]})
+        self._send({"op": "add", "requests": requests})
 
     def cancel(self, sequence_ids: Sequence[int]) -> None:
         """Take sequences out. A dead engine has none."""
@@ -84,7 +86,7 @@ class EngineProcess:
     def read(self, timeout_s: float) -> StepFrame | None:
         """The next step, or None after the time-out. Raises: EngineDied."""
         frame = self._receive(timeout_s)
-        return None if frame is None else StepFrame([SequenceOutput(*out) for out in frame["out"]], frame["sequences"])
+        return None if frame is None else StepFrame([_unpacked(*out) for out in frame["out"]], frame["sequences"])
 
     def kill(self) -> None:
         """End it at once, and reap it."""
@@ -106,3 +108,9 @@ class EngineProcess:
                 self._frames.send(value)
         except OSError as error:
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
+
+
+def _unpacked(*fields: Any) -> SequenceOutput:
+    *plain, vector = fields
+    output = SequenceOutput(*plain)
+    return output if vector is None else replace(output, vector=base64.b64decode(vector))

@@ -6,6 +6,7 @@ that steps also sends: an engine may hold the GIL for a whole step, and a writer
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import queue
@@ -56,8 +57,12 @@ def serve(engine: Engine, inbox: Inbox, send: Callable[[Any], None]) -> None:
             if refused:
                 break
         outputs = refused + (engine.step() if engine.has_work() else [])
-        out = [[o.sequence_id, list(o.token_ids), o.logprobs, o.finish_reason, o.error] for o in outputs]
-        send({"op": "step", "out": out, "sequences": engine.num_sequences()})
+        send({"op": "step", "out": [_packed(output) for output in outputs], "sequences": engine.num_sequences()})
+
+
+def _packed(output: SequenceOutput) -> list[Any]:
+    vector = None if output.vector is None else base64.b64encode(output.vector).decode()
+    return [output.sequence_id, list(output.token_ids), output.logprobs, output.finish_reason, output.error, vector]
 
 
 def _obey(engine: Engine, frame: dict[str, Any], refused: list[SequenceOutput]) -> None:
@@ -66,7 +71,8 @@ def _obey(engine: Engine, frame: dict[str, Any], refused: list[SequenceOutput]) 
             engine.cancel(sequence_id)
         return
     for raw in frame["requests"]:
-        request = SequenceRequest(**{**raw, "sampling": Sampling(**raw["sampling"])})
+        sampling = Sampling(**raw["sampling"]) if raw["sampling"] else None
+        request = SequenceRequest(**{**raw, "sampling": sampling})
         try:
             engine.add(request)
         except EngineRequestError as error:

@@ -25,7 +25,7 @@ from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.engines.base import EngineConfig
 from workers.replica import ReplicaWorker
-from workers.tokenizer import load_tokenizer
+from workers.work import load_work
 
 log = logging.getLogger("headrace.model")
 
@@ -83,10 +83,9 @@ def main() -> int:
     worker = ReplicaWorker(
         settings=settings,
         model=model,
-        catalog=catalog,
         replica_id=args.replica,
         config=config,
-        tokenizer=load_tokenizer(config.model_path, config.engine),
+        work=load_work(config.engine, config.model_path, model, catalog),
         store=JobStore(client),
         registry=Registry(client),
         celery=app,

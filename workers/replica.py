@@ -16,22 +16,20 @@ from dataclasses import replace
 
 from celery import Celery
 
-from gateway.catalog import Catalog, Model
+from gateway.catalog import Model
 from gateway.errors import HeadraceError
 from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
 from gateway.registry import Registry, Replica
-from gateway.results import num_choices
 from gateway.settings import Settings
 from gateway.takeover import Takeover
-from workers.admission import Places, prompt_ids, token_limit
+from workers.admission import Places
 from workers.claimed import ClaimedJob
-from workers.emitter import Run
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
-from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceRequest
+from workers.engines.base import EngineConfig, EngineInfo
 from workers.journaler import Journaler
-from workers.tokenizer import Tokenizer
 from workers.vitals import TokenRate, hardware, resident_bytes
+from workers.work import EngineRun, Work
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +40,7 @@ PROBE_S = 30.0
 #: Engine starts in a row that may fail before the worker gives up.
 MAX_ENGINE_STARTS = 3
 #: Sequence ids are given out in blocks of so many.
-MAX_SEQUENCES_PER_JOB = 1024
+MAX_SEQUENCES_PER_JOB = 4096
 #: A job that is under suspicion runs alone for so many tokens.
 PROBATION_TOKENS = 8
 
@@ -55,19 +53,17 @@ class ReplicaWorker:
         *,
         settings: Settings,
         model: Model,
-        catalog: Catalog,
         replica_id: str,
         config: EngineConfig,
-        tokenizer: Tokenizer,
+        work: Work,
         store: JobStore,
         registry: Registry,
         celery: Celery,
     ) -> None:
         self.settings = settings
         self.model = model
-        self.catalog = catalog
         self.config = config
-        self.tokenizer = tokenizer
+        self.work = work
         self.store = store
         self.registry = registry
         self.incarnation = f"{replica_id}:{secrets.token_hex(4)}"
@@ -92,7 +88,7 @@ class ReplicaWorker:
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
         self._ids = itertools.count(1, MAX_SEQUENCES_PER_JOB)
-        self._sequences: dict[int, tuple[Run, int]] = {}
+        self._sequences: dict[int, tuple[EngineRun, int]] = {}
         self._admission = threading.Lock()
         self._last_step = time.monotonic()
         self._places = Places(config.max_batch_size)
@@ -118,7 +114,7 @@ class ReplicaWorker:
                 waiting = self.store.read(job_id) if mine else None
                 if waiting is None or waiting.state is not JobState.QUEUED:
                     return
-                taken = self._places.take(num_choices(waiting))
+                taken = self._places.take(self.work.places(waiting))
                 run = self._begin(job_id)
             if run is not None:
                 run.finished.wait()
@@ -139,7 +135,7 @@ class ReplicaWorker:
 
     # -- admission
 
-    def _begin(self, job_id: str) -> Run | None:
+    def _begin(self, job_id: str) -> EngineRun | None:
         """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
         job = self.store.claim(job_id, model=self.model.id, owner=self.incarnation, claim=new_claim_id())
         run = self._prepare(job) if job else None
@@ -147,7 +143,7 @@ class ReplicaWorker:
             self._admit(run)
         return run
 
-    def _prepare(self, job: Job) -> Run | None:
+    def _prepare(self, job: Job) -> EngineRun | None:
         """Tokenize, and replay the journal. A job that can't run is failed here."""
         if job.crashes >= self.settings.max_attempts:
             message = f"The engine died {job.crashes} times while it ran this job."
@@ -157,13 +153,10 @@ class ReplicaWorker:
             self._fail(job, "", "")
             return None
         try:
-            prompts = prompt_ids(job.request, self.tokenizer)
-            max_tokens = token_limit(job.request, self.catalog.latest(self.model), prompt_tokens=max(map(len, prompts)))
+            return self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
         except HeadraceError as error:
             self._fail(job, error.reason, error.message)
             return None
-        takeover = Takeover.of(job, self.store.journal(job.id)) if job.seq else None
-        return Run(job, prompts=prompts, tokenizer=self.tokenizer, max_tokens=max_tokens, takeover=takeover)
 
     def _fail(self, job: Job, reason: str, message: str) -> None:
         if reason:
@@ -171,7 +164,7 @@ class ReplicaWorker:
         else:
             cancel(self.store, job, reason="client_request", take_claim=job.claim)
 
-    def _admit(self, run: Run) -> None:
+    def _admit(self, run: EngineRun) -> None:
         """Hand the run to the engine. A suspect waits until it is alone, and holds others back for a few tokens."""
         suspect = run.job.crashes >= 2
         with self._admission:
@@ -181,7 +174,7 @@ class ReplicaWorker:
             run.begin(
                 {
                     "model": self.model.id,
-                    "tokenizer": self.tokenizer.digest,
+                    "tokenizer": self.work.digest,
                     "weights": info.weights_digest if info else "",
                     "replica": self.record.replica_id,
                 }
@@ -234,9 +227,10 @@ class ReplicaWorker:
             run, index = self._sequences.get(output.sequence_id, (None, 0))
             if run is None:
                 continue
-            tokens += len(output.token_ids)
+            tokens -= run.new_tokens
             if run.take(index, output):
                 stops.append(output.sequence_id)
+            tokens += run.new_tokens
             if output.finish_reason or output.sequence_id in stops:
                 self._sequences.pop(output.sequence_id, None)
             self._journaler.touch(run)
@@ -279,10 +273,9 @@ class ReplicaWorker:
             engine.kill()
 
     def _probe(self, engine: EngineProcess) -> None:
-        """Ask an idle engine for one token, so that its health is known before somebody needs it."""
+        """Ask an idle engine for something small, so that its health is known before somebody needs it."""
         self._probing, self._last_step = True, time.monotonic()
-        greedy = Sampling(max_tokens=1, temperature=0.0)
-        engine.submit([SequenceRequest(0, self.tokenizer.encode("probe"), greedy, list(self.tokenizer.eos_ids))])
+        engine.submit([self.work.probe()])
 
     def _on_engine_death(self, why: str) -> None:
         if self._stopping.is_set():

@@ -42,6 +42,7 @@ if ARGV[3] ~= '' then
     fields[#fields + 1] = value
   end
   if ARGV[3] == 'queued' then
+    redis.call('DEL', KEYS[3])  -- another model's vectors can't be mixed with these
     redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), unpack(fields))
   else
     finish(ARGV[3], fields)

@@ -12,6 +12,7 @@ from flask_smorest import Blueprint
 from gateway.answers import whole
 from gateway.jobs import Job
 from gateway.watch import Watcher
+from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.inference import (
     AnswerSchema,
@@ -19,7 +20,7 @@ from schemas.inference import (
     ChatRequestSchema,
     CompletionRequest,
     CompletionRequestSchema,
-    InferenceRequest,
+    JobRequest,
 )
 from web import sse
 from web.auth import authenticate
@@ -52,7 +53,15 @@ def completion(body: CompletionRequest, model_id: str) -> Response:
     return answer("completion", model_id, body)
 
 
-def answer(kind: str, model_id: str, body: InferenceRequest) -> Response:
+@blueprint.route("/<path:model_id>/embeddings", methods=["POST"])
+@blueprint.arguments(EmbeddingRequestSchema())
+@blueprint.response(200, enveloped(EmbeddingsSchema))
+def embedding(body: EmbeddingRequest, model_id: str) -> Response:
+    """Turn texts into vectors."""
+    return answer("embedding", model_id, body)
+
+
+def answer(kind: str, model_id: str, body: JobRequest) -> Response:
     """Submit a request, and answer as it asks: whole, as a stream, or with a job to poll."""
     submitted = submit(kind, model_id, body.given())
     if submitted.watcher is None:

@@ -8,12 +8,14 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from gateway.model import Model
+from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
 from schemas.inference import ChatRequest, CompletionRequest
 from schemas.openai import (
     ChatAnswerSchema,
     CompletionAnswerSchema,
     OpenAIChatSchema,
     OpenAICompletionSchema,
+    OpenAIEmbeddingSchema,
     OpenAIModelListSchema,
     OpenAIModelSchema,
 )
@@ -61,6 +63,14 @@ def chat(body: tuple[str, ChatRequest]) -> Response:
 def completion(body: tuple[str, CompletionRequest]) -> Response:
     """Go on with a text."""
     return answer("completion", *body)
+
+
+@blueprint.route("/embeddings", methods=["POST"])
+@blueprint.arguments(OpenAIEmbeddingSchema())
+@blueprint.response(200, EmbeddingsSchema)
+def embedding(body: tuple[str, EmbeddingRequest]) -> Response:
+    """Turn texts into vectors."""
+    return answer("embedding", *body)
 
 
 def _entry(model: Model) -> dict[str, Any]:

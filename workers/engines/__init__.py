@@ -9,6 +9,7 @@ from workers.engines.base import Engine, EngineConfig
 
 ENGINES = {
     "openvino": "workers.engines.openvino:OpenVinoEngine",
+    "embedding": "workers.engines.embedding:EmbeddingEngine",
     "fake": "workers.engines.fake:FakeEngine",
 }
 

@@ -1,4 +1,4 @@
-"""The contract of an engine: token ids in, token ids out, step by step. Knows no text, jobs, Redis or processes."""
+"""The contract of an engine: token ids in, token ids or vectors out, step by step. Knows no text, jobs or processes."""
 
 from __future__ import annotations
 
@@ -56,14 +56,18 @@ class Sampling:
 
 @dataclass(frozen=True)
 class SequenceRequest:
-    """One sequence to continue. `prompt_ids` ends with the `generated` ids that an earlier claim has published."""
+    """One sequence to continue, or to embed if `sampling` is None.
+
+    To continue, `prompt_ids` ends with the `generated` ids that an earlier claim has published.
+    """
 
     sequence_id: int
     prompt_ids: Sequence[int]
-    sampling: Sampling
+    sampling: Sampling | None = None
     #: Any of these ends the sequence; it is part of the output.
-    eos_ids: Sequence[int]
-    #: Names the sequence across resumes (`{job}/{choice}`); only the fake engine looks at it.
+    eos_ids: Sequence[int] = ()
+    #: Names the sequence across resumes, `{job}/{choice}`: the fake engine makes its text of it, and the embedding
+    #: engine shares its time between jobs by it.
     key: str = ""
     generated: int = 0
 
@@ -77,6 +81,8 @@ class SequenceOutput:
     logprobs: Sequence[float] | None = None
     finish_reason: str | None = None
     error: str | None = None
+    #: What an embedded sequence comes to: float32, little-endian.
+    vector: bytes | None = None
 
 
 class Engine(Protocol):
@@ -100,10 +106,18 @@ class Engine(Protocol):
         """Sequences that hold a place or wait for one."""
 
 
-def require(sampling: Sampling, allowed: frozenset[str], engine: str) -> None:
-    """Raises: EngineRequestError if the request uses a feature that the engine lacks; nothing is ignored silently."""
+def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> Sampling:
+    """How the sequence is sampled.
+
+    Raises:
+        EngineRequestError: the request uses a feature that the engine lacks; nothing is ignored silently.
+    """
+    sampling = request.sampling
+    if sampling is None:
+        raise EngineRequestError(f"The {engine} engine makes text, not vectors.")
     missing = sorted(sampling.used() - allowed)
     if missing:
         raise EngineRequestError(
             f"The {engine} engine can't do {', '.join(missing)}; it can do: {', '.join(sorted(allowed))}."
         )
+    return sampling

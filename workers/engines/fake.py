@@ -12,7 +12,7 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest, require
+from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceOutput, SequenceRequest, require
 
 #: Token ids are 0 to this, exclusive.
 VOCABULARY = 50_000
@@ -35,15 +35,15 @@ class FakeEngine:
     def __init__(self, config: EngineConfig) -> None:
         self._options = config.options
         self._places = config.max_batch_size
-        self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
+        #: Request, sampling, and how many tokens it has.
+        self._sequences: dict[int, tuple[SequenceRequest, Sampling, int]] = {}
         self._cancelled: list[int] = []
         time.sleep(float(self._options.get("load_s", 0)))
         self.info = EngineInfo("fake", config.context_length, "fake", sorted(_CAN))
 
     def add(self, request: SequenceRequest) -> None:
-        """Admit a sequence. Raises: EngineRequestError for penalties."""
-        require(request.sampling, _CAN, "fake")
-        self._sequences[request.sequence_id] = (request, 0)
+        """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
+        self._sequences[request.sequence_id] = (request, require(request, _CAN, "fake"), 0)
 
     def cancel(self, sequence_id: int) -> None:
         """Take a sequence out."""
@@ -63,15 +63,15 @@ class FakeEngine:
         time.sleep(float(self._options.get("step_s", 0)))
         outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
         self._cancelled = []
-        for sequence_id, (request, made) in list(self._sequences.items())[: self._places]:
+        for sequence_id, (request, sampling, made) in list(self._sequences.items())[: self._places]:
             position = request.generated + made
             self._misbehave(request.prompt_ids, position)
-            finished = made + 1 >= request.sampling.max_tokens
+            finished = made + 1 >= sampling.max_tokens
             if finished:
                 del self._sequences[sequence_id]
             else:
-                self._sequences[sequence_id] = (request, made + 1)
-            logprobs = [-1.0] if request.sampling.logprobs else None
+                self._sequences[sequence_id] = (request, sampling, made + 1)
+            logprobs = [-1.0] if sampling.logprobs else None
             token = fake_token(request.key, position)
             outputs.append(SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None))
         return outputs

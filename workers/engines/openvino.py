@@ -6,8 +6,8 @@ Options: `cache_gib` size of the KV cache, `properties` for the OpenVINO device.
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ import numpy
 import openvino
 import openvino_genai
 
-from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest, require
+from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceOutput, SequenceRequest, require
+from workers.engines.weights import weights_digest
 
 _CAN = frozenset({"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs"})
 _FINISH = {
@@ -47,10 +48,10 @@ class OpenVinoEngine:
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
-        require(request.sampling, _CAN, "openvino")
+        sampling = require(request, _CAN, "openvino")
         ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
         self._handles[request.sequence_id] = self._pipeline.add_request(
-            request.sequence_id, ids, _generation_config(request)
+            request.sequence_id, ids, _generation_config(sampling, request.eos_ids)
         )
 
     def cancel(self, sequence_id: int) -> None:
@@ -86,11 +87,10 @@ class OpenVinoEngine:
         return outputs
 
 
-def _generation_config(request: SequenceRequest) -> Any:
-    sampling = request.sampling
+def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens = sampling.max_tokens
-    config.stop_token_ids = set(request.eos_ids)
+    config.stop_token_ids = set(eos_ids)
     config.presence_penalty = sampling.presence_penalty
     config.frequency_penalty = sampling.frequency_penalty
     config.repetition_penalty = sampling.repetition_penalty
@@ -104,16 +104,3 @@ def _generation_config(request: SequenceRequest) -> Any:
         seed = sampling.seed if sampling.seed is not None else int.from_bytes(os.urandom(4), "little")
         config.rng_seed = seed
     return config
-
-
-def weights_digest(path: Path) -> str:
-    """Short digest of the weights: of the sizes and the first and last MiB of each file."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        size = file.stat().st_size
-        digest.update(f"{file.name}:{size}:".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(1 << 20))
-            stream.seek(max(0, size - (1 << 20)))
-            digest.update(stream.read())
-    return digest.hexdigest()[:16]

@@ -1,0 +1,141 @@
+"""One contract for all engines, in this process: what `workers/engines/base.py` promises."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+
+from gateway.catalog import load_catalog
+from gateway.settings import Settings
+from workers.engines import load_engine
+from workers.engines.base import Engine, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
+from workers.model import engine_config
+
+#: A model for each engine.
+MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2"}
+PROMPTS = [[100 + i] * (3 + i) for i in range(5)]
+#: Places of the batch, fewer than there are prompts.
+PLACES = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """An engine, and whether it makes vectors."""
+
+    engine: Engine
+    embeds: bool
+
+    def request(self, sequence_id: int, *, max_tokens: int = 4) -> SequenceRequest:
+        """A request that the engine can take."""
+        sampling = None if self.embeds else Sampling(max_tokens, temperature=0.0)
+        return SequenceRequest(sequence_id, PROMPTS[sequence_id % 5], sampling, key=f"job/{sequence_id}")
+
+    def wrong(self, sequence_id: int) -> SequenceRequest:
+        """A request for what the engine can't do."""
+        return SequenceRequest(sequence_id, PROMPTS[0], Sampling(4, 0.0) if self.embeds else None)
+
+
+@cache
+def load(name: str) -> Case:
+    settings = Settings(max_batch_size=PLACES)
+    config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
+    return Case(load_engine(config), name == "embedding")
+
+
+@pytest.fixture(params=MODELS)
+def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+    case = load(request.param)
+    yield case
+    assert not case.engine.has_work()
+    assert case.engine.num_sequences() == 0
+
+
+def run(engine: Engine) -> dict[int, list[SequenceOutput]]:
+    """Step until nothing is left to do."""
+    outputs: dict[int, list[SequenceOutput]] = {}
+    for _ in range(1000):
+        if not engine.has_work():
+            return outputs
+        for output in engine.step():
+            outputs.setdefault(output.sequence_id, []).append(output)
+    raise AssertionError("the engine does not end")
+
+
+def test_it_says_what_it_is(case: Case) -> None:
+    info = case.engine.info
+    assert info.name in MODELS
+    assert info.context_length > 0
+    assert info.weights_digest
+
+
+def test_every_sequence_finishes_once_however_many_there_are(case: Case) -> None:
+    for i in range(5):
+        case.engine.add(case.request(i))
+    assert case.engine.has_work()
+    assert case.engine.num_sequences() == 5
+    outputs = run(case.engine)
+    assert sorted(outputs) == list(range(5))
+    for parts in outputs.values():
+        assert [part.finish_reason for part in parts].count(None) == len(parts) - 1
+        assert parts[-1].finish_reason in ("stop", "length")
+
+
+def test_it_gives_what_was_asked_for(case: Case) -> None:
+    case.engine.add(case.request(0, max_tokens=4))
+    parts = run(case.engine)[0]
+    if case.embeds:
+        assert [len(part.vector or b"") % 4 for part in parts] == [0]
+        assert parts[0].vector
+        assert not parts[0].token_ids
+    else:
+        assert sum(len(part.token_ids) for part in parts) == 4
+        assert parts[-1].finish_reason == "length"
+        assert not any(part.vector for part in parts)
+
+
+def test_a_sequence_is_the_same_alone_and_in_a_batch(case: Case) -> None:
+    """Vectors to the last few bits: another batch is summed in another order."""
+    case.engine.add(case.request(2))
+    alone = run(case.engine)[2]
+    for i in range(5):
+        case.engine.add(case.request(i))
+    together = run(case.engine)[2]
+    if case.embeds:
+        numpy = pytest.importorskip("numpy")
+        left, right = (numpy.frombuffer(parts[0].vector, "<f4") for parts in (alone, together))
+        assert numpy.abs(left - right).max() < 1e-5
+    else:
+        assert [p.token_ids for p in alone] == [p.token_ids for p in together]
+
+
+def test_a_cancelled_sequence_leaves_and_the_others_go_on(case: Case) -> None:
+    for i in range(3):
+        case.engine.add(case.request(i))
+    case.engine.cancel(1)
+    assert case.engine.num_sequences() == 2
+    outputs = run(case.engine)
+    assert outputs[1][-1].finish_reason == "cancelled"
+    assert {outputs[i][-1].finish_reason for i in (0, 2)} <= {"stop", "length"}
+
+
+def test_cancelling_what_is_not_there_does_nothing(case: Case) -> None:
+    case.engine.cancel(4711)
+    assert not case.engine.has_work()
+
+
+def test_what_it_cannot_do_is_refused_and_harms_nobody(case: Case) -> None:
+    case.engine.add(case.request(0))
+    with pytest.raises(EngineRequestError):
+        case.engine.add(case.wrong(1))
+    assert case.engine.num_sequences() == 1
+    assert sorted(run(case.engine)) == [0]
+
+
+def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
+    settings = Settings()
+    config = engine_config(load_catalog(settings).get("fake"), settings, {})
+    with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino"):
+        load_engine(type(config)(**{**vars(config), "engine": "steam"}))

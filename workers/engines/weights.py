@@ -1,0 +1,19 @@
+"""Names weights by a short digest, so that a resume can tell whether it goes on with the same."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+
+def weights_digest(path: Path) -> str:
+    """Short digest of the weights: of the sizes and the first and last MiB of each file."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 20))
+            stream.seek(max(0, size - (1 << 20)))
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]

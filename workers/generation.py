@@ -1,0 +1,45 @@
+"""Chats and completions as work of a replica."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gateway.catalog import Catalog, Model
+from gateway.jobs import Job
+from gateway.results import num_choices
+from gateway.takeover import Takeover
+from workers.admission import prompt_ids, token_limit
+from workers.emitter import Run
+from workers.engines.base import Sampling, SequenceRequest
+from workers.tokenizer import Tokenizer, load_tokenizer
+
+
+class Generation:
+    """Generates text with one model."""
+
+    def __init__(self, tokenizer: Tokenizer, model: Model, catalog: Catalog) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+        self._catalog = catalog
+        self.digest = tokenizer.digest
+
+    def places(self, job: Job) -> int:
+        """One for each answer."""
+        return num_choices(job)
+
+    def prepare(self, job: Job, takeover: Takeover | None) -> Run:
+        """Raises: InvalidRequest if the chat template refuses the messages; ContextTooLong."""
+        prompts = prompt_ids(job.request, self._tokenizer)
+        model = self._catalog.latest(self._model)
+        max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
+        return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)
+
+    def probe(self) -> SequenceRequest:
+        """One token."""
+        greedy = Sampling(max_tokens=1, temperature=0.0)
+        return SequenceRequest(0, self._tokenizer.encode("probe"), greedy, list(self._tokenizer.eos_ids))
+
+
+def load_generation(engine: str, model_path: Path, model: Model, catalog: Catalog) -> Generation:
+    """Read the tokenizer."""
+    return Generation(load_tokenizer(str(model_path), engine), model, catalog)
