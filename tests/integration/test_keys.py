@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from gateway import keys
+from gateway.credentials import Credentials
 from tests.stack import REPOSITORY, Stack, eventually
 
 PATH = "/models/fake/chat/completions"
@@ -122,6 +123,17 @@ def test_revoking_ends_the_keys_requests_and_its_running_jobs_at_once(stack: Sta
     assert admin.patch(f"/keys/{key['id']}", json={"name": "x"}).status_code == 409
     rows = admin.get("/usage", params={"key": key["id"]}).json()["data"]["usage"]
     assert rows[0]["completion_tokens"] > 0
+
+
+def test_a_bootstrap_key_that_was_revoked_stays_revoked(stack: Stack) -> None:
+    """A restart asks for the same key again."""
+    credentials = Credentials(stack.redis)
+    record = credentials.bootstrap("a-first-admin-key-of-old")
+    assert credentials.bootstrap("a-first-admin-key-of-old") == record
+    assert len(record.prefix) < len("a-first-admin-key-of-old") / 2
+    credentials.revoke(record.id)
+    assert credentials.bootstrap("a-first-admin-key-of-old").status == "revoked"
+    assert ask(stack, "a-first-admin-key-of-old").status_code == 401
 
 
 @pytest.mark.parametrize(
