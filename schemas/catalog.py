@@ -17,7 +17,8 @@ CONTINUATIONS = ("none", "prefill", "prefix", "continue_final_message")
 #: Tokens that any number in the catalog may name.
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
-_RESERVED = {"first": ("local", "deployments"), "last": ("chat", "completions", "embeddings")}
+#: Parts of an id that would make it the path of something else.
+RESERVED_FIRST, RESERVED_LAST = ("local", "deployments"), ("chat", "completions", "embeddings")
 
 
 class RangeSchema(StrictSchema):
@@ -97,5 +98,5 @@ class ModelEntrySchema(StrictSchema):
         parts = value.split("/")
         if not _ID.fullmatch(value) or any(part in ("", ".", "..") for part in parts):
             raise ValidationError(f"Got {shown(value)}; an id has letters, digits and . _ : / @ + - only.")
-        if parts[0] in _RESERVED["first"] or parts[-1] in _RESERVED["last"]:
+        if parts[0] in RESERVED_FIRST or parts[-1] in RESERVED_LAST:
             raise ValidationError(f"Got {shown(value)}, which is the path of something else; choose another id.")

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from schemas.fields import MAX_DEPTH, Boolean, StrictSchema, Text, Word, shown, too_deep
+from schemas.fields import MAX_DEPTH, Boolean, StrictSchema, Text, Word, shaped, shown, too_deep
 
 #: `developer` is OpenAI's newer name of `system`.
 ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -27,6 +27,15 @@ def _not_too_deep(value: Any) -> None:
 class Content(fields.Field[str]):
     """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        text = {"type": "string"}
+        part = {
+            "type": "object",
+            "properties": {"type": {"type": "string", "enum": ["text"]}, "text": text},
+            "required": ["type", "text"],
+        }
+        super().__init__(**shaped(kwargs, text, {"type": "array", "items": part}))
+
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, list):
             return str(Text().deserialize(value))
@@ -38,6 +47,9 @@ class Content(fields.Field[str]):
 
 class Arguments(Text):
     """The arguments of a call: a JSON object, as text."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{**kwargs, "metadata": {"contentMediaType": "application/json", "example": "{}"}})
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         text = super()._deserialize(value, attr, data, **kwargs)
@@ -93,6 +105,31 @@ class MessageSchema(StrictSchema):
         return {**data, "role": role, "content": data.get("content") or ""}
 
 
+def message_shapes(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON schema of a message, with what `_fits_its_role` asks: each role has a shape of its own."""
+    fields = dict(message["properties"])
+    text = {"anyOf": [shape for shape in fields["content"]["anyOf"] if shape != {"type": "null"}]}
+    plain = {
+        "role": {"type": "string", "enum": ["system", "user", "developer"]},
+        "content": text,
+        "name": fields["name"],
+    }
+    assistant = {**plain, "role": {"type": "string", "enum": ["assistant"]}, "tool_calls": fields["tool_calls"]}
+    tool = {**plain, "role": {"type": "string", "enum": ["tool"]}, "tool_call_id": fields["tool_call_id"]}
+    shapes = [
+        (plain, ["role", "content"]),
+        (assistant, ["role", "content"]),
+        (assistant | {"content": fields["content"]}, ["role", "tool_calls"]),
+        (tool, ["role", "content", "tool_call_id"]),
+    ]
+    return {
+        "anyOf": [
+            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
+            for properties, required in shapes
+        ]
+    }
+
+
 class FunctionSchema(StrictSchema):
     """A function that the model may call. `parameters` is a JSON schema."""
 
@@ -113,6 +150,15 @@ class ToolChoice(fields.Field[Any]):
     """`none`, `auto`, `required`, or the one function that must be called."""
 
     WORDS = ("none", "auto", "required")
+
+    def __init__(self, **kwargs: Any) -> None:
+        function = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+        one = {
+            "type": "object",
+            "properties": {"type": {"type": "string", "enum": ["function"]}, "function": function},
+            "required": ["type", "function"],
+        }
+        super().__init__(**shaped(kwargs, {"type": "string", "enum": list(self.WORDS)}, one))
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
         if value in self.WORDS:

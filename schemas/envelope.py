@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+from functools import cache
 
 from marshmallow import Schema, fields
 
@@ -15,7 +15,27 @@ class EnvelopeSchema(Schema):
     request_id = fields.String(required=True)
 
 
-@functools.cache
+class ErrorDataSchema(Schema):
+    """What a program may want to know of an error."""
+
+    class Meta:
+        unknown = "include"
+
+    reason = fields.String(required=True, metadata={"description": "A word of the table in docs/errors.md"})
+    errors = fields.Dict(
+        fields.String(),
+        fields.List(fields.String()),
+        metadata={"description": "What is wrong with each field, by its path: `messages[0].role`"},
+    )
+
+
+class ErrorSchema(EnvelopeSchema):
+    """Every error on the customer's paths."""
+
+    data = fields.Nested(ErrorDataSchema, required=True)
+
+
+@cache
 def enveloped(inner: type[Schema]) -> type[Schema]:
     """The schema of an envelope whose `data` is of the inner schema."""
     name = inner.__name__.removesuffix("Schema") + "EnvelopeSchema"

@@ -122,6 +122,12 @@ def leaves(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
         yield from leaves(inner, path if name == "_schema" else (*path, name))
 
 
+def shaped(kwargs: Mapping[str, Any], *shapes: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of a field whose JSON is one of some shapes, for the OpenAPI document."""
+    null = [{"type": "null"}] if kwargs.get("allow_none") else []
+    return {**kwargs, "metadata": {"anyOf": [*shapes, *null], **kwargs.get("metadata", {})}}
+
+
 def too_deep(value: Any) -> bool:
     """Whether lists and objects in it are nested deeper than `MAX_DEPTH`."""
     level = [value]

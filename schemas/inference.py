@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema
-from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shown
+from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
@@ -81,6 +81,10 @@ class CompletionRequest(InferenceRequest):
 class Stop(fields.Field[list[str]]):
     """One stop string, or a list of them."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        one = {"type": "string", "minLength": 1, "maxLength": MAX_STOP_LENGTH}
+        super().__init__(**shaped(kwargs, one, {"type": "array", "items": one, "maxItems": MAX_STOPS}))
+
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[str]:
         stops = [value] if isinstance(value, str) else value
         if not isinstance(stops, list) or len(stops) > MAX_STOPS:
@@ -96,6 +100,11 @@ class Stop(fields.Field[list[str]]):
 class Prompt(fields.Field[str | list[str]]):
     """One prompt, or a list of them."""
 
+    def __init__(self, **kwargs: Any) -> None:
+        one = {"type": "string", "minLength": 1}
+        several = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_PROMPTS}
+        super().__init__(**shaped(kwargs, one, several))
+
     def _deserialize(
         self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
     ) -> str | list[str]:
@@ -110,6 +119,10 @@ class Prompt(fields.Field[str | list[str]]):
 
 class NumberOfLogprobs(fields.Field[int | None]):
     """How many other likely tokens to give for each one: 0 (or true) gives the chosen tokens only."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        number = {"type": "integer", "minimum": 0, "maximum": MAX_TOP_LOGPROBS}
+        super().__init__(**shaped(kwargs, {"type": "boolean"}, number))
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int | None:
         if isinstance(value, bool):
@@ -156,7 +169,7 @@ class InferenceRequestSchema(JobRequestSchema):
 class ChatRequestSchema(InferenceRequestSchema):
     """Body of a chat request."""
 
-    messages = fields.List(fields.Nested(MessageSchema), required=True)
+    messages = fields.List(fields.Nested(MessageSchema), required=True, metadata={"minItems": 1})
     logprobs = Boolean(load_default=False, allow_none=True)
     top_logprobs = Integer(0, MAX_TOP_LOGPROBS)
     tools = fields.List(

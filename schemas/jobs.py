@@ -9,6 +9,8 @@ from schemas.inference import UsageSchema
 
 #: States of a job, in the words of the customer's document.
 STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
+#: Marked for cancellation, but not yet ended.
+CANCELLING = "cancelling"
 
 
 class JobSchema(Schema):
@@ -17,17 +19,32 @@ class JobSchema(Schema):
     job_id = fields.String(required=True)
     kind = fields.String(required=True)
     model = fields.String(required=True)
-    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+    status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
     priority = fields.String()
     position = fields.Integer(metadata={"description": "Place in the queue from 1; 0 = does not wait"})
     attempts = fields.Integer()
-    created_at = fields.String()
+    created_at = fields.String(required=True)
     started_at = fields.String(allow_none=True)
     finished_at = fields.String(allow_none=True)
     usage = fields.Nested(UsageSchema, allow_none=True)
     result = fields.Dict(allow_none=True, metadata={"description": "What the request itself would have answered"})
     error = fields.Dict(allow_none=True)
     events_url = fields.String()
+
+
+class CancelledJobSchema(Schema):
+    """How a job stands after it was told to end."""
+
+    job_id = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
+
+
+class JobAcceptedSchema(Schema):
+    """A job that runs by itself: poll `location`."""
+
+    job_id = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf(STATUSES))
+    location = fields.String(required=True)
 
 
 class JobListQuerySchema(StrictSchema):

@@ -10,7 +10,13 @@ from flask_smorest import Api
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.context import Gateway
+from gateway.redis import dumps
+from schemas.envelope import ErrorSchema, enveloped
+from schemas.jobs import JobAcceptedSchema
+from schemas.openai import OpenAIErrorSchema
 from web import errors, submission
+from web.model_ids import ModelIdConverter, path_parameter
+from web.openapi import complete
 from web.rest import health, inference, jobs, keys, models, openai, usage
 
 #: Request ids that a client may choose.
@@ -32,9 +38,13 @@ def create_app(gateway: Gateway) -> Flask:
     )
     app.before_request(_begin)
     app.after_request(_finish)
+    app.url_map.converters["model"] = ModelIdConverter
     api = QuietApi(app)
+    api.register_converter(ModelIdConverter, path_parameter)
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     api.spec.options["security"] = [{"key": []}]
+    for schema in (OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)):
+        api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
     for part in (models, inference, jobs, keys, usage, openai, health):
         api.register_blueprint(part.blueprint)
     docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Headrace", "validatorUrl": None})
@@ -43,10 +53,18 @@ def create_app(gateway: Gateway) -> Flask:
 
 
 class QuietApi(Api):  # type: ignore[misc]
-    """flask-smorest with our error handlers in place of its own."""
+    """flask-smorest with our errors in place of its own."""
+
+    ERROR_SCHEMA = ErrorSchema
 
     def _register_error_handlers(self) -> None:
         errors.register(self._app)
+
+    def _openapi_json(self) -> Response:
+        """The document, with what holds for every operation."""
+        if not hasattr(self, "_document"):
+            self._document = dumps(complete(self.spec.to_dict()))
+        return Response(self._document, mimetype="application/json")
 
 
 def _begin() -> None:

@@ -8,20 +8,23 @@ from flask import Response
 from flask_smorest import Blueprint
 
 from gateway.readiness import look
+from schemas.envelope import enveloped
+from schemas.health import LiveSchema, ReadySchema
 from web.envelope import gateway, success
 
 blueprint = Blueprint("health", __name__, url_prefix="/health", description="Liveness and readiness")
 
 
 @blueprint.route("/live")
-@blueprint.response(200)
+@blueprint.response(200, enveloped(LiveSchema))
 def live() -> Response:
     """The process answers."""
     return success({"status": "healthy"})
 
 
 @blueprint.route("/ready")
-@blueprint.response(200)
+@blueprint.response(200, enveloped(ReadySchema))
+@blueprint.alt_response(503, schema=enveloped(ReadySchema))
 def ready() -> Response:
     """Redis answers, a keeper holds its lease, and at least one replica is healthy. 503 says what is missing.
 

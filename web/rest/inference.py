@@ -37,7 +37,7 @@ blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
 
 
-@blueprint.route("/<path:model_id>/chat/completions", methods=["POST"])
+@blueprint.route("/<model:model_id>/chat/completions", methods=["POST"])
 @blueprint.arguments(ChatRequestSchema())
 @blueprint.response(200, enveloped(AnswerSchema))
 def chat(body: ChatRequest, model_id: str) -> Response:
@@ -45,7 +45,7 @@ def chat(body: ChatRequest, model_id: str) -> Response:
     return answer("chat", model_id, body)
 
 
-@blueprint.route("/<path:model_id>/completions", methods=["POST"])
+@blueprint.route("/<model:model_id>/completions", methods=["POST"])
 @blueprint.arguments(CompletionRequestSchema())
 @blueprint.response(200, enveloped(AnswerSchema))
 def completion(body: CompletionRequest, model_id: str) -> Response:

@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from gateway import job_views
 from gateway.errors import InvalidRequest
 from schemas.envelope import enveloped
-from schemas.jobs import JobListQuerySchema, JobListSchema, JobSchema
+from schemas.jobs import CancelledJobSchema, JobListQuerySchema, JobListSchema, JobSchema
 from web.auth import authenticate
 from web.envelope import caller, gateway, success
 from web.parser import StrictParser
@@ -46,7 +46,7 @@ def events(job_id: str) -> Response:
 
 
 @blueprint.route("/<job_id>", methods=["DELETE"])
-@blueprint.response(200, enveloped(JobSchema))
+@blueprint.response(200, enveloped(CancelledJobSchema))
 def cancel(job_id: str) -> Response:
     """Cancel a job. Once more does no harm."""
     return success(job_views.cancelled(gateway().inference, job_id, key=caller()))

@@ -29,7 +29,7 @@ def local() -> Response:
     return success({"models": local_models(gateway().inference)})
 
 
-@blueprint.route("/<path:model_id>")
+@blueprint.route("/<model:model_id>")
 @blueprint.response(200, enveloped(ModelDetailSchema))
 def model(model_id: str) -> Response:
     """One model, with parameter ranges, price and statistics."""

@@ -42,7 +42,7 @@ def models() -> Response:
     return success({"object": "list", "data": [_entry(model) for model in usable]})
 
 
-@blueprint.route("/models/<path:model_id>")
+@blueprint.route("/models/<model:model_id>")
 @blueprint.response(200, OpenAIModelSchema)
 def model(model_id: str) -> Response:
     """One model of the catalog, whatever its state."""

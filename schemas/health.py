@@ -1,0 +1,20 @@
+"""How the gateway is, for load balancers."""
+
+from __future__ import annotations
+
+from marshmallow import Schema, fields
+
+
+class LiveSchema(Schema):
+    """The process answers."""
+
+    status = fields.String(required=True)
+
+
+class ReadySchema(LiveSchema):
+    """Each part, and whether requests can be served."""
+
+    redis = fields.String(required=True)
+    keeper = fields.String(required=True)
+    replicas = fields.Dict(fields.String(), fields.String(), required=True)
+    catalog = fields.String(required=True, metadata={"description": "`stale` while headrace.toml has a mistake"})
