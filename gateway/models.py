@@ -55,7 +55,7 @@ class Models:
         availability = stats.availability
         return {
             "average_latency_ms": stats.average_latency_ms,
-            "availability": float(status == "active") if availability is None else availability,
+            "availability": float(status in ("active", "degraded")) if availability is None else availability,
             "requests": stats.answered + stats.failed,
             "window_s": WINDOW_S,
         }

@@ -6,9 +6,11 @@ from marshmallow import Schema, fields, validate
 
 from schemas.catalog import CAPABILITIES
 
-#: It answers; a replica loads; nothing serves it; its replicas fail to start; its provider's key is not there; its
-#: weights are not there.
-MODEL_STATUSES = ("active", "loading", "inactive", "failed", "no_credentials", "no_weights")
+#: How a model can be, in one word; README says what each means.
+MODEL_STATUSES = (
+    *("active", "loading", "inactive", "failed", "no_weights"),
+    *("degraded", "unavailable", "no_credentials"),
+)
 
 
 class DeploymentSchema(Schema):

@@ -24,6 +24,9 @@ from web.envelope import caller, gateway, success
 from web.parser import StrictParser
 from web.rest.inference import answer
 
+#: States in which a request is worth sending.
+ASKABLE = ("active", "loading", "degraded")
+
 blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
@@ -37,7 +40,7 @@ def models() -> Response:
     usable = [
         model
         for model in found.catalog
-        if (not key.models or model.id in key.models) and found.inference.model_status(model) in ("active", "loading")
+        if (not key.models or model.id in key.models) and found.inference.model_status(model) in ASKABLE
     ]
     return success({"object": "list", "data": [_entry(model) for model in usable]})
 
