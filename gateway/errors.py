@@ -7,8 +7,10 @@ HeadraceError
 ├── PermissionDenied      403  the key lacks the scope
 ├── NotFound              404
 │   ├── ModelNotFound
+│   ├── NotDeployed            the model has no replica that could be unloaded or scaled
 │   └── JobNotFound
 ├── Conflict              409
+│   └── DoesNotFit             the device lacks the memory; `details` has the plan and what would fit
 ├── BodyTooLarge          413
 ├── InvalidRequest        422  fields are wrong; `errors` names each
 │   ├── ContextTooLong
@@ -24,6 +26,7 @@ HeadraceError
     ├── ModelNotReady          no replica or provider worker serves the model
     ├── UpstreamUnavailable    the provider's circuit breaker is open
     ├── Rewound                text that was sent is void
+    ├── NoDevice               no agent is alive that could take the deployment
     └── StoreUnavailable       Redis does not answer, or is full
 """
 
@@ -100,6 +103,12 @@ class ModelNotFound(NotFound):
     reason = "model_not_found"
 
 
+class NotDeployed(NotFound):
+    """Nothing of the model is deployed."""
+
+    reason = "not_deployed"
+
+
 class JobNotFound(NotFound):
     """No such job, or its record has expired."""
 
@@ -110,6 +119,12 @@ class Conflict(HeadraceError):
     """The request contradicts the present state."""
 
     http_status, grpc_code, reason = 409, "FAILED_PRECONDITION", "conflict"
+
+
+class DoesNotFit(Conflict):
+    """The device has not enough free memory for the model as it was asked for."""
+
+    reason = "does_not_fit"
 
 
 class BodyTooLarge(HeadraceError):
@@ -174,6 +189,12 @@ class ModelNotReady(Unavailable):
     """The model is known, but no replica serves it."""
 
     reason = "model_not_ready"
+
+
+class NoDevice(Unavailable):
+    """A node is not alive, or none is."""
+
+    reason = "no_device"
 
 
 class StoreUnavailable(Unavailable):

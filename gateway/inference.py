@@ -21,7 +21,7 @@ from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.parameters import check_embedding, with_defaults
-from gateway.queues import Priority, model_queue, send_hint
+from gateway.queues import Priority, send_hint
 from gateway.recent import Recent
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Replica
@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
-#: The capability and the Celery task of each kind of job.
-TASK = "headrace.generate"
+#: The capability that each kind of job asks of its model.
 CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
 
@@ -232,7 +231,7 @@ class Inference:
 
     def _hint(self, job: Job, priority: Priority) -> None:
         try:
-            send_hint(self.celery, TASK, job.id, queue=model_queue(job.runs_on), priority=priority)
+            send_hint(self.celery, job.id, place=job.runs_on, priority=priority)
         except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
             log.warning("job %s: hint not sent (%s); the keeper will send it again", job.id, error)
 

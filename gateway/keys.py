@@ -10,6 +10,10 @@ QUEUES = "hr:queues"
 WORKERS = "hr:workers"
 #: Incarnations of provider workers that have, or had, a heartbeat.
 PROVIDERS = "hr:providers"
+#: Incarnations of agents that have, or had, a heartbeat.
+DEVICES = "hr:devices"
+#: Devices that have, or had, a desired state: member `{node} {device}`.
+PLACES = "hr:places"
 #: API keys: member key id.
 API_KEYS = "hr:keys"
 #: API keys that have, or had, a window of charges: member key id.
@@ -71,6 +75,26 @@ def breaker(provider: str) -> tuple[str, str]:
 def desired(node: str, device: str) -> str:
     """Hash: replica id to its wanted deployment, for one device."""
     return f"hr:desired:{node}.{device}"
+
+
+def bringup(replica_id: str) -> str:
+    """Stream: how a replica came up, see `gateway/bringup.py`."""
+    return f"hr:bringup:{replica_id}"
+
+
+def deploying(model: str) -> str:
+    """String: the deployment that is changing a model."""
+    return f"hr:deploying:{model}"
+
+
+def durations(model: str) -> str:
+    """Hash: how long each stage of a model's deployments took, in seconds, recent ones first."""
+    return f"hr:durations:{model}"
+
+
+def footprints(node: str, device: str) -> str:
+    """Hash: model id to what its files say of its size, as the agent of a device found them."""
+    return f"hr:footprints:{node}.{device}"
 
 
 def hub(hub_id: str) -> str:

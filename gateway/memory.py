@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+GIB = 1 << 30
+#: Memory of a model worker and its engine process before any weights, by engine: measured, in bytes.
+BASE_BYTES = {"fake": 110 << 20, "openvino": 420 << 20, "transformers": 750 << 20, "embedding": 620 << 20}
+#: Bytes that one weight takes in memory, with its share of scales, by quantization. Without one: as it is stored.
+BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
+#: Tokens that are computed at once, and the numbers of four bytes that each takes per hidden unit, at most.
+STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
+#: Share of the device's free memory that may be planned for.
+USABLE = 0.95
+#: A shorter context is not proposed.
+MIN_CONTEXT = 512
 
 
 @dataclass(frozen=True)
@@ -22,3 +36,103 @@ class Footprint:
     context_length: int = 0
     #: The bits of a stored weight, on average.
     bits_per_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class Load:
+    """How a model is to be loaded, as far as memory depends on it."""
+
+    engine: str
+    quantization: str = "none"
+    max_batch_size: int = 1
+    context_length: int = 2048
+    #: The most that keys and values may take, all sequences together; 0 = no limit.
+    kv_limit_bytes: int = 0
+    #: Devices that share weights and cache.
+    tensor_parallel_size: int = 1
+    #: The weights stay in the host's memory.
+    cpu_offload: bool = False
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What a load will take of one device, in bytes."""
+
+    weights_bytes: int
+    kv_cache_bytes: int
+    workspace_bytes: int
+    free_bytes: int
+    #: Keys and values of `max_batch_size` sequences at the full context; more than `kv_cache_bytes` if that is limited.
+    kv_cache_full_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """All of it."""
+        return self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether the device has room for it now."""
+        return self.total_bytes <= self.free_bytes * USABLE
+
+    def shown(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {**asdict(self), "total_bytes": self.total_bytes, "fits": self.fits}
+
+
+def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
+    """What a load will take: weights, keys and values of a full batch, and workspace.
+
+    Workspace is the processes themselves, one step's activations and its logits in float32.
+    """
+    per_weight = BYTES_PER_WEIGHT.get(load.quantization)
+    weights = int(footprint.num_parameters * per_weight) if per_weight else footprint.weights_bytes
+    shards = load.tensor_parallel_size
+    kv_full = load.max_batch_size * load.context_length * footprint.kv_bytes_per_token // shards
+    kv = min(kv_full, load.kv_limit_bytes) if load.kv_limit_bytes else kv_full
+    activations = STEP_TOKENS * footprint.hidden_size * UNITS_PER_TOKEN * 4
+    logits = load.max_batch_size * footprint.vocabulary_size * 4
+    return MemoryPlan(
+        weights_bytes=0 if load.cpu_offload else weights // shards,
+        kv_cache_bytes=kv,
+        workspace_bytes=BASE_BYTES.get(load.engine, GIB // 2) + activations + logits,
+        free_bytes=free_bytes,
+        kv_cache_full_bytes=kv_full,
+    )
+
+
+def alternatives(
+    footprint: Footprint, load: Load, free_bytes: int, *, allowed: Callable[[Load], bool]
+) -> list[dict[str, Any]]:
+    """Changes to a load that does not fit, each of which does: the least change of each kind.
+
+    `allowed` says whether engine and device can do it.
+    """
+    found = []
+    for kind in (_quantizations(load), _batches(load), _contexts(load), iter([replace(load, cpu_offload=True)])):
+        for other in kind:
+            fits = plan(footprint, other, free_bytes)
+            if other != load and allowed(other) and fits.fits:
+                changed = {name: value for name, value in asdict(other).items() if value != getattr(load, name)}
+                found.append({"change": changed, "total_bytes": fits.total_bytes})
+                break
+    return found
+
+
+def _quantizations(load: Load) -> Iterator[Load]:
+    for name in BYTES_PER_WEIGHT:
+        yield replace(load, quantization=name)
+
+
+def _batches(load: Load) -> Iterator[Load]:
+    size = load.max_batch_size // 2
+    while size:
+        yield replace(load, max_batch_size=size)
+        size //= 2
+
+
+def _contexts(load: Load) -> Iterator[Load]:
+    length = load.context_length // 2
+    while length >= MIN_CONTEXT:
+        yield replace(load, context_length=length)
+        length //= 2

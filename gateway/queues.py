@@ -12,6 +12,9 @@ from celery import Celery
 
 from gateway.settings import Settings
 
+#: The Celery tasks: one runs a model, one brings a model up.
+GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
+
 
 class Priority(IntEnum):
     """Steps of kombu's Redis transport; the lowest number is served first."""
@@ -46,13 +49,23 @@ def replica_queue(node: str, device: str, model_id: str) -> str:
     return f"{device_queue(node, device)}.{slug(model_id)}"
 
 
+def device_place(node: str, device: str) -> str:
+    """Where a job waits that the agent of a device runs; model ids never begin with `@`."""
+    return f"@{node}.{device}"
+
+
+def queue_of(place: str) -> str:
+    """The queue of a model, or of a `device_place`."""
+    return f"gpu.{place[1:]}" if place.startswith("@") else model_queue(place)
+
+
 def lists(queue: str) -> list[str]:
     """The Redis lists behind a queue, one for each priority."""
     return [queue if step == 0 else f"{queue}:{step.value}" for step in Priority]
 
 
 def broker_url(redis_url: str) -> str:
-    """kombu's spelling of a Redis URL."""
+    """kombu's and Celery's spelling of a Redis URL."""
     return re.sub(r"^unix://", "redis+socket://", redis_url)
 
 
@@ -60,7 +73,9 @@ def make_celery(settings: Settings) -> Celery:
     """The Celery application, without tasks."""
     app = Celery("headrace", broker=broker_url(settings.effective_redis_url), set_as_current=False)
     app.conf.update(
-        imports=("tasks.inference",),
+        imports=("tasks.inference", "tasks.deployment"),
+        # Only deployments have results: their progress. See `workers/deployment.py`.
+        result_backend=broker_url(settings.effective_redis_url),
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,
@@ -84,6 +99,9 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def send_hint(app: Celery, task: str, job_id: str, *, queue: str, priority: Priority) -> None:
-    """Tell a queue that a job waits."""
-    app.send_task(task, args=[job_id], queue=queue, priority=int(priority), ignore_result=True)
+def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
+    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it."""
+    if place.startswith("@"):
+        app.send_task(DEPLOY, args=[job_id], task_id=job_id, queue=queue_of(place), ignore_result=True)
+    else:
+        app.send_task(GENERATE, args=[job_id], queue=queue_of(place), priority=int(priority), ignore_result=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from typing import cast
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
 
 import redis
 
@@ -24,8 +24,36 @@ class ProviderWorker:
 
 
 @dataclass(frozen=True)
+class Device:
+    """One agent incarnation, and the device that it serves. Memory is in bytes, of the device itself."""
+
+    incarnation: str
+    node: str
+    device: str
+    pid: int
+    hardware: str = ""
+    memory_total: int = 0
+    memory_free: int = 0
+    #: Engines that are installed there.
+    engines: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`node.device`, as `target_nodes` may name it."""
+        return f"{self.node}.{self.device}"
+
+    @property
+    def kind(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.device.rstrip("0123456789")
+
+
+@dataclass(frozen=True)
 class Replica:
-    """One model worker incarnation. `status` is `loading`, `active` or `failed`; `steps` counts engine steps."""
+    """One model worker incarnation. `steps` counts engine steps.
+
+    `status` is `loading`, `active`, `failed`, or `unloading`: its last requests end, and it takes no new ones.
+    """
 
     incarnation: str
     replica_id: str
@@ -44,6 +72,13 @@ class Replica:
     loaded_at: str = ""
     message: str = ""
     hardware: str = ""
+    quantization: str = ""
+    #: The deployment that wanted it.
+    deployment_id: str = ""
+    #: What was planned before it was loaded; see `gateway/memory.py`.
+    planned_bytes: int = 0
+    #: Options as they are in force.
+    effective: Mapping[str, Any] = field(default_factory=dict)
     #: The engine has work, but makes no step.
     stalled: bool = False
 
@@ -67,6 +102,14 @@ class Registry:
         """The same for a provider worker."""
         self._beat(keys.PROVIDERS, worker, lease_s)
 
+    def beat_device(self, device: Device, *, lease_s: float) -> None:
+        """The same for an agent."""
+        self._beat(keys.DEVICES, device, lease_s)
+
+    def devices(self) -> list[Device]:
+        """All devices whose agent lives."""
+        return [Device(**loads(value)) for value in self._values(keys.DEVICES)]
+
     def providers(self) -> list[ProviderWorker]:
         """All living provider workers."""
         return [ProviderWorker(**loads(value)) for value in self._values(keys.PROVIDERS)]
@@ -76,6 +119,7 @@ class Registry:
         self.redis.delete(keys.worker(incarnation))
         self.redis.srem(keys.WORKERS, incarnation)
         self.redis.srem(keys.PROVIDERS, incarnation)
+        self.redis.srem(keys.DEVICES, incarnation)
 
     def alive(self, incarnations: Iterable[str]) -> set[str]:
         """Those that have a heartbeat."""
@@ -90,7 +134,7 @@ class Registry:
         found = [Replica(**loads(value)) for value in self._values(keys.WORKERS)]
         return [replica for replica in found if model in (None, replica.model)]
 
-    def _beat(self, index: str, worker: Replica | ProviderWorker, lease_s: float) -> None:
+    def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
         pipe = self.redis.pipeline(transaction=False)
         pipe.sadd(index, worker.incarnation)
         pipe.set(keys.worker(worker.incarnation), dumps(asdict(worker)), px=int(lease_s * 1000))

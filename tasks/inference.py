@@ -6,10 +6,10 @@ from typing import Any
 
 from celery import shared_task
 
-from gateway.inference import TASK
+from gateway.queues import GENERATE
 
 
-@shared_task(name=TASK, bind=True)  # type: ignore[untyped-decorator]
+@shared_task(name=GENERATE, bind=True)  # type: ignore[untyped-decorator]
 def generate(self: Any, job_id: str) -> None:
     """Run one job on the resident replica, which the model worker has put on its Celery application."""
     self.app.replica.generate(job_id)

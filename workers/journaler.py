@@ -16,9 +16,8 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
-from gateway.inference import TASK
 from gateway.jobs import Append, Appended, Job, JobState, JobStore
-from gateway.queues import Priority, model_queue, send_hint
+from gateway.queues import Priority, send_hint
 from gateway.redis import CONNECTION_ERRORS
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
@@ -248,13 +247,13 @@ class Journaler:
         """The job waits for another model now: tell its queue."""
         try:
             self.store.passed_on(job.job, job.route)
-            send_hint(self.celery, TASK, job.id, queue=model_queue(job.route), priority=Priority.RECOVERED)
+            send_hint(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
         except CONNECTION_ERRORS as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
 
     def _give_back(self, job: Job, *, crashed: bool) -> None:
         try:
             if self.store.release(job, crashed=crashed):
-                send_hint(self.celery, TASK, job.id, queue=model_queue(job.runs_on), priority=Priority.RECOVERED)
+                send_hint(self.celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
         except CONNECTION_ERRORS as error:
             log.warning("job %s: not released (%s); the keeper will find it", job.id, error)

@@ -16,10 +16,10 @@ from celery import Celery
 
 from gateway import keys
 from gateway.compaction import compact_ended
-from gateway.inference import TASK, cancel, fail
+from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore
 from gateway.limits import Limits
-from gateway.queues import Priority, lists, make_celery, model_queue, send_hint
+from gateway.queues import Priority, lists, make_celery, queue_of, send_hint
 from gateway.redis import CONNECTION_ERRORS, connect
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -120,7 +120,7 @@ class Keeper:
         jobs = self._jobs(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
         self._tidy(keys.queued(model), {i: job for i, job in jobs.items() if self._not_waiting(job)})
         waiting = [job for job in jobs.values() if job and job.state is JobState.QUEUED]
-        hints = sum(self.store.redis.llen(name) for name in lists(model_queue(model)))
+        hints = sum(self.store.redis.llen(name) for name in lists(queue_of(model)))
         lost = len(waiting) - hints
         for job in waiting:
             age_ms = now - job.queued_at
@@ -158,7 +158,7 @@ class Keeper:
         return job is None or job.state is not JobState.QUEUED
 
     def _hint(self, job: Job, priority: Priority) -> None:
-        send_hint(self.celery, TASK, job.id, queue=model_queue(job.runs_on), priority=priority)
+        send_hint(self.celery, job.id, place=job.runs_on, priority=priority)
 
     def _jobs(self, ids: Iterable[str]) -> dict[str, Job | None]:
         wanted = list(ids)

@@ -193,6 +193,7 @@ def main() -> None:
         "results": results,
         **extra,
     }
+    (ROOT / "docs").mkdir(exist_ok=True)
     (ROOT / "docs" / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
     picture(results, ROOT / "docs" / "bench.svg")
 

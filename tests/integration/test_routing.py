@@ -9,9 +9,8 @@ import pytest
 import redis
 
 from gateway.breaker import Breaker
-from gateway.inference import TASK
 from gateway.jobs import Append, EventType, Job, JobState, JobStore, new_job_id
-from gateway.queues import Priority, make_celery, model_queue, send_hint
+from gateway.queues import Priority, make_celery, send_hint
 from gateway.redis import dumps
 from gateway.scripts import Scripts
 from gateway.settings import Settings
@@ -71,7 +70,7 @@ def handed_over(store: JobStore, *, mode: str) -> Job:
 
 def test_a_local_model_goes_on_from_the_text_of_another(stack: Stack) -> None:
     job = handed_over(stack.store, mode="continue")
-    send_hint(make_celery(stack.settings), TASK, job.id, queue=model_queue("fake"), priority=Priority.RECOVERED)
+    send_hint(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the job is done")
     with stack.client() as client:
         data = client.get(f"/jobs/{job.id}").json()["data"]
@@ -89,7 +88,7 @@ def test_a_local_model_goes_on_from_the_text_of_another(stack: Stack) -> None:
 
 def test_a_restart_takes_back_the_text_of_another(stack: Stack) -> None:
     job = handed_over(stack.store, mode="restart")
-    send_hint(make_celery(stack.settings), TASK, job.id, queue=model_queue("fake"), priority=Priority.RECOVERED)
+    send_hint(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the job is done")
     words = "".join(f" w{fake_token(f'{job.id}/0', i)}" for i in range(8))
     with stack.client() as client:

@@ -1,0 +1,78 @@
+"""How a replica comes up: the stages that it goes through, and the log of it that every process may read.
+
+The agent and the model worker write entries while they work; deployments copy them, and nothing is kept of a replica
+that is gone. Knows nothing of how a stage is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, cast
+
+import redis
+
+from gateway import keys
+from gateway.redis import dumps, loads
+
+#: The stages in their order, as the customer's document names them. `workers/stages` has one file for each.
+STAGES = ("preparation", "downloading_weights", "model_initialization", "model_loading", "service_registration")
+#: Entries that are kept of one replica, and for how long after the last one.
+MAX_ENTRIES, KEEP_S = 1_000, 86_400
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that happened to a replica on its way up. Empty fields say nothing.
+
+    `status` is of the stage: `in_progress`, `completed` or `failed`. `end` says that nothing more is done: `active`,
+    `failed` (for good: `failure` says why) or `gone`.
+    """
+
+    at_ms: int
+    stage: str = ""
+    status: str = ""
+    #: 0 to 100.
+    progress: int = 0
+    level: str = ""
+    message: str = ""
+    end: str = ""
+    #: `reason`, `message`, `remedy` of a failure.
+    failure: Mapping[str, str] = field(default_factory=dict)
+    #: Figures to remember: planned and measured memory, effective options.
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    #: Place in the log, `{ms}-{n}`.
+    id: str = ""
+
+
+class BringUpLog:
+    """Reads and appends the entries of one replica."""
+
+    def __init__(self, client: redis.Redis, replica_id: str) -> None:
+        self._redis = client
+        self._key = keys.bringup(replica_id)
+
+    def append(self, **fields: Any) -> None:
+        """Add an entry, now."""
+        entry = {name: value for name, value in asdict(Entry(int(time.time() * 1000), **fields)).items() if value}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xadd(self._key, {"e": dumps(entry)}, maxlen=MAX_ENTRIES, approximate=True)
+        pipe.expire(self._key, KEEP_S)
+        pipe.execute()
+
+    def read(self, after: str = "") -> list[Entry]:
+        """The entries behind one of them, or all."""
+        found = cast(
+            "list[tuple[str, dict[str, str]]]", self._redis.xrange(self._key, min=f"({after}" if after else "-")
+        )
+        return [Entry(**loads(fields["e"]), id=entry_id) for entry_id, fields in found]
+
+    def clear(self) -> None:
+        """Forget everything, before a replica of the same id begins anew."""
+        self._redis.delete(self._key)
+
+
+def last_lines(entries: Iterable[Entry], count: int = 5) -> list[str]:
+    """The messages that were logged last."""
+    return [entry.message for entry in entries if entry.message][-count:]

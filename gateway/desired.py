@@ -1,0 +1,117 @@
+"""The replicas that should be there, whatever happens: the desired state, kept in Redis for each device.
+
+Agents make it so, and bring it back after any restart. Deployments write it; whatever is not in it, ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import redis
+
+from gateway import keys
+from gateway.queues import slug
+from gateway.redis import dumps, loads
+
+#: What becomes of a replica that is wanted.
+UP, ASLEEP, FAILED = "up", "asleep", "failed"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One replica that should live on one device, and how.
+
+    `state` is `up`, `asleep` (idle for too long; the next request wakes it) or `failed` (`failure` says why; nobody
+    tries again until it is deployed anew).
+    """
+
+    replica_id: str
+    model: str
+    node: str
+    device: str
+    #: The deployment that wants it; empty if it was none.
+    deployment_id: str = ""
+    quantization: str = ""
+    max_batch_size: int = 0
+    context_length: int = 0
+    tensor_parallel_size: int = 1
+    use_flash_attention: bool = True
+    use_kv_cache: bool = True
+    cpu_offload: bool = False
+    #: Without a request for so long it is unloaded until the next one; 0 = never.
+    idle_unload_s: float = 0.0
+    #: For the engine, over those of the catalog.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: str = UP
+    failure: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Node and device."""
+        return self.node, self.device
+
+
+def replica_id(model: str, node: str, device: str, suffix: str = "") -> str:
+    """A name for a replica that is unique, and safe in queues, files and worker names."""
+    return f"{slug(model)}.{slug(node)}.{slug(device)}{f'.{suffix}' if suffix else ''}"
+
+
+class Desired:
+    """Reads and writes the desired state."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def want(self, *wanted: Wanted) -> None:
+        """Add replicas, or change what is wanted of them."""
+        pipe = self._redis.pipeline(transaction=True)
+        for one in wanted:
+            pipe.sadd(keys.PLACES, f"{one.node} {one.device}")
+            pipe.hset(keys.desired(one.node, one.device), one.replica_id, dumps(asdict(one)))
+        pipe.execute()
+
+    def drop(self, wanted: Iterable[Wanted]) -> None:
+        """Want them no more."""
+        pipe = self._redis.pipeline(transaction=True)
+        for one in wanted:
+            pipe.hdel(keys.desired(one.node, one.device), one.replica_id)
+        pipe.execute()
+
+    def change(self, wanted: Wanted, **changes: Any) -> bool:
+        """Change one replica, if it is still wanted just as it was. False if it is not."""
+        name, before = keys.desired(wanted.node, wanted.device), dumps(asdict(wanted))
+        with self._redis.pipeline() as pipe:
+            try:
+                pipe.watch(name)
+                if pipe.hget(name, wanted.replica_id) != before:
+                    return False
+                pipe.multi()
+                pipe.hset(name, wanted.replica_id, dumps(asdict(replace(wanted, **changes))))
+                pipe.execute()
+            except redis.exceptions.WatchError:
+                return False
+        return True
+
+    def on(self, node: str, device: str) -> dict[str, Wanted]:
+        """What one device should hold, by replica id."""
+        raw = cast("dict[str, str]", self._redis.hgetall(keys.desired(node, device)))
+        return {name: Wanted(**loads(value)) for name, value in raw.items()}
+
+    def wants(self, node: str, device: str, name: str) -> bool:
+        """Whether a replica is wanted."""
+        return bool(self._redis.hexists(keys.desired(node, device), name))
+
+    def all(self, model: str | None = None) -> list[Wanted]:
+        """What all devices should hold, of one model or of all."""
+        places = sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))
+        pipe = self._redis.pipeline(transaction=False)
+        for place in places:
+            pipe.hgetall(keys.desired(*place.split(" ", 1)))
+        found = [Wanted(**loads(value)) for raw in pipe.execute() for value in raw.values()]
+        return [wanted for wanted in found if model in (None, wanted.model)]
+
+    def of_deployment(self, deployment_id: str) -> list[Wanted]:
+        """What a deployment has added, as far as it is still wanted."""
+        return [wanted for wanted in self.all() if wanted.deployment_id == deployment_id]
