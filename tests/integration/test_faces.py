@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,10 +18,10 @@ from google.protobuf.message import Message
 from gateway.credentials import Credentials
 from gateway.errors import HeadraceError
 from tests.rpc import Client, client, details, start_rpc
-from tests.stack import KEY, Stack, eventually
+from tests.stack import KEY, Stack
 from web.rpc.stubs import model_pb2 as pb
 
-MODEL = "smollm2-135m"
+MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 USER = {"role": "user", "content": "What is the capital of France?"}
 HELLO = pb.Message(role="user", content=USER["content"])
 
@@ -27,7 +30,7 @@ HELLO = pb.Message(role="user", content=USER["content"])
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("s"), max_body_bytes=100_000)
     try:
-        stack.up({"fake": {}, MODEL: {}})
+        stack.up({"fake": {}, MODEL: {}, ENCODER: {}})
         start_rpc(stack)
         yield stack
     finally:
@@ -73,10 +76,18 @@ def completion(name: str, body: dict[str, Any], **fields: Any) -> Case:
     return Case(name, ("POST", COMPLETION, {"temperature": 0, **body}), ("CreateCompletion", message))
 
 
+def embeddings(name: str, body: dict[str, Any], **fields: Any) -> Case:
+    """Texts for the real encoder."""
+    message = pb.EmbeddingsRequest(**{"model_id": ENCODER, **fields})
+    return Case(name, ("POST", f"/models/{ENCODER}/embeddings", body), ("CreateEmbeddings", message))
+
+
+IDS = [[101, 7592, 102], [7592, 2088]]
+
 RESULTS = [
     Case("models", ("GET", "/models"), ("ListModels", pb.ListModelsRequest())),
     Case("model", ("GET", "/models/fake"), ("GetModel", pb.GetModelRequest(model_id="fake"))),
-    Case("encoder", ("GET", "/models/all-minilm-l6-v2"), ("GetModel", pb.GetModelRequest(model_id="all-minilm-l6-v2"))),
+    Case("encoder", ("GET", f"/models/{ENCODER}"), ("GetModel", pb.GetModelRequest(model_id=ENCODER))),
     Case("local models", ("GET", "/models/local"), ("ListLocalModels", pb.ListLocalModelsRequest())),
     chat("chat", {"max_tokens": 9}, max_tokens=9),
     chat("max_completion_tokens", {"max_completion_tokens": 3}, max_completion_tokens=3),
@@ -109,6 +120,25 @@ RESULTS = [
     completion("prompts", {"prompt": ["a", "b c"], "max_tokens": 2}, prompts=["a", "b c"], max_tokens=2),
     completion("echo", {"prompt": "a", "max_tokens": 2, "echo": True}, prompt="a", max_tokens=2, echo=True),
     completion("logprobs", {"prompt": "a", "max_tokens": 2, "logprobs": 0}, prompt="a", max_tokens=2, logprobs=0),
+    embeddings(
+        "embeddings", {"input": ["这是第一段文本", "这是第二段文本"]}, input=["这是第一段文本", "这是第二段文本"]
+    ),
+    embeddings("one embedding", {"input": "a text"}, input=["a text"]),
+    embeddings(
+        "base64",
+        {"input": ["a text"], "encoding_format": "base64"},
+        input=["a text"],
+        encoding_format="base64",
+    ),
+    embeddings("token ids", {"input": IDS}, input_ids=[pb.TokenIds(ids=ids) for ids in IDS]),
+    embeddings(
+        "truncate",
+        {"input": "word " * 300, "truncate": True, "dimensions": 384, "user": "u"},
+        input=["word " * 300],
+        truncate=True,
+        dimensions=384,
+        user="u",
+    ),
 ]
 #: What can't be equal in two answers.
 VARIES = ("id", "created")
@@ -117,7 +147,7 @@ VARIES = ("id", "created")
 @pytest.mark.parametrize("case", RESULTS, ids=lambda case: case.name)
 def test_both_faces_give_the_same_result(stack: Stack, rpc: Client, case: Case) -> None:
     answer = rpc.call(case.rpc[0], case.rpc[1])
-    data = ask(stack, *case.rest).json()["data"]
+    data = with_numbers(ask(stack, *case.rest).json()["data"])
     # Nothing may be left over: the message has a field for each of REST's.
     expected = ParseDict(data, type(answer)())
     for name in VARIES if "choices" in data else ():
@@ -127,6 +157,15 @@ def test_both_faces_give_the_same_result(stack: Stack, rpc: Client, case: Case) 
     for message in (answer, expected):
         _forget_measurements(message)
     assert answer == expected
+
+
+def with_numbers(data: dict[str, Any]) -> dict[str, Any]:
+    """A result of REST whose vectors are numbers, as they always are over gRPC."""
+    for entry in data.get("data", ()):
+        if isinstance(entry["embedding"], str):
+            raw = base64.b64decode(entry["embedding"])
+            entry["embedding"] = list(struct.unpack(f"<{len(raw) // 4}f", raw))
+    return data
 
 
 def _forget_measurements(message: Any) -> None:
@@ -165,6 +204,20 @@ ERRORS = [
     bad("a feature the engine lacks", {"presence_penalty": 1.0}, presence_penalty=1.0),
     bad("tool_choice without tools", {"tool_choice": "auto"}, tool_choice="auto"),
     bad("a bad priority", {"priority": "vip"}, priority="vip"),
+    embeddings("no input", {}),
+    embeddings("an empty text", {"input": ["a", ""]}, input=["a", ""]),
+    embeddings("no token ids", {"input": [[5], []]}, input_ids=[pb.TokenIds(ids=[5]), pb.TokenIds()]),
+    embeddings("a negative token id", {"input": [[-1]]}, input_ids=[pb.TokenIds(ids=[-1])]),
+    embeddings("a token id that the model lacks", {"input": [[30522]]}, input_ids=[pb.TokenIds(ids=[30522])]),
+    embeddings("2,049 inputs", {"input": ["a"] * 2049}, input=["a"] * 2049),
+    embeddings("another encoding", {"input": "a", "encoding_format": "int8"}, input=["a"], encoding_format="int8"),
+    embeddings("vectors can't be shortened", {"input": "a", "dimensions": 100}, input=["a"], dimensions=100),
+    embeddings("an input over the context", {"input": ["a", "word " * 300]}, input=["a", "word " * 300]),
+    Case(
+        "embeddings of a model without them",
+        ("POST", "/models/fake/embeddings", {"input": "a"}),
+        ("CreateEmbeddings", pb.EmbeddingsRequest(model_id="fake", input=["a"])),
+    ),
     Case(
         "an empty prompt",
         ("POST", "/models/fake/completions", {"prompt": ""}),
@@ -295,23 +348,71 @@ def test_a_very_long_error_still_reaches_its_client(stack: Stack, rpc: Client) -
     assert details(caught.value)["BadRequest"].field_violations[0].field == "messages[0].role"
 
 
-def test_a_background_job_is_the_same_from_both_sides(stack: Stack, rpc: Client) -> None:
-    request = pb.CreateJobRequest(chat=pb.ChatCompletionRequest(model_id="fake", messages=[HELLO], max_tokens=4))
-    made = rpc.call("CreateJob", request)
-    assert (made.status, made.kind, made.priority) == ("pending", "chat", "background")
+JOBS = {
+    "chat": pb.CreateJobRequest(chat=pb.ChatCompletionRequest(model_id="fake", messages=[HELLO], max_tokens=4)),
+    "completion": pb.CreateJobRequest(completion=pb.CompletionRequest(model_id="fake", prompt="a b", max_tokens=4)),
+    "embedding": pb.CreateJobRequest(embedding=pb.EmbeddingsRequest(model_id=ENCODER, input=["a", "b c"])),
+}
 
-    def ended() -> Any:
-        job = rpc.call("GetJob", pb.GetJobRequest(job_id=made.job_id))
-        return job if job.status == "completed" else None
 
-    job = eventually(ended, "the job is completed")
+@pytest.mark.parametrize("kind", JOBS)
+def test_a_background_job_is_the_same_from_both_sides(stack: Stack, rpc: Client, kind: str) -> None:
+    made = rpc.call("CreateJob", JOBS[kind])
+    assert (made.status, made.kind, made.priority) == ("pending", kind, "background")
+    list(rpc.call("WatchJob", pb.WatchJobRequest(job_id=made.job_id)))
+    job = rpc.call("GetJob", pb.GetJobRequest(job_id=made.job_id))
+    assert job.status == "completed"
     data = ask(stack, "GET", f"/jobs/{made.job_id}").json()["data"]
     result = data.pop("result")
-    assert job == ParseDict({**data, "chat": result}, pb.Job())
-    assert job.usage.completion_tokens == 4
+    assert job == ParseDict({**data, kind: result}, pb.Job())
+    assert job.usage.total_tokens > 0
     listed = rpc.call("ListJobs", pb.ListJobsRequest(limit=1)).jobs
     assert [entry.job_id for entry in listed] == [made.job_id]
     assert rpc.call("CancelJob", pb.CancelJobRequest(job_id=made.job_id)).status == "completed"
+
+
+def test_both_faces_tell_of_the_same_progress(stack: Stack, rpc: Client) -> None:
+    """An embedding job that REST has started."""
+    body = {"input": ["a", "b c", "d"], "encoding_format": "base64"}
+    headers = {"Prefer": "respond-async"}
+    job_id = ask(stack, "POST", f"/models/{ENCODER}/embeddings", body, **headers).json()["data"]["job_id"]
+    seen = [
+        event.embedding
+        for event in rpc.call("WatchJob", pb.WatchJobRequest(job_id=job_id))
+        if event.HasField("embedding")
+    ]
+    told = [line[6:] for line in ask(stack, "GET", f"/jobs/{job_id}/events").text.splitlines() if line[:7] == "data: {"]
+    assert sorted(index for event in seen for index in event.done) == [0, 1, 2]
+    for event in seen:
+        assert event.seq
+        event.ClearField("seq")
+        event.ClearField("claim")
+    assert seen == [ParseDict(json.loads(line), pb.EmbeddingsProgress()) for line in told]
+    result = with_numbers(ask(stack, "GET", f"/jobs/{job_id}").json()["data"]["result"])
+    assert rpc.call("GetJob", pb.GetJobRequest(job_id=job_id)).embedding == ParseDict(result, pb.EmbeddingsResponse())
+
+
+@pytest.mark.parametrize(
+    ("method", "both", "place"),
+    [
+        (
+            "CreateEmbeddings",
+            pb.EmbeddingsRequest(model_id=ENCODER, input=["a"], input_ids=[pb.TokenIds(ids=[5])]),
+            "input_ids",
+        ),
+        ("CreateCompletion", pb.CompletionRequest(model_id="fake", prompt="a", prompts=["b"]), "prompts"),
+        (
+            "CreateChatCompletion",
+            pb.ChatCompletionRequest(model_id="fake", tool_choice="auto", tool_choice_function="f"),
+            "tool_choice_function",
+        ),
+    ],
+)
+def test_two_forms_of_one_field_at_once_are_refused(rpc: Client, method: str, both: Message, place: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(method, both)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert details(caught.value)["BadRequest"].field_violations[0].field == place
 
 
 def test_an_idempotency_key_leads_both_faces_to_one_job(stack: Stack, rpc: Client) -> None:

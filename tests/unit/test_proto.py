@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from marshmallow import Schema
 
-from schemas import chat, inference, models
-from web.rpc.messages import chat_body, completion_body, to_dict
+from gateway.errors import InvalidRequest
+from schemas import chat, embeddings, inference, models
+from web.rpc.messages import chat_body, completion_body, embedding_body, to_dict
 from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.status import cut
 from web.rpc.stubs import model_pb2 as pb
@@ -31,6 +32,10 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
     [
         (inference.ChatRequestSchema, pb.ChatCompletionRequest, {"model_id", "exact", "tool_choice_function"}),
         (inference.CompletionRequestSchema, pb.CompletionRequest, {"model_id", "exact", "prompts"}),
+        (embeddings.EmbeddingRequestSchema, pb.EmbeddingsRequest, {"model_id", "input_ids"}),
+        (embeddings.EmbeddingsSchema, pb.EmbeddingsResponse, set()),
+        (embeddings.EmbeddingSchema, pb.Embedding, set()),
+        (embeddings.EmbeddingUsageSchema, pb.EmbeddingsUsage, set()),
         (inference.StreamOptionsSchema, pb.StreamOptions, set()),
         (chat.MessageSchema, pb.Message, set()),
         (chat.ToolSchema, pb.Tool, set()),
@@ -91,6 +96,17 @@ def test_a_request_is_the_body_that_rest_would_have_got() -> None:
     parameters = to_dict(request)["tools"][0]["function"]["parameters"]
     assert isinstance(parameters["minItems"], int)
     assert completion_body(pb.CompletionRequest(prompts=["a", "b"])) == {"prompt": ["a", "b"]}
+
+
+def test_inputs_are_texts_or_token_ids() -> None:
+    assert embedding_body(pb.EmbeddingsRequest(model_id="m", input=["a", ""])) == {"input": ["a", ""]}
+    ids = [pb.TokenIds(ids=[0, 7]), pb.TokenIds()]
+    assert embedding_body(pb.EmbeddingsRequest(input_ids=ids, truncate=True)) == {
+        "input": [[0, 7], []],
+        "truncate": True,
+    }
+    with pytest.raises(InvalidRequest, match="input or input_ids"):
+        embedding_body(pb.EmbeddingsRequest(input=["a"], input_ids=ids))
 
 
 @pytest.mark.parametrize("text", ["short", "a" * 5000, "你好" * 2000, "\n" * 3000])

@@ -9,19 +9,24 @@ from typing import Any
 
 from gateway import results
 from gateway.jobs import Event, EventType, Job
-from web.rpc.messages import build
+from web.rpc.messages import build, delimited
 from web.rpc.stubs import model_pb2 as pb
 
-#: Tags of the fields `chat` and `completion` of JobEvent.
-_TAGS = {"chat": b"\x0a", "completion": b"\x12"}
+#: The message that a chunk of each kind of job is, and the tag of its field in JobEvent.
+_KINDS: dict[str, Any] = {
+    "chat": pb.ChatCompletionChunk,
+    "completion": pb.CompletionChunk,
+    "embedding": pb.EmbeddingsProgress,
+}
+_TAGS = {"chat": b"\x0a", "completion": b"\x12", "embedding": b"\x22"}
 
 
 class ChunkEncoder:
-    """Turns the events of one job into ChatCompletionChunk or CompletionChunk messages."""
+    """Turns the events of one job into messages of its kind."""
 
     def __init__(self, job: Job) -> None:
         self._chat = job.kind == "chat"
-        self._kind: Any = pb.ChatCompletionChunk if self._chat else pb.CompletionChunk
+        self._kind = _KINDS[job.kind]
         self._take(job)
 
     def encode(self, event: Event) -> list[bytes]:
@@ -48,22 +53,22 @@ class ChunkEncoder:
         self._head: bytes = build(self._kind, results.envelope(job, chunk=True)).SerializeToString()
 
     def _full(self, event: Event, data: dict[str, Any]) -> bytes:
-        """Any chunk. All but that of the usage have a choice, since the document's client reads the first one."""
+        """Any chunk."""
         chunk = build(self._kind, {**data, "seq": event.seq, "claim": event.claim})
+        if self._job.kind != "embedding":
+            self._complete(chunk)
+        encoded: bytes = chunk.SerializeToString()
+        return encoded
+
+    def _complete(self, chunk: Any) -> None:
+        """All chunks but that of the usage have a choice, since the document's client reads the first one."""
         if not chunk.choices and not chunk.HasField("usage"):
             chunk.choices.add()
         if self._chat:
             for choice in chunk.choices:
                 choice.delta.SetInParent()
-        encoded: bytes = chunk.SerializeToString()
-        return encoded
 
 
 def as_job_event(kind: str, chunk: bytes) -> bytes:
     """A JobEvent that holds an encoded chunk."""
-    length, size = bytearray(), len(chunk)
-    while size > 0x7F:
-        length.append(size & 0x7F | 0x80)
-        size >>= 7
-    length.append(size)
-    return _TAGS[kind] + bytes(length) + chunk
+    return delimited(_TAGS[kind], chunk)

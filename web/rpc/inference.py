@@ -1,9 +1,12 @@
-"""Chat and completion: plain and streamed."""
+"""Chat and completion, plain and streamed, and embeddings."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from google.protobuf.message import Message
+from marshmallow import Schema
 
 from gateway import results
 from gateway.answers import whole
@@ -11,25 +14,34 @@ from gateway.errors import RateLimited
 from gateway.inference import Submitted
 from gateway.jobs import Job
 from gateway.watch import Watcher
-from schemas.inference import ChatRequestSchema, CompletionRequestSchema, InferenceRequest
+from schemas.embeddings import EmbeddingRequestSchema
+from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
+from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
-from web.rpc.messages import build, chat_body, completion_body
+from web.rpc.messages import chat_body, completion_body, embedding_body
 from web.rpc.stubs import model_pb2 as pb
 
-_CHAT, _COMPLETION = ChatRequestSchema(), CompletionRequestSchema()
+Request = pb.ChatCompletionRequest | pb.CompletionRequest | pb.EmbeddingsRequest
+
+#: For each request: the kind of its job, how it reads as REST's body, and the schema that loads that.
+_KINDS: dict[type[Message], tuple[str, Callable[[Any], dict[str, Any]], Schema]] = {
+    pb.ChatCompletionRequest: ("chat", chat_body, ChatRequestSchema()),
+    pb.CompletionRequest: ("completion", completion_body, CompletionRequestSchema()),
+    pb.EmbeddingsRequest: ("embedding", embedding_body, EmbeddingRequestSchema()),
+}
 
 
-def read(request: pb.ChatCompletionRequest | pb.CompletionRequest) -> tuple[str, InferenceRequest]:
+def read(request: Request) -> tuple[str, JobRequest]:
     """The kind of job that a request asks for, and its body. Raises: marshmallow.ValidationError."""
-    if isinstance(request, pb.ChatCompletionRequest):
-        return "chat", _CHAT.load(chat_body(request))
-    return "completion", _COMPLETION.load(completion_body(request))
+    kind, as_body, schema = _KINDS[type(request)]
+    body: JobRequest = schema.load(as_body(request))
+    return kind, body
 
 
-def create_chat_completion(call: Call, request: pb.ChatCompletionRequest) -> pb.ChatCompletionResponse:
+def create_chat_completion(call: Call, request: pb.ChatCompletionRequest) -> Message:
     """Go on with a conversation."""
-    return build(pb.ChatCompletionResponse, _whole(call, request))
+    return _whole(call, request)
 
 
 def create_chat_completion_stream(call: Call, request: pb.ChatCompletionRequest) -> Iterator[bytes]:
@@ -37,9 +49,9 @@ def create_chat_completion_stream(call: Call, request: pb.ChatCompletionRequest)
     return _stream(call, request)
 
 
-def create_completion(call: Call, request: pb.CompletionRequest) -> pb.CompletionResponse:
+def create_completion(call: Call, request: pb.CompletionRequest) -> Message:
     """Go on with a text."""
-    return build(pb.CompletionResponse, _whole(call, request))
+    return _whole(call, request)
 
 
 def create_completion_stream(call: Call, request: pb.CompletionRequest) -> Iterator[bytes]:
@@ -47,9 +59,12 @@ def create_completion_stream(call: Call, request: pb.CompletionRequest) -> Itera
     return _stream(call, request)
 
 
-def submit(
-    call: Call, request: pb.ChatCompletionRequest | pb.CompletionRequest, *, background: bool = False
-) -> Submitted:
+def create_embeddings(call: Call, request: pb.EmbeddingsRequest) -> Message:
+    """Turn texts into vectors."""
+    return _whole(call, request)
+
+
+def submit(call: Call, request: Request, *, background: bool = False) -> Submitted:
     """Queue a request, and tell the client at once which job it is. Raises: as `Inference.submit`."""
     kind, body = read(request)
     try:
@@ -91,12 +106,13 @@ def follow(call: Call, watcher: Watcher) -> Iterator[list[Any]]:
         watcher.close()
 
 
-def _whole(call: Call, request: pb.ChatCompletionRequest | pb.CompletionRequest) -> dict[str, Any]:
+def _whole(call: Call, request: Request) -> Message:
     submitted = submit(call, request)
     watcher = submitted.watcher
     assert watcher is not None
     call.on_end(watcher.wake)
-    return whole(call.gateway.inference, submitted, watcher, key=call.key, client_left=lambda: _left(call))
+    data = whole(call.gateway.inference, submitted, watcher, key=call.key, client_left=lambda: _left(call))
+    return answer(submitted.job.kind, data)
 
 
 def _left(call: Call) -> bool:
@@ -105,7 +121,7 @@ def _left(call: Call) -> bool:
     return call.gone
 
 
-def _stream(call: Call, request: pb.ChatCompletionRequest | pb.CompletionRequest) -> Iterator[bytes]:
+def _stream(call: Call, request: Request) -> Iterator[bytes]:
     submitted = submit(call, request)
     job, watcher = submitted.job, submitted.watcher
     assert watcher is not None

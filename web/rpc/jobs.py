@@ -8,6 +8,7 @@ from typing import Any
 from gateway import job_views
 from gateway.errors import InvalidRequest
 from schemas.jobs import JobListQuerySchema
+from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder, as_job_event
 from web.rpc.inference import follow, submit
@@ -19,8 +20,8 @@ def create_job(call: Call, request: pb.CreateJobRequest) -> pb.Job:
     """Queue a request; it runs on without its client."""
     kind = request.WhichOneof("request")
     if kind is None:
-        raise InvalidRequest.of({"request": ["Missing; give chat or completion."]})
-    submitted = submit(call, request.chat if kind == "chat" else request.completion, background=True)
+        raise InvalidRequest.of({"request": ["Missing; give chat, completion or embedding."]})
+    submitted = submit(call, getattr(request, kind), background=True)
     return _message({**job_views.summary(submitted.job), "position": submitted.position})
 
 
@@ -63,4 +64,7 @@ def watch_job(call: Call, request: pb.WatchJobRequest) -> Iterator[bytes | pb.Jo
 def _message(data: dict[str, Any]) -> pb.Job:
     """A job as a message, its result under the name of its kind."""
     result = data.pop("result", None)
-    return build(pb.Job, {**data, **({data["kind"]: result} if result else {})})
+    message = build(pb.Job, data)
+    if result:
+        getattr(message, data["kind"]).CopyFrom(answer(data["kind"], result))
+    return message

@@ -8,9 +8,8 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.struct_pb2 import Struct
-from marshmallow import Schema, ValidationError
 
-from gateway.errors import BadRequest
+from gateway.errors import BadRequest, InvalidRequest
 from web.rpc.stubs import model_pb2 as pb
 
 M = TypeVar("M", bound=Message)
@@ -23,11 +22,6 @@ def parse(kind: type[M], raw: bytes) -> M:
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
         raise BadRequest(f"The request is not a valid {name} message: {error}.", reason="invalid_message") from error
-
-
-def load(schema: Schema, body: Mapping[str, Any]) -> Any:
-    """What the schema makes of a body. Raises: marshmallow.ValidationError."""
-    return schema.load(body)
 
 
 def build(kind: type[M], data: Mapping[str, Any]) -> M:
@@ -55,7 +49,7 @@ def chat_body(request: pb.ChatCompletionRequest) -> dict[str, Any]:
     body["messages"] = [_turn(message) for message in request.messages]
     if name := body.pop("tool_choice_function", None):
         if "tool_choice" in body:
-            raise ValidationError("Give tool_choice or tool_choice_function, not both.", "tool_choice_function")
+            raise InvalidRequest.of({"tool_choice_function": ["Give tool_choice or tool_choice_function, not both."]})
         body["tool_choice"] = {"type": "function", "function": {"name": name}}
     return body
 
@@ -65,9 +59,30 @@ def completion_body(request: pb.CompletionRequest) -> dict[str, Any]:
     body = {"prompt": "", **_body(request)}
     if prompts := body.pop("prompts", None):
         if body["prompt"]:
-            raise ValidationError("Give prompt or prompts, not both.", "prompts")
+            raise InvalidRequest.of({"prompts": ["Give prompt or prompts, not both."]})
         body["prompt"] = prompts
     return body
+
+
+def embedding_body(request: pb.EmbeddingsRequest) -> dict[str, Any]:
+    """The body that REST would have got."""
+    body = _body(request)
+    if "input_ids" in body:
+        if "input" in body:
+            raise InvalidRequest.of({"input_ids": ["Give input or input_ids, not both."]})
+        del body["input_ids"]
+        body["input"] = [list(one.ids) for one in request.input_ids]
+    return body
+
+
+def delimited(tag: bytes, content: bytes) -> bytes:
+    """A field of a message as it goes over the wire: its tag, the length, the content."""
+    length, size = bytearray(), len(content)
+    while size > 0x7F:
+        length.append(size & 0x7F | 0x80)
+        size >>= 7
+    length.append(size)
+    return tag + bytes(length) + content
 
 
 def _body(request: Message) -> dict[str, Any]:

@@ -16,7 +16,7 @@ MODEL_METHODS: dict[str, Behaviour] = {
     "CreateCompletionStream": inference.create_completion_stream,
     "CreateChatCompletion": inference.create_chat_completion,
     "CreateChatCompletionStream": inference.create_chat_completion_stream,
-    "CreateEmbeddings": models.not_offered,
+    "CreateEmbeddings": inference.create_embeddings,
     "ListLocalModels": models.list_local_models,
     "DeployLocalModel": models.not_offered,
     "GetDeploymentStatus": models.not_offered,

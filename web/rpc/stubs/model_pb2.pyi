@@ -485,18 +485,34 @@ class Rewound(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., text: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EmbeddingsRequest(_message.Message):
-    __slots__ = ("model_id", "input", "encoding_format", "dimensions", "user")
+    __slots__ = ("model_id", "input", "encoding_format", "dimensions", "user", "input_ids", "truncate", "priority", "detach", "store")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FORMAT_FIELD_NUMBER: _ClassVar[int]
     DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
     USER_FIELD_NUMBER: _ClassVar[int]
+    INPUT_IDS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    DETACH_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     input: _containers.RepeatedScalarFieldContainer[str]
     encoding_format: str
     dimensions: int
     user: str
-    def __init__(self, model_id: _Optional[str] = ..., input: _Optional[_Iterable[str]] = ..., encoding_format: _Optional[str] = ..., dimensions: _Optional[int] = ..., user: _Optional[str] = ...) -> None: ...
+    input_ids: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    truncate: bool
+    priority: str
+    detach: bool
+    store: bool
+    def __init__(self, model_id: _Optional[str] = ..., input: _Optional[_Iterable[str]] = ..., encoding_format: _Optional[str] = ..., dimensions: _Optional[int] = ..., user: _Optional[str] = ..., input_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., truncate: _Optional[bool] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., store: _Optional[bool] = ...) -> None: ...
+
+class TokenIds(_message.Message):
+    __slots__ = ("ids",)
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    ids: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class EmbeddingsResponse(_message.Message):
     __slots__ = ("object", "data", "model", "usage")
@@ -527,6 +543,28 @@ class EmbeddingsUsage(_message.Message):
     prompt_tokens: int
     total_tokens: int
     def __init__(self, prompt_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ...) -> None: ...
+
+class EmbeddingsProgress(_message.Message):
+    __slots__ = ("id", "object", "created", "model", "done", "usage", "seq", "claim", "rewound")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OBJECT_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    USAGE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    REWOUND_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    object: str
+    created: int
+    model: str
+    done: _containers.RepeatedScalarFieldContainer[int]
+    usage: EmbeddingsUsage
+    seq: int
+    claim: str
+    rewound: Rewound
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created: _Optional[int] = ..., model: _Optional[str] = ..., done: _Optional[_Iterable[int]] = ..., usage: _Optional[_Union[EmbeddingsUsage, _Mapping]] = ..., seq: _Optional[int] = ..., claim: _Optional[str] = ..., rewound: _Optional[_Union[Rewound, _Mapping]] = ...) -> None: ...
 
 class ListLocalModelsRequest(_message.Message):
     __slots__ = ()
@@ -729,12 +767,14 @@ class CancelDeploymentRequest(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
-    __slots__ = ("chat", "completion")
+    __slots__ = ("chat", "completion", "embedding")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     chat: ChatCompletionRequest
     completion: CompletionRequest
-    def __init__(self, chat: _Optional[_Union[ChatCompletionRequest, _Mapping]] = ..., completion: _Optional[_Union[CompletionRequest, _Mapping]] = ...) -> None: ...
+    embedding: EmbeddingsRequest
+    def __init__(self, chat: _Optional[_Union[ChatCompletionRequest, _Mapping]] = ..., completion: _Optional[_Union[CompletionRequest, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsRequest, _Mapping]] = ...) -> None: ...
 
 class GetJobRequest(_message.Message):
     __slots__ = ("job_id",)
@@ -743,7 +783,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion")
+    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -759,6 +799,7 @@ class Job(_message.Message):
     EVENTS_URL_FIELD_NUMBER: _ClassVar[int]
     CHAT_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     kind: str
     model: str
@@ -774,7 +815,8 @@ class Job(_message.Message):
     events_url: str
     chat: ChatCompletionResponse
     completion: CompletionResponse
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ...) -> None: ...
+    embedding: EmbeddingsResponse
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("reason", "message")
@@ -809,14 +851,16 @@ class WatchJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., from_seq: _Optional[int] = ..., from_claim: _Optional[str] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("chat", "completion", "waiting")
+    __slots__ = ("chat", "completion", "waiting", "embedding")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     chat: ChatCompletionChunk
     completion: CompletionChunk
     waiting: JobWaiting
-    def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ...) -> None: ...
+    embedding: EmbeddingsProgress
+    def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ...) -> None: ...
 
 class JobWaiting(_message.Message):
     __slots__ = ("position",)
