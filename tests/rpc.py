@@ -10,6 +10,7 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from gateway.settings import Settings
 from tests.stack import KEY, Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
 from web.rpc.stubs.model_pb2_grpc import JobServiceStub, ModelServiceStub
@@ -47,12 +48,12 @@ def client(stack: Stack, key: str = KEY) -> Iterator[Client]:
         found.channel.close()
 
 
-def start_rpc(stack: Stack, **settings: Any) -> None:
-    """Start the gRPC process, and wait until it listens."""
-    stack.start("rpc", **settings)
-    log = stack.folder / "logs" / "rpc.log"
-    eventually(lambda: "gRPC on" in log.read_text() or stack.processes["rpc"].poll() is not None, "gRPC listens")
-    assert stack.processes["rpc"].poll() is None, log.read_text()
+def start_rpc(stack: Stack, name: str = "rpc", settings: Settings | None = None) -> None:
+    """Start a gRPC process, and wait until it listens."""
+    stack.start(name, settings=settings)
+    log = stack.folder / "logs" / f"{name}.log"
+    eventually(lambda: "gRPC on" in log.read_text() or stack.processes[name].poll() is not None, "gRPC listens")
+    assert stack.processes[name].poll() is None, log.read_text()
 
 
 def chat_request(content: str = "hello", model: str = "fake", **fields: Any) -> pb.ChatCompletionRequest:

@@ -1,0 +1,93 @@
+"""The examples of docs/grpc.md, run as they stand there, over TLS and with real models. Only the port is another."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.golang import Workspace
+from tests.rpc import start_rpc
+from tests.stack import KEY, REPOSITORY, Stack
+
+#: The first build compiles Go's gRPC; on a new machine it is installed first.
+pytestmark = pytest.mark.timeout(600)
+
+PAGE = (REPOSITORY / "docs" / "grpc.md").read_text()
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = _BLOCK.findall(PAGE)
+
+
+def examples(language: str) -> list[str]:
+    """The page's blocks of a language."""
+    return [text for name, text in BLOCKS if name == language]
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("s"))
+    try:
+        stack.up({"smollm2-135m": {}, "all-minilm-l6-v2": {}})
+        start_rpc(stack)
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Workspace:
+    """A reader's folder: the CA and the proto file, and what the page's first commands make of it."""
+    workspace = Workspace(tmp_path_factory.mktemp("reader"))
+    shutil.copy(stack.folder / "tls" / "ca.pem", workspace.folder)
+    shutil.copy(REPOSITORY / "proto" / "model.proto", workspace.folder)
+    stubs, go_stubs, _ = examples("sh")
+    run(stack, workspace.folder, stubs)
+    run(stack, workspace.folder / "src", go_stubs)
+    return workspace
+
+
+def run(stack: Stack, folder: Path, script: str) -> str:
+    """Run commands as a reader would, and return what they print. Fails if one fails."""
+    script = script.replace("localhost:50051", f"localhost:{stack.settings.grpc_port}")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environ = {**os.environ, "PATH": path, "HEADRACE_KEY": KEY}
+    command = ["bash", "-euc", script]
+    done = subprocess.run(command, check=False, cwd=folder, env=environ, capture_output=True, text=True, timeout=170)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
+    chat, job, vectors = (
+        run(stack, workspace.folder, f"python - <<'END'\n{text}\nEND\n") for text in examples("python")
+    )
+    assert "Paris" in chat
+    story, _, usage = job.partition("\n prompt_tokens: ")
+    assert len(story.split()) > 10
+    assert "completion_tokens: 60" in usage
+    counted, refused = vectors.splitlines()
+    assert counted == "2 vectors of 384 numbers"
+    assert refused.startswith("NOT_FOUND There is no model 'nobody'.")
+
+
+def test_the_go_example(stack: Stack, workspace: Workspace) -> None:
+    (text,) = examples("go")
+    built = workspace.build("chat", text.replace("localhost:50051", f"localhost:{stack.settings.grpc_port}"))
+    assert len(run(stack, workspace.folder, str(built)).split()) > 3
+
+
+def test_the_grpcurl_examples(stack: Stack, workspace: Workspace) -> None:
+    """grpcurl itself. It learns the services and messages by reflection."""
+    printed = run(stack, workspace.folder, examples("sh")[2])
+    assert printed.startswith("grpc.health.v1.Health\n")
+    assert "model.JobService\nmodel.ModelService\n" in printed
+    assert "message ChatCompletionRequest {\n  string model_id = 1;\n" in printed
+    assert '"id": "smollm2-135m"' in printed
+    assert len("".join(re.findall(r'"content": "(.*)"', printed)).split()) > 2
+    assert printed.endswith('{\n  "status": "SERVING"\n}\n')
