@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest
+from gateway.failures import FailureReason
+from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceOutput, SequenceRequest, no_report
+from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
 
 
@@ -22,7 +24,12 @@ class EngineDied(Exception):
 
 
 class EngineStartFailed(Exception):
-    """The engine could not be loaded; the text is its own error."""
+    """The engine could not be loaded; the message is its own."""
+
+    def __init__(self, reason: FailureReason, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.reason = reason
+        self.message = message
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class EngineProcess:
         self._process = process
         self._frames = frames
         self._write_lock = threading.Lock()
+        self._oom_kills = oom_kills()
 
     @classmethod
     def start(cls, config: EngineConfig) -> EngineProcess:
@@ -60,17 +68,24 @@ class EngineProcess:
         """Process id."""
         return self._process.pid
 
-    def wait_ready(self, timeout_s: float) -> EngineInfo:
-        """Wait for the weights. Raises: EngineStartFailed, EngineDied."""
+    def wait_ready(self, timeout_s: float, on_progress: Report = no_report) -> EngineInfo:
+        """Wait for the weights; `on_progress` hears how far they are. Raises: EngineStartFailed, also if it dies."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
-            frame = self._receive(0.5)
+            try:
+                frame = self._receive(0.5)
+            except EngineDied as error:
+                new_oom_kills = oom_kills() - self._oom_kills
+                reason = classify_exit(self._process.returncode, new_oom_kills=new_oom_kills)
+                raise EngineStartFailed(*reason) from error
             if frame is None:
                 continue
             if frame["op"] == "failed":
-                raise EngineStartFailed(f"{frame['reason']}: {frame['message']}")
-            return EngineInfo(**frame["info"])
-        raise EngineStartFailed(f"not ready after {timeout_s:.0f} s")
+                raise EngineStartFailed(FailureReason(frame["reason"]), frame["message"])
+            if frame["op"] == "ready":
+                return EngineInfo(**frame["info"])
+            on_progress(frame["stage"], frame["done"], frame["total"])
+        raise EngineStartFailed(FailureReason.TIMED_OUT, f"not ready after {timeout_s:.0f} s")
 
     def submit(self, requests: Sequence[SequenceRequest]) -> None:
         """Add sequences to the batch. Raises: EngineDied."""
@@ -92,6 +107,11 @@ class EngineProcess:
         """End it at once, and reap it."""
         self._process.kill()
         self._process.wait()
+
+    def close(self) -> None:
+        """End it, and close its socket; only for the thread that reads."""
+        self.kill()
+        self._frames.socket.close()
 
     def _receive(self, timeout_s: float) -> dict | None:  # type: ignore[type-arg]
         if not self._frames.buffered and not select.select([self._frames.socket], [], [], timeout_s)[0]:

@@ -16,10 +16,12 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
+from workers.failures import classify
 from workers.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
@@ -36,16 +38,21 @@ def main() -> None:
     threading.Thread(target=_read, args=(frames, inbox), daemon=True).start()
     started = time.monotonic()
     try:
-        engine = load_engine(config)
+        engine = load_engine(config, partial(_report, frames))
     except Exception as error:  # the process' edge: say why, then end
         log.exception("engine failed to load")
-        frames.send({"op": "failed", "reason": type(error).__name__, "message": str(error)})
+        reason, message = classify(error)
+        frames.send({"op": "failed", "reason": reason, "message": message})
         sys.exit(1)
     try:
         frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
         serve(engine, inbox, frames.send)
     except OSError:
         os._exit(0)  # the model worker is gone
+
+
+def _report(frames: FrameSocket, stage: str, done: int, total: int) -> None:
+    frames.send({"op": "progress", "stage": stage, "done": done, "total": total})
 
 
 def serve(engine: Engine, inbox: Inbox, send: Callable[[Any], None]) -> None:

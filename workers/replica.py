@@ -296,9 +296,9 @@ class ReplicaWorker:
             engine = EngineProcess.start(self.config)
             try:
                 self._info = engine.wait_ready(self.settings.stall_s * 5)
-            except (EngineStartFailed, EngineDied) as error:
+            except EngineStartFailed as error:
                 log.error("engine start %d of %d failed: %s", attempt, MAX_ENGINE_STARTS, error)
-                engine.kill()
+                engine.close()
                 self.record = replace(self.record, message=str(error))
                 time.sleep(min(2.0**attempt, 10) / 4)
                 continue

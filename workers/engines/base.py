@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+#: How an engine tells what it does while it loads: the stage, then how many of how many parts are done. Stages are
+#: `model_initialization` (building the model) and `model_loading` (tensors, warm-up steps).
+Report = Callable[[str, int, int], None]
+
+
+def no_report(stage: str, done: int, total: int) -> None:
+    """For who does not want to hear."""
 
 
 class EngineRequestError(Exception):
@@ -21,6 +29,12 @@ class EngineConfig:
     max_batch_size: int
     context_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
+    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/engine_table.py` says who has which.
+    quantization: str = "none"
+    tensor_parallel_size: int = 1
+    use_flash_attention: bool = True
+    use_kv_cache: bool = True
+    cpu_offload: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,8 @@ class EngineInfo:
     context_length: int
     weights_digest: str
     capabilities: Sequence[str]
+    #: What is really in force: attention, quantization, devices, threads, kv_cache.
+    effective: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

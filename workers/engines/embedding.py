@@ -9,13 +9,22 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoModel
 from transformers.utils import logging
 
-from workers.engines.base import EngineConfig, EngineInfo, EngineRequestError, SequenceOutput, SequenceRequest
+from gateway.failures import DeploymentFailed, FailureReason
+from workers.engines.base import (
+    EngineConfig,
+    EngineInfo,
+    EngineRequestError,
+    Report,
+    SequenceOutput,
+    SequenceRequest,
+    no_report,
+)
 from workers.engines.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
 
@@ -25,20 +34,25 @@ _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"
 class EmbeddingEngine:
     """The encoder and what waits for it."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
+        report("model_initialization", 0, 1)
         folder, options = Path(config.model_path), config.options
         self._pooling, self._normalize = read_modules(folder)
         torch.set_num_threads(int(options.get("threads", 0)) or os.cpu_count() or 1)
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        dtype = getattr(torch, str(options.get("dtype", "float32")))
+        dtype = _dtype(config)
         self._device = torch.device(config.device.lower())
         self._model = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device).eval()
         self._vocabulary = int(self._model.config.vocab_size)
+        report("model_initialization", 1, 1)
+        report("model_loading", 0, 1)
+        self._embed([[0]])
+        report("model_loading", 1, 1)
         self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
         self._cancelled: list[int] = []
         positions = int(getattr(self._model.config, "max_position_embeddings", config.context_length))
         length = min(config.context_length, positions)
-        self.info = EngineInfo("embedding", length, weights_digest(folder), ["embedding"])
+        self.info = EngineInfo("embedding", length, weights_digest(folder), ["embedding"], self._effective())
 
     def add(self, request: SequenceRequest) -> None:
         """Let a sequence wait for its forward pass. Raises: EngineRequestError."""
@@ -75,6 +89,15 @@ class EmbeddingEngine:
                 outputs.append(SequenceOutput(request.sequence_id, [], None, "stop", vector=vector.tobytes()))
         return outputs
 
+    def _effective(self) -> dict[str, Any]:
+        return {
+            "attention": self._model.config._attn_implementation,
+            "quantization": str(self._model.dtype).removeprefix("torch."),
+            "devices": [str(self._device)],
+            "threads": torch.get_num_threads(),
+            "kv_cache": False,
+        }
+
     @torch.inference_mode()
     def _embed(self, sequences: list[Any]) -> torch.Tensor:
         """Vectors (B, H) in float32 of B sequences, padded to the longest, T."""
@@ -91,6 +114,18 @@ class EmbeddingEngine:
             weights = mask.unsqueeze(-1).float()  # (B, T, 1)
             vectors = (states * weights).sum(1) / weights.sum(1)
         return torch.nn.functional.normalize(vectors, dim=1) if self._normalize else vectors
+
+
+def _dtype(config: EngineConfig) -> torch.dtype:
+    """Raises: DeploymentFailed for a quantization that encoders are not offered in."""
+    if config.quantization == "bf16":
+        return torch.bfloat16
+    if config.quantization != "none":
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"The embedding engine can't make {config.quantization}; allowed: none, bf16.",
+        )
+    return cast(torch.dtype, getattr(torch, str(config.options.get("dtype", "float32"))))
 
 
 def read_modules(folder: Path) -> tuple[str, bool]:

@@ -1,8 +1,10 @@
 """The fake engine: deterministic, without weights, with settable speed and faults. For tests and demos of the queue.
 
 Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
-Options: `step_s` pause per step, `load_s` pause before it is ready, `crash_word` + `crash_at`: the process ends when a
-sequence with that word in its prompt reaches that token number; `hang_word` + `hang_at`: no step ends any more.
+Options: `step_s` pause per step, `load_s` time until it is ready, in `LOAD_PARTS` parts for each stage, `fail_load`: a
+FailureReason with which the second stage fails at half, `crash_load`: the process ends there; `crash_word` +
+`crash_at`: the process ends when a sequence with that word in its prompt reaches that token number; `hang_word` +
+`hang_at`: no step ends any more.
 """
 
 from __future__ import annotations
@@ -12,11 +14,24 @@ import time
 import zlib
 from collections.abc import Sequence
 
-from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceOutput, SequenceRequest, require
+from gateway.engine_table import SPECS
+from gateway.failures import DeploymentFailed, FailureReason
+from workers.engines.base import (
+    EngineConfig,
+    EngineInfo,
+    Report,
+    Sampling,
+    SequenceOutput,
+    SequenceRequest,
+    no_report,
+    require,
+)
 
 #: Token ids are 0 to this, exclusive.
 VOCABULARY = 50_000
-_CAN = frozenset({"seed", "top_p", "top_k", "logprobs"})
+#: Steps of progress in each stage of loading.
+LOAD_PARTS = 8
+_CAN = SPECS["fake"].sampling
 
 
 def fake_token(key: str, i: int) -> int:
@@ -32,14 +47,15 @@ def fake_word(word: str) -> int:
 class FakeEngine:
     """A batch that makes one token a step for each of its first `max_batch_size` sequences."""
 
-    def __init__(self, config: EngineConfig) -> None:
+    def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         self._options = config.options
         self._places = config.max_batch_size
         #: Request, sampling, and how many tokens it has.
         self._sequences: dict[int, tuple[SequenceRequest, Sampling, int]] = {}
         self._cancelled: list[int] = []
-        time.sleep(float(self._options.get("load_s", 0)))
-        self.info = EngineInfo("fake", config.context_length, "fake", sorted(_CAN))
+        self._load(report)
+        effective = {"quantization": config.quantization, "devices": [config.device], "kv_cache": config.use_kv_cache}
+        self.info = EngineInfo("fake", config.context_length, "fake", sorted(_CAN), effective)
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
@@ -75,6 +91,22 @@ class FakeEngine:
             token = fake_token(request.key, position)
             outputs.append(SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None))
         return outputs
+
+    def _load(self, report: Report) -> None:
+        pause_s = float(self._options.get("load_s", 0)) / (2 * LOAD_PARTS)
+        for stage in ("model_initialization", "model_loading"):
+            for done in range(LOAD_PARTS):
+                report(stage, done, LOAD_PARTS)
+                if stage == "model_loading" and done == LOAD_PARTS // 2:
+                    self._fail_load()
+                time.sleep(pause_s)
+            report(stage, LOAD_PARTS, LOAD_PARTS)
+
+    def _fail_load(self) -> None:
+        if self._options.get("crash_load"):
+            os._exit(70)
+        if reason := self._options.get("fail_load"):
+            raise DeploymentFailed(FailureReason(reason), f"The option fail_load says {reason}.")
 
     def _misbehave(self, prompt_ids: Sequence[int], position: int) -> None:
         for fault in ("crash", "hang"):

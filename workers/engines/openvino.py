@@ -15,36 +15,64 @@ import numpy
 import openvino
 import openvino_genai
 
-from workers.engines.base import EngineConfig, EngineInfo, Sampling, SequenceOutput, SequenceRequest, require
+from gateway.engine_table import SPECS
+from gateway.failures import DeploymentFailed, FailureReason
+from workers.engines.base import (
+    EngineConfig,
+    EngineInfo,
+    Report,
+    Sampling,
+    SequenceOutput,
+    SequenceRequest,
+    no_report,
+    require,
+)
 from workers.engines.weights import weights_digest
 
-_CAN = frozenset({"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs"})
+_CAN = SPECS["openvino"].sampling
 _FINISH = {
     openvino_genai.GenerationFinishReason.STOP: "stop",
     openvino_genai.GenerationFinishReason.LENGTH: "length",
 }
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
+#: Steps of the sequence that warms the pipeline up.
+WARM_UP_STEPS = 4
+#: OpenVINO tells these apart by their text only.
+_LOAD_ERRORS = {
+    "unordered_map::at": FailureReason.UNSUPPORTED_ARCHITECTURE,
+    "Unsupported model architecture": FailureReason.UNSUPPORTED_ARCHITECTURE,
+    "Could not find a model in the directory": FailureReason.MISSING_FILE,
+}
 
 
 class OpenVinoEngine:
     """One pipeline and the handles of its sequences."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        scheduler = openvino_genai.SchedulerConfig()
-        scheduler.max_num_seqs = config.max_batch_size
-        scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-        scheduler.cache_size = int(config.options.get("cache_gib", 1))
-        scheduler.dynamic_split_fuse = True
-        scheduler.enable_prefix_caching = True
-        properties = dict(config.options.get("properties", {}))
-        self._pipeline = openvino_genai.ContinuousBatchingPipeline(
-            config.model_path, scheduler, config.device, properties, {}
-        )
+    def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
+        if config.quantization != "none":
+            raise DeploymentFailed(
+                FailureReason.BAD_QUANTIZATION,
+                f"The openvino engine runs weights as they are stored; it can't make {config.quantization} of them.",
+            )
+        report("model_initialization", 0, 1)
+        self._pipeline = _pipeline(config)
+        report("model_initialization", 1, 1)
         self._handles: dict[int, Any] = {}
         self._cancelled: list[int] = []
+        self._warm_up(report)
         digest = weights_digest(Path(config.model_path))
-        self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN))
+        effective = {"attention": "paged", "quantization": "none", "devices": [config.device], "kv_cache": True}
+        self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN), effective)
+
+    def _warm_up(self, report: Report) -> None:
+        """Make a few tokens, so that the first request finds compiled kernels and memory that was touched."""
+        self.add(SequenceRequest(0, [0], Sampling(max_tokens=WARM_UP_STEPS, temperature=0.0)))
+        done = 0
+        while self.has_work():
+            report("model_loading", done, WARM_UP_STEPS)
+            done += sum(len(output.token_ids) for output in self.step())
+        report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
@@ -85,6 +113,29 @@ class OpenVinoEngine:
                 if finish:
                     del self._handles[sequence_id]
         return outputs
+
+
+def _pipeline(config: EngineConfig) -> Any:
+    """Raises: DeploymentFailed for what OpenVINO can't read, or its own RuntimeError."""
+    scheduler = openvino_genai.SchedulerConfig()
+    scheduler.max_num_seqs = config.max_batch_size
+    scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
+    scheduler.cache_size = int(config.options.get("cache_gib", 1))
+    scheduler.dynamic_split_fuse = True
+    scheduler.enable_prefix_caching = True
+    properties = dict(config.options.get("properties", {}))
+    try:
+        return openvino_genai.ContinuousBatchingPipeline(config.model_path, scheduler, config.device, properties, {})
+    except (RuntimeError, IndexError) as error:
+        for text, reason in _LOAD_ERRORS.items():
+            if text in str(error):
+                name = Path(config.model_path).name
+                raise DeploymentFailed(reason, f"OpenVINO can't read {name}: {_last_line(error)}") from error
+        raise
+
+
+def _last_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[-1]
 
 
 def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:

@@ -1,0 +1,170 @@
+"""What an engine process says while it loads, and when it can't, to a model worker: real processes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.catalog import load_catalog
+from gateway.failures import DeploymentFailed, FailureReason
+from gateway.settings import Settings
+from workers.engine_client import EngineProcess, EngineStartFailed
+from workers.engines.base import EngineConfig
+from workers.engines.fake import LOAD_PARTS
+from workers.failures import classify, classify_exit, oom_kills
+from workers.model import engine_config
+
+FAKE = EngineConfig("fake", "", "CPU", 2, 64)
+WAIT_S = 60.0
+STAGES = ["model_initialization", "model_loading"]
+
+
+def config_of(model_id: str) -> EngineConfig:
+    settings = Settings(max_batch_size=2)
+    return engine_config(load_catalog(settings).get(model_id), settings, {})
+
+
+@contextmanager
+def started(config: EngineConfig) -> Iterator[EngineProcess]:
+    engine = EngineProcess.start(config)
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def failure_of(config: EngineConfig) -> EngineStartFailed:
+    with started(config) as engine, pytest.raises(EngineStartFailed) as caught:
+        engine.wait_ready(WAIT_S)
+    return caught.value
+
+
+@pytest.mark.parametrize("model_id", ["fake", "smollm2-135m", "all-minilm-l6-v2"])
+def test_every_engine_reports_both_stages_to_their_end(model_id: str) -> None:
+    heard: list[tuple[str, int, int]] = []
+    with started(config_of(model_id)) as engine:
+        info = engine.wait_ready(WAIT_S, lambda *progress: heard.append(progress))
+    assert list(dict.fromkeys(stage for stage, _, _ in heard)) == STAGES
+    for name in STAGES:
+        done = [part for stage, part, _ in heard if stage == name]
+        total = {whole for stage, _, whole in heard if stage == name}
+        assert done == sorted(done)
+        assert done[0] == 0
+        assert total == {done[-1]}
+    assert {"quantization", "devices", "kv_cache"} <= set(info.effective)
+
+
+def test_loading_comes_in_visible_steps() -> None:
+    heard: list[int] = []
+    with started(replace(FAKE, options={"load_s": 0.2})) as engine:
+        engine.wait_ready(WAIT_S, lambda stage, done, total: heard.append(done))
+    assert heard == [*range(LOAD_PARTS + 1)] * 2
+
+
+@pytest.mark.parametrize("reason", [FailureReason.OUT_OF_MEMORY, FailureReason.NO_SPACE])
+def test_a_reason_reaches_the_model_worker(reason: FailureReason) -> None:
+    error = failure_of(replace(FAKE, options={"fail_load": reason.value}))
+    assert error.reason is reason
+    assert error.message == f"The option fail_load says {reason}."
+
+
+def test_a_process_that_dies_while_it_loads_is_a_crash() -> None:
+    error = failure_of(replace(FAKE, options={"crash_load": True}))
+    assert error.reason is FailureReason.ENGINE_CRASHED
+    assert "with status 70" in error.message
+
+
+def test_a_process_that_is_killed_while_it_loads_is_a_crash() -> None:
+    with started(replace(FAKE, options={"load_s": 60})) as engine:
+
+        def kill(stage: str, done: int, total: int) -> None:
+            os.kill(engine.pid, signal.SIGKILL)
+
+        with pytest.raises(EngineStartFailed, match="SIGKILL") as caught:
+            engine.wait_ready(WAIT_S, kill)
+    assert caught.value.reason is FailureReason.ENGINE_CRASHED
+
+
+def test_a_load_that_takes_too_long_is_timed_out() -> None:
+    with started(replace(FAKE, options={"load_s": 60})) as engine, pytest.raises(EngineStartFailed) as caught:
+        engine.wait_ready(0.1)
+    assert caught.value.reason is FailureReason.TIMED_OUT
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"model_path": "/nowhere/model.gguf"}, FailureReason.MISSING_FILE),
+        ({"quantization": "int8"}, FailureReason.BAD_QUANTIZATION),
+        ({"options": {"cache_gib": 100_000}}, FailureReason.OUT_OF_MEMORY),
+    ],
+)
+def test_openvino_fails_with_a_reason(changed: dict[str, Any], reason: FailureReason) -> None:
+    assert failure_of(replace(config_of("smollm2-135m"), **changed)).reason is reason
+
+
+def test_openvino_names_an_architecture_that_it_does_not_know(tmp_path: Path) -> None:
+    """The real file, with another word where its architecture is named."""
+    config = config_of("smollm2-135m")
+    word = b"\x05" + bytes(7)
+    weights = Path(config.model_path).read_bytes()
+    changed = weights.replace(word + b"llama", word + b"llamx", 1)
+    assert changed != weights
+    (tmp_path / "odd.gguf").write_bytes(changed)
+    error = failure_of(replace(config, model_path=str(tmp_path / "odd.gguf")))
+    assert error.reason is FailureReason.UNSUPPORTED_ARCHITECTURE
+    assert "odd.gguf" in error.message
+
+
+def test_an_empty_folder_is_a_missing_file(tmp_path: Path) -> None:
+    assert failure_of(replace(config_of("smollm2-135m"), model_path=str(tmp_path))).reason is FailureReason.MISSING_FILE
+
+
+def test_embeddings_are_offered_in_bf16_but_not_in_int8() -> None:
+    config = config_of("all-minilm-l6-v2")
+    with started(replace(config, quantization="bf16")) as engine:
+        assert engine.wait_ready(WAIT_S).effective["quantization"] == "bfloat16"
+    assert failure_of(replace(config, quantization="int8")).reason is FailureReason.BAD_QUANTIZATION
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DeploymentFailed(FailureReason.CHECKSUM, "text"), FailureReason.CHECKSUM),
+        (MemoryError(), FailureReason.OUT_OF_MEMORY),
+        (OSError(errno.ENOSPC, "text"), FailureReason.NO_SPACE),
+        (OSError(errno.ENOMEM, "text"), FailureReason.OUT_OF_MEMORY),
+        (FileNotFoundError(errno.ENOENT, "text"), FailureReason.MISSING_FILE),
+        (KeyError("text"), FailureReason.INTERNAL),
+    ],
+)
+def test_errors_have_reasons(error: Exception, reason: FailureReason) -> None:
+    assert classify(error)[0] is reason
+    assert classify(error)[1]
+    outer = RuntimeError("what the library made of it")
+    outer.__cause__ = error
+    assert classify(outer)[0] is reason
+
+
+def test_torch_says_out_of_memory_in_a_way_that_is_understood() -> None:
+    torch = pytest.importorskip("torch")
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60, dtype=torch.uint8)
+    assert classify(caught.value)[0] is FailureReason.OUT_OF_MEMORY
+
+
+def test_a_kill_by_the_kernel_for_memory_is_told_from_others(tmp_path: Path) -> None:
+    (tmp_path / "vmstat").write_text("nr_free_pages 7\noom_kill 3\n")
+    assert oom_kills(tmp_path / "vmstat") == 3
+    assert oom_kills(tmp_path / "none") == 0
+    assert classify_exit(-signal.SIGKILL, new_oom_kills=1)[0] is FailureReason.OUT_OF_MEMORY
+    assert classify_exit(-signal.SIGSEGV, new_oom_kills=1)[0] is FailureReason.ENGINE_CRASHED
+    assert classify_exit(-signal.SIGKILL, new_oom_kills=0)[0] is FailureReason.ENGINE_CRASHED

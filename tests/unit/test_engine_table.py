@@ -1,0 +1,69 @@
+"""Which options of a deployment are honoured, refused, or answered with a warning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gateway.engine_table import QUANTIZATIONS, SPECS, resolve
+from gateway.errors import InvalidRequest
+from workers.engines import ENGINES
+
+OPENVINO = SPECS["openvino"]
+
+
+def test_every_engine_has_its_row() -> None:
+    assert set(SPECS) == set(ENGINES)
+    for name, spec in SPECS.items():
+        assert spec.name == name
+        assert all(set(words) <= set(QUANTIZATIONS) for words in spec.quantizations.values())
+
+
+def test_what_is_in_force_fits_the_engine_config() -> None:
+    effective = resolve(OPENVINO, format="gguf", device="cpu0", use_flash_attention=False)
+    assert effective.warnings == []
+    assert effective.config == {
+        "quantization": "none",
+        "tensor_parallel_size": 1,
+        "cpu_offload": False,
+        "use_flash_attention": False,
+        "use_kv_cache": True,
+    }
+
+
+def test_preferences_that_are_not_there_become_warnings_that_say_what_is_used() -> None:
+    effective = resolve(OPENVINO, format="gguf", device="cpu0", use_flash_attention=True, use_kv_cache=False)
+    assert effective.config["use_flash_attention"] is False
+    assert effective.config["use_kv_cache"] is True
+    flash, cache = effective.warnings
+    assert "use_flash_attention" in flash
+    assert "paged attention" in flash
+    assert "use_kv_cache" in cache
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field", "text"),
+    [
+        ({"quantization": "int8"}, "quantization", "A GGUF file runs as it is stored"),
+        ({"quantization": "int3"}, "quantization", "allowed: none, bf16, int8, int4"),
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size", "1 to 1 processes, not in 2"),
+        ({"cpu_offload": True}, "cpu_offload", "in the host's memory already"),
+        ({"cpu_offload": True, "device": "gpu0"}, "cpu_offload", "can't keep weights of gpu"),
+        ({"device": "cuda1"}, "device", "cpu, gpu, not on cuda"),
+        ({"format": "safetensors"}, "source", "it reads: gguf, openvino"),
+        ({"format": ""}, "source", "can't read a model without files"),
+    ],
+)
+def test_requirements_that_cannot_be_honoured_are_refused_by_name(wrong: dict[str, Any], field: str, text: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(OPENVINO, **{"format": "gguf", "device": "cpu0", **wrong})
+    assert caught.value.reason == "option_not_supported"
+    assert list(caught.value.errors) == [field]
+    assert text in caught.value.errors[field][0]
+
+
+def test_all_that_is_wrong_is_named_at_once() -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(OPENVINO, format="gguf", device="cpu0", quantization="int4", tensor_parallel_size=2, cpu_offload=True)
+    assert set(caught.value.errors) == {"quantization", "tensor_parallel_size", "cpu_offload"}
