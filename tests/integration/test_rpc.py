@@ -1,0 +1,187 @@
+"""The gRPC process as a service: deadlines, clients that leave, limits, certificates, restarts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+
+from gateway.certificates import authority
+from gateway.credentials import Credentials
+from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
+from tests.stack import KEY, Stack, chat, eventually, free_port
+from web.rpc.stubs import model_pb2 as pb
+from web.rpc.stubs.model_pb2_grpc import ModelServiceStub
+
+#: More than any test waits for.
+LONG = 100_000
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=1.0)
+    try:
+        stack.up({"fake": {"step_s": 0.02}})
+        start_rpc(stack)
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def rpc(stack: Stack) -> Iterator[Client]:
+    with client(stack) as found:
+        yield found
+
+
+def another(stack: Stack, name: str, **changes: Any) -> Stack:
+    """The same stack seen through one more gRPC process, with other settings."""
+    settings = replace(stack.settings, grpc_port=free_port(), **changes)
+    start_rpc(stack, f"rpc-{name}", settings)
+    view = object.__new__(Stack)
+    view.__dict__ = {**stack.__dict__, "settings": settings}
+    return view
+
+
+def state(stack: Stack, job_id: str) -> str:
+    job = stack.store.read(job_id)
+    return job.state.value if job else "gone"
+
+
+def job_of(call: Any) -> str:
+    return str(dict(call.initial_metadata())["x-job-id"])
+
+
+def refused(call: Any) -> grpc.RpcError:
+    """The error of a call or a stream."""
+    with pytest.raises(grpc.RpcError) as caught:
+        list(call())
+    return caught.value
+
+
+def idle(stack: Stack) -> bool:
+    """Whether the engine itself has no sequence, and nothing runs or waits."""
+    return not stack.running() and stack.replica().sequences == 0
+
+
+@pytest.mark.parametrize("method", ["CreateChatCompletion", "CreateChatCompletionStream"])
+def test_a_deadline_cancels_the_job(stack: Stack, rpc: Client, method: str) -> None:
+    request = chat_request(max_tokens=LONG)
+    error = refused(lambda: iter(rpc.call(method, request, timeout=1)))
+    assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    job_id = str(dict(error.initial_metadata())["x-job-id"])
+    eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
+    eventually(lambda: idle(stack), "the engine is idle")
+
+
+def test_a_client_that_cancels_frees_its_place(stack: Stack, rpc: Client) -> None:
+    stream = rpc.call("CreateChatCompletionStream", chat_request(max_tokens=LONG))
+    job_id = job_of(stream)
+    next(stream)
+    stream.cancel()
+    eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
+    eventually(lambda: idle(stack), "the engine is idle")
+
+
+def test_a_job_that_rest_started_is_followed_from_a_cursor(stack: Stack, rpc: Client) -> None:
+    stream = chat(stack, max_tokens=60).join()
+    whole = list(rpc.call("WatchJob", pb.WatchJobRequest(job_id=stream.job_id)))
+    assert text_of([event.chat for event in whole]) == stream.text
+    middle = whole[len(whole) // 2].chat
+    cursor = pb.WatchJobRequest(job_id=stream.job_id, from_seq=middle.seq, from_claim=middle.claim)
+    rest = list(rpc.call("WatchJob", cursor))
+    assert rest == [event for event in whole if event.chat.seq > middle.seq]
+
+
+def test_a_job_that_grpc_started_is_followed_over_rest(stack: Stack, rpc: Client) -> None:
+    call = rpc.call("CreateChatCompletionStream", chat_request(max_tokens=60))
+    chunks = list(call)
+    middle = chunks[len(chunks) // 2]
+    with stack.client() as rest:
+        headers = {"Last-Event-ID": f"{middle.seq}-{middle.claim}"}
+        told = rest.get(f"/jobs/{job_of(call)}/events", headers=headers).text
+    seqs = [int(found) for found in re.findall(r"^id: (\d+)-", told, re.MULTILINE)]
+    assert [seq for seq in seqs if seq <= chunks[-1].seq] == [c.seq for c in chunks if c.seq > middle.seq]
+
+
+def test_a_restart_sends_goaway_and_streams_go_on_at_the_next_server(stack: Stack) -> None:
+    draining = another(stack, "drained")
+    with client(draining) as rpc:
+        stream = rpc.call("CreateChatCompletionStream", chat_request(max_tokens=400))
+        seen = [next(stream)]
+        stack.processes["rpc-drained"].terminate()
+        with pytest.raises(grpc.RpcError) as caught:
+            seen.extend(stream)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert details(caught.value)["ErrorInfo"].reason == "restarting"
+        assert "WatchJob" in caught.value.details()
+    assert stack.processes["rpc-drained"].wait(10) == 0
+    job_id, last = job_of(stream), seen[-1]
+    with client(stack) as rpc:
+        cursor = pb.WatchJobRequest(job_id=job_id, from_seq=last.seq, from_claim=last.claim)
+        seen += [event.chat for event in rpc.call("WatchJob", cursor) if event.HasField("chat")]
+        job = rpc.call("GetJob", pb.GetJobRequest(job_id=job_id))
+    assert text_of(seen) == job.chat.choices[0].message.content
+    assert job.usage.completion_tokens == 400
+
+
+def test_too_many_calls_are_refused(stack: Stack) -> None:
+    view = another(stack, "few", grpc_max_calls=2)
+    with client(view) as rpc:
+        open_streams = [rpc.call("CreateChatCompletionStream", chat_request(max_tokens=LONG)) for _ in range(2)]
+        for stream in open_streams:
+            next(stream)
+        with client(view) as other:
+            error = refused(lambda: iter([other.call("ListModels", pb.ListModelsRequest())]))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for stream in open_streams:
+            stream.cancel()
+
+
+def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:
+    with authority(stack.settings) as ca:
+        certificate = ca.issue("client-test", "test")
+    folder = stack.folder / "tls"
+    view = another(stack, "mutual", tls_client_ca=str(folder / "ca.pem"))
+    with client(view) as rpc:
+        error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest(), timeout=5)]))
+    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    credentials = grpc.ssl_channel_credentials(
+        (folder / "ca.pem").read_bytes(), certificate.with_suffix(".key").read_bytes(), certificate.read_bytes()
+    )
+    with grpc.secure_channel(f"localhost:{view.settings.grpc_port}", credentials) as channel:
+        metadata = (("authorization", f"Bearer {KEY}"),)
+        assert ModelServiceStub(channel).ListModels(pb.ListModelsRequest(), metadata=metadata).models
+
+
+def test_a_default_key_acts_for_calls_without_one_and_for_no_others(stack: Stack) -> None:
+    record, _ = Credentials(stack.redis).create("nobody", ["inference"])
+    view = another(stack, "default", grpc_default_key=record.id)
+    with client(view, key="") as rpc:
+        call = rpc.call("CreateChatCompletionStream", chat_request())
+        list(call)
+    job = stack.store.read(job_of(call))
+    assert job is not None
+    assert job.key_id == record.id
+    with client(view, key="hr-wrong") as rpc:
+        error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest())]))
+    assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_reflection_can_be_switched_off(stack: Stack) -> None:
+    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+    from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
+
+    def services(view: Stack) -> set[str]:
+        with client(view) as rpc:
+            asked = iter([ServerReflectionRequest(list_services="")])
+            (answer,) = ServerReflectionStub(rpc.channel).ServerReflectionInfo(asked)
+        return {service.name for service in answer.list_services_response.service}
+
+    assert {"model.ModelService", "model.JobService"} <= services(stack)
+    error = refused(lambda: services(another(stack, "silent", grpc_reflection=False)))
+    assert error.code() is grpc.StatusCode.UNIMPLEMENTED
