@@ -66,6 +66,14 @@ SPECS = {
             attention="paged attention",
         ),
         EngineSpec(
+            name="transformers",
+            devices=("cpu", "cuda"),
+            quantizations={"safetensors": ("none", "bf16")},
+            sampling=frozenset({"top_p", "top_k"}),
+            attention="scaled dot-product attention",
+            flash_attention=("cuda",),
+        ),
+        EngineSpec(
             name="embedding",
             devices=("cpu",),
             quantizations={"safetensors": ("none", "bf16")},

@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from gateway.catalog import load_catalog
 from gateway.settings import Settings
 from workers.engines import load_engine
-from workers.engines.base import Engine, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
+from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.model import engine_config
 
-#: A model for each engine.
-MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2"}
+#: A model for each engine; that of `transformers` is made here.
+MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2", "transformers": ""}
 PROMPTS = [[100 + i] * (3 + i) for i in range(5)]
 #: Places of the batch, fewer than there are prompts.
 PLACES = 3
@@ -38,8 +40,27 @@ class Case:
         return SequenceRequest(sequence_id, PROMPTS[0], Sampling(4, 0.0) if self.embeds else None)
 
 
+def random_llama(folder: Path) -> EngineConfig:
+    """A tiny model with random weights, in a safetensors folder."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    shape = transformers.LlamaConfig(
+        vocab_size=512,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    transformers.LlamaForCausalLM(shape).save_pretrained(folder)
+    return EngineConfig("transformers", str(folder), "CPU", PLACES, 256)
+
+
 @cache
 def load(name: str) -> Case:
+    if name == "transformers":
+        with TemporaryDirectory() as folder:
+            return Case(load_engine(random_llama(Path(folder))), False)
     settings = Settings(max_batch_size=PLACES)
     config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
     return Case(load_engine(config), name == "embedding")
@@ -137,5 +158,49 @@ def test_what_it_cannot_do_is_refused_and_harms_nobody(case: Case) -> None:
 def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
     settings = Settings()
     config = engine_config(load_catalog(settings).get("fake"), settings, {})
-    with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino"):
+    with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino, transformers"):
         load_engine(type(config)(**{**vars(config), "engine": "steam"}))
+
+
+def test_a_sequence_goes_on_where_an_earlier_claim_has_ended() -> None:
+    """Greedy: prompt and the first tokens give the tokens after them."""
+    engine = load("transformers").engine
+    engine.add(SequenceRequest(0, PROMPTS[3], Sampling(12, temperature=0.0)))
+    whole = [i for part in run(engine)[0] for i in part.token_ids]
+    assert len(whole) == 12
+    begun = [*PROMPTS[3], *whole[:5]]
+    engine.add(SequenceRequest(1, begun, Sampling(7, temperature=0.0), generated=5))
+    assert [i for part in run(engine)[1] for i in part.token_ids] == whole[5:]
+
+
+def test_one_batch_samples_each_sequence_in_its_own_way() -> None:
+    engine = load("transformers").engine
+    engine.add(SequenceRequest(0, PROMPTS[0], Sampling(12, temperature=0.0)))
+    greedy = [i for part in run(engine)[0] for i in part.token_ids]
+    ways = [Sampling(12, temperature=0.0), Sampling(12, temperature=50.0), Sampling(12, temperature=50.0, top_k=1)]
+    for i, way in enumerate(ways):
+        engine.add(SequenceRequest(i, PROMPTS[0], way))
+    outputs = run(engine)
+    made = [[i for part in outputs[way] for i in part.token_ids] for way in range(3)]
+    assert made[0] == made[2] == greedy
+    assert made[1] != greedy
+
+
+def test_an_end_token_ends_a_sequence_and_is_part_of_it() -> None:
+    engine = load("transformers").engine
+    engine.add(SequenceRequest(0, PROMPTS[3], Sampling(12, temperature=0.0)))
+    whole = [i for part in run(engine)[0] for i in part.token_ids]
+    end = whole[4]
+    engine.add(SequenceRequest(1, PROMPTS[3], Sampling(12, temperature=0.0), eos_ids=[end]))
+    parts = run(engine)[1]
+    assert [i for part in parts for i in part.token_ids] == whole[: whole.index(end) + 1]
+    assert parts[-1].finish_reason == "stop"
+
+
+def test_transformers_refuses_what_its_manager_would_ignore() -> None:
+    engine = load("transformers").engine
+    with pytest.raises(EngineRequestError, match="can't do presence_penalty, seed; it can do: top_k, top_p"):
+        engine.add(SequenceRequest(0, PROMPTS[0], Sampling(4, 0.0, seed=1, presence_penalty=0.5)))
+    with pytest.raises(EngineRequestError, match="token id 512"):
+        engine.add(SequenceRequest(0, [512], Sampling(4, 0.0)))
+    assert not engine.has_work()

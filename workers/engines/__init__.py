@@ -11,6 +11,7 @@ from workers.engines.base import Engine, EngineConfig, Report, no_report
 
 ENGINES = {
     "openvino": "workers.engines.openvino:OpenVinoEngine",
+    "transformers": "workers.engines.transformers:TransformersEngine",
     "embedding": "workers.engines.embedding:EmbeddingEngine",
     "fake": "workers.engines.fake:FakeEngine",
 }
