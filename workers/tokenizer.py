@@ -44,7 +44,12 @@ def load_tokenizer(model_path: str, engine: str) -> Tokenizer:
     """The tokenizer that belongs to a model's files."""
     if engine == "fake":
         return FakeTokenizer()
-    return GgufTokenizer(Path(model_path))
+    path = Path(model_path)
+    if (path / "tokenizer.json").exists():
+        from workers.folder_tokenizer import FolderTokenizer
+
+        return FolderTokenizer(path)
+    return GgufTokenizer(path)
 
 
 class FakeTokenizer:
@@ -92,7 +97,7 @@ class GgufTokenizer:
         control = {token: i for i, (token, kind) in enumerate(zip(tokens, types, strict=True)) if kind in _CONTROL}
         self._control = control
         self._split = re.compile("(" + "|".join(map(re.escape, sorted(control, key=len, reverse=True))) + ")")
-        alphabet = _byte_alphabet()
+        alphabet = byte_alphabet()
         self._bytes = [
             b"" if token in control else bytes(alphabet[char] for char in token if char in alphabet) for token in tokens
         ]
@@ -191,7 +196,7 @@ def _byte_level_bpe(tokens: Sequence[str], merges: Sequence[str], pre: str) -> A
     return backend
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """The printable character that byte-level BPE (GPT-2) uses for each byte, reversed."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in printable]
