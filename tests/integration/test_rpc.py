@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -23,7 +25,7 @@ LONG = 100_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=1.0)
+    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=1.0, queue_limit=1000, max_batch_size=16)
     try:
         stack.up({"fake": {"step_s": 0.02}})
         start_rpc(stack)
@@ -185,3 +187,36 @@ def test_reflection_can_be_switched_off(stack: Stack) -> None:
     assert {"model.ModelService", "model.JobService"} <= services(stack)
     error = refused(lambda: services(another(stack, "silent", grpc_reflection=False)))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_500_clients_that_cancel_at_random_moments_leave_nothing_behind(stack: Stack) -> None:
+    """The server has only as many places as there are clients: had one call stayed open, the next round would fail."""
+    view = another(stack, "crowd", grpc_max_calls=500)
+    chances = random.Random(5)
+    metadata = (("authorization", f"Bearer {KEY}"),)
+    ca = (stack.folder / "tls" / "ca.pem").read_bytes()
+
+    async def one(stub: Any, after_s: float) -> None:
+        call = stub.CreateChatCompletionStream(chat_request(max_tokens=LONG), metadata=metadata)
+        await asyncio.sleep(after_s)
+        call.cancel()
+
+    async def crowd(count: int) -> None:
+        credentials = grpc.ssl_channel_credentials(ca)
+        async with grpc.aio.secure_channel(f"localhost:{view.settings.grpc_port}", credentials) as channel:
+            stub: Any = ModelServiceStub(channel)  # type: ignore[arg-type]
+            await asyncio.gather(*(one(stub, chances.uniform(0, 4)) for _ in range(count)))
+
+    asyncio.run(crowd(500))
+    eventually(lambda: stack.redis.zcard("hr:queued:fake") == 0, "nothing waits")
+    eventually(lambda: idle(stack), "the engine is idle")
+    # All 500 places are free again: no stream is open.
+    with client(view) as rpc:
+        streams = [rpc.call("CreateChatCompletionStream", chat_request(max_tokens=LONG)) for _ in range(500)]
+        assert len({job_of(stream) for stream in streams}) == 500
+        for stream in streams:
+            stream.cancel()
+    eventually(lambda: idle(stack), "the engine is idle again")
+    # Had a stream been open still, it would take the server its whole grace to end.
+    stack.kill("rpc-crowd", 15)
+    assert stack.processes["rpc-crowd"].returncode == 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import grpc
 from google.protobuf.message import Message
 from marshmallow import Schema
 
@@ -83,7 +84,13 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
     headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}
     if submitted.replayed:
         headers["idempotent-replayed"] = "true"
-    call.answer(headers | (submitted.quota.headers() if submitted.quota else {}))
+    try:
+        call.answer(headers | (submitted.quota.headers() if submitted.quota else {}))
+    except grpc.RpcError:
+        # The client has left just now. A watcher that stayed would keep its job running.
+        if submitted.watcher:
+            submitted.watcher.close()
+        raise
     return submitted
 
 
