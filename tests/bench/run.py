@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from tests.bench.grpc_server import grpc_face
 from tests.bench.peers import peers
 from tests.bench.server import Helper, Server
 from tests.bench.workload import MAX_TOKENS, MODEL, prompts
@@ -178,7 +179,8 @@ def main() -> None:
     try:
         with contextlib.ExitStack() as open_servers:
             stack, ours = open_servers.enter_context(headrace())
-            servers = [ours] if args.quick else [ours, *open_servers.enter_context(peers())]
+            servers = [ours, open_servers.enter_context(grpc_face(stack, ours.processes))]
+            servers += [] if args.quick else open_servers.enter_context(peers())
             results = compare(raw, load, servers, streams, args.rounds)
             if args.quick:
                 return

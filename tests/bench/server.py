@@ -69,10 +69,15 @@ class Server:
             | self.extra
             for text in texts
         ]
-        before = self._cpu()
-        result = load.ask(
-            {"host": "127.0.0.1", "port": self.port, "path": self.path, "headers": self.headers, "bodies": bodies}
+        return self.ask(
+            load,
+            {"host": "127.0.0.1", "port": self.port, "path": self.path, "headers": self.headers, "bodies": bodies},
         )
+
+    def ask(self, load: Helper, question: Any) -> dict[str, Any]:
+        """Have the load generator do a run, and count the CPU seconds of each part."""
+        before = self._cpu()
+        result = load.ask(question)
         after = self._cpu()
         cpu = {name: after[name] - before[name] for name in after} | {"load generator": result.pop("cpu_s")}
         return {**result, "cpu_s": cpu}
