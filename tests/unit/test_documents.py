@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from cli.main import main
 from cli.processes import process_table
+from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.mark.parametrize("document", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+PAGES = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    *sorted(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("document", PAGES)
 def test_every_file_that_is_named_exists(document: str) -> None:
     named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.\w+)`", (ROOT / document).read_text())
-    assert named
+    assert named or document.startswith("docs/")
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("document", PAGES)
+def test_every_variable_that_is_named_exists(document: str) -> None:
+    named = re.findall(r"HEADRACE_([A-Z_]+[A-Z])\b", (ROOT / document).read_text())
+    known = {field.name.upper() for field in fields(Settings)} | {"FAULTS", "KEY"}
+    assert set(named) <= known
 
 
 def test_every_command_of_the_readme_exists() -> None:
