@@ -27,7 +27,8 @@ PAGES = [
 def test_every_file_that_is_named_exists(document: str) -> None:
     named = re.findall(r"`((?:[\w.-]+/)+[\w.-]+\.\w+)`", (ROOT / document).read_text())
     assert named or document.startswith("docs/")
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    # var/ is made by a running Headrace.
+    assert [name for name in named if not name.startswith("var/") and not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("document", PAGES)

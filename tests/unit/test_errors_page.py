@@ -22,8 +22,9 @@ ROUTER = ("method_not_allowed", "405", "INVALID_ARGUMENT", "BadRequest")
 
 
 def tree(kind: type[HeadraceError] = HeadraceError) -> list[type[HeadraceError]]:
-    """A class and all below it."""
-    return [kind, *(inner for child in kind.__subclasses__() for inner in tree(child))]
+    """A class and all below it, but for what the command line makes of a server's answer."""
+    below = [child for child in kind.__subclasses__() if not child.__module__.startswith("cli.")]
+    return [kind, *(inner for child in below for inner in tree(child))]
 
 
 def row(kind: type[HeadraceError], reason: str) -> Row:
