@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -195,6 +198,15 @@ def test_an_end_token_ends_a_sequence_and_is_part_of_it() -> None:
     parts = run(engine)[1]
     assert [i for part in parts for i in part.token_ids] == whole[: whole.index(end) + 1]
     assert parts[-1].finish_reason == "stop"
+
+
+def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path: Path) -> None:
+    code = (
+        "import json, sys; from workers.engines import load_engine; from workers.engines.base import EngineConfig;"
+        "engine = load_engine(EngineConfig(**json.loads(sys.argv[1])))"
+    )
+    config = json.dumps(vars(random_llama(tmp_path)))
+    subprocess.run([sys.executable, "-c", code, config], check=True, timeout=100)
 
 
 def test_transformers_refuses_what_its_manager_would_ignore() -> None:

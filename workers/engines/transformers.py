@@ -7,6 +7,7 @@ The manager steps in a thread of its own; `step` takes what it has made. Options
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ class TransformersEngine:
         #: Request, and how many of its tokens have been reported.
         self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
         self._cancelled: list[int] = []
-        self._manager.start()
+        _start(self._manager)
         self._warm_up(report)
         effective = {
             "attention": model.config._attn_implementation,
@@ -146,6 +147,13 @@ class TransformersEngine:
             report("model_loading", done, WARM_UP_STEPS)
             done += sum(len(output.token_ids) for output in self.step())
         report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)
+
+
+def _start(manager: Any) -> None:
+    """Start the manager's thread as a daemon, so that a process can end with it; it is one if its starter is one."""
+    starter = threading.Thread(target=manager.start, daemon=True)
+    starter.start()
+    starter.join()
 
 
 def _model(config: EngineConfig) -> Any:
