@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -86,7 +87,7 @@ class CatalogFile:
             {name: _variable(self._settings, name) for name in ("models", "providers")},
         ]
         try:
-            return build(sources)
+            return build(sources, models_dir=self._settings.data_dir / "models")
         except Mistake as mistake:
             where = f"{self.path}, line {line}" if (line := line_of(text, mistake.path)) else "the catalog"
             raise InvalidSetting(f"{where}: {'.'.join(mistake.path)}: {mistake.text}") from mistake
@@ -111,14 +112,14 @@ class CatalogFile:
         return found.st_mtime_ns, found.st_size, found.st_ino
 
 
-def build(sources: Sequence[Mapping[str, Any]]) -> Entries:
-    """Merge and check. Raises: Mistake."""
+def build(sources: Sequence[Mapping[str, Any]], *, models_dir: Path) -> Entries:
+    """Merge and check; `models_dir` is where downloaded models lie. Raises: Mistake."""
     providers = {
         name: Provider(name=name, **_load(ProviderEntrySchema(), raw, ("providers", name)))
         for name, raw in _merge(sources, "providers").items()
     }
     models = {
-        model_id: _model(model_id, raw)
+        model_id: _model(model_id, raw, models_dir)
         for model_id, raw in _merge(sources, "models").items()
         if raw.get("enabled", True)
     }
@@ -193,7 +194,7 @@ def _load(schema: Any, raw: Mapping[str, Any], path: tuple[str, ...]) -> dict[st
     return {name: value for name, value in loaded.items() if value is not None}
 
 
-def _model(model_id: str, raw: Mapping[str, Any]) -> Model:
+def _model(model_id: str, raw: Mapping[str, Any], models_dir: Path) -> Model:
     checked = _load(ModelEntrySchema(), {"name": model_id, **raw, "id": model_id}, ("models", model_id))
     checked.pop("enabled", None)
     for name in RANGED:
@@ -204,4 +205,4 @@ def _model(model_id: str, raw: Mapping[str, Any]) -> Model:
     for name in ("capabilities", "fallbacks"):
         if name in checked:
             checked[name] = tuple(checked[name])
-    return Model(**checked)
+    return Model(**checked, models_dir=models_dir)

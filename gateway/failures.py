@@ -56,3 +56,7 @@ class DeploymentFailed(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message
+
+
+class SourceFailed(DeploymentFailed):
+    """A model's files can't be had, or are not what we read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.errors import InvalidRequest
+from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 
 #: Provider of the models that run on our own devices.
 LOCAL = "local"
@@ -65,7 +67,7 @@ class Provider:
 
 @dataclass(frozen=True)
 class Model:
-    """One entry of the catalog. `source` is `package:NAME/FILE` or a path; `max_tokens` caps one answer.
+    """One entry of the catalog. `source` is written as `schemas/sources.py` says; `max_tokens` caps one answer.
 
     A remote model has the name of its provider in `provider`, and in `upstream` the provider's own name for it.
     """
@@ -103,6 +105,8 @@ class Model:
     repetition_penalty: Range | None = None
     #: For the engine of a local model.
     options: Mapping[str, object] = field(default_factory=dict)
+    #: Where downloaded models lie on this machine; the catalog fills it in.
+    models_dir: Path = field(default=Path("var/models"), compare=False)
 
     @property
     def local(self) -> bool:
@@ -121,19 +125,27 @@ class Model:
 
     def path(self) -> Path | None:
         """Where the weights lie, or None if they are not on this machine."""
-        if not self.source.startswith("package:"):
-            return Path(self.source) if self.source else None
-        package, _, name = self.source.removeprefix("package:").partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or spec.origin is None:
-            return None
-        return Path(spec.origin).parent / name
+        ref = parse_source(self.source)
+        match ref:
+            case FolderRef():
+                return Path(ref.path)
+            case PackageRef():
+                return package_path(ref)
+            case HubRef():
+                found = hub_path(self.models_dir, ref)
+                return found if found.exists() else None
+        return None
 
     @property
     def has_weights(self) -> bool:
-        """Whether a local model could be loaded on this machine."""
+        """Whether a local model could be loaded on this machine now."""
         path = self.path()
         return self.engine in WEIGHTLESS or (path is not None and path.exists())
+
+    @property
+    def downloadable(self) -> bool:
+        """Whether a deployment can get the weights if they are not here."""
+        return isinstance(parse_source(self.source), HubRef)
 
     def require(self, capability: str) -> None:
         """Raises: InvalidRequest if the model can't do it."""
@@ -146,3 +158,25 @@ class Model:
 
 #: Fields of a model that are ranges, by the names of the request's fields.
 RANGED = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
+
+
+def package_path(ref: PackageRef) -> Path | None:
+    """Where a file of an installed package lies, whether it exists or not; None without the package.
+
+    The package is not imported.
+    """
+    spec = importlib.util.find_spec(ref.package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / ref.file
+
+
+def hub_folder(models_dir: Path, ref: HubRef) -> Path:
+    """The folder of what a hub source names: it exists only when all is downloaded, checked and whole."""
+    part = f"-{hashlib.sha256(ref.file.encode()).hexdigest()[:12]}" if ref.file else ""
+    return models_dir / f"{ref.owner}--{ref.name}@{ref.revision}{part}"
+
+
+def hub_path(models_dir: Path, ref: HubRef) -> Path:
+    """What engines load of it; `manifest.json` beside `files` names each file with its checksum."""
+    return hub_folder(models_dir, ref) / "files" / ref.file

@@ -43,7 +43,7 @@ class Router:
         if not model.local:
             return self._obstacle(model) or self.circuit(model).status
         statuses = {replica.status for replica in self.replicas(model)}
-        idle = "inactive" if model.has_weights else "no_weights"
+        idle = "inactive" if model.has_weights or model.downloadable else "no_weights"
         return next((word for word in ("active", "loading", "failed") if word in statuses), idle)
 
     def replicas(self, model: Model) -> list[Replica]:

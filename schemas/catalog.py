@@ -8,6 +8,7 @@ from typing import Any
 from marshmallow import ValidationError, fields, post_load, validate, validates, validates_schema
 
 from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shown
+from schemas.sources import parse_source
 
 CAPABILITIES = ("chat", "completion", "embedding", "code", "tool_use")
 PROTOCOLS = ("openai", "anthropic")
@@ -92,6 +93,13 @@ class ModelEntrySchema(StrictSchema):
     frequency_penalty = fields.Nested(RangeSchema)
     repetition_penalty = fields.Nested(RangeSchema)
     options = fields.Dict(Text())
+
+    @validates("source")
+    def _readable(self, value: str | None, **_: Any) -> None:
+        try:
+            parse_source(value or "")
+        except ValueError as error:
+            raise ValidationError(f"Got {shown(value)}: {error}.") from error
 
     @validates("id")
     def _routable(self, value: str, **_: Any) -> None:

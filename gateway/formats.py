@@ -1,0 +1,110 @@
+"""Which of the formats that we read a model's files are in, and which of the files hold weights. Knows names only."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gateway.failures import FailureReason, SourceFailed
+
+#: In the order in which they are taken when a folder has several and nobody says which are wanted.
+FORMATS = ("safetensors", "openvino", "gguf")
+#: Formats that can run code when they are read (pickle). A `.bin` with an `.xml` of the same name is OpenVINO's.
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".keras")
+#: Files without weights that a model may need: text, JSON, and sentencepiece's protocol buffers.
+COMPANIONS = (".json", ".jinja", ".txt", ".model")
+SAFETENSORS_INDEX = "model.safetensors.index.json"
+OPENVINO_MODEL = "openvino_model.xml"
+_SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
+_GGUF_PART = re.compile(r".*-\d{5}-of-(\d{5})\.gguf")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a folder holds: a format, and the names of the files that hold its weights."""
+
+    format: str
+    files: Sequence[str]
+
+
+def detect(names: Iterable[str], *, readable: Sequence[str] = ()) -> Weights:
+    """The format of a model with these files, paths relative to its folder; `readable` are the formats preferred.
+
+    Raises:
+        SourceFailed: UNSAFE_FILE if there are only files that may hold code, MISSING_FILE if there is nothing to read,
+            part of it is missing, or it is not clear which file is meant.
+    """
+    here = sorted(name for name in names if "/" not in name)
+    found = {name: files for name, finder in _FINDERS.items() if (files := finder(here))}
+    for name in (*readable, *FORMATS):
+        if name in found:
+            return Weights(name, found[name])
+    raise _nothing(here)
+
+
+def safe(name: str, names: Iterable[str]) -> bool:
+    """Whether a file is of the kinds that we read: weights in our formats, their descriptions, tokenizers."""
+    if name.endswith(".bin"):
+        return name.removesuffix(".bin") + ".xml" in names
+    return name.endswith((*COMPANIONS, ".safetensors", ".gguf", ".xml"))
+
+
+def _safetensors(here: Sequence[str]) -> list[str]:
+    """`model.safetensors`, or all shards and their index: the names that transformers reads."""
+    if "model.safetensors" in here:
+        return ["model.safetensors"]
+    shards = [(name, shard) for name in here if (shard := _SHARD.fullmatch(name))]
+    if not shards:
+        return []
+    total = max(int(shard[2]) for _, shard in shards)
+    wanted = [f"model-{i:05}-of-{total:05}.safetensors" for i in range(1, total + 1)]
+    missing = [name for name in (*wanted, SAFETENSORS_INDEX) if name not in here]
+    if missing:
+        raise SourceFailed(FailureReason.MISSING_FILE, f"Of the model's {total} parts there is no {_some(missing)}.")
+    return wanted
+
+
+def _openvino(here: Sequence[str]) -> list[str]:
+    if OPENVINO_MODEL not in here:
+        return []
+    weights = OPENVINO_MODEL.removesuffix(".xml") + ".bin"
+    if weights not in here:
+        raise SourceFailed(FailureReason.MISSING_FILE, f"There is {OPENVINO_MODEL}, but no {weights} beside it.")
+    return [weights]
+
+
+def _gguf(here: Sequence[str]) -> list[str]:
+    files = [name for name in here if name.endswith(".gguf")]
+    if len(files) == 1 and (part := _GGUF_PART.fullmatch(files[0])):
+        raise SourceFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"{files[0]} is one of {int(part[1])} parts. Join them (llama.cpp's gguf-split --merge) into one file.",
+        )
+    return files if len(files) == 1 else []
+
+
+_FINDERS = {"safetensors": _safetensors, "openvino": _openvino, "gguf": _gguf}
+
+
+def _nothing(here: Sequence[str]) -> SourceFailed:
+    """What to say of files of which none can be read."""
+    if ggufs := [name for name in here if name.endswith(".gguf")]:
+        return SourceFailed(
+            FailureReason.MISSING_FILE, f"There are {len(ggufs)} GGUF files; name one at the end: {_some(ggufs)}."
+        )
+    if pickles := [name for name in here if name.endswith(PICKLES)]:
+        return SourceFailed(
+            FailureReason.UNSAFE_FILE,
+            f"{_some(pickles)} may run code when read, and there is nothing else; allowed: {', '.join(FORMATS)}.",
+        )
+    others = f" There is {_some(here)}." if here else ""
+    return SourceFailed(
+        FailureReason.MISSING_FILE,
+        f"There is no model.safetensors, {OPENVINO_MODEL} or GGUF file (an adapter alone is no model).{others}",
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,137 @@
+"""What real small files of each format say of the model's size, and what is said of damaged ones."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.failures import FailureReason, SourceFailed
+from gateway.memory import Footprint
+from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
+from workers.footprint import footprint_of, read_footprint
+from workers.formats.files import LocalFiles
+
+SHAPE = {"kv_bytes_per_token": KV_BYTES, "hidden_size": 32, "vocabulary_size": 100, "context_length": 128}
+
+
+class Elsewhere(LocalFiles):
+    """Files that can only be read in pieces, as those on the hub."""
+
+    def path(self, name: str) -> None:
+        return None
+
+
+def refusal_of(path: Path) -> SourceFailed:
+    with pytest.raises(SourceFailed) as caught:
+        read_footprint(path)
+    return caught.value
+
+
+def test_a_safetensors_folder(tmp_path: Path) -> None:
+    folder = write_safetensors(tmp_path, shards=2, size=64)
+    sizes = [path.stat().st_size for path in folder.glob("*.safetensors")]
+    assert read_footprint(folder) == Footprint(
+        "safetensors", sum(sizes), num_parameters=4 * 64 * 64, bits_per_weight=24.0, **SHAPE
+    )
+
+
+@pytest.mark.parametrize("kind", [LocalFiles, Elsewhere])
+def test_a_gguf_file(tmp_path: Path, kind: type[LocalFiles], monkeypatch: pytest.MonkeyPatch) -> None:
+    # Small, so that the header is longer than the first piece.
+    monkeypatch.setattr("workers.formats.gguf.FIRST_READ_BYTES", 4096)
+    path = write_gguf(tmp_path / "a.gguf", tokens=2000, size=64)
+    wanted = Footprint("gguf", path.stat().st_size, num_parameters=2 * 64 * 64, bits_per_weight=20.25, **SHAPE)
+    assert footprint_of(kind(path)) == Footprint(**{**vars(wanted), "vocabulary_size": 2000})
+
+
+def test_an_openvino_folder(tmp_path: Path) -> None:
+    folder = write_openvino(tmp_path, size=64)
+    size = (folder / "openvino_model.bin").stat().st_size
+    assert size >= 64 * 64 * 4
+    assert read_footprint(folder) == Footprint("openvino", size, num_parameters=64 * 64, bits_per_weight=32.0, **SHAPE)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_keys_and_values_are_as_many_as_the_real_model_keeps(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    torch = pytest.importorskip("torch")
+    model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**CONFIG)).to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    cache = model(torch.tensor([[1, 2, 3, 4]])).past_key_values
+    kept = sum(tensor.nbytes for layer in cache.layers for tensor in (layer.keys, layer.values))
+    footprint = read_footprint(tmp_path)
+    assert 4 * footprint.kv_bytes_per_token == kept
+    assert footprint.num_parameters == sum(p.numel() for p in model.parameters())
+    assert footprint.bits_per_weight == 16.0
+
+
+@pytest.mark.parametrize(
+    "config",
+    [{"architectures": ["BertModel"]}, {"architectures": ["MambaForCausalLM"], "layer_types": ["linear_attention"]}],
+)
+def test_models_without_a_cache_take_none(tmp_path: Path, config: dict[str, object]) -> None:
+    assert read_footprint(write_safetensors(tmp_path, **config)).kv_bytes_per_token == 0
+
+
+def test_packed_weights_are_counted_one_by_one(tmp_path: Path) -> None:
+    import numpy
+    from safetensors.numpy import save_file
+
+    write_safetensors(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
+    save_file({"qweight": numpy.zeros((8, 64), numpy.int32)}, tmp_path / "model.safetensors")
+    footprint = read_footprint(tmp_path)
+    assert (footprint.num_parameters, footprint.bits_per_weight) == (8 * 64 * 8, 4.0)
+
+
+def test_a_model_that_brings_its_own_code_is_refused(tmp_path: Path) -> None:
+    error = refusal_of(write_safetensors(tmp_path, auto_map={"AutoModelForCausalLM": "modeling_x.X"}))
+    assert error.reason is FailureReason.UNSUPPORTED_ARCHITECTURE
+    assert "auto_map" in error.message
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    assert refusal_of(tmp_path / "none").reason is FailureReason.MISSING_FILE
+    folder = write_safetensors(tmp_path / "folder")
+    (folder / "config.json").unlink()
+    error = refusal_of(folder)
+    assert (error.reason, error.message) == (FailureReason.MISSING_FILE, "There is no config.json.")
+
+
+@pytest.mark.parametrize("keep", [0, 3, 7, 100, 300, -1])
+@pytest.mark.parametrize("format", ["safetensors", "gguf", "openvino"])
+def test_a_file_that_is_cut_off_is_noticed(tmp_path: Path, format: str, keep: int) -> None:
+    write = {
+        "safetensors": lambda: write_safetensors(tmp_path) / "model.safetensors",
+        "gguf": lambda: write_gguf(tmp_path / "a.gguf"),
+        "openvino": lambda: write_openvino(tmp_path) / "openvino_model.bin",
+    }
+    path = write[format]()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:keep])
+    assert refusal_of(tmp_path / "a.gguf" if format == "gguf" else tmp_path).reason is FailureReason.CHECKSUM
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.json", b"{"),
+        ("config.json", b"[]"),
+        ("config.json", b'{"num_attention_heads": "many"}'),
+        ("model.safetensors", (5).to_bytes(8, "little") + b"[1,2]"),
+        ("model.safetensors", b"not a safetensors file"),
+    ],
+)
+def test_headers_that_make_no_sense_are_damaged_files(tmp_path: Path, name: str, content: bytes) -> None:
+    write_safetensors(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    assert refusal_of(tmp_path).reason is FailureReason.CHECKSUM
+
+
+def test_text_parts_of_larger_models_are_read(tmp_path: Path) -> None:
+    folder = write_safetensors(tmp_path)
+    (folder / "config.json").write_text(
+        json.dumps({"architectures": ["XForConditionalGeneration"], "text_config": CONFIG})
+    )
+    assert read_footprint(folder).kv_bytes_per_token == KV_BYTES

@@ -1,0 +1,61 @@
+"""Which format a set of file names is, and which sets are refused."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.failures import FailureReason, SourceFailed
+from gateway.formats import detect, safe
+
+INDEX = "model.safetensors.index.json"
+SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
+IR = ["openvino_model.xml", "openvino_model.bin"]
+
+
+@pytest.mark.parametrize(
+    ("names", "format", "files"),
+    [
+        (["config.json", "model.safetensors"], "safetensors", ["model.safetensors"]),
+        ([*SHARDS, INDEX], "safetensors", SHARDS),
+        (["model.safetensors", "consolidated.safetensors"], "safetensors", ["model.safetensors"]),
+        ([*IR, "openvino_tokenizer.xml", "openvino_tokenizer.bin"], "openvino", ["openvino_model.bin"]),
+        (["a.gguf", "README.md"], "gguf", ["a.gguf"]),
+        (["model.safetensors", "pytorch_model.bin"], "safetensors", ["model.safetensors"]),
+    ],
+)
+def test_a_format_is_told_from_the_names(names: list[str], format: str, files: list[str]) -> None:
+    found = detect(names)
+    assert (found.format, list(found.files)) == (format, files)
+
+
+def test_the_format_that_the_engine_reads_is_taken() -> None:
+    names = ["model.safetensors", *IR, "a.gguf"]
+    assert detect(names).format == "safetensors"
+    assert detect(names, readable=("gguf", "openvino")).format == "gguf"
+    assert detect(names[:1], readable=("gguf", "openvino")).format == "safetensors"
+
+
+@pytest.mark.parametrize(
+    ("names", "reason", "says"),
+    [
+        (["pytorch_model.bin", "config.json"], FailureReason.UNSAFE_FILE, "pytorch_model.bin may run code when read"),
+        (["model.pth"], FailureReason.UNSAFE_FILE, "allowed: safetensors, openvino, gguf"),
+        ([], FailureReason.MISSING_FILE, "no model.safetensors"),
+        (["sub/model.safetensors"], FailureReason.MISSING_FILE, "no model.safetensors"),
+        (["adapter_model.safetensors"], FailureReason.MISSING_FILE, "an adapter alone is no model"),
+        (["a.gguf", "b.gguf"], FailureReason.MISSING_FILE, "2 GGUF files; name one at the end: a.gguf, b.gguf"),
+        (["a-00001-of-00003.gguf"], FailureReason.UNSUPPORTED_ARCHITECTURE, "one of 3 parts"),
+        ([SHARDS[1], INDEX], FailureReason.MISSING_FILE, "no model-00001-of-00002.safetensors"),
+        (SHARDS, FailureReason.MISSING_FILE, f"no {INDEX}"),
+        (IR[:1], FailureReason.MISSING_FILE, "no openvino_model.bin beside it"),
+    ],
+)
+def test_what_can_not_be_read_is_refused(names: list[str], reason: FailureReason, says: str) -> None:
+    with pytest.raises(SourceFailed, match=says) as caught:
+        detect(names)
+    assert caught.value.reason is reason
+
+
+def test_code_and_pickles_are_not_among_the_files_that_we_take() -> None:
+    names = {*IR, "pytorch_model.bin", "modeling_x.py", "model.onnx", "config.json", "merges.txt", "a.safetensors"}
+    assert {name for name in names if safe(name, names)} == {*IR, "config.json", "merges.txt", "a.safetensors"}

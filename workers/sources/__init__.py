@@ -1,0 +1,42 @@
+"""Sources of models by kind. A new kind: its notation in `schemas/sources.py`, one file here, one line below."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from gateway.engine_table import SPECS
+from gateway.failures import FailureReason
+from gateway.model import WEIGHTLESS, Model
+from gateway.settings import Settings
+from schemas.sources import NOTATION, FolderRef, PackageRef, parse_source
+from workers.sources.base import Source, SourceFailed
+
+#: What each kind of reference is opened with: `open_source(ref, settings, readable)`; imported when it is needed.
+KINDS = {
+    FolderRef: "workers.sources.folder",
+    PackageRef: "workers.sources.package",
+}
+
+
+def source_of(model: Model, settings: Settings) -> Source:
+    """Where a local model's files come from; `settings.data_dir` holds what is downloaded.
+
+    Raises:
+        SourceFailed: MISSING_FILE if the model has no source, or one that can't be read.
+    """
+    try:
+        ref = parse_source(model.source)
+    except ValueError as error:
+        raise SourceFailed(FailureReason.MISSING_FILE, f"The source {model.source!r} is not right: {error}.") from error
+    if ref is None:
+        if model.engine in WEIGHTLESS:
+            from workers.sources.nothing import Nothing
+
+            return Nothing()
+        raise SourceFailed(
+            FailureReason.MISSING_FILE, f"{model.id} has no source. Set its `source` in headrace.toml to {NOTATION}."
+        )
+    spec = SPECS.get(model.engine)
+    readable = tuple(spec.quantizations) if spec else ()
+    opened: Source = import_module(KINDS[type(ref)]).open_source(ref, settings, readable)
+    return opened

@@ -1,0 +1,50 @@
+"""The contract of a source: what a model's files are, whether they are here, and how to get them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from gateway.failures import SourceFailed
+from gateway.memory import Footprint
+
+__all__ = ["Log", "OnProgress", "Source", "SourceFailed", "keep_quiet", "never", "no_progress"]
+
+#: Bytes that are here, of how many.
+OnProgress = Callable[[int, int], None]
+Log = Callable[[str], None]
+
+
+class Source(Protocol):
+    """Where one model's files come from. Any method may take as long as its disk or network does."""
+
+    def inspect(self) -> Footprint:
+        """What the files say of the model's size; reads headers only, downloads no weights. Raises: SourceFailed."""
+
+    def present(self) -> bool:
+        """Whether all files are on this machine, and whole."""
+
+    def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
+        """Make the files be here, and give the path that engines load; at once if they are.
+
+        Raises:
+            SourceFailed: CANCELLED (nothing is left behind), SOURCE_UNREACHABLE or NO_SPACE (what has come is kept
+                apart, and the next call goes on there), CHECKSUM, MISSING_FILE, UNSAFE_FILE, UNSUPPORTED_ARCHITECTURE.
+        """
+
+    def discard(self) -> None:
+        """Remove what a fetch that did not end has left. Whole files stay; without any such rest nothing happens."""
+
+
+def no_progress(done: int, total: int) -> None:
+    """For who does not want to hear."""
+
+
+def never() -> bool:
+    """For who will not cancel."""
+    return False
+
+
+def keep_quiet(line: str) -> None:
+    """For who does not want to read."""

@@ -1,0 +1,29 @@
+"""The source of engines that need no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.memory import Footprint
+from workers.sources.base import Log, OnProgress
+
+
+class Nothing:
+    """Always here."""
+
+    def inspect(self) -> Footprint:
+        """An empty one."""
+        return Footprint()
+
+    def present(self) -> bool:
+        """Always."""
+        return True
+
+    def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
+        """An empty path."""
+        on_progress(0, 0)
+        return Path()
+
+    def discard(self) -> None:
+        """Nothing to remove."""
