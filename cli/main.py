@@ -93,6 +93,8 @@ def status(settings: Settings) -> None:
     )
     for replica, health in data["replicas"].items():
         click.echo(f"  replica  {replica}: {health}")
+    for provider, health in data["providers"].items():
+        click.echo(f"  remote   {provider}: {health}")
 
 
 @main.command()

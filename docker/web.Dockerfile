@@ -1,9 +1,9 @@
-# The web and gRPC faces, the keeper and Flower: no torch, no engines.
+# The web and gRPC faces, the provider worker, the keeper and Flower: no torch, no engines.
 FROM python:3.11-slim
 RUN useradd --create-home headrace
 WORKDIR /app
 COPY . .
-RUN pip install --no-cache-dir .
+RUN pip install --no-cache-dir ".[providers]"
 USER headrace
 # A volume that is mounted here keeps this owner.
 RUN mkdir -p /home/headrace/var/tls

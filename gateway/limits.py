@@ -114,21 +114,21 @@ class Limits:
 
 def tokens_wanted(kind: str, model: Model, request: Mapping[str, Any]) -> int:
     """The most tokens that a job may use, with its prompt estimated from its length."""
-    prompt = sum(_estimate(request[name]) for name in ("messages", "prompt", "input", "tools") if name in request)
+    prompt = sum(estimate_tokens(request[name]) for name in ("messages", "prompt", "input", "tools") if name in request)
     if kind == "embedding":
         return prompt
     answers = int(request.get("n") or 1) * _count(request.get("prompt"))
     return prompt + answers * int(request.get("max_tokens") or model.default_max_tokens)
 
 
-def _estimate(value: Any) -> int:
+def estimate_tokens(value: Any) -> int:
     """Tokens in a text, in token ids, or in a structure of them."""
     if isinstance(value, str):
         return -(-len(value.encode()) // BYTES_PER_TOKEN)
     if isinstance(value, Mapping):
-        return TOKENS_PER_MESSAGE + sum(map(_estimate, value.values()))
+        return TOKENS_PER_MESSAGE + sum(map(estimate_tokens, value.values()))
     if isinstance(value, list | tuple):
-        return sum(map(_estimate, value))
+        return sum(map(estimate_tokens, value))
     return 1
 
 

@@ -39,6 +39,11 @@ def model_queue(model_id: str) -> str:
     return f"model.{slug(model_id)}"
 
 
+def provider_queue(node: str) -> str:
+    """The queue of a provider worker itself, in which nothing waits."""
+    return f"provider.{node}"
+
+
 def device_queue(node: str, device: str) -> str:
     """The queue of one agent."""
     return f"gpu.{node}.{device}"

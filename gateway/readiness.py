@@ -17,13 +17,16 @@ class Readiness:
     keeper: str = "unknown"
     #: Replica id to its health.
     replicas: dict[str, str] = field(default_factory=dict)
+    #: Providers of remote models whose key a living worker has, with the state of their circuit.
+    providers: dict[str, str] = field(default_factory=dict)
     #: `stale` while headrace.toml has a mistake; the logs say which.
     catalog: str = "healthy"
 
     @property
     def ready(self) -> bool:
-        """Redis answers, a keeper holds its lease, and at least one replica is healthy."""
-        return self.redis == self.keeper == "healthy" and "healthy" in self.replicas.values()
+        """Redis answers, a keeper holds its lease, and at least one replica or provider is healthy."""
+        served = {*self.replicas.values(), *self.providers.values()}
+        return self.redis == self.keeper == "healthy" and "healthy" in served
 
 
 def look(gateway: Gateway) -> Readiness:
@@ -34,7 +37,16 @@ def look(gateway: Gateway) -> Readiness:
             redis="healthy" if gateway.redis.ping() else "unhealthy",
             keeper="healthy" if gateway.redis.exists(keys.KEEPER) else "unhealthy",
             replicas={replica.replica_id: replica.health for replica in gateway.registry.replicas()},
+            providers=_providers(gateway),
             catalog=catalog,
         )
     except CONNECTION_ERRORS:
         return Readiness(catalog=catalog)
+
+
+def _providers(gateway: Gateway) -> dict[str, str]:
+    """The words of `Circuit.status`, but for one that is well."""
+    used = {model.provider for model in gateway.catalog if not model.local}
+    served = {name for worker in gateway.registry.providers() for name in worker.credentials} & used
+    states = {name: gateway.inference.router.breaker.state(name).status for name in sorted(served)}
+    return {name: "healthy" if state == "active" else state for name, state in states.items()}

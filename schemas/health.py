@@ -17,4 +17,10 @@ class ReadySchema(LiveSchema):
     redis = fields.String(required=True)
     keeper = fields.String(required=True)
     replicas = fields.Dict(fields.String(), fields.String(), required=True)
+    providers = fields.Dict(
+        fields.String(),
+        fields.String(),
+        required=True,
+        metadata={"description": "Those that are asked: `healthy`, `degraded` (tried again) or `unavailable`"},
+    )
     catalog = fields.String(required=True, metadata={"description": "`stale` while headrace.toml has a mistake"})

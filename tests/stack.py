@@ -76,6 +76,7 @@ class Stack:
     def start(self, name: str, command: list[str] | None = None, settings: Settings | None = None) -> None:
         """Start one process under a name of our own."""
         modules = {"web": "web.serve", "rpc": "web.rpc.server", "keeper": "workers.keeper", "agent": "workers.agent"}
+        modules["provider"] = "workers.provider"
         if command is None:
             command = [sys.executable, "-m", modules[name.split("-", maxsplit=1)[0]]]
         with (self.folder / "logs" / f"{name}.log").open("ab") as output:

@@ -116,7 +116,7 @@ def test_up_shows_an_answer_and_a_request_that_can_be_pasted(home: Home) -> None
 def test_status_and_logs_tell_what_runs(home: Home) -> None:
     status = home.command("status")
     assert status.returncode == 0
-    for name in ("redis", "web", "rpc", "agent", "keeper", "flower"):
+    for name in ("redis", "web", "rpc", "agent", "provider", "keeper", "flower"):
         assert f"  {name}" in status.stdout
     assert "ready    yes" in status.stdout
     assert "fake." in status.stdout

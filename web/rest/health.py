@@ -26,7 +26,7 @@ def live() -> Response:
 @blueprint.response(200, enveloped(ReadySchema))
 @blueprint.alt_response(503, schema=enveloped(ReadySchema))
 def ready() -> Response:
-    """Redis answers, a keeper holds its lease, and at least one replica is healthy. 503 says what is missing.
+    """Redis answers, a keeper holds its lease, and a replica or a provider is healthy. 503 says what is missing.
 
     `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
     """

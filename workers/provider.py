@@ -1,0 +1,106 @@
+"""The provider worker process: `python -m workers.provider`. A Celery worker for all remote models of the catalog."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from typing import Any
+
+import kombu.exceptions
+import redis
+from celery.signals import worker_ready, worker_shutting_down
+from kombu.entity import Exchange, Queue
+
+from gateway.breaker import Breaker
+from gateway.catalog import load_catalog
+from gateway.jobs import JobStore
+from gateway.queues import make_celery, model_queue, provider_queue
+from gateway.redis import connect
+from gateway.registry import Registry
+from gateway.routing import Router
+from gateway.settings import Settings
+from workers.providers.secrets import quiet_libraries
+from workers.providers.worker import RemoteWorker
+
+log = logging.getLogger("headrace.provider")
+
+#: How long running jobs may still end after SIGTERM.
+DRAIN_S = 3.0
+#: How often the queues are compared with the catalog.
+FOLLOW_S = 0.5
+
+
+def main() -> int:
+    """Run until SIGTERM."""
+    settings = Settings.load()
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    quiet_libraries()
+    catalog = load_catalog(settings)
+    client = connect(settings)
+    store, registry = JobStore(client), Registry(client)
+    router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
+    app = make_celery(settings)
+    worker = RemoteWorker(settings=settings, catalog=catalog, store=store, registry=registry, router=router, celery=app)
+    worker.start()
+    app.replica = worker
+    stop = threading.Event()
+    worker_shutting_down.connect(lambda **_: _drain(worker, stop), weak=False)
+    try:
+        _consume(app, worker, settings, stop)
+    finally:
+        stop.set()
+        worker.stop(grace_s=0)
+    return 0
+
+
+def _drain(worker: RemoteWorker, stop: threading.Event) -> None:
+    stop.set()
+    threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True).start()
+
+
+def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading.Event) -> None:
+    """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
+    # A queue of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
+    names = [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
+    hostname = f"provider@{settings.node}"
+    following = threading.Thread(
+        target=_follow, args=(app, worker, hostname, set(names[1:]), stop), name="follow", daemon=True
+    )
+    worker_ready.connect(lambda **_: following.start(), weak=False)
+    app.Worker(
+        hostname=hostname,
+        pool="threads",
+        concurrency=settings.provider_concurrency,
+        queues=names,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        optimization="fair",
+    ).start()
+
+
+def _follow(app: Any, worker: RemoteWorker, hostname: str, consumed: set[str], stop: threading.Event) -> None:
+    """Consume the queues of those models that the catalog has now."""
+    while not stop.wait(FOLLOW_S):
+        wanted = {model_queue(model.id) for model in worker.models()}
+        for name in wanted - consumed:
+            if _told(app.control.add_consumer, name, hostname, routing_key=name, options={"no_ack": True}):
+                consumed.add(name)
+        for name in consumed - wanted:
+            if _told(app.control.cancel_consumer, name, hostname):
+                consumed.discard(name)
+
+
+def _told(command: Any, name: str, hostname: str, **more: Any) -> bool:
+    """Whether this worker's consumer has heard it; if not, the next round tells it again."""
+    try:
+        return bool(command(name, destination=[hostname], reply=True, timeout=2, **more))
+    except (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError) as error:
+        log.warning("queue %s: %s", name, error)
+        return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,34 @@
+"""The protocols of remote providers, each in a module of its own that is loaded when it is needed."""
+
+from __future__ import annotations
+
+import importlib
+from typing import cast
+
+from gateway.errors import InvalidSetting
+from gateway.model import Provider
+from workers.providers.base import Upstream
+
+#: Protocol -> module and class.
+UPSTREAMS = {
+    "openai": "workers.providers.openai:OpenAIUpstream",
+}
+
+
+def connect(provider: Provider) -> Upstream:
+    """A client of the provider, with the key from the environment. Nothing is sent yet.
+
+    Raises:
+        InvalidSetting: there is no such protocol, or its SDK is not installed.
+    """
+    if provider.protocol not in UPSTREAMS:
+        known = ", ".join(sorted(UPSTREAMS))
+        raise InvalidSetting(f"There is no protocol {provider.protocol!r}. Known protocols: {known}.")
+    module, _, name = UPSTREAMS[provider.protocol].partition(":")
+    try:
+        return cast(Upstream, getattr(importlib.import_module(module), name)(provider))
+    except ImportError as error:
+        raise InvalidSetting(
+            f"The SDK of protocol {provider.protocol} is not installed ({error}). "
+            "Run: pip install 'headrace[providers]'."
+        ) from error

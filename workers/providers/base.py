@@ -1,0 +1,85 @@
+"""The contract between the provider worker and a protocol: what is asked, and the pieces that come back.
+
+A protocol knows its SDK, and neither jobs nor Redis. It raises what its SDK raises; `failures.py` says what that means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.model import Model
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One call of a provider, for some of the answers to a request."""
+
+    #: `chat`, `completion` or `embedding`.
+    kind: str
+    model: Model
+    #: As the job record has it: OpenAI's fields, checked, with the model's defaults.
+    request: Mapping[str, Any]
+    #: Which answers: the call's choice i is number `indexes[i]`.
+    indexes: Sequence[int]
+    #: Text from which to go on; then the call is for one answer.
+    before: str = ""
+
+    @property
+    def upstream(self) -> str:
+        """The provider's name for the model."""
+        return self.model.upstream_for(self.kind)
+
+    @property
+    def prompt(self) -> str:
+        """The prompt of a completion for one answer."""
+        prompt = self.request["prompt"]
+        return str(prompt if isinstance(prompt, str) else prompt[self.indexes[0] // int(self.request.get("n") or 1)])
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is for everything that the request asks for, from the beginning."""
+        return len(self.indexes) > 1 and not self.before
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one event of a provider's stream brings, for one answer. One without content is a sign of life."""
+
+    #: Number of the answer, or of the input.
+    index: int = 0
+    text: str = ""
+    #: Fragments, see `gateway/tool_calls.py`.
+    tool_calls: Sequence[Mapping[str, Any]] = ()
+    logprobs: Sequence[tuple[str, float]] = ()
+    finish: str | None = None
+    #: Tokens of this call so far, as the provider counts them; None = it has not said.
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    #: float32, little-endian.
+    vector: bytes = b""
+
+    @property
+    def visible(self) -> bool:
+        """Whether a client sees anything of it."""
+        return bool(self.text or self.tool_calls or self.finish)
+
+
+class Upstream(Protocol):
+    """A provider's API."""
+
+    #: What its SDK raises.
+    errors: tuple[type[Exception], ...]
+
+    def refusals(self, kind: str, request: Mapping[str, Any]) -> dict[str, list[str]]:
+        """Fields of a request for which the protocol has no word, with what is wrong about each."""
+
+    def splits(self, ask: Ask) -> bool:
+        """Whether each answer of this request needs a call of its own."""
+
+    def continues(self, kind: str) -> bool:
+        """Whether it can go on from the text of a started answer."""
+
+    def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+        """Make the call. Closing the generator closes the connection."""

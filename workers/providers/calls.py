@@ -1,0 +1,108 @@
+"""Calls of providers on one event loop in a thread of its own, with their time-outs. Knows no Redis and no policy."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import AsyncGenerator, Callable, Sequence
+
+from gateway.model import Model, Provider
+from workers.providers import connect
+from workers.providers.base import Ask, Piece, Upstream
+from workers.providers.failures import WIRE_ERRORS, UpstreamFailure, translate
+from workers.providers.transcript import CallTokens, Transcript
+
+#: Takes a piece as soon as it is there, on the loop's thread.
+Sink = Callable[[Piece], None]
+
+
+class Calls:
+    """Clients of all providers, and the loop that they run on. `clean` takes keys out of a text."""
+
+    def __init__(self, clean: Callable[[str], str]) -> None:
+        self._clean = clean
+        self._loop = asyncio.new_event_loop()
+        self._upstreams: dict[str, tuple[Provider, Upstream]] = {}
+        self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
+        self._thread.start()
+
+    def upstream(self, provider: Provider) -> Upstream:
+        """The client of a provider, as the catalog describes it now. Raises: InvalidSetting."""
+        with self._lock:
+            known, upstream = self._upstreams.get(provider.name, (None, None))
+            if upstream is None or known != provider:
+                upstream = connect(provider)
+                self._upstreams[provider.name] = provider, upstream
+        return upstream
+
+    def start(
+        self, provider: Provider, model: Model, transcript: Transcript, sink: Sink
+    ) -> concurrent.futures.Future[None]:
+        """Ask for what is missing in the transcript. Cancelling the future closes the connections at once.
+
+        The future raises: UpstreamFailure.
+        """
+        upstream = self.upstream(provider)
+        asks = plan(upstream, model, transcript)
+        work = self._together(upstream, provider, asks, transcript, sink)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def close(self) -> None:
+        """End the loop; calls that are still made are cut."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(2)
+
+    async def _together(
+        self, upstream: Upstream, provider: Provider, asks: Sequence[Ask], transcript: Transcript, sink: Sink
+    ) -> None:
+        """All calls of a job at once; the first failure ends them all."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for ask in asks:
+                    group.create_task(_one(upstream, provider, ask, transcript, sink))
+        except ExceptionGroup as failures:
+            first: Exception = failures.exceptions[0]
+            if isinstance(first, (*upstream.errors, *WIRE_ERRORS)):
+                raise translate(first, provider, self._clean) from None
+            raise first from None
+
+
+def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[Ask]:
+    """The calls that bring what is missing: one for all answers, or one for each."""
+    job, missing = transcript.job, transcript.missing
+    whole = Ask(job.kind, model, job.request, missing)
+    begun = any(transcript.choices[index].text for index in missing)
+    if len(missing) == len(transcript.choices) and not begun and not upstream.splits(whole):
+        return [whole]
+    return [Ask(job.kind, model, job.request, [index], transcript.choices[index].text) for index in missing]
+
+
+async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Transcript, sink: Sink) -> None:
+    call = transcript.begin_call()
+    stream = upstream.stream(ask)
+    try:
+        piece = await _next(stream, provider.first_byte_timeout_s, f"{provider.name} did not begin to answer")
+        while piece is not None:
+            transcript.take(piece, call)
+            sink(piece)
+            piece = await _next(stream, provider.between_timeout_s, f"{provider.name} stopped in the middle")
+    finally:
+        await stream.aclose()
+    if ask.kind != "embedding" and any(transcript.choices[index].finish_reason is None for index in ask.indexes):
+        raise UpstreamFailure("upstream_interrupted", f"Provider {provider.name} ended its answer too early.", True)
+    _count(call, ask)
+
+
+async def _next(stream: AsyncGenerator[Piece], timeout_s: float, what: str) -> Piece | None:
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await anext(stream, None)
+    except TimeoutError:
+        raise UpstreamFailure("upstream_timeout", f"Provider {what} for {timeout_s:g} s.", True) from None
+
+
+def _count(call: CallTokens, ask: Ask) -> None:
+    """Whether the provider has said all of what it counts."""
+    call.counted = call.prompt is not None and (ask.kind == "embedding" or call.completion is not None)

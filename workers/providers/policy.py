@@ -1,0 +1,80 @@
+"""What happens after a call of a provider has failed: a pure decision. Knows no Redis, no SDK and no clock."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from gateway.model import Model
+from workers.providers.failures import UpstreamFailure
+from workers.providers.run import ProviderRun
+
+#: Back-off before a try: doubles from the first to the second, in seconds; up to half of it is left to chance.
+BACKOFF_S = (0.5, 8.0)
+
+
+@dataclass(frozen=True)
+class Step:
+    """Call (again), hand the job to another model, or fail."""
+
+    #: Make a call.
+    go: bool
+    #: How a begun answer goes on: `continue` or `restart`.
+    mode: str = ""
+    #: Why it is not the first call.
+    reason: str = ""
+    wait_s: float = 0.0
+    #: Calls that have failed before.
+    tries: int = 0
+    #: The model that takes over.
+    next: str = ""
+    #: What the client is told, if not the failure's own text.
+    message: str = ""
+
+
+def after(
+    failure: UpstreamFailure,
+    *,
+    run: ProviderRun,
+    policy: str,
+    others: Sequence[Model],
+    continues: Callable[[Model], bool],
+    tries: int,
+    lost: bool = False,
+) -> Step:
+    """Decide.
+
+    `policy`: the model's `on_interrupt`. `others`: fallbacks that can be asked now. `continues`: whether a model can go
+    on from the text that there is. `lost`: the call was made by a worker that is gone, so it may be paid for.
+    """
+    if failure.refused:
+        return Step(go=False)
+    shown = run.transcript.shown
+    again = tries < run.provider.max_retries
+    wait_s = backoff_s(tries) if failure.retry_after_s is None else failure.retry_after_s
+    if not shown and not (lost and policy == "fail"):
+        if (failure.retryable or lost) and again and wait_s <= run.provider.max_retry_wait_s:
+            return Step(go=True, reason=failure.reason, wait_s=0 if lost else wait_s, tries=tries + 1)
+        return Step(go=False, mode="continue", next=others[0].id) if others else Step(go=False)
+    if policy == "fail":
+        text = f"{failure.message} The answer broke in the middle, and {run.model.id} is set to fail then."
+        return Step(go=False, message=text)
+    able = [other for other in others if policy == "restart" or continues(other)]
+    if able:
+        return Step(go=False, mode=policy, next=able[0].id)
+    if (failure.retryable or lost) and again and (policy == "restart" or continues(run.model)):
+        return Step(go=True, mode=policy, reason=failure.reason, wait_s=0 if lost else wait_s, tries=tries + 1)
+    if policy == "restart":
+        return Step(go=False)
+    return Step(
+        go=False,
+        message=f"{failure.message} The answer broke in the middle, and no model that may take over can go on from its "
+        "text. Send the request again.",
+    )
+
+
+def backoff_s(tries: int) -> float:
+    """How long to wait before another try, after so many."""
+    longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2.0**tries)
+    return longest * random.uniform(0.5, 1.0)

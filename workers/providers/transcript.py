@@ -1,0 +1,150 @@
+"""What a job has from its providers so far: text and end of each answer, and tokens, counted or estimated.
+
+Knows no Redis and no SDK. One thread writes it at a time: the one that reads the provider's stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gateway.jobs import Event, EventType, Job
+from gateway.limits import estimate_tokens
+from gateway.results import Choice, fold, num_choices, usage
+from gateway.takeover import Takeover
+from workers.providers.base import Piece
+
+#: Fields of a request that the model reads.
+_READ = ("messages", "prompt", "input", "tools")
+
+
+@dataclass
+class CallTokens:
+    """Tokens of one call. What the provider has not said is estimated."""
+
+    prompt: int | None = None
+    completion: int | None = None
+    text_bytes: int = 0
+    #: The provider has sent its final count.
+    counted: bool = False
+
+    def take(self, piece: Piece) -> None:
+        """Add what a piece says."""
+        self.text_bytes += len(piece.text.encode()) + sum(
+            len((call.get("function") or {}).get("arguments") or "") for call in piece.tool_calls
+        )
+        if piece.prompt_tokens is not None:
+            self.prompt = piece.prompt_tokens
+        if piece.completion_tokens is not None:
+            self.completion = piece.completion_tokens
+
+
+class Transcript:
+    """Starts from the journal, and grows with the pieces of calls."""
+
+    def __init__(self, job: Job, journal: Sequence[Event] = ()) -> None:
+        self.job = job
+        self.takeover = Takeover.of(job, journal) if journal else None
+        size = num_choices(job)
+        if self.takeover is None:
+            self.choices = [Choice() for _ in range(size)]
+        elif self.takeover.own:
+            self.choices = fold(journal, num_choices=size)
+        else:
+            self.choices = list(self.takeover.before)
+        #: Something of the answers that have not ended was shown to clients.
+        self.shown = any(self._visible(choice) for choice in self.choices)
+        before = usage(journal)
+        self._prompt, self._completion = before["prompt_tokens"], before["completion_tokens"]
+        self._recorded = self._completion
+        self.estimated = False
+        self._calls: list[CallTokens] = []
+        if self.takeover and self.takeover.own and (lost := unrecorded(self.takeover.own)) is not None:
+            self._calls = [CallTokens(text_bytes=lost)]
+            self._close_calls()
+
+    # -- what is left to do
+
+    @property
+    def missing(self) -> list[int]:
+        """Answers that have not ended."""
+        return [index for index, choice in enumerate(self.choices) if choice.finish_reason is None]
+
+    @property
+    def continuable(self) -> bool:
+        """Whether text is all that the answers have which have not ended: a begun call of a tool can't be continued."""
+        return not any(self.choices[index].tool_calls for index in self.missing)
+
+    def restart(self) -> dict[str, str]:
+        """Void what has not ended. Returns the text that stays, by index."""
+        self.choices = [choice if choice.finish_reason else Choice() for choice in self.choices]
+        self.shown = False
+        return {str(index): choice.text for index, choice in enumerate(self.choices) if choice.text}
+
+    # -- calls
+
+    def begin_call(self) -> CallTokens:
+        """Count the tokens of one more call."""
+        call = CallTokens()
+        self._calls.append(call)
+        return call
+
+    def take(self, piece: Piece, call: CallTokens) -> None:
+        """Add what a call brings."""
+        call.take(piece)
+        if piece.vector:
+            return
+        choice = self.choices[piece.index]
+        choice.text += piece.text
+        choice.tool_calls += piece.tool_calls
+        choice.finish_reason = piece.finish or choice.finish_reason
+        self.shown = self.shown or self._visible(choice)
+
+    # -- tokens
+
+    def usage(self) -> dict[str, int]:
+        """Tokens of the job so far, with those of earlier claims and other models."""
+        calls = [self._tokens(call) for call in self._calls]
+        prompt = self._prompt + sum(tokens[0] for tokens in calls)
+        completion = self._completion + sum(tokens[1] for tokens in calls)
+        if self.job.kind == "embedding":
+            return {"prompt_tokens": prompt, "total_tokens": prompt}
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def record(self) -> dict[str, object]:
+        """What an event says of the tokens since the last one that did. The calls so far are over."""
+        self._close_calls()
+        new, self._recorded = self._completion - self._recorded, self._completion
+        completion = {} if self.job.kind == "embedding" else {"completion_tokens": new}
+        return {"prompt_tokens": self._prompt, **completion, **({"estimated": True} if self.estimated else {})}
+
+    def _close_calls(self) -> None:
+        for call in self._calls:
+            prompt, completion = self._tokens(call)
+            self._prompt, self._completion = self._prompt + prompt, self._completion + completion
+            self.estimated = self.estimated or not call.counted
+        self._calls = []
+
+    def _tokens(self, call: CallTokens) -> tuple[int, int]:
+        if call.counted:
+            return call.prompt or 0, call.completion or 0
+        prompt = estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request})
+        guess = estimate_tokens("x" * call.text_bytes)
+        return call.prompt if call.prompt is not None else prompt, max(call.completion or 0, guess)
+
+    @staticmethod
+    def _visible(choice: Choice) -> bool:
+        return choice.finish_reason is None and bool(choice.text or choice.tool_calls)
+
+
+def unrecorded(own: Sequence[Event]) -> int | None:
+    """Bytes of text from a call whose tokens no event has recorded; None if there is no such call."""
+    size: int | None = None
+    for event in own:
+        if event.type in (EventType.STARTED, EventType.RESUMED):
+            size = 0
+        elif "completion_tokens" in event.body:
+            size = None
+        elif event.type is EventType.DELTA and size is not None:
+            size += len(event.body.get("text", "").encode())
+    return size

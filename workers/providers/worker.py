@@ -1,0 +1,281 @@
+"""Runs the jobs of remote models: claims, calls, and what comes of their failures.
+
+Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams (`calls.py`); one
+emitter thread owns every run, the journal and the heartbeat, as in `workers/replica.py`.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import os
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable
+
+from celery import Celery
+
+from gateway.catalog import Catalog, Model
+from gateway.errors import HeadraceError, InvalidRequest
+from gateway.inference import cancel, fail
+from gateway.jobs import Job, JobState, JobStore, new_claim_id
+from gateway.registry import ProviderWorker, Registry
+from gateway.routing import Router
+from gateway.settings import Settings
+from workers.claimed import ClaimedJob
+from workers.journaler import Journaler
+from workers.providers.base import Piece
+from workers.providers.calls import Calls
+from workers.providers.failures import UpstreamFailure
+from workers.providers.policy import Step, after
+from workers.providers.run import ProviderRun
+from workers.providers.secrets import redacted
+from workers.providers.transcript import Transcript
+
+log = logging.getLogger(__name__)
+
+#: Why a job has no worker any more that had begun it.
+LOST = "The provider worker that ran it was lost or stopped"
+
+
+class RemoteWorker:
+    """All remote models whose providers' keys are here."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        catalog: Catalog,
+        store: JobStore,
+        registry: Registry,
+        router: Router,
+        celery: Celery,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.store = store
+        self.registry = registry
+        self.router = router
+        self.incarnation = f"provider.{settings.node}:{secrets.token_hex(4)}"
+        self._calls = Calls(self._clean)
+        self._journaler = Journaler(
+            settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._drop
+        )
+        self._stopping = threading.Event()
+        #: What the emitter is to do next.
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._emitter = threading.Thread(target=self._emit, name="emitter", daemon=True)
+
+    # -- called by the process and by Celery's threads
+
+    def start(self) -> None:
+        """Begin to beat."""
+        self._emitter.start()
+
+    def generate(self, job_id: str) -> None:
+        """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
+        with self._journaler.claiming(job_id) as mine:
+            waiting = self.store.read(job_id) if mine else None
+            if waiting is None or waiting.state is not JobState.QUEUED or self._stopping.is_set():
+                return
+            run = self._begin(waiting)
+        if run is not None:
+            try:
+                self._drive(run)
+            except Exception as error:  # the edge of this process: the client must hear of it
+                log.exception("job %s", job_id)
+                message = f"The provider worker failed: {type(error).__name__}."
+                self._post(lambda: run.fail("upstream_error", message, provider=run.provider.name), run)
+            run.finished.wait()
+
+    def models(self) -> list[Model]:
+        """The models that this worker can ask for: remote, with their provider's key here."""
+        providers = self.catalog.providers
+        return [model for model in self.catalog if not model.local and providers[model.provider].has_credentials]
+
+    def stop(self, *, grace_s: float) -> None:
+        """Let running jobs end for `grace_s`, then give the rest back to the queue."""
+        self._stopping.set()
+        deadline = time.monotonic() + grace_s
+        while self._journaler.held and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self._journaler.release(self._journaler.held, crashed=False)
+        self._emitter.join(2)
+        self._calls.close()
+        self.registry.bury(self.incarnation)
+
+    # -- one job
+
+    def _begin(self, waiting: Job) -> ProviderRun | None:
+        """Claim the job and read its journal. None if it is not to be had, or has ended already."""
+        model = next((model for model in self.models() if model.id == waiting.runs_on), None)
+        if model is None:
+            log.warning("job %s: %s is not served here", waiting.id, waiting.runs_on)
+            return None
+        job = self.store.claim(waiting.id, model=model.id, owner=self.incarnation, claim=new_claim_id())
+        if job is None:
+            return None
+        if job.cancel:
+            cancel(self.store, job, reason="client_request", take_claim=job.claim)
+            return None
+        try:
+            transcript = Transcript(job, self.store.journal(job.id) if job.seq else ())
+            provider = self.catalog.providers[model.provider]
+            if refusals := self._calls.upstream(provider).refusals(job.kind, job.request):
+                raise InvalidRequest.of(refusals)
+        except HeadraceError as error:
+            fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim)
+            return None
+        run = ProviderRun(job, model, provider, transcript)
+        self._journaler.hold(run)
+        return run
+
+    def _drive(self, run: ProviderRun) -> None:
+        """Call until the job is done, has failed, or belongs to another model."""
+        step = self._first_step(run)
+        while step.go and not run.finished.wait(step.wait_s):
+            failure = self._attempt(run, step)
+            if failure is None:
+                break
+            if not run.finished.is_set():
+                log.warning("job %s: %s: %s", run.id, failure.reason, failure.message)
+                step = self._after(run, failure, step.tries)
+
+    def _first_step(self, run: ProviderRun) -> Step:
+        """Where to begin: at the beginning, where another model has stopped, or where an earlier claim has."""
+        takeover = run.transcript.takeover
+        if takeover is None or not takeover.own:
+            return Step(go=True, mode=takeover.mode if takeover else "")
+        if not run.transcript.missing:
+            self._post(run.done, run)
+            return Step(go=False)
+        return self._after(run, UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False), tries=0, lost=True)
+
+    def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
+        """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
+        provider = run.provider
+        circuit = self.router.breaker.allow(provider.name)
+        if not circuit.lets_through:
+            text = f"Provider {provider.name} has failed several times in a row and is left alone."
+            return UpstreamFailure("upstream_unavailable", text, False, max(1.0, circuit.retry_after_s), blame=False)
+        self._open(run, step)
+        if run.finished.is_set() or run.state is not None:
+            return None
+        answered = False
+
+        def sink(piece: Piece) -> None:
+            nonlocal answered
+            answered = True
+            self._post(lambda: run.take(piece), run)
+
+        try:
+            call = self._calls.start(provider, run.model, run.transcript, sink)
+            run.calling(call)
+            call.result()
+        except concurrent.futures.CancelledError:
+            return None
+        except UpstreamFailure as failure:
+            self._blame(provider.name, failure)
+            return failure
+        self.router.breaker.success(provider.name)
+        self._post(run.done, run)
+        return None
+
+    def _open(self, run: ProviderRun, step: Step) -> None:
+        """Put on record that a call is about to be made, so that nobody makes it again without knowing."""
+        takeover = run.transcript.takeover
+        info = dict(takeover.announcement()) if takeover else {}
+        if step.tries or (takeover and takeover.own):
+            stays = run.transcript.restart() if step.mode == "restart" else None
+            info |= {"mode": step.mode or "continue", "reason": step.reason, **run.transcript.record()}
+            info |= {} if stays is None else {"text": stays}
+        run.on_record.clear()
+        self._post(lambda: run.open_call(info), run)
+        while not run.on_record.wait(0.5) and not run.finished.is_set():
+            continue
+
+    def _after(self, run: ProviderRun, failure: UpstreamFailure, tries: int, *, lost: bool = False) -> Step:
+        """What to do about a failure, and do it if it ends the job here."""
+        asked = next((model for model in self.catalog if model.id == run.job.model), run.model)
+        others = [other for other in self.router.fallbacks(asked, run.job.kind) if other.id != run.model.id]
+        step = after(
+            failure,
+            run=run,
+            policy=asked.on_interrupt,
+            others=[other for other in others if self._may_take(run, other)],
+            continues=lambda model: self._continues(model, run),
+            tries=tries,
+            lost=lost,
+        )
+        if step.next:
+            body = {"model": run.model.id, "provider": run.provider.name, "reason": failure.reason}
+            self._post(lambda: run.hand_over(step.next, {**body, "message": failure.message, "mode": step.mode}), run)
+        elif not step.go:
+            details = failure.details(run.provider)
+            self._post(lambda: run.fail(failure.reason, step.message or failure.message, **details), run)
+        return step
+
+    def _may_take(self, run: ProviderRun, other: Model) -> bool:
+        """Whether a fallback has not tried yet, and can be asked now."""
+        tried = run.transcript.takeover.tried if run.transcript.takeover else ()
+        return other.id not in tried and self.router.serves(other)
+
+    def _continues(self, model: Model, run: ProviderRun) -> bool:
+        """Whether a model can go on from the text of this job."""
+        if not run.transcript.continuable:
+            return False
+        return model.local or self._calls.upstream(self.catalog.providers[model.provider]).continues(run.job.kind)
+
+    def _blame(self, provider: str, failure: UpstreamFailure) -> None:
+        """Tell the circuit breaker. A provider that refuses a request is well."""
+        if failure.blame:
+            self.router.breaker.failure(provider)
+        else:
+            self.router.breaker.success(provider)
+
+    def _clean(self, text: str) -> str:
+        return redacted(text, self.catalog.providers.values())
+
+    # -- the emitter thread
+
+    def _post(self, action: Callable[[], None], run: ProviderRun) -> None:
+        """Have the emitter do something for a run, behind all that was posted before."""
+
+        def act() -> None:
+            if run.state is None:
+                action()
+            self._journaler.touch(run)
+
+        self._inbox.put(act)
+
+    def _emit(self) -> None:
+        while not (self._stopping.is_set() and not self._journaler.held):
+            self._take(timeout_s=self._journaler.waits_s)
+            self._journaler.tend(self._beat)
+
+    def _take(self, *, timeout_s: float) -> None:
+        """Do all that is there, so that a late emitter catches up in one append."""
+        try:
+            self._inbox.get(timeout=timeout_s)()
+            while True:
+                self._inbox.get_nowait()()
+        except queue.Empty:
+            return
+
+    def _drop(self, job: ClaimedJob) -> None:
+        assert isinstance(job, ProviderRun)
+        job.abort()
+
+    def _beat(self) -> None:
+        held = self._journaler.held
+        record = ProviderWorker(
+            incarnation=self.incarnation,
+            node=self.settings.node,
+            pid=os.getpid(),
+            running=len(held),
+            credentials=tuple(name for name, p in self.catalog.providers.items() if p.has_credentials),
+        )
+        self.registry.beat_provider(record, lease_s=self.settings.lease_s)
+        self.store.progress(job.job for job in held if isinstance(job, ProviderRun) and job.calls)
