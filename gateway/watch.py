@@ -6,6 +6,7 @@ journal. Plain threading primitives, so that it serves threads and gevent's gree
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import secrets
@@ -27,6 +28,10 @@ log = logging.getLogger(__name__)
 MAX_PENDING = 256
 #: After this long without an event a watcher reads the journal and yields a tick.
 TICK_S = 1.0
+#: How often it is said that clients are there.
+ATTEND_S = 2.0
+#: How long a closed hub may take to end its threads.
+CLOSE_S = 5.0
 #: For how long one refresh says that a client is there, on top of the grace.
 ATTENDED_S = 5.0
 
@@ -43,18 +48,27 @@ class Hub:
         self._watchers: dict[str, list[Watcher]] = {}
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
-        self._started = False
+        self._closed = threading.Event()
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Subscribe, and return when Redis has confirmed it (or after 2 s: the journal serves meanwhile)."""
         with self._lock:
-            if self._started:
+            if self._threads or self._closed.is_set():
                 return
-            self._started = True
-        threading.Thread(target=self._receive, name="hub-receive", daemon=True).start()
-        threading.Thread(target=self._attend, name="hub-attend", daemon=True).start()
-        threading.Thread(target=self._tick, name="hub-tick", daemon=True).start()
+            for run in (self._receive, self._attend, self._tick):
+                name = f"hub-{run.__name__.strip('_')}"
+                self._threads.append(threading.Thread(target=run, name=name, daemon=True))
+                self._threads[-1].start()
         self._subscribed.wait(2)
+
+    def close(self) -> None:
+        """End its threads. Its watchers hear nothing more."""
+        self._closed.set()
+        with contextlib.suppress(*CONNECTION_ERRORS):
+            self._redis.publish(keys.hub(self.id), "[]")  # wakes the one that listens
+        for thread in self._threads:
+            thread.join(CLOSE_S)
 
     def watch(self, job_id: str, *, after: int = 0, claim: str = "") -> Watcher:
         """Follow a job from behind the cursor (seq, claim)."""
@@ -93,18 +107,23 @@ class Hub:
             return sum(map(len, self._watchers.values()))
 
     def _receive(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
-                pubsub = self._redis.pubsub(ignore_subscribe_messages=False)
-                pubsub.subscribe(keys.hub(self.id))
-                for message in pubsub.listen():
-                    if message["type"] == "subscribe":
-                        self._subscribed.set()
-                    elif message["type"] == "message":
-                        self._deliver(loads(message["data"]))
+                with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
+                    self._listen(pubsub)
             except CONNECTION_ERRORS as error:
                 log.warning("hub %s lost Redis (%s); watchers read the journal until it is back", self.id, error)
                 time.sleep(0.2)
+
+    def _listen(self, pubsub: Any) -> None:
+        pubsub.subscribe(keys.hub(self.id))
+        for message in pubsub.listen():
+            if message["type"] == "subscribe":
+                self._subscribed.set()
+            elif message["type"] == "message":
+                self._deliver(loads(message["data"]))
+            if self._closed.is_set():
+                return
 
     def _deliver(self, items: list[tuple[str, int, list[dict[str, Any]]]]) -> None:
         for job_id, first, bodies in items:
@@ -113,16 +132,14 @@ class Hub:
 
     def _tick(self) -> None:
         """One timer for all watchers is cheaper than one for each event of each."""
-        while True:
-            time.sleep(TICK_S)
+        while not self._closed.wait(TICK_S):
             with self._lock:
                 watchers = [watcher for watchers in self._watchers.values() for watcher in watchers]
             for watcher in watchers:
                 watcher.tick()
 
     def _attend(self) -> None:
-        while True:
-            time.sleep(2)
+        while not self._closed.wait(ATTEND_S):
             with self._lock:
                 job_ids = list(self._watchers)
             try:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread as executors
+import faulthandler
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import redis
 
 from gateway.embedded_redis import server_command
+from gateway.jobs import JobStore
 from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.watch import Hub
+
+#: How long threads may take to end after the last test, and the process after that.
+LINGER_S, END_S = 5.0, 30.0
 
 
 @pytest.fixture(scope="session")
@@ -60,3 +70,33 @@ def redis_client(settings: Settings) -> Iterator[redis.Redis]:
     client.flushdb()
     yield client
     client.close()
+
+
+@pytest.fixture
+def hub(redis_client: redis.Redis) -> Iterator[Hub]:
+    """A hub over the empty database."""
+    with closing(Hub(redis_client, JobStore(redis_client), grace_s=2)) as hub:
+        yield hub
+
+
+def lingering() -> list[threading.Thread]:
+    """Threads that keep this process from ending, apart from those of executors, which Python ends itself."""
+    ended = {threading.main_thread(), *executors._threads_queues}
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ended]
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that leaves a thread behind fails the run, however its assertions went."""
+    deadline = time.monotonic() + LINGER_S
+    for thread in lingering():
+        thread.join(max(0.0, deadline - time.monotonic()))
+    if left := lingering():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        names = ", ".join(f"{thread.name} ({getattr(thread, '_target', None)})" for thread in left)
+        sys.stderr.write(f"\nERROR: after the last test these threads still run: {names}. Where they are:\n")
+        faulthandler.dump_traceback(file=sys.__stderr__)
+
+
+def pytest_unconfigure() -> None:
+    """Whatever else keeps the process from ending, it ends, and says where it was."""
+    faulthandler.dump_traceback_later(END_S, exit=True, file=sys.__stderr__)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -28,27 +31,74 @@ PACKAGES = (
 SOURCES = "/usr/share/gocode"
 
 
-@functools.cache
+#: How long all of the installation may take.
+INSTALL_S = 240
+#: A source that does not answer, or another program that holds the lock, must not hold up the tests.
+PATIENCE = (
+    "Acquire::http::Timeout=20",
+    "Acquire::https::Timeout=20",
+    "Acquire::Retries=2",
+    "DPkg::Lock::Timeout=60",
+)
+#: How long protoc or the compiler may take; the first build compiles gRPC.
+BUILD_S = 300
+
+
 def require_go() -> None:
     """Install what is missing, as root on Debian; else fail with what to install."""
+    if problem := installation():
+        pytest.fail(problem, pytrace=False)
+
+
+@functools.cache
+def installation() -> str:
+    """Why Go can't be used; empty if it can. Tried once in a run, however it ends."""
     missing = [name for name in PACKAGES if not _installed(name)]
     if not missing:
-        return
+        return ""
     advice = f"Go clients can't be tested without Debian's packages {' '.join(missing)}."
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        pytest.fail(f"{advice} Install them: apt-get install {' '.join(missing)}", pytrace=False)
-    environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+        return f"{advice} Install them: apt-get install {' '.join(missing)}"
+    deadline = time.monotonic() + INSTALL_S
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        done = subprocess.run(["apt-get", "-qq", *command], check=False, env=environ, capture_output=True, text=True)
-        if done.returncode:
-            pytest.fail(f"{advice} apt-get {command[0]} says: {done.stderr.strip()}", pytrace=False)
+        try:
+            status, said = _apt(command, deadline - time.monotonic())
+        except subprocess.TimeoutExpired:
+            return f"{advice} apt-get {command[0]} has not ended within the {INSTALL_S} s that installing may take."
+        if status:
+            return f"{advice} apt-get {command[0]} says: {said}"
+    return ""
+
+
+def _apt(command: list[str], timeout_s: float) -> tuple[int, str]:
+    """Exit status and errors. Raises: subprocess.TimeoutExpired, when apt-get and its helpers have been ended."""
+    options = [word for option in PATIENCE for word in ("-o", option)]
+    with subprocess.Popen(
+        ["apt-get", "-qq", *options, *command],
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            _, said = process.communicate(timeout=timeout_s)
+        finally:
+            if process.poll() is None:  # its downloaders hold the pipe, too
+                os.killpg(process.pid, signal.SIGTERM)
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(10)
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, said.strip()
 
 
 def _installed(package: str) -> bool:
     if not shutil.which("dpkg-query"):
         return False
     command = ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package]
-    return subprocess.run(command, check=False, capture_output=True, text=True).stdout == "installed"
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=30).stdout == "installed"
 
 
 class Workspace:
@@ -71,5 +121,7 @@ class Workspace:
 
     def _run(self, command: list[str], folder: Path) -> None:
         environ = {**os.environ, "GO111MODULE": "off", "GOPATH": f"{self.folder}:{SOURCES}", "GOFLAGS": ""}
-        done = subprocess.run(command, check=False, cwd=folder, env=environ, capture_output=True, text=True)
+        done = subprocess.run(
+            command, check=False, cwd=folder, env=environ, capture_output=True, text=True, timeout=BUILD_S
+        )
         assert done.returncode == 0, f"{' '.join(command)} says: {done.stderr}"

@@ -43,12 +43,15 @@ def main() -> None:
         log.exception("engine failed to load")
         reason, message = classify(error)
         frames.send({"op": "failed", "reason": reason, "message": message})
-        sys.exit(1)
+        os._exit(1)  # at once: a library's thread may still run
     try:
         frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
         serve(engine, inbox, frames.send)
     except OSError:
         os._exit(0)  # the model worker is gone
+    except Exception:
+        log.exception("engine failed")
+        os._exit(1)
 
 
 def _report(frames: FrameSocket, stage: str, done: int, total: int) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import pytest
 import redis
 
@@ -44,8 +46,8 @@ def compact(store: JobStore) -> int:
 
 
 def watched(store: JobStore, job: Job, after: int) -> list[Event]:
-    hub = Hub(store.redis, store, grace_s=2)
-    return [e for batch in hub.watch(job.id, after=after, claim=job.claim).events() for e in batch]
+    with closing(Hub(store.redis, store, grace_s=2)) as hub:
+        return [e for batch in hub.watch(job.id, after=after, claim=job.claim).events() for e in batch]
 
 
 def test_the_answer_stays_and_the_memory_shrinks(store: JobStore, job: Job) -> None:

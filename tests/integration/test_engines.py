@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -59,18 +59,30 @@ def random_llama(folder: Path) -> EngineConfig:
     return EngineConfig("transformers", str(folder), "CPU", PLACES, 256)
 
 
-@cache
-def load(name: str) -> Case:
-    if name == "transformers":
-        with TemporaryDirectory() as folder:
-            return Case(load_engine(random_llama(Path(folder))), False)
-    settings = Settings(max_batch_size=PLACES)
-    config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
-    return Case(load_engine(config), name == "embedding")
+Loader = Callable[[str], Case]
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
+    """Loads an engine by its name, once, and closes all at the end."""
+
+    @cache
+    def loaded(name: str) -> Case:
+        if name == "transformers":
+            config = random_llama(tmp_path_factory.mktemp("llama"))
+        else:
+            settings = Settings(max_batch_size=PLACES)
+            config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
+        case = Case(load_engine(config), name == "embedding")
+        closing.callback(case.engine.close)
+        return case
+
+    with ExitStack() as closing:
+        yield loaded
 
 
 @pytest.fixture(params=MODELS)
-def case(request: pytest.FixtureRequest) -> Iterator[Case]:
+def case(request: pytest.FixtureRequest, load: Loader) -> Iterator[Case]:
     case = load(request.param)
     yield case
     assert not case.engine.has_work()
@@ -165,7 +177,7 @@ def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
         load_engine(type(config)(**{**vars(config), "engine": "steam"}))
 
 
-def test_a_sequence_goes_on_where_an_earlier_claim_has_ended() -> None:
+def test_a_sequence_goes_on_where_an_earlier_claim_has_ended(load: Loader) -> None:
     """Greedy: prompt and the first tokens give the tokens after them."""
     engine = load("transformers").engine
     engine.add(SequenceRequest(0, PROMPTS[3], Sampling(12, temperature=0.0)))
@@ -176,7 +188,7 @@ def test_a_sequence_goes_on_where_an_earlier_claim_has_ended() -> None:
     assert [i for part in run(engine)[1] for i in part.token_ids] == whole[5:]
 
 
-def test_one_batch_samples_each_sequence_in_its_own_way() -> None:
+def test_one_batch_samples_each_sequence_in_its_own_way(load: Loader) -> None:
     engine = load("transformers").engine
     engine.add(SequenceRequest(0, PROMPTS[0], Sampling(12, temperature=0.0)))
     greedy = [i for part in run(engine)[0] for i in part.token_ids]
@@ -189,7 +201,7 @@ def test_one_batch_samples_each_sequence_in_its_own_way() -> None:
     assert made[1] != greedy
 
 
-def test_an_end_token_ends_a_sequence_and_is_part_of_it() -> None:
+def test_an_end_token_ends_a_sequence_and_is_part_of_it(load: Loader) -> None:
     engine = load("transformers").engine
     engine.add(SequenceRequest(0, PROMPTS[3], Sampling(12, temperature=0.0)))
     whole = [i for part in run(engine)[0] for i in part.token_ids]
@@ -209,7 +221,7 @@ def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path:
     subprocess.run([sys.executable, "-c", code, config], check=True, timeout=100)
 
 
-def test_transformers_refuses_what_its_manager_would_ignore() -> None:
+def test_transformers_refuses_what_its_manager_would_ignore(load: Loader) -> None:
     engine = load("transformers").engine
     with pytest.raises(EngineRequestError, match="can't do presence_penalty, seed; it can do: top_k, top_p"):
         engine.add(SequenceRequest(0, PROMPTS[0], Sampling(4, 0.0, seed=1, presence_penalty=0.5)))

@@ -146,8 +146,7 @@ def test_crashes_count_until_a_job_has_shown_progress(store: JobStore) -> None:
         assert record.crashes == crashes
 
 
-def test_a_watcher_sees_all_events_once_and_the_end(store: JobStore) -> None:
-    hub = Hub(store.redis, store, grace_s=2)
+def test_a_watcher_sees_all_events_once_and_the_end(store: JobStore, hub: Hub) -> None:
     job = claimed(store)
     append(store, job, 1, "a", "b")
     watcher = hub.watch(job.id)
@@ -156,7 +155,7 @@ def test_a_watcher_sees_all_events_once_and_the_end(store: JobStore) -> None:
     def follow() -> None:
         seen.extend(str(e.body.get("text")) for batch in watcher.events() for e in batch)
 
-    thread = threading.Thread(target=follow)
+    thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     for i, letter in enumerate("cdefgh"):
         verdict = store.append([Append(job.id, job.claim, 3 + i, [event(job, letter)])])[0]
@@ -169,8 +168,7 @@ def test_a_watcher_sees_all_events_once_and_the_end(store: JobStore) -> None:
     assert seen == [*"abcdefgh", "end"]
 
 
-def test_a_cursor_resumes_behind_what_was_seen(store: JobStore) -> None:
-    hub = Hub(store.redis, store, grace_s=2)
+def test_a_cursor_resumes_behind_what_was_seen(store: JobStore, hub: Hub) -> None:
     job = claimed(store)
     append(store, job, 1, "a", "b", "c")
     cancel(store, job, reason="x", take_claim=job.claim)
@@ -178,8 +176,7 @@ def test_a_cursor_resumes_behind_what_was_seen(store: JobStore) -> None:
     assert [e.seq for e in events] == [3, 4]
 
 
-def test_a_cursor_that_the_journal_does_not_hold_is_told_so(store: JobStore) -> None:
-    hub = Hub(store.redis, store, grace_s=2)
+def test_a_cursor_that_the_journal_does_not_hold_is_told_so(store: JobStore, hub: Hub) -> None:
     job = claimed(store)
     append(store, job, 1, "a", "b")
     cancel(store, job, reason="x", take_claim=job.claim)
@@ -189,8 +186,7 @@ def test_a_cursor_that_the_journal_does_not_hold_is_told_so(store: JobStore) -> 
     assert events[-1].type == "cancelled"
 
 
-def test_a_vanished_job_is_told_as_expired(store: JobStore) -> None:
-    hub = Hub(store.redis, store, grace_s=2)
+def test_a_vanished_job_is_told_as_expired(hub: Hub) -> None:
     events = [e for batch in hub.watch("chatcmpl-none").events() for e in batch]
     assert [e.type.value for e in events] == ["expired"]
 

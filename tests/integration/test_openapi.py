@@ -36,7 +36,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def test_the_document_names_every_route(stack: Stack) -> None:
-    app = create_app(Gateway.connect(stack.settings))
+    gateway = Gateway.connect(stack.settings)
+    app = create_app(gateway)
+    gateway.redis.close()
     routes = {re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule) for rule in app.url_map.iter_rules()}
     with stack.client() as client:
         document = client.get("/openapi.json").json()

@@ -121,6 +121,9 @@ class Engine(Protocol):
     def num_sequences(self) -> int:
         """Sequences that hold a place or wait for one."""
 
+    def close(self) -> None:
+        """End the threads that it has started. An engine process needs no close: it ends as a whole."""
+
 
 def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> Sampling:
     """How the sequence is sampled.

@@ -78,6 +78,9 @@ class EmbeddingEngine:
         """Waiting sequences; none runs between two steps."""
         return len(self._batcher)
 
+    def close(self) -> None:
+        """It has no threads of its own."""
+
     def step(self) -> list[SequenceOutput]:
         """One forward pass; each of its sequences is finished."""
         outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]

@@ -74,6 +74,9 @@ class FakeEngine:
         """Running and waiting sequences."""
         return len(self._sequences)
 
+    def close(self) -> None:
+        """It has no threads of its own."""
+
     def step(self) -> list[SequenceOutput]:
         """One token for each running sequence."""
         time.sleep(float(self._options.get("step_s", 0)))

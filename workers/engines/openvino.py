@@ -97,6 +97,9 @@ class OpenVinoEngine:
         """Running and waiting sequences."""
         return len(self._handles)
 
+    def close(self) -> None:
+        """It has no threads of its own."""
+
     def step(self) -> list[SequenceOutput]:
         """One forward pass. It holds the GIL throughout."""
         outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]

@@ -40,6 +40,8 @@ CACHE_TOKENS = 16_384
 WARM_UP_STEPS = 4
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0
+#: How long the manager may take to end.
+CLOSE_WAIT_S = 30.0
 _DTYPES = {"none": "auto", "bf16": "bfloat16"}
 
 
@@ -99,6 +101,10 @@ class TransformersEngine:
     def num_sequences(self) -> int:
         """Running and waiting sequences."""
         return len(self._sequences)
+
+    def close(self) -> None:
+        """End the manager's thread, which else keeps its process from ending."""
+        self._manager.stop(hard_stop=True, timeout=CLOSE_WAIT_S)
 
     def step(self) -> list[SequenceOutput]:
         """Wait for what the manager makes next, and take all of it. Raises: RuntimeError if the manager has died."""
