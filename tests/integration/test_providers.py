@@ -8,13 +8,19 @@ from typing import Any
 
 import pytest
 
+from gateway import keys
 from gateway.redis import dumps
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, free_port
 from tests.upstreams.base import Fault, Upstream, answer
 from tests.upstreams.openai import OpenAIServer
 
-KEYS = {"UP_OPENAI_KEY": "sk-openai-6d1f0c9b7a", "UP_ANTHROPIC_KEY": "sk-ant-93b1e7c04d"}
-FAST = {"connect_timeout_s": 2.0, "first_byte_timeout_s": 5.0, "between_timeout_s": 1.0, "max_retry_wait_s": 3.0}
+KEYS = {
+    "UP_OPENAI_KEY": "sk-openai-6d1f0c9b7a",
+    "UP_ANTHROPIC_KEY": "sk-ant-93b1e7c04d",
+    "UP_WRONG_KEY": "sk-wrong-51c0aa27e6",
+}
+PATIENT = {"connect_timeout_s": 5.0, "first_byte_timeout_s": 30.0, "between_timeout_s": 30.0, "max_retry_wait_s": 3.0}
+IMPATIENT = {"first_byte_timeout_s": 0.5, "between_timeout_s": 0.5, "max_retries": 1}
 
 
 @dataclass
@@ -36,19 +42,30 @@ class World:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     openai = OpenAIServer(KEYS["UP_OPENAI_KEY"])
+    oa = {"protocol": "openai", "base_url": f"{openai.url}/v1", "api_key_env": "UP_OPENAI_KEY", **PATIENT}
     providers = {
-        "oa": {"protocol": "openai", "base_url": f"{openai.url}/v1", "api_key_env": "UP_OPENAI_KEY", **FAST},
+        "oa": oa,
+        "oa-impatient": {**oa, **IMPATIENT},
+        "oa-wrong": {**oa, "api_key_env": "UP_WRONG_KEY"},
+        "nowhere": {**oa, "base_url": f"http://127.0.0.1:{free_port()}/v1", "max_retries": 0},
     }
     everything = ["chat", "completion", "embedding", "tool_use"]
     models = {
-        "oa-model": {"capabilities": everything, "provider": "oa", "upstream": "gpt-4", "on_interrupt": "fail"},
+        f"{provider}-model": {
+            "capabilities": everything,
+            "provider": provider,
+            "upstream": "gpt-4",
+            "on_interrupt": "fail",
+        }
+        for provider in providers
     }
     stack = Stack(
         tmp_path_factory.mktemp("s"),
         providers_json=dumps(providers),
         models_json=dumps(models),
         log_level="debug",
-        breaker_failures=1000,
+        breaker_failures=4,
+        breaker_open_s=1.5,
     )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in KEYS.items():
@@ -66,6 +83,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 @pytest.fixture(autouse=True)
 def calm(world: World) -> Iterator[None]:
     """Each test begins with servers that do nothing wrong, and leaves no fault behind."""
+    for provider in world.stack.registry.providers()[0].credentials:
+        world.stack.redis.delete(*keys.breaker(provider))
     for server in (world.openai,):
         server.faults.clear()
         server.received.clear()
@@ -108,3 +127,118 @@ def test_a_cancelled_job_closes_its_call_at_once(world: World, model: str) -> No
     assert server.left.acquire(timeout=10), "the server has seen the client leave"
     stream.join()
     assert (stream.text, stream.finish_reason) == (answer(3), "cancelled")
+
+
+def ask(world: World, model: str) -> Any:
+    """A chat that is not streamed."""
+    with world.stack.client() as client:
+        return client.post(f"/models/{model}/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
+
+
+@pytest.mark.parametrize("model", CHATS)
+def test_a_call_that_fails_before_the_first_byte_is_made_again(world: World, model: str) -> None:
+    server = world.server(model)
+    server.faults += [Fault("status", status=500), Fault("cut")]
+    stream = chat(world.stack, model=model).join()
+    assert (stream.text, stream.error) == (answer(), None)
+    assert len(server.received) == 3
+    calls = [event for event in world.stack.journal(stream.job_id) if event.type in ("started", "resumed")]
+    assert [call.body.get("reason") for call in calls] == [None, "upstream_error", "upstream_interrupted"]
+    assert usage_of(world, stream.job_id)["completion_tokens"] == 12
+
+
+@pytest.mark.parametrize("model", CHATS)
+def test_retry_after_is_obeyed(world: World, model: str) -> None:
+    server = world.server(model)
+    server.faults.append(Fault("status", status=429, headers={"Retry-After": "1"}))
+    assert ask(world, model).status_code == 200
+    first, second = server.received
+    assert second.at - first.at >= 1
+    server.faults.append(Fault("status", status=429, headers={"Retry-After": "60"}))
+    limited = ask(world, model)
+    assert (limited.status_code, limited.headers["Retry-After"]) == (429, "60")
+    data = limited.json()["data"]
+    assert (data["reason"], data["retryable"]) == ("upstream_rate_limited", True)
+    assert len(server.received) == 3, "it is not asked before the time"
+
+
+#: Model, fault, status, reason, whether it may be tried again, number of calls.
+FAILURES = [
+    ("oa-model", Fault("status", status=400), 422, "upstream_refused", False, 1),
+    ("oa-model", Fault("status", status=404), 502, "upstream_error", False, 1),
+    ("oa-model", Fault("status", status=503), 502, "upstream_error", True, 3),
+    ("oa-wrong-model", None, 502, "upstream_auth", False, 1),
+    ("oa-impatient-model", Fault("hold", after=-1), 504, "upstream_timeout", True, 2),
+    ("nowhere-model", None, 502, "upstream_unreachable", True, 0),
+]
+
+
+@pytest.mark.parametrize(("model", "fault", "status", "reason", "retryable", "calls"), FAILURES)
+def test_a_failure_says_who_failed_and_whether_to_try_again(
+    world: World, model: str, fault: Fault | None, status: int, reason: str, retryable: bool, calls: int
+) -> None:
+    server = world.server(model)
+    server.faults += [fault] * 3
+    response = ask(world, model)
+    data = response.json()["data"]
+    assert (response.status_code, data["reason"], data["retryable"]) == (status, reason, retryable)
+    assert data["provider"] == model.removesuffix("-model")
+    assert data["provider"] in response.json()["message"]
+    assert len(server.received) == calls
+
+
+BREAKS = [
+    ("oa-model", Fault("cut", after=4), "upstream_interrupted"),
+    ("oa-model", Fault("end", after=4), "upstream_interrupted"),
+    ("oa-model", Fault("malformed", after=4), "upstream_malformed"),
+    ("oa-model", Fault("error", after=4), "upstream_error"),
+    ("oa-impatient-model", Fault("hold", after=4), "upstream_timeout"),
+]
+
+
+@pytest.mark.parametrize(("model", "fault", "reason"), BREAKS)
+def test_a_stream_that_breaks_ends_with_a_clear_error(world: World, model: str, fault: Fault, reason: str) -> None:
+    server = world.server(model)
+    server.faults.append(fault)
+    stream = chat(world.stack, "one two three", model=model).join()
+    assert stream.text == answer(4)
+    assert stream.error is not None
+    assert stream.error["data"]["reason"] == reason
+    assert "broke in the middle" in stream.error["message"]
+    assert len(server.received) == 1, "a second call would be paid for too"
+    used = usage_of(world, stream.job_id)
+    assert used["prompt_tokens"] > 0 and used["completion_tokens"] > 0, "what was brought is paid for"
+    failed = world.stack.journal(stream.job_id)[-1]
+    assert failed.body["estimated"] is True
+
+
+def test_a_breaker_opens_is_seen_and_closes(world: World) -> None:
+    world.openai.faults += [Fault("status", status=500)] * 4
+    assert [ask(world, "oa-model").status_code for _ in range(2)] == [502, 503]
+    with world.stack.client() as client:
+        eventually(
+            lambda: client.get("/models/oa-model").json()["data"]["status"] == "unavailable", "the models say so"
+        )
+        assert client.get("/health/ready").json()["data"]["providers"]["oa"] == "unavailable"
+        refused = ask(world, "oa-model")
+        assert (refused.status_code, refused.json()["data"]["reason"]) == (503, "upstream_unavailable")
+        assert int(refused.headers["Retry-After"]) >= 1
+        assert len(world.openai.received) == 4, "the provider is left alone"
+        eventually(lambda: client.get("/models/oa-model").json()["data"]["status"] == "degraded", "it is tried again")
+        assert client.get("/models/oa-model").json()["data"]["stats"]["availability"] < 1
+        assert ask(world, "oa-model").status_code == 200
+        eventually(lambda: client.get("/models/oa-model").json()["data"]["status"] == "active", "it is well again")
+
+
+def test_keys_leak_nowhere(world: World) -> None:
+    world.openai.faults += [Fault("status", status=status) for status in (400, 500, 500, 500)]
+    shown = [ask(world, model).text for model in ("oa-model", "oa-model", "oa-wrong-model")]
+    assert "[key]" in shown[0], "the server has sent the key back"
+    with world.stack.client() as client:
+        shown += [client.get("/jobs").text, client.get("/models").text, client.get("/health/ready").text]
+    files = [path for path in world.stack.folder.rglob("*") if path.is_file()]
+    assert any(path.suffix == ".aof" for path in files), "all that Redis was told"
+    shown += [path.read_text(errors="replace") for path in files]
+    for key in KEYS.values():
+        assert not [text for text in shown if key in text]
+        assert not [text for text in shown if key[-8:] in text]

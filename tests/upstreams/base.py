@@ -57,6 +57,8 @@ class Received:
     path: str
     headers: Mapping[str, str]
     body: Mapping[str, Any]
+    #: When, by a steady clock.
+    at: float = field(default_factory=time.monotonic)
 
 
 class Upstream:

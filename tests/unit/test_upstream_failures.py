@@ -1,0 +1,74 @@
+"""What errors of providers' SDKs mean."""
+
+from __future__ import annotations
+
+import email.utils
+import time
+
+import httpx2
+import openai
+import pytest
+
+from gateway.errors import FAILURES
+from gateway.model import Provider
+from workers.providers.failures import UpstreamFailure, retry_after_s, translate
+
+PROVIDER = Provider("acme", "openai")
+
+
+def meaning(status: int, body: object, headers: dict[str, str] | None = None) -> UpstreamFailure:
+    request = httpx2.Request("POST", "http://acme.test/v1")
+    response = httpx2.Response(status, headers=headers, request=request)
+    error = openai.APIStatusError("no", response=response, body=body)
+    return translate(error, PROVIDER, lambda text: text.replace("sk-1", "[key]"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "reason", "retryable", "blame"),
+    [
+        (400, {"message": "bad"}, "upstream_refused", False, False),
+        (400, {"message": "long", "code": "context_length_exceeded"}, "context_length_exceeded", False, False),
+        (401, {"message": "sk-1"}, "upstream_auth", False, True),
+        (403, None, "upstream_auth", False, True),
+        (404, {"message": "no such model"}, "upstream_error", False, False),
+        (408, None, "upstream_timeout", True, True),
+        (413, None, "upstream_refused", False, False),
+        (429, {"code": "rate_limit_exceeded"}, "upstream_rate_limited", True, False),
+        (429, {"code": "insufficient_quota"}, "upstream_rate_limited", False, False),
+        (500, "not an object", "upstream_error", True, True),
+        (529, {"type": "error", "error": {"type": "overloaded_error"}}, "upstream_error", True, True),
+        (301, None, "upstream_error", False, False),
+    ],
+)
+def test_a_status_says_who_is_at_fault(status: int, body: object, reason: str, retryable: bool, blame: bool) -> None:
+    failure = meaning(status, body)
+    assert (failure.reason, failure.retryable, failure.blame) == (reason, retryable, blame)
+    assert failure.reason in FAILURES
+    assert "acme" in failure.message
+
+
+def test_texts_are_shown_without_keys_and_not_at_all_if_the_key_was_refused() -> None:
+    assert meaning(400, {"message": "sk-1 is odd"}).message.endswith("It says: [key] is odd")
+    assert "It says" not in meaning(401, {"message": "sk-1 is odd"}).message
+    assert len(meaning(500, {"message": "x" * 9999}).message) < 400
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait_s"),
+    [
+        ({}, None),
+        ({"retry-after": "7"}, 7.0),
+        ({"retry-after": "0.5"}, 0.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, 0.0),
+    ],
+)
+def test_retry_after_is_read(headers: dict[str, str], wait_s: float | None) -> None:
+    assert retry_after_s(headers) == wait_s
+
+
+def test_retry_after_may_be_a_date() -> None:
+    wait_s = retry_after_s({"retry-after": email.utils.formatdate(time.time() + 100, usegmt=True)})
+    assert wait_s is not None
+    assert 90 < wait_s <= 100
