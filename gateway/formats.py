@@ -43,11 +43,16 @@ def detect(names: Iterable[str], *, readable: Sequence[str] = ()) -> Weights:
     raise _nothing(here)
 
 
-def safe(name: str, names: Iterable[str]) -> bool:
-    """Whether a file is of the kinds that we read: weights in our formats, their descriptions, tokenizers."""
-    if name.endswith(".bin"):
-        return name.removesuffix(".bin") + ".xml" in names
-    return name.endswith((*COMPANIONS, ".safetensors", ".gguf", ".xml"))
+def needed(names: Iterable[str], weights: Weights) -> list[str]:
+    """Of a model's files those to be fetched: weights, their descriptions and the tokenizer; no code, no pickles."""
+    here = set(names)
+    # The parts of a sentence encoder are described in folders of their own.
+    deep = "modules.json" in here
+    found = {name for name in here if name.endswith(COMPANIONS) and (deep or "/" not in name)}
+    if weights.format == "openvino":
+        graphs = {name.removesuffix(".xml") for name in here if name.endswith(".xml") and "/" not in name}
+        found |= {f"{graph}{end}" for graph in graphs for end in (".xml", ".bin") if f"{graph}.bin" in here}
+    return sorted(found | set(weights.files))
 
 
 def _safetensors(here: Sequence[str]) -> list[str]:

@@ -74,7 +74,7 @@ def _package(rest: str) -> PackageRef:
         raise ValueError(
             f"{package!r} is not a package's import name, which has letters, digits and _; write {NOTATION}"
         )
-    return PackageRef(package, _inside(file))
+    return PackageRef(package, inside(file))
 
 
 def _hub(rest: str) -> HubRef:
@@ -89,10 +89,10 @@ def _hub(rest: str) -> HubRef:
             f"{said}, and what that means can change; pin a commit: hub:{repository}@ and the 40 hexadecimal digits"
             " that the hub shows in the history of the repository's files"
         )
-    return HubRef(owner, name, revision, _inside(file))
+    return HubRef(owner, name, revision, inside(file))
 
 
-def _inside(file: str) -> str:
+def inside(file: str) -> str:
     """Raises: ValueError for a path that would lead out of where it starts."""
     parts = file.split("/") if file else []
     if any(part in ("", ".", "..") for part in parts) or "\\" in file:

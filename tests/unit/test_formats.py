@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.failures import FailureReason, SourceFailed
-from gateway.formats import detect, safe
+from gateway.formats import detect, needed
 
 INDEX = "model.safetensors.index.json"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -56,6 +56,15 @@ def test_what_can_not_be_read_is_refused(names: list[str], reason: FailureReason
     assert caught.value.reason is reason
 
 
-def test_code_and_pickles_are_not_among_the_files_that_we_take() -> None:
-    names = {*IR, "pytorch_model.bin", "modeling_x.py", "model.onnx", "config.json", "merges.txt", "a.safetensors"}
-    assert {name for name in names if safe(name, names)} == {*IR, "config.json", "merges.txt", "a.safetensors"}
+def test_code_pickles_and_other_formats_are_not_among_the_files_that_are_fetched() -> None:
+    names = {*IR, "pytorch_model.bin", "modeling_x.py", "x.onnx", "config.json", "merges.txt", "model.safetensors"}
+    described = ["config.json", "merges.txt"]
+    assert needed(names, detect(names)) == [*described, "model.safetensors"]
+    assert needed(names, detect(names, readable=["openvino"])) == [*described, *sorted(IR)]
+
+
+def test_folders_are_fetched_for_sentence_encoders_only() -> None:
+    names = ["model.safetensors", "config.json", "1_Pooling/config.json", "1_Pooling/x.bin"]
+    assert needed(names, detect(names)) == ["config.json", "model.safetensors"]
+    names.append("modules.json")
+    assert needed(names, detect(names)) == ["1_Pooling/config.json", "config.json", "model.safetensors", "modules.json"]

@@ -8,13 +8,14 @@ from gateway.engine_table import SPECS
 from gateway.failures import FailureReason
 from gateway.model import WEIGHTLESS, Model
 from gateway.settings import Settings
-from schemas.sources import NOTATION, FolderRef, PackageRef, parse_source
+from schemas.sources import NOTATION, FolderRef, HubRef, PackageRef, parse_source
 from workers.sources.base import Source, SourceFailed
 
 #: What each kind of reference is opened with: `open_source(ref, settings, readable)`; imported when it is needed.
 KINDS = {
     FolderRef: "workers.sources.folder",
     PackageRef: "workers.sources.package",
+    HubRef: "workers.sources.hub",
 }
 
 

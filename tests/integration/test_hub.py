@@ -1,0 +1,452 @@
+"""Models from a hub: a real HTTP server that speaks its protocol, and breaks in the ways that networks break."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from gateway.failures import FailureReason
+from gateway.model import Model
+from gateway.settings import Settings
+from schemas.sources import HubRef
+from tests.hub_server import TOKEN, Fault, HubServer, Repository
+from tests.model_files import write_gguf, write_openvino, write_safetensors
+from tests.stack import REPOSITORY, eventually
+from workers.footprint import read_footprint
+from workers.sources import source_of
+from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
+from workers.sources.hub import Hub
+from workers.sources.retry import Limits
+
+pytest.importorskip("huggingface_hub")
+
+WEIGHTS = "model.safetensors"
+#: Fast enough for tests; three tries.
+LIMITS = Limits(
+    silence_timeout_s=1.0,
+    slow_window_s=0.5,
+    max_retries=2,
+    progress_bytes=100_000,
+    first_pause_s=0.01,
+    last_pause_s=0.05,
+)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    server = HubServer()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with server.running():
+        yield server
+
+
+@dataclass
+class Download:
+    """One source below a folder, and what it said."""
+
+    models: Path
+    ref: HubRef
+    limits: Limits = LIMITS
+    progress: list[tuple[int, int]] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.source = Hub(self.ref, self.models, limits=self.limits)
+
+    def fetch(self, is_cancelled: Callable[[], bool] = never) -> Path:
+        return self.source.fetch(
+            on_progress=lambda *n: self.progress.append(n), is_cancelled=is_cancelled, log=self.lines.append
+        )
+
+    def failure(self, is_cancelled: Callable[[], bool] = never) -> SourceFailed:
+        with pytest.raises(SourceFailed) as caught:
+            self.fetch(is_cancelled)
+        return caught.value
+
+    @property
+    def left(self) -> list[str]:
+        """All files below the folder."""
+        return sorted(str(path.relative_to(self.models)) for path in self.models.rglob("*") if path.is_file())
+
+    def require_whole(self, repository: Repository, path: Path) -> None:
+        """Every file is there as the repository has it, and nothing that is not whole."""
+        assert self.source.present()
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file():
+                assert file.read_bytes() == repository.files[file.name]
+        assert not (self.models / ".partial").exists()
+
+
+def publish(hub: HubServer, folder: Path, *, size: int = 512, **about: object) -> tuple[Repository, HubRef]:
+    """A repository with weights of `6 * size * size` bytes."""
+    repository = hub.add("org/name", write_safetensors(folder / "published", size=size), **about)
+    return repository, HubRef("org", "name", repository.revision)
+
+
+def test_the_server_speaks_what_the_hubs_own_client_asks(hub: HubServer, tmp_path: Path) -> None:
+    from huggingface_hub import HfApi, hf_hub_download
+
+    repository, ref = publish(hub, tmp_path)
+    info = HfApi(endpoint=hub.url).model_info(ref.repository, revision=ref.revision, files_metadata=True)
+    assert {file.rfilename: file.size for file in info.siblings or []} == {
+        name: len(content) for name, content in repository.files.items()
+    }
+    for name, content in repository.files.items():
+        path = hf_hub_download(
+            ref.repository, name, revision=ref.revision, endpoint=hub.url, cache_dir=tmp_path / "cache"
+        )
+        assert Path(path).read_bytes() == content
+
+
+def test_a_repository_is_inspected_without_its_weights_and_then_fetched(hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(hub, tmp_path)
+    repository.files["pytorch_model.bin"] = repository.files["modeling_x.py"] = b"code"
+    download = Download(tmp_path / "models", ref)
+    footprint = download.source.inspect()
+    assert footprint == read_footprint(tmp_path / "published")
+    assert all(seen.range for seen in hub.requests(WEIGHTS))
+    assert not download.source.present()
+    assert download.left == []
+    path = download.fetch()
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", WEIGHTS]
+    download.require_whole(repository, path)
+    total = sum(len(repository.files[name]) for name in ("config.json", WEIGHTS))
+    assert (download.progress[0], download.progress[-1]) == ((0, total), (total, total))
+    done = [here for here, _ in download.progress]
+    assert done == sorted(done)
+    # A second time needs no network, not even for another object.
+    seen = len(hub.seen)
+    again = Download(tmp_path / "models", ref)
+    assert again.fetch() == path
+    assert again.source.inspect() == footprint
+    assert len(hub.seen) == seen
+
+
+def test_the_catalog_leads_to_the_files(hub: HubServer, tmp_path: Path) -> None:
+    repository = hub.add("org/name", write_gguf(tmp_path / "published" / "q8" / "a.gguf").parent.parent)
+    model = Model(
+        "m", "M", "", "1", ("chat",), engine="openvino", source=f"hub:org/name@{repository.revision}/q8/a.gguf",
+        models_dir=tmp_path / "models",
+    )  # fmt: skip
+    source = source_of(model, Settings(data_dir=tmp_path))
+    assert source.inspect().format == "gguf"
+    assert model.path() is None
+    path = source.fetch(on_progress=no_progress, is_cancelled=never, log=keep_quiet)
+    assert model.path() == path
+    assert path.read_bytes() == repository.files["q8/a.gguf"]
+
+
+def test_a_folder_of_a_repository_in_the_engines_format(hub: HubServer, tmp_path: Path) -> None:
+    write_openvino(write_safetensors(tmp_path / "published" / "both"))
+    repository = hub.add("org/name", tmp_path / "published")
+    source = Hub(HubRef("org", "name", repository.revision, "both"), tmp_path / "models", ("openvino",))
+    assert source.inspect().format == "openvino"
+    path = source.fetch(on_progress=no_progress, is_cancelled=never, log=keep_quiet)
+    assert sorted(file.name for file in path.iterdir()) == ["config.json", "openvino_model.bin", "openvino_model.xml"]
+
+
+def test_cuts_are_mended_from_where_the_line_broke(hub: HubServer, tmp_path: Path) -> None:
+    """Given a line that breaks three times, when fetched, then each try begins where the last one ended."""
+    repository, ref = publish(hub, tmp_path)
+    download = Download(tmp_path / "models", ref)
+    download.source.inspect()
+    hub.seen.clear()
+    # The first is taken by the look at the header.
+    hub.faults[WEIGHTS].extend([Fault(), *[Fault(cut_after=300_000)] * 3])
+    download.require_whole(repository, download.fetch())
+    assert [seen.range for seen in hub.requests(f"/{ref.revision}/{WEIGHTS}")][1:] == [
+        "", "bytes=300000-", "bytes=600000-", "bytes=900000-"
+    ]  # fmt: skip
+    assert sum("Trying again" in line for line in download.lines) == 3
+
+
+@pytest.mark.parametrize(
+    ("faults", "says"),
+    [
+        ([Fault(stall_after=200_000)], "timed out"),
+        ([Fault(trickle_s=0.05)], "bytes a second"),
+        ([Fault(status=503, retry_after="0")], "status 503"),
+        ([Fault(status=429)], "status 429"),
+        ([Fault(cut_after=200_000), Fault(whole=True)], "Trying again"),
+    ],
+    ids=["silence", "trickle", "503", "429", "no ranges"],
+)
+def test_what_may_pass_is_tried_again(hub: HubServer, tmp_path: Path, faults: list[Fault], says: str) -> None:
+    repository, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), *faults])
+    download = Download(tmp_path / "models", ref)
+    download.require_whole(repository, download.fetch())
+    assert any(says in line for line in download.lines), download.lines
+
+
+def test_after_the_last_try_the_next_fetch_goes_on(hub: HubServer, tmp_path: Path) -> None:
+    """Given a line that stays dead, when fetched, then it fails; and when it lives again, the rest is fetched."""
+    repository, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), Fault(cut_after=200_000), *[Fault(cut_after=0)] * 3])
+    download = Download(tmp_path / "models", ref)
+    error = download.failure()
+    assert error.reason is FailureReason.SOURCE_UNREACHABLE
+    assert "the last of 3 tries, from byte 200000" in error.message
+    assert not download.source.present()
+    assert any(name.endswith(f"{WEIGHTS}.part") for name in download.left)
+    hub.seen.clear()
+    again = Download(tmp_path / "models", ref)
+    again.require_whole(repository, again.fetch())
+    assert hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == "bytes=200000-"
+
+
+def test_what_a_failed_fetch_left_can_be_discarded(hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), *[Fault(cut_after=1000)] * 3])
+    download = Download(tmp_path / "models", ref)
+    download.failure()
+    assert download.left
+    download.source.discard()
+    assert list((tmp_path / "models").iterdir()) == []
+    download.source.discard()
+
+
+def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    download = Download(tmp_path / "models", HubRef("org", "name", "0" * 40))
+    assert download.failure().reason is FailureReason.SOURCE_UNREACHABLE
+    assert download.left == []
+
+
+def test_a_wrong_checksum_is_never_taken_for_whole(hub: HubServer, tmp_path: Path) -> None:
+    """Given damage on the way, when fetched, then it fails and leaves nothing; and the next fetch is right."""
+    repository, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), Fault(damage=True)])
+    download = Download(tmp_path / "models", ref)
+    error = download.failure()
+    assert error.reason is FailureReason.CHECKSUM
+    assert f"{WEIGHTS} came damaged" in error.message
+    assert download.left == []
+    download.require_whole(repository, download.fetch())
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
+def test_a_part_that_was_damaged_on_the_disk_is_fetched_anew(hub: HubServer, tmp_path: Path, name: str) -> None:
+    """Given a part with other bytes, also too many, when fetched, then the file comes from its beginning."""
+    repository, ref = publish(hub, tmp_path)
+    part = tmp_path / "models" / ".partial" / f"org--name@{ref.revision}" / "files" / f"{name}.part"
+    for rubbish in (b"rubbish", bytes(len(repository.files[name]) + 1)):
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(rubbish)
+        download = Download(tmp_path / "models", ref)
+        path = download.fetch()
+        download.require_whole(repository, path)
+        assert any("beginning anew" in line for line in download.lines)
+        shutil.rmtree(path.parent)
+
+
+def test_a_model_that_lost_a_file_is_not_present_and_mended(hub: HubServer, tmp_path: Path) -> None:
+    """Given a file that was cut after it was fetched, when fetched again, then only its rest is fetched."""
+    repository, ref = publish(hub, tmp_path)
+    download = Download(tmp_path / "models", ref)
+    path = download.fetch()
+    (path / WEIGHTS).write_bytes(repository.files[WEIGHTS][:400_000])
+    again = Download(tmp_path / "models", ref)
+    assert not again.source.present()
+    hub.seen.clear()
+    again.require_whole(repository, again.fetch())
+    assert hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == "bytes=400000-"
+
+
+@pytest.mark.parametrize("after", [0, 1, 5, 20, 40])
+def test_a_cancel_leaves_nothing(hub: HubServer, tmp_path: Path, after: int) -> None:
+    """Given a slow line, when cancelled at any moment, then nothing is left; and the next fetch is right."""
+    repository, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), Fault(stall_after=300_000)])
+    download = Download(tmp_path / "models", ref, limits=Limits())
+    asked = 0
+
+    def is_cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > after
+
+    assert download.failure(is_cancelled).reason is FailureReason.CANCELLED
+    assert download.left == []
+    assert not (tmp_path / "models" / ".partial").exists()
+    hub.faults.clear()
+    download.require_whole(repository, download.fetch())
+
+
+def test_a_cancel_is_heard_while_the_line_is_silent(hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), Fault(stall_after=300_000)])
+    download = Download(tmp_path / "models", ref, limits=Limits(silence_timeout_s=600))
+    # Without the cancel this would take ten minutes, and the test's own time-out would end it.
+    assert download.failure(hub.stalled.is_set).reason is FailureReason.CANCELLED
+    assert download.left == []
+
+
+def test_two_that_want_the_same_fetch_it_once(hub: HubServer, tmp_path: Path) -> None:
+    """Given a fetch that stands still, when another one comes, then it waits, and takes what the first has fetched."""
+    repository, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), Fault(stall_after=300_000)])
+    first, second = (Download(tmp_path / "models", ref, limits=Limits()) for _ in range(2))
+    paths: list[Path] = []
+    threads = [threading.Thread(target=lambda d=d: paths.append(d.fetch())) for d in (first, second)]
+    threads[0].start()
+    assert hub.stalled.wait(20)
+    threads[1].start()
+    second.source.discard()
+    hub.go_on.set()
+    for thread in threads:
+        thread.join(20)
+    assert paths == [paths[0]] * 2
+    second.require_whole(repository, paths[0])
+    assert len([seen for seen in hub.requests(f"/{ref.revision}/{WEIGHTS}") if not seen.range]) == 1
+
+
+FETCH = """
+import resource, sys
+from pathlib import Path
+from schemas.sources import HubRef
+from workers.sources.base import SourceFailed, never, no_progress
+from workers.sources.hub import Hub
+models, revision, most = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+if most:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+try:
+    Hub(HubRef("org", "name", revision), models).fetch(on_progress=no_progress, is_cancelled=never, log=print)
+except SourceFailed as error:
+    print(error.reason, error.message)
+"""
+
+
+def start(models: Path, ref: HubRef, most_bytes: int = 0) -> subprocess.Popen[str]:
+    """A fetch in a process of its own, which may write files of so many bytes."""
+    command = [sys.executable, "-c", FETCH, str(models), ref.revision, str(most_bytes)]
+    return subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ}, stdout=subprocess.PIPE, text=True)
+
+
+def test_after_a_kill_the_next_fetch_goes_on(hub: HubServer, tmp_path: Path) -> None:
+    """Given a fetch that is killed in the middle, when fetched again, then what had come is not fetched twice."""
+    repository, ref = publish(hub, tmp_path)
+    hub.faults[WEIGHTS].extend([Fault(), Fault(stall_after=1_000_000)])
+    process = start(tmp_path / "models", ref)
+    try:
+        assert hub.stalled.wait(30)
+        download = Download(tmp_path / "models", ref)
+        part = tmp_path / "models" / ".partial" / f"org--name@{ref.revision}" / "files" / f"{WEIGHTS}.part"
+        eventually(lambda: part.exists() and part.stat().st_size > 500_000, "some of it is on the disk")
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate(timeout=10)
+    size = part.stat().st_size
+    assert not download.source.present()
+    hub.go_on.set()
+    hub.seen.clear()
+    download.require_whole(repository, download.fetch())
+    assert hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == f"bytes={size}-"
+
+
+def test_a_disk_without_room_is_noticed_before(hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(hub, tmp_path)
+    repository.claimed[WEIGHTS] = 1 << 60
+    download = Download(tmp_path / "models", ref)
+    error = download.failure()
+    assert error.reason is FailureReason.NO_SPACE
+    assert f"{(1 << 60) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
+    assert all(seen.range for seen in hub.requests(WEIGHTS))
+    assert download.left == []
+
+
+def test_a_limit_that_is_met_while_writing_is_no_space(hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(hub, tmp_path)
+    process = start(tmp_path / "models", ref, most_bytes=500_000)
+    said, _ = process.communicate(timeout=60)
+    assert said.splitlines()[-1].startswith("NO_SPACE The download could not be written: File too large")
+    assert Download(tmp_path / "models", ref).left == []
+
+
+def test_a_disk_that_fills_up_while_writing_is_no_space(hub: HubServer, tmp_path: Path) -> None:
+    """Given a disk that others fill meanwhile, when fetched, then it fails, leaves nothing, and later succeeds."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this test needs the right to mount a small disk; the one with RLIMIT_FSIZE runs everywhere")
+    try:
+        repository, ref = publish(hub, tmp_path)
+        hub.faults[WEIGHTS].extend([Fault(), Fault(stall_after=100_000)])
+        download = Download(disk / "models", ref, limits=Limits())
+        errors: list[SourceFailed] = []
+        thread = threading.Thread(target=lambda: errors.append(download.failure()))
+        thread.start()
+        assert hub.stalled.wait(20)
+        (disk / "ballast").write_bytes(bytes(3 << 20))
+        hub.go_on.set()
+        thread.join(20)
+        assert errors[0].reason is FailureReason.NO_SPACE
+        assert "No space left on device" in errors[0].message
+        assert download.left == []
+        assert download.failure().reason is FailureReason.NO_SPACE
+        (disk / "ballast").unlink()
+        download.require_whole(repository, download.fetch())
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_gated_repository_wants_a_token_which_the_storage_never_sees(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, ref = publish(hub, tmp_path, gated=True)
+    error = Download(tmp_path / "models", ref).failure()
+    assert error.reason is FailureReason.SOURCE_UNREACHABLE
+    assert "Accept them on its page, and set HF_TOKEN" in error.message
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    download = Download(tmp_path / "models", ref)
+    hub.seen.clear()
+    download.require_whole(repository, download.fetch())
+    assert {seen.path.startswith(("/api/", "/org/")): seen.authorized for seen in hub.seen} == {
+        True: True,
+        False: False,
+    }
+
+
+def test_what_is_not_there_is_named(hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(hub, tmp_path)
+    cases = [
+        (HubRef("org", "other", ref.revision), "no repository org/other, or it is private"),
+        (HubRef("org", "name", "0" * 40), f"org/name has no commit {'0' * 40}"),
+        (HubRef("org", "name", ref.revision, "q4.gguf"), "no file or folder q4.gguf"),
+    ]
+    for wrong, says in cases:
+        error = Download(tmp_path / "models", wrong).failure()
+        assert (error.reason, says in error.message) == (FailureReason.MISSING_FILE, True)
+    del repository.files["config.json"]
+    assert Download(tmp_path / "models", ref).failure().message == "There is no config.json."
+
+
+def test_code_and_pickles_are_refused(hub: HubServer, tmp_path: Path) -> None:
+    write_safetensors(tmp_path / "code", auto_map={"AutoModel": "modeling_x.X"})
+    (tmp_path / "pickle").mkdir()
+    (tmp_path / "pickle" / "pytorch_model.bin").write_bytes(b"code")
+    for folder, reason in (("code", FailureReason.UNSUPPORTED_ARCHITECTURE), ("pickle", FailureReason.UNSAFE_FILE)):
+        repository = hub.add(f"org/{folder}", tmp_path / folder)
+        download = Download(tmp_path / "models", HubRef("org", folder, repository.revision))
+        assert download.failure().reason is reason
+        assert download.left == []
+    assert not hub.requests("pytorch_model.bin")
+
+
+def test_a_name_that_leads_out_of_the_folder_is_refused(hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(hub, tmp_path)
+    repository.files["../../evil.json"] = b"{}"
+    error = Download(tmp_path / "models", ref).failure()
+    assert error.reason is FailureReason.UNSAFE_FILE
+    assert "not safe" in error.message

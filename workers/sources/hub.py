@@ -1,0 +1,210 @@
+"""A repository of the hub, at one commit, as the source of a model. Takes weights and descriptions, never code."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from gateway.failures import FailureReason
+from gateway.formats import detect, needed
+from gateway.memory import Footprint
+from gateway.model import hub_folder, hub_path
+from gateway.settings import Settings
+from schemas.sources import HubRef
+from workers.footprint import footprint_of, read_footprint
+from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
+from workers.sources.hub_client import HubClient, RemoteFile
+from workers.sources.pump import run
+from workers.sources.retry import Limits, patiently
+from workers.sources.shelf import Shelf
+from workers.sources.transfer import Transfer
+
+#: Progress is told after so many bytes, and at the end.
+REPORT_BYTES = 1 << 20
+#: After these, what has come stays for the next try: it was right, and more is to be had later.
+_KEPT = (FailureReason.SOURCE_UNREACHABLE, FailureReason.TIMED_OUT)
+#: The disk, or what this process may use of it, is full.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Hub:
+    """Downloads lie below `models_dir`; several processes of a machine may share it."""
+
+    def __init__(
+        self, ref: HubRef, models_dir: Path, readable: Sequence[str] = (), *, limits: Limits | None = None
+    ) -> None:
+        self._ref = ref
+        self._readable = readable
+        self._limits = limits or Limits()
+        self._shelf = Shelf(hub_folder(models_dir, ref))
+        self._path = hub_path(models_dir, ref)
+        self._client = HubClient(ref, self._limits)
+        #: A commit never changes, so one list will do.
+        self._files: list[RemoteFile] = []
+
+    def inspect(self) -> Footprint:
+        """From the headers of the files: here, or on the hub by pieces. Raises: SourceFailed."""
+        if self._shelf.whole():
+            return read_footprint(self._path, readable=self._readable)
+        return self._inspect_there(never, keep_quiet)
+
+    def present(self) -> bool:
+        """Whether all is downloaded, checked, and still there."""
+        return self._shelf.whole()
+
+    def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
+        """Download what is missing. Raises: SourceFailed."""
+        with self._shelf.locked(is_cancelled):
+            if self._shelf.whole():
+                on_progress(self._shelf.size, self._shelf.size)
+            else:
+                self._fetch_or_clean_up(on_progress, is_cancelled, log)
+            log(f"{self._ref.repository} is here, at commit {self._ref.revision[:12]}.")
+            return self._path
+
+    def discard(self) -> None:
+        """Remove what a fetch has left, unless another one is at it."""
+        if not self._shelf.used:
+            return
+        with self._shelf.locked(None) as held:
+            if held:
+                self._shelf.discard()
+
+    def _fetch_or_clean_up(self, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> None:
+        try:
+            self._fetch(on_progress, is_cancelled, log)
+        except SourceFailed as error:
+            if error.reason not in _KEPT:
+                self._shelf.discard()
+            raise
+        except OSError as error:
+            self._shelf.discard()
+            reason = FailureReason.NO_SPACE if error.errno in _FULL else FailureReason.INTERNAL
+            raise SourceFailed(reason, f"The download could not be written: {error.strerror}.") from error
+
+    def _fetch(self, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> None:
+        self._inspect_there(is_cancelled, log)
+        files = self._needed(is_cancelled, log)
+        self._shelf.open()
+        self._require_space(files)
+        total = sum(file.size for file in files)
+        progress = _Progress(on_progress, total)
+        transfer = Transfer(self._client, self._limits, is_cancelled, log)
+        for file in files:
+            target = self._shelf.path(file)
+            if not target.exists():
+                log(f"Fetching {file.name}, {file.size} bytes.")
+                transfer.bring(file, target, progress.of_file)
+            progress.file_done(file.size)
+        self._shelf.close(files, {"repository": self._ref.repository, "revision": self._ref.revision})
+
+    def _inspect_there(self, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
+        files = self._needed(is_cancelled, log)
+        there = RemoteFiles(self._client, files, self._ref.file, self._limits, is_cancelled)
+        return run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
+
+    def _needed(self, is_cancelled: Callable[[], bool], log: Log) -> list[RemoteFile]:
+        """The files that make the model, small ones first. Raises: SourceFailed."""
+        if not self._files:
+            listed = patiently(lambda: run(self._client.files, is_cancelled), self._limits, is_cancelled, log)
+            names = relative_names(listed, self._ref)
+            wanted = needed(names, detect(names, readable=self._readable))
+            self._files = sorted((names[name] for name in wanted), key=lambda file: (file.size, file.name))
+        return self._files
+
+    def _require_space(self, files: Sequence[RemoteFile]) -> None:
+        missing = self._shelf.missing_bytes(files)
+        free = shutil.disk_usage(self._shelf.staging).free
+        if missing > free:
+            raise SourceFailed(
+                FailureReason.NO_SPACE, f"{missing} bytes are to be fetched, but {free} bytes are free on the disk."
+            )
+
+
+class RemoteFiles:
+    """The files of a repository, to be read by pieces; names are relative to the model's folder."""
+
+    def __init__(
+        self,
+        client: HubClient,
+        files: Sequence[RemoteFile],
+        folder: str,
+        limits: Limits,
+        is_cancelled: Callable[[], bool],
+    ) -> None:
+        self._client = client
+        self._limits = limits
+        self._is_cancelled = is_cancelled
+        self._names = {_below(file.name, folder): file.name for file in files}
+        self.sizes: Mapping[str, int] = {_below(file.name, folder): file.size for file in files}
+
+    def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
+        """Raises: SourceFailed."""
+        end = self.sizes[name] if length < 0 else min(start + length, self.sizes[name])
+        if start >= end:
+            return b""
+        return patiently(lambda: self._read(name, start, end), self._limits, self._is_cancelled, keep_quiet)
+
+    def path(self, name: str) -> None:
+        """Not on this machine."""
+        return
+
+    def _read(self, name: str, start: int, end: int) -> bytes:
+        read = bytearray()
+        for chunk in self._client.stream(self._names[name], start, end):
+            read += chunk
+            # A server that takes no notice of ranges goes on to the end of the file.
+            if len(read) >= end - start:
+                break
+        return bytes(read[: end - start])
+
+
+class _Progress:
+    """Adds the files up, and tells it now and then."""
+
+    def __init__(self, on_progress: OnProgress, total: int) -> None:
+        self._on_progress = on_progress
+        self._total = total
+        self._done = 0
+        self._told = 0
+        on_progress(0, total)
+
+    def of_file(self, here: int) -> None:
+        """So many bytes of the file that is being fetched are here."""
+        if abs(self._done + here - self._told) >= REPORT_BYTES:
+            self._tell(self._done + here)
+
+    def file_done(self, size: int) -> None:
+        """A file is here, and whole."""
+        self._done += size
+        self._tell(self._done)
+
+    def _tell(self, done: int) -> None:
+        self._told = done
+        self._on_progress(done, self._total)
+
+
+def relative_names(files: Sequence[RemoteFile], ref: HubRef) -> dict[str, RemoteFile]:
+    """The files that the source names, by their path in the model's folder. Raises: SourceFailed if there are none."""
+    if not ref.file:
+        return {file.name: file for file in files}
+    names = {_below(file.name, ref.file): file for file in files if (file.name + "/").startswith(ref.file + "/")}
+    if not names:
+        raise SourceFailed(
+            FailureReason.MISSING_FILE, f"{ref.repository} has no file or folder {ref.file} at {ref.revision[:12]}."
+        )
+    return names
+
+
+def _below(name: str, folder: str) -> str:
+    """A path relative to a folder of the repository, or the last part of it if it is that file itself."""
+    if not folder:
+        return name
+    return name.rpartition("/")[2] if name == folder else name.removeprefix(folder + "/")
+
+
+def open_source(ref: HubRef, settings: Settings, readable: Sequence[str]) -> Hub:
+    """See `workers/sources/__init__.py`."""
+    return Hub(ref, settings.data_dir / "models", readable)

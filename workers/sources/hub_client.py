@@ -1,0 +1,165 @@
+"""Speaks to the hub through huggingface_hub: the files of a repository at one commit, and their bytes.
+
+`HF_ENDPOINT` and `HF_TOKEN` are read when a client is made. Files come by plain HTTP, not by the hub's chunk protocol
+(Xet): `huggingface_hub.hf_hub_download` starts a file from its beginning in each call, and can't be cancelled.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import httpx2
+from huggingface_hub import HfApi, constants, get_session, hf_hub_url, hf_raise_for_status
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # public, but not in its `__all__`
+
+from gateway.failures import FailureReason, SourceFailed
+from schemas.sources import HubRef, inside
+from workers.sources.retry import Interrupted, Limits
+
+#: Statuses that may pass, besides all of 500 and more.
+_PASSING = (408, 425, 429)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """One file of a repository, and its checksum as the hub has it."""
+
+    name: str
+    size: int
+    #: Of the content, for files in Git LFS; else empty, and `git_sha1` is that of the file as a git blob.
+    sha256: str = ""
+    git_sha1: str = ""
+
+
+class HubClient:
+    """One repository at one commit."""
+
+    def __init__(self, ref: HubRef, limits: Limits) -> None:
+        self._ref = ref
+        self._limits = limits
+        self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+        silence = limits.silence_timeout_s or float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
+        self._timeout = httpx2.Timeout(silence, connect=limits.connect_timeout_s)
+
+    def files(self) -> list[RemoteFile]:
+        """All files of the repository that have a checksum. Raises: SourceFailed, Interrupted."""
+        api = HfApi(endpoint=self._endpoint, library_name="headrace")
+        silence = self._timeout.read
+        try:
+            info = api.model_info(
+                self._ref.repository, revision=self._ref.revision, files_metadata=True, timeout=silence
+            )
+        except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+            raise self._translated(error, "The list of files") from error
+        if info.sha != self._ref.revision:
+            raise SourceFailed(
+                FailureReason.MISSING_FILE, f"The hub answers for commit {info.sha}, not for {self._ref.revision}."
+            )
+        found = []
+        for sibling in info.siblings or []:
+            if sibling.size is None or not (sibling.lfs or sibling.blob_id):
+                continue
+            sha256 = sibling.lfs.sha256 if sibling.lfs else ""
+            found.append(RemoteFile(_checked(sibling.rfilename), sibling.size, sha256, sibling.blob_id or ""))
+        return found
+
+    def stream(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The bytes of a file from `start` to before `end`, as they come. Raises: SourceFailed, Interrupted."""
+        url = hf_hub_url(self._ref.repository, name, revision=self._ref.revision, endpoint=self._endpoint)
+        headers = {**build_hf_headers(library_name="headrace"), "Accept-Encoding": "identity"}
+        if start or end is not None:
+            headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
+        try:
+            with get_session().stream("GET", url, headers=headers, timeout=self._timeout) as response:
+                hf_raise_for_status(response)
+                yield from self._paced(_from(response, start), name)
+        except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
+            raise self._translated(error, name) from error
+
+    def _paced(self, chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
+        """Raises: Interrupted when they come too slowly, as a trickle never times out."""
+        limits = self._limits
+        since, brought = time.monotonic(), 0
+        for chunk in chunks:
+            brought += len(chunk)
+            yield chunk
+            passed = time.monotonic() - since
+            if passed < limits.slow_window_s:
+                continue
+            if brought < limits.slow_bytes_per_s * passed:
+                raise Interrupted(f"{name} comes at {brought / passed:.0f} bytes a second.")
+            since, brought = time.monotonic(), 0
+
+    def _translated(self, error: Exception, what: str) -> Exception:
+        """What a failure means: whether it may pass, and else what to do."""
+        ref = self._ref
+        match error:
+            case GatedRepoError():
+                return SourceFailed(
+                    FailureReason.SOURCE_UNREACHABLE,
+                    f"{ref.repository} is only for those who have accepted its terms. Accept them on its page, and set "
+                    "HF_TOKEN where this node runs.",
+                )
+            case RevisionNotFoundError():
+                return SourceFailed(FailureReason.MISSING_FILE, f"{ref.repository} has no commit {ref.revision}.")
+            case RepositoryNotFoundError():
+                return SourceFailed(
+                    FailureReason.MISSING_FILE,
+                    f"The hub has no repository {ref.repository}, or it is private: then set HF_TOKEN where this node "
+                    "runs.",
+                )
+            case EntryNotFoundError():
+                return SourceFailed(
+                    FailureReason.MISSING_FILE, f"{ref.repository} has no {what} at {ref.revision[:12]}."
+                )
+            case HfHubHTTPError():
+                status = error.response.status_code
+                if status in _PASSING or status >= 500:
+                    return Interrupted(f"{what}: the hub answers with status {status}.", _retry_after(error.response))
+                return SourceFailed(
+                    FailureReason.SOURCE_UNREACHABLE,
+                    f"{what}: the hub refuses with status {status} {error.server_message or ''}".strip() + ".",
+                )
+            case httpx2.TransportError():
+                return Interrupted(f"{what}: {str(error).rstrip('.') or type(error).__name__}.")
+        return SourceFailed(FailureReason.SOURCE_UNREACHABLE, f"{what}: {error}")
+
+
+def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:
+    """The bytes from `start`, also if the server took no notice of the range. Raises: Interrupted for another range."""
+    skip = start
+    if response.status_code == 206:
+        said = response.headers.get("Content-Range", "")
+        if not said.startswith(f"bytes {start}-"):
+            raise Interrupted(f"The hub sent the range {said!r} instead of bytes from {start}.")
+        skip = 0
+    for chunk in response.iter_bytes():
+        rest, skip = chunk[skip:], max(0, skip - len(chunk))
+        if rest:
+            yield rest
+
+
+def _retry_after(response: httpx2.Response) -> float:
+    said = response.headers.get("Retry-After", "")
+    return float(said) if said.isdecimal() else 0.0
+
+
+def _checked(name: str) -> str:
+    """Raises: SourceFailed for a name that would lead out of the folder."""
+    try:
+        return inside(name)
+    except ValueError as error:
+        raise SourceFailed(
+            FailureReason.UNSAFE_FILE, f"The repository has a file whose name is not safe: {error}."
+        ) from error

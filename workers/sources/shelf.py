@@ -1,0 +1,134 @@
+"""Where a download lies on the disk: apart while it is not whole, and in its place from the moment it is.
+
+{data_dir}/models/OWNER--NAME@COMMIT/manifest.json, files/...     whole
+{data_dir}/models/.partial/OWNER--NAME@COMMIT/files/...           not whole; `.part` files are not checked yet
+{data_dir}/models/.partial/OWNER--NAME@COMMIT.lock                held by the process that fetches
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from workers.sources.hub_client import RemoteFile
+from workers.sources.pump import POLL_S, wait
+from workers.sources.transfer import PART
+
+
+class Shelf:
+    """The place of one download."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        partial = folder.parent / ".partial"
+        self.staging = partial / folder.name
+        self._lock = partial / f"{folder.name}.lock"
+
+    def whole(self) -> bool:
+        """Whether all files are in their place, each as long as it was when it was checked."""
+        try:
+            manifest = json.loads((self.folder / "manifest.json").read_text())
+            return all((self.folder / "files" / f["name"]).stat().st_size == f["size"] for f in manifest["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return False
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files in their place."""
+        return sum(path.stat().st_size for path in (self.folder / "files").rglob("*") if path.is_file())
+
+    @property
+    def used(self) -> bool:
+        """Whether a fetch is under way, or has left something."""
+        return self.staging.exists() or self._lock.exists()
+
+    def missing_bytes(self, files: Sequence[RemoteFile]) -> int:
+        """How much is still to come, if what has come is right."""
+        here = 0
+        for file in files:
+            for path in (self.path(file), self.path(file, PART)):
+                with suppress(OSError):
+                    here += min(path.stat().st_size, file.size)
+        return sum(file.size for file in files) - here
+
+    def path(self, file: RemoteFile, suffix: str = "") -> Path:
+        """Where a file is gathered; without the suffix PART it has been checked."""
+        return self.staging / "files" / (file.name + suffix)
+
+    @contextmanager
+    def locked(self, is_cancelled: Callable[[], bool] | None) -> Iterator[bool]:
+        """Keep others from fetching the same; without `is_cancelled` it gives False if one does, else it waits.
+
+        Raises:
+            SourceFailed: CANCELLED.
+        """
+        while (handle := self._take_lock()) is None:
+            if is_cancelled is None:
+                yield False
+                return
+            wait(POLL_S, is_cancelled)
+        try:
+            yield True
+        finally:
+            self._lock.unlink(missing_ok=True)
+            os.close(handle)
+            with suppress(OSError):
+                self._lock.parent.rmdir()
+
+    def open(self) -> None:
+        """Make a place to gather files. What lies in its place but is not whole is gathered anew, and checked again."""
+        if self.folder.exists():
+            shutil.rmtree(self.staging, ignore_errors=True)
+            self.folder.replace(self.staging)
+            (self.staging / "manifest.json").unlink(missing_ok=True)
+            for path in [path for path in self.staging.rglob("*") if path.is_file() and not path.name.endswith(PART)]:
+                path.replace(path.with_name(path.name + PART))
+        (self.staging / "files").mkdir(parents=True, exist_ok=True)
+
+    def close(self, files: Sequence[RemoteFile], about: dict[str, Any]) -> None:
+        """Put gathered files into their place, all at once; they survive a power cut."""
+        manifest = self.staging / "manifest.json"
+        with manifest.open("w") as stream:
+            json.dump({**about, "files": [asdict(file) for file in files]}, stream, indent=1)
+            stream.flush()
+            os.fsync(stream.fileno())
+        for folder in {path.parent for path in self.staging.rglob("*")}:
+            _sync(folder)
+        self.staging.replace(self.folder)
+        _sync(self.folder.parent)
+
+    def discard(self) -> None:
+        """Remove what has been gathered."""
+        shutil.rmtree(self.staging, ignore_errors=True)
+
+    def _take_lock(self) -> int | None:
+        self._lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            # Another process has just removed the empty folder.
+            return None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder may have removed the file meanwhile: then this lock keeps nobody out.
+            if self._lock.stat().st_ino == os.fstat(handle).st_ino:
+                return handle
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        os.close(handle)
+        return None
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
