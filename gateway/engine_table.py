@@ -71,6 +71,8 @@ SPECS = {
             quantizations={"safetensors": ("none", "bf16")},
             sampling=frozenset({"top_p", "top_k"}),
             attention="scaled dot-product attention",
+            # As many as one machine has devices. That the model can be split is known when it is loaded.
+            max_tensor_parallel=8,
             flash_attention=("cuda",),
         ),
         EngineSpec(
@@ -165,7 +167,8 @@ def _quantization_error(spec: EngineSpec, source_format: str, quantization: str)
 def _parallel_error(spec: EngineSpec, size: int) -> str:
     if 1 <= size <= spec.max_tensor_parallel:
         return ""
-    return f"The {spec.name} engine runs in 1 to {spec.max_tensor_parallel} processes, not in {size}."
+    allowed = "one process" if spec.max_tensor_parallel == 1 else f"1 to {spec.max_tensor_parallel} processes"
+    return f"The {spec.name} engine runs in {allowed}, not in {size}."
 
 
 def _offload_error(spec: EngineSpec, kind: str) -> str:

@@ -15,6 +15,7 @@ import pytest
 
 from gateway.catalog import load_catalog
 from gateway.settings import Settings
+from tests.tiny_models import save_tiny_llama
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.model import engine_config
@@ -45,18 +46,7 @@ class Case:
 
 def random_llama(folder: Path) -> EngineConfig:
     """A tiny model with random weights, in a safetensors folder."""
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    shape = transformers.LlamaConfig(
-        vocab_size=512,
-        hidden_size=64,
-        intermediate_size=128,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-    )
-    transformers.LlamaForCausalLM(shape).save_pretrained(folder)
-    return EngineConfig("transformers", str(folder), "CPU", PLACES, 256)
+    return EngineConfig("transformers", str(save_tiny_llama(folder)), "CPU", PLACES, 256)
 
 
 Loader = Callable[[str], Case]

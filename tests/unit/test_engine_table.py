@@ -47,7 +47,7 @@ def test_preferences_that_are_not_there_become_warnings_that_say_what_is_used() 
     [
         ({"quantization": "int8"}, "quantization", "A GGUF file runs as it is stored"),
         ({"quantization": "int3"}, "quantization", "allowed: none, bf16, int8, int4"),
-        ({"tensor_parallel_size": 2}, "tensor_parallel_size", "1 to 1 processes, not in 2"),
+        ({"tensor_parallel_size": 2}, "tensor_parallel_size", "in one process, not in 2"),
         ({"cpu_offload": True}, "cpu_offload", "in the host's memory already"),
         ({"cpu_offload": True, "device": "gpu0"}, "cpu_offload", "can't keep weights of gpu"),
         ({"device": "cuda1"}, "device", "cpu, gpu, not on cuda"),
@@ -61,6 +61,15 @@ def test_requirements_that_cannot_be_honoured_are_refused_by_name(wrong: dict[st
     assert caught.value.reason == "option_not_supported"
     assert list(caught.value.errors) == [field]
     assert text in caught.value.errors[field][0]
+
+
+def test_transformers_may_share_a_model_among_processes() -> None:
+    spec = SPECS["transformers"]
+    assert (
+        resolve(spec, format="safetensors", device="cpu0", tensor_parallel_size=2).config["tensor_parallel_size"] == 2
+    )
+    with pytest.raises(InvalidRequest, match="1 to 8 processes, not in 9"):
+        resolve(spec, format="safetensors", device="cuda0", tensor_parallel_size=9)
 
 
 def test_all_that_is_wrong_is_named_at_once() -> None:

@@ -1,23 +1,18 @@
 """transformers' continuous batching manager as an engine: paged KV cache, prefix sharing. Reads safetensors folders.
 
 The manager steps in a thread of its own; `step` takes what it has made. Options: `cache_tokens` places of the KV cache,
-`threads`.
+`threads` of each process.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, ContinuousBatchingConfig, GenerationConfig
 from transformers.generation.continuous_batching.requests import GenerationOutput
-from transformers.utils import logging
 
 from gateway.engine_table import SPECS
-from gateway.failures import DeploymentFailed, FailureReason
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -29,47 +24,50 @@ from workers.engines.base import (
     no_report,
     require,
 )
+from workers.engines.causal_lm import check_shares, device_of, load_causal_lm, start_manager
+from workers.engines.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
 _CAN = SPECS["transformers"].sampling
-#: Prompt and decode tokens that one step may hold.
-MAX_BATCHED_TOKENS = 512
-PAGE_TOKENS = 32
-CACHE_TOKENS = 16_384
 #: Tokens of the sequence that warms the model up.
 WARM_UP_STEPS = 4
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0
 #: How long the manager may take to end.
 CLOSE_WAIT_S = 30.0
-_DTYPES = {"none": "auto", "bf16": "bfloat16"}
 
 
 class TransformersEngine:
     """The model, its manager, and what each sequence has given so far."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        torch.set_num_threads(int(config.options.get("threads", 0)) or os.cpu_count() or 1)
-        report("model_initialization", 0, 1)
-        model = _model(config)
-        report("model_initialization", 1, 1)
-        self._vocabulary = int(model.config.vocab_size)
-        self._manager = model.init_continuous_batching(_sampled(), _batching(config))
         #: Request, and how many of its tokens have been reported.
         self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
         self._cancelled: list[int] = []
-        _start(self._manager)
-        self._warm_up(report)
+        report("model_initialization", 0, 1)
+        if config.tensor_parallel_size > 1:
+            check_shares(config)
+            self._ranks = RankGroup(config)
+            model = self._ranks.run(lambda: self._load(config, report))
+        else:
+            model = self._load(config, report)
         effective = {
             "attention": model.config._attn_implementation,
             "quantization": str(model.dtype).removeprefix("torch."),
-            "devices": [str(model.device)],
+            "devices": [str(device_of(config, rank)) for rank in range(config.tensor_parallel_size)],
             "threads": torch.get_num_threads(),
             "kv_cache": True,
         }
         digest = weights_digest(Path(config.model_path))
         self.info = EngineInfo("transformers", config.context_length, digest, sorted(_CAN), effective)
+
+    def _load(self, config: EngineConfig, report: Report) -> Any:
+        model = load_causal_lm(config)
+        report("model_initialization", 1, 1)
+        self._vocabulary = int(model.config.vocab_size)
+        self._manager = start_manager(model, config)
+        self._warm_up(report)
+        return model
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
@@ -153,57 +151,3 @@ class TransformersEngine:
             report("model_loading", done, WARM_UP_STEPS)
             done += sum(len(output.token_ids) for output in self.step())
         report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)
-
-
-def _start(manager: Any) -> None:
-    """Start the manager's thread as a daemon, so that a process can end with it; it is one if its starter is one."""
-    starter = threading.Thread(target=manager.start, daemon=True)
-    starter.start()
-    starter.join()
-
-
-def _model(config: EngineConfig) -> Any:
-    """Raises: DeploymentFailed for a quantization or an architecture that it does not have."""
-    if config.quantization not in _DTYPES:
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
-            f"The transformers engine can't make {config.quantization}; allowed: {', '.join(_DTYPES)}.",
-        )
-    device = config.device.lower()
-    device = device if device.rstrip("0123456789") == device else f"{device.rstrip('0123456789')}:{device[-1]}"
-    try:
-        model = AutoModelForCausalLM.from_pretrained(
-            config.model_path,
-            dtype=_DTYPES[config.quantization],
-            attn_implementation="sdpa",
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-        )
-    except ValueError as error:
-        raise DeploymentFailed(FailureReason.UNSUPPORTED_ARCHITECTURE, str(error)) from error
-    placed: Any = model
-    return placed.to("cpu" if device.startswith("cpu") else device).eval()
-
-
-def _sampled() -> Any:
-    """Each of the three has a value that makes the manager build its processor; every request brings its own."""
-    return GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=True, temperature=0.5, top_k=50, top_p=0.5, eos_token_id=-1
-    )
-
-
-def _batching(config: EngineConfig) -> ContinuousBatchingConfig:
-    on_cpu = config.device.lower().startswith("cpu")
-    tokens = int(config.options.get("cache_tokens", min(config.max_batch_size * config.context_length, CACHE_TOKENS)))
-    return ContinuousBatchingConfig(
-        page_size=PAGE_TOKENS,
-        num_blocks=max(tokens, config.context_length) // PAGE_TOKENS + 1,
-        max_batch_tokens=MAX_BATCHED_TOKENS,
-        max_requests_per_batch=config.max_batch_size,
-        per_request_processors=True,
-        auto_switch_to_flash=config.use_flash_attention and not on_cpu,
-        # Both are means of CUDA.
-        use_async_batching=False if on_cpu else None,
-        use_cuda_graph=False if on_cpu else None,
-    )

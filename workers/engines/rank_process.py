@@ -1,0 +1,62 @@
+"""A rank of a tensor-parallel engine other than 0: `python -m workers.engines.rank_process FD`.
+
+It holds its share of the weights, and computes what rank 0 schedules (`workers/engines/ranks.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from datetime import timedelta
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from workers.engines.base import EngineConfig
+from workers.engines.causal_lm import load_causal_lm, start_manager
+from workers.engines.ranks import MEET_S, join
+from workers.failures import classify
+from workers.frames import FrameSocket
+
+log = logging.getLogger("headrace.engine")
+
+
+class _AlwaysSet(threading.Event):
+    """Lets an idle rank wait for rank 0 itself: the manager's loop would sleep up to 0.1 s between looks."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Never waits."""
+        return True
+
+
+def main() -> None:
+    """Load, then follow rank 0. The process ends with it."""
+    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+    told = frames.receive()
+    config, rank = EngineConfig(**told["config"]), int(told["rank"])
+    logging.basicConfig(level="INFO", format=f"%(asctime)s %(levelname)s %(name)s rank {rank}: %(message)s")
+    threading.Thread(target=_end_with, args=(frames,), daemon=True).start()
+    try:
+        store = TCPStore("127.0.0.1", told["port"], timeout=timedelta(seconds=MEET_S))
+        join(config, rank, store)
+        manager = start_manager(load_causal_lm(config, rank), config, wake_up=_AlwaysSet())
+    except Exception as error:  # the process' edge: say why, then end
+        log.exception("rank failed to load")
+        reason, message = classify(error)
+        frames.send({"reason": reason, "message": message})
+        os._exit(1)
+    manager._generation_thread.join()
+    os._exit(1)
+
+
+def _end_with(frames: FrameSocket) -> None:
+    try:
+        frames.receive()
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
