@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 
+from tests.bench import embeddings
 from tests.bench.grpc_server import grpc_face
 from tests.bench.peers import peers
 from tests.bench.server import Helper, Server
@@ -30,29 +31,31 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def headrace() -> Iterator[tuple[Stack, Server]]:
-    """The whole path, with the real model and the fake one."""
+def headrace(*models: str) -> Iterator[Stack]:
+    """The whole path, with a replica of each model."""
     with tempfile.TemporaryDirectory(prefix="hr-") as folder:
         stack = Stack(Path(folder) / "s", queue_limit=5_000, log_level="warning", lease_s=5.0, grace_s=10.0)
         try:
-            stack.up({MODEL: {}, "fake": {}})
-            replica = stack.replica(MODEL)
-            web = psutil.Process(stack.processes["web"].pid).children()[0].pid
-            processes = {name: stack.processes[name].pid for name in ("redis", "keeper", "agent")}
-            processes |= {"web": web, "model worker": replica.pid, "engine": replica.engine_pid}
-            yield (
-                stack,
-                Server(
-                    "headrace",
-                    stack.settings.http_port,
-                    f"/models/{MODEL}/chat/completions",
-                    {"Authorization": f"Bearer {KEY}"},
-                    {"stream_options": {"include_usage": True}},
-                    processes,
-                ),
-            )
+            stack.up({model: {} for model in models})
+            yield stack
         finally:
             stack.close()
+
+
+def contestant(stack: Stack) -> Server:
+    """Its chat with the real model."""
+    replica = stack.replica(MODEL)
+    web = psutil.Process(stack.processes["web"].pid).children()[0].pid
+    processes = {name: stack.processes[name].pid for name in ("redis", "keeper", "agent")}
+    processes |= {"web": web, "model worker": replica.pid, "engine": replica.engine_pid}
+    return Server(
+        "headrace",
+        stack.settings.http_port,
+        f"/models/{MODEL}/chat/completions",
+        {"Authorization": f"Bearer {KEY}"},
+        {"stream_options": {"include_usage": True}},
+        processes,
+    )
 
 
 def compare(
@@ -166,38 +169,47 @@ def picture(results: dict[str, dict[str, Any]], path: Path) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
-    """Measure, print, and write docs/bench.json and docs/bench.svg."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--streams", default="1,4,16,32")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="only the comparison, and no files")
-    args = parser.parse_args()
-    streams = [int(n) for n in args.streams.split(",")]
+def generation(streams: list[int], rounds: int, *, quick: bool) -> dict[str, Any]:
+    """Streams of chat beside the raw engine and other servers; then, unless quick, what the path itself costs."""
     raw, load = Helper("tests.bench.raw"), Helper("tests.bench.load")
     raw.read()
     try:
         with contextlib.ExitStack() as open_servers:
-            stack, ours = open_servers.enter_context(headrace())
+            stack = open_servers.enter_context(headrace(MODEL, "fake"))
+            ours = contestant(stack)
             servers = [ours, open_servers.enter_context(grpc_face(stack, ours.processes))]
-            servers += [] if args.quick else open_servers.enter_context(peers())
-            results = compare(raw, load, servers, streams, args.rounds)
-            if args.quick:
-                return
-            extra = {"queue_path": queue_path(stack, load), "idle_streams": idle_streams(stack)}
-            extra["job_in_redis"] = job_memory(stack)
+            servers += [] if quick else open_servers.enter_context(peers())
+            results: dict[str, Any] = {"results": compare(raw, load, servers, streams, rounds)}
+            if not quick:
+                results |= {"queue_path": queue_path(stack, load), "idle_streams": idle_streams(stack)}
+                results["job_in_redis"] = job_memory(stack)
+            return results
     finally:
         raw.close()
         load.close()
-    report = {
-        "machine": platform.processor() or platform.machine(),
-        "cpus": os.cpu_count(),
-        "results": results,
-        **extra,
-    }
-    (ROOT / "docs").mkdir(exist_ok=True)
-    (ROOT / "docs" / "bench.json").write_text(json.dumps(report, indent=1) + "\n")
-    picture(results, ROOT / "docs" / "bench.svg")
+
+
+def main() -> None:
+    """Measure, print, and write docs/bench.json and docs/bench.svg. What was not measured stays as it was there."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--streams", default="1,4,16,32")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quick", action="store_true", help="only the comparisons, and no files")
+    parser.add_argument("--only", choices=["generation", "embeddings"])
+    args = parser.parse_args()
+    path = ROOT / "docs" / "bench.json"
+    report = json.loads(path.read_text()) if path.exists() else {}
+    report |= {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
+    if args.only != "embeddings":
+        report |= generation([int(n) for n in args.streams.split(",")], args.rounds, quick=args.quick)
+    if args.only != "generation":
+        with headrace(embeddings.MODEL) as stack:
+            report["embeddings"] = embeddings.compare(stack, args.rounds)
+    if args.quick:
+        return
+    path.write_text(json.dumps(report, indent=1) + "\n")
+    if "results" in report:
+        picture(report["results"], ROOT / "docs" / "bench.svg")
 
 
 if __name__ == "__main__":
