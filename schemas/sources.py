@@ -10,6 +10,7 @@ NOTATION = "a path, package:NAME/FILE, or hub:OWNER/NAME@REVISION[/FILE]"
 _KIND = re.compile(r"([A-Za-z][A-Za-z0-9+-]+):")
 _PACKAGE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _OWNER_OR_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+_PARTS_OF_MODELS = (".safetensors", ".xml", ".bin", ".json")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -59,7 +60,7 @@ def parse_source(text: str) -> SourceRef | None:
         raise ValueError("it holds a line break or a zero byte")
     kind = _KIND.match(text)
     if kind is None:
-        return FolderRef(text)
+        return FolderRef(_folder_or_gguf(text))
     rest = text[kind.end() :]
     if kind[1] == "package":
         return _package(rest)
@@ -74,7 +75,7 @@ def _package(rest: str) -> PackageRef:
         raise ValueError(
             f"{package!r} is not a package's import name, which has letters, digits and _; write {NOTATION}"
         )
-    return PackageRef(package, inside(file))
+    return PackageRef(package, _folder_or_gguf(inside(file)))
 
 
 def _hub(rest: str) -> HubRef:
@@ -89,7 +90,17 @@ def _hub(rest: str) -> HubRef:
             f"{said}, and what that means can change; pin a commit: hub:{repository}@ and the 40 hexadecimal digits"
             " that the hub shows in the history of the repository's files"
         )
-    return HubRef(owner, name, revision, inside(file))
+    return HubRef(owner, name, revision, _folder_or_gguf(inside(file)))
+
+
+def _folder_or_gguf(path: str) -> str:
+    """Raises: ValueError for a file that is only a part of a model."""
+    for end in _PARTS_OF_MODELS:
+        if path.endswith(end):
+            raise ValueError(
+                f"{path!r} names one file of a model; name its folder. Only a GGUF file is a model by itself"
+            )
+    return path
 
 
 def inside(file: str) -> str:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.catalog import load_catalog
 from gateway.failures import FailureReason, SourceFailed
 from gateway.memory import Footprint
+from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
 from workers.footprint import footprint_of, read_footprint
 from workers.formats.files import LocalFiles
+from workers.formats.gguf import Header
 
 SHAPE = {"kv_bytes_per_token": KV_BYTES, "hidden_size": 32, "vocabulary_size": 100, "context_length": 128}
 
@@ -41,9 +44,9 @@ def test_a_safetensors_folder(tmp_path: Path) -> None:
 def test_a_gguf_file(tmp_path: Path, kind: type[LocalFiles], monkeypatch: pytest.MonkeyPatch) -> None:
     # Small, so that the header is longer than the first piece.
     monkeypatch.setattr("workers.formats.gguf.FIRST_READ_BYTES", 4096)
-    path = write_gguf(tmp_path / "a.gguf", tokens=2000, size=64)
+    path = write_gguf(tmp_path / "a.gguf", tokens=10_000, size=64)
     wanted = Footprint("gguf", path.stat().st_size, num_parameters=2 * 64 * 64, bits_per_weight=20.25, **SHAPE)
-    assert footprint_of(kind(path)) == Footprint(**{**vars(wanted), "vocabulary_size": 2000})
+    assert footprint_of(kind(path)) == Footprint(**{**vars(wanted), "vocabulary_size": 10_000})
 
 
 def test_an_openvino_folder(tmp_path: Path) -> None:
@@ -135,3 +138,20 @@ def test_text_parts_of_larger_models_are_read(tmp_path: Path) -> None:
         json.dumps({"architectures": ["XForConditionalGeneration"], "text_config": CONFIG})
     )
     assert read_footprint(folder).kv_bytes_per_token == KV_BYTES
+
+
+def test_a_real_gguf_file_reads_as_the_package_reads_it() -> None:
+    """Long arrays are skipped: what is read after them must be what the package finds there."""
+    import gguf
+
+    path = load_catalog(Settings.load({})).get("smollm2-135m").path()
+    assert path is not None
+    reader, header = gguf.GGUFReader(path), Header(path, path.stat().st_size)
+    assert list(header.fields) == list(reader.fields)
+    assert header.data_offset == reader.data_offset
+    assert [(t.name, t.data_offset, t.n_bytes) for t in header.tensors] == [
+        (t.name, t.data_offset, t.n_bytes) for t in reader.tensors
+    ]
+    footprint = read_footprint(path)
+    assert footprint.vocabulary_size == len(reader.fields["tokenizer.ggml.tokens"].data)
+    assert footprint == footprint_of(Elsewhere(path))

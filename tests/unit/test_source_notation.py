@@ -45,6 +45,8 @@ def test_each_kind_is_read(text: str, ref: object) -> None:
         ("package:llm//etc/passwd", "is not a plain relative path"),
         ("https://example.org/model", "no kind of source 'https'; write a path, package:NAME/FILE"),
         ("a\nb", "line break"),
+        ("/models/x/model.safetensors", "name its folder"),
+        (f"hub:org/name@{COMMIT}/openvino_model.xml", "name its folder. Only a GGUF file is a model by itself"),
     ],
 )
 def test_a_wrong_one_is_refused_with_what_to_write(text: str, says: str) -> None:

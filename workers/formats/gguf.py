@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import gguf
 
 from gateway.failures import FailureReason, SourceFailed
 from gateway.formats import Weights
@@ -15,6 +18,8 @@ from workers.formats.files import Files, cut_off
 #: How much of a file that lies elsewhere is read to find the whole header: at first, and at most.
 FIRST_READ_BYTES, MAX_READ_BYTES = 8 << 20, 128 << 20
 MAGIC = b"GGUF"
+#: Arrays that are longer hold the tokenizer's texts and scores, which nothing here needs.
+LONGEST_ARRAY = 4096
 
 
 def footprint(files: Files, weights: Weights) -> Footprint:
@@ -24,11 +29,13 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     if files.read(name, 0, len(MAGIC)) != MAGIC:
         raise SourceFailed(FailureReason.CHECKSUM, f"{name} is not a GGUF file, or its beginning is damaged.")
     path = files.path(name)
-    reader = _read(path, name, size) if path else _read_elsewhere(files, name)
+    reader = _read(path, name, size, size) if path else _read_elsewhere(files, name)
     described = {key: field.contents() for key, field in reader.fields.items() if not key.startswith("tokenizer.")}
     architecture = described["general.architecture"]
     about = {key.removeprefix(f"{architecture}."): value for key, value in described.items()}
     tokens = reader.fields.get("tokenizer.ggml.tokens")
+    # After name and type of a field come type and length of an array.
+    num_tokens = int(tokens.parts[4][0]) if tokens else int(about.get("vocab_size", 0))
     num_parameters = sum(tensor.n_elements for tensor in reader.tensors)
     tensor_bytes = sum(tensor.n_bytes for tensor in reader.tensors)
     return Footprint(
@@ -37,7 +44,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
         num_parameters=num_parameters,
         kv_bytes_per_token=_kv_bytes(about),
         hidden_size=int(about.get("embedding_length", 0)),
-        vocabulary_size=len(tokens.data) if tokens else int(about.get("vocab_size", 0)),
+        vocabulary_size=num_tokens,
         context_length=int(about.get("context_length", 0)),
         bits_per_weight=round(8 * tensor_bytes / num_parameters, 2) if num_parameters else 0.0,
     )
@@ -55,13 +62,44 @@ def _kv_bytes(about: dict[str, Any]) -> int:
     return int(in_all * of_token * KV_NUMBER_BYTES)
 
 
-def _read(path: Path, name: str, size: int) -> Any:
-    """The header of a file. Raises: SourceFailed if the file is shorter than its tensors."""
-    import gguf
+class Header(gguf.GGUFReader):
+    """The package's reader, which goes past long arrays instead of making an object of each of their items.
 
+    For a vocabulary of 49,152 tokens that is 30 ms instead of 2 s.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        """`limit`: what lies behind it has not been read from the source yet."""
+        self._limit = limit
+        super().__init__(path)
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type == gguf.GGUFValueType.ARRAY:
+            kind, length = self._get(orig_offs, "u4"), self._get(orig_offs + 4, "u8")
+            if length[0] > LONGEST_ARRAY:
+                types = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType(kind[0])]
+                return self._end(orig_offs + 12, types[1], int(length[0])) - orig_offs, [kind, length], [], types
+        return super()._get_field_parts(orig_offs, raw_type)
+
+    def _end(self, offset: int, kind: Any, length: int) -> int:
+        """Where an array ends. Raises: ValueError if that is behind the limit."""
+        if kind != gguf.GGUFValueType.STRING:
+            return offset + length * int(self.gguf_scalar_to_np[kind]().itemsize)
+        swapped = {"little": "big", "big": "little"}[sys.byteorder]
+        order: Any = sys.byteorder if self.byte_order == "I" else swapped
+        content: Any = memoryview(self.data)  # type: ignore[arg-type] # numpy's arrays are buffers
+        for _ in range(length):
+            offset += 8 + int.from_bytes(content[offset : offset + 8], order)
+            if offset > self._limit:
+                raise ValueError("a text ends behind the end")
+        return offset
+
+
+def _read(path: Path, name: str, size: int, limit: int) -> Header:
+    """The header of a file. Raises: SourceFailed if the file is shorter than its tensors."""
     try:
-        reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+        reader = Header(path, limit)
+    except (ValueError, IndexError, KeyError) as error:
         # What the reader makes of a file that ends in the middle.
         raise SourceFailed(FailureReason.CHECKSUM, f"{name} is cut off or damaged: {error}.") from error
     end = max((tensor.data_offset + tensor.n_bytes for tensor in reader.tensors), default=0)
@@ -70,7 +108,7 @@ def _read(path: Path, name: str, size: int) -> Any:
     return reader
 
 
-def _read_elsewhere(files: Files, name: str) -> Any:
+def _read_elsewhere(files: Files, name: str) -> Header:
     """The header of a file that lies elsewhere: its beginning, in a file of the same length that is empty else.
 
     Such a file takes no more room than what was read.
@@ -85,7 +123,7 @@ def _read_elsewhere(files: Files, name: str) -> Any:
             sparse.truncate(size)
             sparse.flush()
             try:
-                reader = _read(Path(sparse.name), name, size)
+                reader = _read(Path(sparse.name), name, size, len(have))
             except SourceFailed:
                 if len(have) < size:
                     continue

@@ -16,27 +16,6 @@ OnProgress = Callable[[int, int], None]
 Log = Callable[[str], None]
 
 
-class Source(Protocol):
-    """Where one model's files come from. Any method may take as long as its disk or network does."""
-
-    def inspect(self) -> Footprint:
-        """What the files say of the model's size; reads headers only, downloads no weights. Raises: SourceFailed."""
-
-    def present(self) -> bool:
-        """Whether all files are on this machine, and whole."""
-
-    def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
-        """Make the files be here, and give the path that engines load; at once if they are.
-
-        Raises:
-            SourceFailed: CANCELLED (nothing is left behind), SOURCE_UNREACHABLE or NO_SPACE (what has come is kept
-                apart, and the next call goes on there), CHECKSUM, MISSING_FILE, UNSAFE_FILE, UNSUPPORTED_ARCHITECTURE.
-        """
-
-    def discard(self) -> None:
-        """Remove what a fetch that did not end has left. Whole files stay; without any such rest nothing happens."""
-
-
 def no_progress(done: int, total: int) -> None:
     """For who does not want to hear."""
 
@@ -48,3 +27,29 @@ def never() -> bool:
 
 def keep_quiet(line: str) -> None:
     """For who does not want to read."""
+
+
+class Source(Protocol):
+    """Where one model's files come from. Any method may take as long as its disk or network does."""
+
+    def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
+        """What the files say of the model's size; reads headers only, downloads no weights.
+
+        Raises:
+            SourceFailed: CANCELLED, and as `fetch`. A hub that does not answer is asked again for a minute or two.
+        """
+
+    def present(self) -> bool:
+        """Whether all files are on this machine, and whole."""
+
+    def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
+        """Make the files be here, and give the path that engines load; at once if they are.
+
+        Raises:
+            SourceFailed: CANCELLED (nothing is left behind), SOURCE_UNREACHABLE (what has come is kept apart,
+                and the next call goes on there), CHECKSUM, NO_SPACE, MISSING_FILE, UNSAFE_FILE,
+                UNSUPPORTED_ARCHITECTURE (nothing is left behind).
+        """
+
+    def discard(self) -> None:
+        """Remove what a fetch that did not end has left. Whole files stay; without any such rest nothing happens."""

@@ -10,7 +10,7 @@ from gateway.memory import Footprint
 from gateway.settings import Settings
 from schemas.sources import FolderRef
 from workers.footprint import read_footprint
-from workers.sources.base import Log, OnProgress, SourceFailed
+from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 
 
 class Folder:
@@ -20,7 +20,7 @@ class Folder:
         self._path = path
         self._readable = readable
 
-    def inspect(self) -> Footprint:
+    def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """From the headers of the files. Raises: SourceFailed."""
         return read_footprint(self._path, readable=self._readable)
 

@@ -41,14 +41,15 @@ class Hub:
         self._shelf = Shelf(hub_folder(models_dir, ref))
         self._path = hub_path(models_dir, ref)
         self._client = HubClient(ref, self._limits)
-        #: A commit never changes, so one list will do.
+        #: A commit never changes, so one look will do.
         self._files: list[RemoteFile] = []
+        self._footprint: Footprint | None = None
 
-    def inspect(self) -> Footprint:
+    def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """From the headers of the files: here, or on the hub by pieces. Raises: SourceFailed."""
         if self._shelf.whole():
             return read_footprint(self._path, readable=self._readable)
-        return self._inspect_there(never, keep_quiet)
+        return self._inspect_there(is_cancelled, log)
 
     def present(self) -> bool:
         """Whether all is downloaded, checked, and still there."""
@@ -57,6 +58,7 @@ class Hub:
     def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
         """Download what is missing. Raises: SourceFailed."""
         with self._shelf.locked(is_cancelled):
+            self._shelf.tidy()
             if self._shelf.whole():
                 on_progress(self._shelf.size, self._shelf.size)
             else:
@@ -101,9 +103,11 @@ class Hub:
         self._shelf.close(files, {"repository": self._ref.repository, "revision": self._ref.revision})
 
     def _inspect_there(self, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
-        files = self._needed(is_cancelled, log)
-        there = RemoteFiles(self._client, files, self._ref.file, self._limits, is_cancelled)
-        return run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
+        if self._footprint is None:
+            files = self._needed(is_cancelled, log)
+            there = RemoteFiles(self._client, files, self._ref.file, self._limits, is_cancelled)
+            self._footprint = run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
+        return self._footprint
 
     def _needed(self, is_cancelled: Callable[[], bool], log: Log) -> list[RemoteFile]:
         """The files that make the model, small ones first. Raises: SourceFailed."""

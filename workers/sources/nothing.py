@@ -6,13 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gateway.memory import Footprint
-from workers.sources.base import Log, OnProgress
+from workers.sources.base import Log, OnProgress, keep_quiet, never
 
 
 class Nothing:
     """Always here."""
 
-    def inspect(self) -> Footprint:
+    def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """An empty one."""
         return Footprint()
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -20,6 +21,9 @@ from typing import Any
 from workers.sources.hub_client import RemoteFile
 from workers.sources.pump import POLL_S, wait
 from workers.sources.transfer import PART
+
+#: What a fetch has left is removed when nobody has gone on with it for so long.
+KEPT_S = 7 * 24 * 3600.0
 
 
 class Shelf:
@@ -107,6 +111,21 @@ class Shelf:
     def discard(self) -> None:
         """Remove what has been gathered."""
         shutil.rmtree(self.staging, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove what other fetches have left long ago."""
+        for staging in self._lock.parent.glob("*@*"):
+            other = Shelf(self.folder.parent / staging.name)
+            if staging.suffix == ".lock" or other.folder == self.folder or other.idle_s() < KEPT_S:
+                continue
+            with other.locked(None) as held:
+                if held:
+                    other.discard()
+
+    def idle_s(self) -> float:
+        """Seconds since something was gathered."""
+        times = [path.stat().st_mtime for path in [self.staging, *self.staging.rglob("*")]]
+        return time.time() - max(times)
 
     def _take_lock(self) -> int | None:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
