@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gateway.certificates import authority
 from gateway.credentials import Credentials
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
-from tests.stack import KEY, Stack, chat, eventually, free_port
+from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port
 from web.rpc.stubs import model_pb2 as pb
 from web.rpc.stubs.model_pb2_grpc import ModelServiceStub
 
@@ -112,10 +117,15 @@ def test_a_job_that_grpc_started_is_followed_over_rest(stack: Stack, rpc: Client
 
 def test_a_restart_sends_goaway_and_streams_go_on_at_the_next_server(stack: Stack) -> None:
     draining = another(stack, "drained")
+    states: list[grpc.ChannelConnectivity] = []
     with client(draining) as rpc:
+        rpc.channel.subscribe(states.append)
         stream = rpc.call("CreateChatCompletionStream", chat_request(max_tokens=400))
         seen = [next(stream)]
         stack.processes["rpc-drained"].terminate()
+        # GOAWAY: the channel makes new calls elsewhere, while the open one goes on.
+        eventually(lambda: states[-1] is grpc.ChannelConnectivity.IDLE, "the channel leaves the server")
+        seen.append(next(stream))
         with pytest.raises(grpc.RpcError) as caught:
             seen.extend(stream)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
@@ -189,6 +199,49 @@ def test_reflection_can_be_switched_off(stack: Stack) -> None:
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 
 
+def test_a_client_that_pings_too_often_is_told_to_go(stack: Stack, capfd: pytest.CaptureFixture[str]) -> None:
+    """A second ping within 10 s is one too many, while nothing else goes over the connection."""
+    eager = {"grpc.keepalive_time_ms": 100, "grpc.http2.max_pings_without_data": 0}
+    rpc = Client(stack, **eager)
+    try:
+        error = refused(lambda: HealthStub(rpc.channel).Watch(HealthCheckRequest(), timeout=60))
+    finally:
+        rpc.channel.close()
+    assert (error.code(), error.details()) == (grpc.StatusCode.UNAVAILABLE, "Too many pings")
+    assert "GOAWAY with error code ENHANCE_YOUR_CALM" in capfd.readouterr().err
+
+
+_SLEEPER = """
+import os, signal, sys
+from pathlib import Path
+from gateway.settings import Settings
+from tests.rpc import Client, chat_request
+from tests.stack import Stack
+
+view = object.__new__(Stack)
+view.settings = Settings(data_dir=Path(sys.argv[1]), grpc_port=int(sys.argv[2]))
+stream = Client(view).call("CreateChatCompletionStream", chat_request(max_tokens=100_000))
+next(stream)
+print(dict(stream.initial_metadata())["x-job-id"], flush=True)
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+def test_a_client_that_answers_no_ping_is_let_go(stack: Stack) -> None:
+    """Its machine has vanished, say: nothing closes the connection, and what is sent still fits into buffers."""
+    view = another(stack, "alert", grpc_keepalive_s=1)
+    command = [sys.executable, "-c", _SLEEPER, str(stack.folder), str(view.settings.grpc_port)]
+    with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as sleeper:
+        try:
+            assert sleeper.stdout
+            job_id = sleeper.stdout.readline().strip()
+            assert state(stack, job_id) == "running"
+            eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled", timeout_s=45)
+            assert sleeper.poll() is None
+        finally:
+            sleeper.kill()
+
+
 def test_500_clients_that_cancel_at_random_moments_leave_nothing_behind(stack: Stack) -> None:
     """The server has only as many places as there are clients: had one call stayed open, the next round would fail."""
     view = another(stack, "crowd", grpc_max_calls=500)
@@ -217,6 +270,8 @@ def test_500_clients_that_cancel_at_random_moments_leave_nothing_behind(stack: S
         for stream in streams:
             stream.cancel()
     eventually(lambda: idle(stack), "the engine is idle again")
-    # Had a stream been open still, it would take the server its whole grace to end.
-    stack.kill("rpc-crowd", 15)
+    stack.kill("rpc-crowd", signal.SIGTERM)
     assert stack.processes["rpc-crowd"].returncode == 0
+    log = (stack.folder / "logs" / "rpc-crowd.log").read_text()
+    assert "ending: 0 calls are open, 0 jobs are followed" in log
+    assert not re.findall("error|exception", log, re.IGNORECASE)

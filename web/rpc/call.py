@@ -156,6 +156,8 @@ def _plain(behaviour: Behaviour, request: type[Message], face: Face, name: str) 
             result = behaviour(call, parse(request, raw))
             call.answer({})
             return result
+        except grpc.RpcError:
+            raise  # the client has left; grpc knows
         except Exception as error:  # noqa: BLE001 - the edge of the process: each becomes a status
             return call.fail(error, name)
         finally:
@@ -174,6 +176,8 @@ def _streaming(behaviour: Behaviour, request: type[Message], face: Face, name: s
                 call.sending_since = time.monotonic()
                 yield message
                 call.sending_since = float("inf")
+        except grpc.RpcError:
+            raise  # the client has left; grpc knows
         except Exception as error:  # noqa: BLE001 - the edge of the process: each becomes a status
             call.fail(error, name)
         finally:

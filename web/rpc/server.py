@@ -79,6 +79,8 @@ class RpcServer:
     def stop(self) -> None:
         """Take no more calls, let the open ones end, and return when all have."""
         self._stopping.set()
+        calls, watchers = self.face.open_calls(), self.gateway.hub.watching()
+        log.info("ending: %d calls are open, %d jobs are followed", calls, watchers)
         self.health.enter_graceful_shutdown()
         ended = self.server.stop(CUT_S)
         if not ended.wait(DRAIN_S):
@@ -86,13 +88,15 @@ class RpcServer:
             ended.wait()
 
     def _tell_health(self) -> None:
-        """Keep the health service true: serving means what /health/ready means."""
+        """Keep the health service true: serving means what /health/ready means. Its watchers hear of changes only."""
+        told: bool | None = None
         while not self._stopping.is_set():
             with contextlib.suppress(Exception):
                 ready = look(self.gateway).ready
                 word = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-                for name in ("", *SERVICES):
+                for name in ("", *SERVICES) if ready is not told else ():
                     self.health.set(name, word)
+                told = ready
             self._stopping.wait(HEALTH_S)
 
 
@@ -103,6 +107,8 @@ def channel_options(settings: Settings) -> dict[str, Any]:
         "grpc.max_concurrent_streams": settings.grpc_max_calls,
         "grpc.keepalive_time_ms": int(settings.grpc_keepalive_s * 1000),
         "grpc.keepalive_timeout_ms": PING_TIMEOUT_S * 1000,
+        # Since gRPC 1.60 this one decides, and its default is a minute: github.com/grpc/grpc/pull/34647
+        "grpc.http2.ping_timeout_ms": PING_TIMEOUT_S * 1000,
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.min_ping_interval_without_data_ms": CLIENT_PING_S * 1000,
         "grpc.http2.max_pings_without_data": 0,
