@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -9,10 +11,11 @@ from typing import Any
 import pytest
 
 from gateway import keys
-from gateway.redis import dumps
+from gateway.redis import dumps, loads
 from tests.stack import Stack, chat, eventually, free_port
+from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, Upstream, answer
-from tests.upstreams.openai import OpenAIServer
+from tests.upstreams.openai import OpenAIServer, vector
 
 KEYS = {
     "UP_OPENAI_KEY": "sk-openai-6d1f0c9b7a",
@@ -29,24 +32,31 @@ class World:
 
     stack: Stack
     openai: Upstream
+    anthropic: Upstream
 
     def server(self, model: str) -> Upstream:
         """The server behind a model."""
-        return self.openai
+        return self.anthropic if model.startswith("an") else self.openai
 
     def close(self) -> None:
         self.stack.close()
         self.openai.close()
+        self.anthropic.close()
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     openai = OpenAIServer(KEYS["UP_OPENAI_KEY"])
     oa = {"protocol": "openai", "base_url": f"{openai.url}/v1", "api_key_env": "UP_OPENAI_KEY", **PATIENT}
+    anthropic = AnthropicServer(KEYS["UP_ANTHROPIC_KEY"])
+    an = {"protocol": "anthropic", "base_url": anthropic.url, "api_key_env": "UP_ANTHROPIC_KEY", **PATIENT}
     providers = {
         "oa": oa,
         "oa-impatient": {**oa, **IMPATIENT},
         "oa-wrong": {**oa, "api_key_env": "UP_WRONG_KEY"},
+        "an": an,
+        "an-impatient": {**an, **IMPATIENT},
+        "an-wrong": {**an, "api_key_env": "UP_WRONG_KEY"},
         "nowhere": {**oa, "base_url": f"http://127.0.0.1:{free_port()}/v1", "max_retries": 0},
     }
     everything = ["chat", "completion", "embedding", "tool_use"]
@@ -55,6 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
             "capabilities": everything,
             "provider": provider,
             "upstream": "gpt-4",
+            "upstreams": {"embedding": "embedder"},
             "on_interrupt": "fail",
         }
         for provider in providers
@@ -70,7 +81,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in KEYS.items():
             patch.setenv(name, value)
-        world = World(stack, openai)
+        world = World(stack, openai, anthropic)
         try:
             stack.up({"fake": {"step_s": 0.005}})
             stack.start("provider")
@@ -85,7 +96,7 @@ def calm(world: World) -> Iterator[None]:
     """Each test begins with servers that do nothing wrong, and leaves no fault behind."""
     for provider in world.stack.registry.providers()[0].credentials:
         world.stack.redis.delete(*keys.breaker(provider))
-    for server in (world.openai,):
+    for server in (world.openai, world.anthropic):
         server.faults.clear()
         server.received.clear()
         server.go.clear()
@@ -98,7 +109,7 @@ def usage_of(world: World, job_id: str) -> dict[str, int]:
     return found
 
 
-CHATS = ["oa-model"]
+CHATS = ["oa-model", "an-model"]
 
 
 @pytest.mark.parametrize("model", CHATS)
@@ -162,13 +173,142 @@ def test_retry_after_is_obeyed(world: World, model: str) -> None:
     assert len(server.received) == 3, "it is not asked before the time"
 
 
+WEATHER = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+def post(world: World, path: str, **body: Any) -> Any:
+    with world.stack.client() as client:
+        response = client.post(f"/models/{path}", json=body)
+    assert response.status_code == 200, response.text
+    return response.json()["data"]
+
+
+@pytest.mark.parametrize("model", CHATS)
+def test_a_tool_is_called_and_its_result_goes_back(world: World, model: str) -> None:
+    turns: list[Any] = [{"role": "user", "content": "hi"}]
+    path = f"{model}/chat/completions"
+    answered = post(world, path, messages=turns, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
+    choice = answered["choices"][0]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
+    called = choice["message"]["tool_calls"]
+    function = {"name": "weather", "arguments": '{"city": "Grüße"}'}
+    assert called == [{"id": "call_1", "type": "function", "function": function}]
+    assert answered["usage"]["completion_tokens"] == 3
+    turns += [choice["message"], {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}]
+    assert post(world, path, messages=turns, tools=[WEATHER])["choices"][0]["message"]["content"] == answer()
+    first, second = (received.body for received in world.server(model).received)
+    if model == "oa-model":
+        assert (first["tools"], first["tool_choice"], first["parallel_tool_calls"]) == ([WEATHER], "required", False)
+        assert [turn["role"] for turn in second["messages"]] == ["user", "assistant", "tool"]
+    else:
+        assert first["tools"][0]["input_schema"] == WEATHER["function"]["parameters"]
+        assert first["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
+        use = {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Grüße"}}
+        result = {"type": "tool_result", "tool_use_id": "call_1", "content": "sunny"}
+        assert [turn["content"] for turn in second["messages"]] == ["hi", [use], [result]]
+
+
+@pytest.mark.parametrize("model", CHATS)
+def test_calls_of_tools_are_streamed(world: World, model: str) -> None:
+    body: Any = {"messages": [{"role": "user", "content": "hi"}], "tools": [WEATHER], "stream": True}
+    arguments = ""
+    with world.stack.client() as client, client.stream("POST", f"/models/{model}/chat/completions", json=body) as lines:
+        for line in lines.iter_lines():
+            if line.startswith("data: {"):
+                for choice in loads(line.removeprefix("data: "))["choices"]:
+                    for call in choice["delta"].get("tool_calls", ()):
+                        arguments += call["function"].get("arguments", "")
+    assert arguments == '{"city": "Grüße"}'
+
+
+def test_parameters_reach_their_provider_in_its_own_words(world: World) -> None:
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
+    common: dict[str, Any] = {"messages": turns, "max_tokens": 3, "stop": ["x", "y"], "user": "u1"}
+    post(world, "oa-model/chat/completions", temperature=0.5, seed=7, frequency_penalty=0.5, top_k=4, **common)
+    sent = world.openai.received[-1].body
+    wanted = {"model": "gpt-4", "temperature": 0.5, "seed": 7, "frequency_penalty": 0.5, "top_k": 4}
+    assert wanted.items() <= sent.items()
+    assert (sent["messages"], sent["max_tokens"], sent["stop"], sent["user"]) == (turns, 3, ["x", "y"], "u1")
+    assert "top_p" not in sent, "what is at rest is not sent"
+    post(world, "an-model/chat/completions", temperature=0.5, top_k=4, **common)
+    plain, received = {"role": "user", "content": "hi"}, world.anthropic.received[-1]
+    assert (received.body["system"], received.body["messages"]) == ("Be brief.", [plain])
+    wanted = {"max_tokens": 3, "temperature": 0.5, "top_k": 4, "stop_sequences": ["x", "y"]}
+    assert wanted.items() <= received.body.items()
+    assert received.body["metadata"] == {"user_id": "u1"}
+    assert received.headers["anthropic-version"] == "2023-06-01", "the newer version takes no temperature"
+    ask(world, "an-model")
+    assert world.anthropic.received[-1].headers["anthropic-version"] > "2023-06-01"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("an-model/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "seed": 1}, "seed"),
+        ("an-model/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "logprobs": True}, "logprobs"),
+        ("an-model/embeddings", {"input": "hi"}, "input"),
+        ("oa-model/completions", {"prompt": "hi", "echo": True, "logprobs": 0}, "echo"),
+    ],
+)
+def test_what_a_provider_has_no_word_for_is_refused(world: World, path: str, body: Any, field: str) -> None:
+    with world.stack.client() as client:
+        response = client.post(f"/models/{path}", json=body)
+    assert (response.status_code, response.json()["data"]["reason"]) == (422, "invalid_request")
+    assert f"{field}: " in response.json()["message"]
+    assert not world.openai.received and not world.anthropic.received
+
+
+@pytest.mark.parametrize(("model", "prompt_tokens"), [("oa-model", 1), ("an-model", 2)])
+def test_several_answers_to_one_request(world: World, model: str, prompt_tokens: int) -> None:
+    answered = post(world, f"{model}/chat/completions", messages=[{"role": "user", "content": "hi"}], n=2, max_tokens=4)
+    assert [choice["message"]["content"] for choice in answered["choices"]] == [answer(4)] * 2
+    assert (answered["usage"]["prompt_tokens"], answered["usage"]["completion_tokens"]) == (prompt_tokens, 8)
+    assert len(world.server(model).received) == prompt_tokens, "Anthropic's API gives one answer a call"
+
+
+@pytest.mark.parametrize("model", CHATS)
+def test_completions(world: World, model: str) -> None:
+    answered = post(world, f"{model}/completions", prompt=["one two", "three"], max_tokens=4, echo=True)
+    assert [choice["text"] for choice in answered["choices"]] == [f"one two{answer(4)}", f"three{answer(4)}"]
+    assert answered["usage"] == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
+
+
+def test_log_probabilities_of_the_chosen_tokens(world: World) -> None:
+    turns = [{"role": "user", "content": "hi"}]
+    shown = post(world, "oa-model/chat/completions", messages=turns, logprobs=True, max_tokens=2)
+    entries = shown["choices"][0]["logprobs"]["content"]
+    assert [(entry["token"], entry["logprob"]) for entry in entries] == [("Grüße", -0.5), (" aus", -0.5)]
+
+
+def test_embeddings(world: World) -> None:
+    answered = post(world, "oa-model/embeddings", input=["one two", "drei"], dimensions=4)
+    assert [item["embedding"] for item in answered["data"]] == [vector("one two", 4), vector("drei", 4)]
+    assert answered["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
+    packed = post(world, "oa-model/embeddings", input="drei", encoding_format="base64")["data"][0]["embedding"]
+    assert list(struct.unpack("<8f", base64.b64decode(packed))) == vector("drei", 8)
+    assert world.openai.received[-1].body["model"] == "embedder"
+
+
 #: Model, fault, status, reason, whether it may be tried again, number of calls.
 FAILURES = [
-    ("oa-model", Fault("status", status=400), 422, "upstream_refused", False, 1),
-    ("oa-model", Fault("status", status=404), 502, "upstream_error", False, 1),
-    ("oa-model", Fault("status", status=503), 502, "upstream_error", True, 3),
-    ("oa-wrong-model", None, 502, "upstream_auth", False, 1),
-    ("oa-impatient-model", Fault("hold", after=-1), 504, "upstream_timeout", True, 2),
+    *(
+        case
+        for name in ("oa", "an")
+        for case in [
+            (f"{name}-model", Fault("status", status=400), 422, "upstream_refused", False, 1),
+            (f"{name}-model", Fault("status", status=404), 502, "upstream_error", False, 1),
+            (f"{name}-model", Fault("status", status=503), 502, "upstream_error", True, 3),
+            (f"{name}-wrong-model", None, 502, "upstream_auth", False, 1),
+            (f"{name}-impatient-model", Fault("hold", after=-1), 504, "upstream_timeout", True, 2),
+        ]
+    ),
     ("nowhere-model", None, 502, "upstream_unreachable", True, 0),
 ]
 
@@ -188,11 +328,15 @@ def test_a_failure_says_who_failed_and_whether_to_try_again(
 
 
 BREAKS = [
-    ("oa-model", Fault("cut", after=4), "upstream_interrupted"),
-    ("oa-model", Fault("end", after=4), "upstream_interrupted"),
-    ("oa-model", Fault("malformed", after=4), "upstream_malformed"),
-    ("oa-model", Fault("error", after=4), "upstream_error"),
-    ("oa-impatient-model", Fault("hold", after=4), "upstream_timeout"),
+    (f"{name}-{provider}", fault, reason)
+    for name in ("oa", "an")
+    for provider, fault, reason in [
+        ("model", Fault("cut", after=4), "upstream_interrupted"),
+        ("model", Fault("end", after=4), "upstream_interrupted"),
+        ("model", Fault("malformed", after=4), "upstream_malformed"),
+        ("model", Fault("error", after=4), "upstream_error"),
+        ("impatient-model", Fault("hold", after=4), "upstream_timeout"),
+    ]
 ]
 
 
@@ -232,8 +376,10 @@ def test_a_breaker_opens_is_seen_and_closes(world: World) -> None:
 
 def test_keys_leak_nowhere(world: World) -> None:
     world.openai.faults += [Fault("status", status=status) for status in (400, 500, 500, 500)]
-    shown = [ask(world, model).text for model in ("oa-model", "oa-model", "oa-wrong-model")]
-    assert "[key]" in shown[0], "the server has sent the key back"
+    world.anthropic.faults.append(Fault("status", status=400))
+    asked = ("oa-model", "oa-model", "oa-wrong-model", "an-model", "an-wrong-model")
+    shown = [ask(world, model).text for model in asked]
+    assert "[key]" in shown[0] and "[key]" in shown[3], "the server has sent the key back"
     with world.stack.client() as client:
         shown += [client.get("/jobs").text, client.get("/models").text, client.get("/health/ready").text]
     files = [path for path in world.stack.folder.rglob("*") if path.is_file()]

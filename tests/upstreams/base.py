@@ -114,6 +114,8 @@ class Upstream:
         if fault and fault.kind == "status":
             text = f"It went wrong for {self.sent_key(headers)}."
             return self.send(handler, fault.status, self.error(fault.status, text), fault.headers)
+        if text := self.refusal(body):
+            return self.send(handler, 400, self.error(400, text))
         if not body.get("stream"):
             return self.send(handler, 200, self.whole(handler.path, body))
         self._stream(handler, self.events(handler.path, body), fault)
@@ -200,6 +202,10 @@ class Upstream:
     def authorized(self, headers: Mapping[str, str]) -> bool:
         """Whether it is the right one."""
         return self.sent_key(headers) == self.key
+
+    def refusal(self, body: Mapping[str, Any]) -> str:
+        """What is wrong with a request; empty if nothing is."""
+        return ""
 
     def error(self, status: int, text: str) -> Mapping[str, Any]:
         """The body of an error."""

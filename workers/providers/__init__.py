@@ -11,6 +11,7 @@ from workers.providers.base import Upstream
 
 #: Protocol -> module and class.
 UPSTREAMS = {
+    "anthropic": "workers.providers.anthropic:AnthropicUpstream",
     "openai": "workers.providers.openai:OpenAIUpstream",
 }
 

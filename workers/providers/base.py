@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from gateway.limits import estimate_tokens
 from gateway.model import Model
 
 
@@ -36,6 +37,12 @@ class Ask:
         """The prompt of a completion for one answer."""
         prompt = self.request["prompt"]
         return str(prompt if isinstance(prompt, str) else prompt[self.indexes[0] // int(self.request.get("n") or 1)])
+
+    @property
+    def max_tokens(self) -> int:
+        """How long an answer may still become; 0 = the request does not say. What there is already is estimated."""
+        wanted = int(self.request.get("max_tokens") or 0)
+        return max(1, wanted - estimate_tokens(self.before)) if wanted and self.before else wanted
 
     @property
     def whole(self) -> bool:

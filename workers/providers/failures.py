@@ -18,7 +18,7 @@ from gateway.model import Provider
 #: Characters of a provider's text that are shown.
 MAX_TEXT = 300
 #: What else may come of a server that cuts the connection, or does not keep to its protocol.
-WIRE_ERRORS = (httpx2.TransportError, ValueError, LookupError, AttributeError, TypeError)
+WIRE_ERRORS = (httpx2.HTTPError, ValueError, LookupError, AttributeError, TypeError)
 #: Statuses that say that another try may succeed, beside 5xx.
 _AGAIN = (408, 409, 429)
 #: OpenAI's word for an account without money: waiting does not help.
@@ -61,7 +61,7 @@ def translate(error: Exception, provider: Provider, clean: Callable[[str], str])
     if status:
         headers = response.headers if response is not None else {}
         return _of_status(who, status, body, headers, clean)
-    cause = error.__cause__ or error
+    cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
     if isinstance(cause, TimeoutError):
         return UpstreamFailure("upstream_timeout", f"{who} did not answer in time.", retryable=True)
     if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):

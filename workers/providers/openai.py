@@ -99,8 +99,8 @@ class OpenAIUpstream:
         request = ask.request
         prompt = request["prompt"] if ask.whole else ask.prompt + ask.before
         sent = {**self._common(ask), "prompt": prompt}
-        if request.get("max_tokens"):
-            sent["max_tokens"] = request["max_tokens"]
+        if ask.max_tokens:
+            sent["max_tokens"] = ask.max_tokens
         if request.get("logprobs"):
             sent["logprobs"] = 0
         return sent
@@ -109,8 +109,8 @@ class OpenAIUpstream:
         request = ask.request
         messages = list(request["messages"]) if ask.kind == "chat" else [{"role": "user", "content": ask.prompt}]
         sent = self._common(ask) | {name: request[name] for name in _CHAT if request.get(name) is not None}
-        if request.get("max_tokens"):
-            sent["max_completion_tokens" if self._own else "max_tokens"] = request["max_tokens"]
+        if ask.max_tokens:
+            sent["max_completion_tokens" if self._own else "max_tokens"] = ask.max_tokens
         if request.get("logprobs"):
             sent["logprobs"] = True
         if ask.before:

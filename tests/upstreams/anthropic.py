@@ -1,0 +1,109 @@
+"""Anthropic's Messages API as api.anthropic.com speaks it, as streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tests.upstreams.base import WORDS, Upstream, count_words, texts, word
+
+#: What the API's newer version does not take.
+SAMPLING = {"temperature", "top_p", "top_k"}
+ARGUMENTS = '{"city": "Grüße"}'
+
+
+class AnthropicServer(Upstream):
+    """Goes on with a last turn of the assistant."""
+
+    text_event = "content_block_delta"
+
+    def sent_key(self, headers: Mapping[str, str]) -> str:
+        return headers.get("x-api-key") or headers.get("authorization", "").removeprefix("Bearer ")
+
+    def authorized(self, headers: Mapping[str, str]) -> bool:
+        self._version = headers["anthropic-version"]
+        return super().authorized(headers)
+
+    def error(self, status: int, text: str) -> Mapping[str, Any]:
+        kind = {
+            400: "invalid_request_error",
+            401: "authentication_error",
+            404: "not_found_error",
+            429: "rate_limit_error",
+            529: "overloaded_error",
+        }.get(status, "api_error")
+        return {"type": "error", "error": {"type": kind, "message": text}, "request_id": "req_up1"}
+
+    def error_event(self, kind: str) -> tuple[str, str]:
+        return "error", json.dumps({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}})
+
+    def is_word(self, data: str) -> bool:
+        return json.loads(data)["type"] == "content_block_delta"
+
+    def refusal(self, body: Mapping[str, Any]) -> str:
+        last = body["messages"][-1]
+        if last["role"] == "assistant" and texts(last["content"]) != texts(last["content"]).rstrip():
+            return "messages: final assistant content cannot end with trailing whitespace"
+        if body["messages"][0]["role"] != "user" or "max_tokens" not in body:
+            return "messages: first message must use the user role, and max_tokens must be given"
+        if self._version >= "2026-10-21" and (found := SAMPLING & body.keys()):
+            return f"{min(found)}: Extra inputs are not permitted"
+        return ""
+
+    def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        assert path == "/v1/messages", path
+        for event in self._message(body):
+            yield event["type"], json.dumps(event, ensure_ascii=False)
+
+    def _message(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        messages = body["messages"]
+        last = messages[-1]
+        prompt = sum(count_words(texts(message["content"])) for message in messages) + count_words(
+            texts(body.get("system", ""))
+        )
+        message = {
+            "id": "msg_up1",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": {
+                "input_tokens": prompt,
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": 1,
+            },
+        }
+        yield {"type": "message_start", "message": message}
+        results = isinstance(last["content"], list) and last["content"][0]["type"] == "tool_result"
+        if body.get("tools") and not results:
+            done, reason = 3, "tool_use"
+            name = body["tools"][0]["name"]
+            yield from _block(
+                {"type": "tool_use", "id": "call_1", "name": name, "input": {}},
+                [{"type": "input_json_delta", "partial_json": part} for part in ("", ARGUMENTS[:7], ARGUMENTS[7:])],
+            )
+        else:
+            begun = texts(last["content"]) if last["role"] == "assistant" else ""
+            first = count_words(begun)
+            done = min(WORDS - first, body["max_tokens"])
+            reason = "end_turn" if first + done == WORDS else "max_tokens"
+            deltas = [{"type": "text_delta", "text": word(number)} for number in range(first, first + done)]
+            yield from _block({"type": "text", "text": ""}, deltas)
+        yield {
+            "type": "message_delta",
+            "delta": {"stop_reason": reason, "stop_sequence": None},
+            "usage": {"output_tokens": done},
+        }
+        yield {"type": "message_stop"}
+
+
+def _block(start: dict[str, Any], deltas: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    yield {"type": "content_block_start", "index": 0, "content_block": start}
+    yield {"type": "ping"}
+    for delta in deltas:
+        yield {"type": "content_block_delta", "index": 0, "delta": delta}
+    yield {"type": "content_block_stop", "index": 0}
