@@ -1,0 +1,134 @@
+"""The requests of the customer's document, sent literally, have answers with every field of its examples.
+
+`tests/document/` holds the document's JSON blocks as they stand there; only model ids in paths are another. Like the
+document, requests have no header but the key.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.shape import lacks
+from tests.stack import KEY, Stack
+
+DOCUMENT = Path(__file__).parents[1] / "document"
+CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m", "all-minilm-l6-v2"
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("s"))
+    try:
+        stack.up({CHAT_MODEL: {}, EMBEDDING_MODEL: {}})
+        yield stack
+    finally:
+        stack.close()
+
+
+def send(stack: Stack, method: str, path: str, name: str = "") -> dict[str, Any]:
+    """Send a request with the body of that name, by curl if there is one. Returns the envelope of a success."""
+    body = DOCUMENT / f"{name}.request.json"
+    if shutil.which("curl"):
+        command = ["curl", "--silent", "--show-error", "--max-time", "100", "--request", method, f"{stack.url}{path}"]
+        command += ["--noproxy", "*", "--header", f"Authorization: Bearer {KEY}", "--write-out", "\n%{http_code}"]
+        command += ["--data-binary", f"@{body}"] if name else []
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=110)
+        text, _, status = done.stdout.rpartition("\n")
+    else:
+        headers = {"Authorization": f"Bearer {KEY}"}
+        content = body.read_bytes() if name else None
+        response = httpx.request(method, f"{stack.url}{path}", content=content, headers=headers, timeout=100)
+        text, status = response.text, str(response.status_code)
+    answer: dict[str, Any] = json.loads(text)
+    assert status == "200", text
+    assert (answer["code"], answer["message"]) == (200, "success")
+    assert uuid.UUID(answer["request_id"])
+    return answer
+
+
+def example(name: str) -> Any:
+    """The document's example of an answer."""
+    return json.loads((DOCUMENT / f"{name}.answer.json").read_text())
+
+
+def test_the_document_has_these_examples() -> None:
+    """So that none is left unsent."""
+    names = {path.name.split(".")[0] for path in DOCUMENT.glob("*.json")}
+    assert names == {"models", "model", "completion", "chat", "embeddings", "local", "deploy", "deployment", "unload"}
+
+
+@pytest.fixture(scope="module")
+def asked(stack: Stack) -> dict[str, Any]:
+    """The answers to the three requests to models. Statistics are measured, so they come first."""
+    return {
+        "completion": send(stack, "POST", f"/models/{CHAT_MODEL}/completions", "completion"),
+        "chat": send(stack, "POST", f"/models/{CHAT_MODEL}/chat/completions", "chat"),
+        "embeddings": send(stack, "POST", f"/models/{EMBEDDING_MODEL}/embeddings", "embeddings"),
+    }
+
+
+def test_completion(asked: dict[str, Any]) -> None:
+    answer = asked["completion"]
+    assert lacks(example("completion"), answer) == []
+    assert (answer["data"]["object"], answer["data"]["model"]) == ("text_completion", CHAT_MODEL)
+    assert answer["data"]["id"].startswith("cmpl-")
+
+
+def test_chat(asked: dict[str, Any]) -> None:
+    answer = asked["chat"]
+    assert lacks(example("chat"), answer) == []
+    (choice,) = answer["data"]["choices"]
+    assert (answer["data"]["object"], choice["message"]["role"]) == ("chat.completion", "assistant")
+    assert choice["message"]["content"]
+    assert answer["data"]["id"].startswith("chatcmpl-")
+
+
+def test_embeddings(asked: dict[str, Any]) -> None:
+    answer = asked["embeddings"]
+    assert lacks(example("embeddings"), answer) == []
+    assert [(entry["index"], len(entry["embedding"])) for entry in answer["data"]["data"]] == [(0, 384), (1, 384)]
+
+
+def test_the_list_of_models(stack: Stack) -> None:
+    """It has the document's four models, too, which are compared with their own examples."""
+    answer, models = send(stack, "GET", "/models"), example("models")
+    assert lacks(models, answer) == []
+    listed = {model["id"]: model for model in answer["data"]["models"]}
+    for promised in models["data"]["models"]:
+        found = listed[promised["id"]]
+        same = ("id", "name", "description", "version", "capabilities", "provider")
+        assert {name: found[name] for name in same} == {name: promised[name] for name in same}
+    assert {listed[name]["status"] for name in (CHAT_MODEL, EMBEDDING_MODEL)} == {"active"}
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_details_of_a_model(stack: Stack) -> None:
+    answer = send(stack, "GET", f"/models/{CHAT_MODEL}")
+    assert lacks(example("model"), answer) == []
+    assert answer["data"]["stats"]["availability"] == 1.0
+
+
+def test_the_details_of_the_documents_model(stack: Stack) -> None:
+    """Without credentials it has no statistics, but all that the document says of it."""
+    answer, promised = send(stack, "GET", "/models/gpt-4")["data"], example("model")["data"]
+    same = ("id", "name", "description", "version", "capabilities", "provider", "pricing")
+    assert {name: answer[name] for name in same} == {name: promised[name] for name in same}
+    assert lacks(promised["parameters"], answer["parameters"]) == []
+    for name, value in promised["parameters"].items():
+        assert answer["parameters"][name] == value
+
+
+@pytest.mark.usefixtures("asked")
+def test_the_list_of_local_models(stack: Stack) -> None:
+    answer = send(stack, "GET", "/models/local")
+    assert lacks(example("local"), answer) == []
+    assert {model["id"] for model in answer["data"]["models"]} == {CHAT_MODEL, EMBEDDING_MODEL}
