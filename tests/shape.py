@@ -30,7 +30,7 @@ def _flaws(example: Any, answer: Any, at: str) -> Iterator[str]:
     elif isinstance(example, list) and isinstance(answer, list) and len(answer) >= min(1, len(example)):
         for index, entry in enumerate(answer if example else ()):
             yield from _flaws(_like(entry, example), entry, f"{at}[{index}]")
-    elif _kind(example) is not _kind(answer):
+    elif isinstance(example, list) or _kind(example) is not _kind(answer):
         yield f"{at}: {answer!r} is not of the kind of {example!r}"
     elif isinstance(example, str):
         for name, form in _FORMS.items():
