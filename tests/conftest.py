@@ -21,6 +21,7 @@ from gateway.jobs import JobStore
 from gateway.redis import connect
 from gateway.settings import Settings
 from gateway.watch import Hub
+from tests.hub_server import HubServer
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0
@@ -77,6 +78,16 @@ def hub(redis_client: redis.Redis) -> Iterator[Hub]:
     """A hub over the empty database."""
     with closing(Hub(redis_client, JobStore(redis_client), grace_s=2)) as hub:
         yield hub
+
+
+@pytest.fixture
+def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    """A running hub of models, the one that this process and its children speak to."""
+    server = HubServer()
+    monkeypatch.setenv("HF_ENDPOINT", server.url)
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with server.running():
+        yield server
 
 
 def lingering() -> list[threading.Thread]:

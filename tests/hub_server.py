@@ -35,8 +35,9 @@ class Fault:
     cut_after: int | None = None
     #: Stop sending after so many bytes, and hold the connection until the server is told to go on.
     stall_after: int | None = None
-    #: Send single bytes, one for each of this period in seconds.
+    #: Send a few bytes at a time, with pauses of so many seconds.
     trickle_s: float = 0.0
+    trickle_bytes: int = 1
     #: Answer with this status, and ask for a pause.
     status: int = 0
     retry_after: str = ""
@@ -180,8 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, content: bytes, fault: Fault) -> None:
         hub = self.server.hub
         if fault.trickle_s:
-            for i in range(len(content)):
-                self.body(content[i : i + 1])
+            for i in range(0, len(content), fault.trickle_bytes):
+                self.body(content[i : i + fault.trickle_bytes])
                 if hub.go_on.wait(fault.trickle_s):
                     break
             self.close_connection = True

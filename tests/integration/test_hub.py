@@ -6,11 +6,8 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,9 +16,10 @@ from gateway.failures import FailureReason
 from gateway.model import Model
 from gateway.settings import Settings
 from schemas.sources import HubRef
-from tests.hub_server import TOKEN, Fault, HubServer, Repository
+from tests.downloads import HEADER, LIMITS, WEIGHTS, Download, publish, start
+from tests.hub_server import TOKEN, Fault, HubServer
 from tests.model_files import write_gguf, write_openvino, write_safetensors
-from tests.stack import REPOSITORY, eventually
+from tests.stack import eventually
 from workers.footprint import read_footprint
 from workers.sources import source_of
 from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
@@ -31,96 +29,29 @@ from workers.sources.shelf import KEPT_S
 
 pytest.importorskip("huggingface_hub")
 
-WEIGHTS = "model.safetensors"
-#: Fast enough for tests; three tries.
-LIMITS = Limits(
-    silence_timeout_s=1.0,
-    slow_window_s=0.5,
-    max_retries=2,
-    progress_bytes=100_000,
-    first_pause_s=0.01,
-    last_pause_s=0.05,
-)
 
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    server = HubServer()
-    monkeypatch.setenv("HF_ENDPOINT", server.url)
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    with server.running():
-        yield server
-
-
-@dataclass
-class Download:
-    """One source below a folder, and what it said."""
-
-    models: Path
-    ref: HubRef
-    limits: Limits = LIMITS
-    progress: list[tuple[int, int]] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.source = Hub(self.ref, self.models, limits=self.limits)
-
-    def fetch(self, is_cancelled: Callable[[], bool] = never) -> Path:
-        return self.source.fetch(
-            on_progress=lambda *n: self.progress.append(n), is_cancelled=is_cancelled, log=self.lines.append
-        )
-
-    def failure(self, is_cancelled: Callable[[], bool] = never) -> SourceFailed:
-        with pytest.raises(SourceFailed) as caught:
-            self.fetch(is_cancelled)
-        return caught.value
-
-    @property
-    def left(self) -> list[str]:
-        """All files below the folder."""
-        return sorted(str(path.relative_to(self.models)) for path in self.models.rglob("*") if path.is_file())
-
-    def require_whole(self, repository: Repository, path: Path) -> None:
-        """Every file is there as the repository has it, and nothing that is not whole."""
-        assert self.source.present()
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            if file.is_file():
-                assert file.read_bytes() == repository.files[file.name]
-        assert not (self.models / ".partial").exists()
-
-
-#: The first request for the weights is a look at their header.
-HEADER = Fault()
-
-
-def publish(hub: HubServer, folder: Path, *, size: int = 512, **about: object) -> tuple[Repository, HubRef]:
-    """A repository with weights of `6 * size * size` bytes."""
-    repository = hub.add("org/name", write_safetensors(folder / "published", size=size), **about)
-    return repository, HubRef("org", "name", repository.revision)
-
-
-def test_the_server_speaks_what_the_hubs_own_client_asks(hub: HubServer, tmp_path: Path) -> None:
+def test_the_server_speaks_what_the_hubs_own_client_asks(model_hub: HubServer, tmp_path: Path) -> None:
     from huggingface_hub import HfApi, hf_hub_download
 
-    repository, ref = publish(hub, tmp_path)
-    info = HfApi(endpoint=hub.url).model_info(ref.repository, revision=ref.revision, files_metadata=True)
+    repository, ref = publish(model_hub, tmp_path)
+    info = HfApi(endpoint=model_hub.url).model_info(ref.repository, revision=ref.revision, files_metadata=True)
     assert {file.rfilename: file.size for file in info.siblings or []} == {
         name: len(content) for name, content in repository.files.items()
     }
     for name, content in repository.files.items():
         path = hf_hub_download(
-            ref.repository, name, revision=ref.revision, endpoint=hub.url, cache_dir=tmp_path / "cache"
+            ref.repository, name, revision=ref.revision, endpoint=model_hub.url, cache_dir=tmp_path / "cache"
         )
         assert Path(path).read_bytes() == content
 
 
-def test_a_repository_is_inspected_without_its_weights_and_then_fetched(hub: HubServer, tmp_path: Path) -> None:
-    repository, ref = publish(hub, tmp_path)
+def test_a_repository_is_inspected_without_its_weights_and_then_fetched(model_hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(model_hub, tmp_path)
     repository.files["pytorch_model.bin"] = repository.files["modeling_x.py"] = b"code"
     download = Download(tmp_path / "models", ref)
     footprint = download.source.inspect()
     assert footprint == read_footprint(tmp_path / "published")
-    assert all(seen.range for seen in hub.requests(WEIGHTS))
+    assert all(seen.range for seen in model_hub.requests(WEIGHTS))
     assert not download.source.present()
     assert download.left == []
     path = download.fetch()
@@ -131,15 +62,15 @@ def test_a_repository_is_inspected_without_its_weights_and_then_fetched(hub: Hub
     done = [here for here, _ in download.progress]
     assert done == sorted(done)
     # A second time needs no network, not even for another object.
-    seen = len(hub.seen)
+    seen = len(model_hub.seen)
     again = Download(tmp_path / "models", ref)
     assert again.fetch() == path
     assert again.source.inspect() == footprint
-    assert len(hub.seen) == seen
+    assert len(model_hub.seen) == seen
 
 
-def test_the_catalog_leads_to_the_files(hub: HubServer, tmp_path: Path) -> None:
-    repository = hub.add("org/name", write_gguf(tmp_path / "published" / "q8" / "a.gguf").parent.parent)
+def test_the_catalog_leads_to_the_files(model_hub: HubServer, tmp_path: Path) -> None:
+    repository = model_hub.add("org/name", write_gguf(tmp_path / "published" / "q8" / "a.gguf").parent.parent)
     model = Model(
         "m", "M", "", "1", ("chat",), engine="openvino", source=f"hub:org/name@{repository.revision}/q8/a.gguf",
         models_dir=tmp_path / "models",
@@ -152,24 +83,34 @@ def test_the_catalog_leads_to_the_files(hub: HubServer, tmp_path: Path) -> None:
     assert path.read_bytes() == repository.files["q8/a.gguf"]
 
 
-def test_a_folder_of_a_repository_in_the_engines_format(hub: HubServer, tmp_path: Path) -> None:
+def test_a_description_that_came_damaged_is_asked_for_again(model_hub: HubServer, tmp_path: Path) -> None:
+    """Given a digit that was changed on the way, when inspected, then the size is still right."""
+    _, ref = publish(model_hub, tmp_path)
+    model_hub.faults["config.json"].append(Fault(damage=True))
+    lines: list[str] = []
+    footprint = Hub(ref, tmp_path / "models", limits=LIMITS).inspect(log=lines.append)
+    assert footprint == read_footprint(tmp_path / "published")
+    assert "config.json came damaged" in lines[0]
+
+
+def test_a_folder_of_a_repository_in_the_engines_format(model_hub: HubServer, tmp_path: Path) -> None:
     write_openvino(write_safetensors(tmp_path / "published" / "both"))
-    repository = hub.add("org/name", tmp_path / "published")
+    repository = model_hub.add("org/name", tmp_path / "published")
     source = Hub(HubRef("org", "name", repository.revision, "both"), tmp_path / "models", ("openvino",))
     assert source.inspect().format == "openvino"
     path = source.fetch(on_progress=no_progress, is_cancelled=never, log=keep_quiet)
     assert sorted(file.name for file in path.iterdir()) == ["config.json", "openvino_model.bin", "openvino_model.xml"]
 
 
-def test_cuts_are_mended_from_where_the_line_broke(hub: HubServer, tmp_path: Path) -> None:
+def test_cuts_are_mended_from_where_the_line_broke(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a line that breaks three times, when fetched, then each try begins where the last one ended."""
-    repository, ref = publish(hub, tmp_path)
+    repository, ref = publish(model_hub, tmp_path)
     download = Download(tmp_path / "models", ref)
     download.source.inspect()
-    hub.seen.clear()
-    hub.faults[WEIGHTS].extend([Fault(cut_after=300_000)] * 3)
+    model_hub.seen.clear()
+    model_hub.faults[WEIGHTS].extend([Fault(cut_after=300_000)] * 3)
     download.require_whole(repository, download.fetch())
-    assert [seen.range for seen in hub.requests(f"/{ref.revision}/{WEIGHTS}")] == [
+    assert [seen.range for seen in model_hub.requests(f"/{ref.revision}/{WEIGHTS}")] == [
         "", "bytes=300000-", "bytes=600000-", "bytes=900000-"
     ]  # fmt: skip
     assert sum("Trying again" in line for line in download.lines) == 3
@@ -186,33 +127,33 @@ def test_cuts_are_mended_from_where_the_line_broke(hub: HubServer, tmp_path: Pat
     ],
     ids=["silence", "trickle", "503", "429", "no ranges"],
 )
-def test_what_may_pass_is_tried_again(hub: HubServer, tmp_path: Path, faults: list[Fault], says: str) -> None:
-    repository, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, *faults])
+def test_what_may_pass_is_tried_again(model_hub: HubServer, tmp_path: Path, faults: list[Fault], says: str) -> None:
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, *faults])
     download = Download(tmp_path / "models", ref)
     download.require_whole(repository, download.fetch())
     assert any(says in line for line in download.lines), download.lines
 
 
-def test_after_the_last_try_the_next_fetch_goes_on(hub: HubServer, tmp_path: Path) -> None:
+def test_after_the_last_try_the_next_fetch_goes_on(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a line that stays dead, when fetched, then it fails; and when it lives again, the rest is fetched."""
-    repository, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, Fault(cut_after=200_000), *[Fault(cut_after=0)] * 3])
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(cut_after=200_000), *[Fault(cut_after=0)] * 3])
     download = Download(tmp_path / "models", ref)
     error = download.failure()
     assert error.reason is FailureReason.SOURCE_UNREACHABLE
     assert "the last of 3 tries, from byte 200000" in error.message
     assert not download.source.present()
     assert any(name.endswith(f"{WEIGHTS}.part") for name in download.left)
-    hub.seen.clear()
+    model_hub.seen.clear()
     again = Download(tmp_path / "models", ref)
     again.require_whole(repository, again.fetch())
-    assert hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == "bytes=200000-"
+    assert model_hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == "bytes=200000-"
 
 
-def test_what_a_failed_fetch_left_can_be_discarded(hub: HubServer, tmp_path: Path) -> None:
-    _, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, *[Fault(cut_after=1000)] * 3])
+def test_what_a_failed_fetch_left_can_be_discarded(model_hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, *[Fault(cut_after=1000)] * 3])
     download = Download(tmp_path / "models", ref)
     download.failure()
     assert download.left
@@ -228,10 +169,10 @@ def test_a_server_that_is_not_there_is_unreachable(tmp_path: Path, monkeypatch: 
     assert download.left == []
 
 
-def test_a_wrong_checksum_is_never_taken_for_whole(hub: HubServer, tmp_path: Path) -> None:
+def test_a_wrong_checksum_is_never_taken_for_whole(model_hub: HubServer, tmp_path: Path) -> None:
     """Given damage on the way, when fetched, then it fails and leaves nothing; and the next fetch is right."""
-    repository, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, Fault(damage=True)])
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(damage=True)])
     download = Download(tmp_path / "models", ref)
     error = download.failure()
     assert error.reason is FailureReason.CHECKSUM
@@ -241,10 +182,10 @@ def test_a_wrong_checksum_is_never_taken_for_whole(hub: HubServer, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, "config.json"])
-def test_a_part_that_was_damaged_on_the_disk_is_fetched_anew(hub: HubServer, tmp_path: Path, name: str) -> None:
+def test_a_part_that_was_damaged_on_the_disk_is_fetched_anew(model_hub: HubServer, tmp_path: Path, name: str) -> None:
     """Given a part with other bytes, also too many, when fetched, then the file comes from its beginning."""
-    repository, ref = publish(hub, tmp_path)
-    part = tmp_path / "models" / ".partial" / f"org--name@{ref.revision}" / "files" / f"{name}.part"
+    repository, ref = publish(model_hub, tmp_path)
+    part = Download(tmp_path / "models", ref).part(name)
     for rubbish in (b"rubbish", bytes(len(repository.files[name]) + 1)):
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_bytes(rubbish)
@@ -255,24 +196,24 @@ def test_a_part_that_was_damaged_on_the_disk_is_fetched_anew(hub: HubServer, tmp
         shutil.rmtree(path.parent)
 
 
-def test_a_model_that_lost_a_file_is_not_present_and_mended(hub: HubServer, tmp_path: Path) -> None:
+def test_a_model_that_lost_a_file_is_not_present_and_mended(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a file that was cut after it was fetched, when fetched again, then only its rest is fetched."""
-    repository, ref = publish(hub, tmp_path)
+    repository, ref = publish(model_hub, tmp_path)
     download = Download(tmp_path / "models", ref)
     path = download.fetch()
     (path / WEIGHTS).write_bytes(repository.files[WEIGHTS][:400_000])
     again = Download(tmp_path / "models", ref)
     assert not again.source.present()
-    hub.seen.clear()
+    model_hub.seen.clear()
     again.require_whole(repository, again.fetch())
-    assert hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == "bytes=400000-"
+    assert model_hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == "bytes=400000-"
 
 
 @pytest.mark.parametrize("after", [0, 1, 5, 15])
-def test_a_cancel_leaves_nothing(hub: HubServer, tmp_path: Path, after: int) -> None:
+def test_a_cancel_leaves_nothing(model_hub: HubServer, tmp_path: Path, after: int) -> None:
     """Given a slow line, when cancelled at any moment, then nothing is left; and the next fetch is right."""
-    repository, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=300_000)])
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=300_000)])
     download = Download(tmp_path / "models", ref, limits=Limits())
     asked = 0
 
@@ -284,101 +225,79 @@ def test_a_cancel_leaves_nothing(hub: HubServer, tmp_path: Path, after: int) -> 
     assert download.failure(is_cancelled).reason is FailureReason.CANCELLED
     assert download.left == []
     assert not (tmp_path / "models" / ".partial").exists()
-    hub.faults.clear()
+    model_hub.faults.clear()
     download.require_whole(repository, download.fetch())
 
 
-def test_a_cancel_is_heard_while_the_line_is_silent(hub: HubServer, tmp_path: Path) -> None:
-    _, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=300_000)])
+def test_a_cancel_is_heard_while_the_line_is_silent(model_hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=300_000)])
     download = Download(tmp_path / "models", ref, limits=Limits(silence_timeout_s=600))
     # Without the cancel this would take ten minutes, and the test's own time-out would end it.
-    assert download.failure(hub.stalled.is_set).reason is FailureReason.CANCELLED
+    assert download.failure(model_hub.stalled.is_set).reason is FailureReason.CANCELLED
     assert download.left == []
 
 
-def test_two_that_want_the_same_fetch_it_once(hub: HubServer, tmp_path: Path) -> None:
+def test_two_that_want_the_same_fetch_it_once(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a fetch that stands still, when another one comes, then it waits, and takes what the first has fetched."""
-    repository, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=300_000)])
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=300_000)])
     first, second = (Download(tmp_path / "models", ref, limits=Limits()) for _ in range(2))
     paths: list[Path] = []
     threads = [threading.Thread(target=lambda d=d: paths.append(d.fetch())) for d in (first, second)]
     threads[0].start()
-    assert hub.stalled.wait(20)
+    assert model_hub.stalled.wait(20)
     threads[1].start()
     second.source.discard()
-    hub.go_on.set()
+    model_hub.go_on.set()
     for thread in threads:
         thread.join(20)
     assert paths == [paths[0]] * 2
     second.require_whole(repository, paths[0])
-    assert len([seen for seen in hub.requests(f"/{ref.revision}/{WEIGHTS}") if not seen.range]) == 1
+    assert len([seen for seen in model_hub.requests(f"/{ref.revision}/{WEIGHTS}") if not seen.range]) == 1
 
 
-FETCH = """
-import resource, sys
-from pathlib import Path
-from schemas.sources import HubRef
-from workers.sources.base import SourceFailed, never, no_progress
-from workers.sources.hub import Hub
-models, revision, most = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-if most:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-try:
-    Hub(HubRef("org", "name", revision), models).fetch(on_progress=no_progress, is_cancelled=never, log=print)
-except SourceFailed as error:
-    print(error.reason, error.message)
-"""
-
-
-def start(models: Path, ref: HubRef, most_bytes: int = 0) -> subprocess.Popen[str]:
-    """A fetch in a process of its own, which may write files of so many bytes."""
-    command = [sys.executable, "-c", FETCH, str(models), ref.revision, str(most_bytes)]
-    return subprocess.Popen(command, cwd=REPOSITORY, env={**os.environ}, stdout=subprocess.PIPE, text=True)
-
-
-def test_after_a_kill_the_next_fetch_goes_on(hub: HubServer, tmp_path: Path) -> None:
+def test_after_a_kill_the_next_fetch_goes_on(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a fetch that is killed in the middle, when fetched again, then what had come is not fetched twice."""
-    repository, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=1_000_000)])
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=1_000_000)])
     process = start(tmp_path / "models", ref)
     try:
-        assert hub.stalled.wait(30)
+        assert model_hub.stalled.wait(30)
         download = Download(tmp_path / "models", ref)
-        part = tmp_path / "models" / ".partial" / f"org--name@{ref.revision}" / "files" / f"{WEIGHTS}.part"
+        part = download.part(WEIGHTS)
         eventually(lambda: part.exists() and part.stat().st_size > 500_000, "some of it is on the disk")
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=10)
     size = part.stat().st_size
     assert not download.source.present()
-    hub.go_on.set()
-    hub.seen.clear()
+    model_hub.go_on.set()
+    model_hub.seen.clear()
     download.require_whole(repository, download.fetch())
-    assert hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == f"bytes={size}-"
+    assert model_hub.requests(f"/{ref.revision}/{WEIGHTS}")[-1].range == f"bytes={size}-"
 
 
-def test_a_disk_without_room_is_noticed_before(hub: HubServer, tmp_path: Path) -> None:
-    repository, ref = publish(hub, tmp_path)
+def test_a_disk_without_room_is_noticed_before(model_hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(model_hub, tmp_path)
     repository.claimed[WEIGHTS] = 1 << 60
     download = Download(tmp_path / "models", ref)
     error = download.failure()
     assert error.reason is FailureReason.NO_SPACE
     assert f"{(1 << 60) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
-    assert all(seen.range for seen in hub.requests(WEIGHTS))
+    assert all(seen.range for seen in model_hub.requests(WEIGHTS))
     assert download.left == []
 
 
-def test_a_limit_that_is_met_while_writing_is_no_space(hub: HubServer, tmp_path: Path) -> None:
-    _, ref = publish(hub, tmp_path)
+def test_a_limit_that_is_met_while_writing_is_no_space(model_hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(model_hub, tmp_path)
     process = start(tmp_path / "models", ref, most_bytes=500_000)
     said, _ = process.communicate(timeout=60)
     assert said.splitlines()[-1].startswith("NO_SPACE The download could not be written: File too large")
     assert Download(tmp_path / "models", ref).left == []
 
 
-def test_a_disk_that_fills_up_while_writing_is_no_space(hub: HubServer, tmp_path: Path) -> None:
+def test_a_disk_that_fills_up_while_writing_is_no_space(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a disk that others fill meanwhile, when fetched, then it fails, leaves nothing, and later succeeds."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -386,15 +305,15 @@ def test_a_disk_that_fills_up_while_writing_is_no_space(hub: HubServer, tmp_path
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this test needs the right to mount a small disk; the one with RLIMIT_FSIZE runs everywhere")
     try:
-        repository, ref = publish(hub, tmp_path)
-        hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=100_000)])
+        repository, ref = publish(model_hub, tmp_path)
+        model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=100_000)])
         download = Download(disk / "models", ref, limits=Limits())
         errors: list[SourceFailed] = []
         thread = threading.Thread(target=lambda: errors.append(download.failure()))
         thread.start()
-        assert hub.stalled.wait(20)
+        assert model_hub.stalled.wait(20)
         (disk / "ballast").write_bytes(bytes(3 << 20))
-        hub.go_on.set()
+        model_hub.go_on.set()
         thread.join(20)
         assert errors[0].reason is FailureReason.NO_SPACE
         assert "No space left on device" in errors[0].message
@@ -407,24 +326,24 @@ def test_a_disk_that_fills_up_while_writing_is_no_space(hub: HubServer, tmp_path
 
 
 def test_a_gated_repository_wants_a_token_which_the_storage_never_sees(
-    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    repository, ref = publish(hub, tmp_path, gated=True)
+    repository, ref = publish(model_hub, tmp_path, gated=True)
     error = Download(tmp_path / "models", ref).failure()
     assert error.reason is FailureReason.SOURCE_UNREACHABLE
     assert "Accept them on its page, and set HF_TOKEN" in error.message
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     download = Download(tmp_path / "models", ref)
-    hub.seen.clear()
+    model_hub.seen.clear()
     download.require_whole(repository, download.fetch())
-    assert {seen.path.startswith(("/api/", "/org/")): seen.authorized for seen in hub.seen} == {
+    assert {seen.path.startswith(("/api/", "/org/")): seen.authorized for seen in model_hub.seen} == {
         True: True,
         False: False,
     }
 
 
-def test_what_is_not_there_is_named(hub: HubServer, tmp_path: Path) -> None:
-    repository, ref = publish(hub, tmp_path)
+def test_what_is_not_there_is_named(model_hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(model_hub, tmp_path)
     cases = [
         (HubRef("org", "other", ref.revision), "no repository org/other, or it is private"),
         (HubRef("org", "name", "0" * 40), f"org/name has no commit {'0' * 40}"),
@@ -437,29 +356,29 @@ def test_what_is_not_there_is_named(hub: HubServer, tmp_path: Path) -> None:
     assert Download(tmp_path / "models", ref).failure().message == "There is no config.json."
 
 
-def test_code_and_pickles_are_refused(hub: HubServer, tmp_path: Path) -> None:
+def test_code_and_pickles_are_refused(model_hub: HubServer, tmp_path: Path) -> None:
     write_safetensors(tmp_path / "code", auto_map={"AutoModel": "modeling_x.X"})
     (tmp_path / "pickle").mkdir()
     (tmp_path / "pickle" / "pytorch_model.bin").write_bytes(b"code")
     for folder, reason in (("code", FailureReason.UNSUPPORTED_ARCHITECTURE), ("pickle", FailureReason.UNSAFE_FILE)):
-        repository = hub.add(f"org/{folder}", tmp_path / folder)
+        repository = model_hub.add(f"org/{folder}", tmp_path / folder)
         download = Download(tmp_path / "models", HubRef("org", folder, repository.revision))
         assert download.failure().reason is reason
         assert download.left == []
-    assert not hub.requests("pytorch_model.bin")
+    assert not model_hub.requests("pytorch_model.bin")
 
 
-def test_a_name_that_leads_out_of_the_folder_is_refused(hub: HubServer, tmp_path: Path) -> None:
-    repository, ref = publish(hub, tmp_path)
+def test_a_name_that_leads_out_of_the_folder_is_refused(model_hub: HubServer, tmp_path: Path) -> None:
+    repository, ref = publish(model_hub, tmp_path)
     repository.files["../../evil.json"] = b"{}"
     error = Download(tmp_path / "models", ref).failure()
     assert error.reason is FailureReason.UNSAFE_FILE
     assert "not safe" in error.message
 
 
-def test_what_was_left_long_ago_is_removed_by_the_next_fetch_of_anything(hub: HubServer, tmp_path: Path) -> None:
+def test_what_was_left_long_ago_is_removed_by_the_next_fetch_of_anything(model_hub: HubServer, tmp_path: Path) -> None:
     """Given parts of two other models, one from long ago, when a third is fetched, then only the old ones go."""
-    _, ref = publish(hub, tmp_path)
+    _, ref = publish(model_hub, tmp_path)
     partial = tmp_path / "models" / ".partial"
     for name, age_s in (("old", KEPT_S + 60), ("new", KEPT_S - 60)):
         part = partial / f"org--{name}@{'0' * 40}" / "files" / f"{WEIGHTS}.part"
@@ -471,10 +390,10 @@ def test_what_was_left_long_ago_is_removed_by_the_next_fetch_of_anything(hub: Hu
     assert [path.name for path in partial.iterdir()] == [f"org--new@{'0' * 40}"]
 
 
-def test_an_inspection_can_be_cancelled(hub: HubServer, tmp_path: Path) -> None:
-    _, ref = publish(hub, tmp_path)
-    hub.faults[WEIGHTS].append(Fault(stall_after=10))
+def test_an_inspection_can_be_cancelled(model_hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].append(Fault(stall_after=10))
     source = Hub(ref, tmp_path / "models", limits=Limits(silence_timeout_s=600))
     with pytest.raises(SourceFailed) as caught:
-        source.inspect(is_cancelled=hub.stalled.is_set)
+        source.inspect(is_cancelled=model_hub.stalled.is_set)
     assert caught.value.reason is FailureReason.CANCELLED

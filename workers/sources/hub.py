@@ -17,9 +17,9 @@ from workers.footprint import footprint_of, read_footprint
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import run
-from workers.sources.retry import Limits, patiently
+from workers.sources.retry import Interrupted, Limits, patiently
 from workers.sources.shelf import Shelf
-from workers.sources.transfer import Transfer
+from workers.sources.transfer import Digest, Transfer
 
 #: Progress is told after so many bytes, and at the end.
 REPORT_BYTES = 1 << 20
@@ -105,7 +105,7 @@ class Hub:
     def _inspect_there(self, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
         if self._footprint is None:
             files = self._needed(is_cancelled, log)
-            there = RemoteFiles(self._client, files, self._ref.file, self._limits, is_cancelled)
+            there = RemoteFiles(self._client, files, self._ref.file, self._limits, is_cancelled, log)
             self._footprint = run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
         return self._footprint
 
@@ -137,32 +137,42 @@ class RemoteFiles:
         folder: str,
         limits: Limits,
         is_cancelled: Callable[[], bool],
+        log: Log,
     ) -> None:
         self._client = client
         self._limits = limits
         self._is_cancelled = is_cancelled
-        self._names = {_below(file.name, folder): file.name for file in files}
-        self.sizes: Mapping[str, int] = {_below(file.name, folder): file.size for file in files}
+        self._log = log
+        self._files = {_below(file.name, folder): file for file in files}
+        self.sizes: Mapping[str, int] = {name: file.size for name, file in self._files.items()}
 
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """Raises: SourceFailed."""
         end = self.sizes[name] if length < 0 else min(start + length, self.sizes[name])
         if start >= end:
             return b""
-        return patiently(lambda: self._read(name, start, end), self._limits, self._is_cancelled, keep_quiet)
+        file = self._files[name]
+        return patiently(lambda: self._read(file, start, end), self._limits, self._is_cancelled, self._log)
 
     def path(self, name: str) -> None:
         """Not on this machine."""
         return
 
-    def _read(self, name: str, start: int, end: int) -> bytes:
+    def _read(self, file: RemoteFile, start: int, end: int) -> bytes:
+        """Raises: Interrupted, also for a whole file that came damaged; SourceFailed."""
         read = bytearray()
-        for chunk in self._client.stream(self._names[name], start, end):
+        for chunk in self._client.stream(file.name, start, end):
             read += chunk
             # A server that takes no notice of ranges goes on to the end of the file.
             if len(read) >= end - start:
                 break
-        return bytes(read[: end - start])
+        piece = bytes(read[: end - start])
+        if start == 0 and end == file.size:
+            digest = Digest(file)
+            digest.add(piece)
+            if not digest.right:
+                raise Interrupted(f"{file.name} came damaged: its checksum is not the hub's.")
+        return piece
 
 
 class _Progress:
