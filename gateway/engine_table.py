@@ -94,6 +94,11 @@ SPECS = {
 }
 
 
+def formats_of(engine: str) -> tuple[str, ...]:
+    """The formats that an engine reads, the preferred one first; none for an unknown engine."""
+    return tuple(name for name in SPECS[engine].quantizations if name) if engine in SPECS else ()
+
+
 def resolve(
     spec: EngineSpec,
     *,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from gateway.engine_table import formats_of
 from gateway.errors import InvalidRequest
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 
@@ -132,7 +133,7 @@ class Model:
             case PackageRef():
                 return package_path(ref)
             case HubRef():
-                found = hub_path(self.models_dir, ref)
+                found = hub_path(self.models_dir, ref, formats_of(self.engine))
                 return found if found.exists() else None
         return None
 
@@ -171,12 +172,15 @@ def package_path(ref: PackageRef) -> Path | None:
     return Path(next(iter(spec.submodule_search_locations))) / ref.file
 
 
-def hub_folder(models_dir: Path, ref: HubRef) -> Path:
-    """The folder of what a hub source names: it exists only when all is downloaded, checked and whole."""
+def hub_folder(models_dir: Path, ref: HubRef, formats: Sequence[str] = ()) -> Path:
+    """The folder of what a hub source names: it exists only when all is downloaded, checked and whole.
+
+    Engines that read other formats take other files of a repository, and so have a folder of their own.
+    """
     part = f"-{hashlib.sha256(ref.file.encode()).hexdigest()[:12]}" if ref.file else ""
-    return models_dir / f"{ref.owner}--{ref.name}@{ref.revision}{part}"
+    return models_dir / "-".join([f"{ref.owner}--{ref.name}@{ref.revision}{part}", *formats])
 
 
-def hub_path(models_dir: Path, ref: HubRef) -> Path:
+def hub_path(models_dir: Path, ref: HubRef, formats: Sequence[str] = ()) -> Path:
     """What engines load of it; `manifest.json` beside `files` names each file with its checksum."""
-    return hub_folder(models_dir, ref) / "files" / ref.file
+    return hub_folder(models_dir, ref, formats) / "files" / ref.file

@@ -83,6 +83,24 @@ def test_the_catalog_leads_to_the_files(model_hub: HubServer, tmp_path: Path) ->
     assert path.read_bytes() == repository.files["q8/a.gguf"]
 
 
+def test_a_server_that_sends_too_much_is_stopped(model_hub: HubServer, tmp_path: Path) -> None:
+    """Given a list with another size than the file has, when fetched, then nothing is taken for whole."""
+    repository, ref = publish(model_hub, tmp_path)
+    repository.claimed["config.json"] = 10
+    with pytest.raises(SourceFailed) as caught:
+        Download(tmp_path / "models", ref).fetch()
+    assert caught.value.reason in (FailureReason.CHECKSUM, FailureReason.SOURCE_UNREACHABLE)
+    assert not Download(tmp_path / "models", ref).source.present()
+
+
+def test_a_folder_that_can_not_be_written_is_named(model_hub: HubServer, tmp_path: Path) -> None:
+    _, ref = publish(model_hub, tmp_path)
+    (tmp_path / "models").write_text("a file where the folder should be")
+    error = Download(tmp_path / "models", ref).failure()
+    assert error.reason is FailureReason.INTERNAL
+    assert f"could not be written to {tmp_path / 'models'}" in error.message
+
+
 def test_a_description_that_came_damaged_is_asked_for_again(model_hub: HubServer, tmp_path: Path) -> None:
     """Given a digit that was changed on the way, when inspected, then the size is still right."""
     _, ref = publish(model_hub, tmp_path)
@@ -96,10 +114,14 @@ def test_a_description_that_came_damaged_is_asked_for_again(model_hub: HubServer
 def test_a_folder_of_a_repository_in_the_engines_format(model_hub: HubServer, tmp_path: Path) -> None:
     write_openvino(write_safetensors(tmp_path / "published" / "both"))
     repository = model_hub.add("org/name", tmp_path / "published")
-    source = Hub(HubRef("org", "name", repository.revision, "both"), tmp_path / "models", ("openvino",))
-    assert source.inspect().format == "openvino"
-    path = source.fetch(on_progress=no_progress, is_cancelled=never, log=keep_quiet)
-    assert sorted(file.name for file in path.iterdir()) == ["config.json", "openvino_model.bin", "openvino_model.xml"]
+    ref = HubRef("org", "name", repository.revision, "both")
+    wanted = {"openvino": ["openvino_model.bin", "openvino_model.xml"], "safetensors": [WEIGHTS]}
+    # One after the other: what was fetched for one engine is not enough for the other.
+    for format, weights in wanted.items():
+        source = Hub(ref, tmp_path / "models", (format,))
+        assert source.inspect().format == format
+        path = source.fetch(on_progress=no_progress, is_cancelled=never, log=keep_quiet)
+        assert sorted(file.name for file in path.iterdir()) == ["config.json", *sorted(weights)]
 
 
 def test_cuts_are_mended_from_where_the_line_broke(model_hub: HubServer, tmp_path: Path) -> None:

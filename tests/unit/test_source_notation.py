@@ -71,7 +71,7 @@ def test_a_hub_model_can_be_deployed_before_its_weights_are_here(tmp_path: Path)
     assert model.path() is None
     ref = parse_source(source)
     assert isinstance(ref, HubRef)
-    path = hub_path(tmp_path / "models", ref)
+    path = hub_path(tmp_path / "models", ref, ("gguf", "openvino"))
     path.parent.mkdir(parents=True)
     path.touch()
     assert model.has_weights

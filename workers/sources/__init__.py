@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from gateway.engine_table import SPECS
+from gateway.engine_table import formats_of
 from gateway.failures import FailureReason
 from gateway.model import WEIGHTLESS, Model
 from gateway.settings import Settings
@@ -37,7 +37,5 @@ def source_of(model: Model, settings: Settings) -> Source:
         raise SourceFailed(
             FailureReason.MISSING_FILE, f"{model.id} has no source. Set its `source` in headrace.toml to {NOTATION}."
         )
-    spec = SPECS.get(model.engine)
-    readable = tuple(spec.quantizations) if spec else ()
-    opened: Source = import_module(KINDS[type(ref)]).open_source(ref, settings, readable)
+    opened: Source = import_module(KINDS[type(ref)]).open_source(ref, settings, formats_of(model.engine))
     return opened

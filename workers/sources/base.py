@@ -36,7 +36,7 @@ class Source(Protocol):
         """What the files say of the model's size; reads headers only, downloads no weights.
 
         Raises:
-            SourceFailed: CANCELLED, and as `fetch`. A hub that does not answer is asked again for a minute or two.
+            SourceFailed: CANCELLED, and as `fetch`. A hub that does not answer is asked three times in all.
         """
 
     def present(self) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.failures import FailureReason
@@ -23,6 +24,8 @@ from workers.sources.transfer import Digest, Transfer
 
 #: Progress is told after so many bytes, and at the end.
 REPORT_BYTES = 1 << 20
+#: Tries after the first one when only headers are asked for: somebody waits for the answer.
+MAX_LOOKS = 2
 #: After these, what has come stays for the next try: it was right, and more is to be had later.
 _KEPT = (FailureReason.SOURCE_UNREACHABLE, FailureReason.TIMED_OUT)
 #: The disk, or what this process may use of it, is full.
@@ -38,8 +41,8 @@ class Hub:
         self._ref = ref
         self._readable = readable
         self._limits = limits or Limits()
-        self._shelf = Shelf(hub_folder(models_dir, ref))
-        self._path = hub_path(models_dir, ref)
+        self._shelf = Shelf(hub_folder(models_dir, ref, readable))
+        self._path = hub_path(models_dir, ref, readable)
         self._client = HubClient(ref, self._limits)
         #: A commit never changes, so one look will do.
         self._files: list[RemoteFile] = []
@@ -49,7 +52,8 @@ class Hub:
         """From the headers of the files: here, or on the hub by pieces. Raises: SourceFailed."""
         if self._shelf.whole():
             return read_footprint(self._path, readable=self._readable)
-        return self._inspect_there(is_cancelled, log)
+        few = replace(self._limits, max_retries=min(self._limits.max_retries, MAX_LOOKS))
+        return self._inspect_there(few, is_cancelled, log)
 
     def present(self) -> bool:
         """Whether all is downloaded, checked, and still there."""
@@ -57,14 +61,19 @@ class Hub:
 
     def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
         """Download what is missing. Raises: SourceFailed."""
-        with self._shelf.locked(is_cancelled):
-            self._shelf.tidy()
-            if self._shelf.whole():
-                on_progress(self._shelf.size, self._shelf.size)
-            else:
-                self._fetch_or_clean_up(on_progress, is_cancelled, log)
-            log(f"{self._ref.repository} is here, at commit {self._ref.revision[:12]}.")
-            return self._path
+        try:
+            with self._shelf.locked(is_cancelled):
+                self._shelf.tidy()
+                if self._shelf.whole():
+                    on_progress(self._shelf.size, self._shelf.size)
+                else:
+                    self._fetch_or_clean_up(on_progress, is_cancelled, log)
+        except OSError as error:
+            reason = FailureReason.NO_SPACE if error.errno in _FULL else FailureReason.INTERNAL
+            where = f" to {error.filename}" if error.filename else ""
+            raise SourceFailed(reason, f"The download could not be written{where}: {error.strerror}.") from error
+        log(f"{self._ref.repository} is here, at commit {self._ref.revision[:12]}.")
+        return self._path
 
     def discard(self) -> None:
         """Remove what a fetch has left, unless another one is at it."""
@@ -81,14 +90,13 @@ class Hub:
             if error.reason not in _KEPT:
                 self._shelf.discard()
             raise
-        except OSError as error:
+        except OSError:
             self._shelf.discard()
-            reason = FailureReason.NO_SPACE if error.errno in _FULL else FailureReason.INTERNAL
-            raise SourceFailed(reason, f"The download could not be written: {error.strerror}.") from error
+            raise
 
     def _fetch(self, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> None:
-        self._inspect_there(is_cancelled, log)
-        files = self._needed(is_cancelled, log)
+        self._inspect_there(self._limits, is_cancelled, log)
+        files = self._needed(self._limits, is_cancelled, log)
         self._shelf.open()
         self._require_space(files)
         total = sum(file.size for file in files)
@@ -102,17 +110,17 @@ class Hub:
             progress.file_done(file.size)
         self._shelf.close(files, {"repository": self._ref.repository, "revision": self._ref.revision})
 
-    def _inspect_there(self, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
+    def _inspect_there(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
         if self._footprint is None:
-            files = self._needed(is_cancelled, log)
-            there = RemoteFiles(self._client, files, self._ref.file, self._limits, is_cancelled, log)
+            files = self._needed(limits, is_cancelled, log)
+            there = RemoteFiles(self._client, files, self._ref.file, limits, is_cancelled, log)
             self._footprint = run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
         return self._footprint
 
-    def _needed(self, is_cancelled: Callable[[], bool], log: Log) -> list[RemoteFile]:
+    def _needed(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> list[RemoteFile]:
         """The files that make the model, small ones first. Raises: SourceFailed."""
         if not self._files:
-            listed = patiently(lambda: run(self._client.files, is_cancelled), self._limits, is_cancelled, log)
+            listed = patiently(lambda: run(self._client.files, is_cancelled), limits, is_cancelled, log)
             names = relative_names(listed, self._ref)
             wanted = needed(names, detect(names, readable=self._readable))
             self._files = sorted((names[name] for name in wanted), key=lambda file: (file.size, file.name))

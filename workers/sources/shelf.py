@@ -116,11 +116,13 @@ class Shelf:
         """Remove what other fetches have left long ago."""
         for staging in self._lock.parent.glob("*@*"):
             other = Shelf(self.folder.parent / staging.name)
-            if staging.suffix == ".lock" or other.folder == self.folder or other.idle_s() < KEPT_S:
-                continue
-            with other.locked(None) as held:
-                if held:
-                    other.discard()
+            # Another process may be removing it, too.
+            with suppress(OSError):
+                if staging.suffix == ".lock" or other.folder == self.folder or other.idle_s() < KEPT_S:
+                    continue
+                with other.locked(None) as held:
+                    if held:
+                        other.discard()
 
     def idle_s(self) -> float:
         """Seconds since something was gathered."""

@@ -52,11 +52,12 @@ class Transfer:
         """Whether the part is the whole file now, safely on the disk; it is removed if its checksum is wrong."""
         with part.open("ab+") as stream:
             digest = Digest(file)
+            on_here(0)
             stream.seek(0)
             while piece := stream.read(READ_BYTES):
                 check(self._is_cancelled)
                 digest.add(piece)
-            on_here(digest.size)
+                on_here(digest.size)
             self._append(file, stream, digest, on_here)
             stream.flush()
             os.fsync(stream.fileno())
@@ -76,10 +77,15 @@ class Transfer:
                         stream.write(chunk)
                         digest.add(chunk)
                         on_here(digest.size)
+                        # A server that never ends would fill the disk.
+                        if digest.size > file.size:
+                            return
                 if digest.size < file.size:
                     raise Interrupted(f"{file.name}: the answer ended early.")
             except Interrupted as error:
                 stream.flush()
+                if digest.size == file.size:
+                    return
                 where = f", from byte {digest.size} of {file.size}"
                 patience.after(error, brought=digest.size - before, where=where)
 
