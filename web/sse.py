@@ -21,7 +21,8 @@ DONE = "data: [DONE]\n\n"
 RETRY = "retry: 200\n: this server restarts, reconnect with Last-Event-ID\n\n"
 
 REWOUND = (
-    "The job store came back without its last moments, so that some of this answer is void. Send the request again."
+    "Some of this answer is void: the job store came back without its last moments, or a model has begun it anew. "
+    "Send the request again."
 )
 
 
@@ -47,7 +48,7 @@ def stream(
             yield _waiting(inference, job, started)
         else:
             started = True
-            if not can_rewind and events[0].type is EventType.REWOUND:
+            if not can_rewind and any(event.type is EventType.REWOUND or results.restarts(event) for event in events):
                 yield f"{render_error(Rewound(REWOUND))}{DONE}".encode()
                 return
             yield "".join([frame(chunks, event, render_error) for event in events]).encode()

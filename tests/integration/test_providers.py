@@ -5,51 +5,24 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from gateway import keys
-from gateway.redis import dumps, loads
-from tests.stack import Stack, chat, eventually, free_port
-from tests.upstreams.anthropic import AnthropicServer
+from gateway.redis import loads
+from tests.stack import chat, eventually, free_port
 from tests.upstreams.base import Fault, Upstream, answer
-from tests.upstreams.openai import OpenAIServer, vector
+from tests.upstreams.openai import vector
+from tests.upstreams.world import KEYS, PATIENT, Tables, World
+from tests.upstreams.world import world as run
 
-KEYS = {
-    "UP_OPENAI_KEY": "sk-openai-6d1f0c9b7a",
-    "UP_ANTHROPIC_KEY": "sk-ant-93b1e7c04d",
-    "UP_WRONG_KEY": "sk-wrong-51c0aa27e6",
-}
-PATIENT = {"connect_timeout_s": 5.0, "first_byte_timeout_s": 30.0, "between_timeout_s": 30.0, "max_retry_wait_s": 3.0}
 IMPATIENT = {"first_byte_timeout_s": 0.5, "between_timeout_s": 0.5, "max_retries": 1}
+CHATS = ["oa-model", "an-model"]
 
 
-@dataclass
-class World:
-    """A stack with a provider worker, and the servers behind it."""
-
-    stack: Stack
-    openai: Upstream
-    anthropic: Upstream
-
-    def server(self, model: str) -> Upstream:
-        """The server behind a model."""
-        return self.anthropic if model.startswith("an") else self.openai
-
-    def close(self) -> None:
-        self.stack.close()
-        self.openai.close()
-        self.anthropic.close()
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    openai = OpenAIServer(KEYS["UP_OPENAI_KEY"])
-    oa = {"protocol": "openai", "base_url": f"{openai.url}/v1", "api_key_env": "UP_OPENAI_KEY", **PATIENT}
-    anthropic = AnthropicServer(KEYS["UP_ANTHROPIC_KEY"])
-    an = {"protocol": "anthropic", "base_url": anthropic.url, "api_key_env": "UP_ANTHROPIC_KEY", **PATIENT}
+def tables(openai_url: str, anthropic_url: str) -> tuple[Tables, Tables]:
+    oa = {"protocol": "openai", "base_url": openai_url, "api_key_env": "UP_OPENAI_KEY", **PATIENT}
+    an = {"protocol": "anthropic", "base_url": anthropic_url, "api_key_env": "UP_ANTHROPIC_KEY", **PATIENT}
     providers = {
         "oa": oa,
         "oa-impatient": {**oa, **IMPATIENT},
@@ -59,64 +32,39 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         "an-wrong": {**an, "api_key_env": "UP_WRONG_KEY"},
         "nowhere": {**oa, "base_url": f"http://127.0.0.1:{free_port()}/v1", "max_retries": 0},
     }
-    everything = ["chat", "completion", "embedding", "tool_use"]
-    models = {
-        f"{provider}-model": {
-            "capabilities": everything,
-            "provider": provider,
-            "upstream": "gpt-4",
-            "upstreams": {"embedding": "embedder"},
-            "on_interrupt": "fail",
-        }
-        for provider in providers
+    model = {
+        "capabilities": ["chat", "completion", "embedding", "tool_use"],
+        "upstream": "gpt-4",
+        "upstreams": {"embedding": "embedder"},
+        "on_interrupt": "fail",
     }
-    stack = Stack(
-        tmp_path_factory.mktemp("s"),
-        providers_json=dumps(providers),
-        models_json=dumps(models),
-        log_level="debug",
-        breaker_failures=4,
-        breaker_open_s=1.5,
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in KEYS.items():
-            patch.setenv(name, value)
-        world = World(stack, openai, anthropic)
-        try:
-            stack.up({"fake": {"step_s": 0.005}})
-            stack.start("provider")
-            eventually(stack.registry.providers, "a provider worker")
-            yield world
-        finally:
-            world.close()
+    return providers, {f"{provider}-model": {**model, "provider": provider} for provider in providers}
 
 
-@pytest.fixture(autouse=True)
-def calm(world: World) -> Iterator[None]:
-    """Each test begins with servers that do nothing wrong, and leaves no fault behind."""
-    for provider in world.stack.registry.providers()[0].credentials:
-        world.stack.redis.delete(*keys.breaker(provider))
-    for server in (world.openai, world.anthropic):
-        server.faults.clear()
-        server.received.clear()
-        server.go.clear()
-    yield
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("s")
+    with run(folder, tables, log_level="debug", breaker_failures=4, breaker_open_s=1.5) as world:
+        yield world
 
 
-def usage_of(world: World, job_id: str) -> dict[str, int]:
-    with world.stack.client() as client:
-        found: dict[str, int] = client.get(f"/jobs/{job_id}").json()["data"]["usage"]
-    return found
+@pytest.fixture
+def world(started: World) -> World:
+    """Each test begins with servers that do nothing wrong."""
+    started.calm()
+    return started
 
 
-CHATS = ["oa-model", "an-model"]
+def server(world: World, model: str) -> Upstream:
+    """The server behind a model."""
+    return world.anthropic if model.startswith("an") else world.openai
 
 
 @pytest.mark.parametrize("model", CHATS)
 def test_a_chat_is_streamed_whole_and_counted_by_the_provider(world: World, model: str) -> None:
     stream = chat(world.stack, "one two three", model=model).join()
     assert (stream.text, stream.finish_reason, stream.error) == (answer(), "stop", None)
-    assert usage_of(world, stream.job_id) == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
+    assert world.job(stream.job_id)["usage"] == {"prompt_tokens": 3, "completion_tokens": 12, "total_tokens": 15}
     with world.stack.client() as client:
         body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 5}
         whole = client.post(f"/models/{model}/chat/completions", json=body).json()["data"]
@@ -128,49 +76,43 @@ def test_a_chat_is_streamed_whole_and_counted_by_the_provider(world: World, mode
 
 @pytest.mark.parametrize("model", CHATS)
 def test_a_cancelled_job_closes_its_call_at_once(world: World, model: str) -> None:
-    server = world.server(model)
-    server.faults.append(Fault("hold", after=3))
+    upstream = server(world, model)
+    upstream.faults.append(Fault("hold", after=3))
     stream = chat(world.stack, model=model)
-    assert server.held.acquire(timeout=20)
+    assert upstream.held.acquire(timeout=20)
     eventually(lambda: stream.job_id, "the job has an id")
     with world.stack.client() as client:
         assert client.delete(f"/jobs/{stream.job_id}").json()["data"]["status"] in ("cancelling", "cancelled")
-    assert server.left.acquire(timeout=10), "the server has seen the client leave"
+    assert upstream.left.acquire(timeout=10), "the server has seen the client leave"
     stream.join()
     assert (stream.text, stream.finish_reason) == (answer(3), "cancelled")
 
 
-def ask(world: World, model: str) -> Any:
-    """A chat that is not streamed."""
-    with world.stack.client() as client:
-        return client.post(f"/models/{model}/chat/completions", json={"messages": [{"role": "user", "content": "hi"}]})
-
-
 @pytest.mark.parametrize("model", CHATS)
 def test_a_call_that_fails_before_the_first_byte_is_made_again(world: World, model: str) -> None:
-    server = world.server(model)
-    server.faults += [Fault("status", status=500), Fault("cut")]
+    upstream = server(world, model)
+    upstream.faults += [Fault("status", status=500), Fault("cut")]
     stream = chat(world.stack, model=model).join()
     assert (stream.text, stream.error) == (answer(), None)
-    assert len(server.received) == 3
+    assert len(upstream.received) == 3
     calls = [event for event in world.stack.journal(stream.job_id) if event.type in ("started", "resumed")]
     assert [call.body.get("reason") for call in calls] == [None, "upstream_error", "upstream_interrupted"]
-    assert usage_of(world, stream.job_id)["completion_tokens"] == 12
+    assert world.job(stream.job_id)["usage"]["completion_tokens"] == 12
 
 
 @pytest.mark.parametrize("model", CHATS)
 def test_retry_after_is_obeyed(world: World, model: str) -> None:
-    server = world.server(model)
-    server.faults.append(Fault("status", status=429, headers={"Retry-After": "1"}))
-    assert ask(world, model).status_code == 200
-    first, second = server.received
+    upstream = server(world, model)
+    upstream.faults.append(Fault("status", status=429, headers={"Retry-After": "1"}))
+    assert world.ask(model).status_code == 200
+    first, second = upstream.received
     assert second.at - first.at >= 1
-    server.faults.append(Fault("status", status=429, headers={"Retry-After": "60"}))
-    limited = ask(world, model)
+    upstream.faults.append(Fault("status", status=429, headers={"Retry-After": "60"}))
+    limited = world.ask(model)
     assert (limited.status_code, limited.headers["Retry-After"]) == (429, "60")
     data = limited.json()["data"]
     assert (data["reason"], data["retryable"]) == ("upstream_rate_limited", True)
-    assert len(server.received) == 3, "it is not asked before the time"
+    assert len(upstream.received) == 3, "it is not asked before the time"
 
 
 WEATHER = {
@@ -183,18 +125,11 @@ WEATHER = {
 }
 
 
-def post(world: World, path: str, **body: Any) -> Any:
-    with world.stack.client() as client:
-        response = client.post(f"/models/{path}", json=body)
-    assert response.status_code == 200, response.text
-    return response.json()["data"]
-
-
 @pytest.mark.parametrize("model", CHATS)
 def test_a_tool_is_called_and_its_result_goes_back(world: World, model: str) -> None:
     turns: list[Any] = [{"role": "user", "content": "hi"}]
     path = f"{model}/chat/completions"
-    answered = post(world, path, messages=turns, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
+    answered = world.post(path, messages=turns, tools=[WEATHER], tool_choice="required", parallel_tool_calls=False)
     choice = answered["choices"][0]
     assert (choice["finish_reason"], choice["message"]["content"]) == ("tool_calls", None)
     called = choice["message"]["tool_calls"]
@@ -202,8 +137,8 @@ def test_a_tool_is_called_and_its_result_goes_back(world: World, model: str) -> 
     assert called == [{"id": "call_1", "type": "function", "function": function}]
     assert answered["usage"]["completion_tokens"] == 3
     turns += [choice["message"], {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}]
-    assert post(world, path, messages=turns, tools=[WEATHER])["choices"][0]["message"]["content"] == answer()
-    first, second = (received.body for received in world.server(model).received)
+    assert world.post(path, messages=turns, tools=[WEATHER])["choices"][0]["message"]["content"] == answer()
+    first, second = (received.body for received in server(world, model).received)
     if model == "oa-model":
         assert (first["tools"], first["tool_choice"], first["parallel_tool_calls"]) == ([WEATHER], "required", False)
         assert [turn["role"] for turn in second["messages"]] == ["user", "assistant", "tool"]
@@ -231,20 +166,20 @@ def test_calls_of_tools_are_streamed(world: World, model: str) -> None:
 def test_parameters_reach_their_provider_in_its_own_words(world: World) -> None:
     turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hi"}]
     common: dict[str, Any] = {"messages": turns, "max_tokens": 3, "stop": ["x", "y"], "user": "u1"}
-    post(world, "oa-model/chat/completions", temperature=0.5, seed=7, frequency_penalty=0.5, top_k=4, **common)
+    world.post("oa-model/chat/completions", temperature=0.5, seed=7, frequency_penalty=0.5, top_k=4, **common)
     sent = world.openai.received[-1].body
     wanted = {"model": "gpt-4", "temperature": 0.5, "seed": 7, "frequency_penalty": 0.5, "top_k": 4}
     assert wanted.items() <= sent.items()
     assert (sent["messages"], sent["max_tokens"], sent["stop"], sent["user"]) == (turns, 3, ["x", "y"], "u1")
     assert "top_p" not in sent, "what is at rest is not sent"
-    post(world, "an-model/chat/completions", temperature=0.5, top_k=4, **common)
+    world.post("an-model/chat/completions", temperature=0.5, top_k=4, **common)
     plain, received = {"role": "user", "content": "hi"}, world.anthropic.received[-1]
     assert (received.body["system"], received.body["messages"]) == ("Be brief.", [plain])
     wanted = {"max_tokens": 3, "temperature": 0.5, "top_k": 4, "stop_sequences": ["x", "y"]}
     assert wanted.items() <= received.body.items()
     assert received.body["metadata"] == {"user_id": "u1"}
     assert received.headers["anthropic-version"] == "2023-06-01", "the newer version takes no temperature"
-    ask(world, "an-model")
+    world.ask("an-model")
     assert world.anthropic.received[-1].headers["anthropic-version"] > "2023-06-01"
 
 
@@ -267,31 +202,31 @@ def test_what_a_provider_has_no_word_for_is_refused(world: World, path: str, bod
 
 @pytest.mark.parametrize(("model", "prompt_tokens"), [("oa-model", 1), ("an-model", 2)])
 def test_several_answers_to_one_request(world: World, model: str, prompt_tokens: int) -> None:
-    answered = post(world, f"{model}/chat/completions", messages=[{"role": "user", "content": "hi"}], n=2, max_tokens=4)
+    answered = world.post(f"{model}/chat/completions", messages=[{"role": "user", "content": "hi"}], n=2, max_tokens=4)
     assert [choice["message"]["content"] for choice in answered["choices"]] == [answer(4)] * 2
     assert (answered["usage"]["prompt_tokens"], answered["usage"]["completion_tokens"]) == (prompt_tokens, 8)
-    assert len(world.server(model).received) == prompt_tokens, "Anthropic's API gives one answer a call"
+    assert len(server(world, model).received) == prompt_tokens, "Anthropic's API gives one answer a call"
 
 
 @pytest.mark.parametrize("model", CHATS)
 def test_completions(world: World, model: str) -> None:
-    answered = post(world, f"{model}/completions", prompt=["one two", "three"], max_tokens=4, echo=True)
+    answered = world.post(f"{model}/completions", prompt=["one two", "three"], max_tokens=4, echo=True)
     assert [choice["text"] for choice in answered["choices"]] == [f"one two{answer(4)}", f"three{answer(4)}"]
     assert answered["usage"] == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
 
 
 def test_log_probabilities_of_the_chosen_tokens(world: World) -> None:
     turns = [{"role": "user", "content": "hi"}]
-    shown = post(world, "oa-model/chat/completions", messages=turns, logprobs=True, max_tokens=2)
+    shown = world.post("oa-model/chat/completions", messages=turns, logprobs=True, max_tokens=2)
     entries = shown["choices"][0]["logprobs"]["content"]
     assert [(entry["token"], entry["logprob"]) for entry in entries] == [("Grüße", -0.5), (" aus", -0.5)]
 
 
 def test_embeddings(world: World) -> None:
-    answered = post(world, "oa-model/embeddings", input=["one two", "drei"], dimensions=4)
+    answered = world.post("oa-model/embeddings", input=["one two", "drei"], dimensions=4)
     assert [item["embedding"] for item in answered["data"]] == [vector("one two", 4), vector("drei", 4)]
     assert answered["usage"] == {"prompt_tokens": 3, "total_tokens": 3}
-    packed = post(world, "oa-model/embeddings", input="drei", encoding_format="base64")["data"][0]["embedding"]
+    packed = world.post("oa-model/embeddings", input="drei", encoding_format="base64")["data"][0]["embedding"]
     assert list(struct.unpack("<8f", base64.b64decode(packed))) == vector("drei", 8)
     assert world.openai.received[-1].body["model"] == "embedder"
 
@@ -317,14 +252,14 @@ FAILURES = [
 def test_a_failure_says_who_failed_and_whether_to_try_again(
     world: World, model: str, fault: Fault | None, status: int, reason: str, retryable: bool, calls: int
 ) -> None:
-    server = world.server(model)
-    server.faults += [fault] * 3
-    response = ask(world, model)
+    upstream = server(world, model)
+    upstream.faults += [fault] * 3
+    response = world.ask(model)
     data = response.json()["data"]
     assert (response.status_code, data["reason"], data["retryable"]) == (status, reason, retryable)
     assert data["provider"] == model.removesuffix("-model")
     assert data["provider"] in response.json()["message"]
-    assert len(server.received) == calls
+    assert len(upstream.received) == calls
 
 
 BREAKS = [
@@ -342,15 +277,15 @@ BREAKS = [
 
 @pytest.mark.parametrize(("model", "fault", "reason"), BREAKS)
 def test_a_stream_that_breaks_ends_with_a_clear_error(world: World, model: str, fault: Fault, reason: str) -> None:
-    server = world.server(model)
-    server.faults.append(fault)
+    upstream = server(world, model)
+    upstream.faults.append(fault)
     stream = chat(world.stack, "one two three", model=model).join()
     assert stream.text == answer(4)
     assert stream.error is not None
     assert stream.error["data"]["reason"] == reason
     assert "broke in the middle" in stream.error["message"]
-    assert len(server.received) == 1, "a second call would be paid for too"
-    used = usage_of(world, stream.job_id)
+    assert len(upstream.received) == 1, "a second call would be paid for too"
+    used = world.job(stream.job_id)["usage"]
     assert used["prompt_tokens"] > 0 and used["completion_tokens"] > 0, "what was brought is paid for"
     failed = world.stack.journal(stream.job_id)[-1]
     assert failed.body["estimated"] is True
@@ -358,19 +293,19 @@ def test_a_stream_that_breaks_ends_with_a_clear_error(world: World, model: str, 
 
 def test_a_breaker_opens_is_seen_and_closes(world: World) -> None:
     world.openai.faults += [Fault("status", status=500)] * 4
-    assert [ask(world, "oa-model").status_code for _ in range(2)] == [502, 503]
+    assert [world.ask("oa-model").status_code for _ in range(2)] == [502, 503]
     with world.stack.client() as client:
         eventually(
             lambda: client.get("/models/oa-model").json()["data"]["status"] == "unavailable", "the models say so"
         )
         assert client.get("/health/ready").json()["data"]["providers"]["oa"] == "unavailable"
-        refused = ask(world, "oa-model")
+        refused = world.ask("oa-model")
         assert (refused.status_code, refused.json()["data"]["reason"]) == (503, "upstream_unavailable")
         assert int(refused.headers["Retry-After"]) >= 1
         assert len(world.openai.received) == 4, "the provider is left alone"
         eventually(lambda: client.get("/models/oa-model").json()["data"]["status"] == "degraded", "it is tried again")
         assert client.get("/models/oa-model").json()["data"]["stats"]["availability"] < 1
-        assert ask(world, "oa-model").status_code == 200
+        assert world.ask("oa-model").status_code == 200
         eventually(lambda: client.get("/models/oa-model").json()["data"]["status"] == "active", "it is well again")
 
 
@@ -378,7 +313,7 @@ def test_keys_leak_nowhere(world: World) -> None:
     world.openai.faults += [Fault("status", status=status) for status in (400, 500, 500, 500)]
     world.anthropic.faults.append(Fault("status", status=400))
     asked = ("oa-model", "oa-model", "oa-wrong-model", "an-model", "an-wrong-model")
-    shown = [ask(world, model).text for model in asked]
+    shown = [world.ask(model).text for model in asked]
     assert "[key]" in shown[0] and "[key]" in shown[3], "the server has sent the key back"
     with world.stack.client() as client:
         shown += [client.get("/jobs").text, client.get("/models").text, client.get("/health/ready").text]

@@ -51,21 +51,23 @@ def after(
     if failure.refused:
         return Step(go=False)
     shown = run.transcript.shown
-    again = tries < run.provider.max_retries
-    wait_s = backoff_s(tries) if failure.retry_after_s is None else failure.retry_after_s
-    if not shown and not (lost and policy == "fail"):
-        if (failure.retryable or lost) and again and wait_s <= run.provider.max_retry_wait_s:
-            return Step(go=True, reason=failure.reason, wait_s=0 if lost else wait_s, tries=tries + 1)
-        return Step(go=False, mode="continue", next=others[0].id) if others else Step(go=False)
-    if policy == "fail":
+    wait_s = 0.0 if lost else backoff_s(tries) if failure.retry_after_s is None else failure.retry_after_s
+    again = (failure.retryable or lost) and tries < run.provider.max_retries and wait_s <= run.provider.max_retry_wait_s
+    repeat = Step(go=True, mode=policy if shown else "", reason=failure.reason, wait_s=wait_s, tries=tries + 1)
+    if policy == "fail" and (shown or lost):
         text = f"{failure.message} The answer broke in the middle, and {run.model.id} is set to fail then."
         return Step(go=False, message=text)
+    if not shown:
+        if again:
+            return repeat
+        return Step(go=False, mode="continue", next=others[0].id) if others else Step(go=False)
     able = [other for other in others if policy == "restart" or continues(other)]
+    again = again and (policy == "restart" or continues(run.model))
+    if again and (lost or not able):  # a worker that is lost says nothing against the provider
+        return repeat
     if able:
         return Step(go=False, mode=policy, next=able[0].id)
-    if (failure.retryable or lost) and again and (policy == "restart" or continues(run.model)):
-        return Step(go=True, mode=policy, reason=failure.reason, wait_s=0 if lost else wait_s, tries=tries + 1)
-    if policy == "restart":
+    if policy == "restart" or continues(run.model):
         return Step(go=False)
     return Step(
         go=False,

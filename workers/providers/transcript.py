@@ -45,6 +45,8 @@ class Transcript:
     def __init__(self, job: Job, journal: Sequence[Event] = ()) -> None:
         self.job = job
         self.takeover = Takeover.of(job, journal) if journal else None
+        #: Models that have had the job, or were passed over because their provider was not to be asked.
+        self.tried = {*(self.takeover.tried if self.takeover else ()), *_passed_over(journal)}
         size = num_choices(job)
         if self.takeover is None:
             self.choices = [Choice() for _ in range(size)]
@@ -135,6 +137,10 @@ class Transcript:
     @staticmethod
     def _visible(choice: Choice) -> bool:
         return choice.finish_reason is None and bool(choice.text or choice.tool_calls)
+
+
+def _passed_over(journal: Sequence[Event]) -> list[str]:
+    return [str(event.body["model"]) for event in journal if event.type is EventType.INTERRUPTED]
 
 
 def unrecorded(own: Sequence[Event]) -> int | None:

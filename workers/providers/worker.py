@@ -71,8 +71,13 @@ class RemoteWorker:
     # -- called by the process and by Celery's threads
 
     def start(self) -> None:
-        """Begin to beat."""
+        """Begin to beat, and load the SDKs of the providers that can be asked, so that no request waits for it."""
         self._emitter.start()
+        for name in {model.provider for model in self.models()}:
+            try:
+                self._calls.upstream(self.catalog.providers[name])
+            except HeadraceError as error:
+                log.error("provider %s: %s", name, error.message)
 
     def generate(self, job_id: str) -> None:
         """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
@@ -151,7 +156,9 @@ class RemoteWorker:
         if not run.transcript.missing:
             self._post(run.done, run)
             return Step(go=False)
-        return self._after(run, UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False), tries=0, lost=True)
+        failure = UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False)
+        # A job that kills workers is one of those that can't be served.
+        return self._after(run, failure, tries=max(0, run.job.crashes - 1), lost=True)
 
     def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
         """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
@@ -219,8 +226,7 @@ class RemoteWorker:
 
     def _may_take(self, run: ProviderRun, other: Model) -> bool:
         """Whether a fallback has not tried yet, and can be asked now."""
-        tried = run.transcript.takeover.tried if run.transcript.takeover else ()
-        return other.id not in tried and self.router.serves(other)
+        return other.id not in run.transcript.tried and self.router.serves(other)
 
     def _continues(self, model: Model, run: ProviderRun) -> bool:
         """Whether a model can go on from the text of this job."""
