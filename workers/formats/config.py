@@ -47,19 +47,35 @@ def read_shape(files: Files) -> Shape:
 
 
 def _kv_bytes(config: Mapping[str, Any]) -> int:
-    """Keys and values of one token in all layers that have them, all at full context."""
+    """Keys and values of one token in all layers that keep them, each at full context."""
+    kinds = config.get("layer_types") or ["full_attention"] * _first(
+        config, "num_hidden_layers", "n_layer", "num_layers"
+    )
+    # The last layers may use what earlier ones keep.
+    own = kinds[: len(kinds) - _first(config, "num_kv_shared_layers")]
+    # What differs by layer.
+    apart = {int(number): changes for number, changes in (config.get("per_layer_config") or {}).items()}
+    return KV_NUMBER_BYTES * sum(
+        _kv_numbers({**config, **apart.get(i, {})}, kind)
+        for i, kind in enumerate(own)
+        if kind.endswith("attention") and kind != "linear_attention"
+    )
+
+
+def _kv_numbers(config: Mapping[str, Any], kind: str) -> int:
+    """Numbers that a layer keeps of one token."""
+    if latent := _first(config, "kv_lora_rank"):
+        # Multi-head latent attention (DeepSeek) keeps keys and values compressed, for all heads at once.
+        return latent + _first(config, "qk_rope_head_dim")
     heads = _first(config, "num_attention_heads", "n_head")
-    if not heads:
-        return 0
-    head_size = _first(config, "head_dim") or _first(config, "hidden_size", "n_embd", "d_model") // heads
-    # Multi-head latent attention (DeepSeek): transformers keeps the expanded keys and values of all heads.
-    key_size = _first(config, "qk_nope_head_dim") + _first(config, "qk_rope_head_dim") or head_size
-    value_size = _first(config, "v_head_dim") or head_size
-    layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
-    if kinds := config.get("layer_types"):
-        layers = sum(kind.endswith("attention") and kind != "linear_attention" for kind in kinds)
-    kv_heads = _first(config, "num_key_value_heads") or (1 if config.get("multi_query") else heads)
-    return layers * kv_heads * (key_size + value_size) * KV_NUMBER_BYTES
+    size = _first(config, "head_dim") or (_first(config, "hidden_size", "n_embd", "d_model") // heads if heads else 0)
+    shared = config.get("multi_query") and not config.get("new_decoder_architecture")
+    kv_heads = _first(config, "num_key_value_heads") or (1 if shared else heads)
+    if kind == "full_attention":
+        # Layers that see everything may have other heads than those with a window (Gemma 4).
+        size = _first(config, "global_head_dim") or size
+        kv_heads = _first(config, "num_global_key_value_heads") or kv_heads
+    return 2 * kv_heads * size
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int:
