@@ -28,15 +28,19 @@ class Weights:
     files: Sequence[str]
 
 
-def detect(names: Iterable[str], *, readable: Sequence[str] = ()) -> Weights:
+def detect(names: Iterable[str], *, readable: Sequence[str] = (), is_file: bool = False) -> Weights:
     """The format of a model with these files, paths relative to its folder; `readable` are the formats preferred.
+
+    `is_file`: the source names this one file, not a folder. A GGUF file is a model by itself, and only if it is named:
+    engines are given its path. Of the other formats they are given the folder.
 
     Raises:
         SourceFailed: UNSAFE_FILE if there are only files that may hold code, MISSING_FILE if there is nothing to read,
             part of it is missing, or it is not clear which file is meant.
     """
     here = sorted(name for name in names if "/" not in name)
-    found = {name: files for name, finder in _FINDERS.items() if (files := finder(here))}
+    finders = _FILE_FINDERS if is_file else _FOLDER_FINDERS
+    found = {name: files for name, finder in finders.items() if (files := finder(here))}
     for name in (*readable, *FORMATS):
         if name in found:
             return Weights(name, found[name])
@@ -81,22 +85,24 @@ def _openvino(here: Sequence[str]) -> list[str]:
 
 def _gguf(here: Sequence[str]) -> list[str]:
     files = [name for name in here if name.endswith(".gguf")]
-    if len(files) == 1 and (part := _GGUF_PART.fullmatch(files[0])):
+    if files and (part := _GGUF_PART.fullmatch(files[0])):
         raise SourceFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
             f"{files[0]} is one of {int(part[1])} parts. Join them (llama.cpp's gguf-split --merge) into one file.",
         )
-    return files if len(files) == 1 else []
+    return files
 
 
-_FINDERS = {"safetensors": _safetensors, "openvino": _openvino, "gguf": _gguf}
+_FOLDER_FINDERS = {"safetensors": _safetensors, "openvino": _openvino}
+_FILE_FINDERS = {"gguf": _gguf}
 
 
 def _nothing(here: Sequence[str]) -> SourceFailed:
     """What to say of files of which none can be read."""
     if ggufs := [name for name in here if name.endswith(".gguf")]:
         return SourceFailed(
-            FailureReason.MISSING_FILE, f"There are {len(ggufs)} GGUF files; name one at the end: {_some(ggufs)}."
+            FailureReason.MISSING_FILE,
+            f"A GGUF file is a model by itself; name it at the end of the source: {_some(ggufs)}.",
         )
     if pickles := [name for name in here if name.endswith(PICKLES)]:
         return SourceFailed(

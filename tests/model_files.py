@@ -64,15 +64,24 @@ def write_gguf(path: Path, *, tokens: int = 100, size: int = 64) -> Path:
     return path
 
 
-def write_openvino(folder: Path, *, size: int = 64) -> Path:
-    """A folder with a graph that multiplies by a `size` x `size` matrix of float32, and `config.json`."""
+def write_openvino(folder: Path, *, size: int = 64, config: bool = True) -> Path:
+    """A folder with a graph: a `size` x `size` matrix of float32, a cache of 2 heads of 8 numbers, logits of 100."""
     import openvino
     from openvino import opset13 as ops
+    from openvino.op.util import Variable, VariableInfo
 
     folder.mkdir(parents=True, exist_ok=True)
-    numbers = numpy.random.default_rng(0).random((size, size), dtype=numpy.float32)
-    given = ops.parameter([1, size], numpy.float32)
-    model = openvino.Model([ops.matmul(given, ops.constant(numbers), False, False)], [given], "small")
+    random = numpy.random.default_rng(0)
+    given = ops.parameter([1, -1, size], numpy.float32)
+    middle = ops.matmul(given, ops.constant(random.random((size, size), dtype=numpy.float32)), False, False)
+    logits = ops.matmul(middle, ops.constant(random.random((size, 100), dtype=numpy.float32)), False, False)
+    info = VariableInfo()
+    info.data_shape, info.data_type = openvino.PartialShape([-1, 2, -1, 8]), openvino.Type.f32
+    info.variable_id = "past_key_values.0.key"
+    variable = Variable(info)
+    kept = ops.read_value(ops.constant(numpy.zeros((1, 2, 0, 8), dtype=numpy.float32)), variable)
+    model = openvino.Model([ops.result(logits)], [ops.assign(kept, variable)], [given], "small")
     openvino.save_model(model, folder / "openvino_model.xml", compress_to_fp16=False)
-    (folder / "config.json").write_text(json.dumps(CONFIG))
+    if config:
+        (folder / "config.json").write_text(json.dumps(CONFIG))
     return folder

@@ -30,7 +30,7 @@ def read_footprint(path: Path, *, readable: Sequence[str] = ()) -> Footprint:
 
 def footprint_of(files: Files, *, readable: Sequence[str] = ()) -> Footprint:
     """Of files that may lie elsewhere. Raises: SourceFailed."""
-    weights = detect(files.sizes, readable=readable)
+    weights = detect(files.sizes, readable=readable, is_file=files.is_file)
     read: Callable[[Files, Weights], Footprint] = import_module(FORMATS[weights.format]).footprint
     try:
         return read(files, weights)

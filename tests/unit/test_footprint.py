@@ -49,11 +49,21 @@ def test_a_gguf_file(tmp_path: Path, kind: type[LocalFiles], monkeypatch: pytest
     assert footprint_of(kind(path)) == Footprint(**{**vars(wanted), "vocabulary_size": 10_000})
 
 
-def test_an_openvino_folder(tmp_path: Path) -> None:
-    folder = write_openvino(tmp_path, size=64)
+@pytest.mark.parametrize("config", [True, False])
+def test_an_openvino_folder(tmp_path: Path, config: bool) -> None:
+    folder = write_openvino(tmp_path, size=64, config=config)
     size = (folder / "openvino_model.bin").stat().st_size
     assert size >= 64 * 64 * 4
-    assert read_footprint(folder) == Footprint("openvino", size, num_parameters=64 * 64, bits_per_weight=32.0, **SHAPE)
+    assert read_footprint(folder) == Footprint(
+        "openvino",
+        size,
+        num_parameters=64 * 164,
+        bits_per_weight=32.0,
+        kv_bytes_per_token=2 * 8 * 2,
+        vocabulary_size=100,
+        hidden_size=32 if config else 0,
+        context_length=128 if config else 0,
+    )
 
 
 #: Architectures that keep keys and values in different ways, by what they add to CONFIG.
@@ -158,7 +168,7 @@ def test_a_file_that_is_cut_off_is_noticed(tmp_path: Path, format: str, keep: in
     [
         ("config.json", b"{"),
         ("config.json", b"[]"),
-        ("config.json", b'{"num_attention_heads": "many"}'),
+        ("config.json", b'{"num_hidden_layers": "many"}'),
         ("model.safetensors", (5).to_bytes(8, "little") + b"[1,2]"),
         ("model.safetensors", b"not a safetensors file"),
     ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.failures import FailureReason, SourceFailed
-from gateway.formats import detect, needed
+from gateway.formats import Weights, detect, needed
 
 INDEX = "model.safetensors.index.json"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -19,7 +19,6 @@ IR = ["openvino_model.xml", "openvino_model.bin"]
         ([*SHARDS, INDEX], "safetensors", SHARDS),
         (["model.safetensors", "consolidated.safetensors"], "safetensors", ["model.safetensors"]),
         ([*IR, "openvino_tokenizer.xml", "openvino_tokenizer.bin"], "openvino", ["openvino_model.bin"]),
-        (["a.gguf", "README.md"], "gguf", ["a.gguf"]),
         (["model.safetensors", "pytorch_model.bin"], "safetensors", ["model.safetensors"]),
     ],
 )
@@ -28,10 +27,20 @@ def test_a_format_is_told_from_the_names(names: list[str], format: str, files: l
     assert (found.format, list(found.files)) == (format, files)
 
 
+def test_a_gguf_file_is_a_model_by_itself() -> None:
+    assert detect(["a.gguf"], is_file=True) == Weights("gguf", ["a.gguf"])
+    with pytest.raises(SourceFailed, match="one of 3 parts") as caught:
+        detect(["a-00001-of-00003.gguf"], is_file=True)
+    assert caught.value.reason is FailureReason.UNSUPPORTED_ARCHITECTURE
+    with pytest.raises(SourceFailed, match=r"model\.pth may run code") as caught:
+        detect(["model.pth"], is_file=True)
+    assert caught.value.reason is FailureReason.UNSAFE_FILE
+
+
 def test_the_format_that_the_engine_reads_is_taken() -> None:
     names = ["model.safetensors", *IR, "a.gguf"]
     assert detect(names).format == "safetensors"
-    assert detect(names, readable=("gguf", "openvino")).format == "gguf"
+    assert detect(names, readable=("gguf", "openvino")).format == "openvino"
     assert detect(names[:1], readable=("gguf", "openvino")).format == "safetensors"
 
 
@@ -43,8 +52,8 @@ def test_the_format_that_the_engine_reads_is_taken() -> None:
         ([], FailureReason.MISSING_FILE, "no model.safetensors"),
         (["sub/model.safetensors"], FailureReason.MISSING_FILE, "no model.safetensors"),
         (["adapter_model.safetensors"], FailureReason.MISSING_FILE, "an adapter alone is no model"),
-        (["a.gguf", "b.gguf"], FailureReason.MISSING_FILE, "2 GGUF files; name one at the end: a.gguf, b.gguf"),
-        (["a-00001-of-00003.gguf"], FailureReason.UNSUPPORTED_ARCHITECTURE, "one of 3 parts"),
+        (["a.gguf", "b.gguf"], FailureReason.MISSING_FILE, "name it at the end of the source: a.gguf, b.gguf"),
+        (["a.gguf"], FailureReason.MISSING_FILE, "A GGUF file is a model by itself"),
         ([SHARDS[1], INDEX], FailureReason.MISSING_FILE, "no model-00001-of-00002.safetensors"),
         (SHARDS, FailureReason.MISSING_FILE, f"no {INDEX}"),
         (IR[:1], FailureReason.MISSING_FILE, "no openvino_model.bin beside it"),

@@ -18,6 +18,8 @@ class Files(Protocol):
 
     #: Bytes of each file.
     sizes: Mapping[str, int]
+    #: The source names this one file, not a folder.
+    is_file: bool
 
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """A piece of a file, shorter if the file ends; to its end by default. Raises: SourceFailed."""
@@ -39,7 +41,8 @@ class LocalFiles:
             raise SourceFailed(
                 FailureReason.MISSING_FILE, f"{error.filename} can't be read: {error.strerror}."
             ) from error
-        self._folder = path if path.is_dir() else path.parent
+        self.is_file = not path.is_dir()
+        self._folder = path.parent if self.is_file else path
 
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
         """Raises: SourceFailed."""

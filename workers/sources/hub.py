@@ -122,7 +122,8 @@ class Hub:
         if not self._files:
             listed = patiently(lambda: run(self._client.files, is_cancelled), limits, is_cancelled, log)
             names = relative_names(listed, self._ref)
-            wanted = needed(names, detect(names, readable=self._readable))
+            weights = detect(names, readable=self._readable, is_file=self._ref.file in {f.name for f in names.values()})
+            wanted = needed(names, weights)
             self._files = sorted((names[name] for name in wanted), key=lambda file: (file.size, file.name))
         return self._files
 
@@ -152,6 +153,7 @@ class RemoteFiles:
         self._is_cancelled = is_cancelled
         self._log = log
         self._files = {_below(file.name, folder): file for file in files}
+        self.is_file = len(files) == 1 and files[0].name == folder
         self.sizes: Mapping[str, int] = {name: file.size for name, file in self._files.items()}
 
     def read(self, name: str, start: int = 0, length: int = -1) -> bytes:
