@@ -52,4 +52,8 @@ class Source(Protocol):
         """
 
     def discard(self) -> None:
-        """Remove what a fetch that did not end has left. Whole files stay; without any such rest nothing happens."""
+        """Remove what a fetch that did not end has left; whole files stay.
+
+        What this object's last fetch has kept to go on with (SOURCE_UNREACHABLE) stays, so it may be called
+        after any failure. Without anything left nothing happens.
+        """

@@ -47,6 +47,8 @@ class Hub:
         #: A commit never changes, so one look will do.
         self._files: list[RemoteFile] = []
         self._footprint: Footprint | None = None
+        #: The last fetch has kept what had come, for the next one.
+        self._resumable = False
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """From the headers of the files: here, or on the hub by pieces. Raises: SourceFailed."""
@@ -76,8 +78,8 @@ class Hub:
         return self._path
 
     def discard(self) -> None:
-        """Remove what a fetch has left, unless another one is at it."""
-        if not self._shelf.used:
+        """Remove what a fetch has left, unless another one is at it, or the last one has kept it to go on with."""
+        if self._resumable or not self._shelf.used:
             return
         with self._shelf.locked(None) as held:
             if held:
@@ -87,7 +89,8 @@ class Hub:
         try:
             self._fetch(on_progress, is_cancelled, log)
         except SourceFailed as error:
-            if error.reason not in _KEPT:
+            self._resumable = error.reason in _KEPT
+            if not self._resumable:
                 self._shelf.discard()
             raise
         except OSError:
