@@ -258,11 +258,25 @@ class CompletionChoiceSchema(ChoiceSchema):
 
 
 class AnswerSchema(Schema):
-    """A full answer of a chat or a completion."""
+    """What full answers of chats and completions share."""
 
     id = fields.String(required=True)
     object = fields.String(required=True)
     created = fields.Integer(required=True)
     model = fields.String(required=True)
-    choices = fields.List(fields.Dict(), required=True)
     usage = fields.Nested(UsageSchema, required=True)
+    served_by = fields.List(
+        fields.String(), metadata={"description": "Which models worked on it, if not the one that was asked alone"}
+    )
+
+
+class ChatAnswerSchema(AnswerSchema):
+    """A full answer of a chat."""
+
+    choices = fields.List(fields.Nested(ChatChoiceSchema), required=True)
+
+
+class CompletionAnswerSchema(AnswerSchema):
+    """A full answer of a completion."""
+
+    choices = fields.List(fields.Nested(CompletionChoiceSchema), required=True)

@@ -8,15 +8,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
 from schemas.fields import StrictSchema, Text, Word, shown
-from schemas.inference import (
-    AnswerSchema,
-    ChatChoiceSchema,
-    ChatRequest,
-    ChatRequestSchema,
-    CompletionChoiceSchema,
-    CompletionRequest,
-    CompletionRequestSchema,
-)
+from schemas.inference import ChatRequest, ChatRequestSchema, CompletionRequest, CompletionRequestSchema
 
 
 class ResponseFormatSchema(StrictSchema):
@@ -58,18 +50,6 @@ class OpenAIEmbeddingSchema(OpenAIRequestSchema, EmbeddingRequestSchema):
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, EmbeddingRequest]:
         return _model_of(data), EmbeddingRequestSchema._build(self, data)
-
-
-class ChatAnswerSchema(AnswerSchema):
-    """A full answer of a chat."""
-
-    choices = fields.List(fields.Nested(ChatChoiceSchema), required=True)
-
-
-class CompletionAnswerSchema(AnswerSchema):
-    """A full answer of a completion."""
-
-    choices = fields.List(fields.Nested(CompletionChoiceSchema), required=True)
 
 
 class OpenAIModelSchema(Schema):

@@ -11,6 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.context import Gateway
 from gateway.redis import dumps
+from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
 from schemas.openai import OpenAIErrorSchema
@@ -21,6 +22,11 @@ from web.rest import health, inference, jobs, keys, models, openai, usage
 
 #: Request ids that a client may choose.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+#: Schemas that no view names: `web/openapi.py` does.
+UNREFERENCED = (
+    *(OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)),
+    *(ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema),
+)
 
 
 def create_app(gateway: Gateway) -> Flask:
@@ -43,7 +49,7 @@ def create_app(gateway: Gateway) -> Flask:
     api.register_converter(ModelIdConverter, path_parameter)
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     api.spec.options["security"] = [{"key": []}]
-    for schema in (OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)):
+    for schema in UNREFERENCED:
         api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
     for part in (models, inference, jobs, keys, usage, openai, health):
         api.register_blueprint(part.blueprint)

@@ -52,11 +52,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     components["schemas"]["Message"] = message_shapes(components["schemas"]["Message"])
     components["schemas"]["StreamEvent"] = {
         "type": "object",
-        "properties": {
-            "id": _TEXT,
-            "event": _TEXT,
-            "data": _TEXT | {"description": "A chunk object as JSON, or [DONE]"},
-        },
+        "properties": {"id": _TEXT, "event": _TEXT, "data": {"anyOf": [{"const": "[DONE]"}, _chunk()]}},
     }
     components["headers"] = {name: {"description": text, "schema": schema} for name, (text, schema) in _HEADERS.items()}
     components["parameters"] = {
@@ -70,6 +66,16 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             if method in item:
                 _complete(path, item[method], has_parameter="{" in path)
     return document
+
+
+def _chunk() -> dict[str, Any]:
+    """What the `data` of an event holds, before the `[DONE]` at the end."""
+    kinds = ("ChatChunk", "CompletionChunk", "EmbeddingProgress", "Error", "OpenAIError")
+    return _TEXT | {
+        "description": "A chunk as JSON; if `event` is `error`, the error",
+        "contentMediaType": "application/json",
+        "contentSchema": {"anyOf": [_ref("schemas", name) for name in kinds]},
+    }
 
 
 def _complete(path: str, operation: dict[str, Any], *, has_parameter: bool) -> None:

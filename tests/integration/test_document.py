@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from schemas.chunks import ChatChunkSchema, CompletionChunkSchema
 from tests.shape import lacks
 from tests.stack import KEY, Stack
 
@@ -132,3 +133,62 @@ def test_the_list_of_local_models(stack: Stack) -> None:
     answer = send(stack, "GET", "/models/local")
     assert lacks(example("local"), answer) == []
     assert {model["id"] for model in answer["data"]["models"]} == {CHAT_MODEL, EMBEDDING_MODEL}
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:
+    """(method, path, operation, parameters) of the OpenAPI document; what deletes comes last."""
+    found = [
+        (method, path, item[method], [*item.get("parameters", []), *item[method].get("parameters", [])])
+        for path, item in document["paths"].items()
+        for method in item.keys() - {"parameters"}
+    ]
+    yield from sorted(found, key=lambda operation: operation[0] == "delete")
+
+
+def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
+    """As it stands there; only ids that a request gave are filled in. Each request with a body has examples."""
+    sent = 0
+    with stack.client() as client:
+        document = client.get("/openapi.json").json()
+        known = {
+            "job_id": client.post(f"/models/{CHAT_MODEL}/completions", json={"prompt": "a", "max_tokens": 1}).headers[
+                "X-Job-Id"
+            ],
+            "key_id": client.post("/keys", json={"name": "mine"}).json()["data"]["id"],
+        }
+        for method, path, operation, parameters in operations(document):
+            values = {
+                p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"
+            }
+            address = path.format(**values | known)
+            assert "None" not in address
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            examples = content.get("examples", {}) if content else {"no body": {"value": None}}
+            assert examples, f"{method} {path} has no example"
+            for name, example in examples.items():
+                response = client.request(method, address, json=example["value"])
+                assert response.is_success, f"{method} {path}, example {name}: {response.text}"
+                assert str(response.status_code) in operation["responses"]
+                sent += 1
+    assert sent > len(document["paths"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "schema"),
+    [
+        ("chat/completions", {"messages": [{"role": "user", "content": "Hi"}]}, ChatChunkSchema),
+        ("completions", {"prompt": "One, two,", "echo": True}, CompletionChunkSchema),
+    ],
+)
+def test_chunks_have_the_fields_that_the_page_promises(
+    stack: Stack, kind: str, body: dict[str, Any], schema: Any
+) -> None:
+    asked = {**body, "stream": True, "max_tokens": 4, "stream_options": {"include_usage": True}}
+    with stack.client() as client:
+        lines = client.post(f"/models/{CHAT_MODEL}/{kind}", json=asked).text.splitlines()
+    chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert [schema().validate(chunk) for chunk in chunks] == [{}] * len(chunks)
+    seen = set().union(*chunks)
+    assert seen == set(schema().fields) - {"rewound"}
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
+    assert {choice["finish_reason"] for choice in choices} == {None, "length"}

@@ -13,6 +13,7 @@ import pytest
 
 from gateway.context import Gateway
 from gateway.credentials import Credentials
+from schemas.examples import CHAT_MODEL, EMBEDDING_MODEL
 from tests.stack import KEY, Stack
 from web.app import create_app
 
@@ -22,14 +23,17 @@ EXAMPLES = 30
 EXCLUDED = "positive_data_acceptance"
 #: Operations that could take away the key that the requests are made with; they get another one.
 KEY_PATH = "/keys/{key_id}"
+EMBEDDINGS = "/models/{model_id}/embeddings"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    small = {"fake": {"max_tokens": 20, "default_max_tokens": 2}}
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(small))
+    small = {"engine": "fake", "max_tokens": 50, "default_max_tokens": 2}
+    # The examples name the demo model; what it says does not matter here, and the fake engine says it at once.
+    models = {"fake": small, CHAT_MODEL: {**small, "source": "", "quantization": "none"}}
+    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(models))
     try:
-        stack.up({"fake": {}})
+        stack.up({"fake": {}, CHAT_MODEL: {}, EMBEDDING_MODEL: {}})
         yield stack
     finally:
         stack.close()
@@ -52,8 +56,12 @@ def test_the_document_names_every_route(stack: Stack) -> None:
 
 def run(stack: Stack, folder: Path, model_id: str, key_id: str, *options: str) -> None:
     """Fails with schemathesis' own report."""
+    embedding_model = EMBEDDING_MODEL if model_id == "fake" else model_id
     config = folder / "schemathesis.toml"
-    config.write_text(f'[parameters]\n"path.model_id" = "{model_id}"\n"path.key_id" = "{key_id}"\n')
+    config.write_text(
+        f'[parameters]\n"path.model_id" = "{model_id}"\n"path.key_id" = "{key_id}"\n'
+        f'[[operations]]\ninclude-path = "{EMBEDDINGS}"\nparameters = {{ "path.model_id" = "{embedding_model}" }}\n'
+    )
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(config), "run"]
     command += [f"{stack.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}", "--exclude-checks", EXCLUDED]
     command += ["--max-examples", str(EXAMPLES), "--phases", "examples,coverage,fuzzing", *options]

@@ -14,10 +14,12 @@ from gateway.jobs import Job
 from gateway.watch import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
+from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example
 from schemas.inference import (
-    AnswerSchema,
+    ChatAnswerSchema,
     ChatRequest,
     ChatRequestSchema,
+    CompletionAnswerSchema,
     CompletionRequest,
     CompletionRequestSchema,
     JobRequest,
@@ -38,23 +40,23 @@ blueprint.before_request(authenticate)
 
 
 @blueprint.route("/<model:model_id>/chat/completions", methods=["POST"])
-@blueprint.arguments(ChatRequestSchema())
-@blueprint.response(200, enveloped(AnswerSchema))
+@blueprint.arguments(ChatRequestSchema(), examples=CHAT)
+@blueprint.response(200, enveloped(ChatAnswerSchema))
 def chat(body: ChatRequest, model_id: str) -> Response:
     """Go on with a conversation."""
     return answer("chat", model_id, body)
 
 
 @blueprint.route("/<model:model_id>/completions", methods=["POST"])
-@blueprint.arguments(CompletionRequestSchema())
-@blueprint.response(200, enveloped(AnswerSchema))
+@blueprint.arguments(CompletionRequestSchema(), examples=COMPLETION)
+@blueprint.response(200, enveloped(CompletionAnswerSchema))
 def completion(body: CompletionRequest, model_id: str) -> Response:
     """Go on with a text."""
     return answer("completion", model_id, body)
 
 
-@blueprint.route("/<path:model_id>/embeddings", methods=["POST"])
-@blueprint.arguments(EmbeddingRequestSchema())
+@blueprint.route("/<model:model_id>/embeddings", methods=["POST"], parameters=path_example("model_id", EMBEDDING_MODEL))
+@blueprint.arguments(EmbeddingRequestSchema(), examples=EMBEDDING)
 @blueprint.response(200, enveloped(EmbeddingsSchema))
 def embedding(body: EmbeddingRequest, model_id: str) -> Response:
     """Turn texts into vectors."""

@@ -11,6 +11,7 @@ from flask_smorest import Blueprint
 
 from gateway.credentials import KeyRecord
 from schemas.envelope import enveloped
+from schemas.examples import KEY, KEY_CHANGE
 from schemas.keys import (
     KeyChange,
     KeyChangeSchema,
@@ -43,7 +44,7 @@ def keys() -> Response:
 
 
 @blueprint.route("", methods=["POST"])
-@blueprint.arguments(KeyRequestSchema())
+@blueprint.arguments(KeyRequestSchema(), examples=KEY)
 @blueprint.response(201, enveloped(NewKeySchema))
 def create(body: KeyRequest) -> Response:
     """Make a key. Its secret is in this answer only."""
@@ -59,7 +60,7 @@ def key(key_id: str) -> Response:
 
 
 @blueprint.route("/<key_id>", methods=["PATCH"])
-@blueprint.arguments(KeyChangeSchema())
+@blueprint.arguments(KeyChangeSchema(), examples=KEY_CHANGE)
 @blueprint.response(200, enveloped(KeySchema))
 def update(body: KeyChange, key_id: str) -> Response:
     """Change name, models, limits or expiry. It holds from the next request on."""

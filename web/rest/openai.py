@@ -9,10 +9,9 @@ from flask_smorest import Blueprint
 
 from gateway.model import Model
 from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
-from schemas.inference import ChatRequest, CompletionRequest
+from schemas.examples import CHAT, CHAT_MODEL, COMPLETION, EMBEDDING, EMBEDDING_MODEL, with_model
+from schemas.inference import ChatAnswerSchema, ChatRequest, CompletionAnswerSchema, CompletionRequest
 from schemas.openai import (
-    ChatAnswerSchema,
-    CompletionAnswerSchema,
     OpenAIChatSchema,
     OpenAICompletionSchema,
     OpenAIEmbeddingSchema,
@@ -53,7 +52,7 @@ def model(model_id: str) -> Response:
 
 
 @blueprint.route("/chat/completions", methods=["POST"])
-@blueprint.arguments(OpenAIChatSchema())
+@blueprint.arguments(OpenAIChatSchema(), examples=with_model(CHAT, CHAT_MODEL))
 @blueprint.response(200, ChatAnswerSchema)
 def chat(body: tuple[str, ChatRequest]) -> Response:
     """Go on with a conversation."""
@@ -61,7 +60,7 @@ def chat(body: tuple[str, ChatRequest]) -> Response:
 
 
 @blueprint.route("/completions", methods=["POST"])
-@blueprint.arguments(OpenAICompletionSchema())
+@blueprint.arguments(OpenAICompletionSchema(), examples=with_model(COMPLETION, CHAT_MODEL))
 @blueprint.response(200, CompletionAnswerSchema)
 def completion(body: tuple[str, CompletionRequest]) -> Response:
     """Go on with a text."""
@@ -69,7 +68,7 @@ def completion(body: tuple[str, CompletionRequest]) -> Response:
 
 
 @blueprint.route("/embeddings", methods=["POST"])
-@blueprint.arguments(OpenAIEmbeddingSchema())
+@blueprint.arguments(OpenAIEmbeddingSchema(), examples=with_model(EMBEDDING, EMBEDDING_MODEL))
 @blueprint.response(200, EmbeddingsSchema)
 def embedding(body: tuple[str, EmbeddingRequest]) -> Response:
     """Turn texts into vectors."""
