@@ -14,6 +14,8 @@ from gateway.errors import InvalidRequest
 
 #: `none` leaves the weights as the source has them.
 QUANTIZATIONS = ("none", "bf16", "int8", "int4")
+#: Their tensors are packed for one kernel: they can't be cut into shares, nor moved at each step.
+_PACKED = ("int8", "int4")
 _KINDS_OF_DEVICE = ("cpu", "cuda", "gpu")
 
 
@@ -68,11 +70,12 @@ SPECS = {
         EngineSpec(
             name="transformers",
             devices=("cpu", "cuda"),
-            quantizations={"safetensors": ("none", "bf16")},
+            quantizations={"safetensors": QUANTIZATIONS},
             sampling=frozenset({"top_p", "top_k"}),
             attention="scaled dot-product attention",
             # As many as one machine has devices. That the model can be split is known when it is loaded.
             max_tensor_parallel=8,
+            cpu_offload=("cuda",),
             flash_attention=("cuda",),
         ),
         EngineSpec(
@@ -120,8 +123,8 @@ def resolve(
         "source": _format_error(spec, format),
         "device": _device_error(spec, kind),
         "quantization": _quantization_error(spec, format, quantization),
-        "tensor_parallel_size": _parallel_error(spec, tensor_parallel_size),
-        "cpu_offload": _offload_error(spec, kind) if cpu_offload else "",
+        "tensor_parallel_size": _parallel_error(spec, tensor_parallel_size, quantization),
+        "cpu_offload": _offload_error(spec, kind, quantization, tensor_parallel_size) if cpu_offload else "",
     }
     wrong = {name: [text] for name, text in errors.items() if text}
     if wrong:
@@ -169,15 +172,21 @@ def _quantization_error(spec: EngineSpec, source_format: str, quantization: str)
     return text
 
 
-def _parallel_error(spec: EngineSpec, size: int) -> str:
+def _parallel_error(spec: EngineSpec, size: int, quantization: str) -> str:
     if 1 <= size <= spec.max_tensor_parallel:
+        if size > 1 and quantization in _PACKED:
+            return f"Weights in {quantization} can't be split over processes; allowed with more than one: none, bf16."
         return ""
     allowed = "one process" if spec.max_tensor_parallel == 1 else f"1 to {spec.max_tensor_parallel} processes"
     return f"The {spec.name} engine runs in {allowed}, not in {size}."
 
 
-def _offload_error(spec: EngineSpec, kind: str) -> str:
+def _offload_error(spec: EngineSpec, kind: str, quantization: str, tensor_parallel_size: int) -> str:
     if kind in spec.cpu_offload:
+        if quantization in _PACKED:
+            return f"Weights in {quantization} can't stay in the host's memory; allowed with cpu_offload: none, bf16."
+        if tensor_parallel_size > 1:
+            return "The shares of a model stay on their devices; leave cpu_offload or tensor_parallel_size out."
         return ""
     if kind == "cpu":
         return "On a CPU all weights are in the host's memory already; leave cpu_offload out."

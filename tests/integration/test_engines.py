@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,8 +21,16 @@ from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.model import engine_config
 
-#: A model for each engine; that of `transformers` is made here.
-MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2", "transformers": ""}
+#: A model for each engine.
+MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2"}
+#: Options of the engine `transformers`, whose model is made here.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "transformers": {},
+    "transformers-int8": {"quantization": "int8"},
+    "transformers-int4": {"quantization": "int4"},
+    "transformers-2-ranks": {"tensor_parallel_size": 2},
+}
+NAMES = {"fake", "openvino", "embedding", "transformers"}
 PROMPTS = [[100 + i] * (3 + i) for i in range(5)]
 #: Places of the batch, fewer than there are prompts.
 PLACES = 3
@@ -56,10 +65,12 @@ Loader = Callable[[str], Case]
 def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     """Loads an engine by its name, once, and closes all at the end."""
 
+    llama = random_llama(tmp_path_factory.mktemp("llama"))
+
     @cache
     def loaded(name: str) -> Case:
-        if name == "transformers":
-            config = random_llama(tmp_path_factory.mktemp("llama"))
+        if name in VARIANTS:
+            config = replace(llama, **VARIANTS[name])
         else:
             settings = Settings(max_batch_size=PLACES)
             config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
@@ -71,7 +82,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
         yield loaded
 
 
-@pytest.fixture(params=MODELS)
+@pytest.fixture(params=[*MODELS, *VARIANTS])
 def case(request: pytest.FixtureRequest, load: Loader) -> Iterator[Case]:
     case = load(request.param)
     yield case
@@ -92,7 +103,7 @@ def run(engine: Engine) -> dict[int, list[SequenceOutput]]:
 
 def test_it_says_what_it_is(case: Case) -> None:
     info = case.engine.info
-    assert info.name in MODELS
+    assert info.name in NAMES
     assert info.context_length > 0
     assert info.weights_digest
 
@@ -202,6 +213,18 @@ def test_an_end_token_ends_a_sequence_and_is_part_of_it(load: Loader) -> None:
     assert parts[-1].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("quantization", ["int8", "int4"])
+def test_quantized_weights_are_smaller_and_say_nearly_the_same(load: Loader, quantization: str) -> None:
+    whole, small = (load(name).engine for name in ("transformers", f"transformers-{quantization}"))
+    assert small.info.effective["quantization"] == quantization
+    chosen = []
+    for engine in (whole, small):
+        for i, prompt in enumerate(PROMPTS):
+            engine.add(SequenceRequest(i, prompt, Sampling(1, temperature=0.0)))
+        chosen.append([parts[0].token_ids for _, parts in sorted(run(engine).items())])
+    assert sum(a == b for a, b in zip(*chosen, strict=True)) >= 3
+
+
 def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path: Path) -> None:
     code = (
         "import json, sys; from workers.engines import load_engine; from workers.engines.base import EngineConfig;"
@@ -217,4 +240,6 @@ def test_transformers_refuses_what_its_manager_would_ignore(load: Loader) -> Non
         engine.add(SequenceRequest(0, PROMPTS[0], Sampling(4, 0.0, seed=1, presence_penalty=0.5)))
     with pytest.raises(EngineRequestError, match="token id 512"):
         engine.add(SequenceRequest(0, [512], Sampling(4, 0.0)))
+    with pytest.raises(EngineRequestError, match="take 1005 tokens, and the KV cache of this engine has 800"):
+        engine.add(SequenceRequest(0, [1] * 5, Sampling(1000, 0.0)))
     assert not engine.has_work()

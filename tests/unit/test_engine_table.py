@@ -72,6 +72,25 @@ def test_transformers_may_share_a_model_among_processes() -> None:
         resolve(spec, format="safetensors", device="cuda0", tensor_parallel_size=9)
 
 
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"quantization": "int8", "tensor_parallel_size": 2}, "tensor_parallel_size"),
+        ({"quantization": "int4", "cpu_offload": True}, "cpu_offload"),
+        ({"tensor_parallel_size": 2, "cpu_offload": True}, "cpu_offload"),
+    ],
+)
+def test_options_that_exclude_each_other_are_refused_together(options: dict[str, Any], field: str) -> None:
+    spec = SPECS["transformers"]
+    with pytest.raises(InvalidRequest) as caught:
+        resolve(spec, format="safetensors", device="cuda12", **options)
+    assert list(caught.value.errors) == [field]
+
+
+def test_weights_of_a_cuda_device_may_stay_with_the_host() -> None:
+    assert resolve(SPECS["transformers"], format="safetensors", device="cuda0", cpu_offload=True).config["cpu_offload"]
+
+
 def test_all_that_is_wrong_is_named_at_once() -> None:
     with pytest.raises(InvalidRequest) as caught:
         resolve(OPENVINO, format="gguf", device="cpu0", quantization="int4", tensor_parallel_size=2, cpu_offload=True)

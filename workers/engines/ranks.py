@@ -59,8 +59,10 @@ class RankGroup:
             wait_for_workers=False,
             master_listen_fd=listener.detach(),
         )
+        self._processes: list[subprocess.Popen[bytes]] = []
         for rank in range(1, config.tensor_parallel_size):
             process, frames = _start(config, rank, port)
+            self._processes.append(process)
             threading.Thread(target=self._watch, args=(rank, process, frames), daemon=True).start()
 
     def run(self, load: Callable[[], T]) -> T:
@@ -83,6 +85,19 @@ class RankGroup:
             self._ready = True
         return loaded.result()
 
+    def let_go(self) -> None:
+        """From now on ranks may end, and this process stays."""
+        with self._lock:
+            self._ready = False
+
+    def close(self) -> None:
+        """End the other ranks and leave the group."""
+        self.let_go()
+        for process in self._processes:
+            process.kill()
+            process.wait()
+        distributed.destroy_process_group()
+
     def _load(self, load: Callable[[], T], loaded: Future[T]) -> None:
         try:
             join(self._config, 0, self._store)
@@ -92,7 +107,8 @@ class RankGroup:
 
     def _watch(self, rank: int, process: subprocess.Popen[bytes], frames: FrameSocket) -> None:
         try:
-            told = frames.receive()
+            with frames.socket:
+                told = frames.receive()
             reason, message = FailureReason(told["reason"]), told["message"]
         except (EOFError, OSError):
             reason, message = classify_exit(process.wait(), new_oom_kills=oom_kills() - self._oom_kills)

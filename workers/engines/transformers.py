@@ -24,7 +24,7 @@ from workers.engines.base import (
     no_report,
     require,
 )
-from workers.engines.causal_lm import check_shares, device_of, load_causal_lm, start_manager
+from workers.engines.causal_lm import QUANTIZED, cache_tokens, check_shares, device_of, load_causal_lm, start_manager
 from workers.engines.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
@@ -44,16 +44,19 @@ class TransformersEngine:
         #: Request, and how many of its tokens have been reported.
         self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
         self._cancelled: list[int] = []
+        self._places = cache_tokens(config)
         report("model_initialization", 0, 1)
+        self._ranks: RankGroup | None = None
         if config.tensor_parallel_size > 1:
             check_shares(config)
             self._ranks = RankGroup(config)
             model = self._ranks.run(lambda: self._load(config, report))
         else:
             model = self._load(config, report)
+        quantized = config.quantization if config.quantization in QUANTIZED else ""
         effective = {
             "attention": model.config._attn_implementation,
-            "quantization": str(model.dtype).removeprefix("torch."),
+            "quantization": quantized or str(model.dtype).removeprefix("torch."),
             "devices": [str(device_of(config, rank)) for rank in range(config.tensor_parallel_size)],
             "threads": torch.get_num_threads(),
             "kv_cache": True,
@@ -72,6 +75,11 @@ class TransformersEngine:
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "transformers")
+        places = len(request.prompt_ids) + sampling.max_tokens
+        if places > self._places:
+            raise EngineRequestError(
+                f"Prompt and answer may take {places} tokens, and the KV cache of this engine has {self._places}."
+            )
         wrong = [i for i in request.prompt_ids if not 0 <= i < self._vocabulary]
         if wrong:
             raise EngineRequestError(f"It holds the token id {wrong[0]}; allowed: 0 to {self._vocabulary - 1}.")
@@ -101,8 +109,12 @@ class TransformersEngine:
         return len(self._sequences)
 
     def close(self) -> None:
-        """End the manager's thread, which else keeps its process from ending."""
+        """End the manager's thread, and the other ranks."""
+        if self._ranks:
+            self._ranks.let_go()
         self._manager.stop(hard_stop=True, timeout=CLOSE_WAIT_S)
+        if self._ranks:
+            self._ranks.close()
 
     def step(self) -> list[SequenceOutput]:
         """Wait for what the manager makes next, and take all of it. Raises: RuntimeError if the manager has died."""

@@ -1,0 +1,98 @@
+"""Why the transformers engine can't load a folder, and weights that stay with the host. Tiny models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.failures import DeploymentFailed, FailureReason
+from tests.tiny_models import save_tiny_llama
+from workers.engines.base import EngineConfig
+
+
+def change(folder: Path, **values: Any) -> None:
+    """Change the config of a model."""
+    file = folder / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+def cut(folder: Path) -> None:
+    """Damage the header of the weights."""
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+
+
+@pytest.mark.parametrize(
+    ("harm", "reason", "text"),
+    [
+        (lambda folder: change(folder, model_type="steam"), FailureReason.UNSUPPORTED_ARCHITECTURE, "'steam'"),
+        (lambda folder: change(folder, model_type="vit"), FailureReason.UNSUPPORTED_ARCHITECTURE, "continue text"),
+        (lambda folder: change(folder, num_hidden_layers=3), FailureReason.MISSING_FILE, "lack tensors"),
+        (lambda folder: (folder / "config.json").unlink(), FailureReason.MISSING_FILE, "no config.json"),
+        (
+            lambda folder: (folder / "model.safetensors").unlink(),
+            FailureReason.MISSING_FILE,
+            "no file named model.safetensors",
+        ),
+        (cut, FailureReason.CHECKSUM, "damaged"),
+    ],
+)
+def test_a_folder_that_cannot_be_loaded_has_a_reason(
+    tmp_path: Path, harm: Callable[[Path], object], reason: FailureReason, text: str
+) -> None:
+    harm(save_tiny_llama(tmp_path))
+    error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64))
+    assert error.reason is reason
+    assert text in error.message
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"quantization": "int3"}, FailureReason.BAD_QUANTIZATION),
+        ({"quantization": "int8", "tensor_parallel_size": 2}, FailureReason.BAD_QUANTIZATION),
+        ({"cpu_offload": True}, FailureReason.UNSUPPORTED_OPTION),
+        ({"device": "cuda12"}, FailureReason.UNSUPPORTED_OPTION),
+        ({"device": "tpu0"}, FailureReason.UNSUPPORTED_OPTION),
+    ],
+)
+def test_options_that_cannot_be_honoured_are_refused(
+    tmp_path: Path, options: dict[str, Any], reason: FailureReason
+) -> None:
+    save_tiny_llama(tmp_path)
+    config = {"engine": "transformers", "model_path": str(tmp_path), "device": "CPU", **options}
+    error = refused(EngineConfig(max_batch_size=2, context_length=64, **config))
+    assert error.reason is reason
+
+
+def test_rows_that_have_no_whole_number_of_groups_are_refused_in_int4(tmp_path: Path) -> None:
+    save_tiny_llama(tmp_path, intermediate_size=100)
+    error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64, quantization="int4"))
+    assert error.reason is FailureReason.BAD_QUANTIZATION
+    assert "down_proj has rows of 100" in error.message
+
+
+def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> None:
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    from workers.engines.offload import keep_on_host
+
+    model = transformers.AutoModelForCausalLM.from_pretrained(save_tiny_llama(tmp_path))
+    ids = torch.tensor([[1, 2, 3]])
+    expected = model(ids).logits
+    kept = keep_on_host(model, torch.device("cpu"))
+    assert kept.device.type == "cpu"
+    assert {p.device.type for p in kept.base_model.layers.parameters()} == {"meta"}
+    assert torch.equal(kept(ids).logits, expected)
+
+
+def refused(config: EngineConfig) -> DeploymentFailed:
+    pytest.importorskip("torch")
+    from workers.engines.causal_lm import check_shares, load_causal_lm
+
+    with pytest.raises(DeploymentFailed) as caught:
+        (check_shares if config.tensor_parallel_size > 1 else load_causal_lm)(config)
+    return caught.value

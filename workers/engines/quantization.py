@@ -1,0 +1,54 @@
+"""Weights of a transformers model in int8 or int4, through torchao. Embeddings and the head stay in bfloat16.
+
+Measured in docs/engines.md against the alternatives.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from gateway.failures import DeploymentFailed, FailureReason
+
+#: Weights that share a scale and a zero point in int4, along a row. In int8 each row has a scale.
+INT4_GROUP = 32
+
+
+def quantize(model: Any, quantization: str) -> None:
+    """Make int8 or int4 of the weights of all linear layers but the head, in place, on the device where they are.
+
+    Raises:
+        DeploymentFailed: torchao is not installed, or the rows of a layer can't be divided into groups.
+    """
+    try:
+        from torchao.quantization import Int8WeightOnlyConfig, quantize_
+    except ImportError as error:
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"{quantization} needs torchao, which can't be imported here ({error}): pip install 'headrace[worker]'.",
+        ) from error
+    body = model.base_model
+    if quantization == "int8":
+        quantize_(body, Int8WeightOnlyConfig())
+        return
+    for name, layer in body.named_modules():
+        if isinstance(layer, torch.nn.Linear) and layer.in_features % INT4_GROUP:
+            raise DeploymentFailed(
+                FailureReason.BAD_QUANTIZATION,
+                f"int4 divides rows into groups of {INT4_GROUP} weights, and {name} has rows of {layer.in_features}; "
+                "int8 has no groups.",
+            )
+    quantize_(body, _int4(model.device.type))
+
+
+def _int4(device: str) -> Any:
+    """Each kind of device has a kernel of its own, and weights are packed for it."""
+    if device == "cpu":
+        from torchao.prototype.quantization.int4 import PrototypeInt4WeightOnlyConfig
+
+        return PrototypeInt4WeightOnlyConfig(group_size=INT4_GROUP)
+    from torchao.quantization import Int4WeightOnlyConfig
+    from torchao.quantization.quantize_.workflows import Int4PackingFormat
+
+    return Int4WeightOnlyConfig(group_size=INT4_GROUP, int4_packing_format=Int4PackingFormat.TILE_PACKED_TO_4D)
