@@ -18,6 +18,9 @@ from tests.upstreams.world import PATIENT, Tables, World
 from tests.upstreams.world import world as run
 from workers.engines.fake import fake_token
 
+#: A running job without progress for so long is taken from its worker.
+STALL_S = 4.0
+
 
 def tables(openai_url: str, anthropic_url: str) -> tuple[Tables, Tables]:
     oa = {"protocol": "openai", "base_url": openai_url, "api_key_env": "UP_OPENAI_KEY", **PATIENT, "max_retries": 1}
@@ -43,6 +46,7 @@ def tables(openai_url: str, anthropic_url: str) -> tuple[Tables, Tables]:
         "to-local": model("oa", fallbacks=["fake"]),
         "to-plain": model("oa", fallbacks=["plain"]),
         "to-plain-then-an": model("oa", fallbacks=["plain", "an-model"]),
+        "to-an-or-local": model("oa", fallbacks=["an-model", "fake"]),
         "wrong": model("oa-wrong", fallbacks=["an-model"]),
     }
     return providers, models
@@ -50,7 +54,7 @@ def tables(openai_url: str, anthropic_url: str) -> tuple[Tables, Tables]:
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with run(tmp_path_factory.mktemp("s"), tables, breaker_failures=4, breaker_open_s=60.0) as world:
+    with run(tmp_path_factory.mktemp("s"), tables, breaker_failures=4, breaker_open_s=60.0, stall_s=STALL_S) as world:
         yield world
 
 
@@ -228,6 +232,39 @@ def test_a_worker_that_was_asked_to_end_hands_its_job_to_the_next(world: World) 
     stream = killed(world, "an-model", signal.SIGTERM)
     assert (stream.text, stream.error) == (answer(), None)
     unbroken(world, stream)
+
+
+def test_redis_dies_in_mid_answer(world: World) -> None:
+    world.anthropic.faults.append(Fault("hold", after=4))
+    stream = chat(world.stack, model="an-model")
+    assert world.anthropic.held.acquire(timeout=20)
+    eventually(lambda: stream.text == answer(4), "what was brought has come")
+    world.stack.kill("redis")
+    world.anthropic.go.set()
+    world.stack.start_redis()
+    stream.join()
+    assert (stream.text, stream.error) == (answer(), None)
+    assert len(world.anthropic.received) == 1
+    unbroken(world, stream)
+
+
+def test_a_provider_that_thinks_for_long_is_not_taken_for_a_stall(world: World) -> None:
+    world.anthropic.faults.append(Fault("hold", after=-1))
+    stream = chat(world.stack, model="an-model")
+    assert world.anthropic.held.acquire(timeout=20)
+    eventually(lambda: stream.job_id, "the job has an id")
+    now = world.stack.store.now_ms()
+    later = now + STALL_S * 1000 + 1000
+    eventually(lambda: world.stack.store.read(stream.job_id).progress_at > later, "the worker says that it waits")
+    world.anthropic.go.set()
+    assert (stream.join().text, len(world.anthropic.received)) == (answer(), 1)
+
+
+def test_a_fallback_that_can_not_do_it_is_passed_over(world: World) -> None:
+    world.openai.faults += [Fault("status", status=503)] * 2
+    turns = [{"role": "user", "content": "hi"}]
+    answered = world.post("to-an-or-local/chat/completions", messages=turns, seed=3, max_tokens=2)
+    assert answered["model"] == "fake", "Anthropic's API has no seed"
 
 
 def test_a_client_that_leaves_ends_the_call(world: World) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from gateway.redis import loads
 from tests.stack import chat, eventually, free_port
-from tests.upstreams.base import Fault, Upstream, answer
+from tests.upstreams.base import WORDS, Fault, Upstream, answer
 from tests.upstreams.openai import vector
 from tests.upstreams.world import KEYS, PATIENT, Tables, World
 from tests.upstreams.world import world as run
@@ -97,7 +97,10 @@ def test_a_call_that_fails_before_the_first_byte_is_made_again(world: World, mod
     assert len(upstream.received) == 3
     calls = [event for event in world.stack.journal(stream.job_id) if event.type in ("started", "resumed")]
     assert [call.body.get("reason") for call in calls] == [None, "upstream_error", "upstream_interrupted"]
-    assert world.job(stream.job_id)["usage"]["completion_tokens"] == 12
+    assert world.job(stream.job_id)["usage"]["prompt_tokens"] > 1, "the stream that was cut had begun"
+    upstream.faults.append(Fault("status", status=500))
+    used = world.ask(model).json()["data"]["usage"]
+    assert (used["prompt_tokens"], used["completion_tokens"]) == (1, 12), "what brought nothing counts nothing"
 
 
 @pytest.mark.parametrize("model", CHATS)
@@ -213,6 +216,14 @@ def test_completions(world: World, model: str) -> None:
     answered = world.post(f"{model}/completions", prompt=["one two", "three"], max_tokens=4, echo=True)
     assert [choice["text"] for choice in answered["choices"]] == [f"one two{answer(4)}", f"three{answer(4)}"]
     assert answered["usage"] == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
+
+
+def test_an_answer_that_lacks_only_its_count_is_whole(world: World) -> None:
+    world.openai.faults.append(Fault("cut", after=WORDS))
+    stream = chat(world.stack, "one two three", model="oa-model", max_tokens=WORDS).join()
+    assert (stream.text, stream.error) == (answer(), None)
+    assert world.job(stream.job_id)["usage"]["completion_tokens"] > 0
+    assert world.stack.journal(stream.job_id)[-1].body["estimated"] is True
 
 
 def test_log_probabilities_of_the_chosen_tokens(world: World) -> None:

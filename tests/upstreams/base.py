@@ -145,7 +145,7 @@ class Upstream:
         words = 0
         try:
             for name, data in events:
-                if fault and words >= fault.after and self.is_word(data):
+                if fault and words >= fault.after and (self.is_word(data) or self.is_count(data)):
                     if self._strike(handler, fault):
                         return
                     fault = None
@@ -226,6 +226,10 @@ class Upstream:
     def is_word(self, data: str) -> bool:
         """Whether an event brings a word (or a part of a call)."""
         raise NotImplementedError
+
+    def is_count(self, data: str) -> bool:
+        """Whether an event brings the count of tokens, behind all words."""
+        return False
 
 
 def texts(content: Any) -> str:

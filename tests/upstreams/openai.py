@@ -56,6 +56,9 @@ class OpenAIServer(Upstream):
         delta = choices[0].get("delta", {}) if choices else {}
         return bool(choices and (choices[0].get("text") or delta.get("content") or delta.get("tool_calls")))
 
+    def is_count(self, data: str) -> bool:
+        return data != "[DONE]" and not json.loads(data).get("choices")
+
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         make = self._completion if path.endswith("/v1/completions") else self._chat
         for chunk in make(body):

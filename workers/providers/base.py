@@ -45,6 +45,12 @@ class Ask:
         return max(1, wanted - estimate_tokens(self.before)) if wanted and self.before else wanted
 
     @property
+    def num_inputs(self) -> int:
+        """How many vectors an embedding call must bring; a list of token ids is one input."""
+        given = self.request["input"]
+        return len(given) if isinstance(given, list) and not isinstance(given[0], int) else 1
+
+    @property
     def whole(self) -> bool:
         """Whether it is for everything that the request asks for, from the beginning."""
         return len(self.indexes) > 1 and not self.before

@@ -11,7 +11,7 @@ from gateway.model import Model, Provider
 from workers.providers import connect
 from workers.providers.base import Ask, Piece, Upstream
 from workers.providers.failures import WIRE_ERRORS, UpstreamFailure, translate
-from workers.providers.transcript import CallTokens, Transcript
+from workers.providers.transcript import Transcript
 
 #: Takes a piece as soon as it is there, on the loop's thread.
 Sink = Callable[[Piece], None]
@@ -82,17 +82,33 @@ def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[Ask]:
 async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Transcript, sink: Sink) -> None:
     call = transcript.begin_call()
     stream = upstream.stream(ask)
+    sizes: list[int] = []
+    breaks: tuple[type[Exception], ...] = (UpstreamFailure, *upstream.errors, *WIRE_ERRORS)
     try:
         piece = await _next(stream, provider.first_byte_timeout_s, f"{provider.name} did not begin to answer")
         while piece is not None:
             transcript.take(piece, call)
+            sizes += [len(piece.vector)] if piece.vector else []
             sink(piece)
             piece = await _next(stream, provider.between_timeout_s, f"{provider.name} stopped in the middle")
+    except breaks:
+        if not _complete(ask, transcript):  # else only the count is missing
+            raise
     finally:
         await stream.aclose()
-    if ask.kind != "embedding" and any(transcript.choices[index].finish_reason is None for index in ask.indexes):
+    if ask.kind == "embedding" and (len(sizes) != ask.num_inputs or len(set(sizes)) > 1):
+        text = (
+            f"Provider {provider.name} sent {len(sizes)} vectors for {ask.num_inputs} inputs, or not all of one size."
+        )
+        raise UpstreamFailure("upstream_malformed", text, True)
+    if ask.kind != "embedding" and not _complete(ask, transcript):
         raise UpstreamFailure("upstream_interrupted", f"Provider {provider.name} ended its answer too early.", True)
-    _count(call, ask)
+    call.counted = call.prompt is not None and (ask.kind == "embedding" or call.completion is not None)
+
+
+def _complete(ask: Ask, transcript: Transcript) -> bool:
+    """Whether all answers of a call have ended."""
+    return all(transcript.choices[index].finish_reason for index in ask.indexes)
 
 
 async def _next(stream: AsyncGenerator[Piece], timeout_s: float, what: str) -> Piece | None:
@@ -101,8 +117,3 @@ async def _next(stream: AsyncGenerator[Piece], timeout_s: float, what: str) -> P
             return await anext(stream, None)
     except TimeoutError:
         raise UpstreamFailure("upstream_timeout", f"Provider {what} for {timeout_s:g} s.", True) from None
-
-
-def _count(call: CallTokens, ask: Ask) -> None:
-    """Whether the provider has said all of what it counts."""
-    call.counted = call.prompt is not None and (ask.kind == "embedding" or call.completion is not None)

@@ -141,7 +141,8 @@ def _pieces(ask: Ask, event: Any) -> Iterable[Piece]:
         yield Piece()
     for choice in event.choices:
         index, delta = ask.indexes[choice.index], getattr(choice, "delta", None)
-        text = delta.content if delta else getattr(choice, "text", None)
+        # A refusal is text of the model, too.
+        text = (delta.content or getattr(delta, "refusal", None)) if delta else getattr(choice, "text", None)
         calls = [call.model_dump(exclude_none=True) for call in (delta.tool_calls if delta else None) or ()]
         yield Piece(index, text or "", calls, _logprobs(choice.logprobs), choice.finish_reason)
 

@@ -37,7 +37,7 @@ class ProviderRun(ClaimedJob):
 
     def open_call(self, info: Mapping[str, Any]) -> None:
         """Write that a call of the provider is about to be made."""
-        again = self._begun or self.job.seq > 0
+        again = self._begun or (self.transcript.takeover is not None and bool(self.transcript.takeover.tried))
         self._begun, self._brought = True, False
         about = {"model": self.model.id, "provider": self.provider.name, "upstream": self._upstream, **info}
         self.event(EventType.RESUMED if again else EventType.STARTED, about)
@@ -81,11 +81,6 @@ class ProviderRun(ClaimedJob):
         with self._lock:
             if self._call is not None:
                 self._call.cancel()
-
-    @property
-    def calls(self) -> bool:
-        """Whether a call is being made."""
-        return self._call is not None and not self._call.done()
 
     @property
     def _upstream(self) -> str:

@@ -16,7 +16,7 @@ MASK = "[key]"
 
 def key_of(provider: Provider) -> str:
     """The provider's key; empty if it needs none, or has none."""
-    return os.environ.get(provider.api_key_env, "") if provider.api_key_env else ""
+    return os.environ.get(provider.api_key_env, "").strip() if provider.api_key_env else ""
 
 
 def redacted(text: str, providers: Iterable[Provider]) -> str:

@@ -25,11 +25,14 @@ class CallTokens:
     prompt: int | None = None
     completion: int | None = None
     text_bytes: int = 0
+    #: Something has come; a call that brought nothing counts nothing.
+    heard: bool = False
     #: The provider has sent its final count.
     counted: bool = False
 
     def take(self, piece: Piece) -> None:
         """Add what a piece says."""
+        self.heard = True
         self.text_bytes += len(piece.text.encode()) + sum(
             len((call.get("function") or {}).get("arguments") or "") for call in piece.tool_calls
         )
@@ -62,7 +65,7 @@ class Transcript:
         self.estimated = False
         self._calls: list[CallTokens] = []
         if self.takeover and self.takeover.own and (lost := unrecorded(self.takeover.own)) is not None:
-            self._calls = [CallTokens(text_bytes=lost)]
+            self._calls = [CallTokens(text_bytes=lost, heard=lost > 0)]
             self._close_calls()
 
     # -- what is left to do
@@ -124,11 +127,11 @@ class Transcript:
         for call in self._calls:
             prompt, completion = self._tokens(call)
             self._prompt, self._completion = self._prompt + prompt, self._completion + completion
-            self.estimated = self.estimated or not call.counted
+            self.estimated = self.estimated or (call.heard and not call.counted)
         self._calls = []
 
     def _tokens(self, call: CallTokens) -> tuple[int, int]:
-        if call.counted:
+        if call.counted or not call.heard:
             return call.prompt or 0, call.completion or 0
         prompt = estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request})
         guess = estimate_tokens("x" * call.text_bytes)

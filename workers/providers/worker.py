@@ -14,6 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from celery import Celery
 
@@ -21,6 +22,8 @@ from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
+from gateway.parameters import with_defaults
+from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import ProviderWorker, Registry
 from gateway.routing import Router
 from gateway.settings import Settings
@@ -35,6 +38,8 @@ from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Why a job has no worker any more that had begun it.
 LOST = "The provider worker that ran it was lost or stopped"
@@ -71,13 +76,13 @@ class RemoteWorker:
     # -- called by the process and by Celery's threads
 
     def start(self) -> None:
-        """Begin to beat, and load the SDKs of the providers that can be asked, so that no request waits for it."""
-        self._emitter.start()
+        """Load the SDKs of the providers that can be asked, so that no request waits for it, and begin to beat."""
         for name in {model.provider for model in self.models()}:
             try:
                 self._calls.upstream(self.catalog.providers[name])
             except HeadraceError as error:
                 log.error("provider %s: %s", name, error.message)
+        self._emitter.start()
 
     def generate(self, job_id: str) -> None:
         """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
@@ -163,7 +168,9 @@ class RemoteWorker:
     def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
         """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
         provider = run.provider
-        circuit = self.router.breaker.allow(provider.name)
+        circuit = self._patiently(run, lambda: self.router.breaker.allow(provider.name))
+        if circuit is None:
+            return None
         if not circuit.lets_through:
             text = f"Provider {provider.name} has failed several times in a row and is left alone."
             return UpstreamFailure("upstream_unavailable", text, False, max(1.0, circuit.retry_after_s), blame=False)
@@ -183,11 +190,12 @@ class RemoteWorker:
             call.result()
         except concurrent.futures.CancelledError:
             return None
-        except UpstreamFailure as failure:
-            self._blame(provider.name, failure)
+        except UpstreamFailure as error:
+            failure = error
+            self._patiently(run, lambda: self._blame(provider.name, failure))
             return failure
-        self.router.breaker.success(provider.name)
         self._post(run.done, run)
+        self._patiently(run, lambda: self.router.breaker.success(provider.name))
         return None
 
     def _open(self, run: ProviderRun, step: Step) -> None:
@@ -207,11 +215,12 @@ class RemoteWorker:
         """What to do about a failure, and do it if it ends the job here."""
         asked = next((model for model in self.catalog if model.id == run.job.model), run.model)
         others = [other for other in self.router.fallbacks(asked, run.job.kind) if other.id != run.model.id]
+        others = self._patiently(run, lambda: [other for other in others if self._may_take(run, other)]) or []
         step = after(
             failure,
             run=run,
             policy=asked.on_interrupt,
-            others=[other for other in others if self._may_take(run, other)],
+            others=others,
             continues=lambda model: self._continues(model, run),
             tries=tries,
             lost=lost,
@@ -225,8 +234,30 @@ class RemoteWorker:
         return step
 
     def _may_take(self, run: ProviderRun, other: Model) -> bool:
-        """Whether a fallback has not tried yet, and can be asked now."""
-        return other.id not in run.transcript.tried and self.router.serves(other)
+        """Whether a fallback has not tried yet, can do what the request asks for, and can be asked now."""
+        if other.id in run.transcript.tried:
+            return False
+        try:
+            if run.job.kind != "embedding":
+                with_defaults(other, run.job.request)
+            if not other.local:
+                upstream = self._calls.upstream(self.catalog.providers[other.provider])
+                if upstream.refusals(run.job.kind, run.job.request):
+                    return False
+        except HeadraceError as error:
+            log.info("job %s: %s can't take over: %s", run.id, other.id, error.message)
+            return False
+        return self.router.serves(other)
+
+    def _patiently(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
+        """What Redis says, however long it takes to come back; None if the job is over before that."""
+        while not run.finished.is_set():
+            try:
+                return look()
+            except CONNECTION_ERRORS as error:
+                log.warning("job %s: Redis does not answer (%s), trying again", run.id, error)
+                run.finished.wait(0.5)
+        return None
 
     def _continues(self, model: Model, run: ProviderRun) -> bool:
         """Whether a model can go on from the text of this job."""
@@ -284,4 +315,5 @@ class RemoteWorker:
             credentials=tuple(name for name, p in self.catalog.providers.items() if p.has_credentials),
         )
         self.registry.beat_provider(record, lease_s=self.settings.lease_s)
-        self.store.progress(job.job for job in held if isinstance(job, ProviderRun) and job.calls)
+        # Every call and every wait has a time-out of its own, so that silence is no stall.
+        self.store.progress(job.job for job in held)
