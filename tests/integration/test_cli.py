@@ -61,7 +61,8 @@ class Home:
 def new_home(folder: Path) -> Home:
     ports = {f"HEADRACE_{name}_PORT": str(free_port()) for name in ("HTTP", "GRPC", "FLOWER")}
     settings = {"HEADRACE_DATA_DIR": str(folder / "var"), "HEADRACE_DEMO_MODEL": "fake", **ports}
-    return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1"})
+    # Nobody is asked with this key: it only makes the provider one that could be.
+    return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1", "OPENAI_API_KEY": "sk-none"})
 
 
 def family(pid: int) -> list[psutil.Process]:
@@ -120,6 +121,8 @@ def test_status_and_logs_tell_what_runs(home: Home) -> None:
         assert f"  {name}" in status.stdout
     assert "ready    yes" in status.stdout
     assert "fake." in status.stdout
+    assert "remote   openai: healthy" in status.stdout
+    assert "anthropic" not in status.stdout, "its key is not set"
     assert "ready" in home.command("logs", "agent").stdout
     unknown = home.command("logs", "nobody")
     assert unknown.returncode == 1

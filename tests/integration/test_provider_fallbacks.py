@@ -148,6 +148,21 @@ def test_the_same_provider_goes_on_if_it_can(world: World, model: str) -> None:
     unbroken(world, stream)
 
 
+def test_a_provider_that_refuses_to_go_on_is_passed_over(world: World) -> None:
+    world.openai.faults.append(Fault("cut", after=2))
+    world.anthropic.faults.append(Fault("status", status=400))
+    stream = chat(world.stack, model="to-an-or-local", max_tokens=6).join()
+    assert stream.error is None
+    assert stream.text.startswith(answer(2))
+    assert world.job(stream.job_id)["result"]["served_by"] == ["to-an-or-local", "an-model", "fake"]
+    unbroken(world, stream)
+    world.openai.faults.append(Fault("cut", after=2))
+    world.anthropic.faults.append(Fault("status", status=400))
+    stream = chat(world.stack, model="to-an").join()
+    assert stream.error is not None
+    assert (stream.error["data"]["reason"], stream.text) == ("upstream_interrupted", answer(2))
+
+
 def test_a_completion_goes_on_from_its_text(world: World) -> None:
     world.openai.faults.append(Fault("cut", after=3))
     stream = Stream(world.stack, "/models/plain/completions", {"prompt": "Once", "max_tokens": 6}).start().join()

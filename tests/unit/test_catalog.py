@@ -180,3 +180,19 @@ def test_the_example_of_the_readme_is_right(settings: Settings) -> None:
     text = (Path(__file__).parents[2] / "README.md").read_text()
     settings.config.write_text(text.partition("```toml\n")[2].partition("```")[0])
     assert load_catalog(settings).get("team/assistant:large").provider == "mine"
+
+
+def test_the_example_of_the_page_on_providers_is_right(settings: Settings) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
+    settings.config.write_text(text.partition("```toml\n")[2].partition("```")[0])
+    catalog = load_catalog(settings, strict=True)
+    assistant, qwen = catalog.get("team/assistant"), catalog.get("qwen")
+    assert (assistant.provider, assistant.fallbacks) == ("openai", ("claude", "smollm2-135m"))
+    assert (assistant.on_interrupt, qwen.on_interrupt, catalog.get("there").on_interrupt) == (
+        *("continue", "restart"),
+        "fail",
+    )
+    assert qwen.upstream_for("embedding") == "Qwen/Qwen3-Embedding-0.6B"
+    assert catalog.providers["openai"].api_key_env == "OPENAI_API_KEY", "what the file does not say stays"
+    assert catalog.providers["openai"].first_byte_timeout_s == 60
+    assert catalog.providers["other-headrace"].max_retries == 1

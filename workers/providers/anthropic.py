@@ -80,6 +80,10 @@ class AnthropicUpstream:
                 for piece in _pieces(ask.indexes[0], event, seam, calls):
                     yield piece
 
+    async def close(self) -> None:
+        """See `base.py`."""
+        await self._client.close()
+
     def _body(self, ask: Ask, begun: str) -> dict[str, Any]:
         request = ask.request
         turns = request["messages"] if ask.kind == "chat" else [{"role": "user", "content": ask.prompt}]

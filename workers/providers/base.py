@@ -96,3 +96,6 @@ class Upstream(Protocol):
 
     def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
         """Make the call. Closing the generator closes the connection."""
+
+    async def close(self) -> None:
+        """Close all connections."""

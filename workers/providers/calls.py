@@ -50,9 +50,17 @@ class Calls:
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self) -> None:
-        """End the loop; calls that are still made are cut."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(2)
+        """Close all connections, and end the loop."""
+
+        async def close() -> None:
+            await asyncio.gather(
+                *(upstream.close() for _, upstream in self._upstreams.values()), return_exceptions=True
+            )
+            self._loop.stop()
+
+        if self._thread.is_alive():
+            asyncio.run_coroutine_threadsafe(close(), self._loop)
+            self._thread.join(2)
 
     async def _together(
         self, upstream: Upstream, provider: Provider, asks: Sequence[Ask], transcript: Transcript, sink: Sink

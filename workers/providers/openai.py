@@ -75,6 +75,10 @@ class OpenAIUpstream:
                 for piece in _pieces(ask, event):
                     yield piece
 
+    async def close(self) -> None:
+        """See `base.py`."""
+        await self._client.close()
+
     def _has_completions(self, ask: Ask) -> bool:
         """OpenAI's own server offers completions for few models; the catalog names them. Others offer them for all."""
         return not self._own or "completion" in ask.model.upstreams

@@ -45,6 +45,12 @@ T = TypeVar("T")
 LOST = "The provider worker that ran it was lost or stopped"
 
 
+def unable(refusal: UpstreamFailure) -> UpstreamFailure:
+    """What a provider refuses that had to go on with a begun answer is the beginning, not the client's request."""
+    text = f"It can't go on with a begun answer. {refusal.message}"
+    return UpstreamFailure("upstream_interrupted", text, retryable=False, blame=False)
+
+
 class RemoteWorker:
     """All remote models whose providers' keys are here."""
 
@@ -177,11 +183,9 @@ class RemoteWorker:
         self._open(run, step)
         if run.finished.is_set() or run.state is not None:
             return None
-        answered = False
+        begun = run.transcript.shown
 
         def sink(piece: Piece) -> None:
-            nonlocal answered
-            answered = True
             self._post(lambda: run.take(piece), run)
 
         try:
@@ -191,7 +195,7 @@ class RemoteWorker:
         except concurrent.futures.CancelledError:
             return None
         except UpstreamFailure as error:
-            failure = error
+            failure = unable(error) if begun and error.refused else error
             self._patiently(run, lambda: self._blame(provider.name, failure))
             return failure
         self._post(run.done, run)

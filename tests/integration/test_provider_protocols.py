@@ -1,0 +1,134 @@
+"""Each protocol by itself, over a real connection: what depends on whose server it is, and on how an answer begins."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.model import Model, Provider
+from tests.upstreams.anthropic import AnthropicServer
+from tests.upstreams.base import Fault, answer
+from tests.upstreams.openai import OpenAIServer
+from workers.providers import connect
+from workers.providers import openai as openai_module
+from workers.providers.anthropic import Seam, ToolBlocks
+from workers.providers.base import Ask, Piece
+from workers.providers.failures import WIRE_ERRORS, translate
+
+KEY = "sk-12345678"
+TURNS: list[Any] = [{"role": "user", "content": "hi"}]
+
+
+@pytest.fixture
+def openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
+    server = OpenAIServer(KEY)
+    monkeypatch.setenv("K", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setattr(openai_module, "BASE_URL", f"{server.url}/v1")
+    yield server
+    server.close()
+
+
+def call(provider: Provider, request: dict[str, Any], *, kind: str = "chat", before: str = "", **model: Any) -> str:
+    """The text that comes back. Raises: UpstreamFailure."""
+    upstream = connect(provider)
+    asked = Model("m", "M", "", "1", ("chat",), provider="p", upstream="gpt-4", **model)
+
+    async def collect() -> list[Piece]:
+        try:
+            return [piece async for piece in upstream.stream(Ask(kind, asked, request, [0], before))]
+        finally:
+            await upstream.close()
+
+    try:
+        return "".join(piece.text for piece in asyncio.run(collect()))
+    except (*upstream.errors, *WIRE_ERRORS) as error:
+        raise translate(error, provider, lambda text: text) from error
+
+
+def test_openais_own_server_is_asked_in_its_newest_words(openai: OpenAIServer) -> None:
+    own = Provider("openai", "openai", api_key_env="K")
+    assert call(own, {"messages": TURNS, "max_tokens": 3}) == answer(3)
+    received = openai.received[-1]
+    assert received.body["max_completion_tokens"] == 3
+    assert received.headers["openai-organization"] == "org-1"
+    assert call(own, {"prompt": "hi", "max_tokens": 3}, kind="completion") == answer(3)
+    assert openai.received[-1].path == "/v1/chat/completions"
+    assert openai.received[-1].body["messages"] == TURNS
+    assert call(own, {"prompt": "hi", "max_tokens": 3}, kind="completion", upstreams={"completion": "instruct"})
+    assert (openai.received[-1].path, openai.received[-1].body["model"]) == ("/v1/completions", "instruct")
+
+
+def test_other_servers_are_asked_in_older_words_and_told_no_account(openai: OpenAIServer) -> None:
+    other = Provider("other", "openai", base_url=f"{openai.url}/v1", api_key_env="K")
+    assert call(other, {"messages": TURNS, "max_tokens": 3, "temperature": 1.0}) == answer(3)
+    received = openai.received[-1]
+    assert received.body["max_tokens"] == 3
+    assert "openai-organization" not in received.headers
+    assert "temperature" not in received.body
+    assert call(other, {"prompt": "hi", "max_tokens": 3}, kind="completion") == answer(3)
+    assert openai.received[-1].path == "/v1/completions"
+
+
+@pytest.mark.parametrize(
+    ("continuation", "extra", "turn"),
+    [
+        ("prefix", {}, {"prefix": True}),
+        ("prefill", {}, {}),
+        ("continue_final_message", {"continue_final_message": True, "add_generation_prompt": False}, {}),
+    ],
+)
+def test_a_begun_answer_is_sent_as_the_catalog_says(
+    openai: OpenAIServer, continuation: str, extra: dict[str, Any], turn: dict[str, Any]
+) -> None:
+    provider = Provider("p", "openai", f"{openai.url}/v1", "K", continuation=continuation)
+    assert connect(provider).continues("chat")
+    call(provider, {"messages": TURNS, "max_tokens": 100}, before=answer(3))
+    body = openai.received[-1].body
+    assert body["messages"] == [*TURNS, {"role": "assistant", "content": answer(3), **turn}]
+    assert extra.items() <= body.items()
+    assert 80 < body["max_tokens"] < 100, "what there is counts, as far as can be guessed"
+
+
+def test_redirects_are_not_followed(openai: OpenAIServer) -> None:
+    elsewhere = AnthropicServer(KEY)
+    openai.faults.append(Fault("status", status=307, headers={"Location": elsewhere.url}))
+    with pytest.raises(Exception, match="HTTP 307"):
+        call(Provider("p", "openai", f"{openai.url}/v1", "K"), {"messages": TURNS})
+    assert not elsewhere.received
+    elsewhere.close()
+
+
+@pytest.mark.parametrize(
+    ("before", "begun", "pieces", "joined"),
+    [
+        ("Hello", "Hello", [" you"], " you"),
+        ("Hello ", "Hello", [" you"], "you"),
+        ("Hello \n", "Hello", [" ", "\nyou ", "\n"], "you \n"),
+        ("Hello \n", "Hello", ["you"], "you"),
+        (" ", "", ["you"], "you"),
+        ("", "", [" you"], " you"),
+    ],
+)
+def test_a_beginning_that_ends_with_white_space(before: str, begun: str, pieces: list[str], joined: str) -> None:
+    seam = Seam(before)
+    assert seam.begun == begun
+    assert "".join(seam.join(piece) for piece in pieces) == joined
+
+
+def test_a_call_without_arguments_has_an_empty_object() -> None:
+    blocks = ToolBlocks()
+    first = blocks.begin(3, SimpleNamespace(id="a", name="now"))
+    assert (first["index"], blocks.add(3, ""), blocks.end(3)) == (
+        0,
+        [],
+        [{"index": 0, "function": {"arguments": "{}"}}],
+    )
+    assert blocks.begin(5, SimpleNamespace(id="b", name="then"))["index"] == 1
+    assert blocks.add(5, "{}") == [{"index": 1, "function": {"arguments": "{}"}}]
+    assert blocks.end(5) == []
+    assert blocks.end(9) == []
