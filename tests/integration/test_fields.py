@@ -1,0 +1,226 @@
+"""Every field of a request is taken, and every field of a job and of a stream is given, over REST and over gRPC.
+
+The lists of fields are the schemas' and messages' own, so that a new one must be added here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+from google.protobuf.json_format import ParseDict
+
+from schemas import chat, chunks, embeddings, inference, jobs, openai
+from tests.rpc import Client, client, details, start_rpc
+from tests.stack import Stack, eventually
+from web.rpc.stubs import model_pb2 as pb
+
+MODEL, ENCODER, TOOLS = "smollm2-135m", "all-minilm-l6-v2", "with-tools"
+#: Sampled, so that every field has a meaning.
+COMMON: dict[str, Any] = {
+    **{"max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "n": 2, "seed": 7, "stop": ["\n"]},
+    **{"presence_penalty": 0.5, "frequency_penalty": 0.5, "repetition_penalty": 1.1, "stream": False},
+    **{"stream_options": {"include_usage": True}},
+}
+JOB: dict[str, Any] = {"priority": "background", "detach": True, "store": False, "user": "someone"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Bern"}'}}
+MESSAGES: list[dict[str, Any]] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "How is the weather?", "name": "ada"},
+]
+ANSWERED = [
+    *MESSAGES,
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "sunny", "tool_call_id": "c1"},
+]
+FUNCTION = {"name": "weather", "description": "Tells it", "parameters": {"type": "object"}, "strict": False}
+CHAT = {**COMMON, **JOB, "messages": MESSAGES, "max_completion_tokens": 4, "logprobs": True, "top_logprobs": 0}
+CALLING: dict[str, Any] = {
+    "messages": ANSWERED,
+    "max_tokens": 3,
+    "tools": [{"type": "function", "function": FUNCTION}],
+    "tool_choice": "auto",
+    "parallel_tool_calls": True,
+}
+COMPLETION = {**COMMON, **JOB, "prompt": "One, two,", "echo": False, "logprobs": 0}
+EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 384, "truncate": True}
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    tools = {TOOLS: {"capabilities": ["chat", "tool_use"], "engine": "fake"}}
+    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(tools))
+    try:
+        stack.up({MODEL: {}, ENCODER: {}, "fake": {}, TOOLS: {}})
+        start_rpc(stack)
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def rest(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as found:
+        yield found
+
+
+@pytest.fixture
+def rpc(stack: Stack) -> Iterator[Client]:
+    with client(stack) as found:
+        yield found
+
+
+#: By kind: bodies with the model that takes them, the schema, and OpenAI's.
+REQUESTS: dict[str, tuple[list[tuple[str, dict[str, Any]]], Any, Any]] = {
+    "chat/completions": ([(MODEL, CHAT), (TOOLS, CALLING)], inference.ChatRequestSchema, openai.OpenAIChatSchema),
+    "completions": ([(MODEL, COMPLETION)], inference.CompletionRequestSchema, openai.OpenAICompletionSchema),
+    "embeddings": ([(ENCODER, EMBEDDING)], embeddings.EmbeddingRequestSchema, openai.OpenAIEmbeddingSchema),
+}
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_every_field_of_a_request_is_taken(rest: httpx.Client, kind: str) -> None:
+    bodies, schema, _ = REQUESTS[kind]
+    assert set().union(*(body for _, body in bodies)) == set(schema().fields)
+    for model, body in bodies:
+        answer = rest.post(f"/models/{model}/{kind}", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["data"]["model"] == model
+
+
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_every_field_of_a_request_is_taken_below_v1(rest: httpx.Client, kind: str) -> None:
+    bodies, _, schema = REQUESTS[kind]
+    asked = [{**body, "model": model, "response_format": {"type": "text"}} for model, body in bodies]
+    assert set().union(*asked) == set(schema().fields)
+    for body in asked:
+        answer = rest.post(f"/v1/{kind}", json=body)
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["model"] == body["model"]
+
+
+def test_every_field_of_a_turn_and_a_tool_is_taken(rest: httpx.Client) -> None:
+    turns = [set(turn) for turn in ANSWERED]
+    assert set().union(*turns) == set(chat.MessageSchema().fields)
+    assert set(CALL) == set(chat.ToolCallSchema().fields)
+    assert set(CALL["function"]) == set(chat.CalledFunctionSchema().fields)
+    assert set(CALLING["tools"][0]) == set(chat.ToolSchema().fields)
+    assert set(FUNCTION) == set(chat.FunctionSchema().fields)
+    answer = rest.post(f"/models/{TOOLS}/chat/completions", json=CALLING)
+    # The fake tokenizer counts words: those of the turns, of the call as JSON, and of the tool as JSON.
+    assert answer.json()["data"]["usage"]["prompt_tokens"] > 2 + 4 + 1
+
+
+#: By method: messages that have all fields together. `stream` has no effect there.
+WHOLE, EXACT = {"stream": True, "model_id": MODEL}, {"temperature": 0.7, "max_tokens": 4}
+CALLS: dict[str, list[Any]] = {
+    "CreateChatCompletion": [
+        ParseDict({**CHAT, **WHOLE, "exact": EXACT}, pb.ChatCompletionRequest()),
+        ParseDict({**CALLING, "model_id": TOOLS}, pb.ChatCompletionRequest()),
+    ],
+    "CreateCompletion": [
+        ParseDict({**COMPLETION, **WHOLE, "exact": EXACT}, pb.CompletionRequest()),
+        pb.CompletionRequest(model_id="fake", prompts=["a", "b"], max_tokens=2),
+    ],
+    "CreateEmbeddings": [
+        ParseDict({**EMBEDDING, "model_id": ENCODER}, pb.EmbeddingsRequest()),
+        pb.EmbeddingsRequest(model_id=ENCODER, input_ids=[pb.TokenIds(ids=[5, 6])]),
+    ],
+}
+
+
+@pytest.mark.parametrize("method", CALLS)
+def test_every_field_of_a_message_is_taken(rpc: Client, method: str) -> None:
+    messages = CALLS[method]
+    given = {field.name for message in messages for field, _ in message.ListFields()}
+    assert given == set(messages[0].DESCRIPTOR.fields_by_name) - {"tool_choice_function"}
+    for message in messages:
+        assert rpc.call(method, message).model == message.model_id
+
+
+def test_a_tool_that_must_be_called_is_taken_by_its_name(rpc: Client) -> None:
+    """The fake engine can't be made to call one, and says so of the field."""
+    request = ParseDict({**CALLING, "model_id": TOOLS}, pb.ChatCompletionRequest())
+    request.ClearField("tool_choice")
+    request.tool_choice_function = "weather"
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call("CreateChatCompletion", request)
+    assert details(caught.value)["BadRequest"].field_violations[0].field == "tool_choice"
+
+
+def ended(rest: httpx.Client, job_id: str) -> dict[str, Any]:
+    """The job, when it has ended."""
+    states = ("completed", "failed", "cancelled")
+    return dict(
+        eventually(lambda: (j := rest.get(f"/jobs/{job_id}").json()["data"])["status"] in states and j, "it ends")
+    )
+
+
+def test_every_field_of_a_job_is_given(rest: httpx.Client, rpc: Client) -> None:
+    """One that is done has all but the error, one that failed all but the result."""
+    background = {"Prefer": "respond-async"}
+    body = {"prompt": "a", "max_tokens": 2}
+    accepted = rest.post("/models/fake/completions", json=body, headers=background).json()["data"]
+    assert set(accepted) == set(jobs.JobAcceptedSchema().fields)
+    done = ended(rest, accepted["job_id"])
+    assert set(done) == set(jobs.JobSchema().fields)
+    assert [name for name, value in done.items() if value is None] == ["error"]
+    assert (done["kind"], done["model"], done["attempts"], done["position"]) == ("completion", "fake", 1, 0)
+    assert done["created_at"] <= done["started_at"] <= done["finished_at"]
+    assert rest.get(done["events_url"]).status_code == 200
+    too_long = {"prompt": "word " * 9000}
+    job_id = rest.post(f"/models/{MODEL}/completions", json=too_long, headers=background).json()["data"]["job_id"]
+    failed = ended(rest, job_id)
+    assert failed["error"]["reason"] == "context_length_exceeded"
+    message = rpc.call("GetJob", pb.GetJobRequest(job_id=job_id))
+    assert (message.error.reason, message.error.message) == (failed["error"]["reason"], failed["error"]["message"])
+    both = [rpc.call("GetJob", pb.GetJobRequest(job_id=i)) for i in (job_id, accepted["job_id"])]
+    seen = {field.name for job in both for field, _ in job.ListFields()} | {"position"}
+    assert seen == set(pb.Job.DESCRIPTOR.fields_by_name) - {"chat", "embedding"}
+    cancelled = rest.delete(f"/jobs/{job_id}").json()["data"]
+    assert cancelled == {"job_id": job_id, "status": "failed"}
+    assert set(cancelled) == set(jobs.CancelledJobSchema().fields)
+
+
+def test_a_watcher_of_a_job_that_waits_is_told_its_position(stack: Stack, rest: httpx.Client, rpc: Client) -> None:
+    """Nothing takes jobs of a model whose worker is stopped."""
+    worker = stack.replica("fake").pid
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        made = rpc.call("CreateJob", pb.CreateJobRequest(completion=pb.CompletionRequest(model_id="fake", prompt="a")))
+        events = rpc.call("WatchJob", pb.WatchJobRequest(job_id=made.job_id))
+        assert next(event for event in events if event.HasField("waiting")).waiting.position == 1
+        assert made.position == 1
+        rpc.call("CancelJob", pb.CancelJobRequest(job_id=made.job_id))
+    finally:
+        os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "schema", "kind"),
+    [
+        ("/models/fake/chat/completions", {"messages": MESSAGES, "max_tokens": 6}, chunks.ChatChunkSchema, "chat"),
+        ("/models/fake/completions", {"prompt": "a", "max_tokens": 6}, chunks.CompletionChunkSchema, "completion"),
+        (f"/models/{ENCODER}/embeddings", {"input": ["a", "b"]}, chunks.EmbeddingProgressSchema, "embedding"),
+    ],
+)
+def test_a_cursor_that_the_journal_lacks_is_told_what_stands(
+    rest: httpx.Client, rpc: Client, path: str, body: dict[str, Any], schema: Any, kind: str
+) -> None:
+    """As after a Redis that lost its last moments: `rewound` has the text that counts."""
+    job_id = rest.post(path, json=body, headers={"Prefer": "respond-async"}).json()["data"]["job_id"]
+    ended(rest, job_id)
+    lines = rest.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "2-other"}).text.splitlines()
+    told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert [schema().validate(chunk) for chunk in told] == [{}] * len(told)
+    events = rpc.call("WatchJob", pb.WatchJobRequest(job_id=job_id, from_seq=2, from_claim="other"))
+    (message,) = (found for event in events if (found := getattr(event, kind)).HasField("rewound"))
+    assert message.rewound.seq == message.seq == told[0]["rewound"]["seq"]
+    assert dict(message.rewound.text) == told[0]["rewound"].get("text", {})
+    assert message.claim
