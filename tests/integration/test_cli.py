@@ -62,7 +62,8 @@ def new_home(folder: Path) -> Home:
     ports = {f"HEADRACE_{name}_PORT": str(free_port()) for name in ("HTTP", "GRPC", "FLOWER")}
     settings = {"HEADRACE_DATA_DIR": str(folder / "var"), "HEADRACE_DEMO_MODEL": "fake", **ports}
     # Nobody is asked with this key: it only makes the provider one that could be.
-    return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1", "OPENAI_API_KEY": "sk-none"})
+    keys = {"OPENAI_API_KEY": "sk-none", "ANTHROPIC_API_KEY": ""}
+    return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1", **keys})
 
 
 def family(pid: int) -> list[psutil.Process]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.upstreams.base import WORDS, Upstream, count_words, texts, word
+from tests.upstreams.base import Upstream, count_words, texts, word
 
 #: What the API's newer version does not take.
 SAMPLING = {"temperature", "top_p", "top_k"}
@@ -89,8 +89,8 @@ class AnthropicServer(Upstream):
         else:
             begun = texts(last["content"]) if last["role"] == "assistant" else ""
             first = count_words(begun)
-            done = min(WORDS - first, body["max_tokens"])
-            reason = "end_turn" if first + done == WORDS else "max_tokens"
+            done = min(self.words - first, body["max_tokens"])
+            reason = "end_turn" if first + done == self.words else "max_tokens"
             deltas = [{"type": "text_delta", "text": word(number)} for number in range(first, first + done)]
             yield from _block({"type": "text", "text": ""}, deltas)
         yield {

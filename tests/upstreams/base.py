@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-#: How long an answer is if the request does not limit it.
+#: Words of an answer, unless a server is told otherwise.
 WORDS = 12
 #: A held stream ends by itself after so long, so that no test hangs.
 HOLD_S = 30.0
@@ -66,6 +66,8 @@ class Upstream:
 
     def __init__(self, key: str) -> None:
         self.key = key
+        #: How long an answer is if the request does not limit it, and the pause before each word.
+        self.words, self.pace_s = WORDS, 0.0
         self.faults: deque[Fault | None] = deque()
         self.received: list[Received] = []
         #: Streams whose client has left before the end.
@@ -150,6 +152,7 @@ class Upstream:
                         return
                     fault = None
                 words += self.is_word(data)
+                time.sleep(self.pace_s)
                 self._event(handler, name, data)
             self._chunk(handler, b"")
         except OSError:

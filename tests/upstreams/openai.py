@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tests.upstreams.base import WORDS, Upstream, count_words, texts, word
+from tests.upstreams.base import Upstream, count_words, texts, word
 
 #: Numbers in a vector.
 DIMENSIONS = 8
@@ -95,13 +95,13 @@ class OpenAIServer(Upstream):
         else:
             begun = texts(messages[-1]["content"]) if messages[-1].get("prefix") else ""
             first = count_words(begun)
-            total = min(WORDS - first, body.get("max_tokens") or body.get("max_completion_tokens") or WORDS)
+            total = min(self.words - first, body.get("max_tokens") or body.get("max_completion_tokens") or self.words)
             for number, index in itertools.product(range(first, first + total), range(n)):
                 shown = {"content": [{"token": word(number), "logprob": -0.5, "bytes": None, "top_logprobs": []}]}
                 yield chunk(index, {"content": word(number)}, logprobs=shown if body.get("logprobs") else None)
             done = total * n
             for index in range(n):
-                yield chunk(index, {}, "stop" if first + total == WORDS else "length")
+                yield chunk(index, {}, "stop" if first + total == self.words else "length")
         if (body.get("stream_options") or {}).get("include_usage"):
             prompt = sum(count_words(texts(message.get("content"))) for message in messages)
             yield {**head, "choices": [], "usage": usage(prompt, done)}
@@ -109,13 +109,13 @@ class OpenAIServer(Upstream):
     def _completion(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         head = {"id": "cmpl-up1", "object": "text_completion", "created": 1_700_000_000, "model": body["model"]}
         prompts = body["prompt"] if isinstance(body["prompt"], list) else [body["prompt"]]
-        total = min(WORDS, body.get("max_tokens") or 16)
+        total = min(self.words, body.get("max_tokens") or 16)
         count = len(prompts) * (body.get("n") or 1)
         for number, index in itertools.product(range(total), range(count)):
             choice = {"text": word(number), "index": index, "logprobs": None, "finish_reason": None}
             yield {**head, "choices": [choice], "usage": None}
         for index in range(count):
-            finish = "stop" if total == WORDS else "length"
+            finish = "stop" if total == self.words else "length"
             choice = {"text": "", "index": index, "logprobs": None, "finish_reason": finish}
             yield {**head, "choices": [choice], "usage": None}
         yield {**head, "choices": [], "usage": usage(sum(map(count_words, prompts)), total * count)}
