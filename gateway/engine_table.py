@@ -53,7 +53,7 @@ SPECS = {
         EngineSpec(
             name="openvino",
             devices=("cpu", "gpu"),
-            quantizations={"gguf": ("none",), "openvino": ("none",)},
+            quantizations={"gguf": ("none",), "openvino": ("none", "int8", "int4")},
             sampling=frozenset(
                 {
                     "top_p",

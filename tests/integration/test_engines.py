@@ -16,15 +16,17 @@ import pytest
 
 from gateway.catalog import load_catalog
 from gateway.settings import Settings
-from tests.tiny_models import save_tiny_llama
+from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.model import engine_config
 
 #: A model for each engine.
 MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2"}
-#: Options of the engine `transformers`, whose model is made here.
+#: Options of engines whose models are made here.
 VARIANTS: dict[str, dict[str, Any]] = {
+    "openvino-int8": {"quantization": "int8"},
+    "openvino-int4": {"quantization": "int4"},
     "transformers": {},
     "transformers-int8": {"quantization": "int8"},
     "transformers-int4": {"quantization": "int4"},
@@ -53,11 +55,6 @@ class Case:
         return SequenceRequest(sequence_id, PROMPTS[0], Sampling(4, 0.0) if self.embeds else None)
 
 
-def random_llama(folder: Path) -> EngineConfig:
-    """A tiny model with random weights, in a safetensors folder."""
-    return EngineConfig("transformers", str(save_tiny_llama(folder)), "CPU", PLACES, 256)
-
-
 Loader = Callable[[str], Case]
 
 
@@ -65,12 +62,16 @@ Loader = Callable[[str], Case]
 def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     """Loads an engine by its name, once, and closes all at the end."""
 
-    llama = random_llama(tmp_path_factory.mktemp("llama"))
+    @cache
+    def made(engine: str) -> EngineConfig:
+        folder = tmp_path_factory.mktemp(engine)
+        save = save_tiny_llama if engine == "transformers" else save_tiny_ir
+        return EngineConfig(engine, str(save(folder)), "CPU", PLACES, 256)
 
     @cache
     def loaded(name: str) -> Case:
         if name in VARIANTS:
-            config = replace(llama, **VARIANTS[name])
+            config = replace(made(name.partition("-")[0]), **VARIANTS[name])
         else:
             settings = Settings(max_batch_size=PLACES)
             config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
@@ -230,7 +231,7 @@ def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path:
         "import json, sys; from workers.engines import load_engine; from workers.engines.base import EngineConfig;"
         "engine = load_engine(EngineConfig(**json.loads(sys.argv[1])))"
     )
-    config = json.dumps(vars(random_llama(tmp_path)))
+    config = json.dumps(vars(EngineConfig("transformers", str(save_tiny_llama(tmp_path)), "CPU", PLACES, 256)))
     subprocess.run([sys.executable, "-c", code, config], check=True, timeout=100)
 
 

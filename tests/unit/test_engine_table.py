@@ -63,6 +63,10 @@ def test_requirements_that_cannot_be_honoured_are_refused_by_name(wrong: dict[st
     assert text in caught.value.errors[field][0]
 
 
+def test_openvino_compresses_ir_but_not_gguf() -> None:
+    assert resolve(OPENVINO, format="openvino", device="cpu0", quantization="int4").config["quantization"] == "int4"
+
+
 def test_transformers_may_share_a_model_among_processes() -> None:
     spec = SPECS["transformers"]
     assert (

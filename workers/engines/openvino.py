@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from workers.engines.base import (
     no_report,
     require,
 )
+from workers.engines.compression import COMPRESSED, compressed
 from workers.engines.weights import weights_digest
 
 _CAN = SPECS["openvino"].sampling
@@ -50,19 +52,19 @@ class OpenVinoEngine:
     """One pipeline and the handles of its sequences."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
-        if config.quantization != "none":
-            raise DeploymentFailed(
-                FailureReason.BAD_QUANTIZATION,
-                f"The openvino engine runs weights as they are stored; it can't make {config.quantization} of them.",
-            )
         report("model_initialization", 0, 1)
-        self._pipeline = _pipeline(config)
+        self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
         self._handles: dict[int, Any] = {}
         self._cancelled: list[int] = []
         self._warm_up(report)
         digest = weights_digest(Path(config.model_path))
-        effective = {"attention": "paged", "quantization": "none", "devices": [config.device], "kv_cache": True}
+        effective = {
+            "attention": "paged",
+            "quantization": config.quantization,
+            "devices": [config.device],
+            "kv_cache": True,
+        }
         self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN), effective)
 
     def _warm_up(self, report: Report) -> None:
@@ -116,6 +118,21 @@ class OpenVinoEngine:
                 if finish:
                     del self._handles[sequence_id]
         return outputs
+
+
+def _loaded(config: EngineConfig) -> Any:
+    """The pipeline over weights as they are stored, or compressed ones. Raises: DeploymentFailed."""
+    folder = Path(config.model_path)
+    if config.quantization == "none":
+        return _pipeline(config)
+    if config.quantization not in COMPRESSED or not folder.is_dir():
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"The openvino engine can't make {config.quantization} of {folder.name}: it makes "
+            f"{', '.join(COMPRESSED)} of OpenVINO IR folders, and runs GGUF files as they are stored.",
+        )
+    with compressed(folder, config.quantization) as copy:
+        return _pipeline(replace(config, model_path=str(copy)))
 
 
 def _pipeline(config: EngineConfig) -> Any:

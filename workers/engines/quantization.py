@@ -12,7 +12,7 @@ import torch
 from gateway.failures import DeploymentFailed, FailureReason
 
 #: Weights that share a scale and a zero point in int4, along a row. In int8 each row has a scale.
-INT4_GROUP = 32
+INT4_GROUP = 64
 
 
 def quantize(model: Any, quantization: str) -> None:

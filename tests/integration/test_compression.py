@@ -1,0 +1,87 @@
+"""Weights of OpenVINO IR that NNCF makes smaller, in a process of its own. Nothing is left of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gateway.failures import DeploymentFailed, FailureReason
+from tests.tiny_models import save_tiny_ir
+from workers.engine_client import EngineProcess, EngineStartFailed
+from workers.engines.base import EngineConfig
+from workers.engines.compression import compressed
+
+#: Seconds that anything here may take.
+WAIT_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_ir(tmp_path_factory.mktemp("ir"))
+
+
+def weights(folder: Path) -> int:
+    """Bytes of the weights in a folder."""
+    return (folder / "openvino_model.bin").stat().st_size
+
+
+def test_int4_is_a_smaller_copy_that_ends_with_the_context(folder: Path) -> None:
+    with compressed(folder, "int4") as copy:
+        # The table of the vocabulary, most of this tiny model, is in 8 bits.
+        assert weights(copy) < 0.6 * weights(folder)
+        assert (copy / "generation_config.json").read_text() == (folder / "generation_config.json").read_text()
+        with pytest.raises(DeploymentFailed, match=r"stored as u[48] already") as caught, compressed(copy, "int8"):
+            pass
+        assert caught.value.reason is FailureReason.BAD_QUANTIZATION
+    assert not copy.exists()
+
+
+def test_a_folder_without_a_model_is_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(DeploymentFailed) as caught, compressed(tmp_path, "int8"):
+        pass
+    assert caught.value.reason is FailureReason.MISSING_FILE
+
+
+@pytest.mark.parametrize("victim", ["engine", "compression"])
+def test_a_death_while_it_compresses_leaves_nothing(
+    folder: Path, victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    engine = EngineProcess.start(EngineConfig("openvino", str(folder), "CPU", 2, 64, quantization="int8"))
+    try:
+        assert await_true(lambda: compressing(engine) is not None)
+        child = compressing(engine)
+        assert child is not None
+        assert list(tmp_path.glob("headrace-*"))
+        (child if victim == "compression" else psutil.Process(engine.pid)).kill()
+        with pytest.raises(EngineStartFailed, match="killed by SIGKILL") as caught:
+            engine.wait_ready(WAIT_S)
+        assert caught.value.reason is FailureReason.ENGINE_CRASHED
+        assert await_true(lambda: not list(tmp_path.glob("headrace-*")))
+        assert await_true(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    finally:
+        engine.close()
+
+
+def compressing(engine: EngineProcess) -> psutil.Process | None:
+    """The process that compresses for an engine, once there is one."""
+    for child in psutil.Process(engine.pid).children():
+        with suppress(psutil.Error):
+            if "workers.engines.compression_process" in child.cmdline():
+                return child
+    return None
+
+
+def await_true(condition: Callable[[], bool]) -> bool:
+    """Whether a condition that another process brings about holds in time."""
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

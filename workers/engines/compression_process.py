@@ -1,0 +1,104 @@
+"""Compresses the weights of an OpenVINO IR folder: `python -m workers.engines.compression_process FD`.
+
+It keeps its copy until the socket closes, and then removes it and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+import sys
+import threading
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import openvino
+
+from gateway.failures import DeploymentFailed, FailureReason
+from workers.failures import classify
+from workers.frames import FrameSocket
+
+log = logging.getLogger("headrace.engine")
+
+MODEL = "openvino_model.xml"
+#: Weights that share a scale and a zero point in int4. In int8 each row has its own.
+INT4_GROUP = 64
+#: Numbers of a tensor that is taken for weights; smaller ones are shapes, axes and tables.
+_WEIGHTS = 4096
+_LOW_BIT = ("i8", "u8", "i4", "u4", "nf4", "i2", "u2")
+
+
+def main() -> None:
+    """Compress, say so, and wait for the end."""
+    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+    told = frames.receive()
+    copy = Path(told["copy"])
+    keeper = threading.Thread(target=_keep, args=(frames, copy), daemon=True)
+    keeper.start()
+    try:
+        compress(Path(told["folder"]), copy, told["quantization"])
+        frames.send({"done": True})
+    except Exception as error:  # the process' edge: say why, then end
+        log.exception("weights can't be compressed")
+        reason, message = classify(error)
+        frames.send({"reason": reason, "message": message})
+    keeper.join()
+
+
+def compress(folder: Path, copy: Path, quantization: str) -> None:
+    """Write the compressed model, and links to the other files of the folder.
+
+    Raises:
+        DeploymentFailed: there is no model, its weights are compressed already, or NNCF is not installed.
+    """
+    if not (folder / MODEL).exists():
+        raise DeploymentFailed(FailureReason.MISSING_FILE, f"There is no {MODEL} in {folder.name}.")
+    model = openvino.Core().read_model(folder / MODEL)
+    stored = _low_bit_type(model)
+    if stored:
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"The weights in {folder.name} are stored as {stored} already, and run so with quantization `none`.",
+        )
+    # Its telemetry would send usage to its makers.
+    os.environ["NNCF_CI"] = "1"
+    try:
+        import nncf
+    except ImportError as error:
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"{quantization} needs NNCF, which can't be imported here ({error}): pip install 'headrace[worker]'.",
+        ) from error
+    options: dict[str, Any] = {"mode": nncf.CompressWeightsMode.INT8_ASYM}
+    if quantization == "int4":
+        options = {"mode": nncf.CompressWeightsMode.INT4_ASYM, "group_size": INT4_GROUP, "ratio": 1.0}
+    openvino.save_model(nncf.compress_weights(model, **options), copy / MODEL)
+    for file in folder.iterdir():
+        if file.stem != Path(MODEL).stem:
+            (copy / file.name).symlink_to(file.resolve())
+
+
+def _low_bit_type(model: Any) -> str:
+    """The type of weights of 8 bits or fewer; empty if there are none."""
+    for node in model.get_ops():
+        if node.get_type_name() == "Constant":
+            name = node.get_output_element_type(0).to_string()
+            if name in _LOW_BIT and prod(node.get_output_shape(0)) >= _WEIGHTS:
+                return str(name)
+    return ""
+
+
+def _keep(frames: FrameSocket, copy: Path) -> None:
+    try:
+        frames.receive()
+    except (EOFError, OSError):
+        shutil.rmtree(copy, ignore_errors=True)
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
