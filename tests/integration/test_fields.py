@@ -22,6 +22,8 @@ from tests.stack import Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL, ENCODER, TOOLS = "smollm2-135m", "all-minilm-l6-v2", "with-tools"
+#: Not deployed; its requests go to `fake`.
+ABSENT = "absent"
 #: Sampled, so that every field has a meaning.
 COMMON: dict[str, Any] = {
     **{"max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "n": 2, "seed": 7, "stop": ["\n"]},
@@ -54,8 +56,11 @@ EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 38
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    tools = {TOOLS: {"capabilities": ["chat", "tool_use"], "engine": "fake"}}
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(tools))
+    models = {
+        TOOLS: {"capabilities": ["chat", "tool_use"], "engine": "fake"},
+        ABSENT: {"capabilities": ["chat", "completion"], "engine": "fake", "fallbacks": ["fake"]},
+    }
+    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(models))
     try:
         stack.up({MODEL: {}, ENCODER: {}, "fake": {}, TOOLS: {}})
         start_rpc(stack)
@@ -152,6 +157,54 @@ def test_a_tool_that_must_be_called_is_taken_by_its_name(rpc: Client) -> None:
     with pytest.raises(grpc.RpcError) as caught:
         rpc.call("CreateChatCompletion", request)
     assert details(caught.value)["BadRequest"].field_violations[0].field == "tool_choice"
+
+
+@pytest.mark.parametrize("kind", ["chat", "completion"])
+def test_a_fallback_is_named_over_grpc(rpc: Client, kind: str) -> None:
+    calls = {
+        "chat": ("CreateChatCompletion", pb.ChatCompletionRequest(messages=[pb.Message(role="user", content="a")])),
+        "completion": ("CreateCompletion", pb.CompletionRequest(prompt="a")),
+    }
+    method, request = calls[kind]
+    request.model_id, request.max_tokens = ABSENT, 2  # type: ignore[attr-defined]
+    answer = rpc.call(method, request)
+    assert (answer.model, list(answer.served_by)) == ("fake", ["fake"])
+
+
+def test_a_completion_is_streamed_over_grpc(rpc: Client, rest: httpx.Client) -> None:
+    chunks = list(rpc.call("CreateCompletionStream", pb.CompletionRequest(model_id="fake", prompt="a", max_tokens=9)))
+    text = "".join(choice.text for chunk in chunks for choice in chunk.choices)
+    job = ended(rest, chunks[0].id)
+    assert text == job["result"]["choices"][0]["text"]
+    assert chunks[-1].choices[0].finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "schema", "field"),
+    [
+        ("chat/completions", {"messages": MESSAGES, "logprobs": True}, chunks.ChatChunkSchema, "chat"),
+        ("completions", {"prompt": "One, two,", "logprobs": 0}, chunks.CompletionChunkSchema, "completion"),
+    ],
+)
+def test_streams_have_the_same_chunks_over_both_faces(
+    rest: httpx.Client, rpc: Client, path: str, body: dict[str, Any], schema: Any, field: str
+) -> None:
+    """With log probabilities and the usage, and the same cursors."""
+    asked = {**body, "max_tokens": 5, "stream": True, "stream_options": {"include_usage": True}}
+    response = rest.post(f"/models/{MODEL}/{path}", json=asked)
+    lines = response.text.splitlines()
+    told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    assert [schema().validate(chunk) for chunk in told] == [{}] * len(told)
+    assert any("logprobs" in choice for chunk in told for choice in chunk["choices"])
+    assert told[-1]["usage"]["completion_tokens"] == 5
+    watched = [getattr(e, field) for e in rpc.call("WatchJob", pb.WatchJobRequest(job_id=response.headers["X-Job-Id"]))]
+    assert [f"id: {chunk.seq}-{chunk.claim}" for chunk in watched] == [
+        line for line in lines if line.startswith("id: ")
+    ]
+    for chunk in watched:
+        chunk.ClearField("seq")
+        chunk.ClearField("claim")
+    assert watched == [ParseDict(chunk, type(watched[0])()) for chunk in told]
 
 
 def ended(rest: httpx.Client, job_id: str) -> dict[str, Any]:
