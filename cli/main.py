@@ -12,9 +12,12 @@ import time
 
 import click
 import httpx
+import psutil
 
 from cli import client as api
+from cli.deployments import deploy, models, unload, worker
 from cli.keys import key, usage
+from cli.preflight import bootstrap_key
 from cli.up import holder, say, up
 from gateway.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
@@ -66,7 +69,7 @@ def down(settings: Settings) -> None:
         return
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_S
-    while holder(settings.data_dir):
+    while holder(settings.data_dir) or psutil.pid_exists(pid):
         if time.monotonic() > deadline:
             raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
         time.sleep(0.1)
@@ -134,7 +137,7 @@ def chat(
     """Talk to a model in the terminal. /clear forgets, /exit or Ctrl-D leaves, Ctrl-C stops an answer."""
     messages = [{"role": "system", "content": system}] if system else []
     beginning = list(messages)
-    with api.connect(url or _url(settings), key or _bootstrap_key(settings)) as client:
+    with api.connect(url or _url(settings), key or bootstrap_key(settings)) as client:
         api.raise_for_error(client.get(f"/models/{model}"))
         while True:
             try:
@@ -165,19 +168,14 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
+for command in (deploy, models, unload, worker):
+    main.add_command(command)
 main.add_command(key)
 main.add_command(usage)
 
 
 def _url(settings: Settings) -> str:
     return f"http://{settings.http_host}:{settings.http_port}"
-
-
-def _bootstrap_key(settings: Settings) -> str:
-    path = settings.data_dir / "keys" / "bootstrap"
-    if settings.bootstrap_key or not path.exists():
-        return settings.bootstrap_key
-    return path.read_text().strip()
 
 
 def _print(model: str, answer: api.Answer) -> str:

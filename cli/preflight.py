@@ -114,6 +114,14 @@ def secret_file(settings: Settings, name: str, given: str = "") -> str:
     return path.read_text().strip()
 
 
+def bootstrap_key(settings: Settings) -> str:
+    """The first admin key, if it is set or can be read here; else empty."""
+    path = settings.data_dir / "keys" / "bootstrap"
+    if settings.bootstrap_key or not path.exists():
+        return settings.bootstrap_key
+    return path.read_text().strip()
+
+
 def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
         stream.write(text + "\n")

@@ -14,6 +14,7 @@ import click
 import httpx
 
 from cli import client as api
+from cli.deployments import events
 from cli.preflight import (
     check_data_dir,
     check_grpc,
@@ -28,7 +29,6 @@ from gateway.certificates import tls_folder
 from gateway.credentials import Credentials
 from gateway.errors import Conflict, HeadraceError
 from gateway.redis import CONNECTION_ERRORS, connect
-from gateway.registry import Registry
 from gateway.settings import Settings
 
 #: How often the supervisor looks at its processes.
@@ -126,7 +126,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     """Show the model's way up, one streamed answer, and how to go on."""
     url = f"http://{settings.http_host}:{settings.http_port}"
     try:
-        if settings.demo_model and _wait_for_model(settings, supervisor):
+        if settings.demo_model and _bring_up_demo(settings, supervisor, url, key):
             _stream_one_answer(url, key, settings.demo_model)
     except (HeadraceError, httpx.HTTPError, *CONNECTION_ERRORS) as error:
         say(f"the demo did not answer: {error}")
@@ -157,25 +157,43 @@ def _transport(settings: Settings) -> str:
     return "TLS, HEADRACE_TLS_CERT" if settings.tls_cert else f"TLS, CA: {tls_folder(settings) / 'ca.pem'}"
 
 
-def _wait_for_model(settings: Settings, supervisor: Supervisor) -> bool:
-    """Report each change of the demo model's state. True when it and the web process answer."""
-    model, registry = settings.demo_model, Registry(connect(settings, retries=3))
-    started, last = time.monotonic(), ""
-    url = f"http://{settings.http_host}:{settings.http_port}/health/ready"
-    while not supervisor.stopping.wait(0.1):
-        waited_s = time.monotonic() - started
-        replicas = registry.replicas(model)
-        state = replicas[0].status if replicas else "starting its worker"
-        if state != last:
-            last = state
-            message = f" ({replicas[0].message})" if replicas and replicas[0].message else ""
-            say(f"{model}: {state}{message}, after {waited_s:.1f} s")
-        if state == "active" and _answers(url):
-            return True
-        if state == "failed" or waited_s > DEMO_TIMEOUT_S:
-            say(f"{model} is not up; see 'headrace logs' for the reason")
-            return False
+def _bring_up_demo(settings: Settings, supervisor: Supervisor, url: str, key: str) -> bool:
+    """Deploy the demo model if nobody did yet, and say how far it is. True when it answers."""
+    model = settings.demo_model
+    started = time.monotonic()
+    while not _answers(f"{url}/health/live") and not supervisor.stopping.wait(LOOK_S):
+        continue
+    with api.connect(url, key) as client:
+        while not supervisor.stopping.wait(LOOK_S) and time.monotonic() < started + DEMO_TIMEOUT_S:
+            status = _status(client, model)
+            if status == "active" and _answers(f"{url}/health/ready"):
+                say(f"{model}: active, after {time.monotonic() - started:.1f} s")
+                return True
+            if status in ("inactive", "failed"):
+                _deploy(client, model)
+    if not supervisor.stopping.is_set():
+        say(f"{model} is not up; see 'headrace logs' for the reason")
     return False
+
+
+def _status(client: httpx.Client, model: str) -> str:
+    response = client.get(f"/models/{model}")
+    return str(response.json()["data"]["status"]) if response.is_success else ""
+
+
+def _deploy(client: httpx.Client, model: str) -> None:
+    """One deployment to its end, a line for each stage. Raises: ServerError if it fails."""
+    response = client.post("/models/local/deploy", json={"model_type": model})
+    if response.status_code == 503:  # the agent has not said yet that it lives
+        return
+    api.raise_for_error(response)
+    deployment_id = response.json()["data"]["deployment_id"]
+    for event in events(client, deployment_id):
+        if event["event"] == "stage" and event["status"] in ("completed", "failed"):
+            say(f"{model}: {event['stage']} {event['status']}")
+    end = client.get(f"/models/local/deployments/{deployment_id}").json()["data"]
+    if end["error"]:
+        raise api.ServerError(f"{end['error']['reason']}: {end['error']['message']} {end['error'].get('remedy', '')}")
 
 
 def _answers(url: str) -> bool:

@@ -16,8 +16,17 @@ import redis
 from gateway import keys
 from gateway.redis import dumps, loads
 
-#: The stages in their order, as the customer's document names them. `workers/stages` has one file for each.
-STAGES = ("preparation", "downloading_weights", "model_initialization", "model_loading", "service_registration")
+#: Who runs a stage: the agent of the device, or the model worker that it starts.
+AGENT, WORKER = "agent", "worker"
+#: The stages in their order, as the customer's document names them, and who runs each. `workers/stages` has one file
+#: for each, of the same name.
+STAGES = {
+    "preparation": AGENT,
+    "downloading_weights": AGENT,
+    "model_initialization": WORKER,
+    "model_loading": WORKER,
+    "service_registration": WORKER,
+}
 #: Entries that are kept of one replica, and for how long after the last one.
 MAX_ENTRIES, KEEP_S = 1_000, 86_400
 

@@ -10,6 +10,7 @@ from celery import Celery
 from gateway.breaker import Breaker
 from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
+from gateway.deployments import Deployments
 from gateway.inference import Inference
 from gateway.jobs import JobStore
 from gateway.models import Models
@@ -35,6 +36,7 @@ class Gateway:
     hub: Hub
     inference: Inference
     models: Models
+    deployments: Deployments
 
     @classmethod
     def connect(cls, settings: Settings) -> Gateway:
@@ -45,6 +47,19 @@ class Gateway:
         hub = Hub(client, store, grace_s=settings.grace_s)
         router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
         inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
+        deployments = Deployments(
+            settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, hub=hub
+        )
         return cls(
-            settings, client, celery, store, registry, catalog, Credentials(client), hub, inference, Models(inference)
+            settings=settings,
+            redis=client,
+            celery=celery,
+            store=store,
+            registry=registry,
+            catalog=catalog,
+            credentials=Credentials(client),
+            hub=hub,
+            inference=inference,
+            models=Models(inference),
+            deployments=deployments,
         )

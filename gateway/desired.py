@@ -94,6 +94,12 @@ class Desired:
                 return False
         return True
 
+    def wake(self, model: str) -> None:
+        """Want those replicas of a model again that sleep. Once is as good as many times."""
+        for one in self.all(model):
+            if one.state == ASLEEP:
+                self.change(one, state=UP)
+
     def on(self, node: str, device: str) -> dict[str, Wanted]:
         """What one device should hold, by replica id."""
         raw = cast("dict[str, str]", self._redis.hgetall(keys.desired(node, device)))

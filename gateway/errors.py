@@ -248,10 +248,12 @@ class GenerationFailed(HeadraceError):
             str(error.get("message", "the job failed")),
             reason=reason,
             retry_after_s=float(wait_s) if isinstance(wait_s, int | float) else None,
-            details={name: error[name] for name in ("provider", "retryable") if name in error},
+            details={name: error[name] for name in FAILURE_DETAILS if name in error},
         )
 
 
+#: What else the error of a failed job says: of a provider, or of a deployment.
+FAILURE_DETAILS = ("provider", "retryable", "remedy", "log", "memory_plan", "alternatives")
 #: The error class for each reason that a worker or the keeper writes into a failed job.
 FAILURES: dict[str, type[HeadraceError]] = {
     "invalid_request": InvalidRequest,

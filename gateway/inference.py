@@ -13,9 +13,10 @@ import kombu.exceptions
 import redis
 from celery import Celery
 
-from gateway import embeddings, keys, results
+from gateway import deployment_views, embeddings, keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
+from gateway.desired import Desired, Wanted
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
@@ -28,7 +29,7 @@ from gateway.registry import Replica
 from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.stats import count_failure
-from gateway.usage import price
+from gateway.usage import DEPLOYMENT, price
 from gateway.watch import Hub, Watcher
 
 log = logging.getLogger(__name__)
@@ -129,6 +130,8 @@ class Inference:
         if mark:
             mark.check(created.job)
         self._require_room(created, watcher)
+        if self.router.asleep(job.runs_on):
+            self.router.desired.wake(job.runs_on)
         self._hint(created.job, Priority.BACKGROUND if job.background else Priority.INTERACTIVE)
         if mark and not background:
             watcher = self.hub.watch(job.id)
@@ -171,6 +174,8 @@ class Inference:
 
     def answer(self, job: Job, events: Sequence[Event]) -> dict[str, Any]:
         """The full answer of a job that has ended with these events. Raises: JobNotFound if its vectors are gone."""
+        if job.kind == DEPLOYMENT:
+            return deployment_views.detail(job, events, {})
         if job.kind == "embedding":
             return embeddings.answer(job, events, self.store.vectors(job.id))
         return results.response(job, events)
@@ -263,6 +268,8 @@ def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any],
     verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
     if verdict != "ended":
         return verdict
+    if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
+        Desired(store.redis).drop(Wanted(**one) for one in job.request["wanted"])
     store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
     return state.value
 

@@ -23,7 +23,7 @@ def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, An
     if job.state in (JobState.DONE, JobState.CANCELLED):
         events = inference.store.journal(job_id)
         result = inference.answer(job, events)
-        data |= {"result": result, "usage": result["usage"]}
+        data |= {"result": result, "usage": result.get("usage")}
     return data
 
 

@@ -73,6 +73,12 @@ class EventType(StrEnum):
     SNAPSHOT = "snapshot"
     #: Vectors of some inputs, `done`, lie in the job's vectors.
     VECTORS = "vectors"
+    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/bringup.py`.
+    STAGE = "stage"
+    #: A deployment: a line for people.
+    LOG = "log"
+    #: A deployment: what is known of a replica by now, such as its memory as planned and as measured.
+    FACTS = "facts"
     #: Terminal events; each job has exactly one.
     DONE = "done"
     FAILED = "failed"
@@ -220,7 +226,7 @@ class Appended:
 
 def new_job_id(kind: str, unique: str = "") -> str:
     """A fresh id: `chatcmpl-...`, `cmpl-...`; or the one that `unique` leads to."""
-    prefix = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd"}.get(kind, kind)
+    prefix = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd", "deployment": "deploy"}.get(kind, kind)
     return f"{prefix}-{unique or secrets.token_hex(12)}"
 
 

@@ -14,6 +14,8 @@ PROVIDERS = "hr:providers"
 DEVICES = "hr:devices"
 #: Devices that have, or had, a desired state: member `{node} {device}`.
 PLACES = "hr:places"
+#: Deployments, newest last: member job id, score the time of creation in ms.
+DEPLOYMENTS = "hr:deployments"
 #: API keys: member key id.
 API_KEYS = "hr:keys"
 #: API keys that have, or had, a window of charges: member key id.

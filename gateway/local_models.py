@@ -39,9 +39,24 @@ def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
         "node_id": replica.node,
         "hardware": replica.hardware,
         "memory_usage": f"{replica.memory_bytes / 1e9:.3g}GB",
-        "quantization": model.quantization or "none",
+        "quantization": _quantization(model, replica),
         "loaded_at": replica.loaded_at,
         "health": replica.health,
+        "status": replica.status,
         "replica_id": replica.replica_id,
+        "deployment_id": replica.deployment_id or None,
         "device": replica.device,
+        "engine": replica.engine,
+        "memory_bytes": replica.memory_bytes,
+        "planned_bytes": replica.planned_bytes or None,
+        "sequences": replica.sequences,
+        "engine_steps": replica.steps,
+        "tokens_per_second": replica.tokens_per_second,
+        "effective_config": dict(replica.effective),
     }
+
+
+def _quantization(model: Model, replica: Replica) -> str:
+    """As it was deployed; without a change, as the catalog says that the source is."""
+    made = replica.quantization if replica.quantization != "none" else ""
+    return made or model.quantization or "none"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 GIB = 1 << 30
@@ -53,6 +53,12 @@ class Load:
     #: The weights stay in the host's memory.
     cpu_offload: bool = False
 
+    @classmethod
+    def of(cls, engine: str, config: Mapping[str, Any]) -> Load:
+        """From the options of a replica; those that memory does not depend on are left out."""
+        names = {spec.name for spec in fields(cls)} & config.keys()
+        return cls(engine, **{name: config[name] for name in names})
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
@@ -64,6 +70,11 @@ class MemoryPlan:
     free_bytes: int
     #: Keys and values of `max_batch_size` sequences at the full context; more than `kv_cache_bytes` if that is limited.
     kv_cache_full_bytes: int
+
+    def times(self, count: int) -> MemoryPlan:
+        """What so many of it take of the same device."""
+        names = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "kv_cache_full_bytes")
+        return replace(self, **{name: getattr(self, name) * count for name in names})
 
     @property
     def total_bytes(self) -> int:

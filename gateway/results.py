@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import embeddings, tool_calls
+from gateway import deployment_views, embeddings, tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
 from gateway.jobs import Event, EventType, Job
 
@@ -114,6 +114,9 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     """The stream chunks for one event; an event without visible effect gives none."""
     if job.kind == "embedding":
         return embeddings.chunks(job, event)
+    if job.kind == "deployment":
+        shown = deployment_views.chunk(job, event)
+        return [shown] if shown else []
     head = envelope(follow(job, event), chunk=True)
     body = event.body
     if event.type is EventType.STARTED and job.kind == "chat":

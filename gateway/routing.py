@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from gateway.breaker import Breaker, Circuit
 from gateway.catalog import Catalog, Model
+from gateway.desired import ASLEEP, FAILED, UP, Desired, Wanted
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.recent import Recent
 from gateway.registry import ProviderWorker, Registry, Replica
@@ -16,11 +17,16 @@ from gateway.registry import ProviderWorker, Registry, Replica
 #: What to do about a model that no request can be sent to, by its status.
 NOT_READY = {
     "inactive": "no replica is alive. Deploy it, then send the request again.",
-    "failed": "its replicas failed to start. See the log of its worker, then deploy it again.",
+    "unloading": "it is being unloaded. Deploy it again, then send the request again.",
+    "failed": "its replicas failed to start. See its deployment or the log of its worker, then deploy it again.",
     "no_weights": "its weights are not on this machine. Install them, or set its `source` in headrace.toml.",
     "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
     "no_worker": "no provider worker is alive. Start one with 'python -m workers.provider'.",
 }
+#: A local model has the first of these words that holds for one of its replicas.
+LOCAL_STATUSES = ("active", "loading", "asleep", "failed", "unloading")
+#: What it means for its status that a replica is wanted, but may not be alive.
+_WANTED = {UP: "loading", ASLEEP: "asleep", FAILED: "failed"}
 
 
 class Router:
@@ -28,14 +34,17 @@ class Router:
 
     def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker) -> None:
         self.registry = registry
+        self.desired = Desired(registry.redis)
         self.catalog = catalog
         self.breaker = breaker
         self._replicas: Recent[list[Replica]] = Recent()
+        self._wanted: Recent[list[Wanted]] = Recent()
         self._workers: Recent[list[ProviderWorker]] = Recent()
         self._circuits: dict[str, Recent[Circuit]] = {}
 
     def status(self, model: Model) -> str:
-        """A local model is `active`, `loading`, `failed`, `inactive` or `no_weights`.
+        """A local model is `active`, `loading`, `asleep` (the next request wakes it), `failed`, `unloading`, `inactive`
+        or `no_weights`.
 
         A remote one is `active`, `degraded` (its provider has failed, and is tried again), `unavailable` (it fails),
         `no_credentials`, or `inactive` (no provider worker is alive).
@@ -43,8 +52,14 @@ class Router:
         if not model.local:
             return self._obstacle(model) or self.circuit(model).status
         statuses = {replica.status for replica in self.replicas(model)}
+        statuses |= {_WANTED[wanted.state] for wanted in self._wanted.get(self.desired.all) if wanted.model == model.id}
         idle = "inactive" if model.has_weights or model.downloadable else "no_weights"
-        return next((word for word in ("active", "loading", "failed") if word in statuses), idle)
+        return next((word for word in LOCAL_STATUSES if word in statuses), idle)
+
+    def asleep(self, model_id: str) -> bool:
+        """Whether some replica of a model sleeps, and none is awake."""
+        states = {wanted.state for wanted in self._wanted.get(self.desired.all) if wanted.model == model_id}
+        return ASLEEP in states and UP not in states
 
     def replicas(self, model: Model) -> list[Replica]:
         """Those that live."""
@@ -58,7 +73,7 @@ class Router:
     def serves(self, model: Model) -> bool:
         """Whether a request can be sent there now."""
         if model.local:
-            return self.status(model) in ("active", "loading")
+            return self.status(model) in ("active", "loading", "asleep")
         return not self._obstacle(model) and self.circuit(model).lets_through
 
     def route(self, model: Model, capability: str) -> Model:

@@ -98,6 +98,12 @@ class Settings:
     max_body_bytes: int = 4 * 1024 * 1024
     #: Sequences that one replica runs at once when its deployment does not say.
     max_batch_size: int = 32
+    #: Running requests of a replica that is unloaded have so long to end; then they go on elsewhere, or wait.
+    drain_s: float = 120.0
+    #: Loading a model may take so long.
+    load_timeout_s: float = 1800.0
+    #: A deployment on a device whose agent is gone for so long fails.
+    node_gone_s: float = 30.0
     #: Requests to remote models that one provider worker runs at once.
     provider_concurrency: int = 64
     #: A provider's circuit breaker opens after so many failures within the window, and lets a call through again later.

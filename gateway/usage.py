@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 LEDGER_DAYS = 400
 #: Parts of one unit of a currency.
 PICO = 10**12
+#: The kind of job that uses no tokens.
+DEPLOYMENT = "deployment"
 _COUNTS = ("jobs", "prompt_tokens", "completion_tokens", "cost")
 #: Hashes that are read in one round trip.
 _BATCH = 1_000
@@ -99,11 +101,14 @@ class Ledger:
         self._scripts = scripts
 
     def open(self, pipe: redis.client.Pipeline, job: Job) -> None:
-        """Say, before the job is made, that it is to be settled."""
-        pipe.sadd(keys.open_jobs(job.key_id), job.id)
+        """Say, before the job is made, that it is to be settled. Deployments cost nothing."""
+        if job.kind != DEPLOYMENT:
+            pipe.sadd(keys.open_jobs(job.key_id), job.id)
 
     def settle(self, pipe: redis.client.Pipeline, job: Job, usage: Mapping[str, int]) -> None:
         """Count the job and correct its reservation to what it used. Again, late or by another process: no change."""
+        if job.kind == DEPLOYMENT:
+            return
         made = datetime.fromtimestamp(job.created_at / 1000, UTC)
         job_price = job.price or price(Pricing())
         prefix, suffix = f"{made:%H} ", f" {job_price.split(' ', 2)[2]} {job.model}"

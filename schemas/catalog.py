@@ -19,7 +19,7 @@ CONTINUATIONS = ("none", "prefill", "prefix", "continue_final_message")
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
 #: Parts of an id that would make it the path of something else.
-RESERVED_FIRST, RESERVED_LAST = ("local", "deployments"), ("chat", "completions", "embeddings")
+RESERVED_FIRST, RESERVED_LAST = ("local", "deploy", "deployments"), ("chat", "completions", "embeddings")
 
 
 class RangeSchema(StrictSchema):

@@ -26,7 +26,7 @@ class Number(fields.Float):
     """A finite JSON number from `low` to `high`."""
 
     def __init__(self, low: float, high: float, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": low, "maximum": high}, **_optional(kwargs))
+        super().__init__(**_limited(low, high, kwargs))
         self.low, self.high = low, high
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> float:
@@ -39,7 +39,7 @@ class Integer(fields.Integer):
     """A whole JSON number from `low` to `high`."""
 
     def __init__(self, low: int, high: int, **kwargs: Any) -> None:
-        super().__init__(metadata={"minimum": low, "maximum": high}, **_optional(kwargs))
+        super().__init__(**_limited(low, high, kwargs))
         self.low, self.high = low, high
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
@@ -90,6 +90,11 @@ class Word(Text):
     def __init__(self, words: tuple[str, ...], **kwargs: Any) -> None:
         text = f"Got {{input!r}}; allowed: {', '.join(words)}."
         super().__init__(validate=validate.OneOf(words, error=text), **kwargs)
+
+
+def _limited(low: float, high: float, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Arguments of a number, whose limits the OpenAPI document shows."""
+    return _optional({**kwargs, "metadata": {"minimum": low, "maximum": high, **kwargs.get("metadata", {})}})
 
 
 def _optional(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from schemas.catalog import CAPABILITIES
 
 #: How a model can be, in one word; README says what each means.
 MODEL_STATUSES = (
-    *("active", "loading", "inactive", "failed", "no_weights"),
+    *("active", "loading", "asleep", "inactive", "failed", "unloading", "no_weights"),
     *("degraded", "unavailable", "no_credentials"),
 )
 
@@ -99,8 +99,17 @@ class LocalDeploymentSchema(Schema):
     quantization = fields.String(required=True)
     loaded_at = fields.String(required=True, metadata={"description": "ISO 8601; empty while it loads"})
     health = fields.String(required=True)
+    status = fields.String(required=True, metadata={"description": "loading, active, unloading or failed"})
     replica_id = fields.String(required=True)
+    deployment_id = fields.String(required=True, allow_none=True)
     device = fields.String(required=True)
+    engine = fields.String(required=True)
+    memory_bytes = fields.Integer(required=True, metadata={"description": "Resident memory of its processes"})
+    planned_bytes = fields.Integer(required=True, allow_none=True)
+    sequences = fields.Integer(required=True, metadata={"description": "Running now"})
+    engine_steps = fields.Integer(required=True)
+    tokens_per_second = fields.Float(required=True)
+    effective_config = fields.Dict(required=True, metadata={"description": "Options as the engine has them"})
 
 
 class PerformanceSchema(Schema):

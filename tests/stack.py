@@ -20,12 +20,12 @@ import psutil
 
 from gateway import keys
 from gateway.credentials import Credentials
+from gateway.desired import Desired, Wanted, replica_id
 from gateway.embedded_redis import server_command
 from gateway.jobs import Event, JobStore
 from gateway.redis import connect
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
-from workers.agent import Agent
 
 KEY = "hr-test-bootstrap-key"
 REPOSITORY = Path(__file__).parents[1]
@@ -104,11 +104,16 @@ class Stack:
         self.redis, self.store, self.registry = client, JobStore(client), Registry(client)
         Credentials(client).bootstrap(KEY)
         for model, options in models.items():
-            Agent(self.settings, client).want(model, options)
+            self.want(model, options)
         for name in ("web", "keeper", "agent"):
             self.start(name)
         self.wait_active(len(models))
         eventually(self._ready, "the web process is ready")
+
+    def want(self, model: str, options: Mapping[str, Any], settings: Settings | None = None) -> None:
+        """Make a replica part of the desired state, on the device of those settings."""
+        place = (settings or self.settings).node, (settings or self.settings).device
+        Desired(self.redis).want(Wanted(replica_id(model, *place), model, *place, options=options))
 
     def wait_active(self, count: int, timeout_s: float = 90.0) -> None:
         """Wait until so many replicas are active."""

@@ -18,7 +18,7 @@ from schemas.openai import OpenAIErrorSchema
 from web import errors, submission
 from web.model_ids import ModelIdConverter, path_parameter
 from web.openapi import complete
-from web.rest import health, inference, jobs, keys, models, openai, usage
+from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
 
 #: Request ids that a client may choose.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -51,7 +51,7 @@ def create_app(gateway: Gateway) -> Flask:
     api.spec.options["security"] = [{"key": []}]
     for schema in UNREFERENCED:
         api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
-    for part in (models, inference, jobs, keys, usage, openai, health):
+    for part in (models, deployments, inference, jobs, keys, usage, openai, health):
         api.register_blueprint(part.blueprint)
     docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Headrace", "validatorUrl": None})
     app.register_blueprint(docs)

@@ -111,7 +111,9 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {400} if path.startswith("/v1/") else {400, 422}
     if "requestBody" in operation:
         statuses |= {409, 413} if has_parameter else {413}
-    if has_parameter or path == "/usage":
+    if path == "/models/local/deploy":
+        statuses |= {409}
+    if has_parameter or path in ("/usage", "/models/local/deploy"):
         statuses |= {404}
     if path.startswith(("/keys", "/usage", "/models/local")):
         statuses |= {403}

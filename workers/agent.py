@@ -1,69 +1,110 @@
-"""The agent: `python -m workers.agent`. One per device: starts, adopts and restarts its model workers.
+"""The agent: `python -m workers.agent`. One per device: makes its desired state true, and carries out deployments.
 
 Model workers run in sessions of their own and outlive their agent; a new agent adopts by lock, never by a bare pid.
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
-import subprocess
+import secrets
 import sys
 import threading
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, cast
 
 import redis
+from celery import Celery
 from celery.signals import worker_shutting_down
 
-from gateway import keys
-from gateway.queues import device_queue, make_celery, slug
-from gateway.redis import CONNECTION_ERRORS, connect, dumps, loads
-from gateway.registry import Registry
+from gateway.catalog import Catalog, load_catalog
+from gateway.desired import UP, Desired, Wanted
+from gateway.errors import HeadraceError
+from gateway.failures import SourceFailed
+from gateway.footprints import Footprints
+from gateway.jobs import JobStore
+from gateway.memory import Footprint
+from gateway.model import Model
+from gateway.queues import device_queue, make_celery
+from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.registry import Device, Registry
 from gateway.settings import Settings
-from workers.model import hold_lock, lock_path
+from workers.deployment import DeploymentRuns
+from workers.devices import installed_engines, look_at
+from workers.locks import hold_lock, last_holder
+from workers.sources import source_of
+from workers.starter import Starter
 
 log = logging.getLogger("headrace.agent")
 
 #: Pause between two looks at the replicas.
 LOOK_S = 0.3
-#: Wait before a worker that died is started again: doubles from the first to the second.
-BACKOFF_S = (0.2, 30.0)
-#: A worker that lived so long begins anew with its back-off.
-HEALTHY_S = 60.0
-
-
-@dataclass
-class Child:
-    """A replica as this agent sees it."""
-
-    process: subprocess.Popen[bytes] | None = None
-    started_at: float = 0.0
-    failures: int = 0
-    next_start: float = 0.0
-    incarnation: str = ""
+#: Pause between two looks at the catalog, and between two inspections of the same models: a hub may answer later, and
+#: files may come.
+CATALOG_S, INSPECT_S = 0.5, 300.0
+#: Deployments that one agent carries out at once; the others wait.
+CONCURRENCY = 8
 
 
 class Agent:
     """Keeps the replicas of one device as they are desired."""
 
-    def __init__(self, settings: Settings, client: redis.Redis) -> None:
+    def __init__(
+        self, settings: Settings, client: redis.Redis, celery: Celery, catalog: Catalog, incarnation: str
+    ) -> None:
         self.settings = settings
+        self.catalog = catalog
         self.redis = client
         self.registry = Registry(client)
+        self.desired = Desired(client)
+        self.footprints = Footprints(client)
+        self.incarnation = incarnation
+        self.runs = DeploymentRuns(settings, JobStore(client), celery, owner=incarnation)
         self.stop = threading.Event()
-        self._children: dict[str, Child] = {}
+        self._starters: dict[str, Starter] = {}
+        self._turn = threading.Semaphore(1)
+        self._engines = installed_engines()
 
-    def want(self, model_id: str, options: Mapping[str, Any] | None = None) -> None:
-        """Make a replica of the model part of the desired state. `options` go to its engine."""
-        replica_id = f"{slug(model_id)}.{self.settings.node}.{self.settings.device}"
-        self.redis.hset(self._desired_key, replica_id, dumps({"model": model_id, "options": options or {}}))
+    def start(self) -> None:
+        """Raises: InvalidSetting if this machine has no such device."""
+        look_at(self.settings.device)
+        threading.Thread(target=self._run, name="agent", daemon=True).start()
+        threading.Thread(target=self._measure, name="footprints", daemon=True).start()
+        self.runs.start(self._beat)
 
-    def run(self) -> None:
+    def deploy(self, job_id: str) -> None:
+        """Carry out a deployment, if it is to be had."""
+        self.runs.run(job_id)
+
+    def end(self) -> None:
+        """Give back what is not done. The replicas live on."""
+        self.stop.set()
+        self.runs.stop()
+        self.registry.bury(self.incarnation)
+
+    def look(self) -> None:
+        """Start what is desired and does not live; let go what is not desired."""
+        wanted = self.desired.on(self.settings.node, self.settings.device)
+        for name, one in wanted.items():
+            if one.state == UP:
+                if name not in self._starters:
+                    self._starters[name] = self._starter(one)
+                self._starters[name].keep(one)
+        self._adopt()
+        for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
+            if self._starters[name].let_go():
+                del self._starters[name]
+
+    def _adopt(self) -> None:
+        """Those that live here, though no agent wanted them any more when this one began, must be seen to as well."""
+        here = (self.settings.node, self.settings.device)
+        for replica in self.registry.replicas():
+            if (replica.node, replica.device) == here and replica.replica_id not in self._starters:
+                self._starters[replica.replica_id] = self._starter(Wanted(replica.replica_id, replica.model, *here))
+
+    def _starter(self, wanted: Wanted) -> Starter:
+        return Starter(self.settings, self.redis, self.catalog, wanted, self._turn)
+
+    def _run(self) -> None:
         """Look again and again until stopped."""
         while not self.stop.wait(LOOK_S):
             try:
@@ -71,72 +112,44 @@ class Agent:
             except CONNECTION_ERRORS as error:
                 log.warning("Redis does not answer: %s", error)
 
-    def look(self) -> None:
-        """Start what is desired and does not live; notice what died."""
-        desired = cast("dict[str, str]", self.redis.hgetall(self._desired_key))
-        for replica_id, raw in desired.items():
-            child = self._children.setdefault(replica_id, Child())
-            holder = lock_holder(self.settings.data_dir, replica_id)
-            if holder:
-                child.incarnation = holder
-                self._reap(child)
-            elif child.process is None or child.process.poll() is not None:
-                self._revive(replica_id, child, loads(raw))
+    def _beat(self) -> None:
+        if self.stop.is_set():
+            return
+        facts = look_at(self.settings.device)
+        device = Device(
+            incarnation=self.incarnation,
+            node=self.settings.node,
+            device=self.settings.device,
+            pid=os.getpid(),
+            hardware=facts.hardware,
+            memory_total=facts.memory_total,
+            memory_free=facts.memory_free,
+            engines=self._engines,
+        )
+        self.registry.beat_device(device, lease_s=self.settings.lease_s)
 
-    @property
-    def _desired_key(self) -> str:
-        return keys.desired(self.settings.node, self.settings.device)
+    def _measure(self) -> None:
+        """Tell the gateway how big the models are, again whenever the catalog has changed."""
+        measured: list[Model] = []
+        next_try = 0.0
+        while not self.stop.wait(CATALOG_S):
+            models = [model for model in self.catalog if model.local]
+            if models != measured or time.monotonic() > next_try:
+                try:
+                    self.footprints.publish(self.settings.node, self.settings.device, self._inspected(models))
+                except CONNECTION_ERRORS as error:
+                    log.warning("Redis does not answer: %s", error)
+                    continue
+                measured, next_try = models, time.monotonic() + INSPECT_S
 
-    def _reap(self, child: Child) -> None:
-        if child.process is not None:
-            child.process.poll()
-
-    def _revive(self, replica_id: str, child: Child, wanted: Mapping[str, Any]) -> None:
-        now = time.monotonic()
-        if child.incarnation:
-            log.warning("replica %s died; its jobs are recovered now", replica_id)
-            self.registry.bury(child.incarnation)
-            child.incarnation = ""
-        if child.process is not None:
-            child.failures = 0 if now - child.started_at > HEALTHY_S else child.failures + 1
-            child.next_start = now + min(BACKOFF_S[0] * 2**child.failures, BACKOFF_S[1])
-            log.warning("replica %s exited with %s", replica_id, child.process.returncode)
-            child.process = None
-        if now >= child.next_start:
-            child.started_at = now
-            child.process = self._spawn(replica_id, wanted)
-
-    def _spawn(self, replica_id: str, wanted: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-        logs = self.settings.data_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "workers.model", wanted["model"]]
-        with (logs / f"model-{replica_id}.log").open("ab") as output:
-            process = subprocess.Popen(
-                [*command, "--replica", replica_id, "--options", dumps(wanted["options"])],
-                env={**os.environ, **self.settings.environ()},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        log.info("replica %s started as %d", replica_id, process.pid)
-        return process
-
-
-def lock_holder(data_dir: Path, replica_id: str) -> str:
-    """The incarnation that holds a replica's lock; empty if nobody does."""
-    try:
-        handle = os.open(lock_path(data_dir, replica_id), os.O_RDWR)
-    except FileNotFoundError:
-        return ""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.read(handle, 256).decode().partition(" ")[2]
-    else:
-        return ""
-    finally:
-        os.close(handle)
+    def _inspected(self, models: list[Model]) -> dict[str, Footprint]:
+        found: dict[str, Footprint] = {}
+        for model in models:
+            try:
+                found[model.id] = source_of(model, self.settings).inspect(is_cancelled=self.stop.is_set)
+            except SourceFailed as error:
+                log.debug("%s can't be deployed here: %s", model.id, error.message)
+        return found
 
 
 def main() -> int:
@@ -144,24 +157,54 @@ def main() -> int:
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     name = f"agent.{settings.node}.{settings.device}"
-    if hold_lock(settings.data_dir, name) is None:
+    incarnation = f"{name}:{secrets.token_hex(4)}"
+    before = last_holder(settings.data_dir, name)
+    if hold_lock(settings.data_dir, name, incarnation) is None:
         log.error("an agent for %s.%s runs already", settings.node, settings.device)
         return 1
-    agent = Agent(settings, connect(settings, retries=3))
-    if settings.demo_model:
-        agent.want(settings.demo_model)
-    threading.Thread(target=agent.run, name="agent", daemon=True).start()
-    worker_shutting_down.connect(lambda **_: agent.stop.set(), weak=False)
-    make_celery(settings).Worker(
+    app = make_celery(settings)
+    client = connect(settings, retries=3)
+    if _taken(settings, client, before.incarnation if before else ""):
+        log.error("an agent for %s.%s runs on another machine; choose another --node", settings.node, settings.device)
+        return 1
+    try:
+        agent = Agent(settings, client, app, load_catalog(settings), incarnation)
+        agent.start()
+    except HeadraceError as error:
+        log.error("%s", error.message)
+        return 1
+    app.agent = agent
+    worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)
+    app.Worker(
         hostname=f"agent@{settings.node}.{settings.device}",
         pool="threads",
-        concurrency=4,
+        concurrency=CONCURRENCY,
         queues=[device_queue(settings.node, settings.device)],
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,
     ).start()
     return 0
+
+
+def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
+    """Whether another living agent has this name. `before` had it on this machine, and is dead: its lock was free.
+
+    One that has died elsewhere is alive until its lease ends.
+    """
+    registry = Registry(client)
+    deadline = time.monotonic() + 2 * settings.lease_s
+    while time.monotonic() < deadline:
+        try:
+            if before:
+                registry.bury(before)
+            names = {(device.node, device.device) for device in registry.devices()}
+        except CONNECTION_ERRORS:
+            return False  # nobody can tell now; the lock of this machine must do
+        if (settings.node, settings.device) not in names:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -68,10 +68,18 @@ class EngineProcess:
         """Process id."""
         return self._process.pid
 
-    def wait_ready(self, timeout_s: float, on_progress: Report = no_report) -> EngineInfo:
-        """Wait for the weights; `on_progress` hears how far they are. Raises: EngineStartFailed, also if it dies."""
+    def wait_ready(
+        self, timeout_s: float, on_progress: Report = no_report, until: Callable[[], bool] = lambda: False
+    ) -> EngineInfo:
+        """Wait for the weights; `on_progress` hears how far they are.
+
+        Raises:
+            EngineStartFailed: it can't be loaded, has died, or `until` says that nobody waits any more (CANCELLED).
+        """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
+            if until():
+                raise EngineStartFailed(FailureReason.CANCELLED, "nobody wants it any more")
             try:
                 frame = self._receive(0.5)
             except EngineDied as error:

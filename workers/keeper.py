@@ -15,15 +15,19 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
+from gateway.catalog import Catalog, load_catalog
 from gateway.compaction import compact_ended
+from gateway.desired import ASLEEP, UP, Desired
+from gateway.failures import FailureReason
 from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore
 from gateway.limits import Limits
-from gateway.queues import Priority, lists, make_celery, queue_of, send_hint
+from gateway.queues import Priority, device_place, lists, make_celery, queue_of, send_hint
 from gateway.redis import CONNECTION_ERRORS, connect
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.tidy import Tidy
+from gateway.usage import DEPLOYMENT
 
 log = logging.getLogger("headrace.keeper")
 
@@ -33,6 +37,8 @@ ROUND_S = 1.0
 CANCEL_S = 5.0
 #: A queued job may wait so long before its hint counts as lost, if hints are fewer than jobs.
 HINT_S = 2.0
+#: A model without a replica, alive or to come, keeps those who wait for so many leases.
+DESERTED_LEASES = 2
 #: The journal of a job shrinks so long after its end. Until then the drain rate counts it, and late clients resume.
 COMPACT_MS = 60_000
 
@@ -40,14 +46,20 @@ COMPACT_MS = 60_000
 class Keeper:
     """One round looks at every running and every queued job."""
 
-    def __init__(self, *, settings: Settings, store: JobStore, registry: Registry, celery: Celery) -> None:
+    def __init__(
+        self, *, settings: Settings, store: JobStore, registry: Registry, celery: Celery, catalog: Catalog
+    ) -> None:
         self.settings = settings
+        self.catalog = catalog
+        self.desired = Desired(store.redis)
         self.store = store
         self.registry = registry
         self.celery = celery
         self.limits = Limits(store.redis, store.scripts)
         self.tidy = Tidy(store)
         self._missing: set[str] = set()
+        #: Since when nobody is there, or to come, that could serve a place.
+        self._deserted: dict[str, float] = {}
         self._hinted: dict[str, tuple[int, int]] = {}
         self._trusted_since = 0.0
         self._run_id = ""
@@ -120,6 +132,9 @@ class Keeper:
         jobs = self._jobs(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
         self._tidy(keys.queued(model), {i: job for i, job in jobs.items() if self._not_waiting(job)})
         waiting = [job for job in jobs.values() if job and job.state is JobState.QUEUED]
+        if waiting and self._hopeless(model):
+            self._give_up(waiting, model)
+            return
         hints = sum(self.store.redis.llen(name) for name in lists(queue_of(model)))
         lost = len(waiting) - hints
         for job in waiting:
@@ -137,6 +152,38 @@ class Keeper:
             elif job.background:
                 self._age(job, age_ms, now)
         self._hinted = {i: hinted for i, hinted in self._hinted.items() if hinted[0] > now - 600_000}
+
+    def _hopeless(self, place: str) -> bool:
+        """Whether nobody serves a place, for so long that nobody will. A model that sleeps is woken."""
+        if place.startswith("@"):
+            served = place in {device_place(device.node, device.device) for device in self.registry.devices()}
+            patience_s = self.settings.node_gone_s
+        else:
+            served, patience_s = self._served(place), self.settings.lease_s * DESERTED_LEASES
+        if served or not self._trusted():
+            self._deserted.pop(place, None)
+            return False
+        return time.monotonic() - self._deserted.setdefault(place, time.monotonic()) > patience_s
+
+    def _served(self, model_id: str) -> bool:
+        """Whether a model has a replica, or will have one. Only local models are known to have none."""
+        if not any(model.local and model.id == model_id for model in self.catalog):
+            return True
+        if self.registry.replicas(model_id):
+            return True
+        states = {wanted.state for wanted in self.desired.all(model_id)}
+        if ASLEEP in states and UP not in states:
+            self.desired.wake(model_id)
+        return bool(states & {UP, ASLEEP})
+
+    def _give_up(self, jobs: Iterable[Job], place: str) -> None:
+        for job in jobs:
+            if job.kind == DEPLOYMENT:
+                reason, message = FailureReason.NODE_GONE.value, f"The agent of {place[1:]} is gone."
+            else:
+                reason, message = "model_not_ready", f"Model {place!r} was unloaded, or its replicas have failed."
+            log.warning("job %s: %s", job.id, message)
+            fail(self.store, job, reason=reason, message=message)
 
     def _hint_due(self, job: Job, now: int) -> bool:
         last, _ = self._hinted.get(job.id, (0, 0))
@@ -185,7 +232,14 @@ def main() -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    Keeper(settings=settings, store=JobStore(client), registry=Registry(client), celery=make_celery(settings)).run(stop)
+    keeper = Keeper(
+        settings=settings,
+        store=JobStore(client),
+        registry=Registry(client),
+        celery=make_celery(settings),
+        catalog=load_catalog(settings),
+    )
+    keeper.run(stop)
 
 
 if __name__ == "__main__":

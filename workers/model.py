@@ -1,131 +1,199 @@
-"""The model worker process: `python -m workers.model MODEL`. A Celery worker around one resident replica."""
+"""The model worker process: `python -m workers.model MODEL --wanted JSON`. A Celery worker around one resident replica.
+
+It ends by itself when nobody wants the replica any more, also if there is no agent to tell it.
+"""
 
 from __future__ import annotations
 
 import argparse
-import fcntl
-import json
 import logging
 import os
+import secrets
 import signal
 import sys
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-from celery.signals import worker_shutting_down
+from celery import Celery
+from celery.signals import worker_ready, worker_shutting_down
 from kombu.entity import Exchange, Queue
 
+from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
+from gateway.desired import Wanted
+from gateway.failures import FailureReason
 from gateway.jobs import JobStore
 from gateway.queues import make_celery, model_queue, replica_queue, slug
-from gateway.redis import connect
+from gateway.redis import connect, loads
 from gateway.registry import Registry
 from gateway.settings import Settings
+from workers.devices import engine_device
+from workers.engine_client import EngineStartFailed
 from workers.engines.base import EngineConfig
+from workers.failures import classify
+from workers.locks import hold_lock
 from workers.replica import ReplicaWorker
+from workers.stages import run_stages
+from workers.stages.base import BringUp
 from workers.work import load_work
 
 log = logging.getLogger("headrace.model")
 
 #: How long running jobs may still end after SIGTERM.
 DRAIN_S = 3.0
+#: Exit statuses: it could not be loaded; another process is this replica.
+FAILED, TAKEN = 3, 4
 
 
-def engine_config(model: Model, settings: Settings, options: Mapping[str, Any]) -> EngineConfig:
+def engine_config(model: Model, settings: Settings, wanted: Wanted, path: str) -> EngineConfig:
     """What the engine process needs to know."""
-    path = model.path()
     return EngineConfig(
         engine=model.engine,
-        model_path=str(path) if path else "",
-        device="CPU",
-        max_batch_size=settings.max_batch_size,
-        context_length=model.context_length,
-        options={**model.options, **options},
+        model_path=path,
+        device=engine_device(wanted.device),
+        max_batch_size=wanted.max_batch_size or settings.max_batch_size,
+        context_length=wanted.context_length or model.context_length,
+        options={**model.options, **wanted.options},
+        quantization=wanted.quantization or "none",
+        tensor_parallel_size=wanted.tensor_parallel_size,
+        use_flash_attention=wanted.use_flash_attention,
+        use_kv_cache=wanted.use_kv_cache,
+        cpu_offload=wanted.cpu_offload,
     )
 
 
-def hold_lock(data_dir: Path, replica_id: str, incarnation: str = "") -> int | None:
-    """Take the replica's lock for the life of this process; None if another holds it."""
-    path = lock_path(data_dir, replica_id)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
-    os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()} {incarnation}".encode())
-    return handle
-
-
-def lock_path(data_dir: Path, replica_id: str) -> Path:
-    """Where a replica's lock file lies."""
-    return data_dir / "run" / f"{replica_id}.lock"
-
-
 def main() -> int:
-    """Run until SIGTERM. Exit status 3: the engine could not be started."""
+    """Run until SIGTERM, or until nobody wants it. Exit status FAILED: the engine could not be started."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("--replica", required=True)
-    parser.add_argument("--options", default="{}", help="JSON object for the engine")
+    parser.add_argument("--wanted", required=True, help="JSON object: what is desired")
+    parser.add_argument("--path", default="", help="where the weights lie on this machine")
+    parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
     args = parser.parse_args()
     settings = Settings.load()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    catalog = load_catalog(settings)
-    model = catalog.get(args.model)
-    client = connect(settings)
+    wanted = Wanted(**loads(args.wanted))
+    incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
+    lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)
+    if lock is None:
+        log.error("replica %s runs already", wanted.replica_id)
+        return TAKEN
     app = make_celery(settings)
-    config = engine_config(model, settings, json.loads(args.options))
-    worker = ReplicaWorker(
+    worker = _load_worker(app, settings, wanted, incarnation, args.path)
+    if worker:
+        worker.record = replace(worker.record, planned_bytes=args.planned_bytes)
+    return _run(app, worker) if worker else FAILED
+
+
+def _load_worker(app: Celery, settings: Settings, wanted: Wanted, incarnation: str, path: str) -> ReplicaWorker | None:
+    """The worker with its tokenizer; None if that can't be read, which the bring-up's log says."""
+    client = connect(settings)
+    catalog = load_catalog(settings)
+    model = catalog.get(wanted.model)
+    config = engine_config(model, settings, wanted, path)
+    try:
+        work = load_work(config.engine, config.model_path, model, catalog)
+    except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
+        log.exception("the tokenizer of %s can't be read", wanted.model)
+        _report_failure(BringUpLog(client, wanted.replica_id), *classify(error))
+        return None
+    return ReplicaWorker(
         settings=settings,
         model=model,
-        replica_id=args.replica,
+        wanted=wanted,
+        incarnation=incarnation,
         config=config,
-        work=load_work(config.engine, config.model_path, model, catalog),
+        work=work,
         store=JobStore(client),
         registry=Registry(client),
         celery=app,
     )
-    lock = hold_lock(settings.data_dir, args.replica, worker.incarnation)
-    if lock is None:
-        log.error("replica %s runs already", args.replica)
-        return 1
-    worker.start()
+
+
+def _run(app: Celery, worker: ReplicaWorker) -> int:
+    """Bring the replica up, serve, and let it go."""
+    up = BringUp(
+        settings=worker.settings,
+        wanted=worker.wanted,
+        model=worker.model,
+        log=BringUpLog(worker.store.redis, worker.wanted.replica_id),
+        cancelled=worker.unwanted,
+        worker=worker,
+    )
+    failed = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    while not worker.ready.wait(0.2):
-        if worker.failed.is_set():
-            worker.stop(grace_s=0)
-            return 3
-    app.replica = worker
-    worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
-    _consume(app, model, settings)
-    worker.stop(grace_s=0)
-    return 0
+    try:
+        worker.start()
+        bringing = threading.Thread(target=_bring_up, args=(up, failed), name="bring-up", daemon=True)
+        bringing.start()
+        while not worker.ready.wait(0.1):
+            if failed.is_set() or not bringing.is_alive():
+                return FAILED
+        app.replica = worker
+        threading.Thread(target=_watch, args=(worker, failed), name="watch", daemon=True).start()
+        worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
+        worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
+        _consume(app, worker)
+        return FAILED if failed.is_set() or worker.lost.is_set() else 0
+    finally:
+        worker.stop(grace_s=0)
+
+
+def _bring_up(up: BringUp, failed: threading.Event) -> None:
+    try:
+        run_stages(WORKER, up)
+        up.log.append(end="active")
+    except EngineStartFailed as error:
+        _report_failure(up.log, error.reason, error.message)
+        failed.set()
+    except Exception as error:  # the process' edge: the deployment must hear of it
+        log.exception("replica %s did not come up", up.wanted.replica_id)
+        _report_failure(up.log, *classify(error))
+        failed.set()
+
+
+def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) -> None:
+    """Leave the reason for the agent, which decides whether it is tried again."""
+    failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
+    bringup.append(level="error", message=message, failure=failure)
+
+
+def _watch(worker: ReplicaWorker, failed: threading.Event) -> None:
+    """End the process, as SIGTERM does, when the replica can't serve or is not to."""
+    while not (failed.is_set() or worker.lost.is_set() or worker.unwanted.wait(0.1)):
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _drain(worker: ReplicaWorker) -> None:
-    threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True).start()
+    """Requests of a replica that nobody wants may end; a worker that is only told to end gives them back soon."""
+    grace_s = worker.settings.drain_s if worker.unwanted.is_set() else DRAIN_S
+    threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True).start()
 
 
-def _consume(app: Any, model: Model, settings: Settings) -> None:
+def _consume(app: Any, worker: ReplicaWorker) -> None:
     """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
-    names = [model_queue(model.id), replica_queue(settings.node, settings.device, model.id)]
+    model, wanted = worker.model, worker.wanted
+    names = [model_queue(model.id), replica_queue(wanted.node, wanted.device, model.id)]
     # A hint that is lost is sent again, so the transport need not keep it until it is acknowledged.
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
     app.Worker(
-        hostname=f"{slug(model.id)}@{settings.node}.{settings.device}",
+        hostname=f"{slug(model.id)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
         pool="threads",
-        concurrency=settings.max_batch_size,
+        concurrency=worker.config.max_batch_size,
         queues=names,
-        loglevel=settings.log_level,
+        loglevel=worker.settings.log_level,
         without_gossip=True,
         without_mingle=True,
         optimization="fair",
     ).start()
+
+
+def _suffix(worker: ReplicaWorker) -> str:
+    """What tells several replicas of a model on one device apart."""
+    plain = f"{slug(worker.model.id)}.{slug(worker.wanted.node)}.{slug(worker.wanted.device)}"
+    return worker.wanted.replica_id.removeprefix(plain)
 
 
 if __name__ == "__main__":

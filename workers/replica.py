@@ -9,14 +9,15 @@ import datetime
 import itertools
 import logging
 import os
-import secrets
 import threading
 import time
 from dataclasses import replace
 
 from celery import Celery
 
+from gateway import keys
 from gateway.catalog import Model
+from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError
 from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
@@ -25,10 +26,12 @@ from gateway.settings import Settings
 from gateway.takeover import Takeover
 from workers.admission import Places
 from workers.claimed import ClaimedJob
+from workers.devices import look_at
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.journaler import Journaler
-from workers.vitals import TokenRate, hardware, resident_bytes
+from workers.stages.base import BringUp
+from workers.vitals import TokenRate, resident_bytes
 from workers.work import EngineRun, Work
 
 log = logging.getLogger(__name__)
@@ -45,6 +48,10 @@ MAX_SEQUENCES_PER_JOB = 4096
 PROBATION_TOKENS = 8
 
 
+class StageReached(Exception):
+    """The engine's loading has come to the stage that somebody waits for."""
+
+
 class ReplicaWorker:
     """One replica of one model on one device."""
 
@@ -53,7 +60,8 @@ class ReplicaWorker:
         *,
         settings: Settings,
         model: Model,
-        replica_id: str,
+        wanted: Wanted,
+        incarnation: str,
         config: EngineConfig,
         work: Work,
         store: JobStore,
@@ -66,25 +74,35 @@ class ReplicaWorker:
         self.work = work
         self.store = store
         self.registry = registry
-        self.incarnation = f"{replica_id}:{secrets.token_hex(4)}"
+        self.wanted = wanted
+        self.incarnation = incarnation
+        self.desired = Desired(store.redis)
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
         )
         self.record = Replica(
             incarnation=self.incarnation,
-            replica_id=replica_id,
+            replica_id=wanted.replica_id,
             model=model.id,
-            node=settings.node,
-            device=settings.device,
+            node=wanted.node,
+            device=wanted.device,
             status="loading",
             pid=os.getpid(),
             engine=config.engine,
-            hardware=hardware(),
+            hardware=look_at(wanted.device).hardware,
             max_batch_size=config.max_batch_size,
+            quantization=wanted.quantization,
+            deployment_id=wanted.deployment_id,
         )
         self.ready = threading.Event()
-        self.failed = threading.Event()
+        #: Celery takes hints from the queues.
+        self.consuming = threading.Event()
+        #: Nobody wants this replica any more: it was unloaded, replaced, or put to sleep.
+        self.unwanted = threading.Event()
+        #: The engine can't be started again.
+        self.lost = threading.Event()
         self._stopping = threading.Event()
+        self._used_at = time.monotonic()
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
         self._ids = itertools.count(1, MAX_SEQUENCES_PER_JOB)
@@ -99,8 +117,7 @@ class ReplicaWorker:
     # -- called by the process and by Celery's threads
 
     def start(self) -> None:
-        """Begin to beat, and to load the engine."""
-        threading.Thread(target=self._load_engine, name="load-engine", daemon=True).start()
+        """Begin to beat."""
         self._emitter.start()
 
     def generate(self, job_id: str) -> None:
@@ -132,6 +149,52 @@ class ReplicaWorker:
             self._engine.kill()
         self._emitter.join(2)
         self.registry.bury(self.incarnation)
+
+    # -- the way up, see workers/stages
+
+    def start_engine(self) -> None:
+        """Spawn the engine process, which begins to load."""
+        self._engine = EngineProcess.start(self.config)
+
+    def await_engine(self, up: BringUp, *, until_stage: str = "") -> None:
+        """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
+        assert self._engine is not None
+
+        def hear(stage: str, done: int, total: int) -> None:
+            if stage == until_stage:
+                raise StageReached
+            up.report(done, total)
+
+        try:
+            self._info = self._engine.wait_ready(self.settings.load_timeout_s, hear, until=up.cancelled.is_set)
+        except StageReached:
+            return
+
+    def end_engine(self) -> None:
+        """Give back what was loaded."""
+        if self._engine is not None:
+            self._engine.kill()
+            self._engine = None
+
+    def activate(self) -> None:
+        """Take jobs from now on."""
+        assert self._engine is not None and self._info is not None
+        self._last_step, self._probing = time.monotonic(), False
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        self.record = replace(
+            self.record,
+            engine_pid=self._engine.pid,
+            loaded_at=now,
+            message="",
+            effective=dict(self._info.effective),
+        )
+        self.ready.set()
+
+    def announce(self) -> None:
+        """Say that it serves, at once and not with the next beat."""
+        self.record = replace(self.record, status="active")
+        self._used_at = time.monotonic()
+        self._beat()
 
     # -- admission
 
@@ -261,6 +324,29 @@ class ReplicaWorker:
             memory_bytes=resident_bytes(pids),
         )
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        self._look_at_desired()
+
+    def _look_at_desired(self) -> None:
+        """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep."""
+        if self.unwanted.is_set():
+            return
+        wanted = self.desired.on(self.wanted.node, self.wanted.device).get(self.wanted.replica_id)
+        if wanted is None or wanted.state != UP:
+            self._leave()
+        elif self._journaler.held or self.record.status != "active":
+            self._used_at = time.monotonic()
+        elif self._idle(wanted) and self.desired.change(wanted, state=ASLEEP):
+            log.info("nobody has asked for %s for %.0f s; it sleeps", self.model.id, wanted.idle_unload_s)
+            self._leave()
+
+    def _leave(self) -> None:
+        self.record = replace(self.record, status="unloading")
+        self.unwanted.set()
+        self.registry.beat(self.record, lease_s=self.settings.lease_s)
+
+    def _idle(self, wanted: Wanted) -> bool:
+        for_s = time.monotonic() - self._used_at
+        return 0 < wanted.idle_unload_s < for_s and not self.store.redis.zcard(keys.queued(self.model.id))
 
     def _watch_engine(self, engine: EngineProcess) -> None:
         """A heartbeat proves progress: an engine that has work but makes no step is killed."""
@@ -285,17 +371,17 @@ class ReplicaWorker:
         self.record = replace(self.record, status="loading", engine_pid=0, sequences=0)
         self._journaler.flush(everything=True)
         self._journaler.release(self._journaler.held, crashed=True)
-        threading.Thread(target=self._load_engine, name="load-engine", daemon=True).start()
+        threading.Thread(target=self._restart_engine, name="restart-engine", daemon=True).start()
 
-    def _load_engine(self) -> None:
-        """Start the engine process; give up after a few failures in a row."""
+    def _restart_engine(self) -> None:
+        """Start the engine process anew; after a few failures in a row the worker ends, and its agent decides."""
         for attempt in range(1, MAX_ENGINE_STARTS + 1):
-            if self._stopping.is_set():
+            if self._stopping.is_set() or self.unwanted.is_set():
                 return
             started = time.monotonic()
             engine = EngineProcess.start(self.config)
             try:
-                self._info = engine.wait_ready(self.settings.stall_s * 5)
+                self._info = engine.wait_ready(self.settings.load_timeout_s, until=self._stopping.is_set)
             except EngineStartFailed as error:
                 log.error("engine start %d of %d failed: %s", attempt, MAX_ENGINE_STARTS, error)
                 engine.close()
@@ -303,10 +389,9 @@ class ReplicaWorker:
                 time.sleep(min(2.0**attempt, 10) / 4)
                 continue
             log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)
-            self._engine, self._last_step, self._probing = engine, time.monotonic(), False
-            now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            self.record = replace(self.record, status="active", engine_pid=engine.pid, loaded_at=now, message="")
-            self.ready.set()
+            self._engine = engine
+            self.activate()
+            self.record = replace(self.record, status="active")
             return
         self.record = replace(self.record, status="failed")
-        self.failed.set()
+        self.lost.set()

@@ -20,7 +20,6 @@ from gateway.settings import Settings
 from tests.faults.conftest import TIMES, Ledger
 from tests.faults.proxy import SwallowingProxy
 from tests.stack import Stack, Stream, chat, eventually
-from workers.agent import Agent
 from workers.engines.fake import fake_token
 
 STREAMS, TOKENS = 8, 250
@@ -161,7 +160,7 @@ def behind_proxy(stack: Stack) -> Iterator[tuple[SwallowingProxy, Settings]]:
     """A second agent, whose worker reaches Redis through the proxy."""
     proxy = SwallowingProxy(str(stack.socket))
     settings = replace(stack.settings, redis_url=proxy.url, device="cpu1")
-    Agent(settings, stack.redis).want("fake", {"step_s": 0.01})
+    stack.want("fake", {"step_s": 0.01}, settings)
     stack.start("agent-2", settings=settings)
     stack.wait_active(2)
     yield proxy, settings

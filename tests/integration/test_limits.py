@@ -12,6 +12,7 @@ import pytest
 import redis
 
 from gateway import keys
+from gateway.catalog import load_catalog
 from gateway.credentials import Credentials, KeyRecord
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference import cancel, fail
@@ -41,7 +42,13 @@ def limits(store: JobStore) -> Limits:
 
 @pytest.fixture
 def keeper(settings: Settings, store: JobStore) -> Keeper:
-    return Keeper(settings=settings, store=store, registry=Registry(store.redis), celery=make_celery(settings))
+    return Keeper(
+        settings=settings,
+        store=store,
+        registry=Registry(store.redis),
+        celery=make_celery(settings),
+        catalog=load_catalog(settings),
+    )
 
 
 def make_key(store: JobStore, requests: int = 0, tokens: int = 0) -> KeyRecord:

@@ -24,6 +24,9 @@ EXCLUDED = "positive_data_acceptance"
 #: Operations that could take away the key that the requests are made with; they get another one.
 KEY_PATH = "/keys/{key_id}"
 EMBEDDINGS = "/models/{model_id}/embeddings"
+#: Those could take away the model, or load real ones; they get a model that the catalog does not have.
+LOCAL_PATHS = "^/models/local"
+HARMFUL_PATHS = "^/keys/[{]key_id[}]$|^/models/local/([{]|deploy$)"
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +76,12 @@ def run(stack: Stack, folder: Path, model_id: str, key_id: str, *options: str) -
 
 
 def test_no_answer_is_against_the_document(stack: Stack, tmp_path: Path) -> None:
-    run(stack, tmp_path, "fake", "none", "--exclude-path", KEY_PATH)
+    run(stack, tmp_path, "fake", "none", "--exclude-path-regex", HARMFUL_PATHS)
+
+
+def test_no_answer_about_a_deployment_is_against_the_document(stack: Stack, tmp_path: Path) -> None:
+    """Of a model that the catalog does not have, so that nothing is loaded."""
+    run(stack, tmp_path, "nothing", "none", "--include-path-regex", LOCAL_PATHS)
 
 
 def test_no_answer_about_a_key_is_against_the_document(stack: Stack, tmp_path: Path) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.local_models import local_models
 from schemas.envelope import enveloped
-from schemas.models import LocalModelListSchema, ModelDetailSchema, ModelListSchema
+from schemas.models import ModelDetailSchema, ModelListSchema
 from web.auth import authenticate
 from web.envelope import gateway, success
 
@@ -20,13 +19,6 @@ blueprint.before_request(authenticate)
 def models() -> Response:
     """All models of the catalog."""
     return success({"models": gateway().models.list()})
-
-
-@blueprint.route("/local")
-@blueprint.response(200, enveloped(LocalModelListSchema))
-def local() -> Response:
-    """The models that are resident on the devices of this gateway."""
-    return success({"models": local_models(gateway().inference)})
 
 
 @blueprint.route("/<model:model_id>")

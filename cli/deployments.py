@@ -1,0 +1,215 @@
+"""`headrace deploy`, `models`, `unload` and `worker`: models on devices, from a terminal, over the HTTP API."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+import httpx
+from httpx_sse import EventSource
+
+from cli import client as api
+from cli.preflight import bootstrap_key
+from gateway.settings import Settings
+from schemas.deployments import QUANTIZATIONS
+
+#: A stream of a deployment that breaks is taken up again for so long.
+RECONNECT_S = 60.0
+_BAR = 24
+
+url_option = click.option("--url", help="Address of the HTTP API.")
+key_option = click.option("--key", envvar="HEADRACE_API_KEY", help="API key; the bootstrap key if it can be read.")
+
+
+def connect(settings: Settings, url: str | None, key: str | None) -> httpx.Client:
+    """A client of this machine's API, or of another one's."""
+    return api.connect(url or f"http://{settings.http_host}:{settings.http_port}", key or bootstrap_key(settings))
+
+
+@click.command()
+@click.argument("model")
+@click.option("--quantization", type=click.Choice(QUANTIZATIONS), help="Weights as they are held in memory.")
+@click.option("--node", "nodes", multiple=True, help="A node, or node.device; again for more replicas.")
+@click.option("--replicas", type=int, help="How many replicas.")
+@click.option("--max-batch-size", type=int, help="Sequences that run at once.")
+@click.option("--context-length", type=int, help="Tokens of prompt and answer.")
+@click.option("--tensor-parallel-size", type=int, help="Processes that share the weights.")
+@click.option("--cpu-offload", is_flag=True, default=None, help="Keep weights in the host's memory.")
+@click.option("--idle-unload", "idle_unload_s", type=float, help="Seconds without a request until it is unloaded.")
+@click.option("--dry-run", is_flag=True, help="Only say what it would take.")
+@click.option("--detach", is_flag=True, help="Do not wait for it.")
+@url_option
+@key_option
+@click.pass_obj
+def deploy(
+    settings: Settings,
+    /,
+    model: str,
+    quantization: str | None,
+    nodes: tuple[str, ...],
+    replicas: int | None,
+    dry_run: bool,
+    detach: bool,
+    url: str | None,
+    key: str | None,
+    **config: Any,
+) -> None:
+    """Bring a model onto devices, and show how far it is. Ctrl-C cancels the deployment."""
+    body: dict[str, Any] = {
+        "model_type": model,
+        "quantization": quantization,
+        "target_nodes": list(nodes),
+        "replicas": replicas,
+        "deployment_config": {name: value for name, value in config.items() if value is not None},
+        "dry_run": dry_run,
+    }
+    with connect(settings, url, key) as client:
+        response = client.post("/models/local/deploy", json=body)
+        api.raise_for_error(response)
+        data = response.json()["data"]
+        for warning in data.get("warnings", ()):
+            click.echo(f"  note: {warning}")
+        if dry_run:
+            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+            return
+        click.echo(f"{data['deployment_id']}: {model}, about {data['estimated_time']}")
+        if not detach:
+            sys.exit(0 if _follow(client, data["deployment_id"]) else 1)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As the API gives it.")
+@url_option
+@key_option
+@click.pass_obj
+def models(settings: Settings, as_json: bool, url: str | None, key: str | None) -> None:
+    """List all models, and the replicas of those that are on devices."""
+    with connect(settings, url, key) as client:
+        every, local = (client.get(path) for path in ("/models", "/models/local"))
+        for response in (every, local):
+            api.raise_for_error(response)
+    resident = {entry["id"]: entry for entry in local.json()["data"]["models"]}
+    if as_json:
+        click.echo(json.dumps(list(resident.values()), indent=2, ensure_ascii=False))
+        return
+    for model in every.json()["data"]["models"]:
+        click.echo(f"{model['id']:24} {model['status']:15} {model['provider']:10} {', '.join(model['capabilities'])}")
+        for replica in resident.get(model["id"], {"replicas": []})["replicas"]:
+            click.echo(
+                f"  {replica['node_id']}.{replica['device']}: {replica['health']}, {replica['memory_usage']}, "
+                f"{replica['quantization']}, {replica['tokens_per_second']} tokens/s, {replica['sequences']} running"
+            )
+
+
+@click.command()
+@click.argument("model")
+@click.option("--wait/--no-wait", default=True, help="Wait until its requests have ended and it is gone.")
+@url_option
+@key_option
+@click.pass_obj
+def unload(settings: Settings, model: str, wait: bool, url: str | None, key: str | None) -> None:
+    """Take a model off all devices. Its running requests end first."""
+    with connect(settings, url, key) as client:
+        response = client.delete(f"/models/local/{model}")
+        api.raise_for_error(response)
+        click.echo(f"{model}: unloading on {', '.join(response.json()['data']['nodes']) or 'no node'}")
+        while wait:
+            local = client.get("/models/local")
+            api.raise_for_error(local)
+            if model not in [entry["id"] for entry in local.json()["data"]["models"]]:
+                click.echo(f"{model}: gone")
+                return
+            time.sleep(0.3)
+
+
+@click.command()
+@click.option("--node", help="Name of this machine in target_nodes; else the host's.")
+@click.option("--device", help="cpu0, cuda0, cuda1, ...; else that of the settings.")
+@click.pass_obj
+def worker(settings: Settings, node: str | None, device: str | None) -> None:
+    """Join a device of this machine to the gateway whose Redis HEADRACE_REDIS_URL names. Runs until Ctrl-C."""
+    environ = {**os.environ, **settings.environ()}
+    environ |= {f"HEADRACE_{name}": value for name, value in (("NODE", node), ("DEVICE", device)) if value}
+    os.execve(sys.executable, [sys.executable, "-m", "workers.agent"], environ)
+
+
+@dataclass
+class Bars:
+    """What a deployment's events look like on a terminal: one line for each stage, log lines between them."""
+
+    stage: str = ""
+    seen: set[str] = field(default_factory=set)
+
+    def show(self, event: dict[str, Any]) -> None:
+        """One event."""
+        if event["event"] == "log":
+            self._end_line()
+            click.echo(f"  {event['level']:7} {event['message']}")
+        elif event["event"] == "stage":
+            self._show_stage(event["stage"], event["status"], event["progress"])
+
+    def _show_stage(self, stage: str, status: str, percent: int) -> None:
+        if not sys.stdout.isatty():
+            if f"{stage} {status}" not in self.seen:
+                self.seen.add(f"{stage} {status}")
+                click.echo(f"  {stage}: {status}")
+            return
+        if stage != self.stage:
+            self._end_line()
+            self.stage = stage
+        done = _BAR * percent // 100
+        click.echo(f"\r  [{'#' * done}{'.' * (_BAR - done)}] {percent:3d}% {stage} {status:12}", nl=False)
+        if status != "in_progress":
+            self._end_line()
+
+    def _end_line(self) -> None:
+        if self.stage:
+            click.echo()
+        self.stage = ""
+
+
+def _follow(client: httpx.Client, deployment_id: str) -> bool:
+    """Show a deployment to its end. True if it succeeded. Ctrl-C cancels it."""
+    bars = Bars()
+    try:
+        for event in events(client, deployment_id):
+            bars.show(event)
+    except KeyboardInterrupt:
+        client.delete(f"/models/local/deployments/{deployment_id}")
+        click.echo("\ncancelling; what was done is undone")
+        for event in events(client, deployment_id):
+            bars.show(event)
+    end = client.get(f"/models/local/deployments/{deployment_id}")
+    api.raise_for_error(end)
+    data = end.json()["data"]
+    click.echo(f"{deployment_id}: {data['status']}")
+    if data["error"]:
+        click.echo(f"  {data['error']['reason']}: {data['error']['message']}\n  {data['error'].get('remedy', '')}")
+    return bool(data["status"] == "completed")
+
+
+def events(client: httpx.Client, deployment_id: str) -> Iterator[dict[str, Any]]:
+    """The events of a deployment up to its end, also over a broken connection. Its failure is not among them."""
+    last, deadline = "", 0.0
+    while True:
+        headers = {"Last-Event-ID": last} if last else {}
+        try:
+            with client.stream("GET", f"/models/local/deployments/{deployment_id}/events", headers=headers) as response:
+                api.raise_for_error(response)
+                for event in EventSource(response).iter_sse():
+                    deadline, last = 0.0, event.id or last
+                    if event.data == "[DONE]":
+                        return
+                    if event.event != "error":
+                        yield json.loads(event.data)
+        except httpx.TransportError:
+            deadline = deadline or time.monotonic() + RECONNECT_S
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.2)

@@ -1,0 +1,180 @@
+"""Deployments as clients see them, in the document's words: folded from the job record and its journal."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.bringup import STAGES
+from gateway.jobs import Event, EventType, Job, JobState
+
+#: Log lines that the status shows.
+MAX_LOGS = 200
+#: Events of the journal as the stream names them.
+SHOWN = {
+    EventType.STAGE: "stage",
+    EventType.LOG: "log",
+    EventType.FACTS: "facts",
+    EventType.DONE: "completed",
+    EventType.CANCELLED: "cancelled",
+}
+
+
+@dataclass
+class Stage:
+    """One stage of one replica. Times are ms since the epoch."""
+
+    status: str = "pending"
+    progress: int = 0
+    began_at: int = 0
+    ended_at: int = 0
+
+
+@dataclass
+class Progress:
+    """What a journal adds up to."""
+
+    #: Replica id, then stage.
+    stages: dict[str, dict[str, Stage]] = field(default_factory=dict)
+    logs: list[dict[str, str]] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, replica_ids: Iterable[str], events: Iterable[Event]) -> Progress:
+        """Fold the events of a deployment."""
+        progress = cls({name: {stage: Stage() for stage in STAGES} for name in replica_ids})
+        for event in events:
+            progress.take(event.type, event.body)
+        return progress
+
+    def take(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        """Add one event."""
+        if kind is EventType.LOG:
+            line = {"timestamp": iso(body["at"]) or "", "level": body["level"], "message": body["message"]}
+            self.logs.append(line)
+        elif kind is EventType.FACTS:
+            self.facts.setdefault(body["replica"], {}).update(body["facts"])
+        elif kind is EventType.STAGE:
+            stage = self.stages.setdefault(body["replica"], {}).setdefault(body["stage"], Stage())
+            if body["status"] == "in_progress" and stage.status in ("pending", "failed"):
+                stage.began_at, stage.ended_at = body["at"], 0
+            stage.status, stage.progress = body["status"], body.get("progress", 0)
+            if stage.status != "in_progress":
+                stage.ended_at = body["at"]
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took, from its first beginning to its last end; only of those that have ended."""
+        found = {}
+        for name in STAGES:
+            each = [stages[name] for stages in self.stages.values() if name in stages]
+            if each and all(stage.ended_at for stage in each):
+                found[name] = (max(s.ended_at for s in each) - min(s.began_at for s in each)) / 1000
+        return found
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """What the list and the single deployment share."""
+    return {
+        "deployment_id": job.id,
+        "model_id": job.model,
+        "status": status(job),
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "error": dict(job.error) or None,
+        "progress_url": f"/models/local/deployments/{job.id}",
+    }
+
+
+def status(job: Job) -> str:
+    """One word of the document; `cancelling` while what was done is undone."""
+    if job.cancel and not job.state.ended:
+        return "cancelling"
+    return job.state.word
+
+
+def detail(job: Job, events: Sequence[Event], expected_s: Mapping[str, float]) -> dict[str, Any]:
+    """All of one deployment. `expected_s`: how long each stage is expected to take."""
+    wanted = job.request.get("wanted", [])
+    progress = Progress.of([one["replica_id"] for one in wanted], events)
+    last = events[-1].body.get("at", 0) if events else 0
+    return {
+        **summary(job),
+        **stages(job, progress, expected_s, now_ms=max(last, job.progress_at, job.created_at)),
+        "logs": progress.logs[-MAX_LOGS:],
+        "replicas": [_replica(one, progress) for one in wanted],
+        **{name: job.request[name] for name in ("memory_plan", "effective_config", "warnings") if name in job.request},
+        "events_url": f"/models/local/deployments/{job.id}/events",
+    }
+
+
+def stages(job: Job, progress: Progress, expected_s: Mapping[str, float], *, now_ms: int) -> dict[str, Any]:
+    """How far it is, in all and in each stage, and when it will be done."""
+    each = [_stage(name, progress, job) for name in STAGES]
+    left_s = sum(expected_s.get(stage["name"], 1.0) * (100 - stage["done"]) / 100 for stage in each)
+    total_s = sum(expected_s.values()) or float(len(STAGES))
+    current = next((stage["name"] for stage in each if stage["status"] != "completed"), each[-1]["name"])
+    return {
+        "progress": 100 if job.state is JobState.DONE else int(100 * (1 - left_s / total_s)),
+        "current_stage": current,
+        "stages": [{name: value for name, value in stage.items() if name != "done"} for stage in each],
+        "estimated_completion": None if job.state.ended else iso(now_ms + int(left_s * 1000)),
+    }
+
+
+def chunk(job: Job, event: Event) -> dict[str, Any] | None:
+    """One event of the stream, or None if it says nothing to clients."""
+    if event.type not in SHOWN:
+        return None
+    body = {name: value for name, value in event.body.items() if name not in ("type", "c", "at", "usage")}
+    at = {"timestamp": iso(event.body["at"])} if "at" in event.body else {}
+    return {"deployment_id": job.id, "model_id": job.model, "event": SHOWN[event.type], **at, **body}
+
+
+def duration(seconds: float) -> str:
+    """As the document writes it: `10s`, `5m`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))}s" if seconds >= 1 else f"{seconds:.1f}s"
+    return f"{round(seconds / 60)}m" if seconds < 5400 else f"{seconds / 3600:.1f}h"
+
+
+def iso(time_ms: int) -> str | None:
+    """A time as ISO 8601."""
+    if not time_ms:
+        return None
+    moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
+    """A stage over all replicas: as far as they are on average, and ended when it has for all."""
+    each = [stages.get(name, Stage()) for stages in progress.stages.values()]
+    words = {stage.status for stage in each}
+    done = sum(100 if s.status == "completed" else s.progress for s in each) / len(each) if each else 0
+    if not each and job.state is JobState.DONE:
+        return {"name": name, "status": "completed", "duration": duration(0), "done": 100}
+    word = next((w for w in ("failed", "in_progress") if w in words), "pending" if "pending" in words else "completed")
+    if word == "pending" and "completed" in words:
+        word = "in_progress"
+    if job.state is JobState.CANCELLED and word == "in_progress":
+        word = "cancelled"
+    shown: dict[str, Any] = {"name": name, "status": word if each else "pending", "done": done}
+    if word == "in_progress":
+        shown["progress"] = int(done)
+    if each and all(stage.ended_at for stage in each):
+        shown["duration"] = duration((max(s.ended_at for s in each) - min(s.began_at for s in each)) / 1000)
+    return shown
+
+
+def _replica(wanted: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    facts = progress.facts.get(wanted["replica_id"], {})
+    return {
+        "replica_id": wanted["replica_id"],
+        "node_id": wanted["node"],
+        "device": wanted["device"],
+        "status": facts.get("status", "pending"),
+        "planned_bytes": facts.get("planned_bytes"),
+        "measured_bytes": facts.get("measured_bytes"),
+    }

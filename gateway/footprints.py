@@ -1,0 +1,35 @@
+"""What the agents have found out of each model's size, so that memory can be planned where the files are not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import cast
+
+import redis
+
+from gateway import keys
+from gateway.memory import Footprint
+from gateway.redis import dumps, loads
+from gateway.registry import Device
+
+
+class Footprints:
+    """Reads and writes them, by device and model."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def get(self, device: Device, model: str) -> Footprint | None:
+        """None where the device's agent does not know it: it has not looked yet, or there are no files."""
+        raw = cast("str | None", self._redis.hget(keys.footprints(device.node, device.device), model))
+        return Footprint(**loads(raw)) if raw else None
+
+    def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:
+        """Replace what was known of a device."""
+        name = keys.footprints(node, device)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.delete(name)
+        if found:
+            pipe.hset(name, mapping={model: dumps(asdict(one)) for model, one in found.items()})
+        pipe.execute()

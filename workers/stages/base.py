@@ -1,0 +1,86 @@
+"""What a stage of a replica's bring-up gets, and what it may do. Knows no particular stage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from gateway.bringup import BringUpLog
+from gateway.desired import Wanted
+from gateway.failures import DeploymentFailed, FailureReason
+from gateway.model import Model
+from gateway.settings import Settings
+
+if TYPE_CHECKING:
+    from workers.replica import ReplicaWorker
+    from workers.sources.base import Source
+
+#: Progress is written at most so often.
+REPORT_S = 0.25
+
+
+@dataclass
+class BringUp:
+    """One replica on its way up, in one process. Later stages find here what earlier ones have left."""
+
+    settings: Settings
+    wanted: Wanted
+    model: Model
+    log: BringUpLog
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    stage: str = ""
+    # Set by the agent's stages.
+    source: Source | None = None
+    path: Path = Path()
+    planned_bytes: int = 0
+    # Set by the model worker.
+    worker: ReplicaWorker | None = None
+    _progress: tuple[int, float] = (-1, 0.0)
+
+    def say(self, message: str, level: str = "info") -> None:
+        """A line for people."""
+        self.log.append(level=level, message=message)
+
+    def report(self, done: int, total: int) -> None:
+        """How far the stage is. Raises: DeploymentFailed (CANCELLED) if nobody wants the replica any more."""
+        self.check()
+        percent, now = min(99, 100 * done // max(total, 1)), time.monotonic()
+        if percent > self._progress[0] and now > self._progress[1] + REPORT_S:
+            self._progress = (percent, now)
+            self.log.append(stage=self.stage, status="in_progress", progress=percent)
+
+    def check(self) -> None:
+        """Raises: DeploymentFailed (CANCELLED) if nobody wants the replica any more."""
+        if self.cancelled.is_set():
+            raise DeploymentFailed(FailureReason.CANCELLED, "The replica is not wanted any more.")
+
+    def begin(self, stage: str) -> None:
+        """The stage begins."""
+        self.stage, self._progress = stage, (-1, 0.0)
+        self.check()
+        self.log.append(stage=stage, status="in_progress")
+
+    def finish(self) -> None:
+        """The stage has ended well."""
+        self.log.append(stage=self.stage, status="completed", progress=100)
+
+    def fail(self) -> None:
+        """The stage has not."""
+        self.log.append(stage=self.stage, status="failed", progress=max(0, self._progress[0]))
+
+    def facts(self, **facts: Any) -> None:
+        """Figures to remember of the replica."""
+        self.log.append(facts=facts)
+
+
+class Stage(Protocol):
+    """A module of this package, of the stage's name."""
+
+    def run(self, up: BringUp) -> None:
+        """Do it. Raises: DeploymentFailed, and what `workers/failures.py` can classify."""
+
+    def undo(self, up: BringUp) -> None:
+        """Take back what it did, as far as it got, since it or a later one failed."""

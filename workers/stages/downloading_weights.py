@@ -1,0 +1,17 @@
+"""Downloading: the files come to this machine, whole and checked. Those that are here already take no time."""
+
+from __future__ import annotations
+
+from workers.stages.base import BringUp
+
+
+def run(up: BringUp) -> None:
+    """Raises: DeploymentFailed."""
+    assert up.source is not None
+    up.path = up.source.fetch(on_progress=up.report, is_cancelled=up.cancelled.is_set, log=up.say)
+
+
+def undo(up: BringUp) -> None:
+    """No partial file stays."""
+    if up.source is not None:
+        up.source.discard()

@@ -1,0 +1,18 @@
+"""Initialization: the engine process starts, and builds the model."""
+
+from __future__ import annotations
+
+from workers.stages.base import BringUp
+
+
+def run(up: BringUp) -> None:
+    """Raises: EngineStartFailed."""
+    assert up.worker is not None
+    up.worker.start_engine()
+    up.worker.await_engine(up, until_stage="model_loading")
+
+
+def undo(up: BringUp) -> None:
+    """The engine process ends, and its memory comes back."""
+    assert up.worker is not None
+    up.worker.end_engine()

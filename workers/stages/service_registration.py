@@ -1,0 +1,32 @@
+"""Registration: the replica consumes its queues, and everybody can see that it serves."""
+
+from __future__ import annotations
+
+from gateway.failures import DeploymentFailed, FailureReason
+from workers.stages.base import BringUp
+
+#: Celery has so long to connect to the broker.
+TIMEOUT_S = 60.0
+
+
+def run(up: BringUp) -> None:
+    """Raises: DeploymentFailed."""
+    worker = up.worker
+    assert worker is not None
+    worker.activate()
+    deadline = int(TIMEOUT_S / 0.1)
+    for tried in range(deadline):
+        up.check()
+        if worker.consuming.wait(0.1):
+            break
+        up.report(min(tried, 80), 100)
+    else:
+        raise DeploymentFailed(FailureReason.TIMED_OUT, f"The queue was not reached within {TIMEOUT_S:.0f} s.")
+    worker.announce()
+    record = worker.record
+    up.facts(status="active", measured_bytes=record.memory_bytes, effective_config=dict(record.effective))
+    up.say(f"{record.replica_id} serves; it takes {record.memory_bytes / 1e6:.0f} MB")
+
+
+def undo(up: BringUp) -> None:
+    """The replica's end takes it out of the registry."""
