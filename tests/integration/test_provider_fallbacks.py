@@ -148,6 +148,15 @@ def test_the_same_provider_goes_on_if_it_can(world: World, model: str) -> None:
     unbroken(world, stream)
 
 
+def test_each_of_several_answers_goes_on_by_itself(world: World) -> None:
+    world.openai.faults.append(Fault("cut", after=5))
+    answered = world.post("prefix/chat/completions", messages=[{"role": "user", "content": "hi"}], n=2)
+    assert [choice["message"]["content"] for choice in answered["choices"]] == [answer()] * 2
+    begun = [received.body["messages"][-1]["content"] for received in world.openai.received[1:]]
+    assert sorted(begun) == sorted([answer(3), answer(2)])
+    assert answered["usage"]["completion_tokens"] >= 2 * WORDS
+
+
 def test_a_provider_that_refuses_to_go_on_is_passed_over(world: World) -> None:
     world.openai.faults.append(Fault("cut", after=2))
     world.anthropic.faults.append(Fault("status", status=400))

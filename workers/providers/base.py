@@ -73,11 +73,6 @@ class Piece:
     #: float32, little-endian.
     vector: bytes = b""
 
-    @property
-    def visible(self) -> bool:
-        """Whether a client sees anything of it."""
-        return bool(self.text or self.tool_calls or self.finish)
-
 
 class Upstream(Protocol):
     """A provider's API."""

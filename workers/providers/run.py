@@ -22,8 +22,8 @@ class ProviderRun(ClaimedJob):
         self.model = model
         self.provider = provider
         self.transcript = transcript
-        #: The journal has all that there is: a call may be made that will be paid for.
-        self.on_record = threading.Event()
+        #: What is set when the journal has the event of the call, and the number of that event.
+        self._on_record: tuple[int, threading.Event] | None = None
         self._begun = False
         self._brought = False
         self._call: concurrent.futures.Future[Any] | None = None
@@ -35,12 +35,13 @@ class ProviderRun(ClaimedJob):
 
     # -- called from the emitter thread
 
-    def open_call(self, info: Mapping[str, Any]) -> None:
-        """Write that a call of the provider is about to be made."""
+    def open_call(self, info: Mapping[str, Any], on_record: threading.Event) -> None:
+        """Write that a call of the provider is about to be made; `on_record` is set when the journal has it."""
         again = self._begun or (self.transcript.takeover is not None and bool(self.transcript.takeover.tried))
         self._begun, self._brought = True, False
         about = {"model": self.model.id, "provider": self.provider.name, "upstream": self._upstream, **info}
         self.event(EventType.RESUMED if again else EventType.STARTED, about)
+        self._on_record = len(self._events), on_record
 
     def take(self, piece: Piece) -> None:
         """Write what a call has brought."""
@@ -63,8 +64,8 @@ class ProviderRun(ClaimedJob):
     def confirm(self, append: Append) -> None:
         """Redis has these."""
         super().confirm(append)
-        if self.settled:
-            self.on_record.set()
+        if self._on_record and self._confirmed >= self._on_record[0]:
+            self._on_record[1].set()
 
     # -- called from any thread
 

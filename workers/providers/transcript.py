@@ -57,8 +57,6 @@ class Transcript:
             self.choices = fold(journal, num_choices=size)
         else:
             self.choices = list(self.takeover.before)
-        #: Something of the answers that have not ended was shown to clients.
-        self.shown = any(self._visible(choice) for choice in self.choices)
         before = usage(journal)
         self._prompt, self._completion = before["prompt_tokens"], before["completion_tokens"]
         self._recorded = self._completion
@@ -76,6 +74,11 @@ class Transcript:
         return [index for index, choice in enumerate(self.choices) if choice.finish_reason is None]
 
     @property
+    def shown(self) -> bool:
+        """Whether clients have seen something of the answers that have not ended."""
+        return any(self.choices[index].text or self.choices[index].tool_calls for index in self.missing)
+
+    @property
     def continuable(self) -> bool:
         """Whether text is all that the answers have which have not ended: a begun call of a tool can't be continued."""
         return not any(self.choices[index].tool_calls for index in self.missing)
@@ -83,7 +86,6 @@ class Transcript:
     def restart(self) -> dict[str, str]:
         """Void what has not ended. Returns the text that stays, by index."""
         self.choices = [choice if choice.finish_reason else Choice() for choice in self.choices]
-        self.shown = False
         return {str(index): choice.text for index, choice in enumerate(self.choices) if choice.text}
 
     # -- calls
@@ -103,7 +105,6 @@ class Transcript:
         choice.text += piece.text
         choice.tool_calls += piece.tool_calls
         choice.finish_reason = piece.finish or choice.finish_reason
-        self.shown = self.shown or self._visible(choice)
 
     # -- tokens
 
@@ -136,10 +137,6 @@ class Transcript:
         prompt = estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request})
         guess = estimate_tokens("x" * call.text_bytes)
         return call.prompt if call.prompt is not None else prompt, max(call.completion or 0, guess)
-
-    @staticmethod
-    def _visible(choice: Choice) -> bool:
-        return choice.finish_reason is None and bool(choice.text or choice.tool_calls)
 
 
 def _passed_over(journal: Sequence[Event]) -> list[str]:

@@ -22,7 +22,6 @@ from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference import cancel, fail
 from gateway.jobs import Job, JobState, JobStore, new_claim_id
-from gateway.parameters import with_defaults
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import ProviderWorker, Registry
 from gateway.routing import Router
@@ -32,6 +31,7 @@ from workers.journaler import Journaler
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure
+from workers.providers.fallbacks import Fallbacks
 from workers.providers.policy import Step, after
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
@@ -71,6 +71,7 @@ class RemoteWorker:
         self.router = router
         self.incarnation = f"provider.{settings.node}:{secrets.token_hex(4)}"
         self._calls = Calls(self._clean)
+        self._fallbacks = Fallbacks(catalog, router, self._calls)
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._drop
         )
@@ -210,22 +211,20 @@ class RemoteWorker:
             stays = run.transcript.restart() if step.mode == "restart" else None
             info |= {"mode": step.mode or "continue", "reason": step.reason, **run.transcript.record()}
             info |= {} if stays is None else {"text": stays}
-        run.on_record.clear()
-        self._post(lambda: run.open_call(info), run)
-        while not run.on_record.wait(0.5) and not run.finished.is_set():
+        on_record = threading.Event()
+        self._post(lambda: run.open_call(info, on_record), run)
+        while not on_record.wait(0.5) and not run.finished.is_set():
             continue
 
     def _after(self, run: ProviderRun, failure: UpstreamFailure, tries: int, *, lost: bool = False) -> Step:
         """What to do about a failure, and do it if it ends the job here."""
-        asked = next((model for model in self.catalog if model.id == run.job.model), run.model)
-        others = [other for other in self.router.fallbacks(asked, run.job.kind) if other.id != run.model.id]
-        others = self._patiently(run, lambda: [other for other in others if self._may_take(run, other)]) or []
+        others = self._patiently(run, lambda: self._fallbacks.of(run)) or []
         step = after(
             failure,
             run=run,
-            policy=asked.on_interrupt,
+            policy=self._fallbacks.asked(run).on_interrupt,
             others=others,
-            continues=lambda model: self._continues(model, run),
+            continues=lambda model: self._fallbacks.continues(run, model),
             tries=tries,
             lost=lost,
         )
@@ -237,22 +236,6 @@ class RemoteWorker:
             self._post(lambda: run.fail(failure.reason, step.message or failure.message, **details), run)
         return step
 
-    def _may_take(self, run: ProviderRun, other: Model) -> bool:
-        """Whether a fallback has not tried yet, can do what the request asks for, and can be asked now."""
-        if other.id in run.transcript.tried:
-            return False
-        try:
-            if run.job.kind != "embedding":
-                with_defaults(other, run.job.request)
-            if not other.local:
-                upstream = self._calls.upstream(self.catalog.providers[other.provider])
-                if upstream.refusals(run.job.kind, run.job.request):
-                    return False
-        except HeadraceError as error:
-            log.info("job %s: %s can't take over: %s", run.id, other.id, error.message)
-            return False
-        return self.router.serves(other)
-
     def _patiently(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
         """What Redis says, however long it takes to come back; None if the job is over before that."""
         while not run.finished.is_set():
@@ -262,12 +245,6 @@ class RemoteWorker:
                 log.warning("job %s: Redis does not answer (%s), trying again", run.id, error)
                 run.finished.wait(0.5)
         return None
-
-    def _continues(self, model: Model, run: ProviderRun) -> bool:
-        """Whether a model can go on from the text of this job."""
-        if not run.transcript.continuable:
-            return False
-        return model.local or self._calls.upstream(self.catalog.providers[model.provider]).continues(run.job.kind)
 
     def _blame(self, provider: str, failure: UpstreamFailure) -> None:
         """Tell the circuit breaker. A provider that refuses a request is well."""
@@ -285,9 +262,9 @@ class RemoteWorker:
         """Have the emitter do something for a run, behind all that was posted before."""
 
         def act() -> None:
-            if run.state is None:
+            if run.state is None and not run.finished.is_set():
                 action()
-            self._journaler.touch(run)
+                self._journaler.touch(run)
 
         self._inbox.put(act)
 
