@@ -21,6 +21,9 @@ SHOWN = {
     EventType.CANCELLED: "cancelled",
 }
 
+#: Of an event: what is for whoever carries the deployment out, or told otherwise.
+INTERNAL = frozenset({"type", "c", "at", "usage", "entry", "end", "failure"})
+
 
 @dataclass
 class Stage:
@@ -128,7 +131,7 @@ def chunk(job: Job, event: Event) -> dict[str, Any] | None:
     """One event of the stream, or None if it says nothing to clients."""
     if event.type not in SHOWN:
         return None
-    body = {name: value for name, value in event.body.items() if name not in ("type", "c", "at", "usage")}
+    body = {name: value for name, value in event.body.items() if name not in INTERNAL}
     at = {"timestamp": iso(event.body["at"])} if "at" in event.body else {}
     return {"deployment_id": job.id, "model_id": job.model, "event": SHOWN[event.type], **at, **body}
 

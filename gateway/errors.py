@@ -21,7 +21,6 @@ HeadraceError
 ├── UpstreamFailed        502  a provider has failed; `details` says who, and whether to try again
 │   ├── UpstreamTimeout   504
 │   └── UpstreamRateLimited 429  the provider's limit, not the key's
-├── NotOffered            501  declared, but not there yet
 └── Unavailable           503
     ├── ModelNotReady          no replica or provider worker serves the model
     ├── UpstreamUnavailable    the provider's circuit breaker is open
@@ -171,12 +170,6 @@ class RateLimited(HeadraceError):
     def __init__(self, message: str, *, reason: str, retry_after_s: float, quota: Quota) -> None:
         super().__init__(message, reason=reason, retry_after_s=retry_after_s)
         self.quota = quota
-
-
-class NotOffered(HeadraceError):
-    """The interface declares it, but this version has no service behind it."""
-
-    http_status, grpc_code, reason = 501, "UNIMPLEMENTED", "not_offered"
 
 
 class Unavailable(HeadraceError):

@@ -64,7 +64,7 @@ def run(stack: Stack, folder: Path, script: str) -> str:
 
 
 def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
-    chat, job, vectors = (
+    chat, job, vectors, deployment = (
         run(stack, workspace.folder, f"python - <<'END'\n{text}\nEND\n") for text in examples("python")
     )
     assert "Paris" in chat
@@ -74,6 +74,10 @@ def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
     counted, refused = vectors.splitlines()
     assert counted == "2 vectors of 384 numbers"
     assert refused.startswith("NOT_FOUND There is no model 'nobody'.")
+    planned, *stages, model, _ = deployment.splitlines()
+    assert re.fullmatch(r"n1\.cpu0 \d+ MB planned", planned)
+    assert stages[-1] == "service_registration completed 100"
+    assert model == "smollm2-135m active 8"
 
 
 def test_the_go_example(stack: Stack, workspace: Workspace) -> None:
@@ -90,4 +94,6 @@ def test_the_grpcurl_examples(stack: Stack, workspace: Workspace) -> None:
     assert "message ChatCompletionRequest {\n  string model_id = 1;\n" in printed
     assert '"id": "smollm2-135m"' in printed
     assert len("".join(re.findall(r'"content": "(.*)"', printed)).split()) > 2
+    assert re.search(r'"memory_plan": {\s*"n1.cpu0": {\s*"weights_bytes": "\d+"', printed)
+    assert '"fits": true' in printed
     assert printed.endswith('{\n  "status": "SERVING"\n}\n')

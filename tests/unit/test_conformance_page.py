@@ -108,9 +108,8 @@ def test_each_header_and_parameter_has_a_row(openapi: dict[str, Any]) -> None:
 def test_each_method_and_message_of_grpc_has_a_row() -> None:
     methods = {m.name for service in pb.DESCRIPTOR.services_by_name.values() for m in service.methods}
     messages = {f"{name}.{field.name}" for name, m in pb.DESCRIPTOR.message_types_by_name.items() for field in m.fields}
-    assert sorted(named(sections("##")["gRPC methods"])) == sorted(methods - LATER_METHODS)
-    expected = {name for name in messages if name.split(".")[0] not in LATER_MESSAGES}
-    assert sorted(named(sections("##")["gRPC messages"])) == sorted(expected)
+    assert sorted(named(sections("##")["gRPC methods"])) == sorted(methods)
+    assert sorted(named(sections("##")["gRPC messages"])) == sorted(messages)
 
 
 def test_each_row_names_tests_that_exist() -> None:
@@ -124,15 +123,3 @@ def test_each_row_names_tests_that_exist() -> None:
     assert found
     assert [cells for cells in found if not cells[-1]] == []
     assert {test for cells in found for test in cells[-1]} <= tests
-
-
-#: Deployments are declared, and have no service yet.
-LATER_METHODS = {
-    *("DeployLocalModel", "GetDeploymentStatus", "UnloadLocalModel"),
-    *("WatchDeployment", "ListDeployments", "CancelDeployment"),
-}
-LATER_MESSAGES = {
-    *(f"{name}Request" for name in LATER_METHODS),
-    *("DeployLocalModelResponse", "GetDeploymentStatusResponse", "UnloadLocalModelResponse"),
-    *("ListDeploymentsResponse", "DeploymentConfig", "DeploymentStage", "DeploymentLog", "DeploymentEvent"),
-}

@@ -10,8 +10,8 @@ import pytest
 from marshmallow import Schema
 
 from gateway.errors import InvalidRequest
-from schemas import chat, embeddings, inference, models
-from web.rpc.messages import chat_body, completion_body, embedding_body, to_dict
+from schemas import chat, deployments, embeddings, inference, models
+from web.rpc.messages import build, chat_body, completion_body, embedding_body, to_dict
 from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.status import cut
 from web.rpc.stubs import model_pb2 as pb
@@ -49,6 +49,20 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (models.LocalModelSchema, pb.LocalModel, set()),
         (models.LocalDeploymentSchema, pb.LocalDeployment, set()),
         (models.PerformanceSchema, pb.Performance, set()),
+        (deployments.DeployRequestSchema, pb.DeployLocalModelRequest, set()),
+        (deployments.DeploymentConfigSchema, pb.DeploymentConfig, set()),
+        (deployments.DeployAnswerSchema, pb.DeployLocalModelResponse, set()),
+        (deployments.PlanSchema, pb.MemoryPlan, set()),
+        (deployments.ScaleRequestSchema, pb.ScaleLocalModelRequest, {"model_id"}),
+        (deployments.DeploymentListQuerySchema, pb.ListDeploymentsRequest, set()),
+        (deployments.DeploymentSummarySchema, pb.DeploymentSummary, set()),
+        (deployments.DeploymentDetailSchema, pb.GetDeploymentStatusResponse, set()),
+        (deployments.StageSchema, pb.DeploymentStage, set()),
+        (deployments.LogLineSchema, pb.DeploymentLog, set()),
+        (deployments.ReplicaFactsSchema, pb.DeploymentReplica, set()),
+        (deployments.DeploymentErrorSchema, pb.DeploymentError, set()),
+        (deployments.CancelledDeploymentSchema, pb.CancelDeploymentResponse, set()),
+        (deployments.UnloadedSchema, pb.UnloadLocalModelResponse, set()),
     ],
 )
 def test_messages_have_the_fields_of_rest(schema: type[Schema], message: type, only_in_proto: set[str]) -> None:
@@ -96,6 +110,11 @@ def test_a_request_is_the_body_that_rest_would_have_got() -> None:
     parameters = to_dict(request)["tools"][0]["function"]["parameters"]
     assert isinstance(parameters["minItems"], int)
     assert completion_body(pb.CompletionRequest(prompts=["a", "b"])) == {"prompt": ["a", "b"]}
+
+
+def test_the_error_of_a_job_says_all_that_rest_says() -> None:
+    error = {"reason": "r", "message": "m", "remedy": "do", "log": ["a", "b"], "provider": "p", "retryable": False}
+    assert to_dict(build(pb.Job, {"error": error, "usage": None}).error) == error
 
 
 def test_inputs_are_texts_or_token_ids() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from web.rpc.messages import build, delimited
+from web.rpc.messages import M, build, delimited
 from web.rpc.stubs import model_pb2 as pb
 
 _KINDS: dict[str, type[Message]] = {"chat": pb.ChatCompletionResponse, "completion": pb.CompletionResponse}
@@ -18,7 +18,15 @@ _VECTOR = b"\x12"
 
 def answer(kind: str, data: Mapping[str, Any]) -> Message:
     """What the domain answers a job of that kind with, as a message."""
-    return embeddings(data) if kind == "embedding" else build(_KINDS[kind], data)
+    if kind == "embedding":
+        return embeddings(data)
+    return planned(pb.GetDeploymentStatusResponse, data) if kind == "deployment" else build(_KINDS[kind], data)
+
+
+def planned(kind: type[M], data: Mapping[str, Any]) -> M:
+    """A message with memory plans. A plan that is not known yet is empty, since a map holds no null."""
+    plans = {device: plan or {} for device, plan in data.get("memory_plan", {}).items()}
+    return build(kind, {**data, "memory_plan": plans})
 
 
 def embeddings(data: Mapping[str, Any]) -> pb.EmbeddingsResponse:

@@ -17,8 +17,9 @@ _KINDS: dict[str, Any] = {
     "chat": pb.ChatCompletionChunk,
     "completion": pb.CompletionChunk,
     "embedding": pb.EmbeddingsProgress,
+    "deployment": pb.DeploymentEvent,
 }
-_TAGS = {"chat": b"\x0a", "completion": b"\x12", "embedding": b"\x22"}
+_TAGS = {"chat": b"\x0a", "completion": b"\x12", "embedding": b"\x22", "deployment": b"\x2a"}
 
 
 class ChunkEncoder:
@@ -55,7 +56,7 @@ class ChunkEncoder:
     def _full(self, event: Event, data: dict[str, Any]) -> bytes:
         """Any chunk."""
         chunk = build(self._kind, {**data, "seq": event.seq, "claim": event.claim})
-        if self._job.kind != "embedding":
+        if self._job.kind in ("chat", "completion"):
             self._complete(chunk)
         encoded: bytes = chunk.SerializeToString()
         return encoded

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
-
-from google.protobuf.message import Message
-
-from gateway.errors import NotOffered
 from gateway.local_models import local_models
 from web.rpc.call import Call
 from web.rpc.messages import build
@@ -26,9 +21,3 @@ def get_model(call: Call, request: pb.GetModelRequest) -> pb.GetModelResponse:
 def list_local_models(call: Call, _: pb.ListLocalModelsRequest) -> pb.ListLocalModelsResponse:
     """The models that have a replica."""
     return build(pb.ListLocalModelsResponse, {"models": local_models(call.gateway.inference)})
-
-
-def not_offered(_: Call, request: Message) -> NoReturn:
-    """For what is declared but has no service yet. Raises: NotOffered."""
-    name = request.DESCRIPTOR.name.removesuffix("Request")
-    raise NotOffered(f"{name} is not available in this version of Headrace.")

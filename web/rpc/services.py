@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from web.rpc import inference, jobs, models
+from web.rpc import deployments, inference, jobs, models
 from web.rpc.call import Behaviour
 from web.rpc.stubs import model_pb2 as pb
 
@@ -18,12 +18,13 @@ MODEL_METHODS: dict[str, Behaviour] = {
     "CreateChatCompletionStream": inference.create_chat_completion_stream,
     "CreateEmbeddings": inference.create_embeddings,
     "ListLocalModels": models.list_local_models,
-    "DeployLocalModel": models.not_offered,
-    "GetDeploymentStatus": models.not_offered,
-    "UnloadLocalModel": models.not_offered,
-    "WatchDeployment": models.not_offered,
-    "ListDeployments": models.not_offered,
-    "CancelDeployment": models.not_offered,
+    "DeployLocalModel": deployments.deploy_local_model,
+    "GetDeploymentStatus": deployments.get_deployment_status,
+    "UnloadLocalModel": deployments.unload_local_model,
+    "WatchDeployment": deployments.watch_deployment,
+    "ListDeployments": deployments.list_deployments,
+    "CancelDeployment": deployments.cancel_deployment,
+    "ScaleLocalModel": deployments.scale_local_model,
 }
 
 JOB_METHODS: dict[str, Behaviour] = {

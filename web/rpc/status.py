@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -12,22 +13,24 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gateway.errors import HeadraceError
+from gateway.redis import dumps
 
 DOMAIN = "headrace"
 #: Clients drop a call whose trailing metadata is larger than 8 KiB, so texts are cut, in bytes as they are sent.
-MAX_MESSAGE, MAX_VIOLATIONS = 1500, 1500
+MAX_MESSAGE, MAX_VIOLATIONS, MAX_LOG, MAX_DATA = 1500, 1500, 1000, 1000
 
 
 def to_status(error: HeadraceError, *, request_id: str, job_id: str = "") -> Any:
     """What `context.abort_with_status` takes."""
     code = code_pb2.Code.Value(error.grpc_code)
     status = status_pb2.Status(code=code, message=cut(error.message, MAX_MESSAGE))
-    metadata = {name: cut(str(value), 200) for name, value in error.details.items()}
-    metadata |= {"job_id": job_id} if job_id else {}
+    metadata = _metadata(error) | ({"job_id": job_id} if job_id else {})
     details = [
         error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata),
         error_details_pb2.RequestInfo(request_id=request_id),
     ]
+    if isinstance(lines := error.details.get("log"), list):
+        details.append(error_details_pb2.DebugInfo(stack_entries=_last(lines)))
     if error.errors:
         details.append(_violations(error))
     if error.retry_after_s is not None:
@@ -39,6 +42,33 @@ def to_status(error: HeadraceError, *, request_id: str, job_id: str = "") -> Any
         packed.Pack(detail)
         status.details.append(packed)
     return rpc_status.to_status(status)
+
+
+def _metadata(error: HeadraceError) -> dict[str, str]:
+    """What else the error says: texts cut, data as JSON where there is room for all of it."""
+    found, left = {}, MAX_DATA
+    for name, value in error.details.items():
+        if isinstance(value, dict | list):
+            text = dumps(value)
+            left -= len(text)
+            if name == "log" or left < 0:
+                continue
+            found[name] = text
+        elif value is not None:
+            found[name] = cut(str(value), 200)
+    return found
+
+
+def _last(lines: Sequence[str]) -> list[str]:
+    """The last log lines, as many as there is room for."""
+    found: list[str] = []
+    left = MAX_LOG
+    for line in reversed(lines):
+        left -= len(line.encode())
+        if left < 0:
+            break
+        found.insert(0, line)
+    return found
 
 
 def cut(text: str, limit: int) -> str:

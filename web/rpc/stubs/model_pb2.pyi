@@ -643,46 +643,125 @@ class Performance(_message.Message):
     def __init__(self, tokens_per_second: _Optional[float] = ..., avg_latency_ms: _Optional[float] = ..., max_batch_size: _Optional[int] = ...) -> None: ...
 
 class DeployLocalModelRequest(_message.Message):
-    __slots__ = ("model_type", "model_size", "quantization", "target_nodes", "deployment_config")
+    __slots__ = ("model_type", "model_size", "quantization", "target_nodes", "deployment_config", "replicas", "dry_run")
     MODEL_TYPE_FIELD_NUMBER: _ClassVar[int]
     MODEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
     TARGET_NODES_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
     model_type: str
     model_size: str
     quantization: str
     target_nodes: _containers.RepeatedScalarFieldContainer[str]
     deployment_config: DeploymentConfig
-    def __init__(self, model_type: _Optional[str] = ..., model_size: _Optional[str] = ..., quantization: _Optional[str] = ..., target_nodes: _Optional[_Iterable[str]] = ..., deployment_config: _Optional[_Union[DeploymentConfig, _Mapping]] = ...) -> None: ...
+    replicas: int
+    dry_run: bool
+    def __init__(self, model_type: _Optional[str] = ..., model_size: _Optional[str] = ..., quantization: _Optional[str] = ..., target_nodes: _Optional[_Iterable[str]] = ..., deployment_config: _Optional[_Union[DeploymentConfig, _Mapping]] = ..., replicas: _Optional[int] = ..., dry_run: _Optional[bool] = ...) -> None: ...
 
 class DeploymentConfig(_message.Message):
-    __slots__ = ("max_batch_size", "use_flash_attention", "use_kv_cache", "tensor_parallel_size", "cpu_offload")
+    __slots__ = ("max_batch_size", "use_flash_attention", "use_kv_cache", "tensor_parallel_size", "cpu_offload", "context_length", "idle_unload_s")
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     USE_FLASH_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     USE_KV_CACHE_FIELD_NUMBER: _ClassVar[int]
     TENSOR_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
     CPU_OFFLOAD_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    IDLE_UNLOAD_S_FIELD_NUMBER: _ClassVar[int]
     max_batch_size: int
     use_flash_attention: bool
     use_kv_cache: bool
     tensor_parallel_size: int
     cpu_offload: bool
-    def __init__(self, max_batch_size: _Optional[int] = ..., use_flash_attention: _Optional[bool] = ..., use_kv_cache: _Optional[bool] = ..., tensor_parallel_size: _Optional[int] = ..., cpu_offload: _Optional[bool] = ...) -> None: ...
+    context_length: int
+    idle_unload_s: float
+    def __init__(self, max_batch_size: _Optional[int] = ..., use_flash_attention: _Optional[bool] = ..., use_kv_cache: _Optional[bool] = ..., tensor_parallel_size: _Optional[int] = ..., cpu_offload: _Optional[bool] = ..., context_length: _Optional[int] = ..., idle_unload_s: _Optional[float] = ...) -> None: ...
 
 class DeployLocalModelResponse(_message.Message):
-    __slots__ = ("deployment_id", "status", "model_id", "estimated_time", "progress_url")
+    __slots__ = ("deployment_id", "status", "model_id", "estimated_time", "progress_url", "created_at", "memory_plan", "effective_config", "warnings", "fits", "alternatives")
+    class MemoryPlanEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: MemoryPlan
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[MemoryPlan, _Mapping]] = ...) -> None: ...
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_TIME_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_URL_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PLAN_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    FITS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     status: str
     model_id: str
     estimated_time: str
     progress_url: str
-    def __init__(self, deployment_id: _Optional[str] = ..., status: _Optional[str] = ..., model_id: _Optional[str] = ..., estimated_time: _Optional[str] = ..., progress_url: _Optional[str] = ...) -> None: ...
+    created_at: str
+    memory_plan: _containers.MessageMap[str, MemoryPlan]
+    effective_config: EffectiveConfig
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    fits: bool
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternative]
+    def __init__(self, deployment_id: _Optional[str] = ..., status: _Optional[str] = ..., model_id: _Optional[str] = ..., estimated_time: _Optional[str] = ..., progress_url: _Optional[str] = ..., created_at: _Optional[str] = ..., memory_plan: _Optional[_Mapping[str, MemoryPlan]] = ..., effective_config: _Optional[_Union[EffectiveConfig, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., fits: _Optional[bool] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ...) -> None: ...
+
+class MemoryPlan(_message.Message):
+    __slots__ = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "free_bytes", "kv_cache_full_bytes", "total_bytes", "fits")
+    WEIGHTS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    WORKSPACE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_CACHE_FULL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FITS_FIELD_NUMBER: _ClassVar[int]
+    weights_bytes: int
+    kv_cache_bytes: int
+    workspace_bytes: int
+    free_bytes: int
+    kv_cache_full_bytes: int
+    total_bytes: int
+    fits: bool
+    def __init__(self, weights_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., workspace_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., kv_cache_full_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., fits: _Optional[bool] = ...) -> None: ...
+
+class EffectiveConfig(_message.Message):
+    __slots__ = ("quantization", "max_batch_size", "context_length", "use_flash_attention", "use_kv_cache", "tensor_parallel_size", "cpu_offload")
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    USE_FLASH_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    USE_KV_CACHE_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    CPU_OFFLOAD_FIELD_NUMBER: _ClassVar[int]
+    quantization: str
+    max_batch_size: int
+    context_length: int
+    use_flash_attention: bool
+    use_kv_cache: bool
+    tensor_parallel_size: int
+    cpu_offload: bool
+    def __init__(self, quantization: _Optional[str] = ..., max_batch_size: _Optional[int] = ..., context_length: _Optional[int] = ..., use_flash_attention: _Optional[bool] = ..., use_kv_cache: _Optional[bool] = ..., tensor_parallel_size: _Optional[int] = ..., cpu_offload: _Optional[bool] = ...) -> None: ...
+
+class Alternative(_message.Message):
+    __slots__ = ("change", "total_bytes")
+    CHANGE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
+    change: _struct_pb2.Struct
+    total_bytes: int
+    def __init__(self, change: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., total_bytes: _Optional[int] = ...) -> None: ...
+
+class ScaleLocalModelRequest(_message.Message):
+    __slots__ = ("model_id", "replicas")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    replicas: int
+    def __init__(self, model_id: _Optional[str] = ..., replicas: _Optional[int] = ...) -> None: ...
 
 class GetDeploymentStatusRequest(_message.Message):
     __slots__ = ("deployment_id",)
@@ -691,7 +770,14 @@ class GetDeploymentStatusRequest(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ...) -> None: ...
 
 class GetDeploymentStatusResponse(_message.Message):
-    __slots__ = ("deployment_id", "model_id", "status", "progress", "current_stage", "stages", "logs", "estimated_completion")
+    __slots__ = ("deployment_id", "model_id", "status", "progress", "current_stage", "stages", "logs", "estimated_completion", "created_at", "started_at", "finished_at", "error", "replicas", "memory_plan", "effective_config", "warnings", "progress_url", "events_url")
+    class MemoryPlanEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: MemoryPlan
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[MemoryPlan, _Mapping]] = ...) -> None: ...
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -700,6 +786,16 @@ class GetDeploymentStatusResponse(_message.Message):
     STAGES_FIELD_NUMBER: _ClassVar[int]
     LOGS_FIELD_NUMBER: _ClassVar[int]
     ESTIMATED_COMPLETION_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PLAN_FIELD_NUMBER: _ClassVar[int]
+    EFFECTIVE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_URL_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_URL_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     model_id: str
     status: str
@@ -708,7 +804,17 @@ class GetDeploymentStatusResponse(_message.Message):
     stages: _containers.RepeatedCompositeFieldContainer[DeploymentStage]
     logs: _containers.RepeatedCompositeFieldContainer[DeploymentLog]
     estimated_completion: str
-    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., current_stage: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[DeploymentStage, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[DeploymentLog, _Mapping]]] = ..., estimated_completion: _Optional[str] = ...) -> None: ...
+    created_at: str
+    started_at: str
+    finished_at: str
+    error: DeploymentError
+    replicas: _containers.RepeatedCompositeFieldContainer[DeploymentReplica]
+    memory_plan: _containers.MessageMap[str, MemoryPlan]
+    effective_config: EffectiveConfig
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    progress_url: str
+    events_url: str
+    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., current_stage: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[DeploymentStage, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[DeploymentLog, _Mapping]]] = ..., estimated_completion: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[DeploymentReplica, _Mapping]]] = ..., memory_plan: _Optional[_Mapping[str, MemoryPlan]] = ..., effective_config: _Optional[_Union[EffectiveConfig, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., progress_url: _Optional[str] = ..., events_url: _Optional[str] = ...) -> None: ...
 
 class DeploymentStage(_message.Message):
     __slots__ = ("name", "status", "duration", "progress")
@@ -732,6 +838,34 @@ class DeploymentLog(_message.Message):
     message: str
     def __init__(self, timestamp: _Optional[str] = ..., level: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
+class DeploymentError(_message.Message):
+    __slots__ = ("reason", "message", "remedy", "log")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    message: str
+    remedy: str
+    log: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., log: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DeploymentReplica(_message.Message):
+    __slots__ = ("replica_id", "node_id", "device", "status", "planned_bytes", "measured_bytes")
+    REPLICA_ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_ID_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PLANNED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEASURED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    replica_id: str
+    node_id: str
+    device: str
+    status: str
+    planned_bytes: int
+    measured_bytes: int
+    def __init__(self, replica_id: _Optional[str] = ..., node_id: _Optional[str] = ..., device: _Optional[str] = ..., status: _Optional[str] = ..., planned_bytes: _Optional[int] = ..., measured_bytes: _Optional[int] = ...) -> None: ...
+
 class UnloadLocalModelRequest(_message.Message):
     __slots__ = ("model_id",)
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
@@ -749,40 +883,98 @@ class UnloadLocalModelResponse(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., status: _Optional[str] = ..., nodes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class WatchDeploymentRequest(_message.Message):
-    __slots__ = ("deployment_id", "from_seq")
+    __slots__ = ("deployment_id", "from_seq", "from_claim")
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     FROM_SEQ_FIELD_NUMBER: _ClassVar[int]
+    FROM_CLAIM_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     from_seq: int
-    def __init__(self, deployment_id: _Optional[str] = ..., from_seq: _Optional[int] = ...) -> None: ...
+    from_claim: str
+    def __init__(self, deployment_id: _Optional[str] = ..., from_seq: _Optional[int] = ..., from_claim: _Optional[str] = ...) -> None: ...
 
 class DeploymentEvent(_message.Message):
-    __slots__ = ("seq", "deployment")
+    __slots__ = ("seq", "claim", "deployment_id", "model_id", "event", "timestamp", "replica", "stage", "status", "progress", "level", "message", "facts", "reason")
     SEQ_FIELD_NUMBER: _ClassVar[int]
-    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    REPLICA_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
     seq: int
-    deployment: GetDeploymentStatusResponse
-    def __init__(self, seq: _Optional[int] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ...) -> None: ...
+    claim: str
+    deployment_id: str
+    model_id: str
+    event: str
+    timestamp: str
+    replica: str
+    stage: str
+    status: str
+    progress: int
+    level: str
+    message: str
+    facts: _struct_pb2.Struct
+    reason: str
+    def __init__(self, seq: _Optional[int] = ..., claim: _Optional[str] = ..., deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., event: _Optional[str] = ..., timestamp: _Optional[str] = ..., replica: _Optional[str] = ..., stage: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., level: _Optional[str] = ..., message: _Optional[str] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ListDeploymentsRequest(_message.Message):
-    __slots__ = ("status", "limit")
+    __slots__ = ("status", "limit", "model_id")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     status: str
     limit: int
-    def __init__(self, status: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    model_id: str
+    def __init__(self, status: _Optional[str] = ..., limit: _Optional[int] = ..., model_id: _Optional[str] = ...) -> None: ...
 
 class ListDeploymentsResponse(_message.Message):
     __slots__ = ("deployments",)
     DEPLOYMENTS_FIELD_NUMBER: _ClassVar[int]
-    deployments: _containers.RepeatedCompositeFieldContainer[GetDeploymentStatusResponse]
-    def __init__(self, deployments: _Optional[_Iterable[_Union[GetDeploymentStatusResponse, _Mapping]]] = ...) -> None: ...
+    deployments: _containers.RepeatedCompositeFieldContainer[DeploymentSummary]
+    def __init__(self, deployments: _Optional[_Iterable[_Union[DeploymentSummary, _Mapping]]] = ...) -> None: ...
+
+class DeploymentSummary(_message.Message):
+    __slots__ = ("deployment_id", "model_id", "status", "created_at", "started_at", "finished_at", "error", "progress_url")
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    CREATED_AT_FIELD_NUMBER: _ClassVar[int]
+    STARTED_AT_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_URL_FIELD_NUMBER: _ClassVar[int]
+    deployment_id: str
+    model_id: str
+    status: str
+    created_at: str
+    started_at: str
+    finished_at: str
+    error: DeploymentError
+    progress_url: str
+    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., progress_url: _Optional[str] = ...) -> None: ...
 
 class CancelDeploymentRequest(_message.Message):
     __slots__ = ("deployment_id",)
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     def __init__(self, deployment_id: _Optional[str] = ...) -> None: ...
+
+class CancelDeploymentResponse(_message.Message):
+    __slots__ = ("deployment_id", "model_id", "status")
+    DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    deployment_id: str
+    model_id: str
+    status: str
+    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
 
 class CreateJobRequest(_message.Message):
     __slots__ = ("chat", "completion", "embedding")
@@ -801,7 +993,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding")
+    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -818,6 +1010,7 @@ class Job(_message.Message):
     CHAT_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     kind: str
     model: str
@@ -834,15 +1027,24 @@ class Job(_message.Message):
     chat: ChatCompletionResponse
     completion: CompletionResponse
     embedding: EmbeddingsResponse
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ...) -> None: ...
+    deployment: GetDeploymentStatusResponse
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ...) -> None: ...
 
 class JobError(_message.Message):
-    __slots__ = ("reason", "message")
+    __slots__ = ("reason", "message", "remedy", "log", "provider", "retryable")
     REASON_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    REMEDY_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
     reason: str
     message: str
-    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
+    remedy: str
+    log: _containers.RepeatedScalarFieldContainer[str]
+    provider: str
+    retryable: bool
+    def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., log: _Optional[_Iterable[str]] = ..., provider: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
     __slots__ = ("status", "limit")
@@ -869,16 +1071,18 @@ class WatchJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., from_seq: _Optional[int] = ..., from_claim: _Optional[str] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("chat", "completion", "waiting", "embedding")
+    __slots__ = ("chat", "completion", "waiting", "embedding", "deployment")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     chat: ChatCompletionChunk
     completion: CompletionChunk
     waiting: JobWaiting
     embedding: EmbeddingsProgress
-    def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ...) -> None: ...
+    deployment: DeploymentEvent
+    def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ..., deployment: _Optional[_Union[DeploymentEvent, _Mapping]] = ...) -> None: ...
 
 class JobWaiting(_message.Message):
     __slots__ = ("position",)

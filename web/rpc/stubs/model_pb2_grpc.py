@@ -102,7 +102,12 @@ class ModelServiceStub:
         self.CancelDeployment = channel.unary_unary(
                 '/model.ModelService/CancelDeployment',
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelDeploymentRequest.SerializeToString,
-                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetDeploymentStatusResponse.FromString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelDeploymentResponse.FromString,
+                _registered_method=True)
+        self.ScaleLocalModel = channel.unary_unary(
+                '/model.ModelService/ScaleLocalModel',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ScaleLocalModelRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.DeployLocalModelResponse.FromString,
                 _registered_method=True)
 
 
@@ -166,7 +171,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeployLocalModel(self, request, context):
-        """Begin a deployment.
+        """Bring a model onto devices. Replicas that it has serve until the new ones do.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +185,7 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UnloadLocalModel(self, request, context):
-        """Unload a model, and give its memory back.
+        """Take a model off all devices, and give its memory back. Its running requests end first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -201,7 +206,14 @@ class ModelServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelDeployment(self, request, context):
-        """Stop a deployment that has not ended.
+        """Stop a deployment that has not ended; what it did is undone. Once more does no harm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ScaleLocalModel(self, request, context):
+        """Give a deployed model another number of replicas.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -278,7 +290,12 @@ def add_ModelServiceServicer_to_server(servicer, server):
             'CancelDeployment': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelDeployment,
                     request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelDeploymentRequest.FromString,
-                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetDeploymentStatusResponse.SerializeToString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelDeploymentResponse.SerializeToString,
+            ),
+            'ScaleLocalModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ScaleLocalModel,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ScaleLocalModelRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.DeployLocalModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -658,7 +675,34 @@ class ModelService:
             target,
             '/model.ModelService/CancelDeployment',
             web_dot_rpc_dot_stubs_dot_model__pb2.CancelDeploymentRequest.SerializeToString,
-            web_dot_rpc_dot_stubs_dot_model__pb2.GetDeploymentStatusResponse.FromString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.CancelDeploymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ScaleLocalModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.ModelService/ScaleLocalModel',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ScaleLocalModelRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.DeployLocalModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

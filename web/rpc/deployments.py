@@ -1,0 +1,71 @@
+"""Models on our own devices: deploy, watch, scale, cancel and unload them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.errors import InvalidRequest
+from gateway.jobs import Job
+from gateway.watch import Watcher
+from schemas.deployments import DeploymentListQuerySchema, DeployRequest, DeployRequestSchema, ScaleRequestSchema
+from web.rpc.answers import planned
+from web.rpc.call import Call
+from web.rpc.chunks import ChunkEncoder
+from web.rpc.inference import follow
+from web.rpc.messages import build, to_dict
+from web.rpc.stubs import model_pb2 as pb
+
+
+def deploy_local_model(call: Call, request: pb.DeployLocalModelRequest) -> pb.DeployLocalModelResponse:
+    """Bring a model onto devices, or say what it would take."""
+    body: DeployRequest = DeployRequestSchema().load(to_dict(request))
+    return planned(pb.DeployLocalModelResponse, call.gateway.deployments.deploy(body, key=call.key))
+
+
+def scale_local_model(call: Call, request: pb.ScaleLocalModelRequest) -> pb.DeployLocalModelResponse:
+    """Give a deployed model another number of replicas."""
+    body = ScaleRequestSchema().load({"replicas": request.replicas})
+    answer = call.gateway.deployments.scale(request.model_id, body["replicas"], key=call.key)
+    return planned(pb.DeployLocalModelResponse, answer)
+
+
+def unload_local_model(call: Call, request: pb.UnloadLocalModelRequest) -> pb.UnloadLocalModelResponse:
+    """Take a model off all devices."""
+    return build(pb.UnloadLocalModelResponse, call.gateway.deployments.unload(request.model_id, key=call.key))
+
+
+def get_deployment_status(call: Call, request: pb.GetDeploymentStatusRequest) -> pb.GetDeploymentStatusResponse:
+    """How a deployment stands."""
+    status = call.gateway.deployments.status(request.deployment_id, key=call.key)
+    return planned(pb.GetDeploymentStatusResponse, status)
+
+
+def list_deployments(call: Call, request: pb.ListDeploymentsRequest) -> pb.ListDeploymentsResponse:
+    """Deployments, newest first."""
+    query = DeploymentListQuerySchema().load(to_dict(request))
+    found = call.gateway.deployments.list(key=call.key, **query)
+    return build(pb.ListDeploymentsResponse, {"deployments": found})
+
+
+def cancel_deployment(call: Call, request: pb.CancelDeploymentRequest) -> pb.CancelDeploymentResponse:
+    """Stop a deployment; what it did is undone."""
+    return build(pb.CancelDeploymentResponse, call.gateway.deployments.cancel(request.deployment_id, key=call.key))
+
+
+def watch_deployment(call: Call, request: pb.WatchDeploymentRequest) -> Iterator[bytes]:
+    """What happens, from the start or from behind a cursor. Raises: the error that the deployment ended with."""
+    if request.from_seq < 0:
+        raise InvalidRequest.of({"from_seq": [f"Got {request.from_seq}; must be the seq of an event, or 0."]})
+    deployments = call.gateway.deployments
+    job = deployments.get(request.deployment_id, key=call.key)
+    call.job_id = job.id
+    call.answer({"x-job-id": job.id})
+    watcher = deployments.watch(job.id, key=call.key, after=request.from_seq, claim=request.from_claim)
+    yield from _events(call, job, watcher)
+
+
+def _events(call: Call, job: Job, watcher: Watcher) -> Iterator[bytes]:
+    chunks = ChunkEncoder(job)
+    for events in follow(call, watcher):
+        for event in events:
+            yield from chunks.encode(event)
