@@ -16,7 +16,7 @@ from tests.upstreams.openai import vector
 from tests.upstreams.world import KEYS, PATIENT, Tables, World
 from tests.upstreams.world import world as run
 
-IMPATIENT = {"first_byte_timeout_s": 0.5, "between_timeout_s": 0.5, "max_retries": 1}
+IMPATIENT = {"first_byte_timeout_s": 1.5, "between_timeout_s": 1.0, "max_retries": 1}
 CHATS = ["oa-model", "an-model"]
 
 
@@ -44,7 +44,7 @@ def tables(openai_url: str, anthropic_url: str) -> tuple[Tables, Tables]:
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("s")
-    with run(folder, tables, log_level="debug", breaker_failures=4, breaker_open_s=1.5) as world:
+    with run(folder, tables, log_level="debug", breaker_failures=4, breaker_open_s=5.0) as world:
         yield world
 
 
