@@ -6,12 +6,11 @@ import json
 import sys
 import time
 
-from gateway.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.workload import MAX_TOKENS, MODEL, Sample, summary
+from tests.engines import config_of
 from workers.engines import load_engine
 from workers.engines.base import Engine, Sampling, SequenceRequest
-from workers.model import engine_config
 from workers.tokenizer import Tokenizer, load_tokenizer
 
 
@@ -34,7 +33,7 @@ def run(engine: Engine, tokenizer: Tokenizer, prompts: list[str], max_tokens: in
 def main() -> None:
     """Serve runs until stdin closes."""
     settings = Settings.load({})
-    config = engine_config(load_catalog(settings).get(MODEL), settings, {})
+    config = config_of(MODEL, settings)
     engine, tokenizer = load_engine(config), load_tokenizer(config.model_path, config.engine)
     run(engine, tokenizer, ["warm up"] * 4, 16)
     print(json.dumps("ready"), flush=True)

@@ -13,23 +13,21 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog import load_catalog
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.settings import Settings
+from tests.engines import config_of
 from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.fake import LOAD_PARTS
 from workers.failures import classify, classify_exit, oom_kills
-from workers.model import engine_config
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)
 WAIT_S = 60.0
 STAGES = ["model_initialization", "model_loading"]
 
 
-def config_of(model_id: str) -> EngineConfig:
-    settings = Settings(max_batch_size=2)
-    return engine_config(load_catalog(settings).get(model_id), settings, {})
+def small(model_id: str) -> EngineConfig:
+    return config_of(model_id, Settings(max_batch_size=2))
 
 
 @contextmanager
@@ -50,7 +48,7 @@ def failure_of(config: EngineConfig) -> EngineStartFailed:
 @pytest.mark.parametrize("model_id", ["fake", "smollm2-135m", "all-minilm-l6-v2"])
 def test_every_engine_reports_both_stages_to_their_end(model_id: str) -> None:
     heard: list[tuple[str, int, int]] = []
-    with started(config_of(model_id)) as engine:
+    with started(small(model_id)) as engine:
         info = engine.wait_ready(WAIT_S, lambda *progress: heard.append(progress))
     assert list(dict.fromkeys(stage for stage, _, _ in heard)) == STAGES
     for name in STAGES:
@@ -108,12 +106,12 @@ def test_a_load_that_takes_too_long_is_timed_out() -> None:
     ],
 )
 def test_openvino_fails_with_a_reason(changed: dict[str, Any], reason: FailureReason) -> None:
-    assert failure_of(replace(config_of("smollm2-135m"), **changed)).reason is reason
+    assert failure_of(replace(small("smollm2-135m"), **changed)).reason is reason
 
 
 def test_openvino_names_an_architecture_that_it_does_not_know(tmp_path: Path) -> None:
     """The real file, with another word where its architecture is named."""
-    config = config_of("smollm2-135m")
+    config = small("smollm2-135m")
     word = b"\x05" + bytes(7)
     weights = Path(config.model_path).read_bytes()
     changed = weights.replace(word + b"llama", word + b"llamx", 1)
@@ -125,11 +123,11 @@ def test_openvino_names_an_architecture_that_it_does_not_know(tmp_path: Path) ->
 
 
 def test_an_empty_folder_is_a_missing_file(tmp_path: Path) -> None:
-    assert failure_of(replace(config_of("smollm2-135m"), model_path=str(tmp_path))).reason is FailureReason.MISSING_FILE
+    assert failure_of(replace(small("smollm2-135m"), model_path=str(tmp_path))).reason is FailureReason.MISSING_FILE
 
 
 def test_embeddings_are_offered_in_bf16_but_not_in_int8() -> None:
-    config = config_of("all-minilm-l6-v2")
+    config = small("all-minilm-l6-v2")
     with started(replace(config, quantization="bf16")) as engine:
         assert engine.wait_ready(WAIT_S).effective["quantization"] == "bfloat16"
     assert failure_of(replace(config, quantization="int8")).reason is FailureReason.BAD_QUANTIZATION

@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog import load_catalog
 from gateway.settings import Settings
+from tests.engines import config_of
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
-from workers.model import engine_config
 
 #: A model for each engine.
 MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2"}
@@ -73,8 +72,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
         if name in VARIANTS:
             config = replace(made(name.partition("-")[0]), **VARIANTS[name])
         else:
-            settings = Settings(max_batch_size=PLACES)
-            config = engine_config(load_catalog(settings).get(MODELS[name]), settings, {})
+            config = config_of(MODELS[name], Settings(max_batch_size=PLACES))
         case = Case(load_engine(config), name == "embedding")
         closing.callback(case.engine.close)
         return case
@@ -173,8 +171,7 @@ def test_what_it_cannot_do_is_refused_and_harms_nobody(case: Case) -> None:
 
 
 def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
-    settings = Settings()
-    config = engine_config(load_catalog(settings).get("fake"), settings, {})
+    config = config_of("fake", Settings())
     with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino, transformers"):
         load_engine(type(config)(**{**vars(config), "engine": "steam"}))
 

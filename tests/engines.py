@@ -1,0 +1,15 @@
+"""Models of the catalog as engines, without an agent that wants them."""
+
+from __future__ import annotations
+
+from gateway.catalog import load_catalog
+from gateway.desired import Wanted
+from gateway.settings import Settings
+from workers.engines.base import EngineConfig
+from workers.model import engine_config
+
+
+def config_of(model_id: str, settings: Settings) -> EngineConfig:
+    """What an engine process would be told of a model that is deployed without options."""
+    model = load_catalog(settings).get(model_id)
+    return engine_config(model, settings, Wanted(model.id, model.id, "test", "cpu0"), str(model.path() or ""))
