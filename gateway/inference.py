@@ -256,9 +256,9 @@ def cancel_all(store: JobStore, key_id: str) -> int:
     return len(jobs)
 
 
-def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "") -> str:
-    """End a job as failed, and tell its watchers."""
-    error = {"reason": reason, "message": message}
+def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: str) -> str:
+    """End a job as failed, and tell its watchers. `details` are what else the error says."""
+    error = {"reason": reason, "message": message, **details}
     body = {"c": take_claim, "type": EventType.FAILED.value, "error": error}
     return end_job(store, job, JobState.FAILED, body, take_claim=take_claim)
 

@@ -24,13 +24,13 @@ from gateway.footprints import Footprints
 from gateway.jobs import JobStore
 from gateway.memory import Footprint
 from gateway.model import Model
-from gateway.queues import device_queue, make_celery
+from gateway.queues import device_queue, make_celery, slug
 from gateway.redis import CONNECTION_ERRORS, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at
-from workers.locks import hold_lock, last_holder
+from workers.locks import drop_lock, hold_lock, last_holder, lock_path
 from workers.sources import source_of
 from workers.starter import Starter
 
@@ -67,6 +67,7 @@ class Agent:
     def start(self) -> None:
         """Raises: InvalidSetting if this machine has no such device."""
         look_at(self.settings.device)
+        self._sweep()
         threading.Thread(target=self._run, name="agent", daemon=True).start()
         threading.Thread(target=self._measure, name="footprints", daemon=True).start()
         self.runs.start(self._beat)
@@ -93,6 +94,13 @@ class Agent:
         for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
             if self._starters[name].let_go():
                 del self._starters[name]
+
+    def _sweep(self) -> None:
+        """Remove the lock files of this device's replicas that have died while it had no agent."""
+        place = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
+        for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock"):
+            if place in path.stem and not path.stem.startswith("agent."):
+                drop_lock(self.settings.data_dir, path.stem)
 
     def _adopt(self) -> None:
         """Those that live here, though no agent wanted them any more when this one began, must be seen to as well."""

@@ -111,7 +111,15 @@ class DeploymentRuns:
                 return
             if job.crashes >= self.settings.max_attempts:
                 message = f"The agent died {job.crashes} times while it carried this out."
-                fail(self.store, job, reason=FailureReason.INTERNAL.value, message=message, take_claim=job.claim)
+                reason = FailureReason.INTERNAL
+                fail(
+                    self.store,
+                    job,
+                    reason=reason.value,
+                    message=message,
+                    take_claim=job.claim,
+                    remedy=reason.remedy,
+                )
                 return
             claimed = DeploymentJob(job)
             if job.cancel:

@@ -179,11 +179,13 @@ class Keeper:
     def _give_up(self, jobs: Iterable[Job], place: str) -> None:
         for job in jobs:
             if job.kind == DEPLOYMENT:
-                reason, message = FailureReason.NODE_GONE.value, f"The agent of {place[1:]} is gone."
+                gone = FailureReason.NODE_GONE
+                error = {"reason": gone.value, "message": f"The agent of {place[1:]} is gone.", "remedy": gone.remedy}
             else:
-                reason, message = "model_not_ready", f"Model {place!r} was unloaded, or its replicas have failed."
-            log.warning("job %s: %s", job.id, message)
-            fail(self.store, job, reason=reason, message=message)
+                message = f"Model {place!r} was unloaded, or its replicas have failed."
+                error = {"reason": "model_not_ready", "message": message}
+            log.warning("job %s: %s", job.id, error["message"])
+            fail(self.store, job, **error)
 
     def _hint_due(self, job: Job, now: int) -> bool:
         last, _ = self._hinted.get(job.id, (0, 0))

@@ -1,0 +1,275 @@
+"""Deployments whose processes are killed in each stage, and nodes that go and come back."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from gateway.bringup import STAGES
+from gateway.catalog import load_catalog
+from gateway.settings import Settings
+from tests.faults.conftest import FULL
+from tests.hub_server import Fault, HubServer
+from tests.stack import Stack, chat, eventually
+
+#: How often a deployment is cancelled in each stage.
+CANCELS = 10 if FULL else 1
+NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+CATALOG = """
+[models.slow]
+name = "Slow"
+description = "Takes its time to load"
+version = "1.0"
+capabilities = ["chat"]
+engine = "fake"
+context_length = 4096
+max_tokens = 4096
+options = {{ load_s = 2, step_s = 0.01 }}
+
+[models.far]
+name = "Far"
+description = "Lies on the hub"
+version = "1.0"
+capabilities = ["chat"]
+engine = "openvino"
+source = "hub:org/smol@{revision}/{name}"
+context_length = 2048
+max_tokens = 2048
+"""
+ENDS = ("completed", "failed", "cancelled")
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """A hub with the demo model."""
+    folder = tmp_path_factory.mktemp("hub")
+    source = load_catalog(Settings(config=folder / "none.toml", data_dir=folder)).get("smollm2-135m").path()
+    assert source is not None
+    shutil.copy(source, folder / NAME)
+    hub = HubServer()
+    hub.add("org/smol", folder)
+    with hub.running():
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("d")
+    revision = hub.repositories["org/smol"].revision
+    (folder / "headrace.toml").write_text(CATALOG.format(revision=revision, name=NAME))
+    stack = Stack(folder, node_gone_s=3.0, drain_s=10.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_ENDPOINT", hub.url)
+        try:
+            stack.up({"fake": {}})
+            eventually(stack.registry.devices, "the agent lives")
+            yield stack
+        finally:
+            stack.close()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(stack: Stack, hub: HubServer) -> Iterator[None]:
+    """Each test leaves no replica, process, lock or partial file of its models."""
+    yield
+    hub.go_on.set()
+    with stack.client() as client:
+        for model in ("slow", "far"):
+            client.delete(f"/models/local/{model}")
+    eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left", 60)
+    eventually(lambda: not workers("slow") and not workers("far"), "no process is left")
+    eventually(lambda: locks(stack) <= {"agent", "fake"}, "no lock is left")
+    hub.go_on.clear()
+    hub.stalled.clear()
+    hub.faults.clear()
+
+
+def locks(stack: Stack) -> set[str]:
+    return {path.name.split(".")[0] for path in (stack.folder / "run").glob("*.lock")}
+
+
+def workers(model: str) -> list[psutil.Process]:
+    """The model workers of a model and their engines, as the operating system knows them."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "workers.model" in line and model in line:
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def begin(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> dict[str, Any]:
+    """A deployment that has come to a stage."""
+    model = "slow"
+    if stage == "downloading_weights":
+        model = "far"
+        shutil.rmtree(stack.folder / "models", ignore_errors=True)
+        hub.faults[NAME].append(Fault(stall_after=1 << 20))
+    response = client.post("/models/local/deploy", json={"model_type": model})
+    assert response.status_code == 200, response.text
+    data = response.json()["data"]
+    assert isinstance(data, dict)
+
+    def there() -> bool:
+        stages = {s["name"]: s["status"] for s in look(client, data)["stages"]}
+        return stages[stage] != "pending"
+
+    eventually(there, f"{stage} begins")
+    if stage == "downloading_weights":
+        assert hub.stalled.wait(20)
+    return data
+
+
+def look(client: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any]:
+    data = client.get(deployment["progress_url"]).json()["data"]
+    assert isinstance(data, dict)
+    return data
+
+
+def end(client: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any]:
+    def ended() -> dict[str, Any] | None:
+        data = look(client, deployment)
+        return data if data["status"] in ENDS else None
+
+    found = eventually(ended, "the deployment ends", 90)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
+    for _ in range(CANCELS):
+        begun = begin(stack, hub, client, stage)
+        assert client.delete(begun["progress_url"]).status_code == 200
+        data = end(client, begun)
+        # The last stage is short: the cancel may come when it is over.
+        assert data["status"] == "cancelled" or stage == "service_registration"
+        if data["status"] == "cancelled":
+            assert not workers(begun["model_id"])
+            assert not [r for r in stack.registry.replicas() if r.model == begun["model_id"]]
+        partial = [path for path in (stack.folder / "models").rglob("*") if path.is_file()]
+        assert begun["model_id"] != "far" or not partial
+        hub.go_on.set()
+        hub.go_on.clear()
+        hub.stalled.clear()
+    after = begin(stack, hub, client, "model_loading")
+    assert end(client, after)["status"] == "completed"
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
+    """The next one goes on with the deployment."""
+    begun = begin(stack, hub, client, stage)
+    stack.kill("agent")
+    hub.go_on.set()
+    stack.start("agent")
+    data = end(client, begun)
+    assert data["status"] == "completed", data
+
+
+@pytest.mark.parametrize("stage", ["model_initialization", "model_loading", "service_registration"])
+@pytest.mark.parametrize("victim", ["worker", "engine"])
+def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Client, victim: str, stage: str) -> None:
+    """It is started again."""
+    begun = begin(stack, hub, client, stage)
+    family = eventually(lambda: workers("slow"), "the model worker lives")
+    family[0 if victim == "worker" else -1].send_signal(signal.SIGKILL)
+    data = end(client, begun)
+    assert data["status"] == "completed", data
+    eventually(lambda: client.get("/models/slow").json()["data"]["status"] == "active", "it serves")
+
+
+@pytest.mark.parametrize("stage", list(STAGES))
+def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
+    """All processes of the node die at once; those that come back bring up what is wanted."""
+    begun = begin(stack, hub, client, stage)
+    kill_node(stack, "agent", [*workers("slow"), *workers("far")])
+    hub.go_on.set()
+    stack.start("agent")
+    data = end(client, begun)
+    assert data["status"] == "completed", data
+
+
+def test_a_machine_that_does_not_come_back(stack: Stack, hub: HubServer, client: httpx.Client) -> None:
+    begun = begin(stack, hub, client, "model_loading")
+    kill_node(stack, "agent", workers("slow"))
+    try:
+        data = end(client, begun)
+        assert data["status"] == "failed"
+        assert data["error"]["reason"] == "NODE_GONE"
+        assert data["error"]["remedy"]
+    finally:
+        stack.start("agent")
+    # What it wanted does not come back with the node.
+    eventually(stack.registry.devices, "the agent lives")
+    eventually(lambda: client.get("/models/slow").json()["data"]["status"] == "inactive", "it is not wanted")
+
+
+def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> None:
+    second = replace(stack.settings, node="n2")
+    stack.start("agent-n2", settings=second)
+    eventually(lambda: {d.node for d in stack.registry.devices()} == {"n1", "n2"}, "both nodes live")
+    begun = client.post("/models/local/deploy", json={"model_type": "slow", "target_nodes": ["n1", "n2"]}).json()
+    assert end(client, begun["data"])["status"] == "completed"
+    try:
+        assert shares(stack) == {"n1", "n2"}
+        streams = [chat(stack, model="slow", max_tokens=200) for _ in range(8)]
+        eventually(lambda: all(len(s.ids) > 5 for s in streams), "all run")
+        node = [p for r in stack.registry.replicas("slow") if r.node == "n2" for p in _tree(r.pid)]
+        kill_node(stack, "agent-n2", node)
+        for stream in streams:
+            stream.join()
+            assert stream.error is None
+            assert stream.finish_reason == "length"
+        assert shares(stack) == {"n1"}
+        stack.start("agent-n2", settings=second)
+        eventually(lambda: len([r for r in stack.registry.replicas("slow") if r.status == "active"]) == 2, "it is back")
+        assert shares(stack) == {"n1", "n2"}
+    finally:
+        client.delete("/models/local/slow")
+        eventually(lambda: locks(stack) <= {"agent", "fake"}, "they are gone", 60)
+        stack.kill("agent-n2", signal.SIGTERM)
+
+
+def shares(stack: Stack) -> set[str]:
+    """The nodes whose engines make steps for a few requests."""
+    before = {r.node: r.steps for r in stack.registry.replicas("slow")}
+    streams = [chat(stack, model="slow", max_tokens=100) for _ in range(8)]
+    for stream in streams:
+        assert stream.join().error is None
+    moved: set[str] = set()
+
+    def settled() -> set[str]:
+        nonlocal moved
+        moved = {r.node for r in stack.registry.replicas("slow") if r.steps > before.get(r.node, 0) + 20}
+        return moved
+
+    eventually(settled, "steps are counted")
+    return moved
+
+
+def kill_node(stack: Stack, agent: str, others: list[psutil.Process]) -> None:
+    """`kill -9` of everything that a machine runs."""
+    stack.processes[agent].send_signal(signal.SIGKILL)
+    for process in others:
+        if process.is_running():
+            process.send_signal(signal.SIGKILL)
+    stack.processes[agent].wait(15)
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
