@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import select
 import socket
 import subprocess
@@ -58,6 +59,8 @@ class EngineProcess:
                 [sys.executable, "-m", "workers.engine_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
+                # It is given files. Without this its libraries may look for more on the hub, kernels to run included.
+                env={**os.environ, "HF_HUB_OFFLINE": "1"},
             )
         engine = cls(process, FrameSocket(ours))
         engine._send(asdict(config))
