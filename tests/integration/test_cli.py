@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ import httpx
 import psutil
 import pytest
 
+from gateway.bringup import STAGES
 from tests.stack import REPOSITORY, eventually, free_port
 
 
@@ -61,6 +63,8 @@ class Home:
 def new_home(folder: Path) -> Home:
     ports = {f"HEADRACE_{name}_PORT": str(free_port()) for name in ("HTTP", "GRPC", "FLOWER")}
     settings = {"HEADRACE_DATA_DIR": str(folder / "var"), "HEADRACE_DEMO_MODEL": "fake", **ports}
+    fake = {"capabilities": ["chat"], "engine": "fake", "context_length": 4096, "max_tokens": 4096}
+    settings["HEADRACE_MODELS_JSON"] = json.dumps({"water": fake})
     # Nobody is asked with this key: it only makes the provider one that could be.
     keys = {"OPENAI_API_KEY": "sk-none", "ANTHROPIC_API_KEY": ""}
     return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1", **keys})
@@ -182,6 +186,34 @@ def test_a_second_one_in_the_same_folder_is_refused(home: Home) -> None:
     second = home.command("up")
     assert second.returncode == 1
     assert "runs already" in second.stdout
+
+
+@pytest.mark.usefixtures("up")
+def test_models_are_deployed_listed_and_unloaded(home: Home, tmp_path: Path) -> None:
+    plan = home.command("deploy", "water", "--dry-run")
+    assert plan.returncode == 0, plan.stdout
+    assert json.loads(plan.stdout[plan.stdout.index("{") :])["fits"] is True
+    node = Home(tmp_path, {**home.environ, "HEADRACE_REDIS_URL": f"unix://{home.folder}/var/redis.sock"})
+    worker = node.start("worker", "--node", "second")
+    try:
+        eventually(lambda: "ready." in node.said, "the node has joined")
+        unknown = home.command("deploy", "water", "--node", "third")
+        assert unknown.returncode == 1
+        assert "There is no node 'third'" in unknown.stdout
+        deployed = home.command("deploy", "water", "--node", "second", "--max-batch-size", "2")
+        assert deployed.returncode == 0, deployed.stdout
+        for stage in STAGES:
+            assert f"  {stage}: completed" in deployed.stdout
+        assert "second.cpu0: healthy" in home.command("models").stdout
+        unloaded = home.command("unload", "water")
+        assert unloaded.returncode == 0, unloaded.stdout
+        assert "water: gone" in unloaded.stdout
+        assert "second.cpu0" not in home.command("models").stdout
+        again = home.command("unload", "water")
+        assert "is not deployed" in again.stdout
+    finally:
+        worker.send_signal(signal.SIGINT)
+        assert worker.wait(20) == 0
 
 
 def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
