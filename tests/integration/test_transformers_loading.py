@@ -76,6 +76,15 @@ def test_rows_that_have_no_whole_number_of_groups_are_refused_in_int4(tmp_path: 
     assert "down_proj has rows of 100" in error.message
 
 
+def test_weights_outside_of_linear_layers_are_refused_in_int8(tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    shape = transformers.GPT2Config(vocab_size=512, n_embd=64, n_layer=1, n_head=2, n_positions=64)
+    transformers.GPT2LMHeadModel(shape).save_pretrained(tmp_path)
+    error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64, quantization="int8"))
+    assert error.reason is FailureReason.BAD_QUANTIZATION
+    assert "c_attn" in error.message
+
+
 def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> None:
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     from workers.engines.offload import keep_on_host

@@ -19,7 +19,7 @@ def quantize(model: Any, quantization: str) -> None:
     """Make int8 or int4 of the weights of all linear layers but the head, in place, on the device where they are.
 
     Raises:
-        DeploymentFailed: torchao is not installed, or the rows of a layer can't be divided into groups.
+        DeploymentFailed: torchao is not installed, or some weights could not be quantized.
     """
     try:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
@@ -29,17 +29,28 @@ def quantize(model: Any, quantization: str) -> None:
             f"{quantization} needs torchao, which can't be imported here ({error}): pip install 'headrace[worker]'.",
         ) from error
     body = model.base_model
-    if quantization == "int8":
-        quantize_(body, Int8WeightOnlyConfig())
-        return
-    for name, layer in body.named_modules():
-        if isinstance(layer, torch.nn.Linear) and layer.in_features % INT4_GROUP:
-            raise DeploymentFailed(
-                FailureReason.BAD_QUANTIZATION,
-                f"int4 divides rows into groups of {INT4_GROUP} weights, and {name} has rows of {layer.in_features}; "
-                "int8 has no groups.",
-            )
-    quantize_(body, _int4(model.device.type))
+    _check(body, quantization)
+    quantize_(body, Int8WeightOnlyConfig() if quantization == "int8" else _int4(model.device.type))
+
+
+def _check(body: Any, quantization: str) -> None:
+    """Whether it holds for all of the weights. Raises: DeploymentFailed."""
+    layers = {name: layer for name, layer in body.named_modules() if isinstance(layer, torch.nn.Linear)}
+    known = {id(layer.weight) for layer in body.modules() if isinstance(layer, torch.nn.Linear | torch.nn.Embedding)}
+    other = [name for name, weight in body.named_parameters() if weight.ndim > 1 and id(weight) not in known]
+    if other:
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"{quantization} is made of linear layers, and {other[0]} is none: {len(other)} such weights would stay as "
+            "they are. Allowed: none, bf16.",
+        )
+    odd = [(name, layer.in_features) for name, layer in layers.items() if layer.in_features % INT4_GROUP]
+    if quantization == "int4" and odd:
+        name, rows = odd[0]
+        raise DeploymentFailed(
+            FailureReason.BAD_QUANTIZATION,
+            f"int4 divides rows into groups of {INT4_GROUP} weights, and {name} has rows of {rows}; int8 has none.",
+        )
 
 
 def _int4(device: str) -> Any:
