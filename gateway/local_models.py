@@ -39,7 +39,7 @@ def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
         "node_id": replica.node,
         "hardware": replica.hardware,
         "memory_usage": f"{replica.memory_bytes / 1e9:.3g}GB",
-        "quantization": _quantization(model, replica),
+        "quantization": quantization(model, replica),
         "loaded_at": replica.loaded_at,
         "health": replica.health,
         "status": replica.status,
@@ -56,7 +56,7 @@ def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
     }
 
 
-def _quantization(model: Model, replica: Replica) -> str:
+def quantization(model: Model, replica: Replica) -> str:
     """As it was deployed; without a change, as the catalog says that the source is."""
     made = replica.quantization if replica.quantization != "none" else ""
     return made or model.quantization or "none"

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.inference import Inference
+from gateway.local_models import quantization
 from gateway.model import Model
 from gateway.registry import Replica
 from gateway.stats import WINDOW_S, read_stats
@@ -67,7 +68,7 @@ def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
     return {
         "type": model.provider,
         "hardware": first.hardware if first else "none",
-        "quantization": model.quantization or "none",
+        "quantization": quantization(model, first) if first else model.quantization or "none",
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields
+from marshmallow import Schema, fields, validate
 
 from schemas.embeddings import EmbeddingUsageSchema
 from schemas.inference import ChoiceSchema, UsageSchema
@@ -68,3 +68,20 @@ class EmbeddingProgressSchema(Schema):
     done = fields.List(fields.Integer(), required=True)
     usage = fields.Nested(EmbeddingUsageSchema, metadata={"description": "At the end"})
     rewound = fields.Nested(RewoundSchema)
+
+
+class DeploymentEventSchema(Schema):
+    """What happened to a deployment; `event` says which of the other fields are there."""
+
+    deployment_id = fields.String(required=True)
+    model_id = fields.String(required=True)
+    event = fields.String(required=True, validate=validate.OneOf(("stage", "log", "facts", "completed", "cancelled")))
+    timestamp = fields.String(metadata={"description": "ISO 8601"})
+    replica = fields.String(allow_none=True, metadata={"description": "Null: all of them"})
+    stage = fields.String()
+    status = fields.String()
+    progress = fields.Integer(metadata={"description": "0 to 100"})
+    level = fields.String()
+    message = fields.String()
+    facts = fields.Dict(metadata={"description": "Of the replica: memory as planned and measured, its status"})
+    reason = fields.String(metadata={"description": "Why it was cancelled"})

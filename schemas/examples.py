@@ -80,6 +80,16 @@ KEY: Examples = {
 KEY_CHANGE: Examples = {
     "limits": {"summary": "Other limits", "value": {"requests_per_minute": 120, "tokens_per_minute": None}}
 }
+_DEPLOYMENT = {
+    "model_type": "smollm2",
+    "model_size": "135m",
+    "deployment_config": {"max_batch_size": 8, "context_length": 2048},
+}
+DEPLOY: Examples = {
+    "plan": {"summary": "What it would take, and no more", "value": {**_DEPLOYMENT, "dry_run": True}},
+    "deploy": {"summary": "The demo model, where most memory is free", "value": _DEPLOYMENT},
+}
+SCALE: Examples = {"one": {"summary": "One replica", "value": {"replicas": 1}}}
 
 
 def with_model(examples: Examples, model: str) -> Examples:

@@ -8,9 +8,9 @@ from typing import Any
 
 #: What a text of an example looks like, and so must the answer's.
 _FORMS = {
-    "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ"),
+    "time": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z"),
     "size": re.compile(r"\d+(\.\d+)?GB"),
-    "duration": re.compile(r"\d+(h|m|s)( ?\d+(m|s))*"),
+    "duration": re.compile(r"\d+(\.\d+)?[hms]"),
     "id": re.compile(r"(cmpl|chatcmpl|deploy)-\w+"),
 }
 
@@ -44,7 +44,7 @@ def _kind(value: Any) -> type:
 
 
 def _like(entry: Any, examples: list[Any]) -> Any:
-    """The example of the same name, else the first."""
-    names = [name for name in ("id", "name") if isinstance(entry, Mapping) and name in entry]
+    """The example of the same id, else of the same status, which decides on the fields of a stage; else the first."""
+    names = [name for name in ("id", "status") if isinstance(entry, Mapping) and name in entry]
     same = (like for name in names for like in examples if like.get(name) == entry[name])
     return next(same, examples[0])

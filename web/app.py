@@ -11,7 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.context import Gateway
 from gateway.redis import dumps
-from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema
+from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
 from schemas.openai import OpenAIErrorSchema
@@ -25,7 +25,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: Schemas that no view names: `web/openapi.py` does.
 UNREFERENCED = (
     *(OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)),
-    *(ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema),
+    *(ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema, DeploymentEventSchema),
 )
 
 

@@ -70,7 +70,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 def _chunk() -> dict[str, Any]:
     """What the `data` of an event holds, before the `[DONE]` at the end."""
-    kinds = ("ChatChunk", "CompletionChunk", "EmbeddingProgress", "Error", "OpenAIError")
+    kinds = ("ChatChunk", "CompletionChunk", "EmbeddingProgress", "DeploymentEvent", "Error", "OpenAIError")
     return _TEXT | {
         "description": "A chunk as JSON; if `event` is `error`, the error",
         "contentMediaType": "application/json",

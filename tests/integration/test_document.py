@@ -7,21 +7,17 @@ document, requests have no header but the key.
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
-import uuid
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema
+from tests.curl import DOCUMENT, example, send
 from tests.shape import lacks
-from tests.stack import KEY, Stack
+from tests.stack import Stack, eventually
 
-DOCUMENT = Path(__file__).parents[1] / "document"
 CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m", "all-minilm-l6-v2"
 
 
@@ -33,32 +29,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
     finally:
         stack.close()
-
-
-def send(stack: Stack, method: str, path: str, name: str = "") -> dict[str, Any]:
-    """Send a request with the body of that name, by curl if there is one. Returns the envelope of a success."""
-    body = DOCUMENT / f"{name}.request.json"
-    if shutil.which("curl"):
-        command = ["curl", "--silent", "--show-error", "--max-time", "100", "--request", method, f"{stack.url}{path}"]
-        command += ["--noproxy", "*", "--header", f"Authorization: Bearer {KEY}", "--write-out", "\n%{http_code}"]
-        command += ["--data-binary", f"@{body}"] if name else []
-        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=110)
-        text, _, status = done.stdout.rpartition("\n")
-    else:
-        headers = {"Authorization": f"Bearer {KEY}"}
-        content = body.read_bytes() if name else None
-        response = httpx.request(method, f"{stack.url}{path}", content=content, headers=headers, timeout=100)
-        text, status = response.text, str(response.status_code)
-    answer: dict[str, Any] = json.loads(text)
-    assert status == "200", text
-    assert (answer["code"], answer["message"]) == (200, "success")
-    assert uuid.UUID(answer["request_id"])
-    return answer
-
-
-def example(name: str) -> Any:
-    """The document's example of an answer."""
-    return json.loads((DOCUMENT / f"{name}.answer.json").read_text())
 
 
 def test_the_document_has_these_examples() -> None:
@@ -135,44 +105,6 @@ def test_the_list_of_local_models(stack: Stack) -> None:
     assert {model["id"] for model in answer["data"]["models"]} == {CHAT_MODEL, EMBEDDING_MODEL}
 
 
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:
-    """(method, path, operation, parameters) of the OpenAPI document; what deletes comes last."""
-    found = [
-        (method, path, item[method], [*item.get("parameters", []), *item[method].get("parameters", [])])
-        for path, item in document["paths"].items()
-        for method in item.keys() - {"parameters"}
-    ]
-    yield from sorted(found, key=lambda operation: operation[0] == "delete")
-
-
-def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
-    """As it stands there; only ids that a request gave are filled in. Each request with a body has examples."""
-    sent = 0
-    with stack.client() as client:
-        document = client.get("/openapi.json").json()
-        known = {
-            "job_id": client.post(f"/models/{CHAT_MODEL}/completions", json={"prompt": "a", "max_tokens": 1}).headers[
-                "X-Job-Id"
-            ],
-            "key_id": client.post("/keys", json={"name": "mine"}).json()["data"]["id"],
-        }
-        for method, path, operation, parameters in operations(document):
-            values = {
-                p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"
-            }
-            address = path.format(**values | known)
-            assert "None" not in address
-            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-            examples = content.get("examples", {}) if content else {"no body": {"value": None}}
-            assert examples, f"{method} {path} has no example"
-            for name, example in examples.items():
-                response = client.request(method, address, json=example["value"])
-                assert response.is_success, f"{method} {path}, example {name}: {response.text}"
-                assert str(response.status_code) in operation["responses"]
-                sent += 1
-    assert sent > len(document["paths"])
-
-
 @pytest.mark.parametrize(
     ("kind", "body", "schema"),
     [
@@ -192,3 +124,60 @@ def test_chunks_have_the_fields_that_the_page_promises(
     assert seen == set(schema().fields) - {"rewound"}
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     assert {choice["finish_reason"] for choice in choices} == {None, "length"}
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:
+    """(method, path, operation, parameters) of the OpenAPI document; what deletes comes last."""
+    found = [
+        (method, path, item[method], [*item.get("parameters", []), *item[method].get("parameters", [])])
+        for path, item in document["paths"].items()
+        for method in item.keys() - {"parameters"}
+    ]
+    yield from sorted(found, key=lambda operation: operation[0] == "delete")
+
+
+def deployed(client: httpx.Client, response: httpx.Response) -> str:
+    """The id of a deployment that has begun with this response, if one has; only one of a model goes on at a time."""
+    is_json = response.headers["Content-Type"] == "application/json"
+    data = response.json().get("data") if is_json else None
+    if not isinstance(data, dict) or "progress_url" not in data:
+        return ""
+    running = ("pending", "in_progress")
+    status = eventually(
+        lambda: (s := client.get(data["progress_url"]).json()["data"]["status"]) not in running and s, "it ends", 90
+    )
+    assert status == "completed"
+    return str(data["deployment_id"])
+
+
+def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
+    """As it stands there; only ids that a request gave are filled in. Each request with a body has examples.
+
+    The last test of this file: it ends with what deletes.
+    """
+    sent = 0
+    with stack.client() as client:
+        document = client.get("/openapi.json").json()
+        known = {
+            "job_id": client.post(f"/models/{CHAT_MODEL}/completions", json={"prompt": "a", "max_tokens": 1}).headers[
+                "X-Job-Id"
+            ],
+            "key_id": client.post("/keys", json={"name": "mine"}).json()["data"]["id"],
+            "deployment_id": deployed(client, client.post("/models/local/deploy", json={"model_type": "fake"})),
+        }
+        for method, path, operation, parameters in operations(document):
+            values = {
+                p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"
+            }
+            address = path.format(**values | known)
+            assert "None" not in address
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            examples = content.get("examples", {}) if content else {"no body": {"value": None}}
+            assert examples, f"{method} {path} has no example"
+            for name, example in examples.items():
+                response = client.request(method, address, json=example["value"])
+                assert response.is_success, f"{method} {path}, example {name}: {response.text}"
+                assert str(response.status_code) in operation["responses"]
+                deployed(client, response)
+                sent += 1
+    assert sent > len(document["paths"])

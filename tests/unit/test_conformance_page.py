@@ -26,6 +26,9 @@ CALLS = {
     "POST /models/{model_id}/chat/completions": "chat",
     "POST /models/{model_id}/embeddings": "embeddings",
     "GET /models/local": "local",
+    "POST /models/local/deploy": "deploy",
+    "GET /models/local/deployments/{deployment_id}": "deployment",
+    "DELETE /models/local/{model_id}": "unload",
 }
 #: Every answer's own schema; of flask-smorest, and nowhere used.
 WRAPPERS = re.compile(r"\w+Envelope|PaginationMetadata")

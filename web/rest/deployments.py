@@ -20,6 +20,7 @@ from schemas.deployments import (
     UnloadedSchema,
 )
 from schemas.envelope import enveloped
+from schemas.examples import DEPLOY, SCALE
 from schemas.models import LocalModelListSchema
 from web.auth import authenticate
 from web.envelope import caller, gateway, success
@@ -40,7 +41,7 @@ def local() -> Response:
 
 
 @blueprint.route("/deploy", methods=["POST"])
-@blueprint.arguments(DeployRequestSchema())
+@blueprint.arguments(DeployRequestSchema(), examples=DEPLOY)
 @blueprint.response(200, enveloped(DeployAnswerSchema))
 def deploy(body: DeployRequest) -> Response:
     """Bring a model onto devices. Replicas that it has serve until the new ones do. Scope deploy."""
@@ -79,7 +80,7 @@ def cancel(deployment_id: str) -> Response:
 
 
 @blueprint.route("/<model:model_id>", methods=["PATCH"])
-@blueprint.arguments(ScaleRequestSchema())
+@blueprint.arguments(ScaleRequestSchema(), examples=SCALE)
 @blueprint.response(200, enveloped(DeployAnswerSchema))
 def scale(body: dict[str, Any], model_id: str) -> Response:
     """Give a deployed model another number of replicas. Scope deploy."""
