@@ -257,7 +257,8 @@ class Deployments:
             one = self.footprints.get(device, model.id)
             footprint = footprint or one
             times = counts[device.name]
-            found[device.name] = plan(one, load, device.memory_free).times(times) if one else None
+            here = replace(load, device=device.device)
+            found[device.name] = plan(one, here, device.memory_free).times(times) if one else None
         return found, footprint
 
     def _other_loads(
@@ -292,8 +293,9 @@ class Deployments:
         found = alternatives(footprint, load, worst.free_bytes, allowed=allowed)
         for device in self.registry.devices():
             one = self.footprints.get(device, model.id)
-            if device.name not in plans and one and plan(one, load, device.memory_free).fits:
-                total = plan(one, load, device.memory_free).total_bytes
+            here = replace(load, device=device.device)
+            if device.name not in plans and one and plan(one, here, device.memory_free).fits:
+                total = plan(one, here, device.memory_free).total_bytes
                 found.append({"change": {"target_nodes": [device.name]}, "total_bytes": total})
         return found
 

@@ -48,8 +48,10 @@ class Load:
     context_length: int = 2048
     #: The most that keys and values may take, all sequences together; 0 = no limit.
     kv_limit_bytes: int = 0
-    #: Devices that share weights and cache.
+    #: Processes that share weights and cache. Each has a device of its own, but all of them the same CPU.
     tensor_parallel_size: int = 1
+    #: Such as `cuda0`.
+    device: str = ""
     #: The weights stay in the host's memory.
     cpu_offload: bool = False
 
@@ -103,13 +105,14 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
     kv = min(kv_full, load.kv_limit_bytes) if load.kv_limit_bytes else kv_full
     activations = STEP_TOKENS * footprint.hidden_size * UNITS_PER_TOKEN * 4
     logits = load.max_batch_size * footprint.vocabulary_size * 4
-    return MemoryPlan(
+    share = MemoryPlan(
         weights_bytes=0 if load.cpu_offload else weights // shards,
         kv_cache_bytes=kv,
         workspace_bytes=BASE_BYTES.get(load.engine, GIB // 2) + activations + logits,
         free_bytes=free_bytes,
         kv_cache_full_bytes=kv_full,
     )
+    return share.times(shards) if load.device.startswith("cpu") else share
 
 
 def alternatives(

@@ -31,7 +31,7 @@ from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, 
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.journaler import Journaler
 from workers.stages.base import BringUp
-from workers.vitals import TokenRate, resident_bytes
+from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
 
 log = logging.getLogger(__name__)
@@ -315,7 +315,10 @@ class ReplicaWorker:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        pids = [os.getpid(), *([self._engine.pid] if self._engine else [])]
+        # An engine has children only if processes share its model.
+        alone = self.config.tensor_parallel_size == 1
+        engine = [] if not self._engine else [self._engine.pid] if alone else with_children(self._engine.pid)
+        pids = [os.getpid(), *engine]
         self.record = replace(
             self.record,
             tokens_per_second=self._rate.per_second(),

@@ -36,6 +36,14 @@ class TokenRate:
         return self._last
 
 
+def with_children(pid: int) -> list[int]:
+    """A process and all that it has started; none if it is gone."""
+    try:
+        return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
+    except psutil.Error:
+        return []
+
+
 def resident_bytes(pids: Iterable[int]) -> int:
     """Resident memory of processes; those that are gone have none."""
     total = 0
