@@ -70,9 +70,8 @@ class Starter:
         self._failures = self._deaths = 0
         self._next_start = self._started_at = self._unwanted_at = 0.0
 
-    @property
-    def _alive(self) -> bool:
-        """Whether its process lives, be it a child of this agent or of an earlier one."""
+    def _look(self) -> bool:
+        """Note whose process it is. True if it lives, be it a child of this agent or of an earlier one."""
         holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
         if holder:
             self._incarnation = holder.incarnation
@@ -83,7 +82,7 @@ class Starter:
     def keep(self, wanted: Wanted) -> None:
         """See to it that it lives. Called again and again."""
         self.wanted, self._unwanted_at = wanted, 0.0
-        if (self._thread is not None and self._thread.is_alive()) or self._alive:
+        if (self._thread is not None and self._thread.is_alive()) or self._look():
             return
         if self._incarnation:
             log.warning("replica %s died; its jobs are recovered now", wanted.replica_id)
@@ -101,7 +100,7 @@ class Starter:
         self._cancelled.set()
         if self._thread is not None and self._thread.is_alive():
             return False
-        if self._alive:
+        if self._look():
             if now > self._unwanted_at + self._settings.drain_s + KILL_AFTER_S:
                 self._kill()
             return False
@@ -166,6 +165,7 @@ class Starter:
     def _follow(self, process: subprocess.Popen[bytes], seen: str) -> None:
         """Wait until it serves. Raises: DeploymentFailed, with the reason that the worker has left."""
         while process.poll() is None:
+            self._look()
             entries = self._log.read(seen)
             if any(entry.end == "active" for entry in entries):
                 self._failures = 0
@@ -174,10 +174,8 @@ class Starter:
             if self._cancelled.is_set() and self._cancelled_too_long():
                 process.kill()
             time.sleep(_LOOK_S)
-        reason = _failure(self._log.read())
-        self._alive  # noqa: B018  takes note of the death
         self._bury()
-        raise reason or DeploymentFailed(
+        raise _failure(self._log.read()) or DeploymentFailed(
             FailureReason.ENGINE_CRASHED, f"the model worker ended while it loaded, {_how(process.returncode)}"
         )
 

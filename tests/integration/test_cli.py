@@ -226,6 +226,13 @@ def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
     assert home.command("down").returncode == 0
     assert gone(processes)
     assert "nothing runs" in home.command("down").stdout
+    # What was deployed comes back by itself.
+    again = home.command("up", "--detach")
+    assert again.returncode == 0, again.stdout
+    assert "service_registration" in detached.stdout
+    assert "service_registration" not in again.stdout
+    assert "fake: active" in again.stdout
+    assert home.command("down").returncode == 0
 
 
 def test_what_can_not_work_is_said_in_one_line(tmp_path: Path) -> None:
