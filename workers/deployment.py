@@ -132,6 +132,7 @@ class DeploymentRuns:
             log.info("deployment %s goes on elsewhere", job_id)
         except Exception as error:  # the task's edge: a deployment must never be in progress for ever
             log.exception("deployment %s", job_id)
+            run.take_back()
             claimed.fail(FailureReason.INTERNAL.value, f"{type(error).__name__}: {error}")
         self._journaler.touch(claimed)
         claimed.finished.wait()
@@ -204,8 +205,9 @@ class DeploymentRun:
         """Want the replicas, and wait until they all serve."""
         if not self._job.job.seq:
             self._say(f"deploying {self._job.job.model}" if self._wanted else f"scaling {self._job.job.model}")
+        self._check(may_cancel=True)
         while not self._patiently(self._look):
-            self._pause()
+            self._pause(may_cancel=True)
 
     def _look(self) -> bool:
         """Copy what is new. True when all replicas serve."""
@@ -228,18 +230,22 @@ class DeploymentRun:
             return
         self._say(f"{len(self._replaced)} earlier replicas end when their requests have ended")
         self._patiently(lambda: self._desired.drop(self._replaced))
-        self._await_gone(self._replaced, may_cancel=False)
+        self._await_gone(self._replaced)
+
+    def take_back(self) -> None:
+        """Want the replicas no more."""
+        self._patiently(lambda: self._desired.drop(self._wanted))
 
     def _undo(self) -> None:
-        self._patiently(lambda: self._desired.drop(self._wanted))
-        self._await_gone(self._wanted, may_cancel=False)
+        self.take_back()
+        self._await_gone(self._wanted)
 
-    def _await_gone(self, replicas: Sequence[Wanted], *, may_cancel: bool) -> None:
+    def _await_gone(self, replicas: Sequence[Wanted]) -> None:
         deadline = time.monotonic() + self._settings.drain_s + UNDO_S
         while time.monotonic() < deadline:
             if self._patiently(lambda: not self._living(replicas)):
                 return
-            self._pause(may_cancel=may_cancel)
+            self._pause(may_cancel=False)
         self._say("some replicas have not ended yet; their agents see to it", "warning")
 
     def _living(self, replicas: Sequence[Wanted]) -> bool:
@@ -304,12 +310,16 @@ class DeploymentRun:
 
     # -- waiting
 
-    def _pause(self, *, may_cancel: bool = True) -> None:
-        """Between two looks. Raises: Stopped, Cancelled."""
+    def _check(self, *, may_cancel: bool) -> None:
+        """Raises: Stopped, Cancelled."""
         if self._runs.stopping or self._job.finished.is_set():
             raise Stopped
         if may_cancel and self._job.to_cancel.is_set():
             raise Cancelled
+
+    def _pause(self, *, may_cancel: bool) -> None:
+        """Between two looks. Raises: Stopped, Cancelled."""
+        self._check(may_cancel=may_cancel)
         if time.monotonic() > self._said_at + PROGRESS_S:
             self._patiently(lambda: self._store.progress([self._job.job]))
             self._patiently(lambda: self._meta("PROGRESS"))
