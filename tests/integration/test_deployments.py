@@ -59,6 +59,16 @@ context_length = 4096
 max_tokens = 4096
 options = { crash_load = true }
 
+[models.hanging]
+name = "Hanging"
+description = "Its engine stops when it meets a certain word"
+version = "1.0"
+capabilities = ["chat"]
+engine = "fake"
+context_length = 4096
+max_tokens = 4096
+options = { step_s = 0.01, hang_word = "molasses", hang_at = 5 }
+
 [models.huge]
 name = "Huge"
 description = "Needs more memory than there is"
@@ -106,7 +116,7 @@ def nothing_left(stack: Stack) -> Iterator[None]:
     """After each test: no replica, desire, process or lock of the models that it deployed."""
     yield
     with stack.client() as client:
-        for model in ("second", "slow", "greedy", "crashing", "missing"):
+        for model in ("second", "slow", "greedy", "crashing", "missing", "hanging"):
             client.delete(f"/models/local/{model}")
     eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "the replicas are gone")
     eventually(lambda: all("fake" in name for name in _locks(stack)), f"only fake's lock is left: {_locks(stack)}")
@@ -405,6 +415,22 @@ def test_an_idle_model_sleeps_until_the_next_requests(stack: Stack, client: http
         assert stream.join().error is None
     # All of them waited for one load.
     assert len(stack.registry.replicas("second")) == 1
+
+
+def test_health_turns_bad_when_steps_stop(stack: Stack, client: httpx.Client) -> None:
+    """The process lives, and its heartbeat goes on."""
+    ended(client, deploy(client, "hanging"))
+
+    def health() -> str:
+        models = client.get("/models/local").json()["data"]["models"]
+        return str(next(model["deployment"]["health"] for model in models if model["id"] == "hanging"))
+
+    assert health() == "healthy"
+    stuck = chat(stack, "molasses", model="hanging", max_tokens=50)
+    eventually(lambda: health() == "stalled", "its health turns bad")
+    assert psutil.Process(stack.replica("hanging").engine_pid).is_running()
+    client.delete(f"/jobs/{stuck.job_id}")
+    assert stuck.join().finish_reason == "cancelled"
 
 
 def test_deployments_are_listed(client: httpx.Client) -> None:
