@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import builtins
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from typing import Any, cast
 
 import kombu.exceptions
@@ -21,18 +20,15 @@ from celery import Celery
 from gateway import deployment_views, keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
-from gateway.desired import UP, Desired, Wanted, replica_id
+from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
-from gateway.engine_table import QUANTIZATIONS, SPECS, resolve
-from gateway.errors import Conflict, DoesNotFit, InvalidRequest, JobNotFound, NotDeployed
-from gateway.footprints import Footprints
+from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.inference import cancel
 from gateway.jobs import Job, JobState, JobStore, new_job_id
-from gateway.memory import Footprint, Load, MemoryPlan, alternatives, plan
-from gateway.placement import place
+from gateway.planning import Planner
 from gateway.queues import Priority, device_place, send_hint
 from gateway.redis import CONNECTION_ERRORS
-from gateway.registry import Device, Registry
+from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.usage import DEPLOYMENT
 from gateway.watch import Hub, Watcher
@@ -42,31 +38,6 @@ log = logging.getLogger(__name__)
 
 #: Deployments whose ids are kept for the list.
 MAX_LISTED = 1_000
-
-
-@dataclass(frozen=True)
-class Planned:
-    """What a deployment would do: its replicas, what each takes of its device, and what is not as it was preferred."""
-
-    wanted: Sequence[Wanted]
-    #: By `node.device`, for all replicas that go there; None where the device has not said how big the model is.
-    plans: Mapping[str, MemoryPlan | None]
-    alternatives: Sequence[Mapping[str, Any]]
-    effective: Mapping[str, Any]
-    warnings: Sequence[str]
-
-    @property
-    def fits(self) -> bool:
-        """Whether every device has room, as far as it is known."""
-        return all(found is None or found.fits for found in self.plans.values())
-
-    def shown(self) -> dict[str, Any]:
-        """As clients see it."""
-        return {
-            "memory_plan": {name: found.shown() if found else None for name, found in self.plans.items()},
-            "effective_config": dict(self.effective),
-            "warnings": list(self.warnings),
-        }
 
 
 class Deployments:
@@ -82,7 +53,7 @@ class Deployments:
         self.celery = celery
         self.hub = hub
         self.desired = Desired(store.redis)
-        self.footprints = Footprints(store.redis)
+        self.planner = Planner(settings, registry)
         self.durations = Durations(store.redis)
 
     # -- deploy, scale, unload
@@ -99,11 +70,11 @@ class Deployments:
         key.require("deploy")
         model = self._local(request.model_id)
         deployment_id = new_job_id(DEPLOYMENT)
-        planned = self._plan(model, request, deployment_id)
+        planned = self.planner.deployment(model, request, deployment_id)
         if request.dry_run:
-            return {"model_id": model.id, "fits": planned.fits, **planned.shown(), **self._alternatives(planned)}
-        if not planned.fits:
-            raise self._does_not_fit(model, planned)
+            alternatives = list(planned.alternatives)
+            return {"model_id": model.id, "fits": planned.fits, **planned.shown(), "alternatives": alternatives}
+        planned.require_room()
         replaced = self.desired.all(model.id)
         body = {**request.given(), **planned.shown()}
         return self._start(deployment_id, model, body, planned.wanted, replaced, at=planned.wanted[0], key=key)
@@ -121,19 +92,10 @@ class Deployments:
             body = {"replicas": replicas}
             return self._start(new_job_id(DEPLOYMENT), model, body, [], present[replicas:], at=present[0], key=key)
         deployment_id = new_job_id(DEPLOYMENT)
-        like = present[0]
-        busy = Counter(one.place for one in present)
-        devices = [device for device in self.registry.devices() if model.engine in device.engines]
-        devices.sort(key=lambda one: (busy[one.node, one.device], -one.memory_free))
-        targets = [device.name for device in devices]
-        chosen = place(devices, targets, engine=model.engine, replicas=replicas - len(present))
-        wanted = [self._wanted(like, deployment_id, device, i) for i, device in enumerate(chosen)]
-        plans, footprint = self._memory(model, wanted, chosen)
-        planned = Planned(wanted, plans, self._other_loads(model, wanted, plans, footprint), {}, [])
-        if not planned.fits:
-            raise self._does_not_fit(model, planned)
+        planned = self.planner.more(model, present, replicas - len(present), deployment_id)
+        planned.require_room()
         body = {"replicas": replicas, "memory_plan": planned.shown()["memory_plan"]}
-        return self._start(deployment_id, model, body, wanted, [], at=wanted[0], key=key)
+        return self._start(deployment_id, model, body, planned.wanted, [], at=planned.wanted[0], key=key)
 
     def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """Want a model's replicas no more: they end their requests, then themselves. A deployment of it is cancelled.
@@ -187,130 +149,6 @@ class Deployments:
     def watch(self, deployment_id: str, *, key: KeyRecord, after: int = 0, claim: str = "") -> Watcher:
         """Follow a deployment. Raises: PermissionDenied, JobNotFound."""
         return self.hub.watch(self.get(deployment_id, key=key).id, after=after, claim=claim)
-
-    # -- what it would do
-
-    def _plan(self, model: Model, request: DeployRequest, deployment_id: str) -> Planned:
-        spec = SPECS[model.engine]
-        options = request.options()
-        quantization = request.quantization or (model.quantization if model.quantization in QUANTIZATIONS else "none")
-        devices = place(
-            self.registry.devices(), request.target_nodes, engine=model.engine, replicas=request.replicas or None
-        )
-        first = devices[0]
-        footprint = self.footprints.get(first, model.id)
-        source_format = footprint.format if footprint else next(iter(spec.quantizations))
-        effective = resolve(
-            spec,
-            format=source_format,
-            device=first.device,
-            quantization=quantization,
-            tensor_parallel_size=options["tensor_parallel_size"],
-            cpu_offload=options["cpu_offload"],
-            use_flash_attention=options["use_flash_attention"],
-            use_kv_cache=options["use_kv_cache"],
-        )
-        like = Wanted(
-            replica_id="",
-            model=model.id,
-            node="",
-            device="",
-            max_batch_size=options["max_batch_size"] or self.settings.max_batch_size,
-            context_length=self._context(model, footprint, options["context_length"]),
-            idle_unload_s=options["idle_unload_s"],
-            **effective.config,
-        )
-        wanted = [self._wanted(like, deployment_id, device, i) for i, device in enumerate(devices)]
-        plans, footprint = self._memory(model, wanted, devices)
-        shown = {**effective.config, "max_batch_size": like.max_batch_size, "context_length": like.context_length}
-        return Planned(
-            wanted, plans, self._other_loads(model, wanted, plans, footprint), shown, list(effective.warnings)
-        )
-
-    def _context(self, model: Model, footprint: Footprint | None, wanted: int) -> int:
-        most = min(filter(None, (model.context_length, footprint.context_length if footprint else 0)))
-        if wanted > most:
-            raise InvalidRequest.of({"deployment_config.context_length": [f"Got {wanted}; the model has {most}."]})
-        return wanted or most
-
-    def _wanted(self, like: Wanted, deployment_id: str, device: Device, i: int) -> Wanted:
-        name = replica_id(like.model, device.node, device.device, f"{deployment_id.rpartition('-')[2][:6]}-{i}")
-        return replace(
-            like,
-            replica_id=name,
-            node=device.node,
-            device=device.device,
-            deployment_id=deployment_id,
-            state=UP,
-            failure={},
-        )
-
-    def _memory(
-        self, model: Model, wanted: Sequence[Wanted], devices: Sequence[Device]
-    ) -> tuple[dict[str, MemoryPlan | None], Footprint | None]:
-        """What each device will hold of it. Several replicas of one device add up."""
-        found: dict[str, MemoryPlan | None] = {}
-        load = Load.of(model.engine, asdict(wanted[0]))
-        footprint: Footprint | None = None
-        counts = Counter(device.name for device in devices)
-        for device in {device.name: device for device in devices}.values():
-            one = self.footprints.get(device, model.id)
-            footprint = footprint or one
-            times = counts[device.name]
-            here = replace(load, device=device.device)
-            found[device.name] = plan(one, here, device.memory_free).times(times) if one else None
-        return found, footprint
-
-    def _other_loads(
-        self,
-        model: Model,
-        wanted: Sequence[Wanted],
-        plans: Mapping[str, MemoryPlan | None],
-        footprint: Footprint | None,
-    ) -> builtins.list[dict[str, Any]]:
-        """What would fit where this does not: other options on the tightest device, then other devices."""
-        tight = [(name, found) for name, found in plans.items() if found and not found.fits]
-        if not tight or footprint is None:
-            return []
-        load, spec = Load.of(model.engine, asdict(wanted[0])), SPECS[model.engine]
-        name, worst = min(tight, key=lambda pair: pair[1].free_bytes)
-        kind = name.rpartition(".")[2]
-
-        def allowed(other: Load) -> bool:
-            try:
-                resolve(
-                    spec,
-                    format=footprint.format,
-                    device=kind,
-                    quantization=other.quantization,
-                    tensor_parallel_size=other.tensor_parallel_size,
-                    cpu_offload=other.cpu_offload,
-                )
-            except InvalidRequest:
-                return False
-            return True
-
-        found = alternatives(footprint, load, worst.free_bytes, allowed=allowed)
-        for device in self.registry.devices():
-            one = self.footprints.get(device, model.id)
-            here = replace(load, device=device.device)
-            if device.name not in plans and one and plan(one, here, device.memory_free).fits:
-                total = plan(one, here, device.memory_free).total_bytes
-                found.append({"change": {"target_nodes": [device.name]}, "total_bytes": total})
-        return found
-
-    def _does_not_fit(self, model: Model, planned: Planned) -> DoesNotFit:
-        name, worst = min(
-            ((n, p) for n, p in planned.plans.items() if p and not p.fits), key=lambda pair: pair[1].free_bytes
-        )
-        remedy = "; ".join(_described(other) for other in planned.alternatives)
-        needs, free = (f"{size / 1e9:.2f} GB" for size in (worst.total_bytes, worst.free_bytes))
-        remedy = f"What would fit: {remedy}." if remedy else "Free memory there, or add a device."
-        text = f"Model {model.id!r} needs {needs} on {name}, which has {free} free. {remedy}"
-        return DoesNotFit(text, details={"memory_plan": planned.shown()["memory_plan"], **self._alternatives(planned)})
-
-    def _alternatives(self, planned: Planned) -> dict[str, Any]:
-        return {"alternatives": list(planned.alternatives)}
 
     # -- the job
 
@@ -404,8 +242,3 @@ class Deployments:
             return (replica is None or replica.health != "healthy", replica.loaded_at if replica else "")
 
         present.sort(key=rank)
-
-
-def _described(alternative: Mapping[str, Any]) -> str:
-    change = ", ".join(f"{name} {value}" for name, value in alternative["change"].items())
-    return f"{change} ({alternative['total_bytes'] / 1e9:.2f} GB)"
