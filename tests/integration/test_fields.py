@@ -235,7 +235,7 @@ def test_every_field_of_a_job_is_given(rest: httpx.Client, rpc: Client) -> None:
     assert (message.error.reason, message.error.message) == (failed["error"]["reason"], failed["error"]["message"])
     both = [rpc.call("GetJob", pb.GetJobRequest(job_id=i)) for i in (job_id, accepted["job_id"])]
     seen = {field.name for job in both for field, _ in job.ListFields()} | {"position"}
-    assert seen == set(pb.Job.DESCRIPTOR.fields_by_name) - {"chat", "embedding"}
+    assert seen == set(pb.Job.DESCRIPTOR.fields_by_name) - {"chat", "embedding", "deployment"}
     cancelled = rest.delete(f"/jobs/{job_id}").json()["data"]
     assert cancelled == {"job_id": job_id, "status": "failed"}
     assert set(cancelled) == set(jobs.CancelledJobSchema().fields)
