@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +18,7 @@ from tests.tiny_models import save_tiny_ir
 from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.compression import compressed
+from workers.frames import FrameSocket
 
 #: Seconds that anything here may take.
 WAIT_S = 60.0
@@ -66,6 +70,21 @@ def test_a_death_while_it_compresses_leaves_nothing(
         assert await_true(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
     finally:
         engine.close()
+
+
+def test_an_engine_that_is_gone_when_the_copy_is_ready_leaves_none(folder: Path, tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair()
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    with ours, theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.engines.compression_process", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        FrameSocket(ours).send({"folder": str(folder), "copy": str(copy), "quantization": "int8"})
+    assert process.wait(WAIT_S) == 0
+    assert not copy.exists()
 
 
 def compressing(engine: EngineProcess) -> psutil.Process | None:

@@ -11,6 +11,7 @@ import shutil
 import socket
 import sys
 import threading
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ MODEL = "openvino_model.xml"
 INT4_GROUP = 64
 #: Numbers of a tensor that is taken for weights; smaller ones are shapes, axes and tables.
 _WEIGHTS = 4096
+#: Tries to remove the copy.
+_REMOVALS = 100
 _LOW_BIT = ("i8", "u8", "i4", "u4", "nf4", "i2", "u2")
 
 
@@ -41,11 +44,13 @@ def main() -> None:
     keeper.start()
     try:
         compress(Path(told["folder"]), copy, told["quantization"])
-        frames.send({"done": True})
+        answer: dict[str, Any] = {"done": True}
     except Exception as error:  # the process' edge: say why, then end
         log.exception("weights can't be compressed")
         reason, message = classify(error)
-        frames.send({"reason": reason, "message": message})
+        answer = {"reason": reason, "message": message}
+    with suppress(OSError):  # if the engine is gone, the keeper knows it too
+        frames.send(answer)
     keeper.join()
 
 
@@ -96,7 +101,11 @@ def _keep(frames: FrameSocket, copy: Path) -> None:
     try:
         frames.receive()
     except (EOFError, OSError):
-        shutil.rmtree(copy, ignore_errors=True)
+        # A file may appear while the folder is emptied.
+        for _ in range(_REMOVALS):
+            shutil.rmtree(copy, ignore_errors=True)
+            if not copy.exists():
+                break
         os._exit(0)
 
 
