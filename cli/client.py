@@ -69,9 +69,8 @@ class Answer:
                 return
             raise_for_error(response)
             self.job_id = response.headers["X-Job-Id"]
-            for event in EventSource(response).iter_sse():
-                if event.id:
-                    self.last_event_id = event.id
+            for event in events_of(response):
+                self.last_event_id = event.id or self.last_event_id
                 yield event
 
     def _read(self, event: ServerSentEvent) -> Iterator[str]:
@@ -99,6 +98,11 @@ def connect(url: str, key: str) -> httpx.Client:
 def chat(client: httpx.Client, model: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Answer:
     """Ask for an answer to a conversation."""
     return Answer(client, f"/models/{model}/chat/completions", {"messages": list(messages), **options})
+
+
+def events_of(response: httpx.Response) -> Iterator[ServerSentEvent]:
+    """The events of a stream; comments come out of httpx_sse as events without data, and say nothing."""
+    return (event for event in EventSource(response).iter_sse() if event.data)
 
 
 def raise_for_error(response: httpx.Response) -> None:

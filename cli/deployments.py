@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 import httpx
-from httpx_sse import EventSource
 
 from cli import client as api
 from cli.preflight import bootstrap_key
@@ -202,7 +201,7 @@ def events(client: httpx.Client, deployment_id: str) -> Iterator[dict[str, Any]]
         try:
             with client.stream("GET", f"/models/local/deployments/{deployment_id}/events", headers=headers) as response:
                 api.raise_for_error(response)
-                for event in EventSource(response).iter_sse():
+                for event in api.events_of(response):
                     deadline, last = 0.0, event.id or last
                     if event.data == "[DONE]":
                         return

@@ -69,7 +69,8 @@ def new_home(folder: Path) -> Home:
     ports = {f"HEADRACE_{name}_PORT": str(free_port()) for name in ("HTTP", "GRPC", "FLOWER")}
     settings = {"HEADRACE_DATA_DIR": str(folder / "var"), "HEADRACE_DEMO_MODEL": "fake", **ports}
     fake = {"capabilities": ["chat"], "engine": "fake", "context_length": 4096, "max_tokens": 4096}
-    settings["HEADRACE_MODELS_JSON"] = json.dumps({"water": fake})
+    # Slower than the pause between two comments of a silent stream.
+    settings["HEADRACE_MODELS_JSON"] = json.dumps({"water": {**fake, "options": {"step_s": 3}}})
     # Nobody is asked with this key: it only makes the provider one that could be.
     keys = {"OPENAI_API_KEY": "sk-none", "ANTHROPIC_API_KEY": ""}
     return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1", **keys})
@@ -216,6 +217,9 @@ def test_models_are_deployed_listed_and_unloaded(home: Home, tmp_path: Path) -> 
         for stage in STAGES:
             assert f"  {stage}: completed" in deployed.stdout
         assert "second.cpu0: healthy" in home.command("models").stdout
+        talk = home.command("chat", "water", "--max-tokens", "2", stdin="hello\n/exit\n")
+        assert talk.returncode == 0, talk.stdout
+        assert "water>  w" in talk.stdout
         unloaded = home.command("unload", "water")
         assert unloaded.returncode == 0, unloaded.stdout
         assert "water: gone" in unloaded.stdout
