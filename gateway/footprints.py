@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import cast
 
@@ -24,6 +24,13 @@ class Footprints:
         """None where the device's agent does not know it: it has not looked yet, or there are no files."""
         raw = cast("str | None", self._redis.hget(keys.footprints(device.node, device.device), model))
         return Footprint(**loads(raw)) if raw else None
+
+    def known(self, devices: Iterable[Device]) -> set[str]:
+        """The models whose files one of these devices has, or can get."""
+        pipe = self._redis.pipeline(transaction=False)
+        for device in devices:
+            pipe.hkeys(keys.footprints(device.node, device.device))
+        return {str(model) for models in pipe.execute() for model in models}
 
     def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:
         """Replace what was known of a device."""

@@ -11,6 +11,7 @@ from gateway.breaker import Breaker, Circuit
 from gateway.catalog import Catalog, Model
 from gateway.desired import ASLEEP, FAILED, UP, Desired, Wanted
 from gateway.errors import ModelNotReady, UpstreamUnavailable
+from gateway.footprints import Footprints
 from gateway.recent import Recent
 from gateway.registry import ProviderWorker, Registry, Replica
 
@@ -19,7 +20,7 @@ NOT_READY = {
     "inactive": "no replica is alive. Deploy it, then send the request again.",
     "unloading": "it is being unloaded. Deploy it again, then send the request again.",
     "failed": "its replicas failed to start. See its deployment or the log of its worker, then deploy it again.",
-    "no_weights": "its weights are not on this machine. Install them, or set its `source` in headrace.toml.",
+    "no_weights": "its weights are on no machine. Install them on one, or set its `source` in headrace.toml.",
     "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
     "no_worker": "no provider worker is alive. Start one with 'python -m workers.provider'.",
 }
@@ -35,10 +36,12 @@ class Router:
     def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker) -> None:
         self.registry = registry
         self.desired = Desired(registry.redis)
+        self.footprints = Footprints(registry.redis)
         self.catalog = catalog
         self.breaker = breaker
         self._replicas: Recent[list[Replica]] = Recent()
         self._wanted: Recent[list[Wanted]] = Recent()
+        self._known: Recent[set[str]] = Recent()
         self._workers: Recent[list[ProviderWorker]] = Recent()
         self._circuits: dict[str, Recent[Circuit]] = {}
 
@@ -53,8 +56,14 @@ class Router:
             return self._obstacle(model) or self.circuit(model).status
         statuses = {replica.status for replica in self.replicas(model)}
         statuses |= {_WANTED[wanted.state] for wanted in self._wanted.get(self.desired.all) if wanted.model == model.id}
-        idle = "inactive" if model.has_weights or model.downloadable else "no_weights"
-        return next((word for word in LOCAL_STATUSES if word in statuses), idle)
+        found = next((word for word in LOCAL_STATUSES if word in statuses), "")
+        return found or ("inactive" if self._has_weights(model) else "no_weights")
+
+    def _has_weights(self, model: Model) -> bool:
+        """Whether it could be deployed: from files of this machine, or of one that has an agent."""
+        if model.has_weights or model.downloadable:
+            return True
+        return model.id in self._known.get(lambda: self.footprints.known(self.registry.devices()))
 
     def asleep(self, model_id: str) -> bool:
         """Whether some replica of a model sleeps, and none is awake."""

@@ -8,6 +8,9 @@ import httpx
 import pytest
 
 from gateway import keys
+from gateway.footprints import Footprints
+from gateway.memory import Footprint
+from gateway.registry import Device
 from gateway.stats import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
 from tests.stack import Stack, eventually
 
@@ -57,6 +60,23 @@ def test_every_state_has_its_word(client: httpx.Client) -> None:
     }
     assert listed["qwen3-7b"]["deployment"] == {"type": "local", "hardware": "none", "quantization": "int8"}
     assert "CPU" in listed["fake"]["deployment"]["hardware"]
+
+
+def test_weights_of_another_machine_count(stack: Stack, client: httpx.Client) -> None:
+    """Its agent says what it has; the machine of the web process need not have it."""
+
+    def status() -> str:
+        return str(client.get("/models/broken").json()["data"]["status"])
+
+    there = Device(incarnation="agent:x", node="n9", device="cpu0", pid=1, engines=("openvino",))
+    Footprints(stack.redis).publish("n9", "cpu0", {"broken": Footprint(format="gguf")})
+    assert status() == "no_weights"
+    stack.registry.beat_device(there, lease_s=30)
+    try:
+        eventually(lambda: status() == "inactive", "it could be deployed there")
+    finally:
+        stack.registry.bury("agent:x")
+    eventually(lambda: status() == "no_weights", "that machine is gone")
 
 
 def test_an_id_with_slash_colon_and_dot_works_on_every_path(client: httpx.Client) -> None:
