@@ -7,7 +7,7 @@ that is gone. Knows nothing of how a stage is done.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, cast
 
@@ -80,8 +80,3 @@ class BringUpLog:
     def clear(self) -> None:
         """Forget everything, before a replica of the same id begins anew."""
         self._redis.delete(self._key)
-
-
-def last_lines(entries: Iterable[Entry], count: int = 5) -> list[str]:
-    """The messages that were logged last."""
-    return [entry.message for entry in entries if entry.message][-count:]

@@ -67,14 +67,14 @@ class Progress:
             if stage.status != "in_progress":
                 stage.ended_at = body["at"]
 
+    def of_stage(self, name: str) -> list[Stage]:
+        """One stage of all replicas."""
+        return [stages.get(name, Stage()) for stages in self.stages.values()]
+
     def seconds(self) -> dict[str, float]:
         """How long each stage took, from its first beginning to its last end; only of those that have ended."""
-        found = {}
-        for name in STAGES:
-            each = [stages[name] for stages in self.stages.values() if name in stages]
-            if each and all(stage.ended_at for stage in each):
-                found[name] = (max(s.ended_at for s in each) - min(s.began_at for s in each)) / 1000
-        return found
+        spans = ((name, _span_s(self.of_stage(name))) for name in STAGES)
+        return {name: span_s for name, span_s in spans if span_s is not None}
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -82,20 +82,13 @@ def summary(job: Job) -> dict[str, Any]:
     return {
         "deployment_id": job.id,
         "model_id": job.model,
-        "status": status(job),
+        "status": job.word,
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
         "error": dict(job.error) or None,
         "progress_url": f"/models/local/deployments/{job.id}",
     }
-
-
-def status(job: Job) -> str:
-    """One word of the document; `cancelling` while what was done is undone."""
-    if job.cancel and not job.state.ended:
-        return "cancelling"
-    return job.state.word
 
 
 def detail(job: Job, events: Sequence[Event], expected_s: Mapping[str, float]) -> dict[str, Any]:
@@ -153,7 +146,7 @@ def iso(time_ms: int) -> str | None:
 
 def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
     """A stage over all replicas: as far as they are on average, and ended when it has for all."""
-    each = [stages.get(name, Stage()) for stages in progress.stages.values()]
+    each = progress.of_stage(name)
     words = {stage.status for stage in each}
     done = sum(100 if s.status == "completed" else s.progress for s in each) / len(each) if each else 0
     if not each and job.state is JobState.DONE:
@@ -166,9 +159,16 @@ def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
     shown: dict[str, Any] = {"name": name, "status": word if each else "pending", "done": done}
     if word == "in_progress":
         shown["progress"] = int(done)
-    if each and all(stage.ended_at for stage in each):
-        shown["duration"] = duration((max(s.ended_at for s in each) - min(s.began_at for s in each)) / 1000)
+    if (span_s := _span_s(each)) is not None:
+        shown["duration"] = duration(span_s)
     return shown
+
+
+def _span_s(each: Sequence[Stage]) -> float | None:
+    """From the first beginning of a stage to its last end, in seconds; None until it has ended for all."""
+    if not each or not all(stage.ended_at for stage in each):
+        return None
+    return (max(stage.ended_at for stage in each) - min(stage.began_at for stage in each)) / 1000
 
 
 def _replica(wanted: Mapping[str, Any], progress: Progress) -> dict[str, Any]:

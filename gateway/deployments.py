@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, cast
 
-import kombu.exceptions
-import redis
 from celery import Celery
 
 from gateway import deployment_views, keys
@@ -26,8 +24,7 @@ from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.inference import cancel
 from gateway.jobs import Job, JobState, JobStore, new_job_id
 from gateway.planning import Planner
-from gateway.queues import Priority, device_place, send_hint
-from gateway.redis import CONNECTION_ERRORS
+from gateway.queues import Priority, device_place, try_hint
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.usage import DEPLOYMENT
@@ -172,16 +169,13 @@ class Deployments:
             model=model.id,
             key_id=key.id,
             request={**body, "wanted": [asdict(one) for one in wanted], "replaced": [asdict(one) for one in replaced]},
-            route=device_place(at.node, at.device),
+            route=device_place(*at.place),
             background=True,
         )
         self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.estimated_now_ms()})
         self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
         created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
-        try:
-            send_hint(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
-        except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
-            log.warning("deployment %s: hint not sent (%s); the keeper will send it again", job.id, error)
+        try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
         seconds = sum(self.durations.expected(model.id).values())
         return {
             "deployment_id": job.id,

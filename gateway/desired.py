@@ -105,9 +105,10 @@ class Desired:
         raw = cast("dict[str, str]", self._redis.hgetall(keys.desired(node, device)))
         return {name: Wanted(**loads(value)) for name, value in raw.items()}
 
-    def wants(self, node: str, device: str, name: str) -> bool:
-        """Whether a replica is wanted."""
-        return bool(self._redis.hexists(keys.desired(node, device), name))
+    def get(self, node: str, device: str, name: str) -> Wanted | None:
+        """One replica of a device, if it is wanted."""
+        raw = cast("str | None", self._redis.hget(keys.desired(node, device), name))
+        return Wanted(**loads(raw)) if raw else None
 
     def all(self, model: str | None = None) -> list[Wanted]:
         """What all devices should hold, of one model or of all."""

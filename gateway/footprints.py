@@ -22,14 +22,14 @@ class Footprints:
 
     def get(self, device: Device, model: str) -> Footprint | None:
         """None where the device's agent does not know it: it has not looked yet, or there are no files."""
-        raw = cast("str | None", self._redis.hget(keys.footprints(device.node, device.device), model))
+        raw = cast("str | None", self._redis.hget(keys.footprints(*device.place), model))
         return Footprint(**loads(raw)) if raw else None
 
     def known(self, devices: Iterable[Device]) -> set[str]:
         """The models whose files one of these devices has, or can get."""
         pipe = self._redis.pipeline(transaction=False)
         for device in devices:
-            pipe.hkeys(keys.footprints(device.node, device.device))
+            pipe.hkeys(keys.footprints(*device.place))
         return {str(model) for models in pipe.execute() for model in models}
 
     def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-import kombu.exceptions
-import redis
 from celery import Celery
 
 from gateway import deployment_views, embeddings, keys, results
@@ -22,9 +20,8 @@ from gateway.idempotency import Mark
 from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.parameters import check_embedding, with_defaults
-from gateway.queues import Priority, send_hint
+from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
-from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Replica
 from gateway.routing import Router
 from gateway.settings import Settings
@@ -132,7 +129,8 @@ class Inference:
         self._require_room(created, watcher)
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
-        self._hint(created.job, Priority.BACKGROUND if job.background else Priority.INTERACTIVE)
+        priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
+        try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
         if mark and not background:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
@@ -233,12 +231,6 @@ class Inference:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
         if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
             raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
-
-    def _hint(self, job: Job, priority: Priority) -> None:
-        try:
-            send_hint(self.celery, job.id, place=job.runs_on, priority=priority)
-        except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
-            log.warning("job %s: hint not sent (%s); the keeper will send it again", job.id, error)
 
 
 def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:

@@ -39,7 +39,7 @@ def summary(job: Job) -> dict[str, Any]:
         "job_id": job.id,
         "kind": job.kind,
         "model": job.model,
-        "status": "cancelling" if job.cancel and not job.state.ended else job.state.word,
+        "status": job.word,
         "priority": "background" if job.background else "interactive",
         "attempts": job.attempts,
         "created_at": _iso(job.created_at),

@@ -161,6 +161,11 @@ class Job:
         """The model in whose queue it waits, or that runs it."""
         return self.route or self.model
 
+    @property
+    def word(self) -> str:
+        """Its state in the words of the customer's document; `cancelling` while it is marked, but has not ended."""
+        return "cancelling" if self.cancel and not self.state.ended else self.state.word
+
     @classmethod
     def parse(cls, job_id: str, raw: Mapping[str, str]) -> Job:
         """Build from the hash's fields."""

@@ -95,7 +95,7 @@ class Planner:
         """
         busy = Counter(one.place for one in present)
         devices = [device for device in self._registry.devices() if model.engine in device.engines]
-        devices.sort(key=lambda one: (busy[one.node, one.device], -one.memory_free))
+        devices.sort(key=lambda one: (busy[one.place], -one.memory_free))
         chosen = place(devices, [device.name for device in devices], engine=model.engine, replicas=count)
         return self._planned(model, present[0], chosen, deployment_id)
 

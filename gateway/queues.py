@@ -5,12 +5,18 @@ A message carries one argument, the job id, and is only a hint: losing it, or se
 
 from __future__ import annotations
 
+import logging
 import re
 from enum import IntEnum
 
+import kombu.exceptions
+import redis
 from celery import Celery
 
+from gateway.redis import CONNECTION_ERRORS
 from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: The Celery tasks: one runs a model, one brings a model up.
 GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
@@ -102,6 +108,14 @@ def make_celery(settings: Settings) -> Celery:
         },
     )
     return app
+
+
+def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
+    """As `send_hint`, but if it can't be sent now, it is left to the keeper."""
+    try:
+        send_hint(app, job_id, place=place, priority=priority)
+    except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
+        log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
 
 def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:

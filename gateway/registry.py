@@ -43,6 +43,11 @@ class Device:
         return f"{self.node}.{self.device}"
 
     @property
+    def place(self) -> tuple[str, str]:
+        """Node and device."""
+        return self.node, self.device
+
+    @property
     def kind(self) -> str:
         """`cpu` or `cuda`."""
         return self.device.rstrip("0123456789")

@@ -206,7 +206,7 @@ def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
         try:
             if before:
                 registry.bury(before)
-            names = {(device.node, device.device) for device in registry.devices()}
+            names = {device.place for device in registry.devices()}
         except CONNECTION_ERRORS:
             return False  # nobody can tell now; the lock of this machine must do
         if (settings.node, settings.device) not in names:

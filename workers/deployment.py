@@ -251,7 +251,7 @@ class DeploymentRun:
     def _living(self, replicas: Sequence[Wanted]) -> bool:
         """Whether an agent has still something to do for one of them."""
         alive = {one.replica_id for one in self._registry.replicas()}
-        agents = {(device.node, device.device) for device in self._registry.devices()}
+        agents = {device.place for device in self._registry.devices()}
         for one in replicas:
             entries = self._logs[one.replica_id].read()
             ended = not entries or entries[-1].end == "gone"
@@ -261,7 +261,7 @@ class DeploymentRun:
 
     def _require_nodes(self) -> None:
         """Raises: DeploymentFailed if an agent is gone for too long."""
-        agents = {(device.node, device.device) for device in self._registry.devices()}
+        agents = {device.place for device in self._registry.devices()}
         now = time.monotonic()
         for one in self._wanted:
             if one.place in agents:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gateway.failures import FailureReason
+from gateway.failures import DeploymentFailed, FailureReason
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceOutput, SequenceRequest, no_report
 from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
@@ -24,13 +24,8 @@ class EngineDied(Exception):
     """The engine process has ended, or its socket is closed."""
 
 
-class EngineStartFailed(Exception):
+class EngineStartFailed(DeploymentFailed):
     """The engine could not be loaded; the message is its own."""
-
-    def __init__(self, reason: FailureReason, message: str) -> None:
-        super().__init__(f"{reason}: {message}")
-        self.reason = reason
-        self.message = message
 
 
 @dataclass(frozen=True)

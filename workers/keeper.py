@@ -156,7 +156,7 @@ class Keeper:
     def _hopeless(self, place: str) -> bool:
         """Whether nobody serves a place, for so long that nobody will. A model that sleeps is woken."""
         if place.startswith("@"):
-            served = place in {device_place(device.node, device.device) for device in self.registry.devices()}
+            served = place in {device_place(*device.place) for device in self.registry.devices()}
             patience_s = self.settings.node_gone_s
         else:
             served, patience_s = self._served(place), self.settings.lease_s * DESERTED_LEASES

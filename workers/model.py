@@ -21,15 +21,14 @@ from kombu.entity import Exchange, Queue
 
 from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
-from gateway.desired import Wanted
-from gateway.failures import FailureReason
+from gateway.desired import Wanted, replica_id
+from gateway.failures import DeploymentFailed, FailureReason
 from gateway.jobs import JobStore
 from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect, loads
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.devices import engine_device
-from workers.engine_client import EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.failures import classify
 from workers.locks import hold_lock
@@ -144,11 +143,9 @@ def _bring_up(up: BringUp, failed: threading.Event) -> None:
     try:
         run_stages(WORKER, up)
         up.log.append(end="active")
-    except EngineStartFailed as error:
-        _report_failure(up.log, error.reason, error.message)
-        failed.set()
     except Exception as error:  # the process' edge: the deployment must hear of it
-        log.exception("replica %s did not come up", up.wanted.replica_id)
+        if not isinstance(error, DeploymentFailed):
+            log.exception("replica %s did not come up", up.wanted.replica_id)
         _report_failure(up.log, *classify(error))
         failed.set()
 
@@ -192,8 +189,7 @@ def _consume(app: Any, worker: ReplicaWorker) -> None:
 
 def _suffix(worker: ReplicaWorker) -> str:
     """What tells several replicas of a model on one device apart."""
-    plain = f"{slug(worker.model.id)}.{slug(worker.wanted.node)}.{slug(worker.wanted.device)}"
-    return worker.wanted.replica_id.removeprefix(plain)
+    return worker.wanted.replica_id.removeprefix(replica_id(worker.model.id, *worker.wanted.place))
 
 
 if __name__ == "__main__":

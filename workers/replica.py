@@ -333,7 +333,7 @@ class ReplicaWorker:
         """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep."""
         if self.unwanted.is_set():
             return
-        wanted = self.desired.on(self.wanted.node, self.wanted.device).get(self.wanted.replica_id)
+        wanted = self.desired.get(*self.wanted.place, self.wanted.replica_id)
         if wanted is None or wanted.state != UP:
             self._leave()
         elif self._journaler.held or self.record.status != "active":
@@ -386,9 +386,11 @@ class ReplicaWorker:
             try:
                 self._info = engine.wait_ready(self.settings.load_timeout_s, until=self._stopping.is_set)
             except EngineStartFailed as error:
-                log.error("engine start %d of %d failed: %s", attempt, MAX_ENGINE_STARTS, error)
+                log.error(
+                    "engine start %d of %d failed: %s: %s", attempt, MAX_ENGINE_STARTS, error.reason, error.message
+                )
                 engine.close()
-                self.record = replace(self.record, message=str(error))
+                self.record = replace(self.record, message=f"{error.reason}: {error.message}")
                 time.sleep(min(2.0**attempt, 10) / 4)
                 continue
             log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)

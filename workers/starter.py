@@ -171,16 +171,13 @@ class Starter:
                 self._failures = 0
                 return
             seen = entries[-1].id if entries else seen
-            if self._cancelled.is_set() and self._cancelled_too_long():
+            if self._unwanted_at and time.monotonic() > self._unwanted_at + KILL_AFTER_S:
                 process.kill()
             time.sleep(_LOOK_S)
         self._bury()
         raise _failure(self._log.read()) or DeploymentFailed(
             FailureReason.ENGINE_CRASHED, f"the model worker ended while it loaded, {_how(process.returncode)}"
         )
-
-    def _cancelled_too_long(self) -> bool:
-        return bool(self._unwanted_at) and time.monotonic() > self._unwanted_at + KILL_AFTER_S
 
     def _count_failure(self, reason: FailureReason, message: str) -> None:
         """Try again later, or give up and say why."""

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -92,8 +91,3 @@ def _violations(error: HeadraceError) -> error_details_pb2.BadRequest:
             break
         found.field_violations.add(field=name, description=description)
     return found
-
-
-def code_of(error: HeadraceError) -> grpc.StatusCode:
-    """The status code of an error."""
-    return grpc.StatusCode[error.grpc_code]
