@@ -12,6 +12,7 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from gateway.errors import HeadraceError
+from gateway.settings import Settings
 
 #: How long a broken stream is tried again before the client gives up.
 RECONNECT_S = 60.0
@@ -83,6 +84,11 @@ class Answer:
             text = choice["delta"].get("content") if "delta" in choice else choice.get("text")
             if text:
                 yield text
+
+
+def http_url(settings: Settings) -> str:
+    """Where the HTTP API of this machine listens."""
+    return f"http://{settings.http_host}:{settings.http_port}"
 
 
 def connect(url: str, key: str) -> httpx.Client:

@@ -28,7 +28,7 @@ key_option = click.option("--key", envvar="HEADRACE_API_KEY", help="API key; the
 
 def connect(settings: Settings, url: str | None, key: str | None) -> httpx.Client:
     """A client of this machine's API, or of another one's."""
-    return api.connect(url or f"http://{settings.http_host}:{settings.http_port}", key or bootstrap_key(settings))
+    return api.connect(url or api.http_url(settings), key or bootstrap_key(settings))
 
 
 @click.command()

@@ -15,9 +15,8 @@ import httpx
 import psutil
 
 from cli import client as api
-from cli.deployments import deploy, models, unload, worker
+from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
 from cli.keys import key, usage
-from cli.preflight import bootstrap_key
 from cli.up import holder, say, up
 from gateway.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
@@ -89,7 +88,7 @@ def status(settings: Settings) -> None:
     for name, entry in json.loads(path.read_text())["processes"].items():
         state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
         click.echo(f"  {name:8} {state}, {entry['restarts']} restarts")
-    response = httpx.get(f"{_url(settings)}/health/ready", timeout=5, trust_env=False)
+    response = httpx.get(f"{api.http_url(settings)}/health/ready", timeout=5, trust_env=False)
     data = response.json()["data"]
     click.echo(
         f"  ready    {'yes' if response.status_code == 200 else 'no'} (redis {data['redis']}, keeper {data['keeper']})"
@@ -119,8 +118,8 @@ def logs(settings: Settings, name: str | None, lines: int, follow: bool) -> None
 
 @main.command()
 @click.argument("model")
-@click.option("--url", help="Address of the HTTP API.")
-@click.option("--key", envvar="HEADRACE_API_KEY", help="API key; the bootstrap key if it can be read.")
+@url_option
+@key_option
 @click.option("--system", help="Text of a system message.")
 @click.option("--max-tokens", type=int, default=512, show_default=True)
 @click.option("--temperature", type=float, default=0.7, show_default=True)
@@ -137,7 +136,7 @@ def chat(
     """Talk to a model in the terminal. /clear forgets, /exit or Ctrl-D leaves, Ctrl-C stops an answer."""
     messages = [{"role": "system", "content": system}] if system else []
     beginning = list(messages)
-    with api.connect(url or _url(settings), key or bootstrap_key(settings)) as client:
+    with connect(settings, url, key) as client:
         api.raise_for_error(client.get(f"/models/{model}"))
         while True:
             try:
@@ -172,10 +171,6 @@ for command in (deploy, models, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)
-
-
-def _url(settings: Settings) -> str:
-    return f"http://{settings.http_host}:{settings.http_port}"
 
 
 def _print(model: str, answer: api.Answer) -> str:

@@ -124,7 +124,7 @@ def _run(settings: Settings, supervisor: Supervisor) -> None:
 
 def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     """Show the model's way up, one streamed answer, and how to go on."""
-    url = f"http://{settings.http_host}:{settings.http_port}"
+    url = api.http_url(settings)
     try:
         if settings.demo_model and _bring_up_demo(settings, supervisor, url, key):
             _stream_one_answer(url, key, settings.demo_model)
