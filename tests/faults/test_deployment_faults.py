@@ -16,6 +16,7 @@ import pytest
 from gateway.bringup import STAGES
 from gateway.catalog import load_catalog
 from gateway.settings import Settings
+from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL
 from tests.hub_server import Fault, HubServer
 from tests.stack import Stack, chat, eventually
@@ -46,7 +47,6 @@ source = "hub:org/smol@{revision}/{name}"
 context_length = 2048
 max_tokens = 2048
 """
-ENDS = ("completed", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -121,13 +121,10 @@ def begin(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> dic
         shutil.rmtree(stack.folder / "models", ignore_errors=True)
         # The headers, which are read before, are shorter: only the download stalls.
         hub.faults[NAME].extend([Fault(stall_after=STALL)] * 50)
-    response = client.post("/models/local/deploy", json={"model_type": model})
-    assert response.status_code == 200, response.text
-    data = response.json()["data"]
-    assert isinstance(data, dict)
+    data = deploy(client, model)
 
     def there() -> bool:
-        stages = {s["name"]: s["status"] for s in look(client, data)["stages"]}
+        stages = {s["name"]: s["status"] for s in status(client, data)["stages"]}
         return stages[stage] != "pending"
 
     eventually(there, f"{stage} begins")
@@ -140,28 +137,12 @@ def partial_files(stack: Stack) -> list[Path]:
     return [path for path in (stack.folder / "models").rglob("*") if path.is_file()]
 
 
-def look(client: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any]:
-    data = client.get(deployment["progress_url"]).json()["data"]
-    assert isinstance(data, dict)
-    return data
-
-
-def end(client: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any]:
-    def ended() -> dict[str, Any] | None:
-        data = look(client, deployment)
-        return data if data["status"] in ENDS else None
-
-    found = eventually(ended, "the deployment ends", 90)
-    assert isinstance(found, dict)
-    return found
-
-
 @pytest.mark.parametrize("stage", list(STAGES))
 def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     for _ in range(CANCELS):
         begun = begin(stack, hub, client, stage)
         assert client.delete(begun["progress_url"]).status_code == 200
-        data = end(client, begun)
+        data = ended(client, begun, 90)
         # The last stage is short: the cancel may come when it is over.
         assert data["status"] == "cancelled" or stage == "service_registration"
         if data["status"] == "completed":
@@ -174,7 +155,7 @@ def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Cli
         hub.go_on.set()
         hub.go_on.clear()
     after = begin(stack, hub, client, "model_loading")
-    assert end(client, after)["status"] == "completed"
+    assert ended(client, after, 90)["status"] == "completed"
 
 
 @pytest.mark.parametrize("stage", list(STAGES))
@@ -184,7 +165,7 @@ def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stag
     stack.kill("agent")
     hub.go_on.set()
     stack.start("agent")
-    data = end(client, begun)
+    data = ended(client, begun, 90)
     assert data["status"] == "completed", data
 
 
@@ -195,7 +176,7 @@ def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Cl
     begun = begin(stack, hub, client, stage)
     family = eventually(lambda: workers("slow"), "the model worker lives")
     family[0 if victim == "worker" else -1].send_signal(signal.SIGKILL)
-    data = end(client, begun)
+    data = ended(client, begun, 90)
     assert data["status"] == "completed", data
     eventually(lambda: client.get("/models/slow").json()["data"]["status"] == "active", "it serves")
 
@@ -207,7 +188,7 @@ def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, st
     kill_node(stack, "agent", [*workers("slow"), *workers("far")])
     hub.go_on.set()
     stack.start("agent")
-    data = end(client, begun)
+    data = ended(client, begun, 90)
     assert data["status"] == "completed", data
 
 
@@ -215,7 +196,7 @@ def test_a_machine_that_does_not_come_back(stack: Stack, hub: HubServer, client:
     begun = begin(stack, hub, client, "model_loading")
     kill_node(stack, "agent", workers("slow"))
     try:
-        data = end(client, begun)
+        data = ended(client, begun, 90)
         assert data["status"] == "failed"
         assert data["error"]["reason"] == "NODE_GONE"
         assert data["error"]["remedy"]
@@ -230,8 +211,8 @@ def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> No
     second = replace(stack.settings, node="n2")
     stack.start("agent-n2", settings=second)
     eventually(lambda: {d.node for d in stack.registry.devices()} == {"n1", "n2"}, "both nodes live")
-    begun = client.post("/models/local/deploy", json={"model_type": "slow", "target_nodes": ["n1", "n2"]}).json()
-    assert end(client, begun["data"])["status"] == "completed"
+    begun = deploy(client, "slow", target_nodes=["n1", "n2"])
+    assert ended(client, begun, 90)["status"] == "completed"
     try:
         assert shares(stack) == {"n1", "n2"}
         streams = [chat(stack, model="slow", max_tokens=200) for _ in range(8)]

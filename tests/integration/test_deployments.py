@@ -15,6 +15,7 @@ from celery.result import AsyncResult
 from gateway.bringup import STAGES
 from gateway.catalog import load_catalog
 from gateway.queues import make_celery
+from tests.deployments import deploy, ended, status
 from tests.stack import KEY, Stack, chat, eventually
 
 #: A second model with the same engine, and one that fails to load in each way.
@@ -124,35 +125,6 @@ def nothing_left(stack: Stack) -> Iterator[None]:
 
 def _locks(stack: Stack) -> list[str]:
     return [path.stem for path in (stack.folder / "run").glob("*.lock") if not path.stem.startswith("agent")]
-
-
-def deploy(client: httpx.Client, model: str, **body: Any) -> dict[str, Any]:
-    """A deployment that has begun."""
-    response = client.post("/models/local/deploy", json={"model_type": model, **body})
-    assert response.status_code == 200, response.text
-    data = response.json()["data"]
-    assert isinstance(data, dict)
-    return data
-
-
-def status(client: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any]:
-    response = client.get(deployment["progress_url"])
-    assert response.status_code == 200, response.text
-    data = response.json()["data"]
-    assert isinstance(data, dict)
-    return data
-
-
-def ended(client: httpx.Client, deployment: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
-    """How it is at its end."""
-
-    def look() -> dict[str, Any] | None:
-        data = status(client, deployment)
-        return data if data["status"] in ("completed", "failed", "cancelled") else None
-
-    found = eventually(look, f"deployment of {deployment['model_id']} ends", timeout_s)
-    assert isinstance(found, dict)
-    return found
 
 
 def in_stage(client: httpx.Client, deployment: dict[str, Any], stage: str) -> None:

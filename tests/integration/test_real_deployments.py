@@ -13,6 +13,7 @@ import pytest
 
 from gateway.catalog import load_catalog
 from gateway.settings import Settings
+from tests.deployments import deploy, ended
 from tests.stack import Stack, chat, eventually
 from tests.tiny_models import save_tiny_llama
 
@@ -57,24 +58,14 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
         yield client
 
 
-def deploy(client: httpx.Client, **body: Any) -> dict[str, Any]:
-    """How a deployment of the tiny model ended."""
-    response = client.post("/models/local/deploy", json={"model_type": "tiny", **body})
-    assert response.status_code == 200, response.text
-    url = response.json()["data"]["progress_url"]
-
-    def ended() -> dict[str, Any] | None:
-        data = client.get(url).json()["data"]
-        return data if data["status"] in ("completed", "failed", "cancelled") else None
-
-    data = eventually(ended, "the deployment ends", 150)
+def deploy_tiny(client: httpx.Client, **body: Any) -> None:
+    """Deploy the tiny model, and wait until it serves."""
+    data = ended(client, deploy(client, "tiny", **body), 150)
     assert data["status"] == "completed", data["error"]
-    assert isinstance(data, dict)
-    return data
 
 
 def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx.Client, tmp_path: Path) -> None:
-    deploy(client, deployment_config={"max_batch_size": 4})
+    deploy_tiny(client, deployment_config={"max_batch_size": 4})
     whole = answer(client)
     stop, errors, answered = threading.Event(), [], []
 
@@ -87,7 +78,7 @@ def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx
     for thread in clients:
         thread.start()
     try:
-        deploy(client, quantization="int8", deployment_config={"max_batch_size": 4})
+        deploy_tiny(client, quantization="int8", deployment_config={"max_batch_size": 4})
         before = len(answered)
         eventually(lambda: len(answered) > before + 3, "requests are answered after it as well")
     finally:
@@ -98,7 +89,7 @@ def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx
     (replica,) = stack.registry.replicas("tiny")
     assert replica.quantization == "int8"
     assert replica.effective["quantization"] == "int8"
-    deploy(client, deployment_config={"max_batch_size": 4, "tensor_parallel_size": 2})
+    deploy_tiny(client, deployment_config={"max_batch_size": 4, "tensor_parallel_size": 2})
     (replica,) = stack.registry.replicas("tiny")
     family = psutil.Process(replica.pid).children(recursive=True)
     assert sum("workers.engines" in " ".join(p.cmdline()) or "engine" in " ".join(p.cmdline()) for p in family) >= 2

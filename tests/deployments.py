@@ -1,0 +1,41 @@
+"""Deployments over the REST interface, for tests: begin one, look at it, wait for its end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from tests.stack import eventually
+
+ENDS = ("completed", "failed", "cancelled")
+
+
+def deploy(client: httpx.Client, model: str, **body: Any) -> dict[str, Any]:
+    """A deployment that has begun."""
+    response = client.post("/models/local/deploy", json={"model_type": model, **body})
+    assert response.status_code == 200, response.text
+    data = response.json()["data"]
+    assert isinstance(data, dict)
+    return data
+
+
+def status(client: httpx.Client, deployment: dict[str, Any]) -> dict[str, Any]:
+    """How it stands."""
+    response = client.get(deployment["progress_url"])
+    assert response.status_code == 200, response.text
+    data = response.json()["data"]
+    assert isinstance(data, dict)
+    return data
+
+
+def ended(client: httpx.Client, deployment: dict[str, Any], timeout_s: float = 60.0) -> dict[str, Any]:
+    """How it is at its end."""
+
+    def look() -> dict[str, Any] | None:
+        data = status(client, deployment)
+        return data if data["status"] in ENDS else None
+
+    found = eventually(look, f"deployment of {deployment['model_id']} ends", timeout_s)
+    assert isinstance(found, dict)
+    return found
