@@ -13,11 +13,9 @@ import signal
 import sys
 import threading
 from dataclasses import replace
-from typing import Any
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
-from kombu.entity import Exchange, Queue
 
 from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
@@ -28,6 +26,7 @@ from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect, loads
 from gateway.registry import Registry
 from gateway.settings import Settings
+from workers.consumer import consume
 from workers.devices import engine_device
 from workers.engines.base import EngineConfig
 from workers.failures import classify
@@ -133,7 +132,14 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         threading.Thread(target=_watch, args=(worker, failed), name="watch", daemon=True).start()
         worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
         worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
-        _consume(app, worker)
+        wanted = worker.wanted
+        consume(
+            app,
+            worker.settings,
+            hostname=f"{slug(wanted.model)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
+            queues=[model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
+            concurrency=worker.config.max_batch_size,
+        )
         return FAILED if failed.is_set() or worker.lost.is_set() else 0
     finally:
         worker.stop(grace_s=0)
@@ -167,24 +173,6 @@ def _drain(worker: ReplicaWorker) -> None:
     """Requests of a replica that nobody wants may end; a worker that is only told to end gives them back soon."""
     grace_s = worker.settings.drain_s if worker.unwanted.is_set() else DRAIN_S
     threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True).start()
-
-
-def _consume(app: Any, worker: ReplicaWorker) -> None:
-    """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
-    model, wanted = worker.model, worker.wanted
-    names = [model_queue(model.id), replica_queue(wanted.node, wanted.device, model.id)]
-    # A hint that is lost is sent again, so the transport need not keep it until it is acknowledged.
-    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
-    app.Worker(
-        hostname=f"{slug(model.id)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
-        pool="threads",
-        concurrency=worker.config.max_batch_size,
-        queues=names,
-        loglevel=worker.settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        optimization="fair",
-    ).start()
 
 
 def _suffix(worker: ReplicaWorker) -> str:

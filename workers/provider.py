@@ -10,7 +10,6 @@ from typing import Any
 import kombu.exceptions
 import redis
 from celery.signals import worker_ready, worker_shutting_down
-from kombu.entity import Exchange, Queue
 
 from gateway.breaker import Breaker
 from gateway.catalog import load_catalog
@@ -20,6 +19,7 @@ from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.routing import Router
 from gateway.settings import Settings
+from workers.consumer import consume
 from workers.providers.secrets import quiet_libraries
 from workers.providers.worker import RemoteWorker
 
@@ -63,22 +63,12 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
     """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
     # A queue of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
     names = [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
-    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
     hostname = f"provider@{settings.node}"
     following = threading.Thread(
         target=_follow, args=(app, worker, hostname, set(names[1:]), stop), name="follow", daemon=True
     )
     worker_ready.connect(lambda **_: following.start(), weak=False)
-    app.Worker(
-        hostname=hostname,
-        pool="threads",
-        concurrency=settings.provider_concurrency,
-        queues=names,
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-        optimization="fair",
-    ).start()
+    consume(app, settings, hostname=hostname, queues=names, concurrency=settings.provider_concurrency)
 
 
 def _follow(app: Any, worker: RemoteWorker, hostname: str, consumed: set[str], stop: threading.Event) -> None:
