@@ -137,10 +137,10 @@ class Starter:
                 up.check()
         try:
             up.check()
-            seen = self._last_entry()
+            began = self._last_entry()
             self._started_at = time.monotonic()
             self._process = self._spawn(up)
-            self._follow(self._process, seen)
+            self._follow(self._process, began)
         finally:
             self._turn.release()
 
@@ -162,8 +162,11 @@ class Starter:
         log.info("replica %s started as %d", self.wanted.replica_id, process.pid)
         return process
 
-    def _follow(self, process: subprocess.Popen[bytes], seen: str) -> None:
-        """Wait until it serves. Raises: DeploymentFailed, with the reason that the worker has left."""
+    def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
+        """Wait until it serves; `began` is the log's last entry before it. Raises: DeploymentFailed, with the reason
+        that the worker has left.
+        """
+        seen = began
         while process.poll() is None:
             self._look()
             entries = self._log.read(seen)
@@ -175,7 +178,7 @@ class Starter:
                 process.kill()
             time.sleep(_LOOK_S)
         self._bury()
-        raise _failure(self._log.read()) or DeploymentFailed(
+        raise _failure(self._log.read(began)) or DeploymentFailed(
             FailureReason.ENGINE_CRASHED, f"the model worker ended while it loaded, {_how(process.returncode)}"
         )
 
