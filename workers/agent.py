@@ -67,7 +67,6 @@ class Agent:
     def start(self) -> None:
         """Raises: InvalidSetting if this machine has no such device."""
         look_at(self.settings.device)
-        self._sweep()
         threading.Thread(target=self._run, name="agent", daemon=True).start()
         threading.Thread(target=self._measure, name="footprints", daemon=True).start()
         self.runs.start(self._beat)
@@ -94,12 +93,13 @@ class Agent:
         for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
             if self._starters[name].let_go():
                 del self._starters[name]
+        self._sweep()
 
     def _sweep(self) -> None:
-        """Remove the lock files of this device's replicas that have died while it had no agent."""
+        """Remove the lock files of this device's replicas that have ended before this agent saw them."""
         place = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
         for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock"):
-            if place in path.stem and not path.stem.startswith("agent."):
+            if place in path.stem and not path.stem.startswith("agent.") and path.stem not in self._starters:
                 drop_lock(self.settings.data_dir, path.stem)
 
     def _adopt(self) -> None:

@@ -235,7 +235,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("unknown field", "/models/fake/chat/completions", {**CHAT, "colour": 1}, 422, "colour: Unknown field. Allowed:"),
     ("unknown model", "/models/gpt-99/chat/completions", CHAT, 404, "Known models: all-minilm-l6-v2, claude-3"),
     ("no credentials", "/models/gpt-4/chat/completions", CHAT, 503, "Set the variable OPENAI_API_KEY"),
-    ("no weights", "/models/qwen3-7b/chat/completions", CHAT, 503, "weights are not on this machine"),
+    ("no weights", "/models/qwen3-7b/chat/completions", CHAT, 503, "weights are on no machine"),
     ("no capability", "/models/all-minilm-l6-v2/completions", {"prompt": "x"}, 422, "it offers embedding"),
     ("no messages", "/models/fake/chat/completions", {"messages": []}, 422, "at least one"),
     (
