@@ -17,7 +17,7 @@ import redis
 
 from gateway import keys
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
-from gateway.redis import dumps, loads
+from gateway.redis import dumps, loads, pipeline
 
 #: Characters of a secret that are shown, at most a third of it.
 PREFIX_LENGTH = 7
@@ -191,7 +191,7 @@ class Credentials:
         return digest, record
 
     def _load(self, digest: str) -> KeyRecord | None:
-        raw = cast("dict[str, str]", self.redis.hgetall(keys.api_key(digest)))
+        (raw,) = pipeline(self.redis, [("HGETALL", keys.api_key(digest))])
         return KeyRecord.parse(raw) if raw else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, cast
 
@@ -123,15 +123,15 @@ class Event:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A job record as read. Times are ms since the epoch by Redis' clock, 0 = not yet."""
+class JobHead:
+    """A job record without its request, which may be long. Times are ms since the epoch by Redis' clock, 0 = never."""
 
     id: str
     state: JobState
     kind: str
     model: str
     key_id: str
-    request: Mapping[str, Any]
+    _: KW_ONLY
     #: The model that runs it now; empty: `model`, which the client has asked for.
     route: str = ""
     background: bool = False
@@ -167,27 +167,21 @@ class Job:
         return "cancelling" if self.cancel and not self.state.ended else self.state.word
 
     @classmethod
-    def parse(cls, job_id: str, raw: Mapping[str, str]) -> Job:
+    def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> JobHead:
         """Build from the hash's fields."""
-        number = {name: int(raw.get(name) or 0) for name in _NUMBERS}
-        return cls(
-            id=job_id,
-            state=JobState(raw["state"]),
-            kind=raw["kind"],
-            model=raw["model"],
-            key_id=raw["key_id"],
-            request=loads(raw.get("request") or "{}"),
-            route=raw.get("route", ""),
-            background=raw.get("background") == "1",
-            owner=raw.get("owner", ""),
-            claim=raw.get("claim", ""),
-            cancel=raw.get("cancel") == "1",
-            usage=loads(raw.get("usage") or "{}"),
-            error=loads(raw.get("error") or "{}"),
-            price=raw.get("price", ""),
-            fingerprint=raw.get("fingerprint", ""),
-            **number,
-        )
+        return cls(id=job_id, **_parsed(raw))
+
+
+@dataclass(frozen=True)
+class Job(JobHead):
+    """A job record as read."""
+
+    request: Mapping[str, Any]
+
+    @classmethod
+    def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> Job:
+        """Build from the hash's fields."""
+        return cls(id=job_id, request=loads(raw.get("request") or "{}"), **_parsed(raw))
 
     def end_fields(self) -> dict[str, str]:
         """What its record takes over at the end: with `store: false` the prompts are blanked, but still counted."""
@@ -203,6 +197,20 @@ _NUMBERS = (
     *("epoch", "seq", "attempts", "crashes", "ttl_ms", "attended_until"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
 )
+_TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "price", "fingerprint")
+_FLAGS = ("background", "cancel")
+_OBJECTS = ("usage", "error")
+_HEAD = ("state", *_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS)
+
+
+def _parsed(raw: Mapping[str, str | None]) -> dict[str, Any]:
+    return {
+        "state": JobState(str(raw["state"])),
+        **{name: raw.get(name) or "" for name in _TEXTS},
+        **{name: raw.get(name) == "1" for name in _FLAGS},
+        **{name: loads(raw.get(name) or "{}") for name in _OBJECTS},
+        **{name: int(raw.get(name) or 0) for name in _NUMBERS},
+    }
 
 
 @dataclass(frozen=True)
@@ -351,7 +359,7 @@ class JobStore:
             for verdict, seq, cancel, watch in replies
         ]
 
-    def release(self, job: Job, *, crashed: bool) -> bool:
+    def release(self, job: JobHead, *, crashed: bool) -> bool:
         """Give a running job back to the queue, if `job.claim` still holds it.
 
         `crashed`: its engine or its worker died, which counts against a job that may be the cause.
@@ -416,7 +424,7 @@ class JobStore:
             count_failure(pipe, job.runs_on, now_ms=now)
         self.scripts.execute(pipe)
 
-    def settle(self, jobs: Iterable[Job]) -> None:
+    def settle(self, jobs: Iterable[JobHead]) -> None:
         """Settle jobs that have ended, from their records."""
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
@@ -436,15 +444,20 @@ class JobStore:
 
     def read(self, job_id: str) -> Job | None:
         """The record, or None."""
-        raw = cast("dict[str, str]", self.redis.hgetall(keys.job(job_id)))
+        (raw,) = pipeline(self.redis, [("HGETALL", keys.job(job_id))])
         return Job.parse(job_id, raw) if "state" in raw else None
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Records in one round trip."""
-        pipe = self.redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.hgetall(keys.job(job_id))
-        return [Job.parse(i, raw) if "state" in raw else None for i, raw in zip(job_ids, pipe.execute(), strict=True)]
+        raws = pipeline(self.redis, [("HGETALL", keys.job(job_id)) for job_id in job_ids])
+        return [Job.parse(i, raw) if "state" in raw else None for i, raw in zip(job_ids, raws, strict=True)]
+
+    def heads(self, job_ids: Iterable[str]) -> dict[str, JobHead | None]:
+        """Records without their requests in one round trip, for those who look at many; None for one that is gone."""
+        ids = list(job_ids)
+        replies = pipeline(self.redis, [("HMGET", keys.job(job_id), *_HEAD) for job_id in ids])
+        raws = [dict(zip(_HEAD, reply, strict=True)) for reply in replies]
+        return {i: JobHead.parse(i, raw) if raw["state"] else None for i, raw in zip(ids, raws, strict=True)}
 
     def journal(self, job_id: str, *, after: int = 0, count: int | None = None) -> list[Event]:
         """Entries whose seq is above `after`."""
@@ -477,13 +490,11 @@ class JobStore:
 
     def publish(self, hubs: Mapping[str, Sequence[tuple[str, int, Sequence[str]]]]) -> None:
         """Send events to watching processes: for each hub, (job id, first seq, events)."""
-        if not hubs:
-            return
-        pipe = self.redis.pipeline(transaction=False)
-        for hub_id, items in hubs.items():
-            body = ",".join(f"[{dumps(job_id)},{first},[{','.join(events)}]]" for job_id, first, events in items)
-            pipe.publish(keys.hub(hub_id), f"[{body}]")
-        pipe.execute()
+        bodies = {
+            hub_id: ",".join([f"[{dumps(job_id)},{first},[{','.join(events)}]]" for job_id, first, events in items])
+            for hub_id, items in hubs.items()
+        }
+        pipeline(self.redis, [("PUBLISH", keys.hub(hub_id), f"[{body}]") for hub_id, body in bodies.items()])
 
     def estimated_now_ms(self) -> int:
         """Redis' clock by this host's steady one. For the order of queues and for statistics, never for a lease."""

@@ -13,6 +13,7 @@ import kombu.exceptions
 import redis
 from celery import Celery
 
+from gateway import broker
 from gateway.redis import CONNECTION_ERRORS
 from gateway.settings import Settings
 
@@ -82,11 +83,13 @@ def broker_url(redis_url: str) -> str:
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery application, without tasks."""
+    broker.register()
     app = Celery("headrace", broker=broker_url(settings.effective_redis_url), set_as_current=False)
     app.conf.update(
         imports=("tasks.inference", "tasks.deployment"),
         # Only deployments have results: their progress. See `workers/deployment.py`.
         result_backend=broker_url(settings.effective_redis_url),
+        result_backend_thread_safe=True,
         accept_content=["json"],
         task_serializer="json",
         task_ignore_result=True,

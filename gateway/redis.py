@@ -35,6 +35,7 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) 
     pool = redis.BlockingConnectionPool.from_url(
         settings.effective_redis_url,
         decode_responses=True,
+        protocol=3,
         retry=Retry(backoff, retries),
         socket_timeout=10,
         socket_connect_timeout=2,
@@ -44,23 +45,40 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) 
     return redis.Redis(connection_pool=pool)
 
 
-def pipeline(client: redis.Redis, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
+def pipeline(
+    client: redis.Redis, commands: Sequence[tuple[str | int | bytes, ...]], *, raise_on_error: bool = True
+) -> list[Any]:
     """Run many commands in one round trip, at a third of the processor time of a `Pipeline`, for the hot path.
 
+    Replies are as Redis gives them: a hash is a `dict`, but a number may be a `str`.
+
     Raises:
-        redis.exceptions.ResponseError: one of them failed; those after it have run all the same.
+        redis.exceptions.ResponseError: one of them failed; the others have run all the same. Without
+            `raise_on_error` the error is in the place of its reply.
     """
+    if not commands:
+        return []
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
         packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
         connection.send_packed_command([b"".join(packed)])
-        return [connection.read_response() for _ in commands]
+        replies = [_reply(connection) for _ in commands]
     except BaseException:
         connection.disconnect()  # it may hold replies that nobody has read
         raise
     finally:
         pool.release(connection)
+    if raise_on_error and (errors := [reply for reply in replies if isinstance(reply, redis.exceptions.ResponseError)]):
+        raise errors[0]
+    return replies
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.exceptions.ResponseError as error:
+        return error
 
 
 def dumps(value: Any) -> str:

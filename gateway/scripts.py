@@ -8,6 +8,8 @@ from typing import Any
 
 import redis
 
+from gateway.redis import pipeline
+
 
 class Scripts:
     """All scripts, each with `lib.lua` before it. Redis is told of them when it does not know them (again)."""
@@ -33,14 +35,17 @@ class Scripts:
         pipe.evalsha(self.sha(name), len(keys), *keys, *args)
 
     def execute(self, pipe: redis.client.Pipeline) -> list[Any]:
-        """Run a pipeline with scripts; those that Redis did not know are loaded and run behind the rest."""
-        commands = list(pipe.command_stack)
-        results = pipe.execute(raise_on_error=False)
+        """Run a pipeline with scripts; those that Redis did not know are loaded and run behind the rest.
+
+        Replies are as `gateway.redis.pipeline` gives them.
+        """
+        commands = [command for command, _ in pipe.command_stack]
+        results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
         if unknown:
             self.load()
-            pipe.command_stack.extend(commands[i] for i in unknown)
-            for i, result in zip(unknown, pipe.execute(raise_on_error=False), strict=True):
+            again = pipeline(self._redis, [commands[i] for i in unknown], raise_on_error=False)
+            for i, result in zip(unknown, again, strict=True):
                 results[i] = result
         for result in results:
             if isinstance(result, Exception):

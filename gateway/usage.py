@@ -18,7 +18,7 @@ from gateway.model import Pricing
 from gateway.scripts import Scripts
 
 if TYPE_CHECKING:
-    from gateway.jobs import Job
+    from gateway.jobs import Job, JobHead
 
 #: For so many days the ledger can be read; `limit.lua` keeps it for as long.
 LEDGER_DAYS = 400
@@ -105,7 +105,7 @@ class Ledger:
         if job.kind != DEPLOYMENT:
             pipe.sadd(keys.open_jobs(job.key_id), job.id)
 
-    def settle(self, pipe: redis.client.Pipeline, job: Job, usage: Mapping[str, int]) -> None:
+    def settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
         """Count the job and correct its reservation to what it used. Again, late or by another process: no change."""
         if job.kind == DEPLOYMENT:
             return

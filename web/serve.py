@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import resource
 from typing import Any
@@ -54,6 +55,8 @@ class WebServer(BaseApplication):  # type: ignore[misc]
 
 
 def _post_worker_init(worker: Any) -> None:
+    gc.collect()
+    gc.freeze()  # what is there now stays; no later collection needs to look at it
     worker.wsgi.extensions["headrace.alive"] = lambda: worker.alive
 
 

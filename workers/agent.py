@@ -37,7 +37,9 @@ from workers.starter import Starter
 log = logging.getLogger("headrace.agent")
 
 #: Pause between two looks at the replicas.
-LOOK_S = 0.3
+LOOK_S = 0.4
+#: Pause between two searches for replicas, and for locks of such, of which nobody has told this agent.
+SEARCH_S = 2.0
 #: Pause between two looks at the catalog, and between two inspections of the same models: a hub may answer later, and
 #: files may come.
 CATALOG_S, INSPECT_S = 0.5, 300.0
@@ -62,6 +64,7 @@ class Agent:
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
         self._turn = threading.Semaphore(1)
+        self._next_search = 0.0
         self._engines = installed_engines()
 
     def start(self) -> None:
@@ -89,11 +92,13 @@ class Agent:
                 if name not in self._starters:
                     self._starters[name] = self._starter(one)
                 self._starters[name].keep(one)
-        self._adopt()
+        if time.monotonic() >= self._next_search:
+            self._next_search = time.monotonic() + SEARCH_S
+            self._adopt()
+            self._sweep()
         for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
             if self._starters[name].let_go():
                 del self._starters[name]
-        self._sweep()
 
     def _sweep(self) -> None:
         """Remove the lock files of this device's replicas that have ended before this agent saw them."""

@@ -50,7 +50,9 @@ class ClaimedJob:
         body = self._open.get(index)
         if body is None:
             body = self._open[index] = {"index": index} if index else {}
-        for name, values in {"ids": ids, **more}.items():
+        if ids:
+            body.setdefault("ids", []).extend(ids)
+        for name, values in more.items():
             if values:
                 body.setdefault(name, []).extend(values)
         if text:

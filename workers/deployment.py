@@ -140,7 +140,7 @@ class DeploymentRuns:
     def _emit(self, beat: Callable[[], None]) -> None:
         while not self._stopping.is_set():
             self._journaler.tend(beat)
-            time.sleep(0.05)
+            time.sleep(0.05 if self._journaler.held else 0.25)
 
     # -- for the runs
 

@@ -126,15 +126,16 @@ class Run(EngineRun):
         self.new_tokens += kept
         choice.finish_reason = "stop" if stopped else output.finish_reason
         self.urgent = self.urgent or self.new_tokens == kept
-        self.extend(index, ids=ids, text=text, lp=self._logprobs(ids, output.logprobs))
+        if output.logprobs and self._want_logprobs:
+            self.extend(index, ids=ids, text=text, lp=self._logprobs(ids, output.logprobs))
+        else:
+            self.extend(index, ids=ids, text=text)
         if choice.finish_reason:
             self.finish_choice(index, choice.finish_reason)
-        self._end_if_all_finished()
+            self._end_if_all_finished()
         return stopped and output.finish_reason is None
 
-    def _logprobs(self, ids: Sequence[int], logprobs: Sequence[float] | None) -> list[tuple[str, float]]:
-        if logprobs is None or not self._want_logprobs:
-            return []
+    def _logprobs(self, ids: Sequence[int], logprobs: Sequence[float]) -> list[tuple[str, float]]:
         return list(zip([self.tokenizer.decode([i]) for i in ids], logprobs, strict=False))
 
     def _end_if_all_finished(self) -> None:

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from gateway.failures import DeploymentFailed, FailureReason
@@ -107,7 +107,7 @@ class EngineProcess:
     def read(self, timeout_s: float) -> StepFrame | None:
         """The next step, or None after the time-out. Raises: EngineDied."""
         frame = self._receive(timeout_s)
-        return None if frame is None else StepFrame([_unpacked(*out) for out in frame["out"]], frame["sequences"])
+        return None if frame is None else StepFrame([_unpacked(out) for out in frame["out"]], frame["sequences"])
 
     def kill(self) -> None:
         """End it at once, and reap it."""
@@ -136,7 +136,6 @@ class EngineProcess:
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
 
 
-def _unpacked(*fields: Any) -> SequenceOutput:
-    *plain, vector = fields
-    output = SequenceOutput(*plain)
-    return output if vector is None else replace(output, vector=base64.b64decode(vector))
+def _unpacked(fields: list[Any]) -> SequenceOutput:
+    output = SequenceOutput._make(fields)
+    return output if output.vector is None else output._replace(vector=base64.b64decode(output.vector))

@@ -16,7 +16,7 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
-from gateway.jobs import Append, Appended, Job, JobState, JobStore
+from gateway.jobs import Append, Appended, JobHead, JobState, JobStore
 from gateway.queues import Priority, send_hint
 from gateway.redis import CONNECTION_ERRORS
 from gateway.settings import Settings
@@ -26,6 +26,10 @@ log = logging.getLogger(__name__)
 
 #: How often the heartbeat is sent, as a share of the lease.
 BEATS_PER_LEASE = 5
+#: A worker that holds so many jobs is busy, and writes to each of them less often.
+BUSY_JOBS = 32
+#: The longest sleep of the emitter.
+MAX_WAIT_S = 0.25
 #: How often the jobs that Redis holds in this worker's name are compared with its own table.
 AUDIT_S = 2.0
 #: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
@@ -69,7 +73,13 @@ class Journaler:
     @property
     def waits_s(self) -> float:
         """How long the emitter may sleep: events that are not sent yet wait for one stream interval at most."""
-        return min(self.settings.stream_interval_s, 0.25) if self._dirty else 0.25
+        return min(self.interval_s, MAX_WAIT_S) if self._dirty else MAX_WAIT_S
+
+    @property
+    def interval_s(self) -> float:
+        """How often a stream is written to: less often when there are many, since each frame costs every process."""
+        load = min(1.0, len(self._held) / BUSY_JOBS)
+        return max(self.settings.stream_interval_s, load * self.settings.stream_interval_max_s)
 
     @contextlib.contextmanager
     def claiming(self, job_id: str) -> Iterator[bool]:
@@ -90,10 +100,11 @@ class Journaler:
         with self._lock:
             self._held[job.id] = self._dirty[job.id] = job
 
-    def touch(self, job: ClaimedJob) -> None:
-        """Say that a job has something new for the journal."""
+    def touch(self, *jobs: ClaimedJob) -> None:
+        """Say that jobs have something new for the journal."""
         with self._lock:
-            self._dirty[job.id] = job
+            for job in jobs:
+                self._dirty[job.id] = job
 
     def drop(self, job: ClaimedJob) -> None:
         """Forget a job, whatever its state."""
@@ -165,7 +176,7 @@ class Journaler:
         """Take the jobs whose events go out now."""
         now = time.monotonic()
         with self._lock:
-            if everything or now >= self._flushed_at + self.settings.stream_interval_s:
+            if everything or now >= self._flushed_at + self.interval_s:
                 jobs, self._dirty, self._flushed_at = list(self._dirty.values()), {}, now
             else:
                 jobs = [job for job in self._dirty.values() if job.urgent]
@@ -210,7 +221,7 @@ class Journaler:
         while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
             self._ended.popleft()
         quiet = [job for job in self.held if job.settled]
-        for job, record in zip(quiet, self.store.read_many([job.id for job in quiet]), strict=True):
+        for job, record in zip(quiet, self.store.heads(job.id for job in quiet).values(), strict=True):
             if record is None or record.claim != job.job.claim or record.state.ended:
                 self.drop(job)
             elif record.cancel:
@@ -233,7 +244,7 @@ class Journaler:
     def _audit(self) -> None:
         """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
         ids = cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))
-        for job in self.store.read_many([job_id for job_id in ids if not self._knows(job_id)]):
+        for job in self.store.heads(job_id for job_id in ids if not self._knows(job_id)).values():
             ours = job and job.state is JobState.RUNNING and job.owner == self.owner
             if job and ours and not self._knows(job.id):
                 log.warning("job %s: held in our name but unknown here, released", job.id)
@@ -251,7 +262,7 @@ class Journaler:
         except CONNECTION_ERRORS as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
 
-    def _give_back(self, job: Job, *, crashed: bool) -> None:
+    def _give_back(self, job: JobHead, *, crashed: bool) -> None:
         try:
             if self.store.release(job, crashed=crashed):
                 send_hint(self.celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)

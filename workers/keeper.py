@@ -20,7 +20,7 @@ from gateway.compaction import compact_ended
 from gateway.desired import ASLEEP, UP, Desired
 from gateway.failures import FailureReason
 from gateway.inference import cancel, fail
-from gateway.jobs import Job, JobState, JobStore
+from gateway.jobs import JobHead, JobState, JobStore
 from gateway.limits import Limits
 from gateway.queues import Priority, device_place, lists, make_celery, queue_of, send_hint
 from gateway.redis import CONNECTION_ERRORS, connect
@@ -82,7 +82,7 @@ class Keeper:
         """One look at everything."""
         self.store.redis.set(keys.KEEPER, "1", px=int(self.settings.lease_s * 1000))
         now = self.store.now_ms()
-        running = self._jobs(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1)))
+        running = self.store.heads(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1)))
         self._tidy_running(running)
         alive = self.registry.alive(job.owner for job in running.values() if job and job.owner)
         suspects: set[str] = set()
@@ -98,13 +98,13 @@ class Keeper:
 
     # -- running jobs
 
-    def _look_at_running(self, job: Job, now: int, owner_alive: bool, suspects: set[str]) -> None:
+    def _look_at_running(self, job: JobHead, now: int, owner_alive: bool, suspects: set[str]) -> None:
         silent_ms = now - job.progress_at
         if 0 <= job.attended_until < now and not job.cancel:
             log.info("job %s: its client is gone, cancelling", job.id)
-            cancel(self.store, job, reason="client_gone")
+            self._cancel(job, reason="client_gone")
         elif job.cancel and not owner_alive and silent_ms > CANCEL_S * 1000:
-            cancel(self.store, job, reason="client_request", take_claim=job.claim)
+            self._cancel(job, reason="client_request", take_claim=job.claim)
         elif not owner_alive:
             suspects.add(job.claim)
             if job.claim in self._missing and self._trusted():
@@ -112,15 +112,15 @@ class Keeper:
         elif silent_ms > self.settings.stall_s * 1000:
             self._recover(job, f"no progress for {silent_ms / 1000:.0f} s")
 
-    def _recover(self, job: Job, why: str) -> None:
+    def _recover(self, job: JobHead, why: str) -> None:
         if self.store.release(job, crashed=True):
             log.warning("job %s: %s, back to the queue", job.id, why)
             self._hint(job, Priority.RECOVERED)
 
-    def _tidy_running(self, jobs: dict[str, Job | None]) -> None:
+    def _tidy_running(self, jobs: dict[str, JobHead | None]) -> None:
         self._tidy(keys.RUNNING, {i: job for i, job in jobs.items() if job is None or job.state.ended})
 
-    def _tidy(self, index: str, stale: dict[str, Job | None]) -> None:
+    def _tidy(self, index: str, stale: dict[str, JobHead | None]) -> None:
         """Take jobs out of an index. Who ended them may have died before it settled them."""
         self.store.settle(job for job in stale.values() if job and job.state.ended)
         if stale:
@@ -129,7 +129,7 @@ class Keeper:
     # -- queued jobs
 
     def _look_at_queue(self, model: str, now: int) -> None:
-        jobs = self._jobs(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
+        jobs = self.store.heads(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
         self._tidy(keys.queued(model), {i: job for i, job in jobs.items() if self._not_waiting(job)})
         waiting = [job for job in jobs.values() if job and job.state is JobState.QUEUED]
         if waiting and self._hopeless(model):
@@ -141,10 +141,10 @@ class Keeper:
             age_ms = now - job.queued_at
             if 0 <= job.attended_until < now:
                 log.info("job %s: its client is gone, cancelled before it began", job.id)
-                cancel(self.store, job, reason="client_gone")
+                self._cancel(job, reason="client_gone")
             elif now - job.created_at > self.settings.queue_timeout_s * 1000 and not job.seq:
                 message = f"No worker took the job within {self.settings.queue_timeout_s:.0f} s."
-                fail(self.store, job, reason="queue_timeout", message=message)
+                self._fail(job, reason="queue_timeout", message=message)
             elif lost > 0 and age_ms > HINT_S * 1000 and self._hint_due(job, now):
                 lost -= 1
                 log.warning("job %s: its hint was lost, sent again", job.id)
@@ -176,7 +176,7 @@ class Keeper:
             self.desired.wake(model_id)
         return bool(states & {UP, ASLEEP})
 
-    def _give_up(self, jobs: Iterable[Job], place: str) -> None:
+    def _give_up(self, jobs: Iterable[JobHead], place: str) -> None:
         for job in jobs:
             if job.kind == DEPLOYMENT:
                 gone = FailureReason.NODE_GONE
@@ -185,16 +185,16 @@ class Keeper:
                 message = f"Model {place!r} was unloaded, or its replicas have failed."
                 error = {"reason": "model_not_ready", "message": message}
             log.warning("job %s: %s", job.id, error["message"])
-            fail(self.store, job, **error)
+            self._fail(job, **error)
 
-    def _hint_due(self, job: Job, now: int) -> bool:
+    def _hint_due(self, job: JobHead, now: int) -> bool:
         last, _ = self._hinted.get(job.id, (0, 0))
         if now - last < 2 * HINT_S * 1000:
             return False
         self._hinted[job.id] = (now, self._hinted.get(job.id, (0, 0))[1])
         return True
 
-    def _age(self, job: Job, age_ms: int, now: int) -> None:
+    def _age(self, job: JobHead, age_ms: int, now: int) -> None:
         """A background job gets a second hint at a higher step, then one among the interactive ones."""
         step = min(2, int(age_ms / (self.settings.ageing_s * 1000)))
         if step > self._hinted.get(job.id, (0, 0))[1]:
@@ -203,15 +203,19 @@ class Keeper:
 
     # -- helpers
 
-    def _not_waiting(self, job: Job | None) -> bool:
+    def _not_waiting(self, job: JobHead | None) -> bool:
         return job is None or job.state is not JobState.QUEUED
 
-    def _hint(self, job: Job, priority: Priority) -> None:
+    def _hint(self, job: JobHead, priority: Priority) -> None:
         send_hint(self.celery, job.id, place=job.runs_on, priority=priority)
 
-    def _jobs(self, ids: Iterable[str]) -> dict[str, Job | None]:
-        wanted = list(ids)
-        return dict(zip(wanted, self.store.read_many(wanted), strict=True))
+    def _cancel(self, head: JobHead, *, reason: str, take_claim: str = "") -> None:
+        if job := self.store.read(head.id):
+            cancel(self.store, job, reason=reason, take_claim=take_claim)
+
+    def _fail(self, head: JobHead, *, reason: str, message: str, **details: str) -> None:
+        if job := self.store.read(head.id):
+            fail(self.store, job, reason=reason, message=message, **details)
 
     def _redis_changed(self) -> bool:
         run_id = str(cast("dict[str, object]", self.store.redis.info("server"))["run_id"])

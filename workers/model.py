@@ -6,6 +6,7 @@ It ends by itself when nobody wants the replica any more, also if there is no ag
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import os
 import secrets
@@ -123,16 +124,18 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         worker.start()
-        bringing = threading.Thread(target=_bring_up, args=(up, failed), name="bring-up", daemon=True)
+        bringing = threading.Thread(target=_bring_up, args=(up, worker, failed), name="bring-up", daemon=True)
         bringing.start()
         while not worker.ready.wait(0.1):
             if failed.is_set() or not bringing.is_alive():
                 return FAILED
         app.replica = worker
-        threading.Thread(target=_watch, args=(worker, failed), name="watch", daemon=True).start()
+        threading.Thread(target=_watch, args=(worker,), name="watch", daemon=True).start()
         worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
         worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
         wanted = worker.wanted
+        gc.collect()
+        gc.freeze()  # what is there now stays; no later collection needs to look at it
         consume(
             app,
             worker.settings,
@@ -145,7 +148,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         worker.stop(grace_s=0)
 
 
-def _bring_up(up: BringUp, failed: threading.Event) -> None:
+def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> None:
     try:
         run_stages(WORKER, up)
         up.log.append(end="active")
@@ -154,6 +157,7 @@ def _bring_up(up: BringUp, failed: threading.Event) -> None:
             log.exception("replica %s did not come up", up.wanted.replica_id)
         _report_failure(up.log, *classify(error))
         failed.set()
+        worker.over.set()
 
 
 def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) -> None:
@@ -162,10 +166,9 @@ def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) ->
     bringup.append(level="error", message=message, failure=failure)
 
 
-def _watch(worker: ReplicaWorker, failed: threading.Event) -> None:
+def _watch(worker: ReplicaWorker) -> None:
     """End the process, as SIGTERM does, when the replica can't serve or is not to."""
-    while not (failed.is_set() or worker.lost.is_set() or worker.unwanted.wait(0.1)):
-        continue
+    worker.over.wait()
     os.kill(os.getpid(), signal.SIGTERM)
 
 

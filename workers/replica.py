@@ -101,6 +101,8 @@ class ReplicaWorker:
         self.unwanted = threading.Event()
         #: The engine can't be started again.
         self.lost = threading.Event()
+        #: The process is to end, for one of these reasons.
+        self.over = threading.Event()
         self._stopping = threading.Event()
         self._used_at = time.monotonic()
         self._engine: EngineProcess | None = None
@@ -286,17 +288,19 @@ class ReplicaWorker:
         self._last_step = now
         tokens = 0
         stops: list[int] = []
+        runs: list[EngineRun] = []
         for output in frame.outputs:
             run, index = self._sequences.get(output.sequence_id, (None, 0))
             if run is None:
                 continue
+            runs.append(run)
             tokens -= run.new_tokens
             if run.take(index, output):
                 stops.append(output.sequence_id)
             tokens += run.new_tokens
             if output.finish_reason or output.sequence_id in stops:
                 self._sequences.pop(output.sequence_id, None)
-            self._journaler.touch(run)
+        self._journaler.touch(*runs)
         self._rate.add(tokens)
         self._probing = False
         self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + 1)
@@ -345,6 +349,7 @@ class ReplicaWorker:
     def _leave(self) -> None:
         self.record = replace(self.record, status="unloading")
         self.unwanted.set()
+        self.over.set()
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
 
     def _idle(self, wanted: Wanted) -> bool:
@@ -400,3 +405,4 @@ class ReplicaWorker:
             return
         self.record = replace(self.record, status="failed")
         self.lost.set()
+        self.over.set()

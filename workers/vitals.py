@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import time
@@ -55,6 +56,7 @@ def resident_bytes(pids: Iterable[int]) -> int:
     return total
 
 
+@functools.cache
 def hardware() -> str:
     """The processor's name, as the operating system knows it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []

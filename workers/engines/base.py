@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 #: How an engine tells what it does while it loads: the stage, then how many of how many parts are done. Stages are
 #: `model_initialization` (building the model) and `model_loading` (tensors, warm-up steps).
@@ -88,8 +88,7 @@ class SequenceRequest:
     generated: int = 0
 
 
-@dataclass(frozen=True)
-class SequenceOutput:
+class SequenceOutput(NamedTuple):
     """What one step made for one sequence. `finish_reason`: stop, length, cancelled, error, or None = it goes on."""
 
     sequence_id: int
