@@ -13,7 +13,7 @@ import redis
 
 from gateway import keys
 from gateway.queues import slug
-from gateway.redis import dumps, loads
+from gateway.redis import dumps, loads, pipeline
 
 #: What becomes of a replica that is wanted.
 UP, ASLEEP, FAILED = "up", "asleep", "failed"
@@ -102,21 +102,19 @@ class Desired:
 
     def on(self, node: str, device: str) -> dict[str, Wanted]:
         """What one device should hold, by replica id."""
-        raw = cast("dict[str, str]", self._redis.hgetall(keys.desired(node, device)))
+        (raw,) = pipeline(self._redis, [("HGETALL", keys.desired(node, device))])
         return {name: Wanted(**loads(value)) for name, value in raw.items()}
 
     def get(self, node: str, device: str, name: str) -> Wanted | None:
         """One replica of a device, if it is wanted."""
-        raw = cast("str | None", self._redis.hget(keys.desired(node, device), name))
+        (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
         return Wanted(**loads(raw)) if raw else None
 
     def all(self, model: str | None = None) -> list[Wanted]:
         """What all devices should hold, of one model or of all."""
         places = sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))
-        pipe = self._redis.pipeline(transaction=False)
-        for place in places:
-            pipe.hgetall(keys.desired(*place.split(" ", 1)))
-        found = [Wanted(**loads(value)) for raw in pipe.execute() for value in raw.values()]
+        raws = pipeline(self._redis, [("HGETALL", keys.desired(*place.split(" ", 1))) for place in places])
+        found = [Wanted(**loads(value)) for raw in raws for value in raw.values()]
         return [wanted for wanted in found if model in (None, wanted.model)]
 
     def of_deployment(self, deployment_id: str) -> list[Wanted]:

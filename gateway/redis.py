@@ -74,6 +74,12 @@ def pipeline(
     return replies
 
 
+def run_id(client: redis.Redis) -> str:
+    """Names the process of Redis: another one after a restart."""
+    (info,) = pipeline(client, [("INFO", "server")])
+    return str(info).partition("run_id:")[2].split(maxsplit=1)[0]
+
+
 def _reply(connection: Any) -> Any:
     try:
         return connection.read_response()

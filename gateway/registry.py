@@ -9,7 +9,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.redis import dumps, loads
+from gateway.redis import dumps, loads, pipeline
 
 
 @dataclass(frozen=True)
@@ -140,17 +140,13 @@ class Registry:
         return [replica for replica in found if model in (None, replica.model)]
 
     def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
-        pipe = self.redis.pipeline(transaction=False)
-        pipe.sadd(index, worker.incarnation)
-        pipe.set(keys.worker(worker.incarnation), dumps(asdict(worker)), px=int(lease_s * 1000))
-        pipe.execute()
+        beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
+        pipeline(self.redis, [("SADD", index, worker.incarnation), beat])
 
     def _values(self, index: str) -> list[str]:
         """The heartbeats of one kind of worker; those that have none any more leave the index."""
-        names = sorted(cast("set[str]", self.redis.smembers(index)))
-        if not names:
-            return []
-        values = cast("list[str | None]", self.redis.mget([keys.worker(name) for name in names]))
+        names = sorted(pipeline(self.redis, [("SMEMBERS", index)])[0])
+        values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names])
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
         if gone:
             self.redis.srem(index, *gone)

@@ -16,12 +16,16 @@ from pathlib import Path
 import pytest
 import redis
 
+from gateway.catalog import load_catalog
 from gateway.embedded_redis import server_command
 from gateway.jobs import JobStore
+from gateway.queues import make_celery
 from gateway.redis import connect
+from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.watch import Hub
 from tests.hub_server import HubServer
+from workers.keeper import Keeper
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0
@@ -71,6 +75,18 @@ def redis_client(settings: Settings) -> Iterator[redis.Redis]:
     client.flushdb()
     yield client
     client.close()
+
+
+@pytest.fixture
+def keeper(settings: Settings, redis_client: redis.Redis) -> Keeper:
+    """A keeper that makes its rounds when it is told to."""
+    return Keeper(
+        settings=settings,
+        store=JobStore(redis_client),
+        registry=Registry(redis_client),
+        celery=make_celery(settings),
+        catalog=load_catalog(settings),
+    )
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from celery import Celery
 from gateway import keys
 from gateway.jobs import Append, Appended, JobHead, JobState, JobStore
 from gateway.queues import Priority, send_hint
-from gateway.redis import CONNECTION_ERRORS
+from gateway.redis import CONNECTION_ERRORS, run_id
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
 
@@ -229,9 +229,8 @@ class Journaler:
 
     def _redis_came_back(self) -> bool:
         """Whether Redis is another process than last time. If so, it may lack its last second: send it all again."""
-        run_id = str(self.store.redis.info("server")["run_id"])
-        before, self._redis_run_id = self._redis_run_id, run_id
-        if before in ("", run_id):
+        before, self._redis_run_id = self._redis_run_id, run_id(self.store.redis)
+        if before in ("", self._redis_run_id):
             return False
         log.warning("Redis has restarted; what it may have forgotten is sent again")
         ended, self._ended = [job for _, job in self._ended], deque()

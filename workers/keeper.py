@@ -23,7 +23,7 @@ from gateway.inference import cancel, fail
 from gateway.jobs import JobHead, JobState, JobStore
 from gateway.limits import Limits
 from gateway.queues import Priority, device_place, lists, make_celery, queue_of, send_hint
-from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.redis import CONNECTION_ERRORS, connect, run_id
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.tidy import Tidy
@@ -218,9 +218,8 @@ class Keeper:
             fail(self.store, job, reason=reason, message=message, **details)
 
     def _redis_changed(self) -> bool:
-        run_id = str(cast("dict[str, object]", self.store.redis.info("server"))["run_id"])
-        changed, self._run_id = run_id != self._run_id, run_id
-        return changed
+        before, self._run_id = self._run_id, run_id(self.store.redis)
+        return before != self._run_id
 
     def _distrust(self) -> None:
         self._trusted_since = time.monotonic()

@@ -12,6 +12,8 @@ from gateway import keys
 from gateway.inference import cancel, fail
 from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
 from gateway.watch import Hub
+from tests.stack import eventually
+from workers.keeper import Keeper
 
 
 @pytest.fixture
@@ -218,3 +220,31 @@ def test_a_zombie_writes_no_vectors_and_a_cancelled_job_keeps_none(store: JobSto
     assert store.vectors(zombie.id) == b"good"
     assert cancel(store, successor, reason="x", take_claim=successor.claim) == "cancelled"
     assert store.vectors(zombie.id) == b""
+
+
+def test_heads_are_records_without_their_requests(store: JobStore) -> None:
+    waits, runs = make_job(store, price="1 2 EUR"), claimed(store)
+    append(store, runs, 1, "a", state=JobState.DONE)
+    gone = new_job_id("chat")
+    heads = store.heads([waits.id, gone, runs.id])
+    assert list(heads) == [waits.id, gone, runs.id]
+    assert heads[gone] is None
+    for job_id in (waits.id, runs.id):
+        whole, head = store.read(job_id), heads[job_id]
+        assert whole and head
+        assert {name: value for name, value in vars(whole).items() if name != "request"} == vars(head)
+    assert store.heads([]) == {}
+
+
+def test_the_keeper_blanks_the_prompt_of_a_job_that_it_ends(store: JobStore, keeper: Keeper) -> None:
+    request = {"messages": [{"role": "user", "content": "a secret"}], "store": False}
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", request)
+    store.create(job, ttl_ms=60_000, attended_ms=1)
+
+    def ended() -> bool:
+        keeper.round()
+        found = store.read(job.id)
+        return found is not None and found.state is JobState.CANCELLED
+
+    eventually(ended, "its client is gone")
+    assert "secret" not in str(store.redis.hgetall(keys.job(job.id)))

@@ -12,17 +12,13 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.catalog import load_catalog
 from gateway.credentials import Credentials, KeyRecord
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference import cancel, fail
 from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
 from gateway.limits import Limits, tokens_wanted
 from gateway.model import Model, Pricing
-from gateway.queues import make_celery
 from gateway.redis import dumps
-from gateway.registry import Registry
-from gateway.settings import Settings
 from gateway.tidy import Tidy
 from gateway.usage import Usage, price
 from workers.keeper import Keeper
@@ -38,17 +34,6 @@ def store(redis_client: redis.Redis) -> JobStore:
 @pytest.fixture
 def limits(store: JobStore) -> Limits:
     return Limits(store.redis, store.scripts)
-
-
-@pytest.fixture
-def keeper(settings: Settings, store: JobStore) -> Keeper:
-    return Keeper(
-        settings=settings,
-        store=store,
-        registry=Registry(store.redis),
-        celery=make_celery(settings),
-        catalog=load_catalog(settings),
-    )
 
 
 def make_key(store: JobStore, requests: int = 0, tokens: int = 0) -> KeyRecord:

@@ -1,0 +1,30 @@
+"""The transport of hints over a real Redis."""
+
+from __future__ import annotations
+
+import redis
+
+from gateway.broker import Transport
+from gateway.queues import Priority, make_celery, model_queue, send_hint
+from gateway.settings import Settings
+
+
+def test_one_client_sends_all_hints_of_a_connection(settings: Settings, redis_client: redis.Redis) -> None:
+    app = make_celery(settings)
+    with app.connection_for_write() as connection:
+        assert isinstance(connection.transport, Transport)
+        channel = connection.default_channel
+        first = channel._create_client()
+        assert channel._create_client() is first
+        # A connection that was lost gets new pools, and with them a new client.
+        channel._disconnect_pools()
+        assert channel._create_client() is not first
+        assert channel._create_client().ping()
+
+
+def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_client: redis.Redis) -> None:
+    app = make_celery(settings)
+    for _ in range(3):
+        send_hint(app, "chatcmpl-1", place="fake", priority=Priority.BACKGROUND)
+    assert redis_client.llen(f"{model_queue('fake')}:{Priority.BACKGROUND.value}") == 3
+    app.close()
