@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import redis
+from kombu.entity import Exchange, Queue
 
 from gateway.broker import Transport
 from gateway.queues import Priority, make_celery, model_queue, send_hint
@@ -27,4 +28,21 @@ def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_clien
     for _ in range(3):
         send_hint(app, "chatcmpl-1", place="fake", priority=Priority.BACKGROUND)
     assert redis_client.llen(f"{model_queue('fake')}:{Priority.BACKGROUND.value}") == 3
+    app.close()
+
+
+def test_what_needs_no_acknowledgement_leaves_nothing_behind(settings: Settings, redis_client: redis.Redis) -> None:
+    app = make_celery(settings)
+    for _ in range(3):
+        send_hint(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
+    taken = []
+    with app.connection_for_read() as connection:
+        queue = Queue(model_queue("fake"), Exchange(model_queue("fake")), no_ack=True)
+        with connection.Consumer(queue, on_message=taken.append) as consumer:
+            while len(taken) < 3:
+                connection.drain_events(timeout=5)
+            for message in taken:
+                message.ack()
+            assert not consumer.channel.qos._dirty
+    assert not redis_client.exists("unacked", "unacked_index")
     app.close()
