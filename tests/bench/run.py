@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench import embeddings
+from tests.bench import embeddings, gateway
 from tests.bench.grpc_server import grpc_face
 from tests.bench.peers import peers
 from tests.bench.server import Helper, Server
@@ -31,27 +31,28 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def headrace(*models: str) -> Iterator[Stack]:
-    """The whole path, with a replica of each model."""
+def headrace(*models: str, step_s: float = 0.0, **settings: Any) -> Iterator[Stack]:
+    """The whole path, with a replica of each model. `step_s`: what a step of the fake engine takes."""
     with tempfile.TemporaryDirectory(prefix="hr-") as folder:
-        stack = Stack(Path(folder) / "s", queue_limit=5_000, log_level="warning", lease_s=5.0, grace_s=10.0)
+        common = {"queue_limit": 5_000, "log_level": "warning", "lease_s": 5.0, "grace_s": 10.0}
+        stack = Stack(Path(folder) / "s", **common, **settings)
         try:
-            stack.up({model: {} for model in models})
+            stack.up({model: {"step_s": step_s} if model == "fake" else {} for model in models})
             yield stack
         finally:
             stack.close()
 
 
-def contestant(stack: Stack) -> Server:
-    """Its chat with the real model."""
-    replica = stack.replica(MODEL)
+def contestant(stack: Stack, model: str = MODEL) -> Server:
+    """Its chat."""
+    replica = stack.replica(model)
     web = psutil.Process(stack.processes["web"].pid).children()[0].pid
     processes = {name: stack.processes[name].pid for name in ("redis", "keeper", "agent")}
     processes |= {"web": web, "model worker": replica.pid, "engine": replica.engine_pid}
     return Server(
         "headrace",
         stack.settings.http_port,
-        f"/models/{MODEL}/chat/completions",
+        f"/models/{model}/chat/completions",
         {"Authorization": f"Bearer {KEY}"},
         {"stream_options": {"include_usage": True}},
         processes,
@@ -190,20 +191,34 @@ def generation(streams: list[int], rounds: int, *, quick: bool) -> dict[str, Any
         load.close()
 
 
+def gateway_alone(rounds: int) -> dict[str, Any]:
+    """The gateway without a model, at each of its loads."""
+    load, entries = Helper("tests.bench.load"), {}
+    try:
+        for streams, rate in gateway.LOADS.items():
+            with headrace("fake", step_s=1 / rate, max_batch_size=streams) as stack:
+                entries[str(streams)] = gateway.cost(contestant(stack, "fake"), load, streams, rounds)
+    finally:
+        load.close()
+    return entries
+
+
 def main() -> None:
     """Measure, print, and write docs/bench.json and docs/bench.svg. What was not measured stays as it was there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--streams", default="1,4,16,32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="only the comparisons, and no files")
-    parser.add_argument("--only", choices=["generation", "embeddings"])
+    parser.add_argument("--only", choices=["generation", "gateway", "embeddings"])
     args = parser.parse_args()
     path = ROOT / "docs" / "bench.json"
     report = json.loads(path.read_text()) if path.exists() else {}
     report |= {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
-    if args.only != "embeddings":
+    if args.only in (None, "generation"):
         report |= generation([int(n) for n in args.streams.split(",")], args.rounds, quick=args.quick)
-    if args.only != "generation":
+    if args.only in (None, "gateway"):
+        report["gateway"] = gateway_alone(args.rounds)
+    if args.only in (None, "embeddings"):
         with headrace(embeddings.MODEL) as stack:
             report["embeddings"] = embeddings.compare(stack, args.rounds)
     if args.quick:
