@@ -23,20 +23,20 @@ class ServerError(HeadraceError):
 
 
 @dataclass
-class Answer:
-    """A streamed answer: iterate it for its text."""
+class EventStream:
+    """The events of a job up to its end, also over broken connections. The first request may make the job."""
 
     client: httpx.Client
-    path: str
-    body: Mapping[str, Any]
+    #: Where its events are; empty until the job is made.
+    url: str = ""
+    #: Path and body that make it.
+    path: str = ""
+    body: Mapping[str, Any] = field(default_factory=dict)
     job_id: str = ""
     last_event_id: str = ""
-    finish_reason: str = ""
-    reconnects: int = 0
-    usage: dict[str, int] = field(default_factory=dict)
 
-    def __iter__(self) -> Iterator[str]:
-        """Pieces of text, up to the end. Raises: ServerError."""
+    def __iter__(self) -> Iterator[ServerSentEvent]:
+        """Raises: ServerError; httpx.TransportError if no job was made."""
         deadline = 0.0
         while True:
             try:
@@ -44,35 +44,51 @@ class Answer:
                     deadline = 0.0
                     if event.data == "[DONE]":
                         return
-                    yield from self._read(event)
+                    yield event
             except httpx.TransportError:
-                if not self.job_id:
+                if not self.url:
                     raise
             deadline = deadline or time.monotonic() + RECONNECT_S
             if time.monotonic() > deadline:
-                raise ServerError(f"The stream of job {self.job_id} broke, and the server did not come back.")
-            self.reconnects += 1
+                raise ServerError(f"The stream {self.url} broke, and the server did not come back.")
             time.sleep(0.2)
 
-    def cancel(self) -> None:
-        """Stop the job."""
-        if self.job_id:
-            self.client.delete(f"/jobs/{self.job_id}")
-
     def _events(self) -> Iterator[ServerSentEvent]:
-        if self.job_id:
+        if self.url:
             headers = {"Last-Event-ID": self.last_event_id} if self.last_event_id else {}
-            request = self.client.stream("GET", f"/jobs/{self.job_id}/events", headers=headers)
+            request = self.client.stream("GET", self.url, headers=headers)
         else:
-            request = self.client.stream("POST", self.path, json={**self.body, "stream": True})
+            request = self.client.stream("POST", self.path, json=self.body)
         with request as response:
-            if response.status_code in (502, 503, 504) and self.job_id:
+            if response.status_code in (502, 503, 504) and self.url:
                 return
             raise_for_error(response)
             self.job_id = response.headers["X-Job-Id"]
-            for event in events_of(response):
-                self.last_event_id = event.id or self.last_event_id
-                yield event
+            self.url = self.url or f"/jobs/{self.job_id}/events"
+            # Comments come out of httpx_sse as events without data, and say nothing.
+            for event in EventSource(response).iter_sse():
+                if event.data:
+                    self.last_event_id = event.id or self.last_event_id
+                    yield event
+
+
+@dataclass
+class Answer:
+    """A streamed answer: iterate it for its text."""
+
+    events: EventStream
+    finish_reason: str = ""
+    usage: dict[str, int] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[str]:
+        """Pieces of text, up to the end. Raises: ServerError; httpx.TransportError if there is no job yet."""
+        for event in self.events:
+            yield from self._read(event)
+
+    def cancel(self) -> None:
+        """Stop the job."""
+        if self.events.job_id:
+            self.events.client.delete(f"/jobs/{self.events.job_id}")
 
     def _read(self, event: ServerSentEvent) -> Iterator[str]:
         data = json.loads(event.data)
@@ -103,12 +119,8 @@ def connect(url: str, key: str) -> httpx.Client:
 
 def chat(client: httpx.Client, model: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Answer:
     """Ask for an answer to a conversation."""
-    return Answer(client, f"/models/{model}/chat/completions", {"messages": list(messages), **options})
-
-
-def events_of(response: httpx.Response) -> Iterator[ServerSentEvent]:
-    """The events of a stream; comments come out of httpx_sse as events without data, and say nothing."""
-    return (event for event in EventSource(response).iter_sse() if event.data)
+    body = {"messages": list(messages), "stream": True, **options}
+    return Answer(EventStream(client, path=f"/models/{model}/chat/completions", body=body))
 
 
 def raise_for_error(response: httpx.Response) -> None:

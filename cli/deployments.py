@@ -18,8 +18,6 @@ from cli.preflight import bootstrap_key
 from gateway.settings import Settings
 from schemas.deployments import QUANTIZATIONS
 
-#: A stream of a deployment that breaks is taken up again for so long.
-RECONNECT_S = 60.0
 _BAR = 24
 
 url_option = click.option("--url", help="Address of the HTTP API.")
@@ -195,20 +193,6 @@ def _follow(client: httpx.Client, deployment_id: str) -> bool:
 
 def events(client: httpx.Client, deployment_id: str) -> Iterator[dict[str, Any]]:
     """The events of a deployment up to its end, also over a broken connection. Its failure is not among them."""
-    last, deadline = "", 0.0
-    while True:
-        headers = {"Last-Event-ID": last} if last else {}
-        try:
-            with client.stream("GET", f"/models/local/deployments/{deployment_id}/events", headers=headers) as response:
-                api.raise_for_error(response)
-                for event in api.events_of(response):
-                    deadline, last = 0.0, event.id or last
-                    if event.data == "[DONE]":
-                        return
-                    if event.event != "error":
-                        yield json.loads(event.data)
-        except httpx.TransportError:
-            deadline = deadline or time.monotonic() + RECONNECT_S
-            if time.monotonic() > deadline:
-                raise
-        time.sleep(0.2)
+    for event in api.EventStream(client, url=f"/models/local/deployments/{deployment_id}/events"):
+        if event.event != "error":
+            yield json.loads(event.data)

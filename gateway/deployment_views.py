@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.bringup import STAGES
 from gateway.jobs import Event, EventType, Job, JobState
+from gateway.times import iso
 
 #: Log lines that the status shows.
 MAX_LOGS = 200
@@ -134,14 +134,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))}s" if seconds >= 1 else f"{seconds:.1f}s"
     return f"{round(seconds / 60)}m" if seconds < 5400 else f"{seconds / 3600:.1f}h"
-
-
-def iso(time_ms: int) -> str | None:
-    """A time as ISO 8601."""
-    if not time_ms:
-        return None
-    moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:

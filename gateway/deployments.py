@@ -27,6 +27,7 @@ from gateway.planning import Planner
 from gateway.queues import Priority, device_place, try_hint
 from gateway.registry import Registry
 from gateway.settings import Settings
+from gateway.times import iso
 from gateway.usage import DEPLOYMENT
 from gateway.watch import Hub, Watcher
 from schemas.deployments import DeployRequest
@@ -183,7 +184,7 @@ class Deployments:
             "model_id": model.id,
             "estimated_time": deployment_views.duration(seconds),
             "progress_url": f"/models/local/deployments/{job.id}",
-            "created_at": deployment_views.iso(created.job.created_at),
+            "created_at": iso(created.job.created_at),
             **{name: body[name] for name in ("memory_plan", "effective_config", "warnings") if name in body},
         }
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
 from gateway.credentials import KeyRecord
 from gateway.inference import Inference
 from gateway.jobs import Job, JobState
+from gateway.times import iso
 
 
 def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
@@ -42,16 +42,10 @@ def summary(job: Job) -> dict[str, Any]:
         "status": job.word,
         "priority": "background" if job.background else "interactive",
         "attempts": job.attempts,
-        "created_at": _iso(job.created_at),
-        "started_at": _iso(job.started_at),
-        "finished_at": _iso(job.finished_at),
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
         "usage": dict(job.usage) or None,
         "error": dict(job.error) or None,
         "events_url": f"/jobs/{job.id}/events",
     }
-
-
-def _iso(time_ms: int) -> str | None:
-    if not time_ms:
-        return None
-    return datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC).isoformat(timespec="milliseconds")
