@@ -51,7 +51,7 @@ class Settings:
     grpc_default_key: str = ""
     #: Let clients such as grpcurl ask for the services and messages.
     grpc_reflection: bool = True
-    #: gRPC calls that may be open at once, streams included; each takes a thread.
+    #: gRPC calls that may be open at once, streams included.
     grpc_max_calls: int = 1000
     #: A gRPC connection that is silent for so long is probed; without an answer within 10 s it is closed.
     grpc_keepalive_s: float = 30.0

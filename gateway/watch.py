@@ -12,7 +12,7 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import redis
@@ -45,6 +45,8 @@ class Hub:
         self.store = store
         self.grace_ms = int(grace_s * 1000)
         self.attended_ms = int((grace_s + ATTENDED_S) * 1000)
+        #: Told, in a thread of the hub, which watchers have something to take: once for all that came at once.
+        self.on_news: Callable[[Sequence[Watcher]], None] | None = None
         self._watchers: dict[str, list[Watcher]] = {}
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
@@ -126,17 +128,23 @@ class Hub:
                 return
 
     def _deliver(self, items: list[tuple[str, int, list[dict[str, Any]]]]) -> None:
+        news = []
         for job_id, first, bodies in items:
             for watcher in self._watchers.get(job_id, ()):
                 watcher.push([Event(first + i, body) for i, body in enumerate(bodies)])
+                news.append(watcher)
+        self._tell(news)
+
+    def _tell(self, news: Sequence[Watcher]) -> None:
+        if news and self.on_news:
+            self.on_news(news)
 
     def _tick(self) -> None:
         """One timer for all watchers is cheaper than one for each event of each."""
         while not self._closed.wait(TICK_S):
             with self._lock:
                 watchers = [watcher for watchers in self._watchers.values() for watcher in watchers]
-            for watcher in watchers:
-                watcher.tick()
+            self._tell([watcher for watcher in watchers if watcher.tick()])
 
     def _attend(self) -> None:
         while not self._closed.wait(ATTEND_S):
@@ -149,7 +157,11 @@ class Hub:
 
 
 class Watcher:
-    """One client's view of one job: iterate `events()`, and call `close()` when the client is gone."""
+    """One client's view of one job; `close()` it when the client is gone.
+
+    A thread iterates `events()`. What may not wait calls `take()` when the hub has news, and has `catch_up()` called
+    elsewhere while it is `lagging`.
+    """
 
     def __init__(self, hub: Hub, job_id: str, after: int, claim: str) -> None:
         self.job_id = job_id
@@ -157,11 +169,11 @@ class Watcher:
         self.claim = claim
         #: The terminal event was given out.
         self.ended = False
+        #: What the channel brings is not kept; the journal is read before the channel is trusted.
+        self.lagging = True
         self._heard = True
         self._hub = hub
         self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-        #: What the channel brings is not kept; the journal is read before the channel is trusted.
-        self.lagging = True
 
     def push(self, events: list[Event]) -> None:
         """Called by the hub. A client that does not keep up costs no memory: it reads the journal later."""
@@ -173,11 +185,13 @@ class Watcher:
         self._heard = True
         self._pending.put(events)
 
-    def tick(self) -> None:
-        """Called by the hub about once a second: a silent watcher is woken to read the journal."""
-        if not self._heard and self._pending.empty():
+    def tick(self) -> bool:
+        """Called by the hub about once a second: a silent watcher is woken to read the journal. Whether it was."""
+        silent = not self._heard and self._pending.empty()
+        if silent:
             self._pending.put([])
         self._heard = False
+        return silent
 
     def wake(self) -> None:
         """Have `events` give an empty list at once, so that whoever iterates it can look around."""
@@ -192,18 +206,41 @@ class Watcher:
 
         An empty list says that about a second has passed in silence.
         """
-        if not self.lagging:
-            yield from self._from_channel()
         while not self.ended:
+            if self.lagging:
+                yield from self.catch_up()
+            elif (events := self._accept(self._pending.get())) is not None:
+                yield events
+
+    def take(self) -> list[Event] | None:
+        """The next batch of `events` if the channel has brought it already, else None. Waits for nothing."""
+        events = None
+        while events is None and not self.lagging and not self.ended:
             try:
-                yield from self._from_journal()
-            except CONNECTION_ERRORS as error:
-                log.warning("job %s: journal not readable (%s), trying again", self.job_id, error)
-                time.sleep(0.2)
-                yield []
-                continue
-            if not self.ended:
-                yield from self._from_channel()
+                events = self._accept(self._pending.get_nowait())
+            except queue.Empty:
+                break
+        return events
+
+    def catch_up(self) -> list[list[Event]]:
+        """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away."""
+        while not self._pending.empty():
+            self._pending.get_nowait()
+        self.lagging = False  # from here on the channel collects; repeats are dropped by seq
+        try:
+            return self._from_journal()
+        except CONNECTION_ERRORS as error:
+            self.lagging = True
+            log.warning("job %s: journal not readable (%s), trying again", self.job_id, error)
+            time.sleep(0.2)
+            return [[]]
+
+    def _accept(self, events: list[Event]) -> list[Event] | None:
+        """What is new in a batch of the channel; None for nothing. After a gap or silence the journal is to be read."""
+        if not events or events[0].seq > self.seq + 1:
+            self.lagging = True
+            return None if events else []
+        return self._advance(events) or None
 
     def _advance(self, events: list[Event]) -> list[Event]:
         """Move the cursor over those events that are new, and return them."""
@@ -213,22 +250,22 @@ class Watcher:
             self.ended = new[-1].type.terminal
         return new
 
-    def _from_journal(self) -> Iterator[list[Event]]:
+    def _from_journal(self) -> list[list[Event]]:
         """Read what the journal holds beyond the cursor."""
-        self.lagging = False  # from here on the channel collects; repeats are dropped by seq
         store = self._hub.store
+        batches: list[list[Event]] = []
         events = store.journal(self.job_id, after=max(0, self.seq - 1))
         if not events and store.read(self.job_id) is None:
             self.ended = True
-            yield [Event(self.seq, {"type": EventType.EXPIRED.value})]
-            return
+            return [[Event(self.seq, {"type": EventType.EXPIRED.value})]]
         if self.seq and not self._confirmed(events):
             events = store.journal(self.job_id)
-            yield [self._rewound(events)]
+            batches.append([self._rewound(events)])
         if new := self._advance(events):
-            yield new
+            batches.append(new)
         elif events:
             self.ended = events[-1].type.terminal  # the client had it all already
+        return batches
 
     def _confirmed(self, events: list[Event]) -> bool:
         """Whether the journal still holds the entry that the client has seen last."""
@@ -247,17 +284,3 @@ class Watcher:
         last = stays[-1] if stays else Event(0, {})
         self.seq, self.claim = last.seq, last.claim
         return Event(last.seq, {"type": EventType.REWOUND.value, "c": last.claim, "text": text})
-
-    def _from_channel(self) -> Iterator[list[Event]]:
-        """Follow the channel until a gap, an overflow, a second of silence or the end."""
-        while not self.lagging and not self.ended:
-            events = self._pending.get()
-            if not events:
-                yield []
-                return
-            if events[0].seq > self.seq + 1:
-                break
-            if new := self._advance(events):
-                yield new
-        while not self._pending.empty():
-            self._pending.get_nowait()

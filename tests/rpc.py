@@ -48,9 +48,11 @@ def client(stack: Stack, key: str = KEY) -> Iterator[Client]:
         found.channel.close()
 
 
-def start_rpc(stack: Stack, name: str = "rpc", settings: Settings | None = None) -> None:
+def start_rpc(
+    stack: Stack, name: str = "rpc", settings: Settings | None = None, command: list[str] | None = None
+) -> None:
     """Start a gRPC process, and wait until it listens."""
-    stack.start(name, settings=settings)
+    stack.start(name, command, settings)
     log = stack.folder / "logs" / f"{name}.log"
     eventually(lambda: "gRPC on" in log.read_text() or stack.processes[name].poll() is not None, "gRPC listens")
     assert stack.processes[name].poll() is None, log.read_text()

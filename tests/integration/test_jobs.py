@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import pytest
 import redis
 
 from gateway import keys
 from gateway.inference import cancel, fail
-from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
-from gateway.watch import Hub
+from gateway.jobs import Append, Event, Job, JobState, JobStore, new_claim_id, new_job_id
+from gateway.watch import Hub, Watcher
 from tests.stack import eventually
 from workers.keeper import Keeper
 
@@ -148,14 +149,36 @@ def test_crashes_count_until_a_job_has_shown_progress(store: JobStore) -> None:
         assert record.crashes == crashes
 
 
-def test_a_watcher_sees_all_events_once_and_the_end(store: JobStore, hub: Hub) -> None:
+def wait_for(hub: Hub, watcher: Watcher) -> Iterator[list[Event]]:
+    """As a thread follows a job."""
+    yield from watcher.events()
+
+
+def take_from(hub: Hub, watcher: Watcher) -> Iterator[list[Event]]:
+    """As an event loop follows it: what the hub tells of is taken, the journal is read in between."""
+    news = threading.Event()
+    hub.on_news = lambda watchers: news.set() if watcher in watchers else None
+    while not watcher.ended:
+        news.clear()
+        if watcher.lagging:
+            yield from watcher.catch_up()
+        elif (events := watcher.take()) is not None:
+            yield events
+        elif not watcher.lagging:
+            assert news.wait(10)
+
+
+@pytest.mark.parametrize("way", [wait_for, take_from])
+def test_a_watcher_sees_all_events_once_and_the_end(
+    store: JobStore, hub: Hub, way: Callable[[Hub, Watcher], Iterator[list[Event]]]
+) -> None:
     job = claimed(store)
     append(store, job, 1, "a", "b")
     watcher = hub.watch(job.id)
     seen: list[str] = []
 
     def follow() -> None:
-        seen.extend(str(e.body.get("text")) for batch in watcher.events() for e in batch)
+        seen.extend(str(e.body.get("text")) for batch in way(hub, watcher) for e in batch)
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

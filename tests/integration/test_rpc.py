@@ -45,10 +45,10 @@ def rpc(stack: Stack) -> Iterator[Client]:
         yield found
 
 
-def another(stack: Stack, name: str, **changes: Any) -> Stack:
+def another(stack: Stack, name: str, command: list[str] | None = None, **changes: Any) -> Stack:
     """The same stack seen through one more gRPC process, with other settings."""
     settings = replace(stack.settings, grpc_port=free_port(), **changes)
-    start_rpc(stack, f"rpc-{name}", settings)
+    start_rpc(stack, f"rpc-{name}", settings, command)
     view = object.__new__(Stack)
     view.__dict__ = {**stack.__dict__, "settings": settings}
     return view
@@ -150,8 +150,32 @@ def test_too_many_calls_are_refused(stack: Stack) -> None:
         with client(view) as other:
             error = refused(lambda: iter([other.call("ListModels", pb.ListModelsRequest())]))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert details(error)["ErrorInfo"].reason == "too_many_calls"
         for stream in open_streams:
             stream.cancel()
+
+
+def test_a_client_that_takes_nothing_loses_its_call_and_its_place(stack: Stack) -> None:
+    """Its window is small, so the server can send but a few messages, though the connection is well."""
+    patient = "from web.rpc import face; face.SEND_TIMEOUT_S = 1.0; from web.rpc.server import main; main()"
+    view = another(stack, "patient", [sys.executable, "-c", patient], grpc_max_calls=1)
+    window = {"grpc.http2.lookahead_bytes": 1000, "grpc.http2.bdp_probe": 0}
+    slow = Client(view, **window)
+    try:
+        stream = slow.call("CreateChatCompletionStream", chat_request(max_tokens=LONG))
+        next(stream)
+        job_id = job_of(stream)
+        eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
+        with client(view) as rpc:
+            assert rpc.call("ListModels", pb.ListModelsRequest()).models
+        error = refused(lambda: stream)
+    finally:
+        slow.channel.close()
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert details(error)["ErrorInfo"].reason == "client_stalled"
+    assert job_id in error.details()
+    stack.kill("rpc-patient", signal.SIGTERM)
+    assert stack.processes["rpc-patient"].returncode == 0
 
 
 def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:

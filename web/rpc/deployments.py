@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from gateway.errors import InvalidRequest
-from gateway.jobs import Job
-from gateway.watch import Watcher
 from schemas.deployments import DeploymentListQuerySchema, DeployRequest, DeployRequestSchema, ScaleRequestSchema
 from web.rpc.answers import planned
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
-from web.rpc.inference import follow
 from web.rpc.messages import build, to_dict
+from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
 
 
@@ -52,8 +48,8 @@ def cancel_deployment(call: Call, request: pb.CancelDeploymentRequest) -> pb.Can
     return build(pb.CancelDeploymentResponse, call.gateway.deployments.cancel(request.deployment_id, key=call.key))
 
 
-def watch_deployment(call: Call, request: pb.WatchDeploymentRequest) -> Iterator[bytes]:
-    """What happens, from the start or from behind a cursor. Raises: the error that the deployment ended with."""
+def watch_deployment(call: Call, request: pb.WatchDeploymentRequest) -> Stream:
+    """What happens, from the start or from behind a cursor, and the error that the deployment ended with."""
     if request.from_seq < 0:
         raise InvalidRequest.of({"from_seq": [f"Got {request.from_seq}; must be the seq of an event, or 0."]})
     deployments = call.gateway.deployments
@@ -61,11 +57,5 @@ def watch_deployment(call: Call, request: pb.WatchDeploymentRequest) -> Iterator
     call.job_id = job.id
     call.answer({"x-job-id": job.id})
     watcher = deployments.watch(job.id, key=call.key, after=request.from_seq, claim=request.from_claim)
-    yield from _events(call, job, watcher)
-
-
-def _events(call: Call, job: Job, watcher: Watcher) -> Iterator[bytes]:
-    chunks = ChunkEncoder(job)
-    for events in follow(call, watcher):
-        for event in events:
-            yield from chunks.encode(event)
+    call.defer(watcher.close)
+    return Stream(watcher, ChunkEncoder(job).encode)

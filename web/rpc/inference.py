@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import grpc
 from google.protobuf.message import Message
 from marshmallow import Schema
 
-from gateway import results
 from gateway.answers import whole
 from gateway.errors import RateLimited
 from gateway.inference import Submitted
@@ -21,6 +19,7 @@ from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
 from web.rpc.messages import chat_body, completion_body, embedding_body
+from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
 
 Request = pb.ChatCompletionRequest | pb.CompletionRequest | pb.EmbeddingsRequest
@@ -45,7 +44,7 @@ def create_chat_completion(call: Call, request: pb.ChatCompletionRequest) -> Mes
     return _whole(call, request)
 
 
-def create_chat_completion_stream(call: Call, request: pb.ChatCompletionRequest) -> Iterator[bytes]:
+def create_chat_completion_stream(call: Call, request: pb.ChatCompletionRequest) -> Stream:
     """The same, piece by piece."""
     return _stream(call, request)
 
@@ -55,7 +54,7 @@ def create_completion(call: Call, request: pb.CompletionRequest) -> Message:
     return _whole(call, request)
 
 
-def create_completion_stream(call: Call, request: pb.CompletionRequest) -> Iterator[bytes]:
+def create_completion_stream(call: Call, request: pb.CompletionRequest) -> Stream:
     """The same, piece by piece."""
     return _stream(call, request)
 
@@ -84,33 +83,8 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
     headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}
     if submitted.replayed:
         headers["idempotent-replayed"] = "true"
-    try:
-        call.answer(headers | (submitted.quota.headers() if submitted.quota else {}))
-    except grpc.RpcError:
-        # The client has left just now. A watcher that stayed would keep its job running.
-        if submitted.watcher:
-            submitted.watcher.close()
-        raise
+    call.answer(headers | (submitted.quota.headers() if submitted.quota else {}))
     return submitted
-
-
-def follow(call: Call, watcher: Watcher) -> Iterator[list[Any]]:
-    """Batches of events as they come, until the job ends or the client is gone.
-
-    Raises: the error that the job ended with; Unavailable when this process is to end.
-    """
-    call.on_end(watcher.wake)
-    try:
-        for events in watcher.events():
-            if call.gone:
-                return
-            yield events
-            if events and (error := results.failure(events[-1])):
-                raise error
-            if not watcher.ended:
-                call.require_running()
-    finally:
-        watcher.close()
 
 
 def _whole(call: Call, request: Request) -> Message:
@@ -128,18 +102,20 @@ def _left(call: Call) -> bool:
     return call.gone
 
 
-def _stream(call: Call, request: Request) -> Iterator[bytes]:
+def _stream(call: Call, request: Request) -> Stream:
     submitted = submit(call, request)
     job, watcher = submitted.job, submitted.watcher
     assert watcher is not None
-    chunks = ChunkEncoder(job)
-    try:
-        for events in follow(call, watcher):
-            for event in events:
-                yield from chunks.encode(event)
-    finally:
-        if not watcher.ended and call.gone and call.late and not _stays(job):
-            call.gateway.inference.cancel(job.id, key=call.key)
+    call.defer(watcher.close)  # one that stayed would keep its job running
+    if not _stays(job):
+        call.defer(lambda: _too_late(call, job, watcher))
+    return Stream(watcher, ChunkEncoder(job).encode)
+
+
+def _too_late(call: Call, job: Job, watcher: Watcher) -> None:
+    """A client that has set a deadline does not come back behind it."""
+    if not watcher.ended and call.gone and call.late:
+        call.gateway.inference.cancel(job.id, key=call.key)
 
 
 def _stays(job: Job) -> bool:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from gateway import job_views
 from gateway.errors import InvalidRequest
+from gateway.inference import Inference
+from gateway.jobs import Event, Job
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder, as_job_event
-from web.rpc.inference import follow, submit
+from web.rpc.inference import submit
 from web.rpc.messages import build, to_dict
+from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
 
 
@@ -42,7 +45,7 @@ def cancel_job(call: Call, request: pb.CancelJobRequest) -> pb.CancelJobResponse
     return build(pb.CancelJobResponse, job_views.cancelled(call.gateway.inference, request.job_id, key=call.key))
 
 
-def watch_job(call: Call, request: pb.WatchJobRequest) -> Iterator[bytes | pb.JobEvent]:
+def watch_job(call: Call, request: pb.WatchJobRequest) -> Stream:
     """The same stream as the request's own, from the start or from behind a cursor."""
     if request.from_seq < 0:
         raise InvalidRequest.of({"from_seq": [f"Got {request.from_seq}; must be the seq of an event, or 0."]})
@@ -51,14 +54,27 @@ def watch_job(call: Call, request: pb.WatchJobRequest) -> Iterator[bytes | pb.Jo
     call.job_id = job.id
     call.answer({"x-job-id": job.id})
     watcher = inference.watch(job.id, key=call.key, after=request.from_seq, claim=request.from_claim)
-    chunks, told = ChunkEncoder(job), -1
-    for events in follow(call, watcher):
-        for event in events:
-            for chunk in chunks.encode(event):
-                yield as_job_event(job.kind, chunk)
-        if not events and (position := inference.position(job)) != told:
-            told = position
-            yield pb.JobEvent(waiting=pb.JobWaiting(position=position))
+    call.defer(watcher.close)
+    return Stream(watcher, partial(_encode, ChunkEncoder(job), job.kind), _Waiting(inference, job).message)
+
+
+def _encode(chunks: ChunkEncoder, kind: str, event: Event) -> list[bytes]:
+    return [as_job_event(kind, chunk) for chunk in chunks.encode(event)]
+
+
+class _Waiting:
+    """Tells the place in the queue whenever it has changed."""
+
+    def __init__(self, inference: Inference, job: Job) -> None:
+        self._inference, self._job = inference, job
+        self._told = -1
+
+    def message(self) -> bytes | None:
+        position = self._inference.position(self._job)
+        if position == self._told:
+            return None
+        self._told = position
+        return pb.JobEvent(waiting=pb.JobWaiting(position=position)).SerializeToString()
 
 
 def _message(data: dict[str, Any]) -> pb.Job:

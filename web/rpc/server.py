@@ -1,16 +1,16 @@
-"""The gRPC process: `python -m web.rpc.server`. A thread for each open call; TLS, unless switched off on loopback."""
+"""The gRPC process: `python -m web.rpc.server`. One event loop for all calls; TLS, unless switched off on loopback."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import logging
 import signal
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
+import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -19,7 +19,8 @@ from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
 from gateway.readiness import look
 from gateway.settings import Settings
-from web.rpc.call import Face, handlers
+from web.rpc.face import Face
+from web.rpc.handlers import handlers
 from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 
 log = logging.getLogger(__name__)
@@ -30,27 +31,18 @@ DRAIN_S, CUT_S = 3.5, 5.0
 HEALTH_S = 1.0
 #: How long a client may take to answer a keepalive ping, and how often it may send its own.
 PING_TIMEOUT_S, CLIENT_PING_S = 10, 10
-#: Threads for health watchers, which would else take those of calls.
-HEALTH_THREADS = 8
 SERVICES = (MODEL_SERVICE.full_name, JOB_SERVICE.full_name)
 
 
 class RpcServer:
-    """A grpcio server over a connected gateway."""
+    """A grpcio server over a connected gateway, on the running event loop."""
 
     def __init__(self, gateway: Gateway) -> None:
         settings = gateway.settings
         self.gateway = gateway
         self.face = Face(gateway)
-        self.health = health.HealthServicer(
-            experimental_non_blocking=True, experimental_thread_pool=ThreadPoolExecutor(HEALTH_THREADS)
-        )
-        self._stopping = threading.Event()
-        self.server = grpc.server(
-            ThreadPoolExecutor(settings.grpc_max_calls, thread_name_prefix="rpc"),
-            options=list(channel_options(settings).items()),
-            maximum_concurrent_rpcs=settings.grpc_max_calls,
-        )
+        self.health = health.aio.HealthServicer()
+        self.server = grpc.aio.server(options=list(channel_options(settings).items()))
         self.server.add_generic_rpc_handlers(
             (handlers(MODEL_SERVICE, MODEL_METHODS, self.face), handlers(JOB_SERVICE, JOB_METHODS, self.face))
         )
@@ -59,7 +51,7 @@ class RpcServer:
             names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self.server)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Listen. Raises: InvalidSetting if the address can't be used, or plaintext would leave the machine."""
         address = grpc_address(self.gateway.settings)
         try:
@@ -71,33 +63,34 @@ class RpcServer:
             raise InvalidSetting(
                 f"gRPC can't listen on {address}: {error}. Set HEADRACE_GRPC_HOST and HEADRACE_GRPC_PORT."
             ) from error
-        self.gateway.hub.start()
-        self.server.start()
-        threading.Thread(target=self._tell_health, name="rpc-health", daemon=True).start()
+        await asyncio.to_thread(self.gateway.hub.start)
+        await self.server.start()
+        self._telling = asyncio.create_task(self._tell_health())
         log.info("gRPC on %s (%s)", address, "plaintext" if self.gateway.settings.grpc_plaintext else "TLS")
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Take no more calls, let the open ones end, and return when all have."""
-        self._stopping.set()
+        self._telling.cancel()
         calls, watchers = self.face.open_calls(), self.gateway.hub.watching()
         log.info("ending: %d calls are open, %d jobs are followed", calls, watchers)
-        self.health.enter_graceful_shutdown()
-        ended = self.server.stop(CUT_S)
-        if not ended.wait(DRAIN_S):
-            self.face.closing.set()
-            ended.wait()
+        await self.health.enter_graceful_shutdown()
+        ended = asyncio.create_task(self.server.stop(CUT_S))
+        if not (await asyncio.wait({ended}, timeout=DRAIN_S))[0]:
+            self.face.close()
+        await ended
+        await self.face.wait_closed()
 
-    def _tell_health(self) -> None:
+    async def _tell_health(self) -> None:
         """Keep the health service true: serving means what /health/ready means. Its watchers hear of changes only."""
         told: bool | None = None
-        while not self._stopping.is_set():
+        while True:
             with contextlib.suppress(Exception):
-                ready = look(self.gateway).ready
+                ready = (await asyncio.to_thread(look, self.gateway)).ready
                 word = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
                 for name in ("", *SERVICES) if ready is not told else ():
-                    self.health.set(name, word)
+                    await self.health.set(name, word)
                 told = ready
-            self._stopping.wait(HEALTH_S)
+            await asyncio.sleep(HEALTH_S)
 
 
 def channel_options(settings: Settings) -> dict[str, Any]:
@@ -147,16 +140,21 @@ def main() -> None:
     gateway = Gateway.connect(settings)
     if settings.bootstrap_key:
         gateway.credentials.bootstrap(settings.bootstrap_key)
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
-    server = RpcServer(gateway)
     try:
-        server.start()
+        asyncio.run(serve(gateway))
     except HeadraceError as error:
         raise SystemExit(error.message) from error
-    ended.wait()
-    server.stop()
+
+
+async def serve(gateway: Gateway) -> None:
+    """Serve until a signal. Raises: InvalidSetting."""
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    server = RpcServer(gateway)
+    await server.start()
+    await ended.wait()
+    await server.stop()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from web.rpc import deployments, inference, jobs, models
-from web.rpc.call import Behaviour
+from web.rpc.handlers import Behaviour
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL_SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"]

@@ -1,0 +1,52 @@
+"""Streams without threads: what a behaviour gives, and how its messages are sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gateway import results
+from gateway.jobs import Event
+from gateway.watch import Watcher
+from web.rpc.call import Call
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A job's events as messages."""
+
+    watcher: Watcher
+    #: The messages for one event. Must not block.
+    encode: Callable[[Event], Iterable[bytes]]
+    #: Called in a thread after about a second of silence: what to say meanwhile, if anything.
+    waiting: Callable[[], bytes | None] | None = None
+
+
+async def send(call: Call, stream: Stream) -> None:
+    """Send messages as the events come, until the job ends.
+
+    Raises: the error that the job ended with; Unavailable when this process is to end, or the client takes nothing.
+    """
+    watcher = stream.watcher
+    with call.face.news(watcher) as news:
+        while not watcher.ended:
+            call.require_running()
+            news.clear()
+            if watcher.lagging:
+                for events in await call.in_thread(watcher.catch_up):
+                    await _send(call, stream, events)
+            elif (taken := watcher.take()) is not None:
+                await _send(call, stream, taken)
+            elif not watcher.lagging:
+                await news.wait()
+
+
+async def _send(call: Call, stream: Stream, events: list[Event]) -> None:
+    for event in events:
+        for message in stream.encode(event):
+            await call.send(message)
+    if events:
+        if error := results.failure(events[-1]):
+            raise error
+    elif stream.waiting and (said := await call.in_thread(stream.waiting)):
+        await call.send(said)
