@@ -24,9 +24,7 @@ def cost(server: Server, load: Helper, streams: int, rounds: int) -> dict[str, A
         "cpu_ms_per_token": parts,
         "sum_ms_per_token": sum(ms for part, ms in parts.items() if part not in OTHERS),
     }
-    print(
-        f"gateway, {streams} streams: {entry['tokens_per_s']:.0f} tok/s, {entry['sum_ms_per_token']:.3f} ms a token:",
-        " ".join(f"{part}={ms:.3f}" for part, ms in parts.items()),
-        flush=True,
-    )
+    rate, total = entry["tokens_per_s"], entry["sum_ms_per_token"]
+    each = " ".join(f"{part}={ms:.3f}" for part, ms in parts.items())
+    print(f"{server.name} alone, {streams} streams: {rate:.0f} tok/s, {total:.3f} ms a token: {each}", flush=True)
     return entry

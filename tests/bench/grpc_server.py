@@ -20,13 +20,14 @@ class GrpcServer(Server):
     """Asks with a load generator of its own."""
 
     load: Helper | None = None
+    model: str = MODEL
 
     def run(self, load: Helper, texts: list[str], max_tokens: int = MAX_TOKENS) -> dict[str, Any]:
         """One run: all prompts at once. `load` speaks HTTP/1.1, so it is not used."""
         assert self.load
         bodies = [
             {
-                "model_id": MODEL,
+                "model_id": self.model,
                 "messages": [{"role": "user", "content": text}],
                 "max_tokens": max_tokens,
                 "exact": {"temperature": 0},
@@ -38,7 +39,7 @@ class GrpcServer(Server):
 
 
 @contextlib.contextmanager
-def grpc_face(stack: Stack, processes: dict[str, int]) -> Iterator[Server]:
+def grpc_face(stack: Stack, processes: dict[str, int], model: str = MODEL) -> Iterator[Server]:
     """A gRPC process over a running stack. `processes` are those of the stack that work for it too."""
     settings = replace(stack.settings, grpc_plaintext=True, log_level="info")
     start_rpc(stack, settings=settings)
@@ -53,6 +54,7 @@ def grpc_face(stack: Stack, processes: dict[str, int]) -> Iterator[Server]:
             {"stream_options": {"include_usage": True}},
             shared | {"rpc": stack.processes["rpc"].pid},
             load,
+            model,
         )
     finally:
         load.close()

@@ -197,7 +197,10 @@ def gateway_alone(rounds: int) -> dict[str, Any]:
     try:
         for streams, rate in gateway.LOADS.items():
             with headrace("fake", step_s=1 / rate, max_batch_size=streams) as stack:
-                entries[str(streams)] = gateway.cost(contestant(stack, "fake"), load, streams, rounds)
+                ours = contestant(stack, "fake")
+                with grpc_face(stack, ours.processes, "fake") as rpc:
+                    faces = (ours, rpc)
+                    entries[str(streams)] = {face.name: gateway.cost(face, load, streams, rounds) for face in faces}
     finally:
         load.close()
     return entries
