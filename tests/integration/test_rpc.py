@@ -6,6 +6,8 @@ import asyncio
 import random
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,11 +16,12 @@ from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1.health_pb2 import HealthCheckRequest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from gateway.certificates import authority
 from gateway.credentials import Credentials
+from tests.bench.grpc_load import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
 from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port
 from web.rpc.stubs import model_pb2 as pb
@@ -176,6 +179,29 @@ def test_a_client_that_takes_nothing_loses_its_call_and_its_place(stack: Stack) 
     assert job_id in error.details()
     stack.kill("rpc-patient", signal.SIGTERM)
     assert stack.processes["rpc-patient"].returncode == 0
+
+
+def test_a_health_watcher_that_takes_nothing_hinders_nobody(stack: Stack) -> None:
+    view = another(stack, "watched", grpc_plaintext=True)
+    port = view.settings.grpc_port
+    fields = {":method": "POST", ":scheme": "http", ":path": "/grpc.health.v1.Health/Watch", ":authority": "localhost"}
+    block = b"".join(
+        header(*field) for field in {**fields, "content-type": "application/grpc", "te": "trailers"}.items()
+    )
+    no_window = frame(SETTINGS, 0, 0, struct.pack(">HI", 4, 0))
+    request = frame(HEADERS, END_HEADERS, 1, block) + frame(DATA, END_STREAM, 1, bytes(5))
+    with (
+        socket.create_connection(("127.0.0.1", port)) as watcher,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
+        watcher.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + no_window + request)
+        health = HealthStub(channel)
+        changes = health.Watch(HealthCheckRequest(), timeout=60)
+        assert next(changes).status == HealthCheckResponse.SERVING
+        assert health.Check(HealthCheckRequest(service="model.ModelService")).status == HealthCheckResponse.SERVING
+        stack.processes["rpc-watched"].terminate()
+        assert next(changes).status == HealthCheckResponse.NOT_SERVING
+        assert stack.processes["rpc-watched"].wait(12) == 0
 
 
 def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:

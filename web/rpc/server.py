@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import signal
@@ -11,24 +10,23 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from gateway.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
-from gateway.readiness import look
 from gateway.settings import Settings
 from web.rpc.face import Face
 from web.rpc.handlers import handlers
+from web.rpc.health import Health
 from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 
 log = logging.getLogger(__name__)
 
 #: After SIGTERM open calls may go on for so long, then they end with a hint where to go on; what is left is cut.
 DRAIN_S, CUT_S = 3.5, 5.0
-#: How often the health service is told how things stand.
-HEALTH_S = 1.0
 #: How long a client may take to answer a keepalive ping, and how often it may send its own.
 PING_TIMEOUT_S, CLIENT_PING_S = 10, 10
 SERVICES = (MODEL_SERVICE.full_name, JOB_SERVICE.full_name)
@@ -41,14 +39,14 @@ class RpcServer:
         settings = gateway.settings
         self.gateway = gateway
         self.face = Face(gateway)
-        self.health = health.aio.HealthServicer()
+        self.health = Health(gateway, SERVICES)
         self.server = grpc.aio.server(options=list(channel_options(settings).items()))
         self.server.add_generic_rpc_handlers(
             (handlers(MODEL_SERVICE, MODEL_METHODS, self.face), handlers(JOB_SERVICE, JOB_METHODS, self.face))
         )
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
+        add_HealthServicer_to_server(self.health, self.server)
         if settings.grpc_reflection:
-            names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self.server)
 
     async def start(self) -> None:
@@ -64,33 +62,21 @@ class RpcServer:
                 f"gRPC can't listen on {address}: {error}. Set HEADRACE_GRPC_HOST and HEADRACE_GRPC_PORT."
             ) from error
         await asyncio.to_thread(self.gateway.hub.start)
+        await self.health.look()
         await self.server.start()
-        self._telling = asyncio.create_task(self._tell_health())
+        self._following = asyncio.create_task(self.health.follow())
         log.info("gRPC on %s (%s)", address, "plaintext" if self.gateway.settings.grpc_plaintext else "TLS")
 
     async def stop(self) -> None:
         """Take no more calls, let the open ones end, and return when all have."""
-        self._telling.cancel()
+        self._following.cancel()
         calls, watchers = self.face.open_calls(), self.gateway.hub.watching()
         log.info("ending: %d calls are open, %d jobs are followed", calls, watchers)
-        await self.health.enter_graceful_shutdown()
         ended = asyncio.create_task(self.server.stop(CUT_S))
         if not (await asyncio.wait({ended}, timeout=DRAIN_S))[0]:
             self.face.close()
         await ended
         await self.face.wait_closed()
-
-    async def _tell_health(self) -> None:
-        """Keep the health service true: serving means what /health/ready means. Its watchers hear of changes only."""
-        told: bool | None = None
-        while True:
-            with contextlib.suppress(Exception):
-                ready = (await asyncio.to_thread(look, self.gateway)).ready
-                word = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-                for name in ("", *SERVICES) if ready is not told else ():
-                    await self.health.set(name, word)
-                told = ready
-            await asyncio.sleep(HEALTH_S)
 
 
 def channel_options(settings: Settings) -> dict[str, Any]:

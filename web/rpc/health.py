@@ -1,0 +1,71 @@
+"""grpc.health.v1: serving means what /health/ready means.
+
+Not grpcio-health-checking's servicer for event loops: it holds a lock while it sends, so one watcher that takes nothing
+would keep everybody, the server's end included, from setting a status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthServicer
+
+from gateway.context import Gateway
+from gateway.readiness import look
+
+#: How often it is looked how things stand.
+LOOK_S = 1.0
+
+
+class Health(HealthServicer):
+    """One status for all services of this process."""
+
+    def __init__(self, gateway: Gateway, services: Sequence[str]) -> None:
+        self._gateway = gateway
+        self._services = {"", *services}
+        self._status: int = HealthCheckResponse.NOT_SERVING
+        self._changed = asyncio.Event()
+
+    async def follow(self) -> None:
+        """Look again and again. At the end of the server nothing is served."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(LOOK_S)
+        finally:
+            self._set(HealthCheckResponse.NOT_SERVING)
+
+    async def look(self) -> None:
+        """See how things stand."""
+        with contextlib.suppress(Exception):
+            ready = (await asyncio.to_thread(look, self._gateway)).ready
+            self._set(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)
+
+    async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:  # noqa: N802 - its name in gRPC
+        """How it is now."""
+        if request.service not in self._services:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service {request.service!r} here.")
+        return HealthCheckResponse(status=self._status)
+
+    async def Watch(self, request: HealthCheckRequest, context: Any) -> None:  # noqa: N802
+        """How it is now, and each change."""
+        known, told = request.service in self._services, None
+        while True:
+            changed = self._changed
+            status = self._status if known else HealthCheckResponse.SERVICE_UNKNOWN
+            if status != told:
+                await context.write(HealthCheckResponse(status=status))
+                told = status
+            await changed.wait()
+
+    def _set(self, status: int) -> None:
+        if status != self._status:
+            self._status = status
+            self._changed.set()
+            self._changed = asyncio.Event()
