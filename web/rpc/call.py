@@ -100,9 +100,12 @@ class Call:
 
     # -- for the event loop
 
-    async def in_thread(self, function: Callable[[], T]) -> T:
-        """What a function that blocks gives. It is waited for also when the client leaves."""
-        future = self.face.threads.submit(function)
+    async def in_thread(self, function: Callable[[], T], *, short: bool = True) -> T:
+        """What a function that blocks gives. It is waited for also when the client leaves.
+
+        `short`: it only reads a little, so it may queue for one of a few threads.
+        """
+        future = (self.face.readers if short else self.face.threads).submit(function)
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: A client that takes no message for so long is cut off.
 SEND_TIMEOUT_S = 30.0
+#: Threads that read the journal for streams which have heard nothing for a while: all of them at once, each second.
+NUM_READERS = 16
 #: How long calls that were cut may take to tidy up.
 CLOSE_S = 5.0
 
@@ -29,8 +31,10 @@ class Face:
         self.gateway = gateway
         self.loop = asyncio.get_running_loop()
         self.max_calls = gateway.settings.grpc_max_calls
-        #: For what blocks; a call is in one of them at most.
+        #: For behaviours; one that waits for a whole answer takes long. A call is in one of them at most.
         self.threads = ThreadPoolExecutor(self.max_calls, thread_name_prefix="rpc")
+        #: For the short reads of streams, however many there are.
+        self.readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rpc-read")
         #: Calls end themselves now, with a hint where to go on.
         self.closing = False
         self._calls: set[Call] = set()

@@ -39,14 +39,14 @@ def _handler(method: MethodDescriptor, behaviour: Behaviour, face: Face) -> Any:
 
     async def plain(raw: bytes, context: Context) -> Message:
         async def run(call: Call) -> Message:
-            answer: Message = await call.in_thread(lambda: behave(call, raw))
+            answer: Message = await call.in_thread(lambda: behave(call, raw), short=False)
             return answer
 
         return await _run(Call(face, context), run, name)
 
     async def streaming(raw: bytes, context: Context) -> None:
         async def run(call: Call) -> None:
-            opened: stream.Stream = await call.in_thread(lambda: behave(call, raw))
+            opened: stream.Stream = await call.in_thread(lambda: behave(call, raw), short=False)
             await call.head()
             await stream.send(call, opened)
 
