@@ -101,7 +101,7 @@ class Call:
     # -- for the event loop
 
     async def in_thread(self, function: Callable[[], T], *, short: bool = True) -> T:
-        """What a function that blocks gives. It is waited for also when the client leaves.
+        """What a function that blocks gives. It is run and waited for also when the client leaves.
 
         `short`: it only reads a little, so it may queue for one of a few threads.
         """
@@ -110,10 +110,9 @@ class Call:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
             self.leave()
-            if not future.cancel():
-                (result,) = await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
-                if isinstance(result, Exception):
-                    log.info("call %s, whose client has left: %s", self.request_id, result)
+            (result,) = await asyncio.gather(asyncio.wrap_future(future), return_exceptions=True)
+            if isinstance(result, Exception):
+                log.info("call %s, whose client has left: %s", self.request_id, result)
             raise
 
     def leave(self) -> None:
@@ -158,10 +157,12 @@ class Call:
 
     async def close(self) -> None:
         """Do what was deferred, and leave nothing of this call on the loop."""
-        if self._deferred:
-            await self.in_thread(self._run_deferred)
-        if self._head:
-            await asyncio.gather(self._head, return_exceptions=True)
+        try:
+            if self._deferred:
+                await self.in_thread(self._run_deferred)
+        finally:
+            if self._head:
+                await asyncio.gather(self._head, return_exceptions=True)
 
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""
