@@ -349,14 +349,9 @@ class JobStore:
             head = ("EVALSHA", sha, 3, *keys.of(item.job_id), item.claim, item.first_seq, *end, len(item.events))
             vectors = (part for pair in item.vectors for part in pair)
             commands.append((*head, *item.events, *vectors))
-        try:
-            replies = pipeline(self.redis, commands)
-        except redis.exceptions.NoScriptError:
-            self.scripts.load()
-            replies = pipeline(self.redis, commands)
         return [
             Appended(verdict, int(seq), cancel == "1", tuple(w for w in watch.split(",") if w))
-            for verdict, seq, cancel, watch in replies
+            for verdict, seq, cancel, watch in self.scripts.execute_commands(commands)
         ]
 
     def release(self, job: JobHead, *, crashed: bool) -> bool:

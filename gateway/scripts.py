@@ -35,11 +35,14 @@ class Scripts:
         pipe.evalsha(self.sha(name), len(keys), *keys, *args)
 
     def execute(self, pipe: redis.client.Pipeline) -> list[Any]:
-        """Run a pipeline with scripts; those that Redis did not know are loaded and run behind the rest.
+        """Run a pipeline with scripts, as `execute_commands` does."""
+        return self.execute_commands([command for command, _ in pipe.command_stack])
+
+    def execute_commands(self, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
+        """Run commands in one round trip; scripts that Redis did not know are loaded and run behind the rest.
 
         Replies are as `gateway.redis.pipeline` gives them.
         """
-        commands = [command for command, _ in pipe.command_stack]
         results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
         if unknown:
