@@ -12,6 +12,7 @@ from enum import IntEnum
 import kombu.exceptions
 import redis
 from celery import Celery
+from kombu.utils.uuid import uuid
 
 from gateway import broker
 from gateway.redis import CONNECTION_ERRORS
@@ -122,8 +123,20 @@ def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> Non
 
 
 def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
-    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it."""
-    if place.startswith("@"):
-        app.send_task(DEPLOY, args=[job_id], task_id=job_id, queue=queue_of(place), ignore_result=True)
-    else:
-        app.send_task(GENERATE, args=[job_id], queue=queue_of(place), priority=int(priority), ignore_result=True)
+    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it.
+
+    Celery makes the message and kombu sends it, without the routers, signals and events of `send_task`: half the time.
+    """
+    task, task_id = (DEPLOY, job_id) if place.startswith("@") else (GENERATE, uuid())
+    message = app.amqp.as_task_v2(task_id, task, args=[job_id], ignore_result=True)
+    with app.producer_or_acquire() as producer:
+        producer.publish(
+            message.body,
+            routing_key=queue_of(place),
+            headers=message.headers,
+            priority=int(priority),
+            serializer="json",
+            retry=True,
+            retry_policy=app.conf.task_publish_retry_policy,
+            **message.properties,
+        )

@@ -82,8 +82,8 @@ class Settings:
     lease_s: float = 5.0
     #: Tokens of a running stream are journaled and sent together at most so often; the first and the last go at once.
     stream_interval_s: float = 0.03
-    #: The same for a worker that runs 32 jobs or more; with fewer it is less, in proportion.
-    stream_interval_max_s: float = 0.1
+    #: The same for a worker that runs 32 streams or more; with fewer it is less, in proportion.
+    stream_interval_max_s: float = 0.15
     #: A running job without progress for this long is taken from its worker.
     stall_s: float = 60.0
     #: An engine that has work but makes no step for this long is killed.

@@ -19,7 +19,7 @@ import redis
 
 from gateway import keys
 from gateway.jobs import Event, EventType, JobStore
-from gateway.redis import CONNECTION_ERRORS, loads
+from gateway.redis import CONNECTION_ERRORS, listen, loads
 from gateway.results import fold, num_indexes
 
 log = logging.getLogger(__name__)
@@ -111,21 +111,13 @@ class Hub:
     def _receive(self) -> None:
         while not self._closed.is_set():
             try:
-                with self._redis.pubsub(ignore_subscribe_messages=False) as pubsub:
-                    self._listen(pubsub)
+                for text in listen(self._redis, keys.hub(self.id), on_subscribed=self._subscribed.set):
+                    self._deliver(loads(text))
+                    if self._closed.is_set():
+                        return
             except CONNECTION_ERRORS as error:
                 log.warning("hub %s lost Redis (%s); watchers read the journal until it is back", self.id, error)
                 time.sleep(0.2)
-
-    def _listen(self, pubsub: Any) -> None:
-        pubsub.subscribe(keys.hub(self.id))
-        for message in pubsub.listen():
-            if message["type"] == "subscribe":
-                self._subscribed.set()
-            elif message["type"] == "message":
-                self._deliver(loads(message["data"]))
-            if self._closed.is_set():
-                return
 
     def _deliver(self, items: list[tuple[str, int, list[dict[str, Any]]]]) -> None:
         news = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -135,16 +136,13 @@ class Stack:
             process.wait(15)
 
     def close(self) -> None:
-        """End everything: first what uses Redis. Fails if a process had to be killed."""
+        """End everything: the agents before the workers, which they would start again, and Redis last."""
         workers = self._locked()
-        for name in [name for name in self.processes if name != "redis"]:
-            self._terminate(self.processes[name])
-        for process in workers:
-            _end(process)
+        _end(process for name, process in self.processes.items() if name != "redis")
+        _end(workers)
         if hasattr(self, "redis"):
             self.redis.close()
-        if "redis" in self.processes:
-            self._terminate(self.processes["redis"])
+        _end(process for name, process in self.processes.items() if name == "redis")
 
     def _locked(self) -> list[psutil.Process]:
         """The model workers: they outlive their agent."""
@@ -154,15 +152,6 @@ class Stack:
             if psutil.pid_exists(pid) and pid not in [p.pid for p in self.processes.values()]:
                 found.append(psutil.Process(pid))
         return found
-
-    def _terminate(self, process: subprocess.Popen[bytes]) -> None:
-        if process.poll() is None:
-            process.terminate()
-            try:
-                process.wait(15)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     def _ready(self) -> bool:
         try:
@@ -207,15 +196,19 @@ def _answers(client: Any) -> bool:
         return False
 
 
-def _end(process: psutil.Process) -> None:
-    try:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        process.wait(15)
-    except psutil.NoSuchProcess:
-        return
-    except psutil.TimeoutExpired:
-        process.kill()
+def _end(processes: Iterable[psutil.Process | subprocess.Popen[bytes]]) -> None:
+    """End processes together, also those that were stopped. Those that do not end are killed."""
+    processes = list(processes)
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+    for process in processes:
+        try:
+            process.wait(15)
+        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
+            process.kill()
+            process.wait(15)
 
 
 @dataclass

@@ -125,7 +125,6 @@ class Run(EngineRun):
         choice.num_tokens += kept
         self.new_tokens += kept
         choice.finish_reason = "stop" if stopped else output.finish_reason
-        self.urgent = self.urgent or self.new_tokens == kept
         if output.logprobs and self._want_logprobs:
             self.extend(index, ids=ids, text=text, lp=self._logprobs(ids, output.logprobs))
         else:

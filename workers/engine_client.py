@@ -18,6 +18,7 @@ from gateway.failures import DeploymentFailed, FailureReason
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceOutput, SequenceRequest, no_report
 from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
+from workers.pace import Pace
 
 
 class EngineDied(Exception):
@@ -30,10 +31,11 @@ class EngineStartFailed(DeploymentFailed):
 
 @dataclass(frozen=True)
 class StepFrame:
-    """What one step made, and how many sequences the engine holds after it."""
+    """What one or more steps made, and how many sequences the engine holds after them."""
 
     outputs: Sequence[SequenceOutput]
     sequences: int
+    steps: int
 
 
 class EngineProcess:
@@ -46,7 +48,7 @@ class EngineProcess:
         self._oom_kills = oom_kills()
 
     @classmethod
-    def start(cls, config: EngineConfig) -> EngineProcess:
+    def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
         """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's."""
         ours, theirs = socket.socketpair()
         with theirs:
@@ -58,7 +60,7 @@ class EngineProcess:
                 env={**os.environ, "HF_HUB_OFFLINE": "1"},
             )
         engine = cls(process, FrameSocket(ours))
-        engine._send(asdict(config))
+        engine._send({"config": asdict(config), "pace": list(pace)})
         return engine
 
     @property
@@ -105,9 +107,11 @@ class EngineProcess:
             return
 
     def read(self, timeout_s: float) -> StepFrame | None:
-        """The next step, or None after the time-out. Raises: EngineDied."""
+        """The next steps, or None after the time-out. Raises: EngineDied."""
         frame = self._receive(timeout_s)
-        return None if frame is None else StepFrame([_unpacked(out) for out in frame["out"]], frame["sequences"])
+        if frame is None:
+            return None
+        return StepFrame([_unpacked(out) for out in frame["out"]], frame["sequences"], frame["steps"])
 
     def kill(self) -> None:
         """End it at once, and reap it."""

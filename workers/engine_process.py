@@ -2,6 +2,7 @@
 
 A reader thread takes frames from the model worker at any time and ends the process when the socket closes. The thread
 that steps also sends: an engine may hold the GIL for a whole step, and a writer thread would be late by just that.
+Many steps go into one frame when nobody would see the difference: each frame wakes the model worker.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.failures import classify
 from workers.frames import FrameSocket
+from workers.pace import Pace
 
 log = logging.getLogger("headrace.engine")
 
@@ -33,7 +35,8 @@ def main() -> None:
     """Load, then step for ever. The process ends with its parent."""
     logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
-    config = EngineConfig(**frames.receive())
+    start = frames.receive()
+    config, pace = EngineConfig(**start["config"]), Pace(*start["pace"])
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(frames, inbox), daemon=True).start()
     started = time.monotonic()
@@ -46,7 +49,7 @@ def main() -> None:
         os._exit(1)  # at once: a library's thread may still run
     try:
         frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
-        serve(engine, inbox, frames.send)
+        serve(engine, inbox, Outbox(frames.send, pace))
     except OSError:
         os._exit(0)  # the model worker is gone
     except Exception:
@@ -58,7 +61,50 @@ def _report(frames: FrameSocket, stage: str, done: int, total: int) -> None:
     frames.send({"op": "progress", "stage": stage, "done": done, "total": total})
 
 
-def serve(engine: Engine, inbox: Inbox, send: Callable[[Any], None]) -> None:
+class Outbox:
+    """Outputs on their way to the model worker: the first and the last of a sequence at once, the rest in its pace."""
+
+    def __init__(self, send: Callable[[Any], None], pace: Pace) -> None:
+        self._send = send
+        self._pace = pace
+        self._begun: set[int] = set()
+        self._held: dict[int, SequenceOutput] = {}
+        self._steps = 0
+        self._sent_at = 0.0
+
+    def put(self, outputs: Iterable[SequenceOutput], *, sequences: int) -> None:
+        """Take what one step has made; the engine holds so many sequences after it. Raises: OSError."""
+        self._steps += 1
+        urgent: list[SequenceOutput] = []
+        for output in outputs:
+            if output.sequence_id in self._held:
+                output = _joined(self._held.pop(output.sequence_id), output)
+            if output.finish_reason is not None:
+                self._begun.discard(output.sequence_id)
+                urgent.append(output)
+            elif output.sequence_id not in self._begun:
+                self._begun.add(output.sequence_id)
+                urgent.append(output)
+            else:
+                self._held[output.sequence_id] = output
+        now = time.monotonic()
+        if now >= self._sent_at + self._pace.interval_s(sequences):
+            urgent += self._held.values()
+            self._held, self._sent_at = {}, now
+        elif not urgent:
+            return
+        packed = [_packed(output) for output in urgent]
+        self._send({"op": "step", "out": packed, "sequences": sequences, "steps": self._steps})
+        self._steps = 0
+
+
+def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
+    """Two outputs of one sequence as one."""
+    logprobs = [*(first.logprobs or ()), *(second.logprobs or ())] or None
+    return second._replace(token_ids=[*first.token_ids, *second.token_ids], logprobs=logprobs)
+
+
+def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
     """Take everything that has arrived, step, report; wait when there is nothing to do."""
     while True:
         refused: list[SequenceOutput] = []
@@ -67,7 +113,7 @@ def serve(engine: Engine, inbox: Inbox, send: Callable[[Any], None]) -> None:
             if refused:
                 break
         outputs = refused + (engine.step() if engine.has_work() else [])
-        send({"op": "step", "out": [_packed(output) for output in outputs], "sequences": engine.num_sequences()})
+        outbox.put(outputs, sequences=engine.num_sequences())
 
 
 def _packed(output: SequenceOutput) -> list[Any]:

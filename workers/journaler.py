@@ -21,13 +21,12 @@ from gateway.queues import Priority, send_hint
 from gateway.redis import CONNECTION_ERRORS, run_id
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
+from workers.pace import AT_ONCE, Pace
 
 log = logging.getLogger(__name__)
 
 #: How often the heartbeat is sent, as a share of the lease.
 BEATS_PER_LEASE = 5
-#: A worker that holds so many jobs is busy, and writes to each of them less often.
-BUSY_JOBS = 32
 #: The longest sleep of the emitter.
 MAX_WAIT_S = 0.25
 #: How often the jobs that Redis holds in this worker's name are compared with its own table.
@@ -37,7 +36,10 @@ KEEP_ENDED_S = 10.0
 
 
 class Journaler:
-    """A table of claimed jobs, flushed to Redis together. `owner` is the incarnation that holds the claims."""
+    """A table of claimed jobs, flushed to Redis together. `owner` is the incarnation that holds the claims.
+
+    Events are written as soon as they are there, unless a `pace` makes those wait for which nobody does.
+    """
 
     def __init__(
         self,
@@ -47,12 +49,14 @@ class Journaler:
         celery: Celery,
         owner: str,
         on_drop: Callable[[ClaimedJob], None],
+        pace: Pace = AT_ONCE,
     ) -> None:
         self.settings = settings
         self.store = store
         self.celery = celery
         self.owner = owner
         self._on_drop = on_drop
+        self._pace = pace
         self._lock = threading.Lock()
         self._held: dict[str, ClaimedJob] = {}
         self._claiming: set[str] = set()
@@ -72,14 +76,8 @@ class Journaler:
 
     @property
     def waits_s(self) -> float:
-        """How long the emitter may sleep: events that are not sent yet wait for one stream interval at most."""
-        return min(self.interval_s, MAX_WAIT_S) if self._dirty else MAX_WAIT_S
-
-    @property
-    def interval_s(self) -> float:
-        """How often a stream is written to: less often when there are many, since each frame costs every process."""
-        load = min(1.0, len(self._held) / BUSY_JOBS)
-        return max(self.settings.stream_interval_s, load * self.settings.stream_interval_max_s)
+        """How long the emitter may sleep: events that are not sent yet wait for one interval at most."""
+        return min(self._pace.interval_s(len(self._held)), MAX_WAIT_S) if self._dirty else MAX_WAIT_S
 
     @contextlib.contextmanager
     def claiming(self, job_id: str) -> Iterator[bool]:
@@ -140,7 +138,7 @@ class Journaler:
     def flush(self, *, everything: bool = False) -> None:
         """Append what is new in one round trip, then publish it once per watching process.
 
-        What begins or ends goes out at once; the rest of all jobs goes together, once in a stream interval.
+        What begins or ends goes out at once; the rest of all jobs goes together, in the journaler's pace.
         """
         jobs = self._due(everything)
         pairs = [(job, append) for job in jobs if (append := job.unconfirmed())]
@@ -176,7 +174,7 @@ class Journaler:
         """Take the jobs whose events go out now."""
         now = time.monotonic()
         with self._lock:
-            if everything or now >= self._flushed_at + self.interval_s:
+            if everything or now >= self._flushed_at + self._pace.interval_s(len(self._held)):
                 jobs, self._dirty, self._flushed_at = list(self._dirty.values()), {}, now
             else:
                 jobs = [job for job in self._dirty.values() if job.urgent]
@@ -243,9 +241,9 @@ class Journaler:
     def _audit(self) -> None:
         """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
         ids = cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))
-        for job in self.store.heads(job_id for job_id in ids if not self._knows(job_id)).values():
-            ours = job and job.state is JobState.RUNNING and job.owner == self.owner
-            if job and ours and not self._knows(job.id):
+        owners = self.store.owners(job_id for job_id in ids if not self._knows(job_id))
+        for job in self.store.heads(job_id for job_id, owner in owners.items() if owner == self.owner).values():
+            if job and job.state is JobState.RUNNING and job.owner == self.owner and not self._knows(job.id):
                 log.warning("job %s: held in our name but unknown here, released", job.id)
                 self._give_back(job, crashed=False)
 

@@ -30,6 +30,7 @@ from workers.devices import look_at
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.journaler import Journaler
+from workers.pace import Pace
 from workers.stages.base import BringUp
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
@@ -156,7 +157,7 @@ class ReplicaWorker:
 
     def start_engine(self) -> None:
         """Spawn the engine process, which begins to load."""
-        self._engine = EngineProcess.start(self.config)
+        self._engine = EngineProcess.start(self.config, Pace.of(self.settings))
 
     def await_engine(self, up: BringUp, *, until_stage: str = "") -> None:
         """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
@@ -303,7 +304,7 @@ class ReplicaWorker:
         self._journaler.touch(*runs)
         self._rate.add(tokens)
         self._probing = False
-        self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + 1)
+        self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + frame.steps)
         if stops and self._engine is not None:
             self._engine.cancel(stops)
 
@@ -387,7 +388,7 @@ class ReplicaWorker:
             if self._stopping.is_set() or self.unwanted.is_set():
                 return
             started = time.monotonic()
-            engine = EngineProcess.start(self.config)
+            engine = EngineProcess.start(self.config, Pace.of(self.settings))
             try:
                 self._info = engine.wait_ready(self.settings.load_timeout_s, until=self._stopping.is_set)
             except EngineStartFailed as error:

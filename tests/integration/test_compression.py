@@ -19,6 +19,7 @@ from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.compression import compressed
 from workers.frames import FrameSocket
+from workers.pace import AT_ONCE
 
 #: Seconds that anything here may take.
 WAIT_S = 60.0
@@ -56,7 +57,7 @@ def test_a_death_while_it_compresses_leaves_nothing(
     folder: Path, victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    engine = EngineProcess.start(EngineConfig("openvino", str(folder), "CPU", 2, 64, quantization="int8"))
+    engine = EngineProcess.start(EngineConfig("openvino", str(folder), "CPU", 2, 64, quantization="int8"), AT_ONCE)
     try:
         assert await_true(lambda: compressing(engine) is not None)
         child = compressing(engine)

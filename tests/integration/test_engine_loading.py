@@ -20,6 +20,7 @@ from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.fake import LOAD_PARTS
 from workers.failures import classify, classify_exit, oom_kills
+from workers.pace import AT_ONCE
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)
 WAIT_S = 60.0
@@ -32,7 +33,7 @@ def small(model_id: str) -> EngineConfig:
 
 @contextmanager
 def started(config: EngineConfig) -> Iterator[EngineProcess]:
-    engine = EngineProcess.start(config)
+    engine = EngineProcess.start(config, AT_ONCE)
     try:
         yield engine
     finally:

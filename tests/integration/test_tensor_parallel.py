@@ -17,6 +17,7 @@ from gateway.failures import FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
+from workers.pace import AT_ONCE
 
 WAIT_S = 100.0
 #: Seconds in which nothing may be left of an engine that has lost a process.
@@ -36,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
 
 @contextmanager
 def started(config: EngineConfig) -> Iterator[EngineProcess]:
-    engine = EngineProcess.start(config)
+    engine = EngineProcess.start(config, AT_ONCE)
     try:
         yield engine
     finally:

@@ -28,6 +28,7 @@ from gateway.routing import Router
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
 from workers.journaler import Journaler
+from workers.pace import Pace
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure
@@ -73,7 +74,12 @@ class RemoteWorker:
         self._calls = Calls(self._clean)
         self._fallbacks = Fallbacks(catalog, router, self._calls)
         self._journaler = Journaler(
-            settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._drop
+            settings=settings,
+            store=store,
+            celery=celery,
+            owner=self.incarnation,
+            on_drop=self._drop,
+            pace=Pace.of(settings),
         )
         self._stopping = threading.Event()
         #: What the emitter is to do next.

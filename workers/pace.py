@@ -1,0 +1,30 @@
+"""How often streams are written to: less often the more there are, since a write costs every process on its way."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gateway.settings import Settings
+
+#: So many streams are many.
+MANY_STREAMS = 32
+
+
+class Pace(NamedTuple):
+    """Seconds between two writes to the same stream: when there is one, and when there are `MANY_STREAMS` or more."""
+
+    one_s: float = 0.0
+    many_s: float = 0.0
+
+    @classmethod
+    def of(cls, settings: Settings) -> Pace:
+        """As it is set."""
+        return cls(settings.stream_interval_s, settings.stream_interval_max_s)
+
+    def interval_s(self, streams: int) -> float:
+        """The time between two writes when there are so many streams."""
+        return max(self.one_s, min(1.0, streams / MANY_STREAMS) * self.many_s)
+
+
+#: Nothing waits.
+AT_ONCE = Pace()
