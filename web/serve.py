@@ -28,7 +28,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         super().patch()
         # Here it only ever asks what is there now: redis-py does, of each connection before each use. gevent's goes
         # through the event loop for that, and takes as long as the command that follows.
-        select.poll = monkey.get_original("select", "poll")
+        select.poll = monkey.get_original("select", "poll")  # type: ignore[misc]
 
 
 class WebServer(BaseApplication):  # type: ignore[misc]
