@@ -8,7 +8,7 @@ from typing import Any
 from gateway import results
 from gateway.credentials import KeyRecord
 from gateway.inference import Inference, Submitted
-from gateway.jobs import Event
+from gateway.job import Event
 from gateway.watch import Watcher
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.redis import dumps, loads
+from gateway.encoding import dumps, loads
 
 #: Who runs a stage: the agent of the device, or the model worker that it starts.
 AGENT, WORKER = "agent", "worker"

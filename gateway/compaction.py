@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Sequence
 
 from gateway import keys
-from gateway.jobs import Event, EventType, JobStore
+from gateway.job import Event, EventType
+from gateway.jobs import JobStore
 from gateway.results import Choice, fold, num_indexes, usage
 from gateway.tool_calls import merge
 

@@ -47,9 +47,7 @@ class Gateway:
         hub = Hub(client, store, grace_s=settings.grace_s)
         router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
         inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
-        deployments = Deployments(
-            settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, hub=hub
-        )
+        deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)
         return cls(
             settings=settings,
             redis=client,

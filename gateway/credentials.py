@@ -16,8 +16,9 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
+from gateway.encoding import dumps, loads
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
-from gateway.redis import dumps, loads, pipeline
+from gateway.redis import pipeline
 
 #: Characters of a secret that are shown, at most a third of it.
 PREFIX_LENGTH = 7

@@ -22,14 +22,14 @@ from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.inference import cancel
-from gateway.jobs import Job, JobState, JobStore, new_job_id
+from gateway.job import Job, JobState, new_job_id
+from gateway.jobs import JobStore
 from gateway.planning import Planner
 from gateway.queues import Priority, device_place, try_hint
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.times import iso
 from gateway.usage import DEPLOYMENT
-from gateway.watch import Hub, Watcher
 from schemas.deployments import DeployRequest
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,13 @@ class Deployments:
     """Brings models onto devices."""
 
     def __init__(
-        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery, hub: Hub
+        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery
     ) -> None:
         self.settings = settings
         self.store = store
         self.registry = registry
         self.catalog = catalog
         self.celery = celery
-        self.hub = hub
         self.desired = Desired(store.redis)
         self.planner = Planner(settings, registry)
         self.durations = Durations(store.redis)
@@ -143,10 +142,6 @@ class Deployments:
         verdict = cancel(self.store, job, reason="client_request")
         status = verdict if verdict == "cancelling" else JobState(verdict).word
         return {"deployment_id": job.id, "model_id": job.model, "status": status}
-
-    def watch(self, deployment_id: str, *, key: KeyRecord, after: int = 0, claim: str = "") -> Watcher:
-        """Follow a deployment. Raises: PermissionDenied, JobNotFound."""
-        return self.hub.watch(self.get(deployment_id, key=key).id, after=after, claim=claim)
 
     # -- the job
 

@@ -12,8 +12,9 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
+from gateway.encoding import dumps, loads
 from gateway.queues import slug
-from gateway.redis import dumps, loads, pipeline
+from gateway.redis import pipeline
 
 #: What becomes of a replica that is wanted.
 UP, ASLEEP, FAILED = "up", "asleep", "failed"

@@ -10,7 +10,7 @@ import redis
 
 from gateway import keys
 from gateway.bringup import STAGES
-from gateway.redis import dumps, loads
+from gateway.encoding import dumps, loads
 
 #: Deployments that are remembered of each model.
 REMEMBERED = 10

@@ -9,8 +9,8 @@ from typing import cast
 import redis
 
 from gateway import keys
+from gateway.encoding import dumps, loads
 from gateway.memory import Footprint
-from gateway.redis import dumps, loads
 from gateway.registry import Device
 
 

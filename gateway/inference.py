@@ -17,7 +17,8 @@ from gateway.credentials import KeyRecord
 from gateway.desired import Desired, Wanted
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
-from gateway.jobs import Created, Event, EventType, Job, JobState, JobStore, new_job_id
+from gateway.job import Event, EventType, Job, JobState, new_job_id
+from gateway.jobs import Created, JobStore
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.parameters import check_embedding, with_defaults
 from gateway.queues import Priority, try_hint
@@ -182,11 +183,6 @@ class Inference:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
         rank = cast("int | None", self.store.redis.zrank(keys.queued(job.runs_on), job.id))
         return 0 if rank is None else rank + 1
-
-    def watch(self, job_id: str, *, key: KeyRecord, after: int = 0, claim: str = "") -> Watcher:
-        """Follow any job of this key. Raises: JobNotFound."""
-        self.get(job_id, key=key)
-        return self.hub.watch(job_id, after=after, claim=claim)
 
     def model_status(self, model: Model) -> str:
         """How it is, in one word; see `Router.status`."""

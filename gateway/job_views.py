@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.credentials import KeyRecord
 from gateway.inference import Inference
-from gateway.jobs import Job, JobState
+from gateway.job import Job, JobState
 from gateway.times import iso
 
 

@@ -6,19 +6,19 @@ Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whos
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field, replace
-from enum import StrEnum
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import redis
 from redis.client import NEVER_DECODE
 
 from gateway import keys
+from gateway.encoding import dumps, loads
 from gateway.errors import lies_with_client
-from gateway.redis import dumps, loads, pipeline
+from gateway.job import HEAD_FIELDS, Append, Event, Job, JobHead, JobState
+from gateway.redis import pipeline
 from gateway.scripts import Scripts
 from gateway.stats import count_answer, count_failure
 from gateway.usage import Ledger
@@ -29,207 +29,6 @@ RECORD_VERSION = 1
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
 ATTENDED_AGAIN_MS = 15_000
-#: Limits of one append.
-MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
-
-
-class JobState(StrEnum):
-    """Where a job is."""
-
-    #: Waits for a worker; may have journal entries from an earlier claim.
-    QUEUED = "queued"
-    #: One worker holds the claim.
-    RUNNING = "running"
-    #: Ended with a full answer.
-    DONE = "done"
-    #: Ended with an error.
-    FAILED = "failed"
-    #: Ended because a client, or its absence, asked for it.
-    CANCELLED = "cancelled"
-
-    @property
-    def ended(self) -> bool:
-        """Whether this state is final."""
-        return self in (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
-
-    @property
-    def word(self) -> str:
-        """The state in the words of the customer's document."""
-        return {"queued": "pending", "running": "in_progress", "done": "completed"}.get(self.value, self.value)
-
-
-class EventType(StrEnum):
-    """What a journal entry says."""
-
-    #: A claim begins: prompt tokens and digests.
-    STARTED = "started"
-    #: A later claim goes on where the journal ends, or another model takes over (`model`).
-    RESUMED = "resumed"
-    #: The model that ran it has failed: who (`model`), why (`reason`), and who is next (`next`).
-    INTERRUPTED = "interrupted"
-    #: New token ids of one choice, and the text that became certain.
-    DELTA = "delta"
-    #: All deltas of a job that ended a while ago, in the place of the last of them.
-    SNAPSHOT = "snapshot"
-    #: Vectors of some inputs, `done`, lie in the job's vectors.
-    VECTORS = "vectors"
-    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/bringup.py`.
-    STAGE = "stage"
-    #: A deployment: a line for people.
-    LOG = "log"
-    #: A deployment: what is known of a replica by now, such as its memory as planned and as measured.
-    FACTS = "facts"
-    #: Terminal events; each job has exactly one.
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    #: Only sent to a watcher: the journal was rewound below its cursor.
-    REWOUND = "rewound"
-    #: Only sent to a watcher: the record is gone.
-    EXPIRED = "expired"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether nothing follows this event."""
-        return self in _TERMINAL
-
-
-#: These are asked for many times in each event's life, and building them there takes ten times as long.
-_EVENT_TYPES = {kind.value: kind for kind in EventType}
-_TERMINAL = frozenset({EventType.DONE, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED})
-
-
-@dataclass(frozen=True)
-class Event:
-    """One journal entry. `body` holds `type`, `c` (the claim) and what belongs to the type."""
-
-    seq: int
-    body: Mapping[str, Any]
-
-    @property
-    def type(self) -> EventType:
-        """The kind of entry."""
-        return _EVENT_TYPES[self.body["type"]]
-
-    @property
-    def claim(self) -> str:
-        """The claim under which it was written; empty if no worker wrote it."""
-        return str(self.body.get("c", ""))
-
-    @property
-    def encoded(self) -> str:
-        """The body as the journal keeps it."""
-        return dumps(self.body)
-
-    @property
-    def cursor(self) -> str:
-        """What a client sends back as `Last-Event-ID`."""
-        return f"{self.seq}-{self.claim}"
-
-
-@dataclass(frozen=True)
-class JobHead:
-    """A job record without its request, which may be long. Times are ms since the epoch by Redis' clock, 0 = never."""
-
-    id: str
-    state: JobState
-    kind: str
-    model: str
-    key_id: str
-    _: KW_ONLY
-    #: The model that runs it now; empty: `model`, which the client has asked for.
-    route: str = ""
-    background: bool = False
-    owner: str = ""
-    claim: str = ""
-    epoch: int = 0
-    seq: int = 0
-    attempts: int = 0
-    crashes: int = 0
-    cancel: bool = False
-    created_at: int = 0
-    queued_at: int = 0
-    started_at: int = 0
-    finished_at: int = 0
-    progress_at: int = 0
-    attended_until: int = 0
-    ttl_ms: int = 0
-    usage: Mapping[str, int] = field(default_factory=dict)
-    error: Mapping[str, Any] = field(default_factory=dict)
-    #: What its tokens cost, see `gateway/usage.py`.
-    price: str = ""
-    #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
-    fingerprint: str = ""
-
-    @property
-    def runs_on(self) -> str:
-        """The model in whose queue it waits, or that runs it."""
-        return self.route or self.model
-
-    @property
-    def word(self) -> str:
-        """Its state in the words of the customer's document; `cancelling` while it is marked, but has not ended."""
-        return "cancelling" if self.cancel and not self.state.ended else self.state.word
-
-    @classmethod
-    def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> JobHead:
-        """Build from the hash's fields."""
-        return cls(id=job_id, **_parsed(raw))
-
-
-@dataclass(frozen=True)
-class Job(JobHead):
-    """A job record as read."""
-
-    request: Mapping[str, Any]
-
-    @classmethod
-    def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> Job:
-        """Build from the hash's fields."""
-        return cls(id=job_id, request=loads(raw.get("request") or "{}"), **_parsed(raw))
-
-    def end_fields(self) -> dict[str, str]:
-        """What its record takes over at the end: with `store: false` the prompts are blanked, but still counted."""
-        if self.request.get("store", True):
-            return {}
-        prompt = self.request.get("prompt", "")
-        blank = {"messages": [], "input": [], "prompt": "" if isinstance(prompt, str) else [""] * len(prompt)}
-        return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
-
-
-#: Fields of the record that are whole numbers.
-_NUMBERS = (
-    *("epoch", "seq", "attempts", "crashes", "ttl_ms", "attended_until"),
-    *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
-)
-_TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "price", "fingerprint")
-_FLAGS = ("background", "cancel")
-_OBJECTS = ("usage", "error")
-_HEAD = ("state", *_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS)
-
-
-def _parsed(raw: Mapping[str, str | None]) -> dict[str, Any]:
-    return {
-        "state": JobState(str(raw["state"])),
-        **{name: raw.get(name) or "" for name in _TEXTS},
-        **{name: raw.get(name) == "1" for name in _FLAGS},
-        **{name: loads(raw.get(name) or "{}") for name in _OBJECTS},
-        **{name: int(raw.get(name) or 0) for name in _NUMBERS},
-    }
-
-
-@dataclass(frozen=True)
-class Append:
-    """Events for one job, in order; with `state` they end it and `fields` are kept in the record."""
-
-    job_id: str
-    claim: str
-    first_seq: int
-    events: Sequence[str]
-    state: JobState | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
-    #: (offset, bytes): what belongs there in the job's vectors.
-    vectors: Sequence[tuple[int, bytes]] = ()
 
 
 @dataclass(frozen=True)
@@ -242,20 +41,9 @@ class Appended:
     watch: tuple[str, ...]
 
 
-def new_job_id(kind: str, unique: str = "") -> str:
-    """A fresh id: `chatcmpl-...`, `cmpl-...`; or the one that `unique` leads to."""
-    prefix = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd", "deployment": "deploy"}.get(kind, kind)
-    return f"{prefix}-{unique or secrets.token_hex(12)}"
-
-
 def queue_score(created_at: int, background: bool) -> int:
     """Place in the queue index: interactive jobs first, then by age."""
     return created_at + (10**13 if background else 0)
-
-
-def new_claim_id() -> str:
-    """A fresh claim id, the fence of one claim."""
-    return secrets.token_hex(4)
 
 
 @dataclass(frozen=True)
@@ -455,8 +243,8 @@ class JobStore:
     def heads(self, job_ids: Iterable[str]) -> dict[str, JobHead | None]:
         """Records without their requests in one round trip, for those who look at many; None for one that is gone."""
         ids = list(job_ids)
-        replies = pipeline(self.redis, [("HMGET", keys.job(job_id), *_HEAD) for job_id in ids])
-        raws = [dict(zip(_HEAD, reply, strict=True)) for reply in replies]
+        replies = pipeline(self.redis, [("HMGET", keys.job(job_id), *HEAD_FIELDS) for job_id in ids])
+        raws = [dict(zip(HEAD_FIELDS, reply, strict=True)) for reply in replies]
         return {i: JobHead.parse(i, raw) if raw["state"] else None for i, raw in zip(ids, raws, strict=True)}
 
     def owners(self, job_ids: Iterable[str]) -> dict[str, str]:

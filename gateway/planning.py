@@ -34,7 +34,7 @@ class Planned:
     @property
     def fits(self) -> bool:
         """Whether every device has room, as far as it is known."""
-        return all(found is None or found.fits for found in self.plans.values())
+        return not tight(self.plans)
 
     def shown(self) -> dict[str, Any]:
         """As clients see it."""
@@ -46,10 +46,9 @@ class Planned:
 
     def require_room(self) -> None:
         """Raises: DoesNotFit, with the plan and what would fit."""
-        tight = [(name, found) for name, found in self.plans.items() if found and not found.fits]
-        if not tight:
+        if self.fits:
             return
-        name, worst = min(tight, key=lambda pair: pair[1].free_bytes)
+        name, worst = next(iter(tight(self.plans).items()))
         needs, free = (f"{size / 1e9:.2f} GB" for size in (worst.total_bytes, worst.free_bytes))
         remedy = "; ".join(_described(other) for other in self.alternatives)
         remedy = f"What would fit: {remedy}." if remedy else "Free memory there, or add a device."
@@ -119,22 +118,27 @@ class Planner:
 
     def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
         """What would fit where this does not: other options on the tightest device, then other devices."""
-        tight = {name: found for name, found in plans.items() if found and not found.fits}
         devices = {device.name: device for device in self._registry.devices()}
-        name = min(tight.keys() & devices.keys(), key=lambda name: tight[name].free_bytes, default=None)
+        name = next((name for name in tight(plans) if name in devices), None)
         footprint = self._footprints.get(devices[name], model.id) if name else None
         if name is None or footprint is None:
             return []
         here = replace(load, device=devices[name].device)
         source = footprint.format
         found = alternatives(
-            footprint, here, tight[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
+            footprint, here, tight(plans)[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
         )
         for other in devices.values():
             elsewhere = self._plan(model, load, other) if other.name not in plans else None
             if elsewhere and elsewhere.fits:
                 found.append({"change": {"target_nodes": [other.name]}, "total_bytes": elsewhere.total_bytes})
         return found
+
+
+def tight(plans: Mapping[str, MemoryPlan | None]) -> dict[str, MemoryPlan]:
+    """The plans that do not fit, by device, the one with the least free memory first."""
+    found = {name: plan for name, plan in plans.items() if plan and not plan.fits}
+    return dict(sorted(found.items(), key=lambda pair: pair[1].free_bytes))
 
 
 def _effective(

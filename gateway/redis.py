@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hiredis
-import orjson
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
@@ -106,13 +105,3 @@ def _reply(connection: Any) -> Any:
         return connection.read_response()
     except redis.exceptions.ResponseError as error:
         return error
-
-
-def dumps(value: Any) -> str:
-    """Compact JSON, the only format that crosses a process."""
-    return orjson.dumps(value).decode()
-
-
-def loads(text: str | bytes) -> Any:
-    """The value of a JSON text."""
-    return orjson.loads(text)

@@ -9,7 +9,8 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.redis import dumps, loads, pipeline
+from gateway.encoding import dumps, loads
+from gateway.redis import pipeline
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway import deployment_views, embeddings, tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
-from gateway.jobs import Event, EventType, Job
+from gateway.job import Event, EventType, Job
 
 
 @dataclass

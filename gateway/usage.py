@@ -18,7 +18,7 @@ from gateway.model import Pricing
 from gateway.scripts import Scripts
 
 if TYPE_CHECKING:
-    from gateway.jobs import Job, JobHead
+    from gateway.job import Job, JobHead
 
 #: For so many days the ledger can be read; `limit.lua` keeps it for as long.
 LEDGER_DAYS = 400

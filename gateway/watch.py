@@ -18,8 +18,10 @@ from typing import Any
 import redis
 
 from gateway import keys
-from gateway.jobs import Event, EventType, JobStore
-from gateway.redis import CONNECTION_ERRORS, listen, loads
+from gateway.encoding import loads
+from gateway.job import Event, EventType
+from gateway.jobs import JobStore
+from gateway.redis import CONNECTION_ERRORS, listen
 from gateway.results import fold, num_indexes
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from flask import Response, current_app, g
 
 from gateway.context import Gateway
 from gateway.credentials import KeyRecord
+from gateway.encoding import dumps
 from gateway.errors import HeadraceError
-from gateway.redis import dumps
 from web import openai
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from gateway import results
+from gateway.encoding import dumps
 from gateway.errors import HeadraceError, Rewound
 from gateway.inference import Inference
-from gateway.jobs import Event, EventType, Job
-from gateway.redis import dumps
+from gateway.job import Event, EventType, Job
 from gateway.watch import Watcher
 
 #: Ends a stream, as OpenAI's clients expect it.

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.jobs import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
-from gateway.redis import dumps
+from gateway.encoding import dumps
+from gateway.job import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
 
 
 class ClaimedJob:

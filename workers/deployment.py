@@ -19,7 +19,8 @@ from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.inference import fail
-from gateway.jobs import Append, Event, EventType, Job, JobStore, new_claim_id
+from gateway.job import Append, Event, EventType, Job, new_claim_id
+from gateway.jobs import JobStore
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry
 from gateway.settings import Settings

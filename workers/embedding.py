@@ -10,7 +10,7 @@ import numpy
 
 from gateway.catalog import Catalog, Model
 from gateway.errors import ContextTooLong
-from gateway.jobs import Event, EventType, Job
+from gateway.job import Event, EventType, Job
 from gateway.takeover import Takeover
 from workers.encoder_tokenizer import EncoderTokenizer
 from workers.engines.base import SequenceOutput, SequenceRequest

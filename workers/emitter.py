@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.results import fold
 from gateway.takeover import Takeover
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest

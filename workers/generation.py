@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.catalog import Catalog, Model
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.results import num_choices
 from gateway.takeover import Takeover
 from workers.admission import prompt_ids, token_limit

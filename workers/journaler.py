@@ -16,7 +16,8 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
-from gateway.jobs import Append, Appended, JobHead, JobState, JobStore
+from gateway.job import Append, JobHead, JobState
+from gateway.jobs import Appended, JobStore
 from gateway.queues import Priority, send_hint
 from gateway.redis import CONNECTION_ERRORS, run_id
 from gateway.settings import Settings

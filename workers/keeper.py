@@ -20,7 +20,8 @@ from gateway.compaction import compact_ended
 from gateway.desired import ASLEEP, UP, Desired
 from gateway.failures import FailureReason
 from gateway.inference import cancel, fail
-from gateway.jobs import JobHead, JobState, JobStore
+from gateway.job import JobHead, JobState
+from gateway.jobs import JobStore
 from gateway.limits import Limits
 from gateway.queues import Priority, device_place, lists, make_celery, queue_of, send_hint
 from gateway.redis import CONNECTION_ERRORS, connect, run_id

@@ -21,10 +21,11 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
 from gateway.desired import Wanted, replica_id
+from gateway.encoding import loads
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.jobs import JobStore
 from gateway.queues import make_celery, model_queue, replica_queue, slug
-from gateway.redis import connect, loads
+from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.consumer import consume

@@ -20,7 +20,8 @@ from gateway.catalog import Model
 from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError
 from gateway.inference import cancel, fail
-from gateway.jobs import Job, JobState, JobStore, new_claim_id
+from gateway.job import Job, JobState, new_claim_id
+from gateway.jobs import JobStore
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.takeover import Takeover

@@ -18,9 +18,10 @@ import redis
 from gateway.bringup import AGENT, BringUpLog, Entry
 from gateway.catalog import Catalog
 from gateway.desired import FAILED, Desired, Wanted
+from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason
-from gateway.redis import CONNECTION_ERRORS, dumps
+from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.failures import classify

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from gateway.catalog import Catalog, Model
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.takeover import Takeover
 from workers.claimed import ClaimedJob
 from workers.engines.base import SequenceOutput, SequenceRequest

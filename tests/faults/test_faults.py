@@ -15,6 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from gateway.job import Job, JobState, new_claim_id, new_job_id
 from gateway.registry import Registry
 from gateway.settings import Settings
 from tests.faults.conftest import TIMES, Ledger
@@ -153,6 +154,17 @@ def test_cut_connections(stack: Stack, streams: list[Stream], _: int) -> None:
         stack.redis.client_kill_filter(_type=kind, skipme=True)
     for stream in streams:
         stream.join()
+
+
+def test_a_claim_whose_reply_was_lost(stack: Stack) -> None:
+    """Redis holds a job in the name of a worker that does not know it: the worker gives it back, and it runs."""
+    worker = stack.replica().incarnation
+    request = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5, "temperature": 0.0, "top_p": 1.0}
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", request)
+    stack.store.create(job, ttl_ms=60_000)
+    assert stack.store.claim(job.id, model="fake", owner=worker, claim=new_claim_id())
+    done = eventually(lambda: (j := stack.store.read(job.id)) and j.state.ended and j, "the job has ended")
+    assert (done.state, done.epoch, done.crashes) == (JobState.DONE, 2, 0)
 
 
 @pytest.fixture(scope="module")

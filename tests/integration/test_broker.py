@@ -6,7 +6,8 @@ import redis
 from kombu.entity import Exchange, Queue
 
 from gateway.broker import Transport
-from gateway.queues import Priority, make_celery, model_queue, send_hint
+from gateway.encoding import loads
+from gateway.queues import GENERATE, Priority, make_celery, model_queue, send_hint
 from gateway.settings import Settings
 
 
@@ -28,6 +29,21 @@ def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_clien
     for _ in range(3):
         send_hint(app, "chatcmpl-1", place="fake", priority=Priority.BACKGROUND)
     assert redis_client.llen(f"{model_queue('fake')}:{Priority.BACKGROUND.value}") == 3
+    app.close()
+
+
+def test_a_hint_is_what_celery_would_send(settings: Settings, redis_client: redis.Redis) -> None:
+    app = make_celery(settings)
+    queue = model_queue("fake")
+    send_hint(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
+    app.send_task(GENERATE, args=["chatcmpl-1"], queue=queue, priority=Priority.INTERACTIVE.value, ignore_result=True)
+    celerys, ours = map(loads, redis_client.lrange(f"{queue}:{Priority.INTERACTIVE.value}", 0, -1))
+    for message in (celerys, ours):
+        for name in ("id", "root_id", "argsrepr"):
+            del message["headers"][name]
+        for name in ("correlation_id", "delivery_tag", "reply_to"):
+            del message["properties"][name]
+    assert ours == celerys
     app.close()
 
 

@@ -9,8 +9,9 @@ import redis
 
 from gateway import keys
 from gateway.compaction import compact_ended
-from gateway.jobs import Append, Event, Job, JobState, JobStore, new_claim_id, new_job_id
-from gateway.redis import dumps
+from gateway.encoding import dumps
+from gateway.job import Append, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs import JobStore
 from gateway.results import chunks, fold, response
 from gateway.watch import Hub
 

@@ -11,7 +11,8 @@ import redis
 
 from gateway import keys
 from gateway.inference import cancel, fail
-from gateway.jobs import Append, Event, Job, JobState, JobStore, new_claim_id, new_job_id
+from gateway.job import Append, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs import JobStore
 from gateway.watch import Hub, Watcher
 from tests.stack import eventually
 from workers.keeper import Keeper

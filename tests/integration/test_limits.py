@@ -13,12 +13,13 @@ import redis
 
 from gateway import keys
 from gateway.credentials import Credentials, KeyRecord
+from gateway.encoding import dumps
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference import cancel, fail
-from gateway.jobs import Append, Job, JobState, JobStore, new_claim_id, new_job_id
+from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs import JobStore
 from gateway.limits import Limits, tokens_wanted
 from gateway.model import Model, Pricing
-from gateway.redis import dumps
 from gateway.tidy import Tidy
 from gateway.usage import Usage, price
 from workers.keeper import Keeper

@@ -9,9 +9,10 @@ import pytest
 import redis
 
 from gateway.breaker import Breaker
-from gateway.jobs import Append, EventType, Job, JobState, JobStore, new_job_id
+from gateway.encoding import dumps
+from gateway.job import Append, EventType, Job, JobState, new_job_id
+from gateway.jobs import JobStore
 from gateway.queues import Priority, make_celery, send_hint
-from gateway.redis import dumps
 from gateway.scripts import Scripts
 from gateway.settings import Settings
 from tests.stack import Stack, chat, eventually

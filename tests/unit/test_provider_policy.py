@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs import Job, JobState
+from gateway.job import Job, JobState
 from gateway.model import Model, Provider
 from workers.providers.base import Piece
 from workers.providers.failures import UpstreamFailure

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway import keys
-from gateway.redis import dumps
+from gateway.encoding import dumps
 from tests.stack import Stack, eventually
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Upstream

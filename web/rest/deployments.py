@@ -69,7 +69,7 @@ def events(deployment_id: str) -> Response:
     """The same as it happens, from the start or from behind `Last-Event-ID`. Scope deploy."""
     seq, claim = cursor(request.headers.get("Last-Event-ID", ""))
     found = gateway().deployments.get(deployment_id, key=caller())
-    return event_stream(found, gateway().deployments.watch(deployment_id, key=caller(), after=seq, claim=claim))
+    return event_stream(found, gateway().hub.watch(found.id, after=seq, claim=claim))
 
 
 @blueprint.route("/deployments/<deployment_id>", methods=["DELETE"])

@@ -10,7 +10,7 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from gateway.answers import whole
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.watch import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped

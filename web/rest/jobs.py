@@ -42,7 +42,7 @@ def events(job_id: str) -> Response:
     """The same stream as the request's own, from the start or from behind `Last-Event-ID`."""
     seq, claim = cursor(request.headers.get("Last-Event-ID", ""))
     found = gateway().inference.get(job_id, key=caller())
-    return event_stream(found, gateway().inference.watch(job_id, key=caller(), after=seq, claim=claim))
+    return event_stream(found, gateway().hub.watch(found.id, after=seq, claim=claim))
 
 
 @blueprint.route("/<job_id>", methods=["DELETE"])

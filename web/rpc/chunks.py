@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway import results
-from gateway.jobs import Event, EventType, Job
+from gateway.job import Event, EventType, Job
 from web.rpc.messages import build, delimited
 from web.rpc.stubs import model_pb2 as pb
 

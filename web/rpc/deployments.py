@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from gateway.errors import InvalidRequest
 from schemas.deployments import DeploymentListQuerySchema, DeployRequest, DeployRequestSchema, ScaleRequestSchema
 from web.rpc.answers import planned
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
 from web.rpc.messages import build, to_dict
-from web.rpc.stream import Stream
+from web.rpc.stream import Stream, watch
 from web.rpc.stubs import model_pb2 as pb
 
 
@@ -50,12 +49,5 @@ def cancel_deployment(call: Call, request: pb.CancelDeploymentRequest) -> pb.Can
 
 def watch_deployment(call: Call, request: pb.WatchDeploymentRequest) -> Stream:
     """What happens, from the start or from behind a cursor, and the error that the deployment ended with."""
-    if request.from_seq < 0:
-        raise InvalidRequest.of({"from_seq": [f"Got {request.from_seq}; must be the seq of an event, or 0."]})
-    deployments = call.gateway.deployments
-    job = deployments.get(request.deployment_id, key=call.key)
-    call.job_id = job.id
-    call.answer({"x-job-id": job.id})
-    watcher = deployments.watch(job.id, key=call.key, after=request.from_seq, claim=request.from_claim)
-    call.defer(watcher.close)
-    return Stream(watcher, ChunkEncoder(job).encode)
+    job = call.gateway.deployments.get(request.deployment_id, key=call.key)
+    return Stream(watch(call, job, request), ChunkEncoder(job).encode)

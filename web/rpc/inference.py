@@ -11,7 +11,7 @@ from marshmallow import Schema
 from gateway.answers import whole
 from gateway.errors import RateLimited
 from gateway.inference import Submitted
-from gateway.jobs import Job
+from gateway.job import Job
 from gateway.watch import Watcher
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest

@@ -8,14 +8,14 @@ from typing import Any
 from gateway import job_views
 from gateway.errors import InvalidRequest
 from gateway.inference import Inference
-from gateway.jobs import Event, Job
+from gateway.job import Event, Job
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder, as_job_event
 from web.rpc.inference import submit
 from web.rpc.messages import build, to_dict
-from web.rpc.stream import Stream
+from web.rpc.stream import Stream, watch
 from web.rpc.stubs import model_pb2 as pb
 
 
@@ -47,14 +47,9 @@ def cancel_job(call: Call, request: pb.CancelJobRequest) -> pb.CancelJobResponse
 
 def watch_job(call: Call, request: pb.WatchJobRequest) -> Stream:
     """The same stream as the request's own, from the start or from behind a cursor."""
-    if request.from_seq < 0:
-        raise InvalidRequest.of({"from_seq": [f"Got {request.from_seq}; must be the seq of an event, or 0."]})
     inference = call.gateway.inference
     job = inference.get(request.job_id, key=call.key)
-    call.job_id = job.id
-    call.answer({"x-job-id": job.id})
-    watcher = inference.watch(job.id, key=call.key, after=request.from_seq, claim=request.from_claim)
-    call.defer(watcher.close)
+    watcher = watch(call, job, request)
     return Stream(watcher, partial(_encode, ChunkEncoder(job), job.kind), _Waiting(inference, job).message)
 
 

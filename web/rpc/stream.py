@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway import results
-from gateway.jobs import Event
+from gateway.errors import InvalidRequest
+from gateway.job import Event, Job
 from gateway.watch import Watcher
 from web.rpc.call import Call
+from web.rpc.stubs import model_pb2 as pb
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,17 @@ class Stream:
     encode: Callable[[Event], Iterable[bytes]]
     #: Called in a thread after about a second of silence: what to say meanwhile, if anything.
     waiting: Callable[[], bytes | None] | None = None
+
+
+def watch(call: Call, job: Job, cursor: pb.WatchJobRequest | pb.WatchDeploymentRequest) -> Watcher:
+    """Follow a job that the client may see, from behind its cursor, until the call ends. Raises: InvalidRequest."""
+    if cursor.from_seq < 0:
+        raise InvalidRequest.of({"from_seq": [f"Got {cursor.from_seq}; must be the seq of an event, or 0."]})
+    call.job_id = job.id
+    call.answer({"x-job-id": job.id})
+    watcher = call.gateway.hub.watch(job.id, after=cursor.from_seq, claim=cursor.from_claim)
+    call.defer(watcher.close)
+    return watcher
 
 
 async def send(call: Call, stream: Stream) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gateway.jobs import Event, EventType, Job
+from gateway.job import Event, EventType, Job
 from gateway.limits import estimate_tokens
 from gateway.results import Choice, fold, num_choices, usage
 from gateway.takeover import Takeover

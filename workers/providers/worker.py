@@ -21,7 +21,8 @@ from celery import Celery
 from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference import cancel, fail
-from gateway.jobs import Job, JobState, JobStore, new_claim_id
+from gateway.job import Job, JobState, new_claim_id
+from gateway.jobs import JobStore
 from gateway.redis import CONNECTION_ERRORS
 from gateway.registry import ProviderWorker, Registry
 from gateway.routing import Router
