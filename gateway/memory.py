@@ -11,6 +11,13 @@ GIB = 1 << 30
 BASE_BYTES = {"fake": 110 << 20, "openvino": 420 << 20, "transformers": 750 << 20, "embedding": 620 << 20}
 #: Bytes that one weight takes in memory, with its share of scales, by quantization. Without one: as it is stored.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
+#: The same of the vocabulary's matrices, where an engine keeps more bits of them.
+BYTES_PER_OUTER_WEIGHT = {("transformers", "int8"): 2.0, ("transformers", "int4"): 2.0, ("openvino", "int4"): 1.06}
+#: OpenVINO computes weights of 16 bits in 32 bits on a CPU that has no instructions for the former.
+OPENVINO_BYTES_PER_FLOAT = 4.0
+#: Bytes of each weight while they are made smaller, by engine: transformers has loaded all of them in bfloat16 before,
+#: and NNCF's process holds them as they are stored, as 32 bits, and as they become.
+MAKING_BYTES_PER_WEIGHT = {"transformers": 2.0, "openvino": 4.0}
 #: Tokens that are computed at once, and the numbers of four bytes that each takes per hidden unit, at most.
 STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
 #: Share of the device's free memory that may be planned for.
@@ -28,6 +35,8 @@ class Footprint:
     #: Bytes of all weight files, as they are stored.
     weights_bytes: int = 0
     num_parameters: int = 0
+    #: Those of them in matrices over the vocabulary: embeddings and, if it has weights of its own, the head.
+    outer_parameters: int = 0
     #: Keys and values of one token in all layers, at two bytes a number.
     kv_bytes_per_token: int = 0
     hidden_size: int = 0
@@ -72,21 +81,28 @@ class MemoryPlan:
     free_bytes: int
     #: Keys and values of `max_batch_size` sequences at the full context; more than `kv_cache_bytes` if that is limited.
     kv_cache_full_bytes: int
+    #: The most that it takes while it is loaded; more than `total_bytes` where large weights are made small.
+    loading_bytes: int
 
     def times(self, count: int) -> MemoryPlan:
         """What so many of it take of the same device."""
-        names = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "kv_cache_full_bytes")
-        return replace(self, **{name: getattr(self, name) * count for name in names})
+        sizes = {name: size * count for name, size in asdict(self).items() if name != "free_bytes"}
+        return replace(self, **sizes)
 
     @property
     def total_bytes(self) -> int:
-        """All of it."""
+        """All of it, once it serves."""
         return self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        """What it needs at its most."""
+        return max(self.total_bytes, self.loading_bytes)
 
     @property
     def fits(self) -> bool:
         """Whether the device has room for it now."""
-        return self.total_bytes <= self.free_bytes * USABLE
+        return self.peak_bytes <= self.free_bytes * USABLE
 
     def shown(self) -> dict[str, Any]:
         """As clients see it."""
@@ -98,21 +114,34 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
 
     Workspace is the processes themselves, one step's activations and its logits in float32.
     """
-    per_weight = BYTES_PER_WEIGHT.get(load.quantization)
-    weights = int(footprint.num_parameters * per_weight) if per_weight else footprint.weights_bytes
     shards = load.tensor_parallel_size
+    weights = 0 if load.cpu_offload else _weights_bytes(footprint, load) // shards
+    making = MAKING_BYTES_PER_WEIGHT.get(load.engine, 0.0) if load.quantization in ("int8", "int4") else 0.0
+    base = BASE_BYTES.get(load.engine, GIB // 2)
     kv_full = load.max_batch_size * load.context_length * footprint.kv_bytes_per_token // shards
     kv = min(kv_full, load.kv_limit_bytes) if load.kv_limit_bytes else kv_full
     activations = STEP_TOKENS * footprint.hidden_size * UNITS_PER_TOKEN * 4
     logits = load.max_batch_size * footprint.vocabulary_size * 4
     share = MemoryPlan(
-        weights_bytes=0 if load.cpu_offload else weights // shards,
+        weights_bytes=weights,
         kv_cache_bytes=kv,
-        workspace_bytes=BASE_BYTES.get(load.engine, GIB // 2) + activations + logits,
+        workspace_bytes=base + activations + logits,
         free_bytes=free_bytes,
         kv_cache_full_bytes=kv_full,
+        loading_bytes=base + max(weights, int(footprint.num_parameters * making) // shards),
     )
     return share.times(shards) if load.device.startswith("cpu") else share
+
+
+def _weights_bytes(footprint: Footprint, load: Load) -> int:
+    per_weight = BYTES_PER_WEIGHT.get(load.quantization)
+    if per_weight:
+        per_outer = BYTES_PER_OUTER_WEIGHT.get((load.engine, load.quantization), per_weight)
+        outer = footprint.outer_parameters
+        return int((footprint.num_parameters - outer) * per_weight + outer * per_outer)
+    if load.engine == "openvino" and load.device.startswith("cpu") and footprint.bits_per_weight >= 16:
+        return int(footprint.num_parameters * OPENVINO_BYTES_PER_FLOAT)
+    return footprint.weights_bytes
 
 
 def alternatives(

@@ -49,7 +49,7 @@ class Planned:
         if self.fits:
             return
         name, worst = next(iter(tight(self.plans).items()))
-        needs, free = (f"{size / 1e9:.2f} GB" for size in (worst.total_bytes, worst.free_bytes))
+        needs, free = (f"{size / 1e9:.2f} GB" for size in (worst.peak_bytes, worst.free_bytes))
         remedy = "; ".join(_described(other) for other in self.alternatives)
         remedy = f"What would fit: {remedy}." if remedy else "Free memory there, or add a device."
         raise DoesNotFit(

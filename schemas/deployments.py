@@ -107,6 +107,7 @@ class PlanSchema(Schema):
     workspace_bytes = fields.Integer(required=True)
     free_bytes = fields.Integer(required=True)
     kv_cache_full_bytes = fields.Integer(required=True)
+    loading_bytes = fields.Integer(required=True)
     total_bytes = fields.Integer(required=True)
     fits = fields.Boolean(required=True)
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -137,13 +137,23 @@ class Stack:
             process.wait(15)
 
     def close(self) -> None:
-        """End everything: the agents before the workers, which they would start again, and Redis last."""
+        """End everything at once: the agents before the workers, which they would start again, and Redis last.
+
+        How processes end in peace is for the tests that are about it; here it would take seconds each time.
+        """
         workers = self._locked()
-        _end(process for name, process in self.processes.items() if name != "redis")
-        _end(workers)
+        self._kill_all(lambda name: name != "redis")
+        for worker in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
         if hasattr(self, "redis"):
             self.redis.close()
-        _end(process for name, process in self.processes.items() if name == "redis")
+        self._kill_all(lambda name: name == "redis")
+
+    def _kill_all(self, which: Callable[[str], bool]) -> None:
+        for name in filter(which, self.processes):
+            self.processes[name].kill()
+            self.processes[name].wait(15)
 
     def _locked(self) -> list[psutil.Process]:
         """The model workers: they outlive their agent."""
@@ -195,21 +205,6 @@ def _answers(client: Any) -> bool:
         return bool(client.ping())
     except redis.exceptions.RedisError:
         return False
-
-
-def _end(processes: Iterable[psutil.Process | subprocess.Popen[bytes]]) -> None:
-    """End processes together, also those that were stopped. Those that do not end are killed."""
-    processes = list(processes)
-    for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-    for process in processes:
-        try:
-            process.wait(15)
-        except (subprocess.TimeoutExpired, psutil.TimeoutExpired):
-            process.kill()
-            process.wait(15)
 
 
 @dataclass

@@ -178,10 +178,10 @@ class GgufTokenizer:
 
 def _read_gguf(path: Path) -> dict[str, Any]:
     """The metadata that tokenizers need."""
-    import gguf
+    from workers.formats.gguf import Header
 
-    reader = gguf.GGUFReader(str(path))
-    return {name: field.contents() for name, field in reader.fields.items() if name.startswith("tokenizer.")}
+    header = Header(path, path.stat().st_size)
+    return {name: header.content(name) for name in header.fields if name.startswith("tokenizer.")}
 
 
 def _byte_level_bpe(tokens: Sequence[str], merges: Sequence[str], pre: str) -> Any:

@@ -58,6 +58,7 @@ def test_an_openvino_folder(tmp_path: Path, config: bool) -> None:
         "openvino",
         size,
         num_parameters=64 * 164,
+        outer_parameters=64 * 100,
         bits_per_weight=32.0,
         kv_bytes_per_token=2 * 8 * 2,
         vocabulary_size=100,
@@ -114,6 +115,8 @@ def test_keys_and_values_are_as_many_as_the_real_model_keeps(tmp_path: Path, arc
     assert 4 * footprint.kv_bytes_per_token == sum(tensor.nbytes for tensor in kept if tensor is not None) > 0
     saved = sum(p.numel() for p in model.parameters())
     assert saved <= footprint.num_parameters <= 1.01 * saved
+    outer = {id(layer.weight): layer.weight for layer in (model.get_input_embeddings(), model.get_output_embeddings())}
+    assert footprint.outer_parameters == sum(weight.numel() for weight in outer.values())
     assert footprint.bits_per_weight == pytest.approx(16, abs=0.1)
 
 
@@ -188,7 +191,7 @@ def test_text_parts_of_larger_models_are_read(tmp_path: Path) -> None:
 
 
 def test_a_real_gguf_file_reads_as_the_package_reads_it() -> None:
-    """Long arrays are skipped: what is read after them must be what the package finds there."""
+    """Long arrays are skipped at first: they, and what comes after them, must be what the package finds there."""
     import gguf
 
     path = load_catalog(Settings.load({})).get("smollm2-135m").path()
@@ -199,6 +202,9 @@ def test_a_real_gguf_file_reads_as_the_package_reads_it() -> None:
     assert [(t.name, t.data_offset, t.n_bytes) for t in header.tensors] == [
         (t.name, t.data_offset, t.n_bytes) for t in reader.tensors
     ]
+    assert {name: header.content(name) for name in header.fields} == {
+        name: field.contents() for name, field in reader.fields.items()
+    }
     footprint = read_footprint(path)
     assert footprint.vocabulary_size == len(reader.fields["tokenizer.ggml.tokens"].data)
     assert footprint == footprint_of(Elsewhere(path))

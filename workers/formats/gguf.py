@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy
 
 from gateway.failures import FailureReason, SourceFailed
 from gateway.formats import Weights
@@ -63,9 +64,9 @@ def _kv_bytes(about: dict[str, Any]) -> int:
 
 
 class Header(gguf.GGUFReader):
-    """The package's reader, which goes past long arrays instead of making an object of each of their items.
+    """The package's reader, which makes no objects of the items of long arrays before somebody asks for them.
 
-    For a vocabulary of 49,152 tokens that is 30 ms instead of 2 s.
+    For a vocabulary of 49,152 tokens and as many merges that is 30 ms instead of 2 s, and 0.1 s with all of them.
     """
 
     def __init__(self, path: Path, limit: int) -> None:
@@ -78,21 +79,44 @@ class Header(gguf.GGUFReader):
             kind, length = self._get(orig_offs, "u4"), self._get(orig_offs + 4, "u8")
             if length[0] > LONGEST_ARRAY:
                 types = [gguf.GGUFValueType.ARRAY, gguf.GGUFValueType(kind[0])]
-                return self._end(orig_offs + 12, types[1], int(length[0])) - orig_offs, [kind, length], [], types
+                end = self._end(orig_offs + 12, types[1], int(length[0]))
+                return end - orig_offs, [kind, length, self.data[orig_offs + 12 : end]], [], types
         return super()._get_field_parts(orig_offs, raw_type)
+
+    def content(self, name: str) -> Any:
+        """The value of a field; of an array all items, however many they are. Raises: KeyError, UnicodeDecodeError."""
+        field = self.fields[name]
+        if field.types[0] != gguf.GGUFValueType.ARRAY or int(field.parts[4][0]) <= LONGEST_ARRAY:
+            return field.contents()
+        items, kind = field.parts[5], field.types[1]
+        if kind != gguf.GGUFValueType.STRING:
+            scalar = self.gguf_scalar_to_np[kind]
+            return items.view(numpy.dtype(scalar).newbyteorder(self.byte_order)).tolist()
+        content: Any = memoryview(items)  # type: ignore[arg-type] # numpy's arrays are buffers
+        order, texts, offset = self._order, [], 0
+        while offset < len(content):
+            begin = offset + 8
+            offset = begin + int.from_bytes(content[offset:begin], order)
+            texts.append(str(content[begin:offset], "utf-8"))
+        return texts
 
     def _end(self, offset: int, kind: Any, length: int) -> int:
         """Where an array ends. Raises: ValueError if that is behind the limit."""
         if kind != gguf.GGUFValueType.STRING:
             return offset + length * int(self.gguf_scalar_to_np[kind]().itemsize)
-        swapped = {"little": "big", "big": "little"}[sys.byteorder]
-        order: Any = sys.byteorder if self.byte_order == "I" else swapped
+        order = self._order
         content: Any = memoryview(self.data)  # type: ignore[arg-type] # numpy's arrays are buffers
         for _ in range(length):
             offset += 8 + int.from_bytes(content[offset : offset + 8], order)
             if offset > self._limit:
                 raise ValueError("a text ends behind the end")
         return offset
+
+    @property
+    def _order(self) -> Any:
+        """Of the bytes of a number, as Python names it."""
+        swapped = {"little": "big", "big": "little"}[sys.byteorder]
+        return sys.byteorder if self.byte_order == "I" else swapped
 
 
 def _read(path: Path, name: str, size: int, limit: int) -> Header:

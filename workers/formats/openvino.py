@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import io
 import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from xml.etree import ElementTree
 
 from gateway.failures import FailureReason, SourceFailed
@@ -27,6 +28,8 @@ class Graph:
     """What a graph says, added up over its layers."""
 
     num_parameters: int = 0
+    #: How many of them are in matrices, by their shape.
+    matrices: Counter[tuple[int, ...]] = field(default_factory=Counter)
     weight_bytes: int = 0
     #: Where the last constant ends in the `.bin` file.
     end: int = 0
@@ -43,14 +46,16 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     if size < graph.end:
         raise cut_off(name, size, graph.end)
     shape = read_shape(files) if "config.json" in files.sizes else Shape()
+    vocabulary_size = shape.vocabulary_size or graph.vocabulary_size
     return Footprint(
         format="openvino",
         weights_bytes=size,
         num_parameters=graph.num_parameters,
+        outer_parameters=sum(count for sizes, count in graph.matrices.items() if vocabulary_size in sizes),
         # What the graph really keeps goes before what is said of the model that it was made of.
         kv_bytes_per_token=graph.kept_numbers * KV_NUMBER_BYTES or shape.kv_bytes_per_token,
         hidden_size=shape.hidden_size,
-        vocabulary_size=shape.vocabulary_size or graph.vocabulary_size,
+        vocabulary_size=vocabulary_size,
         context_length=shape.context_length,
         bits_per_weight=round(8 * graph.weight_bytes / graph.num_parameters, 2) if graph.num_parameters else 0.0,
     )
@@ -80,7 +85,10 @@ def _constant(graph: Graph, layer: ElementTree.Element) -> None:
     length = int(data.get("size", 0))
     graph.end = max(graph.end, int(data.get("offset", 0)) + length)
     if data.get("element_type", "").startswith(_WEIGHTS):
-        graph.num_parameters += math.prod(_numbers(data.get("shape")))
+        shape = _numbers(data.get("shape"))
+        graph.num_parameters += math.prod(shape)
+        if len(shape) == 2:
+            graph.matrices[tuple(shape)] += math.prod(shape)
         graph.weight_bytes += length
 
 

@@ -25,7 +25,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     """Raises: SourceFailed."""
     shape = read_shape(files)
     stored_bits = _stored_bits(read_json(files, "config.json").get("quantization_config") or {})
-    num_parameters = tensor_bytes = 0
+    num_parameters = outer_parameters = tensor_bytes = 0
     for name in weights.files:
         for tensor in _tensors(files, name):
             start, end = tensor["data_offsets"]
@@ -33,11 +33,14 @@ def footprint(files: Files, weights: Weights) -> Footprint:
             if stored_bits and tensor["dtype"] in _PACKED_BITS:
                 numbers = numbers * _PACKED_BITS[tensor["dtype"]] // stored_bits
             num_parameters += numbers
+            if len(tensor["shape"]) == 2 and shape.vocabulary_size in tensor["shape"]:
+                outer_parameters += numbers
             tensor_bytes += end - start
     return Footprint(
         format="safetensors",
         weights_bytes=sum(files.sizes[name] for name in weights.files),
         num_parameters=num_parameters,
+        outer_parameters=outer_parameters,
         bits_per_weight=round(8 * tensor_bytes / num_parameters, 2) if num_parameters else 0.0,
         **vars(shape),
     )

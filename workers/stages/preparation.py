@@ -42,12 +42,13 @@ def run(up: BringUp) -> None:
     up.say(
         f"{model.id} on {wanted.node}.{wanted.device}: {found.total_bytes / 1e6:.0f} MB planned (weights "
         f"{found.weights_bytes / 1e6:.0f}, KV cache {found.kv_cache_bytes / 1e6:.0f}, workspace "
-        f"{found.workspace_bytes / 1e6:.0f}), {found.free_bytes / 1e6:.0f} MB free"
+        f"{found.workspace_bytes / 1e6:.0f}), {found.loading_bytes / 1e6:.0f} MB while it is loaded, "
+        f"{found.free_bytes / 1e6:.0f} MB free"
     )
     if not found.fits:
         raise DeploymentFailed(
             FailureReason.OUT_OF_MEMORY,
-            f"It needs {found.total_bytes / 1e9:.2f} GB, and {wanted.node}.{wanted.device} has "
+            f"It needs {found.peak_bytes / 1e9:.2f} GB, and {wanted.node}.{wanted.device} has "
             f"{found.free_bytes / 1e9:.2f} GB free.",
         )
 

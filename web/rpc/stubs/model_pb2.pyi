@@ -712,7 +712,7 @@ class DeployLocalModelResponse(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ..., status: _Optional[str] = ..., model_id: _Optional[str] = ..., estimated_time: _Optional[str] = ..., progress_url: _Optional[str] = ..., created_at: _Optional[str] = ..., memory_plan: _Optional[_Mapping[str, MemoryPlan]] = ..., effective_config: _Optional[_Union[EffectiveConfig, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., fits: _Optional[bool] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ...) -> None: ...
 
 class MemoryPlan(_message.Message):
-    __slots__ = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "free_bytes", "kv_cache_full_bytes", "total_bytes", "fits")
+    __slots__ = ("weights_bytes", "kv_cache_bytes", "workspace_bytes", "free_bytes", "kv_cache_full_bytes", "total_bytes", "fits", "loading_bytes")
     WEIGHTS_BYTES_FIELD_NUMBER: _ClassVar[int]
     KV_CACHE_BYTES_FIELD_NUMBER: _ClassVar[int]
     WORKSPACE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -720,6 +720,7 @@ class MemoryPlan(_message.Message):
     KV_CACHE_FULL_BYTES_FIELD_NUMBER: _ClassVar[int]
     TOTAL_BYTES_FIELD_NUMBER: _ClassVar[int]
     FITS_FIELD_NUMBER: _ClassVar[int]
+    LOADING_BYTES_FIELD_NUMBER: _ClassVar[int]
     weights_bytes: int
     kv_cache_bytes: int
     workspace_bytes: int
@@ -727,7 +728,8 @@ class MemoryPlan(_message.Message):
     kv_cache_full_bytes: int
     total_bytes: int
     fits: bool
-    def __init__(self, weights_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., workspace_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., kv_cache_full_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., fits: _Optional[bool] = ...) -> None: ...
+    loading_bytes: int
+    def __init__(self, weights_bytes: _Optional[int] = ..., kv_cache_bytes: _Optional[int] = ..., workspace_bytes: _Optional[int] = ..., free_bytes: _Optional[int] = ..., kv_cache_full_bytes: _Optional[int] = ..., total_bytes: _Optional[int] = ..., fits: _Optional[bool] = ..., loading_bytes: _Optional[int] = ...) -> None: ...
 
 class EffectiveConfig(_message.Message):
     __slots__ = ("quantization", "max_batch_size", "context_length", "use_flash_attention", "use_kv_cache", "tensor_parallel_size", "cpu_offload")
