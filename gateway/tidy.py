@@ -7,11 +7,14 @@ from typing import cast
 
 from gateway import keys
 from gateway.jobs import JobStore
+from gateway.redis import pipeline
 
 log = logging.getLogger(__name__)
 
 #: Entries, and keys, that one step looks at, about.
 ENTRIES, KEYS = 1_000, 100
+#: After a step that has found nothing so many are left out: a walk over lists without gaps can take its time.
+REST_STEPS = 9
 #: The list is written before the record: an entry younger than this may be of a job that is being made.
 YOUNG_MS = 60_000
 
@@ -23,9 +26,14 @@ class Tidy:
         self._store = store
         self._key_ids: list[str] = []
         self._cursor = 0
+        self._rest = 0
 
     def step(self) -> None:
-        """Look at the next few entries."""
+        """Look at the next few entries, or at none if there was nothing to do lately."""
+        if self._rest:
+            self._rest -= 1
+            return
+        self._rest = REST_STEPS
         redis = self._store.redis
         self._key_ids = self._key_ids or cast("list[str]", redis.hkeys(keys.API_KEYS))
         before_ms = self._store.now_ms() - YOUNG_MS
@@ -43,12 +51,11 @@ class Tidy:
                 return
 
     def _remove_gone(self, key_id: str, job_ids: list[str]) -> None:
-        pipe = self._store.redis.pipeline(transaction=False)
-        for job_id in job_ids:
-            pipe.exists(keys.job(job_id))
-        gone = [job_id for job_id, there in zip(job_ids, pipe.execute(), strict=True) if not there]
+        found = pipeline(self._store.redis, [("EXISTS", keys.job(job_id)) for job_id in job_ids])
+        gone = [job_id for job_id, there in zip(job_ids, found, strict=True) if not there]
         if not gone:
             return
+        self._rest = 0
         self._store.redis.zrem(keys.owned(key_id), *gone)
         unsettled = self._store.redis.srem(keys.open_jobs(key_id), *gone)
         if unsettled:

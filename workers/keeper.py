@@ -24,7 +24,7 @@ from gateway.job import JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.limits import Limits
 from gateway.queues import Priority, device_place, lists, make_celery, queue_of, send_hint
-from gateway.redis import CONNECTION_ERRORS, connect, run_id
+from gateway.redis import CONNECTION_ERRORS, connect, pipeline, run_id
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.tidy import Tidy
@@ -96,6 +96,7 @@ class Keeper:
         for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
             self._look_at_queue(model, now)
             compact_ended(self.store, model, before_ms=now - COMPACT_MS)
+        self._hinted = {i: hinted for i, hinted in self._hinted.items() if hinted[0] > now - 600_000}
 
     # -- running jobs
 
@@ -133,10 +134,12 @@ class Keeper:
         jobs = self.store.heads(cast("list[str]", self.store.redis.zrange(keys.queued(model), 0, -1)))
         self._tidy(keys.queued(model), {i: job for i, job in jobs.items() if self._not_waiting(job)})
         waiting = [job for job in jobs.values() if job and job.state is JobState.QUEUED]
-        if waiting and self._hopeless(model):
+        if not waiting:
+            return
+        if self._hopeless(model):
             self._give_up(waiting, model)
             return
-        hints = sum(self.store.redis.llen(name) for name in lists(queue_of(model)))
+        hints = sum(pipeline(self.store.redis, [("LLEN", name) for name in lists(queue_of(model))]))
         lost = len(waiting) - hints
         for job in waiting:
             age_ms = now - job.queued_at
@@ -152,7 +155,6 @@ class Keeper:
                 self._hint(job, Priority.RECOVERED)
             elif job.background:
                 self._age(job, age_ms, now)
-        self._hinted = {i: hinted for i, hinted in self._hinted.items() if hinted[0] > now - 600_000}
 
     def _hopeless(self, place: str) -> bool:
         """Whether nobody serves a place, for so long that nobody will. A model that sleeps is woken."""
