@@ -15,9 +15,12 @@ BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
 BYTES_PER_OUTER_WEIGHT = {("transformers", "int8"): 2.0, ("transformers", "int4"): 2.0, ("openvino", "int4"): 1.06}
 #: OpenVINO computes weights of 16 bits in 32 bits on a CPU that has no instructions for the former.
 OPENVINO_BYTES_PER_FLOAT = 4.0
-#: Bytes of each weight while they are made smaller, by engine: transformers has loaded all of them in bfloat16 before,
-#: and NNCF's process holds them as they are stored, as 32 bits, and as they become.
-MAKING_BYTES_PER_WEIGHT = {"transformers": 2.0, "openvino": 4.0}
+#: Bytes of each weight while they are made smaller: transformers has loaded all of them in bfloat16 before, and NNCF's
+#: process holds them as they are stored, as 32 bits, and as they become.
+MAKING_BYTES_PER_WEIGHT = {
+    **dict.fromkeys([("transformers", "int8"), ("transformers", "int4")], 2.0),
+    **dict.fromkeys([("openvino", "int8"), ("openvino", "int4")], 4.0),
+}
 #: Tokens that are computed at once, and the numbers of four bytes that each takes per hidden unit, at most.
 STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
 #: Share of the device's free memory that may be planned for.
@@ -116,7 +119,7 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
     """
     shards = load.tensor_parallel_size
     weights = 0 if load.cpu_offload else _weights_bytes(footprint, load) // shards
-    making = MAKING_BYTES_PER_WEIGHT.get(load.engine, 0.0) if load.quantization in ("int8", "int4") else 0.0
+    making = MAKING_BYTES_PER_WEIGHT.get((load.engine, load.quantization), 0.0)
     base = BASE_BYTES.get(load.engine, GIB // 2)
     kv_full = load.max_batch_size * load.context_length * footprint.kv_bytes_per_token // shards
     kv = min(kv_full, load.kv_limit_bytes) if load.kv_limit_bytes else kv_full

@@ -46,9 +46,10 @@ class Planned:
 
     def require_room(self) -> None:
         """Raises: DoesNotFit, with the plan and what would fit."""
-        if self.fits:
+        short = tight(self.plans)
+        if not short:
             return
-        name, worst = next(iter(tight(self.plans).items()))
+        name, worst = next(iter(short.items()))
         needs, free = (f"{size / 1e9:.2f} GB" for size in (worst.peak_bytes, worst.free_bytes))
         remedy = "; ".join(_described(other) for other in self.alternatives)
         remedy = f"What would fit: {remedy}." if remedy else "Free memory there, or add a device."
@@ -119,14 +120,15 @@ class Planner:
     def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
         """What would fit where this does not: other options on the tightest device, then other devices."""
         devices = {device.name: device for device in self._registry.devices()}
-        name = next((name for name in tight(plans) if name in devices), None)
+        short = tight(plans)
+        name = next((name for name in short if name in devices), None)
         footprint = self._footprints.get(devices[name], model.id) if name else None
         if name is None or footprint is None:
             return []
         here = replace(load, device=devices[name].device)
         source = footprint.format
         found = alternatives(
-            footprint, here, tight(plans)[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
+            footprint, here, short[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
         )
         for other in devices.values():
             elsewhere = self._plan(model, load, other) if other.name not in plans else None

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import redis
 
 from gateway import keys
+from gateway.job import Job, JobHead
 from gateway.model import Pricing
 from gateway.scripts import Scripts
-
-if TYPE_CHECKING:
-    from gateway.job import Job, JobHead
 
 #: For so many days the ledger can be read; `limit.lua` keeps it for as long.
 LEDGER_DAYS = 400

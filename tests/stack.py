@@ -142,18 +142,16 @@ class Stack:
         How processes end in peace is for the tests that are about it; here it would take seconds each time.
         """
         workers = self._locked()
-        self._kill_all(lambda name: name != "redis")
+        for name in self.processes:
+            if name != "redis":
+                self.kill(name)
         for worker in workers:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
         if hasattr(self, "redis"):
             self.redis.close()
-        self._kill_all(lambda name: name == "redis")
-
-    def _kill_all(self, which: Callable[[str], bool]) -> None:
-        for name in filter(which, self.processes):
-            self.processes[name].kill()
-            self.processes[name].wait(15)
+        if "redis" in self.processes:
+            self.kill("redis")
 
     def _locked(self) -> list[psutil.Process]:
         """The model workers: they outlive their agent."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,31 +93,27 @@ class Header(gguf.GGUFReader):
         if kind != gguf.GGUFValueType.STRING:
             scalar = self.gguf_scalar_to_np[kind]
             return items.view(numpy.dtype(scalar).newbyteorder(self.byte_order)).tolist()
-        content: Any = memoryview(items)  # type: ignore[arg-type] # numpy's arrays are buffers
-        order, texts, offset = self._order, [], 0
-        while offset < len(content):
-            begin = offset + 8
-            offset = begin + int.from_bytes(content[offset:begin], order)
-            texts.append(str(content[begin:offset], "utf-8"))
-        return texts
+        return [str(text, "utf-8") for text, _ in self._texts(items, 0, int(field.parts[4][0]))]
 
     def _end(self, offset: int, kind: Any, length: int) -> int:
         """Where an array ends. Raises: ValueError if that is behind the limit."""
         if kind != gguf.GGUFValueType.STRING:
             return offset + length * int(self.gguf_scalar_to_np[kind]().itemsize)
-        order = self._order
-        content: Any = memoryview(self.data)  # type: ignore[arg-type] # numpy's arrays are buffers
-        for _ in range(length):
-            offset += 8 + int.from_bytes(content[offset : offset + 8], order)
-            if offset > self._limit:
+        end = offset
+        for _, end in self._texts(self.data, offset, length):
+            if end > self._limit:
                 raise ValueError("a text ends behind the end")
-        return offset
+        return end
 
-    @property
-    def _order(self) -> Any:
-        """Of the bytes of a number, as Python names it."""
+    def _texts(self, data: Any, offset: int, length: int) -> Iterator[tuple[memoryview, int]]:
+        """Each text of an array, whose length stands before it, and where it ends."""
+        content = memoryview(data)
         swapped = {"little": "big", "big": "little"}[sys.byteorder]
-        return sys.byteorder if self.byte_order == "I" else swapped
+        order: Any = sys.byteorder if self.byte_order == "I" else swapped
+        for _ in range(length):
+            begin = offset + 8
+            offset = begin + int.from_bytes(content[offset:begin], order)
+            yield content[begin:offset], offset
 
 
 def _read(path: Path, name: str, size: int, limit: int) -> Header:
