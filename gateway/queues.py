@@ -13,13 +13,11 @@ from celery import Celery
 from kombu.utils.uuid import uuid
 
 from gateway import broker
+from gateway.hints import DEPLOY, GENERATE
 from gateway.redis import NOT_NOW
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-
-#: The Celery tasks: one runs a model, one brings a model up.
-GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
 
 
 class Priority(IntEnum):
