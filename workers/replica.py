@@ -28,11 +28,13 @@ from gateway.takeover import Takeover
 from workers.admission import Places
 from workers.claimed import ClaimedJob
 from workers.devices import look_at
-from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
+from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.journaler import Journaler
 from workers.pace import Pace
 from workers.stages.base import BringUp
+from workers.stall import stall_limit_s
+from workers.steps import StepFrame
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
 
@@ -363,10 +365,15 @@ class ReplicaWorker:
         if not self._sequences and not self._probing:
             if time.monotonic() - self._last_step > PROBE_S:
                 self._probe(engine)
-        elif time.monotonic() - self._last_step > self.settings.engine_stall_s:
-            log.error("engine %d made no step for %.0f s, killed", engine.pid, self.settings.engine_stall_s)
+        elif (silent_s := time.monotonic() - self._last_step) > self._stall_limit_s():
+            log.error("engine %d made no step for %.0f s, killed", engine.pid, silent_s)
             self._last_step = time.monotonic()
             engine.kill()
+
+    def _stall_limit_s(self) -> float:
+        prefilling = any(run.new_tokens == 0 for run, _ in list(self._sequences.values()))
+        warm_up_step_s = self._info.warm_up_step_s if self._info else 0.0
+        return stall_limit_s(self.settings.engine_stall_s, warm_up_step_s, prefilling=prefilling)
 
     def _probe(self, engine: EngineProcess) -> None:
         """Ask an idle engine for something small, so that its health is known before somebody needs it."""
