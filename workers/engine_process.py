@@ -70,7 +70,7 @@ class Outbox:
         self._begun: set[int] = set()
         self._held: dict[int, SequenceOutput] = {}
         self._steps = 0
-        self._sent_at = 0.0
+        self._sent_at = float("-inf")
 
     def put(self, outputs: Iterable[SequenceOutput], *, sequences: int) -> None:
         """Take what one step has made; the engine holds so many sequences after it. Raises: OSError."""
