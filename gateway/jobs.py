@@ -17,14 +17,12 @@ from redis.client import NEVER_DECODE
 from gateway import keys
 from gateway.encoding import dumps, loads
 from gateway.errors import lies_with_client
-from gateway.job import HEAD_FIELDS, Append, Event, Job, JobHead, JobState
+from gateway.job import HEAD_FIELDS, RECORD_VERSION, Append, Event, Job, JobHead, JobState
 from gateway.redis import pipeline
 from gateway.scripts import Scripts
 from gateway.stats import count_answer, count_failure
 from gateway.usage import Ledger
 
-#: Version of records and events, so that old and new workers can live side by side.
-RECORD_VERSION = 1
 #: How often the difference between Redis' clock and ours is measured anew.
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
@@ -111,11 +109,12 @@ class JobStore:
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
         """Take a queued job of a model, in one round trip.
 
-        Returns its record, or None if it is not to be had (taken, ended, gone, or handed to another model).
+        Returns its record, or None if it is not to be had (taken, ended, gone, handed to another model, or of
+        a newer version than this program knows).
         """
         pipe = self.redis.pipeline(transaction=False)
         pipe.zadd(keys.RUNNING, {job_id: self.estimated_now_ms()})
-        self._call(pipe, "claim", job_id, owner, claim, model)
+        self._call(pipe, "claim", job_id, owner, claim, model, RECORD_VERSION)
         pipe.zrem(keys.queued(model), job_id)
         _, (verdict, flat), _ = self.scripts.execute(pipe)
         if verdict == "ok":

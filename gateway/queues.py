@@ -118,9 +118,10 @@ def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> Non
         log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
 
-def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
+def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
     """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it.
 
+    `queue` names another one than that of the place: a replica's own.
     Celery makes the message and kombu sends it, without the routers, signals and events of `send_task`: half the time.
     """
     task, task_id = (DEPLOY, job_id) if place.startswith("@") else (GENERATE, uuid())
@@ -128,7 +129,7 @@ def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> No
     with app.producer_or_acquire() as producer:
         producer.publish(
             message.body,
-            routing_key=queue_of(place),
+            routing_key=queue or queue_of(place),
             headers=message.headers,
             priority=int(priority),
             serializer="json",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -21,6 +23,8 @@ from workers.steps import StepFrame
 
 #: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
 SEND_S = 10.0
+#: How long an engine may take to end after it has closed its socket.
+END_S = 1.0
 
 
 class EngineDied(Exception):
@@ -41,6 +45,7 @@ class EngineProcess:
         #: Sequences that were asked for, and whose end was not heard yet.
         self._open: set[int] = set()
         self._oom_kills = oom_kills()
+        self._ended_by_us = False
 
     @classmethod
     def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
@@ -125,8 +130,16 @@ class EngineProcess:
             raise EngineDied(f"engine {self.pid} was ended: it sent {error}") from error
         return step
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has died because somebody outside has killed it, neither us nor the kernel for its memory."""
+        signals = (-signal.SIGKILL, -signal.SIGTERM)
+        by_signal = self._process.poll() in signals and oom_kills() == self._oom_kills
+        return by_signal and not self._ended_by_us
+
     def kill(self) -> None:
         """End it at once, and reap it."""
+        self._ended_by_us = self._ended_by_us or self._process.poll() is None
         self._process.kill()
         self._process.wait()
 
@@ -145,6 +158,8 @@ class EngineProcess:
         except TimeoutError:
             return None
         except (EOFError, OSError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)  # its socket closes a moment before it has ended
             self.kill()
             raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}: {error}") from error
         except ValueError as error:
@@ -156,7 +171,9 @@ class EngineProcess:
             with self._write_lock:
                 self._frames.send(value)
         except OSError as error:
-            self._process.kill()  # half a frame may be on its way, behind which nothing can be understood
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
+            self.kill()  # half a frame may be on its way, behind which nothing can be understood
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
 
 

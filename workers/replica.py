@@ -30,6 +30,7 @@ from workers.claimed import ClaimedJob
 from workers.devices import look_at
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig, EngineInfo
+from workers.equals import EqualWeights
 from workers.journaler import Journaler
 from workers.pace import Pace
 from workers.stages.base import BringUp
@@ -84,6 +85,7 @@ class ReplicaWorker:
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
         )
+        self._equals = EqualWeights(store=store, registry=registry, celery=celery)
         self.record = Replica(
             incarnation=self.incarnation,
             replica_id=wanted.replica_id,
@@ -136,6 +138,8 @@ class ReplicaWorker:
             with self._journaler.claiming(job_id) as mine:
                 waiting = self.store.read(job_id) if mine else None
                 if waiting is None or waiting.state is not JobState.QUEUED:
+                    return
+                if self._equals.leave(waiting, self._info.weights_digest if self._info else ""):
                     return
                 taken = self._places.take(self.work.places(waiting))
                 run = self._begin(job_id)
@@ -193,6 +197,7 @@ class ReplicaWorker:
             loaded_at=now,
             message="",
             effective=dict(self._info.effective),
+            weights=self._info.weights_digest,
         )
         self.ready.set()
 
