@@ -13,7 +13,8 @@ from gateway import keys
 from gateway.inference import cancel, fail
 from gateway.job import Append, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
-from gateway.watch import Hub, Watcher
+from gateway.watch import Hub
+from gateway.watcher import Watcher
 from tests.stack import eventually
 from workers.keeper import Keeper
 
