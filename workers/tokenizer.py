@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -213,7 +214,13 @@ def _with_parsed_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "tool_calls": calls} if calls else dict(message)
 
 
+#: They mean nothing in any text, and are part of no vocabulary.
+_NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
 def _unused_mark(values: Sequence[Any]) -> str:
-    """A noncharacter that occurs in none of the values."""
+    """Noncharacters in an order that occurs in none of the values. There are 2^40, so that no text holds all."""
     text = json.dumps(values, ensure_ascii=False)
-    return next(mark for code in range(0xFDD0, 0xFDF0) if (mark := chr(code)) not in text)
+    while (mark := "".join(secrets.choice(_NONCHARACTERS) for _ in range(8))) in text:
+        continue
+    return mark
