@@ -14,7 +14,7 @@ from kombu.utils.uuid import uuid
 
 from gateway import broker
 from gateway.hints import DEPLOY, GENERATE
-from gateway.redis import NOT_NOW
+from gateway.redis import KEEPALIVE, NOT_NOW
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -105,6 +105,8 @@ def make_celery(settings: Settings) -> Celery:
             "sep": ":",
             "queue_order_strategy": "priority",
             "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "socket_keepalive_options": KEEPALIVE,
         },
     )
     return app
