@@ -9,15 +9,17 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 import click
 import httpx
 import psutil
 
 from cli import client as api
+from cli import leftovers
 from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
 from cli.keys import key, usage
-from cli.up import holder, say, up
+from cli.up import say, supervisor_of, up
 from gateway.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
 from gateway.settings import Settings
@@ -61,29 +63,31 @@ def up_command(settings: Settings, detach: bool) -> None:
 @main.command()
 @click.pass_obj
 def down(settings: Settings) -> None:
-    """End what 'headrace up' started."""
-    pid = holder(settings.data_dir)
-    if not pid:
-        say(f"nothing runs in {settings.data_dir}")
-        return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_S
-    while holder(settings.data_dir) or psutil.pid_exists(pid):
-        if time.monotonic() > deadline:
-            raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
-        time.sleep(0.1)
-    say("stopped")
+    """End all that runs in the data folder, also what a killed 'headrace up' has left."""
+    folder = settings.data_dir
+    pid = supervisor_of(folder)
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + DOWN_S
+        while supervisor_of(folder) or psutil.pid_exists(pid):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
+            time.sleep(0.1)
+    left = leftovers.running(folder)
+    if left:
+        say(f"ending {', '.join(left)}, which no 'headrace up' looks after")
+        leftovers.end(folder, left)
+    say("stopped" if pid or left else f"nothing runs in {folder}")
 
 
 @main.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Say what runs, and how it is."""
-    pid = holder(settings.data_dir)
+    """Say what runs, and how it is. Exit status 3: nothing runs; 1: it runs without 'headrace up'."""
+    pid = supervisor_of(settings.data_dir)
     path = settings.data_dir / "run" / "status.json"
     if not pid or not path.exists():
-        say(f"not running in {settings.data_dir}")
-        sys.exit(3)
+        _unsupervised(settings)
     say(f"up, process {pid}")
     for name, entry in json.loads(path.read_text())["processes"].items():
         state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
@@ -171,6 +175,18 @@ for command in (deploy, models, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)
+
+
+def _unsupervised(settings: Settings) -> NoReturn:
+    """Say what runs though no `headrace up` does, and leave."""
+    left = leftovers.running(settings.data_dir)
+    if not left:
+        say(f"not running in {settings.data_dir}")
+        sys.exit(3)
+    say("no 'headrace up' runs here, but what it has left does; 'headrace up' takes over, 'headrace down' ends it")
+    for name, holder in left.items():
+        click.echo(f"  {name:8} process {holder.pid}")
+    sys.exit(1)
 
 
 def _print(model: str, answer: api.Answer) -> str:

@@ -12,7 +12,7 @@ import redis
 
 from gateway.catalog import load_catalog
 from gateway.certificates import server_tls
-from gateway.embedded_redis import MAX_SOCKET_PATH
+from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.settings import Settings
 
@@ -32,7 +32,7 @@ def check_data_dir(settings: Settings) -> None:
         raise InvalidSetting(
             f"The data folder {folder} can't be written: {error.strerror}. Set HEADRACE_DATA_DIR to one that can."
         ) from error
-    path = folder.absolute() / "redis.sock"
+    path = socket_path(folder)
     if not settings.redis_url and len(os.fsencode(path)) > MAX_SOCKET_PATH:
         raise InvalidSetting(f"{path} is longer than {MAX_SOCKET_PATH} bytes; set HEADRACE_DATA_DIR to a shorter path.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import threading
@@ -14,6 +13,7 @@ import click
 import httpx
 
 from cli import client as api
+from cli import leftovers
 from cli.deployments import events
 from cli.preflight import (
     check_data_dir,
@@ -27,10 +27,15 @@ from cli.preflight import (
 from cli.processes import Supervisor, process_table
 from gateway.certificates import tls_folder
 from gateway.credentials import Credentials
+from gateway.embedded_redis import require_free
 from gateway.errors import Conflict, HeadraceError
+from gateway.locks import hold_lock, lock_holder
+from gateway.queues import slug
 from gateway.redis import CONNECTION_ERRORS, connect
 from gateway.settings import Settings
 
+#: The lock of the supervisor itself.
+LOCK = "up"
 #: How often the supervisor looks at its processes.
 LOOK_S = 0.1
 #: A model that is not up after so long is reported, and waited for no longer.
@@ -42,8 +47,13 @@ def up(settings: Settings) -> None:
     """Run until SIGINT or SIGTERM. Raises: HeadraceError if it can't start."""
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     check_data_dir(settings)
-    lock = hold_lock(settings)
+    lock = take_folder(settings.data_dir)
     try:
+        end_leftovers(settings.data_dir)
+        if workers := model_workers(settings):
+            say(f"these live on, and are adopted if they are still wanted: {', '.join(workers)}")
+        if not settings.redis_url:
+            require_free(settings.data_dir)
         check_ports(settings)
         check_models(settings)
         check_grpc(settings)
@@ -54,6 +64,8 @@ def up(settings: Settings) -> None:
             _run(settings, supervisor)
         finally:
             say("stopping")
+            supervisor.end_users()
+            leftovers.end(settings.data_dir, model_workers(settings))  # those of an earlier supervisor are no children
             supervisor.end()
             say("stopped; nothing is left running")
     finally:
@@ -65,43 +77,39 @@ def say(text: str) -> None:
     click.echo(f"headrace | {text}")
 
 
-def hold_lock(settings: Settings) -> int:
+def take_folder(data_dir: Path) -> int:
     """Take the data folder for this process. Raises: Conflict if another `headrace up` has it."""
-    path = lock_path(settings.data_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(handle, 32).decode()
+    lock = hold_lock(data_dir, LOCK)
+    if lock is None:
         raise Conflict(
-            f"Headrace runs already in {settings.data_dir} (process {pid}); see 'headrace status'."
-        ) from None
-    os.set_inheritable(handle, False)
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())
-    return handle
+            f"Headrace runs already in {data_dir} (process {supervisor_of(data_dir)}); see 'headrace status'."
+        )
+    return lock
 
 
-def holder(data_dir: Path) -> int:
+def supervisor_of(data_dir: Path) -> int:
     """The process that runs `headrace up` here, or 0."""
-    try:
-        handle = os.open(lock_path(data_dir), os.O_RDWR)
-    except FileNotFoundError:
-        return 0
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.read(handle, 32) or b"0")
-    else:
-        return 0
-    finally:
-        os.close(handle)
+    holder = lock_holder(data_dir, LOCK)
+    return holder.pid if holder else 0
 
 
-def lock_path(data_dir: Path) -> Path:
-    """Where `headrace up` keeps its lock."""
-    return data_dir / "run" / "up.lock"
+def end_leftovers(data_dir: Path) -> None:
+    """End what lives on of a `headrace up` that was killed. Model workers stay: the new agent adopts or ends them.
+
+    Raises:
+        Unavailable: one of them does not end.
+    """
+    running = leftovers.running(data_dir)
+    ours = [name for name in running if name in process_table()]
+    if ours:
+        say(f"an earlier 'headrace up' was killed; ending what is left of it: {', '.join(ours)}")
+        leftovers.end(data_dir, ours)
+
+
+def model_workers(settings: Settings) -> list[str]:
+    """The locks of this device's model workers that live."""
+    place = f".{slug(settings.node)}.{slug(settings.device)}"
+    return [name for name in leftovers.running(settings.data_dir) if place in name and not name.startswith("agent.")]
 
 
 def _run(settings: Settings, supervisor: Supervisor) -> None:

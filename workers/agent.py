@@ -22,6 +22,7 @@ from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.jobs import JobStore
+from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.memory import Footprint
 from gateway.model import Model
 from gateway.queues import device_queue, make_celery, slug
@@ -30,7 +31,6 @@ from gateway.registry import Device, Registry
 from gateway.settings import Settings
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at
-from workers.locks import drop_lock, hold_lock, last_holder, lock_path
 from workers.sources import source_of
 from workers.starter import Starter
 
