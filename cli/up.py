@@ -31,7 +31,7 @@ from gateway.embedded_redis import require_free
 from gateway.errors import Conflict, HeadraceError
 from gateway.locks import hold_lock, lock_holder
 from gateway.queues import slug
-from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.redis import NOT_NOW, connect
 from gateway.settings import Settings
 
 #: The lock of the supervisor itself.
@@ -136,7 +136,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     try:
         if settings.demo_model and _bring_up_demo(settings, supervisor, url, key):
             _stream_one_answer(url, key, settings.demo_model)
-    except (HeadraceError, httpx.HTTPError, *CONNECTION_ERRORS) as error:
+    except (HeadraceError, httpx.HTTPError, *NOT_NOW) as error:
         say(f"the demo did not answer: {error}")
     if supervisor.stopping.is_set():
         return
