@@ -19,9 +19,13 @@ from cli import client as api
 from cli import leftovers
 from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
 from cli.keys import key, usage
-from cli.up import say, supervisor_of, up
+from cli.preflight import bootstrap_key, wait_for_redis
+from cli.up import claim_redis, say, supervisor_of, up
 from gateway.certificates import NAMES, authority
+from gateway.credentials import Credentials
 from gateway.errors import HeadraceError, Unavailable
+from gateway.installation import REMEDY
+from gateway.redis import connect as redis_client
 from gateway.settings import Settings
 
 #: How long `down` waits for everything to end.
@@ -51,13 +55,26 @@ def main(ctx: click.Context) -> None:
 
 @main.command("up")
 @click.option("--detach", is_flag=True, help="Return when it is up, and leave it running.")
+@click.option("--accept-empty-redis", is_flag=True, help="Go on though Redis has lost its data.")
 @click.pass_obj
-def up_command(settings: Settings, detach: bool) -> None:
+def up_command(settings: Settings, detach: bool, accept_empty_redis: bool) -> None:
     """Start everything on this machine."""
     if detach:
-        _detach(settings)
+        _detach(settings, *(["--accept-empty-redis"] if accept_empty_redis else []))
     else:
-        up(settings)
+        up(settings, accept_empty_redis=accept_empty_redis)
+
+
+@main.command()
+@click.pass_obj
+def accept_empty_redis(settings: Settings) -> None:
+    """Go on with a Redis that has lost its data: as a new installation, whose first key is the bootstrap key."""
+    client = redis_client(settings)
+    wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
+    claim_redis(client, settings, accept=True)
+    if key := bootstrap_key(settings):
+        Credentials(client).bootstrap(key)
+    say("accepted; what was deployed is to be deployed anew, and keys are to be made anew")
 
 
 @main.command()
@@ -97,6 +114,8 @@ def status(settings: Settings) -> None:
     click.echo(
         f"  ready    {'yes' if response.status_code == 200 else 'no'} (redis {data['redis']}, keeper {data['keeper']})"
     )
+    if data["redis"] == "lost":
+        click.echo(f"  REDIS HAS LOST ITS DATA. {REMEDY}")
     for replica, health in data["replicas"].items():
         click.echo(f"  replica  {replica}: {health}")
     for provider, health in data["providers"].items():
@@ -204,7 +223,7 @@ def _print(model: str, answer: api.Answer) -> str:
     return "".join(pieces)
 
 
-def _detach(settings: Settings) -> None:
+def _detach(settings: Settings, *options: str) -> None:
     """Run `headrace up` in a session of its own, showing what it says until it is up."""
     folder = settings.data_dir.absolute()
     log, ready = folder / "logs" / "up.log", folder / "run" / "ready"
@@ -212,7 +231,7 @@ def _detach(settings: Settings) -> None:
     ready.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up"],
+            [sys.executable, "-m", "cli.main", "up", *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

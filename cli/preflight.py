@@ -91,6 +91,15 @@ def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEO
             time.sleep(0.05)
 
 
+#: What `appendfsync` means for the promise.
+_PROMISES = {
+    "always": "on, synced at each write: accepted jobs survive restarts and power cuts",
+    "everysec": "on, synced each second: jobs survive a restart of Redis; a power cut may lose the last second",
+    "no": "on, NOT synced by Redis: a power cut may lose what the system has not written yet, half a minute or more",
+    "": "on: jobs survive a restart of Redis; how often it is synced, it does not say",
+}
+
+
 def check_redis(client: redis.Redis) -> str:
     """What the append-only setting means for the promise. Raises: InvalidSetting if Redis may evict jobs."""
     memory = client.info("memory")
@@ -100,9 +109,17 @@ def check_redis(client: redis.Redis) -> str:
             f"Redis' maxmemory-policy is {policy}, which may drop jobs. "
             "Run: redis-cli CONFIG SET maxmemory-policy noeviction"
         )
-    if client.info("persistence").get("aof_enabled"):
-        return "append-only file on: jobs survive a restart of Redis"
-    return "append-only file OFF: jobs survive workers, but not a restart of Redis"
+    if not client.info("persistence").get("aof_enabled"):
+        return "append-only file OFF: jobs survive workers, but not a restart of Redis"
+    return f"append-only file {_PROMISES[appendfsync(client)]}"
+
+
+def appendfsync(client: redis.Redis) -> str:
+    """The setting of that name; empty where Redis is not to be asked (hosted ones forbid CONFIG)."""
+    try:
+        return str(client.config_get("appendfsync").get("appendfsync", ""))
+    except redis.exceptions.ResponseError:
+        return ""
 
 
 def secret_file(settings: Settings, name: str, given: str = "") -> str:

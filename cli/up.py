@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 import httpx
+import redis
 
 from cli import client as api
 from cli import leftovers
@@ -28,7 +29,8 @@ from cli.processes import Supervisor, process_table
 from gateway.certificates import tls_folder
 from gateway.credentials import Credentials
 from gateway.embedded_redis import require_free
-from gateway.errors import Conflict, HeadraceError
+from gateway.errors import Conflict, HeadraceError, StoreLost
+from gateway.installation import REMEDY, Installation
 from gateway.locks import hold_lock, lock_holder
 from gateway.queues import slug
 from gateway.redis import NOT_NOW, connect
@@ -43,7 +45,7 @@ DEMO_TIMEOUT_S = 180.0
 QUESTION = "What is a water turbine? Answer in two sentences."
 
 
-def up(settings: Settings) -> None:
+def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
     """Run until SIGINT or SIGTERM. Raises: HeadraceError if it can't start."""
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     check_data_dir(settings)
@@ -61,7 +63,7 @@ def up(settings: Settings) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stopping.set())
         try:
-            _run(settings, supervisor)
+            _run(settings, supervisor, accept_empty_redis=accept_empty_redis)
         finally:
             say("stopping")
             supervisor.end_users()
@@ -112,7 +114,16 @@ def model_workers(settings: Settings) -> list[str]:
     return [name for name in leftovers.running(settings.data_dir) if place in name and not name.startswith("agent.")]
 
 
-def _run(settings: Settings, supervisor: Supervisor) -> None:
+def claim_redis(client: redis.Redis, settings: Settings, *, accept: bool) -> None:
+    """Raises: StoreLost if this Redis has not the data that the data folder knows of, unless that is accepted."""
+    installation = Installation(client, settings.data_dir)
+    if accept:
+        installation.accept()
+    elif installation.begin():
+        raise StoreLost(f"Redis at {settings.effective_redis_url} has lost its data. {REMEDY}")
+
+
+def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool) -> None:
     table = process_table()
     redis_command = table.pop("redis")
     if not settings.redis_url:
@@ -120,6 +131,7 @@ def _run(settings: Settings, supervisor: Supervisor) -> None:
     client = connect(settings)
     wait_for_redis(client, settings.effective_redis_url)
     say(f"Redis {'at ' + settings.redis_url if settings.redis_url else '(embedded)'}: {check_redis(client)}")
+    claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)
     for name, command in table.items():

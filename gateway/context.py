@@ -12,6 +12,7 @@ from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
 from gateway.deployments import Deployments
 from gateway.inference import Inference
+from gateway.installation import Installation
 from gateway.jobs import JobStore
 from gateway.models import Models
 from gateway.queues import make_celery
@@ -29,6 +30,7 @@ class Gateway:
     settings: Settings
     redis: redis.Redis
     celery: Celery
+    installation: Installation
     store: JobStore
     registry: Registry
     catalog: Catalog
@@ -43,6 +45,7 @@ class Gateway:
         """Wire it all. Nothing is sent to Redis yet."""
         client = connect(settings, retries=3)
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
+        installation = Installation(client, settings.data_dir)
         celery = make_celery(settings)
         hub = Hub(client, store, grace_s=settings.grace_s)
         router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
@@ -52,10 +55,11 @@ class Gateway:
             settings=settings,
             redis=client,
             celery=celery,
+            installation=installation,
             store=store,
             registry=registry,
             catalog=catalog,
-            credentials=Credentials(client),
+            credentials=Credentials(client, installation),
             hub=hub,
             inference=inference,
             models=Models(inference),

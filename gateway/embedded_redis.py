@@ -22,8 +22,8 @@ MAX_SOCKET_PATH = 107
 LOCK = "redis-server"
 
 
-def server_command(socket: Path, data: Path) -> list[str]:
-    """The argument list of a server on `socket` that keeps its files in `data`.
+def server_command(socket: Path, data: Path, appendfsync: str = "everysec") -> list[str]:
+    """The argument list of a server on `socket` that keeps its files in `data`, and syncs them as `appendfsync` says.
 
     Raises:
         InvalidSetting: the package is missing, or the socket's path is too long.
@@ -41,7 +41,7 @@ def server_command(socket: Path, data: Path) -> list[str]:
         "unixsocketperm": "700",
         "dir": str(data),
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": appendfsync,
         "save": "",
         "maxmemory-policy": "noeviction",
         # Looks after itself twice a second, not ten times: a look takes 0.3 ms, and nothing here waits for one.
@@ -91,7 +91,7 @@ def main() -> None:
     data = settings.data_dir.absolute()
     (data / "redis").mkdir(parents=True, exist_ok=True)
     try:
-        command = server_command(socket_path(data), data / "redis")
+        command = server_command(socket_path(data), data / "redis", settings.appendfsync)
         if hold_lock(data, LOCK, over_exec=True) is None or _is_served(socket_path(data)):
             raise _taken(data)
     except HeadraceError as error:

@@ -20,6 +20,7 @@ from gateway.compaction import compact_ended
 from gateway.desired import ASLEEP, UP, Desired
 from gateway.failures import FailureReason
 from gateway.inference import cancel, fail
+from gateway.installation import Installation
 from gateway.job import JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.limits import Limits
@@ -54,6 +55,7 @@ class Keeper:
         self.catalog = catalog
         self.desired = Desired(store.redis)
         self.store = store
+        self.installation = Installation(store.redis, settings.data_dir)
         self.registry = registry
         self.celery = celery
         self.limits = Limits(store.redis, store.scripts)
@@ -81,6 +83,7 @@ class Keeper:
 
     def round(self) -> None:
         """One look at everything."""
+        self.installation.begin()
         self.store.redis.set(keys.KEEPER, "1", px=int(self.settings.lease_s * 1000))
         now = self.store.now_ms()
         running = self.store.heads(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1)))
