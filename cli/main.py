@@ -18,6 +18,7 @@ import psutil
 from cli import client as api
 from cli import leftovers
 from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
+from cli.doctor.command import doctor
 from cli.keys import key, usage
 from cli.preflight import bootstrap_key, wait_for_redis
 from cli.up import claim_redis, say, supervisor_of, up
@@ -190,7 +191,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (deploy, models, unload, worker):
+for command in (deploy, doctor, models, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)

@@ -120,8 +120,9 @@ def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> Non
         log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
 
-def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
-    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it.
+def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
+    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it; `queue`, if it is not that
+    of the place, is one replica's.
 
     Celery makes the message and kombu sends it, without the routers, signals and events of `send_task`: half the time.
     """
@@ -130,7 +131,7 @@ def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> No
     with app.producer_or_acquire() as producer:
         producer.publish(
             message.body,
-            routing_key=queue_of(place),
+            routing_key=queue or queue_of(place),
             headers=message.headers,
             priority=int(priority),
             serializer="json",
