@@ -21,6 +21,7 @@ from gateway.catalog import Model
 from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError
 from gateway.inference import cancel, fail
+from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
 from gateway.loop import Loop
@@ -86,6 +87,7 @@ class ReplicaWorker:
         self.wanted = wanted
         self.incarnation = incarnation
         self.desired = Desired(store.redis)
+        self._installation = Installation(store.redis, settings.data_dir)
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
         )
@@ -381,6 +383,8 @@ class ReplicaWorker:
         if self.unwanted.is_set():
             return
         wanted = self.desired.get(*self.wanted.place, self.wanted.replica_id)
+        if wanted is None and self._installation.look():
+            return  # what is wanted is lost, which is not to be wanted no more
         if wanted is None or wanted.state != UP:
             self._leave()
         elif self._journaler.held or self.record.status != "active":
