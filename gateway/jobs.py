@@ -111,7 +111,7 @@ class JobStore:
         self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
         pipe.zcard(index)
         pipe.zrank(index, job.id)
-        *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe)
+        *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe, whole=True)
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
         return Created(made, waiting, (rank or 0) + 1, bool(new))
 
