@@ -31,6 +31,7 @@ from gateway.queues import device_queue, make_celery, slug
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
+from workers.consumer import consume
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at
 from workers.sources import source_of
@@ -182,15 +183,13 @@ def main() -> int:
         return 1
     app.agent = agent
     worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)
-    app.Worker(
+    consume(
+        app,
+        settings,
         hostname=f"agent@{settings.node}.{settings.device}",
-        pool="threads",
-        concurrency=CONCURRENCY,
         queues=[device_queue(settings.node, settings.device)],
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-    ).start()
+        concurrency=CONCURRENCY,
+    )
     return 0
 
 

@@ -36,8 +36,8 @@ MAX_WAIT_S = 0.25
 AUDIT_S = 2.0
 #: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
 KEEP_ENDED_S = 10.0
-#: Pause of the emitter when Redis takes no appends.
-NOT_NOW_S = 0.1
+#: Pause of the emitter when Redis takes no appends, and how often that is said.
+NOT_NOW_S, WARN_S = 0.1, 2.0
 
 
 class Journaler:
@@ -67,6 +67,7 @@ class Journaler:
         self._claiming: set[str] = set()
         self._dirty: dict[str, ClaimedJob] = {}
         self._flushed_at = self._next_beat = self._next_audit = 0.0
+        self._warned_at = -WARN_S
         self._redis_run_id = ""
         #: Jobs that ended lately; Redis may still forget their end.
         self._ended: deque[tuple[float, ClaimedJob]] = deque()
@@ -208,7 +209,9 @@ class Journaler:
             return [verdict for append in appends for verdict in self._append([append])]
         late = [verdict for verdict in verdicts if verdict.verdict == "not_now"]
         if late:
-            log.warning("the journals of %d jobs wait for Redis: %s", len(late), late[0].error)
+            if time.monotonic() > self._warned_at + WARN_S:
+                self._warned_at = time.monotonic()
+                log.warning("the journals of %d jobs wait for Redis: %s", len(late), late[0].error)
             time.sleep(NOT_NOW_S)
         return verdicts
 
