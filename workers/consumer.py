@@ -32,8 +32,9 @@ class HintConsumer(Consumer):  # type: ignore[misc]
 
     def ensure_connected(self, conn: Connection) -> Connection:
         """Return when the broker is reached."""
-        conn.ensure_connection = partial(conn.ensure_connection, **RECONNECT_S)
-        return super().ensure_connected(conn)
+        conn.ensure_connection = partial(conn.ensure_connection, **RECONNECT_S)  # type: ignore[method-assign]
+        connected: Connection = super().ensure_connected(conn)
+        return connected
 
     def register_with_event_loop(self, hub: Hub) -> None:
         """Begin to send, at the start and after each reconnect."""
