@@ -7,9 +7,9 @@ from functools import partial
 
 from celery import Celery
 from celery.worker.consumer import Consumer
-from kombu import Connection
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
+from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
 from gateway.settings import Settings
