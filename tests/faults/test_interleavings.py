@@ -16,7 +16,7 @@ from gateway.catalog import load_catalog
 from gateway.embedded_redis import server_command
 from gateway.settings import Settings
 from tests.conftest import wait_for_redis
-from tests.faults.conftest import FULL
+from tests.faults.conftest import FULL, Ledger
 from tests.interleavings.clock import Clock, Complaints, Secrets, install
 from tests.interleavings.machine import Interleavings
 from tests.interleavings.processes import Surroundings, WiredChannel
@@ -56,7 +56,7 @@ def surroundings(tmp_path: Path) -> Iterator[tuple[Surroundings, redis.Redis]]:
 
 @pytest.mark.timeout(3600 if FULL else 180)
 def test_no_interleaving_breaks_the_promise(
-    surroundings: tuple[Surroundings, redis.Redis], monkeypatch: pytest.MonkeyPatch
+    surroundings: tuple[Surroundings, redis.Redis], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:
     around, client = surroundings
     clock, numbers, complaints = Clock(), Secrets(), Complaints()
@@ -77,3 +77,4 @@ def test_no_interleaving_breaks_the_promise(
             suppress_health_check=list(HealthCheck),
         ),
     )
+    ledger.counts["interleavings"] = {**Interleavings.counts, "violations": 0}

@@ -9,9 +9,10 @@ from gateway import keys
 from gateway.job import Event, EventType, Job, JobState
 from gateway.jobs import YOUNG_MS, JobStore
 from gateway.results import fold, num_choices
-from tests.interleavings.processes import Client
+from tests.interleavings.client import Client
+from tests.interleavings.stage import KEY, SLICE_S, Facts
 from tests.interleavings.wire import WIRE
-from tests.interleavings.world import KEY, SLICE_S, Facts, World
+from tests.interleavings.world import World
 from workers.engines.fake import fake_token
 
 #: For so long a world may need to come to rest.
