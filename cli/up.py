@@ -28,7 +28,7 @@ from cli.processes import Supervisor, process_table
 from gateway.certificates import tls_folder
 from gateway.credentials import Credentials
 from gateway.errors import Conflict, HeadraceError
-from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.redis import NOT_NOW, connect
 from gateway.settings import Settings
 
 #: How often the supervisor looks at its processes.
@@ -128,7 +128,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     try:
         if settings.demo_model and _bring_up_demo(settings, supervisor, url, key):
             _stream_one_answer(url, key, settings.demo_model)
-    except (HeadraceError, httpx.HTTPError, *CONNECTION_ERRORS) as error:
+    except (HeadraceError, httpx.HTTPError, *NOT_NOW) as error:
         say(f"the demo did not answer: {error}")
     if supervisor.stopping.is_set():
         return

@@ -9,13 +9,11 @@ import logging
 import re
 from enum import IntEnum
 
-import kombu.exceptions
-import redis
 from celery import Celery
 from kombu.utils.uuid import uuid
 
 from gateway import broker
-from gateway.redis import CONNECTION_ERRORS
+from gateway.redis import NOT_NOW
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -118,7 +116,7 @@ def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> Non
     """As `send_hint`, but if it can't be sent now, it is left to the keeper."""
     try:
         send_hint(app, job_id, place=place, priority=priority)
-    except (kombu.exceptions.OperationalError, redis.exceptions.RedisError, *CONNECTION_ERRORS) as error:
+    except NOT_NOW as error:
         log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from gateway import keys
 from gateway.context import Gateway
-from gateway.redis import CONNECTION_ERRORS
+from gateway.redis import NOT_NOW
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def look(gateway: Gateway) -> Readiness:
             providers=_providers(gateway),
             catalog=catalog,
         )
-    except CONNECTION_ERRORS:
+    except NOT_NOW:
         return Readiness(catalog=catalog)
 
 

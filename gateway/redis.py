@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import hiredis
+import kombu.exceptions
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
@@ -13,8 +14,11 @@ from redis.retry import Retry
 from gateway.errors import InvalidSetting
 from gateway.settings import Settings
 
-#: What a caller sees when Redis can't be reached.
-CONNECTION_ERRORS = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError)
+#: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, failing over. The one name of this
+#: family, and the one answer to it is to wait and try again.
+NOT_NOW = (redis.exceptions.RedisError, kombu.exceptions.OperationalError)
+#: Error replies that the same command gets each time, whatever the state of the server.
+_LASTING = ("ERR", "WRONGTYPE", "NOPERM", "CROSSSLOT")
 
 
 def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) -> redis.Redis:
@@ -98,6 +102,12 @@ def run_id(client: redis.Redis) -> str:
     """Names the process of Redis: another one after a restart."""
     (info,) = pipeline(client, [("INFO", "server")])
     return str(info).partition("run_id:")[2].split(maxsplit=1)[0]
+
+
+def is_lasting(error: Exception) -> bool:
+    """Whether an error is the command's own, so that waiting does not help."""
+    code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
+    return isinstance(error, redis.exceptions.ResponseError) and code in _LASTING
 
 
 def _reply(connection: Any) -> Any:

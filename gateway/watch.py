@@ -21,7 +21,7 @@ from gateway import keys
 from gateway.encoding import loads
 from gateway.job import Event, EventType
 from gateway.jobs import JobStore
-from gateway.redis import CONNECTION_ERRORS, listen
+from gateway.redis import NOT_NOW, listen
 from gateway.results import fold, num_indexes
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class Hub:
     def close(self) -> None:
         """End its threads. Its watchers hear nothing more."""
         self._closed.set()
-        with contextlib.suppress(*CONNECTION_ERRORS):
+        with contextlib.suppress(*NOT_NOW):
             self._redis.publish(keys.hub(self.id), "[]")  # wakes the one that listens
         for thread in self._threads:
             thread.join(CLOSE_S)
@@ -102,7 +102,7 @@ class Hub:
         if last and not watcher.ended:
             try:
                 self.store.attend([watcher.job_id], hub_id=self.id, attended_ms=self.grace_ms)
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("job %s: departure not noted (%s); attendance runs out by itself", watcher.job_id, error)
 
     def watching(self) -> int:
@@ -117,7 +117,7 @@ class Hub:
                     self._deliver(loads(text))
                     if self._closed.is_set():
                         return
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("hub %s lost Redis (%s); watchers read the journal until it is back", self.id, error)
                 time.sleep(0.2)
 
@@ -146,7 +146,7 @@ class Hub:
                 job_ids = list(self._watchers)
             try:
                 self.store.attend(job_ids, hub_id=self.id, attended_ms=self.attended_ms)
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("hub %s could not refresh attendance: %s", self.id, error)
 
 
@@ -223,7 +223,7 @@ class Watcher:
         self.lagging = False  # from here on the channel collects; repeats are dropped by seq
         try:
             return self._from_journal()
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             self.lagging = True
             log.warning("job %s: journal not readable (%s), trying again", self.job_id, error)
             time.sleep(0.2)

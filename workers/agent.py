@@ -25,7 +25,7 @@ from gateway.jobs import JobStore
 from gateway.memory import Footprint
 from gateway.model import Model
 from gateway.queues import device_queue, make_celery, slug
-from gateway.redis import CONNECTION_ERRORS, connect
+from gateway.redis import NOT_NOW, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
 from workers.deployment import DeploymentRuns
@@ -122,7 +122,7 @@ class Agent:
         while not self.stop.wait(LOOK_S):
             try:
                 self.look()
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("Redis does not answer: %s", error)
 
     def _beat(self) -> None:
@@ -150,7 +150,7 @@ class Agent:
             if models != measured or time.monotonic() > next_try:
                 try:
                     self.footprints.publish(self.settings.node, self.settings.device, self._inspected(models))
-                except CONNECTION_ERRORS as error:
+                except NOT_NOW as error:
                     log.warning("Redis does not answer: %s", error)
                     continue
                 measured, next_try = models, time.monotonic() + INSPECT_S
@@ -212,7 +212,7 @@ def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
             if before:
                 registry.bury(before)
             names = {device.place for device in registry.devices()}
-        except CONNECTION_ERRORS:
+        except NOT_NOW:
             return False  # nobody can tell now; the lock of this machine must do
         if (settings.node, settings.device) not in names:
             return False

@@ -21,7 +21,7 @@ from gateway.failures import DeploymentFailed, FailureReason
 from gateway.inference import fail
 from gateway.job import Append, Event, EventType, Job, new_claim_id
 from gateway.jobs import JobStore
-from gateway.redis import CONNECTION_ERRORS
+from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
@@ -332,7 +332,7 @@ class DeploymentRun:
         while True:
             try:
                 return call()
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("deployment %s waits for Redis: %s", self._job.id, error)
                 if self._runs.stopping:
                     raise Stopped from error

@@ -19,7 +19,7 @@ from gateway import keys
 from gateway.job import Append, JobHead, JobState
 from gateway.jobs import Appended, JobStore
 from gateway.queues import Priority, send_hint
-from gateway.redis import CONNECTION_ERRORS, run_id
+from gateway.redis import NOT_NOW, run_id
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
 from workers.pace import AT_ONCE, Pace
@@ -133,7 +133,7 @@ class Journaler:
             if now >= self._next_audit:
                 self._next_audit = now + AUDIT_S
                 self._audit()
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             log.warning("no heartbeat: %s", error)
 
     def flush(self, *, everything: bool = False) -> None:
@@ -150,7 +150,7 @@ class Journaler:
                 if append.state is JobState.QUEUED:
                     self.store.expect(job.job, job.route)
             verdicts = self.store.append([append for _, append in pairs])
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             log.warning("journal not reachable, %d jobs wait: %s", len(pairs), error)
             with self._lock:
                 self._dirty = {job.id: job for job in jobs} | self._dirty
@@ -165,7 +165,7 @@ class Journaler:
                 refused.append(job)
         try:
             self.store.publish(hubs)
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             log.warning("not published, watchers will read the journal: %s", error)
         if refused and not self._redis_came_back():
             for job in refused:
@@ -207,7 +207,7 @@ class Journaler:
             self._ended.append((time.monotonic(), job))
             try:
                 self.store.forget(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("job %s: not settled (%s); the keeper will do it", job.id, error)
         elif cancel and not job.cancelling:
             job.cancelling = True
@@ -257,12 +257,12 @@ class Journaler:
         try:
             self.store.passed_on(job.job, job.route)
             send_hint(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
 
     def _give_back(self, job: JobHead, *, crashed: bool) -> None:
         try:
             if self.store.release(job, crashed=crashed):
                 send_hint(self.celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             log.warning("job %s: not released (%s); the keeper will find it", job.id, error)

@@ -24,7 +24,7 @@ from gateway.job import JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.limits import Limits
 from gateway.queues import Priority, device_place, lists, make_celery, queue_of, send_hint
-from gateway.redis import CONNECTION_ERRORS, connect, pipeline, run_id
+from gateway.redis import NOT_NOW, connect, pipeline, run_id
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.tidy import Tidy
@@ -74,7 +74,7 @@ class Keeper:
                     self._distrust()
                 last = time.monotonic()
                 self.round()
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("Redis does not answer (%s); nothing is recovered until it did for a lease", error)
                 self._distrust()
             stop.wait(ROUND_S)

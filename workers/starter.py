@@ -21,7 +21,7 @@ from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason
-from gateway.redis import CONNECTION_ERRORS
+from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.failures import classify
@@ -117,7 +117,7 @@ class Starter:
         name = self.wanted.replica_id
         try:
             self._run()
-        except CONNECTION_ERRORS as error:
+        except NOT_NOW as error:
             log.warning("replica %s waits for Redis: %s", name, error)
         except Exception as error:  # the edge of this thread: whatever it is, the deployment must hear of it
             reason, message = classify(error)

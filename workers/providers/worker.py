@@ -23,7 +23,7 @@ from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference import cancel, fail
 from gateway.job import Job, JobState, new_claim_id
 from gateway.jobs import JobStore
-from gateway.redis import CONNECTION_ERRORS
+from gateway.redis import NOT_NOW
 from gateway.registry import ProviderWorker, Registry
 from gateway.routing import Router
 from gateway.settings import Settings
@@ -248,7 +248,7 @@ class RemoteWorker:
         while not run.finished.is_set():
             try:
                 return look()
-            except CONNECTION_ERRORS as error:
+            except NOT_NOW as error:
                 log.warning("job %s: Redis does not answer (%s), trying again", run.id, error)
                 run.finished.wait(0.5)
         return None

@@ -1,0 +1,56 @@
+"""Threads that do one step again and again, whatever a step raises. Knows nothing of what the steps do.
+
+A process that lives while one of its loops is dead is worse than a dead one, which is noticed and started again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+
+from gateway.redis import NOT_NOW
+
+log = logging.getLogger(__name__)
+
+#: Pause behind a step that has failed: doubles from the first to the second.
+PAUSE_S = (0.1, 1.0)
+#: Exit status of a process that has lost a loop (EX_SOFTWARE of sysexits.h).
+LOST_A_LOOP = 70
+
+
+def repeat(step: Callable[[], object], *, name: str, over: Callable[[], bool]) -> None:
+    """Call `step` until `over`, which may wait. What a step raises is logged, and the next one follows soon."""
+    pause_s = PAUSE_S[0]
+    while True:
+        try:
+            if over():
+                return
+            step()
+            pause_s = PAUSE_S[0]
+            continue
+        except NOT_NOW as error:
+            log.warning("%s waits for Redis: %s", name, error)
+        except Exception:
+            log.exception("a step of %s failed; it goes on", name)
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, PAUSE_S[1])
+
+
+class Loop(threading.Thread):
+    """A daemon thread around `repeat`. If it ends in any other way, it takes its process with it."""
+
+    def __init__(self, step: Callable[[], object], *, name: str, over: Callable[[], bool]) -> None:
+        super().__init__(name=name, daemon=True)
+        self._step = step
+        self._over = over
+
+    def run(self) -> None:
+        """The thread's body."""
+        try:
+            repeat(self._step, name=self.name, over=self._over)
+        except BaseException:
+            log.critical("loop %s has ended; so does this process", self.name, exc_info=True)
+            os._exit(LOST_A_LOOP)
