@@ -127,7 +127,7 @@ class RestClient(Client):
         body: dict[str, Any] = {"messages": [{"role": "user", "content": self.prompt}], "stream": self.stream}
         if self.path.startswith("/v1/"):
             body["model"] = self.model
-        if self.tokens:
+        if self.model == "fake":  # how long a remote answer is its server says, see `Load.mixed`
             body["max_tokens"] = self.tokens
         return body | ({"n": self.n} if self.n > 1 else {})
 

@@ -44,17 +44,22 @@ class Load:
             self.clients.append(client.start())
         return list(clients)
 
-    def mixed(self, *, fault_s: float, full: bool, step_s: float = STEP_S) -> None:
-        """Streams, background jobs, plain answers, remote models, embeddings and a deployment, over all faces."""
+    def mixed(self, *, fault_s: float, full: bool, step_s: float = STEP_S, words: int = 0) -> None:
+        """Streams, background jobs, plain answers, remote models, embeddings and a deployment, over all faces.
+
+        They last a little longer than the fault. `words` of a remote answer: those that the servers are set to.
+        """
         world, key, times = self.world, self.key, 2 if full else 1
         tokens = tokens_for(fault_s, step_s)
+        if not words:
+            words = world.openai.words = world.anthropic.words = remote_words(fault_s)
         for i in range(3 * times):
             self.add(RestStream(world, key, tokens=tokens, marked=i % 2 == 0, n=2 if i == 0 else 1))
         for _ in range(2 * times):
             self.add(V1Stream(world, key, tokens=tokens), GrpcStream(world, key, tokens=tokens))
             self.add(Background(world, key, tokens=SHORT), GrpcBackground(world, key, tokens=SHORT))
         for model in ("oa", "an") * times:
-            self.add(RestStream(world, key, model=model, tokens=remote_words(fault_s)))
+            self.add(RestStream(world, key, model=model, tokens=words))
         for _ in range(times):
             self.add(Plain(world, key, tokens=SHORT), V1Plain(world, key, tokens=SHORT))
             self.add(Background(world, key, tokens=SHORT), Background(world, key, tokens=SHORT))

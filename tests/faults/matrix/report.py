@@ -87,8 +87,9 @@ class Report:
         self.outcomes: list[Outcome] = []
 
     def note(self, outcome: Outcome) -> None:
-        """Add a row."""
+        """Add a row, and show it to those who look on (`pytest -s`)."""
         self.outcomes.append(outcome)
+        print(*_lines({outcome.row: outcome.counts()})[2:], *outcome.notes, sep="\n", flush=True)
 
     def write(self, order: list[str]) -> None:
         """Put the rows into docs/faults.json and docs/faults.md, in the order of the table."""

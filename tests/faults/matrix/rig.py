@@ -1,4 +1,4 @@
-"""A live system for the fault matrix: all processes of Headrace, two replicas, remote models, and a supervisor.
+"""A live system for the fault matrix: all processes of Headrace, two replicas, two provider workers, and a supervisor.
 
 The supervisor starts again whatever has ended, as `headrace up` does. Processes are found by the operating system.
 """
@@ -56,8 +56,8 @@ context_length = 4096
 max_tokens = 4096
 options = { load_s = 0.6, step_s = 0.01 }
 """
-#: Pause before each word of a remote answer, and more words than a request asks for.
-PACE_S, WORDS = 0.06, 100_000
+#: Pause before each word of a remote answer.
+PACE_S = 0.06
 _LOOK_S = 0.2
 
 
@@ -251,7 +251,6 @@ class Census:
 def running(folder: Path, design: Design, *, full: bool) -> Iterator[World]:
     """Start a system of that design. A full one embeds, too."""
     openai, anthropic = OpenAIServer(KEYS["UP_OPENAI_KEY"]), AnthropicServer(KEYS["UP_ANTHROPIC_KEY"])
-    openai.words = anthropic.words = WORDS
     openai.pace_s = anthropic.pace_s = PACE_S
     oa = {"protocol": "openai", "base_url": f"{openai.url}/v1", "api_key_env": "UP_OPENAI_KEY", **PATIENT}
     an = {**oa, "protocol": "anthropic", "base_url": anthropic.url, "api_key_env": "UP_ANTHROPIC_KEY"}
@@ -281,12 +280,13 @@ def _up(stack: FaultStack, design: Design, openai: Upstream, anthropic: Upstream
     if full:
         stack.want(EMBEDDER, {})
     stack.start("agent-2", settings=second)
+    stack.start("provider-2", settings=replace(stack.settings, node="n2"))
     for name in ("agent", "web", "keeper", "provider"):
         stack.start(name)
     start_rpc(stack)
     stack.wait_active(3 if full else 2)
     eventually(stack._ready, "the web process is ready")
-    eventually(stack.registry.providers, "a provider worker")
+    eventually(lambda: len(stack.registry.providers()) == 2, "the provider workers")
     stack.supervise()
     time.sleep(0.5)
     return World(stack, openai, anthropic)

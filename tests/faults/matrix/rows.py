@@ -20,7 +20,7 @@ _Chaos = partial(Row, chaos=True)
 _SHORT_STOP_S, _LONG_STOP_S = 1.0, 6.0
 
 PROCESS_ROWS = (
-    Row("nothing", engines.rest(1.0)),
+    Row("no_fault", engines.rest(1.0)),
     *(_Chaos(f"kill_{name}", kill(name)) for name in PROCESSES),
     *(_Chaos(f"term_{name}", term(name)) for name in PROCESSES),
     *(_Chaos(f"stop_{name}_short", stop(name, for_s=_SHORT_STOP_S), _SHORT_STOP_S) for name in PROCESSES),

@@ -18,7 +18,7 @@ from tests.faults.matrix.run import run
 
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize("row", [row for row in ROWS if FULL or row.name in SHORT], ids=lambda row: row.name)
-def test_nothing_is_lost(rigs: Rigs, report: Report, row: Row) -> None:
+def test_row(rigs: Rigs, report: Report, row: Row) -> None:
     if reason := row.skip():
         report.note(Outcome(row.name, skipped=reason))
         pytest.skip(reason)
@@ -27,7 +27,7 @@ def test_nothing_is_lost(rigs: Rigs, report: Report, row: Row) -> None:
         outcome = run(world, row, full=FULL)
         report.note(outcome)
         problems = outcome.problems(judge_times=FULL)
-        assert not problems, "\n".join([*problems, *outcome.notes[:20], world.stack.logs()])
+        assert not problems, "\n".join([world.stack.logs(), *problems, *outcome.notes[:20]])
     except BaseException:
         rigs.close()
         raise
