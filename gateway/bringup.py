@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, cast
 
 import redis
 
 from gateway import keys
-from gateway.encoding import dumps, loads
+from gateway.encoding import dumps, load_as
 
 #: Who runs a stage: the agent of the device, or the model worker that it starts.
 AGENT, WORKER = "agent", "worker"
@@ -75,7 +75,7 @@ class BringUpLog:
         found = cast(
             "list[tuple[str, dict[str, str]]]", self._redis.xrange(self._key, min=f"({after}" if after else "-")
         )
-        return [Entry(**loads(fields["e"]), id=entry_id) for entry_id, fields in found]
+        return [replace(load_as(Entry, fields["e"]), id=entry_id) for entry_id, fields in found]
 
     def clear(self) -> None:
         """Forget everything, before a replica of the same id begins anew."""

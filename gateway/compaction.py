@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from gateway import keys
 from gateway.job import Event, EventType
 from gateway.jobs import JobStore
+from gateway.loop import guarded
 from gateway.results import Choice, fold, num_indexes, usage
 from gateway.tool_calls import merge
 
@@ -26,7 +27,10 @@ def compact_ended(store: JobStore, model: str, *, before_ms: int) -> int:
     job_ids = [str(job_id) for job_id in ended]
     if not job_ids:
         return 0
-    shrunk = sum(_compact(store, job_id) for job_id in store.with_long_journals(job_ids, MIN_ENTRIES))
+    shrunk = 0
+    for job_id in store.with_long_journals(job_ids, MIN_ENTRIES):
+        with guarded(f"job {job_id}: its journal does not shrink"):
+            shrunk += _compact(store, job_id)
     store.redis.zrem(keys.ended(model), *job_ids)
     return shrunk
 

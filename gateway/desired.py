@@ -12,7 +12,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.encoding import dumps, loads
+from gateway.encoding import dumps, load_as
 from gateway.queues import slug
 from gateway.redis import pipeline
 
@@ -104,18 +104,18 @@ class Desired:
     def on(self, node: str, device: str) -> dict[str, Wanted]:
         """What one device should hold, by replica id."""
         (raw,) = pipeline(self._redis, [("HGETALL", keys.desired(node, device))])
-        return {name: Wanted(**loads(value)) for name, value in raw.items()}
+        return {name: load_as(Wanted, value) for name, value in raw.items()}
 
     def get(self, node: str, device: str, name: str) -> Wanted | None:
         """One replica of a device, if it is wanted."""
         (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
-        return Wanted(**loads(raw)) if raw else None
+        return load_as(Wanted, raw) if raw else None
 
     def all(self, model: str | None = None) -> list[Wanted]:
         """What all devices should hold, of one model or of all."""
         places = sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))
         raws = pipeline(self._redis, [("HGETALL", keys.desired(*place.split(" ", 1))) for place in places])
-        found = [Wanted(**loads(value)) for raw in raws for value in raw.values()]
+        found = [load_as(Wanted, value) for raw in raws for value in raw.values()]
         return [wanted for wanted in found if model in (None, wanted.model)]
 
     def of_deployment(self, deployment_id: str) -> list[Wanted]:

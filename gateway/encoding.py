@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields
+from typing import Any, TypeVar
 
 import orjson
+
+T = TypeVar("T")
 
 
 def dumps(value: Any) -> str:
@@ -15,3 +18,9 @@ def dumps(value: Any) -> str:
 def loads(text: str | bytes) -> Any:
     """The value of a JSON text."""
     return orjson.loads(text)
+
+
+def load_as(kind: type[T], text: str | bytes) -> T:
+    """A dataclass from a JSON object. Fields that it lacks come from a newer version, which lives side by side."""
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in loads(text).items() if name in names})

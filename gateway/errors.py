@@ -254,6 +254,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "queue_timeout": Unavailable,
     "model_not_ready": ModelNotReady,
     "engine_crashed": GenerationFailed,
+    "internal_error": HeadraceError,
     # What may be wrong with a provider.
     "upstream_error": UpstreamFailed,
     "upstream_unreachable": UpstreamFailed,

@@ -9,7 +9,7 @@ from typing import cast
 import redis
 
 from gateway import keys
-from gateway.encoding import dumps, loads
+from gateway.encoding import dumps, load_as
 from gateway.memory import Footprint
 from gateway.registry import Device
 
@@ -23,7 +23,7 @@ class Footprints:
     def get(self, device: Device, model: str) -> Footprint | None:
         """None where the device's agent does not know it: it has not looked yet, or there are no files."""
         raw = cast("str | None", self._redis.hget(keys.footprints(*device.place), model))
-        return Footprint(**loads(raw)) if raw else None
+        return load_as(Footprint, raw) if raw else None
 
     def known(self, devices: Iterable[Device]) -> set[str]:
         """The models whose files one of these devices has, or can get."""

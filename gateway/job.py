@@ -126,8 +126,15 @@ class JobHead:
     epoch: int = 0
     seq: int = 0
     attempts: int = 0
+    #: Deaths of engines that it may be the cause of; see `lua/release.lua`.
     crashes: int = 0
+    #: Claims in a row that were lost or given back before they had come far.
+    losses: int = 0
+    #: Tokens that this claim has brought.
+    claim_tokens: int = 0
     cancel: bool = False
+    #: Why it is to be cancelled.
+    cancel_reason: str = ""
     created_at: int = 0
     queued_at: int = 0
     started_at: int = 0
@@ -180,10 +187,10 @@ class Job(JobHead):
 
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
-    *("epoch", "seq", "attempts", "crashes", "ttl_ms", "attended_until"),
+    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
 )
-_TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "price", "fingerprint")
+_TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")
 _FLAGS = ("background", "cancel")
 _OBJECTS = ("usage", "error")
 #: Those of a `JobHead`.
@@ -212,6 +219,19 @@ class Append:
     fields: Mapping[str, str] = field(default_factory=dict)
     #: (offset, bytes): what belongs there in the job's vectors.
     vectors: Sequence[tuple[int, bytes]] = ()
+    #: Tokens of this claim up to the last of these events.
+    tokens: int = 0
+
+
+class Cause(StrEnum):
+    """Why a running job goes back to the queue."""
+
+    #: Its engine died of itself, or hung: the job may be the cause.
+    CRASHED = "crashed"
+    #: Its worker died, or somebody killed its engine.
+    LOST = "lost"
+    #: Nothing is wrong with it: a drain, a stall, Redis.
+    GIVEN_BACK = "given_back"
 
 
 def new_job_id(kind: str, unique: str = "") -> str:

@@ -6,6 +6,7 @@ Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whos
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,11 +18,13 @@ from redis.client import NEVER_DECODE
 from gateway import keys
 from gateway.encoding import dumps, loads
 from gateway.errors import lies_with_client
-from gateway.job import HEAD_FIELDS, Append, Event, Job, JobHead, JobState
-from gateway.redis import pipeline
+from gateway.job import HEAD_FIELDS, Append, Cause, Event, Job, JobHead, JobState
+from gateway.redis import is_lasting, pipeline
 from gateway.scripts import Scripts
 from gateway.stats import count_answer, count_failure
 from gateway.usage import Ledger
+
+log = logging.getLogger(__name__)
 
 #: Version of records and events, so that old and new workers can live side by side.
 RECORD_VERSION = 1
@@ -29,16 +32,31 @@ RECORD_VERSION = 1
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
 ATTENDED_AGAIN_MS = 15_000
+#: An entry of an index that has no record yet may be of a job that is being made.
+YOUNG_MS = 60_000
 
 
 @dataclass(frozen=True)
 class Appended:
-    """The script's verdict: ok, missing, fenced, ended or gap; `seq` is the journal's last."""
+    """The script's verdict: ok, missing, fenced, ended or gap; `seq` is the journal's last.
+
+    Or `not_now`, if Redis could not take it, and `refused`, if it never will: `error` says why.
+    """
 
     verdict: str
-    seq: int
-    cancel: bool
-    watch: tuple[str, ...]
+    seq: int = 0
+    #: Why it is to be cancelled, if it is.
+    cancel: str = ""
+    watch: tuple[str, ...] = ()
+    error: str = ""
+
+    @classmethod
+    def of(cls, reply: Any) -> Appended:
+        """Read the script's reply, or the error in its place."""
+        if isinstance(reply, Exception):
+            return cls("refused" if is_lasting(reply) else "not_now", error=str(reply))
+        verdict, seq, cancel, watch = reply
+        return cls(verdict, int(seq), cancel, tuple(name for name in watch.split(",") if name))
 
 
 def queue_score(created_at: int, background: bool) -> int:
@@ -114,15 +132,10 @@ class JobStore:
         Returns its record, or None if it is not to be had (taken, ended, gone, or handed to another model).
         """
         pipe = self.redis.pipeline(transaction=False)
-        pipe.zadd(keys.RUNNING, {job_id: self.estimated_now_ms()})
         self._call(pipe, "claim", job_id, owner, claim, model)
-        pipe.zrem(keys.queued(model), job_id)
-        _, (verdict, flat), _ = self.scripts.execute(pipe)
-        if verdict == "ok":
-            return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
-        if verdict == "missing":
-            self.redis.zrem(keys.RUNNING, job_id)  # one that has ended stays until the keeper has settled it
-        return None
+        self._track(pipe, job_id, model)
+        (verdict, flat), _ = self.scripts.execute(pipe)
+        return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
 
     def restore(self, job: Job, *, owner: str) -> None:
         """Put back what a restarted Redis may have lost of a job that this worker runs, or ran until just now.
@@ -139,39 +152,35 @@ class JobStore:
         commands: list[tuple[str | int | bytes, ...]] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
-            head = ("EVALSHA", sha, 3, *keys.of(item.job_id), item.claim, item.first_seq, *end, len(item.events))
+            head = ("EVALSHA", sha, 3, *keys.of(item.job_id), item.claim, item.first_seq, *end, item.tokens)
             vectors = (part for pair in item.vectors for part in pair)
-            commands.append((*head, *item.events, *vectors))
-        return [
-            Appended(verdict, int(seq), cancel == "1", tuple(w for w in watch.split(",") if w))
-            for verdict, seq, cancel, watch in self.scripts.execute_commands(commands)
-        ]
+            commands.append((*head, len(item.events), *item.events, *vectors))
+        return [Appended.of(reply) for reply in self.scripts.execute_commands(commands, raise_on_error=False)]
 
-    def release(self, job: JobHead, *, crashed: bool) -> bool:
-        """Give a running job back to the queue, if `job.claim` still holds it.
-
-        `crashed`: its engine or its worker died, which counts against a job that may be the cause.
-        """
-        self.redis.zadd(keys.queued(job.runs_on), {job.id: queue_score(job.created_at, job.background)})
-        released = bool(self._run("release", job.id, job.claim, str(int(crashed))))
-        if released:
-            self.redis.zrem(keys.RUNNING, job.id)
-        return released
-
-    def expect(self, job: Job, model: str) -> None:
-        """Write the index before a job is handed to another model: the index must be a superset of the records."""
+    def release(self, job: JobHead, cause: Cause) -> bool:
+        """Give a running job back to the queue, if `job.claim` still holds it."""
         pipe = self.redis.pipeline(transaction=False)
-        pipe.sadd(keys.QUEUES, model)
-        pipe.zadd(keys.queued(model), {job.id: queue_score(job.created_at, job.background)})
-        pipe.execute()
+        self._call(pipe, "release", job.id, job.claim, cause.value)
+        self._track(pipe, job.id, job.runs_on)
+        released, _ = self.scripts.execute(pipe)
+        return bool(released)
+
+    def track(self, job_id: str, model: str, *stale: str, settled: bool = False) -> str:
+        """Put a job into the right index, that of running jobs or that of a model, if its record says so.
+
+        `stale`: models in whose index it was found though it does not belong there. `settled`: if it has ended, it was
+        settled, and may leave all indexes. Returns its state, `missing`, or `elsewhere`, and then nothing was changed.
+        """
+        pipe = self.redis.pipeline(transaction=False)
+        self._track(pipe, job_id, model, *stale, settled=settled)
+        return str(self.scripts.execute(pipe)[0])
 
     def passed_on(self, job: Job, model: str) -> None:
-        """Tidy the indexes after a running job was handed to another model, which counts as a failure of its own."""
-        self.expect(job, model)
+        """Note that a running job was handed to another model, which counts as a failure of its own."""
         pipe = self.redis.pipeline(transaction=False)
-        pipe.zrem(keys.RUNNING, job.id)
+        self._track(pipe, job.id, model)
         count_failure(pipe, job.runs_on, now_ms=self.estimated_now_ms())
-        pipe.execute()
+        self.scripts.execute(pipe)
 
     def progress(self, jobs: Iterable[Job]) -> None:
         """Say that running jobs are worked on, though nothing is new in their journals."""
@@ -241,11 +250,21 @@ class JobStore:
         return [Job.parse(i, raw) if "state" in raw else None for i, raw in zip(job_ids, raws, strict=True)]
 
     def heads(self, job_ids: Iterable[str]) -> dict[str, JobHead | None]:
-        """Records without their requests in one round trip, for those who look at many; None for one that is gone."""
+        """Records without their requests in one round trip, for those who look at many; None for one that is gone.
+
+        One that can't be read (a newer version wrote it, or it is damaged) is left out.
+        """
         ids = list(job_ids)
-        replies = pipeline(self.redis, [("HMGET", keys.job(job_id), *HEAD_FIELDS) for job_id in ids])
-        raws = [dict(zip(HEAD_FIELDS, reply, strict=True)) for reply in replies]
-        return {i: JobHead.parse(i, raw) if raw["state"] else None for i, raw in zip(ids, raws, strict=True)}
+        commands = [("HMGET", keys.job(job_id), *HEAD_FIELDS) for job_id in ids]
+        found: dict[str, JobHead | None] = {}
+        for job_id, reply in zip(ids, pipeline(self.redis, commands, raise_on_error=False), strict=True):
+            try:
+                found[job_id] = _head(job_id, reply)
+            except (ValueError, TypeError, redis.exceptions.ResponseError) as error:
+                if isinstance(error, redis.exceptions.ResponseError) and not is_lasting(error):
+                    raise
+                log.error("job %s: its record can't be read: %s", job_id, error)
+        return found
 
     def owners(self, job_ids: Iterable[str]) -> dict[str, str]:
         """Who holds each of these jobs, in one round trip; empty for nobody."""
@@ -297,9 +316,21 @@ class JobStore:
             self._clock_offset_ms, self._clock_checked = self.now_ms() - now * 1000, now
         return int(now * 1000 + self._clock_offset_ms)
 
+    def _track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str, settled: bool = False) -> None:
+        indexes = [keys.queued(name) for name in (model, *(name for name in stale if name != model))]
+        names = [*keys.of(job_id), keys.RUNNING, keys.QUEUES, *indexes]
+        self.scripts.add(pipe, "track", names, job_id, model, YOUNG_MS, int(settled))
+
     def _run(self, script: str, job_id: str, *args: str) -> Any:
         return self.scripts.run(script, keys.of(job_id), *args)
 
     def _call(self, pipe: redis.client.Pipeline, script: str, job_id: str, *args: str | int) -> None:
         """Add a script to a pipeline."""
         self.scripts.add(pipe, script, keys.of(job_id), *args)
+
+
+def _head(job_id: str, reply: Any) -> JobHead | None:
+    if isinstance(reply, Exception):
+        raise reply
+    raw = dict(zip(HEAD_FIELDS, reply, strict=True))
+    return JobHead.parse(job_id, raw) if raw["state"] else None

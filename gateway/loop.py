@@ -5,13 +5,14 @@ A process that lives while one of its loops is dead is worse than a dead one, wh
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from gateway.redis import NOT_NOW
+from gateway.redis import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +20,20 @@ log = logging.getLogger(__name__)
 PAUSE_S = (0.1, 1.0)
 #: Exit status of a process that has lost a loop (EX_SOFTWARE of sysexits.h).
 LOST_A_LOOP = 70
+
+
+@contextlib.contextmanager
+def guarded(what: str) -> Iterator[None]:
+    """Around one item of a loop: what it raises is logged, and the others have their turn.
+
+    Raises: NOT_NOW, if it is a matter of waiting.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, NOT_NOW) and not is_lasting(error):
+            raise
+        log.exception("%s", what)
 
 
 def repeat(step: Callable[[], object], *, name: str, over: Callable[[], bool]) -> None:

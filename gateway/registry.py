@@ -9,7 +9,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.encoding import dumps, loads
+from gateway.encoding import dumps, load_as
 from gateway.redis import pipeline
 
 
@@ -114,11 +114,11 @@ class Registry:
 
     def devices(self) -> list[Device]:
         """All devices whose agent lives."""
-        return [Device(**loads(value)) for value in self._values(keys.DEVICES)]
+        return [load_as(Device, value) for value in self._values(keys.DEVICES)]
 
     def providers(self) -> list[ProviderWorker]:
         """All living provider workers."""
-        return [ProviderWorker(**loads(value)) for value in self._values(keys.PROVIDERS)]
+        return [load_as(ProviderWorker, value) for value in self._values(keys.PROVIDERS)]
 
     def bury(self, incarnation: str) -> None:
         """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
@@ -137,7 +137,7 @@ class Registry:
 
     def replicas(self, model: str | None = None) -> list[Replica]:
         """All living replicas, or those of one model."""
-        found = [Replica(**loads(value)) for value in self._values(keys.WORKERS)]
+        found = [load_as(Replica, value) for value in self._values(keys.WORKERS)]
         return [replica for replica in found if model in (None, replica.model)]
 
     def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:

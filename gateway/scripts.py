@@ -38,10 +38,12 @@ class Scripts:
         """Run a pipeline with scripts, as `execute_commands` does."""
         return self.execute_commands([command for command, _ in pipe.command_stack])
 
-    def execute_commands(self, commands: Sequence[tuple[str | int | bytes, ...]]) -> list[Any]:
+    def execute_commands(
+        self, commands: Sequence[tuple[str | int | bytes, ...]], *, raise_on_error: bool = True
+    ) -> list[Any]:
         """Run commands in one round trip; scripts that Redis did not know are loaded and run behind the rest.
 
-        Replies are as `gateway.redis.pipeline` gives them.
+        Replies, and what `raise_on_error` means, are as `gateway.redis.pipeline` has it.
         """
         results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
@@ -50,9 +52,8 @@ class Scripts:
             again = pipeline(self._redis, [commands[i] for i in unknown], raise_on_error=False)
             for i, result in zip(unknown, again, strict=True):
                 results[i] = result
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
+        if raise_on_error and (errors := [result for result in results if isinstance(result, Exception)]):
+            raise errors[0]
         return results
 
     def load(self) -> None:

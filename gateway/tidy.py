@@ -1,4 +1,6 @@
-"""Takes jobs whose record has expired out of the lists of their API key, a few at a time. The keeper calls it."""
+"""Walks over what lies in Redis, a few entries at a time: takes jobs whose record has expired out of the lists of their
+API key, and puts jobs that are in no index back into one. The keeper calls it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +8,7 @@ import logging
 from typing import cast
 
 from gateway import keys
+from gateway.job import JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.redis import pipeline
 
@@ -60,3 +63,35 @@ class Tidy:
         unsettled = self._store.redis.srem(keys.open_jobs(key_id), *gone)
         if unsettled:
             log.error("key %s: %s jobs expired before they were settled, and are not in the ledger", key_id, unsettled)
+
+
+class Strays:
+    """A walk over all records: a job that has not ended must be in an index, or nobody would ever find it.
+
+    Each change of a job sees to that. This is for what nobody has foreseen, and for jobs from before an outage.
+    """
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._cursor = 0
+        self._rest = 0
+
+    def step(self) -> None:
+        """Look at the next few records, or at none for a while after a whole walk."""
+        if self._rest:
+            self._rest -= 1
+            return
+        scanned = self._store.redis.scan(self._cursor, match=keys.job("*"), count=ENTRIES)
+        self._cursor, names = cast("tuple[int, list[str]]", scanned)
+        self._rest = 0 if self._cursor else REST_STEPS
+        job_ids = [name[len(keys.job("")) - 1 : -1] for name in names]
+        states = pipeline(self._store.redis, [("HGET", keys.job(i), "state") for i in job_ids], raise_on_error=False)
+        open_ids = [i for i, state in zip(job_ids, states, strict=True) if state in (JobState.QUEUED, JobState.RUNNING)]
+        for job in self._store.heads(open_ids).values():
+            if job is not None and not self._is_indexed(job):
+                log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
+                self._store.track(job.id, job.runs_on)
+
+    def _is_indexed(self, job: JobHead) -> bool:
+        indexes = (keys.RUNNING, keys.queued(job.runs_on))
+        return any(score is not None for score in pipeline(self._store.redis, [("ZSCORE", i, job.id) for i in indexes]))

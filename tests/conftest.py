@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures.thread as executors
 import faulthandler
+import math
 import subprocess
 import sys
 import tempfile
@@ -26,6 +27,7 @@ from gateway.settings import Settings
 from gateway.watch import Hub
 from tests.hub_server import HubServer
 from workers.keeper import Keeper
+from workers.trust import Trust
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0
@@ -79,13 +81,14 @@ def redis_client(settings: Settings) -> Iterator[redis.Redis]:
 
 @pytest.fixture
 def keeper(settings: Settings, redis_client: redis.Redis) -> Keeper:
-    """A keeper that makes its rounds when it is told to."""
+    """A keeper that makes its rounds when it is told to, and has reached Redis for a long time."""
     return Keeper(
         settings=settings,
         store=JobStore(redis_client),
         registry=Registry(redis_client),
         celery=make_celery(settings),
         catalog=load_catalog(settings),
+        trust=Trust(since=-math.inf),
     )
 
 

@@ -22,6 +22,7 @@ from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.jobs import JobStore
+from gateway.loop import Loop, guarded
 from gateway.memory import Footprint
 from gateway.model import Model
 from gateway.queues import device_queue, make_celery, slug
@@ -64,14 +65,15 @@ class Agent:
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
         self._turn = threading.Semaphore(1)
-        self._next_search = 0.0
+        self._next_search = self._next_inspection = 0.0
+        self._inspected: list[Model] = []
         self._engines = installed_engines()
 
     def start(self) -> None:
         """Raises: InvalidSetting if this machine has no such device."""
         look_at(self.settings.device)
-        threading.Thread(target=self._run, name="agent", daemon=True).start()
-        threading.Thread(target=self._measure, name="footprints", daemon=True).start()
+        Loop(self.look, name="agent", over=lambda: self.stop.wait(LOOK_S)).start()
+        Loop(self._measure, name="footprints", over=lambda: self.stop.wait(CATALOG_S)).start()
         self.runs.start(self._beat)
 
     def deploy(self, job_id: str) -> None:
@@ -88,17 +90,19 @@ class Agent:
         """Start what is desired and does not live; let go what is not desired."""
         wanted = self.desired.on(self.settings.node, self.settings.device)
         for name, one in wanted.items():
-            if one.state == UP:
-                if name not in self._starters:
-                    self._starters[name] = self._starter(one)
-                self._starters[name].keep(one)
+            with guarded(f"replica {name}"):
+                if one.state == UP:
+                    if name not in self._starters:
+                        self._starters[name] = self._starter(one)
+                    self._starters[name].keep(one)
         if time.monotonic() >= self._next_search:
             self._next_search = time.monotonic() + SEARCH_S
             self._adopt()
             self._sweep()
         for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
-            if self._starters[name].let_go():
-                del self._starters[name]
+            with guarded(f"replica {name}"):
+                if self._starters[name].let_go():
+                    del self._starters[name]
 
     def _sweep(self) -> None:
         """Remove the lock files of this device's replicas that have ended before this agent saw them."""
@@ -116,14 +120,6 @@ class Agent:
 
     def _starter(self, wanted: Wanted) -> Starter:
         return Starter(self.settings, self.redis, self.catalog, wanted, self._turn)
-
-    def _run(self) -> None:
-        """Look again and again until stopped."""
-        while not self.stop.wait(LOOK_S):
-            try:
-                self.look()
-            except NOT_NOW as error:
-                log.warning("Redis does not answer: %s", error)
 
     def _beat(self) -> None:
         if self.stop.is_set():
@@ -143,25 +139,19 @@ class Agent:
 
     def _measure(self) -> None:
         """Tell the gateway how big the models are, again whenever the catalog has changed."""
-        measured: list[Model] = []
-        next_try = 0.0
-        while not self.stop.wait(CATALOG_S):
-            models = [model for model in self.catalog if model.local]
-            if models != measured or time.monotonic() > next_try:
-                try:
-                    self.footprints.publish(self.settings.node, self.settings.device, self._inspected(models))
-                except NOT_NOW as error:
-                    log.warning("Redis does not answer: %s", error)
-                    continue
-                measured, next_try = models, time.monotonic() + INSPECT_S
+        models = [model for model in self.catalog if model.local]
+        if models != self._inspected or time.monotonic() > self._next_inspection:
+            self.footprints.publish(self.settings.node, self.settings.device, self._inspect(models))
+            self._inspected, self._next_inspection = models, time.monotonic() + INSPECT_S
 
-    def _inspected(self, models: list[Model]) -> dict[str, Footprint]:
+    def _inspect(self, models: list[Model]) -> dict[str, Footprint]:
         found: dict[str, Footprint] = {}
         for model in models:
-            try:
-                found[model.id] = source_of(model, self.settings).inspect(is_cancelled=self.stop.is_set)
-            except SourceFailed as error:
-                log.debug("%s can't be deployed here: %s", model.id, error.message)
+            with guarded(f"{model.id} can't be inspected"):
+                try:
+                    found[model.id] = source_of(model, self.settings).inspect(is_cancelled=self.stop.is_set)
+                except SourceFailed as error:
+                    log.debug("%s can't be deployed here: %s", model.id, error.message)
         return found
 
 

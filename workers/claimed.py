@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.encoding import dumps
 from gateway.job import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
+
+#: Claims in a row that come to nothing before a job is given up, whatever the reason.
+MAX_LOSSES = 20
 
 
 class ClaimedJob:
@@ -18,7 +22,8 @@ class ClaimedJob:
         self.id = job.id
         #: The worker has nothing more to do with it.
         self.finished = threading.Event()
-        self.cancelling = False
+        #: Why it is to be cancelled, if it is.
+        self.cancel_reason = job.cancel_reason
         #: Somebody waits for what is new: it begins, or it ends.
         self.urgent = False
         self.state: JobState | None = None
@@ -26,6 +31,10 @@ class ClaimedJob:
         self.first_seq = job.seq + 1
         self._events: list[str] = []
         self._confirmed = 0
+        #: How many tokens the events have brought, up to each of them.
+        self._tokens: list[int] = []
+        #: When Redis has confirmed something last, by the steady clock.
+        self.confirmed_at = time.monotonic()
         #: The vectors that go with an event, (offset, bytes), by its place in `_events`.
         self._vectors: dict[int, Sequence[tuple[int, bytes]]] = {}
         #: What is not an event yet: the delta of each choice since the last append, by index.
@@ -74,7 +83,7 @@ class ClaimedJob:
 
     def cancel(self) -> None:
         """End it as cancelled."""
-        self._end(JobState.CANCELLED, EventType.CANCELLED, {"reason": "client_request"})
+        self._end(JobState.CANCELLED, EventType.CANCELLED, {"reason": self.cancel_reason or "client_request"})
 
     def fail(self, reason: str, message: str, **details: Any) -> None:
         """End it as failed."""
@@ -117,11 +126,13 @@ class ClaimedJob:
                 fields["route"] = self.route
         places = range(self._confirmed, self._confirmed + len(events))
         vectors = [pair for place in places for pair in self._vectors.get(place, ())]
-        return Append(self.id, self.job.claim, self.first_seq + self._confirmed, events, state, fields, vectors)
+        first_seq, tokens = self.first_seq + self._confirmed, self._tokens[places.stop - 1]
+        return Append(self.id, self.job.claim, first_seq, events, state, fields, vectors, tokens)
 
     def confirm(self, append: Append) -> None:
         """Redis has these."""
         self._confirmed = append.first_seq + len(append.events) - self.first_seq
+        self.confirmed_at = time.monotonic()
 
     def rewind(self, seq: int) -> bool:
         """The journal ends at `seq`: send again what follows. False if that is older than this claim."""
@@ -159,3 +170,12 @@ class ClaimedJob:
 
     def _write(self, kind: EventType, body: Mapping[str, Any]) -> None:
         self._events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))
+        before = self._tokens[-1] if self._tokens else 0
+        self._tokens.append(before + _num_tokens(kind, body))
+
+
+def _num_tokens(kind: EventType, body: Mapping[str, Any]) -> int:
+    """What an event counts for in the progress of its job: token ids, vectors, or one for text without ids."""
+    if kind in (EventType.STARTED, EventType.RESUMED):
+        return 0
+    return max(1, len(body.get("ids", ())), len(body.get("done", ())))

@@ -19,12 +19,13 @@ from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.inference import fail
-from gateway.job import Append, Event, EventType, Job, new_claim_id
+from gateway.job import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs import JobStore
-from gateway.redis import NOT_NOW
+from gateway.loop import Loop
+from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import Registry
 from gateway.settings import Settings
-from workers.claimed import ClaimedJob
+from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.journaler import Journaler
 
 log = logging.getLogger("headrace.agent")
@@ -95,13 +96,13 @@ class DeploymentRuns:
 
     def start(self, beat: Callable[[], None]) -> None:
         """Begin to beat, and to write journals."""
-        threading.Thread(target=self._emit, args=(beat,), name="emitter", daemon=True).start()
+        Loop(lambda: self._emit(beat), name="emitter", over=self._stopping.is_set).start()
 
     def stop(self) -> None:
         """Give the deployments back to the queue, for the next agent of this device."""
         self._stopping.set()
         self._journaler.flush(everything=True)
-        self._journaler.release(self._journaler.held, crashed=False)
+        self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
 
     def run(self, job_id: str) -> None:
         """Claim a deployment and carry it out to its end. One that is not to be had is no error."""
@@ -110,8 +111,8 @@ class DeploymentRuns:
             job = waiting and self.store.claim(job_id, model=waiting.runs_on, owner=self.owner, claim=new_claim_id())
             if not job:
                 return
-            if job.crashes >= self.settings.max_attempts:
-                message = f"The agent died {job.crashes} times while it carried this out."
+            if job.losses >= MAX_LOSSES:
+                message = f"This was begun {job.losses} times, and each time its agent was lost."
                 reason = FailureReason.INTERNAL
                 fail(
                     self.store,
@@ -126,7 +127,12 @@ class DeploymentRuns:
             if job.cancel:
                 claimed.cancel()
             self._journaler.hold(claimed)
-        run = DeploymentRun(self, claimed)
+        try:
+            run = DeploymentRun(self, claimed)
+        except NOT_NOW as error:
+            log.warning("deployment %s waits for Redis: %s", job_id, error)
+            self._journaler.release([claimed], Cause.GIVEN_BACK)
+            return
         try:
             run.carry_out()
         except Stopped:
@@ -139,9 +145,8 @@ class DeploymentRuns:
         claimed.finished.wait()
 
     def _emit(self, beat: Callable[[], None]) -> None:
-        while not self._stopping.is_set():
-            self._journaler.tend(beat)
-            time.sleep(0.05 if self._journaler.held else 0.25)
+        self._journaler.tend(beat)
+        time.sleep(0.05 if self._journaler.held else 0.25)
 
     # -- for the runs
 
@@ -333,6 +338,8 @@ class DeploymentRun:
             try:
                 return call()
             except NOT_NOW as error:
+                if is_lasting(error):
+                    raise
                 log.warning("deployment %s waits for Redis: %s", self._job.id, error)
                 if self._runs.stopping:
                     raise Stopped from error

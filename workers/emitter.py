@@ -33,7 +33,8 @@ class Choice:
     finish_reason: str | None = None
     #: Text that is certain but not yet in the journal (only after a resume).
     unsent: str = ""
-    resumed_ids: list[int] = field(default_factory=list)
+    #: All ids of the answer so far, in our tokens: what the engine is given behind the prompt.
+    ids: list[int] = field(default_factory=list)
     #: The replay of the journal showed that it had ended.
     finished_on_resume: bool = False
 
@@ -92,7 +93,7 @@ class Run(EngineRun):
         return [
             SequenceRequest(
                 sequence_id=first_sequence_id + choice.index,
-                prompt_ids=choice.prompt_ids + choice.resumed_ids,
+                prompt_ids=choice.prompt_ids + choice.ids,
                 sampling=Sampling(
                     max_tokens=self.max_tokens - choice.num_tokens,
                     temperature=float(wanted["temperature"]),
@@ -122,6 +123,7 @@ class Run(EngineRun):
             return False
         text, stopped, kept = choice.detokenizer.push(output.token_ids, final=output.finish_reason is not None)
         ids = output.token_ids[:kept]
+        choice.ids += ids
         choice.num_tokens += kept
         self.new_tokens += kept
         choice.finish_reason = "stop" if stopped else output.finish_reason
@@ -145,8 +147,8 @@ class Run(EngineRun):
         own = fold(takeover.own, num_choices=len(self.choices))
         for choice, before, old in zip(self.choices, takeover.before, own, strict=True):
             choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
-            choice.resumed_ids = choice.before_ids + old.token_ids
-            choice.num_tokens = len(choice.resumed_ids)
+            choice.ids = choice.before_ids + old.token_ids
+            choice.num_tokens = len(choice.ids)
             choice.finish_reason = before.finish_reason or old.finish_reason
             if choice.finish_reason:
                 continue

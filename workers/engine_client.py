@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -19,6 +21,9 @@ from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceOutpu
 from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
 from workers.pace import Pace
+
+#: How long an engine may take to end after it has closed its socket.
+END_S = 1.0
 
 
 class EngineDied(Exception):
@@ -46,6 +51,7 @@ class EngineProcess:
         self._frames = frames
         self._write_lock = threading.Lock()
         self._oom_kills = oom_kills()
+        self._ended_by_us = False
 
     @classmethod
     def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
@@ -113,8 +119,16 @@ class EngineProcess:
             return None
         return StepFrame([_unpacked(out) for out in frame["out"]], frame["sequences"], frame["steps"])
 
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has died because somebody outside has killed it, neither us nor the kernel for its memory."""
+        signals = (-signal.SIGKILL, -signal.SIGTERM)
+        by_signal = self._process.poll() in signals and oom_kills() == self._oom_kills
+        return by_signal and not self._ended_by_us
+
     def kill(self) -> None:
         """End it at once, and reap it."""
+        self._ended_by_us = self._ended_by_us or self._process.poll() is None
         self._process.kill()
         self._process.wait()
 
@@ -129,6 +143,8 @@ class EngineProcess:
         try:
             return dict(self._frames.receive())
         except (EOFError, OSError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)  # its socket closes a moment before it has ended
             self.kill()
             raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}") from error
 

@@ -1,6 +1,7 @@
 """The jobs that one worker holds, their way into the journal, and its way out of trouble. Knows no engine or provider.
 
-One thread, the emitter, calls `tend` in a loop; the rest may be called from any thread.
+One thread, the emitter, calls `tend` in a loop; the rest may be called from any thread. Whatever goes wrong with one
+job ends that job, and touches no other.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
-from gateway.job import Append, JobHead, JobState
+from gateway.inference import fail
+from gateway.job import Append, Cause, Job, JobHead, JobState
 from gateway.jobs import Appended, JobStore
-from gateway.queues import Priority, send_hint
-from gateway.redis import NOT_NOW, run_id
+from gateway.queues import Priority, try_hint
+from gateway.redis import NOT_NOW, is_lasting, run_id
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
 from workers.pace import AT_ONCE, Pace
@@ -34,6 +36,8 @@ MAX_WAIT_S = 0.25
 AUDIT_S = 2.0
 #: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
 KEEP_ENDED_S = 10.0
+#: Pause of the emitter when Redis takes no appends.
+NOT_NOW_S = 0.1
 
 
 class Journaler:
@@ -113,11 +117,26 @@ class Journaler:
             self._dirty.pop(job.id, None)
         job.finished.set()
 
-    def release(self, jobs: Iterable[ClaimedJob], *, crashed: bool) -> None:
-        """Give jobs back to the queue. `crashed`: what ran them died, and they may be the cause."""
+    def release(self, jobs: Iterable[ClaimedJob], cause: Cause) -> None:
+        """Give jobs back to the queue."""
         for job in jobs:
             self.drop(job)
-            self._give_back(job.job, crashed=crashed)
+            self._give_back(job.job, cause)
+
+    @contextlib.contextmanager
+    def bulkhead(self, job: ClaimedJob) -> Iterator[None]:
+        """What is raised within fails this job, and no other, unless it is a matter of waiting.
+
+        Raises: NOT_NOW.
+        """
+        try:
+            yield
+        except Exception as error:
+            if isinstance(error, NOT_NOW) and not is_lasting(error):
+                raise
+            log.exception("job %s: an error of ours", job.id)
+            self.drop(job)
+            break_off(self.store, job.job, error)
 
     # -- the emitter's thread
 
@@ -141,35 +160,28 @@ class Journaler:
 
         What begins or ends goes out at once; the rest of all jobs goes together, in the journaler's pace.
         """
-        jobs = self._due(everything)
-        pairs = [(job, append) for job in jobs if (append := job.unconfirmed())]
+        pairs: list[tuple[ClaimedJob, Append]] = []
+        for job in self._due(everything):
+            with self.bulkhead(job):
+                if append := job.unconfirmed():
+                    pairs.append((job, append))
         if not pairs:
             return
-        try:
-            for job, append in pairs:
-                if append.state is JobState.QUEUED:
-                    self.store.expect(job.job, job.route)
-            verdicts = self.store.append([append for _, append in pairs])
-        except NOT_NOW as error:
-            log.warning("journal not reachable, %d jobs wait: %s", len(pairs), error)
-            with self._lock:
-                self._dirty = {job.id: job for job in jobs} | self._dirty
-            time.sleep(0.1)
-            return
+        verdicts = self._append([append for _, append in pairs])
         hubs: dict[str, list[tuple[str, int, list[str]]]] = {}
-        refused: list[ClaimedJob] = []
         for (job, append), verdict in zip(pairs, verdicts, strict=True):
             for hub in verdict.watch:
                 hubs.setdefault(hub, []).append((append.job_id, append.first_seq, list(append.events)))
-            if not self._accepted(job, append, verdict):
-                refused.append(job)
+            try:
+                with self.bulkhead(job):
+                    self._act_on(job, append, verdict)
+            except NOT_NOW as error:
+                log.warning("job %s waits for Redis: %s", job.id, error)
+                self.touch(job)
         try:
             self.store.publish(hubs)
         except NOT_NOW as error:
             log.warning("not published, watchers will read the journal: %s", error)
-        if refused and not self._redis_came_back():
-            for job in refused:
-                self.drop(job)
 
     def _due(self, everything: bool) -> list[ClaimedJob]:
         """Take the jobs whose events go out now."""
@@ -183,22 +195,45 @@ class Journaler:
                     del self._dirty[job.id]
         return jobs
 
-    def _accepted(self, job: ClaimedJob, append: Append, verdict: Appended) -> bool:
-        """Act on the script's verdict. False if the journal does not take this job's events any more."""
+    def _append(self, appends: list[Append]) -> list[Appended]:
+        """The verdicts on all of them, also if Redis has taken some or none."""
+        try:
+            verdicts = self.store.append(appends)
+        except NOT_NOW as error:
+            verdicts = [Appended("not_now", error=str(error))] * len(appends)
+        except Exception as error:  # one of them can't even be sent
+            log.exception("%d journals can't be written together", len(appends))
+            if len(appends) == 1:
+                return [Appended("refused", error=repr(error))]
+            return [verdict for append in appends for verdict in self._append([append])]
+        late = [verdict for verdict in verdicts if verdict.verdict == "not_now"]
+        if late:
+            log.warning("the journals of %d jobs wait for Redis: %s", len(late), late[0].error)
+            time.sleep(NOT_NOW_S)
+        return verdicts
+
+    def _act_on(self, job: ClaimedJob, append: Append, verdict: Appended) -> None:
+        """Do what follows from the script's verdict. Raises: NOT_NOW."""
         if verdict.verdict == "ok":
             job.confirm(append)
             self._after_append(job, cancel=verdict.cancel)
             if not job.settled:
                 self.touch(job)
+        elif verdict.verdict == "not_now":
+            self.touch(job)
         elif verdict.verdict == "gap" and job.rewind(verdict.seq):
             log.warning("job %s: journal went back to %d, sending again", job.id, verdict.seq)
             self.touch(job)
-        else:
+        elif verdict.verdict == "refused":
+            raise RuntimeError(f"Redis refuses its events: {verdict.error}")
+        elif verdict.verdict == "missing":
+            log.warning("job %s: its record is gone, making it anew", job.id)
+            self._restore(job)
+        elif not self._redis_came_back():
             log.warning("job %s: append refused (%s)", job.id, verdict.verdict)
-            return False
-        return True
+            self.drop(job)
 
-    def _after_append(self, job: ClaimedJob, *, cancel: bool) -> None:
+    def _after_append(self, job: ClaimedJob, *, cancel: str) -> None:
         if job.state is JobState.QUEUED and job.settled:
             self.drop(job)
             self._pass_on(job)
@@ -209,8 +244,8 @@ class Journaler:
                 self.store.forget(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
             except NOT_NOW as error:
                 log.warning("job %s: not settled (%s); the keeper will do it", job.id, error)
-        elif cancel and not job.cancelling:
-            job.cancelling = True
+        elif cancel and not job.cancel_reason:
+            job.cancel_reason = cancel
             job.cancel()
             self.touch(job)
 
@@ -219,25 +254,36 @@ class Journaler:
         self._redis_came_back()
         while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
             self._ended.popleft()
-        quiet = [job for job in self.held if job.settled]
-        for job, record in zip(quiet, self.store.heads(job.id for job in quiet).values(), strict=True):
-            if record is None or record.claim != job.job.claim or record.state.ended:
+        quiet = {job.id: job for job in self.held if job.settled}
+        for job_id, record in self.store.heads(quiet).items():
+            job = quiet[job_id]
+            if record is None:
+                log.warning("job %s: its record is gone, making it anew", job.id)
+                self._restore(job)
+            elif record.claim != job.job.claim or record.state.ended:
                 self.drop(job)
             elif record.cancel:
-                self._after_append(job, cancel=True)
+                self._after_append(job, cancel=record.cancel_reason or "client_request")
 
     def _redis_came_back(self) -> bool:
         """Whether Redis is another process than last time. If so, it may lack its last second: send it all again."""
-        before, self._redis_run_id = self._redis_run_id, run_id(self.store.redis)
-        if before in ("", self._redis_run_id):
-            return False
-        log.warning("Redis has restarted; what it may have forgotten is sent again")
-        ended, self._ended = [job for _, job in self._ended], deque()
-        for job in [*self.held, *ended]:
+        now = run_id(self.store.redis)
+        if self._redis_run_id not in ("", now):
+            log.warning("Redis has restarted; what it may have forgotten is sent again")
+            for job in [*self.held, *(job for _, job in self._ended)]:
+                self._restore(job)
+            self._ended.clear()  # not before all are restored; each comes back when its end is confirmed again
+            self._redis_run_id = now
+            return True
+        self._redis_run_id = now
+        return False
+
+    def _restore(self, job: ClaimedJob) -> None:
+        """Put a job back into Redis, and all its events of this claim. Raises: NOT_NOW."""
+        with self.bulkhead(job):
             self.store.restore(job.job, owner=self.owner)
             job.rewind(job.first_seq - 1)
             self.touch(job)
-        return True
 
     def _audit(self) -> None:
         """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
@@ -246,7 +292,7 @@ class Journaler:
         for job in self.store.heads(job_id for job_id, owner in owners.items() if owner == self.owner).values():
             if job and job.state is JobState.RUNNING and job.owner == self.owner and not self._knows(job.id):
                 log.warning("job %s: held in our name but unknown here, released", job.id)
-                self._give_back(job, crashed=False)
+                self._give_back(job, Cause.GIVEN_BACK)
 
     def _knows(self, job_id: str) -> bool:
         with self._lock:
@@ -256,13 +302,25 @@ class Journaler:
         """The job waits for another model now: tell its queue."""
         try:
             self.store.passed_on(job.job, job.route)
-            send_hint(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
         except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
+        else:
+            try_hint(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
 
-    def _give_back(self, job: JobHead, *, crashed: bool) -> None:
+    def _give_back(self, job: JobHead, cause: Cause) -> None:
         try:
-            if self.store.release(job, crashed=crashed):
-                send_hint(self.celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
+            released = self.store.release(job, cause)
         except NOT_NOW as error:
             log.warning("job %s: not released (%s); the keeper will find it", job.id, error)
+        else:
+            if released:
+                try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
+
+
+def break_off(store: JobStore, job: Job, error: Exception) -> None:
+    """Fail a claimed job by an error of ours. If Redis does not take that now, the claim is audited later."""
+    message = f"Something went wrong on our side ({type(error).__name__}); the worker's log has it under the job's id."
+    try:
+        fail(store, job, reason="internal_error", message=message, take_claim=job.claim)
+    except Exception:  # whatever it is, the other jobs go on
+        log.exception("job %s: its end was not written", job.id)

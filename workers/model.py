@@ -13,7 +13,6 @@ import secrets
 import signal
 import sys
 import threading
-from dataclasses import replace
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
@@ -82,7 +81,7 @@ def main() -> int:
     app = make_celery(settings)
     worker = _load_worker(app, settings, wanted, incarnation, args.path)
     if worker:
-        worker.record = replace(worker.record, planned_bytes=args.planned_bytes)
+        worker.note(planned_bytes=args.planned_bytes)
     return _run(app, worker) if worker else FAILED
 
 

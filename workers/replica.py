@@ -1,17 +1,18 @@
 """A resident model: claims jobs, feeds its engine process, hands what comes out to the journal.
 
-Celery's threads call `generate` and wait; one emitter thread owns every run, the journal and the heartbeat.
+Celery's threads call `generate` and wait; one emitter thread owns every run, the journal and the heartbeat. A job on
+which the worker raises fails alone, wherever that is.
 """
 
 from __future__ import annotations
 
 import datetime
-import itertools
 import logging
 import os
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 from celery import Celery
 
@@ -20,18 +21,21 @@ from gateway.catalog import Model
 from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError
 from gateway.inference import cancel, fail
-from gateway.job import Job, JobState, new_claim_id
+from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
+from gateway.loop import Loop
+from gateway.redis import NOT_NOW
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.takeover import Takeover
 from workers.admission import Places
-from workers.claimed import ClaimedJob
+from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.devices import look_at
-from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed, StepFrame
+from workers.engine_client import EngineDied, EngineProcess, StepFrame
 from workers.engines.base import EngineConfig, EngineInfo
-from workers.journaler import Journaler
+from workers.journaler import Journaler, break_off
 from workers.pace import Pace
+from workers.sequences import Sequences
 from workers.stages.base import BringUp
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
@@ -44,10 +48,10 @@ STALLED_S = 5.0
 PROBE_S = 30.0
 #: Engine starts in a row that may fail before the worker gives up.
 MAX_ENGINE_STARTS = 3
-#: Sequence ids are given out in blocks of so many.
-MAX_SEQUENCES_PER_JOB = 4096
-#: A job that is under suspicion runs alone for so many tokens.
-PROBATION_TOKENS = 8
+#: A job that so many engines have died of is under suspicion, and runs alone for so many tokens.
+SUSPECT_CRASHES, PROBATION_TOKENS = 2, 8
+#: A job that has brought nothing for so long is said to go on, while its engine does.
+QUIET_S = 5.0
 
 
 class StageReached(Exception):
@@ -109,14 +113,17 @@ class ReplicaWorker:
         self._used_at = time.monotonic()
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
-        self._ids = itertools.count(1, MAX_SEQUENCES_PER_JOB)
-        self._sequences: dict[int, tuple[EngineRun, int]] = {}
-        self._admission = threading.Lock()
+        self._sequences = Sequences()
+        #: Whose turn it is to add to the batch: a suspect keeps it while it is alone there.
+        self._admission, self._quarantine = threading.Lock(), threading.Lock()
+        self._record_lock = threading.Lock()
         self._last_step = time.monotonic()
         self._places = Places(config.max_batch_size)
         self._rate = TokenRate()
         self._probing = False
-        self._emitter = threading.Thread(target=self._emit, name="emitter", daemon=True)
+        #: Since when the engine has fewer sequences than it was given.
+        self._short_since = 0.0
+        self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
 
     # -- called by the process and by Celery's threads
 
@@ -136,7 +143,7 @@ class ReplicaWorker:
                 if waiting is None or waiting.state is not JobState.QUEUED:
                     return
                 taken = self._places.take(self.work.places(waiting))
-                run = self._begin(job_id)
+                run = self._begin_alone(job_id) if waiting.crashes >= SUSPECT_CRASHES else self._begin(job_id)
             if run is not None:
                 run.finished.wait()
         finally:
@@ -148,7 +155,7 @@ class ReplicaWorker:
         deadline = time.monotonic() + grace_s
         while self._journaler.held and time.monotonic() < deadline:
             time.sleep(0.05)
-        self._journaler.release(self._journaler.held, crashed=False)
+        self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
         if self._engine is not None:
             self._engine.kill()
         self._emitter.join(2)
@@ -183,74 +190,101 @@ class ReplicaWorker:
     def activate(self) -> None:
         """Take jobs from now on."""
         assert self._engine is not None and self._info is not None
-        self._last_step, self._probing = time.monotonic(), False
+        self._last_step, self._probing, self._short_since = time.monotonic(), False, 0.0
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.record = replace(
-            self.record,
-            engine_pid=self._engine.pid,
-            loaded_at=now,
-            message="",
-            effective=dict(self._info.effective),
-        )
+        self.note(engine_pid=self._engine.pid, loaded_at=now, message="", effective=dict(self._info.effective))
         self.ready.set()
 
     def announce(self) -> None:
         """Say that it serves, at once and not with the next beat."""
-        self.record = replace(self.record, status="active")
+        self.note(status="active")
         self._used_at = time.monotonic()
         self._beat()
+
+    def note(self, **changes: Any) -> None:
+        """Change what the heartbeat says."""
+        with self._record_lock:
+            self.record = replace(self.record, **changes)
 
     # -- admission
 
     def _begin(self, job_id: str) -> EngineRun | None:
         """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
-        job = self.store.claim(job_id, model=self.model.id, owner=self.incarnation, claim=new_claim_id())
-        run = self._prepare(job) if job else None
+        run = self._claim(job_id)
         if run is not None:
-            self._admit(run)
+            with self._admission:
+                self._submit(run)
+        return run
+
+    def _begin_alone(self, job_id: str) -> EngineRun | None:
+        """The same for a job that may kill engines: the others leave the batch until it has made a few tokens.
+
+        They go on from where they are, so that they lose the time of these tokens and nothing else.
+        """
+        with self._quarantine:
+            run = self._claim(job_id)
+            if run is None:
+                return None
+            with self._admission:
+                others = self._sequences.runs()
+                self._cancel_in_engine(self._sequences.remove_all())
+                self._submit(run)
+                while run.new_tokens < PROBATION_TOKENS and run.state is None and not run.finished.wait(0.01):
+                    continue
+                for other in others:
+                    self._submit(other)
+        return run
+
+    def _claim(self, job_id: str) -> EngineRun | None:
+        """Claim a job and hold it. None if it is not to be had, or has ended already."""
+        job = self.store.claim(job_id, model=self.model.id, owner=self.incarnation, claim=new_claim_id())
+        if job is None:
+            return None
+        try:
+            run = self._prepare(job)
+        except Exception as error:
+            if isinstance(error, NOT_NOW):
+                raise  # the claim stands, and the audit gives it back
+            log.exception("job %s: not prepared", job.id)
+            break_off(self.store, job, error)
+            return None
+        if run is not None:
+            self._journaler.hold(run)
         return run
 
     def _prepare(self, job: Job) -> EngineRun | None:
-        """Tokenize, and replay the journal. A job that can't run is failed here."""
+        """Tokenize, and replay the journal. A job that can't run is ended here."""
         if job.crashes >= self.settings.max_attempts:
             message = f"The engine died {job.crashes} times while it ran this job."
-            self._fail(job, "engine_crashed", message)
-            return None
-        if job.cancel:
-            self._fail(job, "", "")
-            return None
-        try:
-            return self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
-        except HeadraceError as error:
-            self._fail(job, error.reason, error.message)
-            return None
-
-    def _fail(self, job: Job, reason: str, message: str) -> None:
-        if reason:
-            fail(self.store, job, reason=reason, message=message, take_claim=job.claim)
+            fail(self.store, job, reason="engine_crashed", message=message, take_claim=job.claim)
+        elif job.losses >= MAX_LOSSES:
+            message = f"The job was begun {job.losses} times in a row and never came far."
+            fail(self.store, job, reason="internal_error", message=message, take_claim=job.claim)
+        elif job.cancel:
+            cancel(self.store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
         else:
-            cancel(self.store, job, reason="client_request", take_claim=job.claim)
+            try:
+                run = self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
+                run.begin(self._about())
+            except HeadraceError as error:
+                fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim)
+            else:
+                return run
+        return None
 
-    def _admit(self, run: EngineRun) -> None:
-        """Hand the run to the engine. A suspect waits until it is alone, and holds others back for a few tokens."""
-        suspect = run.job.crashes >= 2
-        with self._admission:
-            while suspect and self._sequences and not self._stopping.is_set():
-                time.sleep(0.01)
-            info = self._info
-            run.begin(
-                {
-                    "model": self.model.id,
-                    "tokenizer": self.work.digest,
-                    "weights": info.weights_digest if info else "",
-                    "replica": self.record.replica_id,
-                }
-            )
-            first_id = next(self._ids)
-            requests = run.requests(first_id)
-            for request in requests:
-                self._sequences[request.sequence_id] = (run, request.sequence_id - first_id)
-            self._journaler.hold(run)
+    def _about(self) -> dict[str, Any]:
+        """What the first event of a claim says of who runs the job."""
+        return {
+            "model": self.model.id,
+            "tokenizer": self.work.digest,
+            "weights": self._info.weights_digest if self._info else "",
+            "replica": self.record.replica_id,
+        }
+
+    def _submit(self, run: EngineRun) -> None:
+        """Add a held run to the batch, from where it is. Nothing if it is over."""
+        with self._journaler.bulkhead(run):
+            requests = self._sequences.add(run)
             if not requests:
                 return
             try:
@@ -258,17 +292,16 @@ class ReplicaWorker:
                     raise EngineDied("the engine is not running")
                 self._engine.submit(requests)
             except EngineDied:
-                self._journaler.release([run], crashed=False)
-                return
-            while suspect and run.new_tokens < PROBATION_TOKENS and not run.finished.wait(0.01):
-                pass
+                self._journaler.release([run], Cause.GIVEN_BACK)
 
     # -- the emitter thread
 
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() and not self._journaler.held
+
     def _emit(self) -> None:
-        while not (self._stopping.is_set() and not self._journaler.held):
-            self._read_steps(timeout_s=self._journaler.waits_s)
-            self._journaler.tend(self._beat)
+        self._read_steps(timeout_s=self._journaler.waits_s)
+        self._journaler.tend(self._beat)
 
     def _read_steps(self, *, timeout_s: float) -> None:
         """Take every frame that is there, so that a late emitter catches up in one append."""
@@ -283,39 +316,34 @@ class ReplicaWorker:
                 frame = engine.read(0)
             self._watch_engine(engine)
         except EngineDied as error:
-            self._on_engine_death(str(error))
+            self._on_engine_death(engine, str(error))
 
     def _on_step(self, frame: StepFrame) -> None:
-        now = time.monotonic()
-        self._last_step = now
+        self._last_step = time.monotonic()
         tokens = 0
         stops: list[int] = []
-        runs: list[EngineRun] = []
         for output in frame.outputs:
-            run, index = self._sequences.get(output.sequence_id, (None, 0))
+            run = self._sequences.find(output.sequence_id)
             if run is None:
                 continue
-            runs.append(run)
-            tokens -= run.new_tokens
-            if run.take(index, output):
-                stops.append(output.sequence_id)
-            tokens += run.new_tokens
-            if output.finish_reason or output.sequence_id in stops:
-                self._sequences.pop(output.sequence_id, None)
-        self._journaler.touch(*runs)
+            before = run.new_tokens
+            with self._journaler.bulkhead(run):
+                if self._sequences.take(output):
+                    stops.append(output.sequence_id)
+                self._journaler.touch(run)
+            tokens += run.new_tokens - before
         self._rate.add(tokens)
         self._probing = False
-        self.record = replace(self.record, sequences=frame.sequences, steps=self.record.steps + frame.steps)
-        if stops and self._engine is not None:
-            self._engine.cancel(stops)
+        self.note(sequences=frame.sequences, steps=self.record.steps + frame.steps)
+        self._cancel_in_engine(stops)
 
     def _free_place(self, job: ClaimedJob) -> None:
         """Take what is left of a job out of the batch."""
-        ids = [i for i, (owner, _) in list(self._sequences.items()) if owner is job]
-        for sequence_id in ids:
-            self._sequences.pop(sequence_id, None)
-        if ids and self._engine is not None:
-            self._engine.cancel(ids)
+        self._cancel_in_engine(self._sequences.remove(job))
+
+    def _cancel_in_engine(self, sequence_ids: list[int]) -> None:
+        if sequence_ids and self._engine is not None:
+            self._engine.cancel(sequence_ids)
 
     # -- life and death
 
@@ -324,15 +352,16 @@ class ReplicaWorker:
         # An engine has children only if processes share its model.
         alone = self.config.tensor_parallel_size == 1
         engine = [] if not self._engine else [self._engine.pid] if alone else with_children(self._engine.pid)
-        pids = [os.getpid(), *engine]
-        self.record = replace(
-            self.record,
+        memory_bytes = resident_bytes([os.getpid(), *engine])
+        self.note(
             tokens_per_second=self._rate.per_second(),
             sequences=self.record.sequences if self._sequences else 0,
             stalled=bool(self._sequences or self._probing) and now - self._last_step > STALLED_S,
-            memory_bytes=resident_bytes(pids),
+            memory_bytes=memory_bytes,
         )
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        # A prefill, or a wait for cache or for quarantine, is progress: an engine that hangs is killed by its watchdog.
+        self.store.progress(run.job for run in self._journaler.held if now - run.confirmed_at > QUIET_S)
         self._look_at_desired()
 
     def _look_at_desired(self) -> None:
@@ -349,7 +378,7 @@ class ReplicaWorker:
             self._leave()
 
     def _leave(self) -> None:
-        self.record = replace(self.record, status="unloading")
+        self.note(status="unloading")
         self.unwanted.set()
         self.over.set()
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
@@ -359,13 +388,21 @@ class ReplicaWorker:
         return 0 < wanted.idle_unload_s < for_s and not self.store.redis.zcard(keys.queued(self.model.id))
 
     def _watch_engine(self, engine: EngineProcess) -> None:
-        """A heartbeat proves progress: an engine that has work but makes no step is killed."""
+        """A heartbeat proves progress: an engine that has work but makes no step, or has lost a sequence, is killed."""
+        now, limit_s = time.monotonic(), self.settings.engine_stall_s
+        if self.record.sequences >= len(self._sequences):
+            self._short_since = 0.0
+        self._short_since = self._short_since or now
         if not self._sequences and not self._probing:
-            if time.monotonic() - self._last_step > PROBE_S:
+            if now - self._last_step > PROBE_S:
                 self._probe(engine)
-        elif time.monotonic() - self._last_step > self.settings.engine_stall_s:
-            log.error("engine %d made no step for %.0f s, killed", engine.pid, self.settings.engine_stall_s)
-            self._last_step = time.monotonic()
+        elif now - self._last_step > limit_s:
+            log.error("engine %d made no step for %.0f s, killed", engine.pid, limit_s)
+            self._last_step = now
+            engine.kill()
+        elif self._sequences and now - self._short_since > limit_s:
+            log.error("engine %d has fewer sequences than it was given for %.0f s, killed", engine.pid, limit_s)
+            self._short_since = now
             engine.kill()
 
     def _probe(self, engine: EngineProcess) -> None:
@@ -373,38 +410,48 @@ class ReplicaWorker:
         self._probing, self._last_step = True, time.monotonic()
         engine.submit([self.work.probe()])
 
-    def _on_engine_death(self, why: str) -> None:
+    def _on_engine_death(self, engine: EngineProcess, why: str) -> None:
         if self._stopping.is_set():
             return
-        log.error("engine died (%s); %d jobs go back to the queue", why, len(self._journaler.held))
+        held = self._journaler.held
+        log.error("engine died (%s); %d jobs go back to the queue", why, len(held))
         self.ready.clear()
-        self.record = replace(self.record, status="loading", engine_pid=0, sequences=0)
-        self._journaler.flush(everything=True)
-        self._journaler.release(self._journaler.held, crashed=True)
-        threading.Thread(target=self._restart_engine, name="restart-engine", daemon=True).start()
+        self.note(status="loading", engine_pid=0, sequences=0)
+        try:
+            self._journaler.flush(everything=True)
+            cause = Cause.LOST if engine.was_killed else Cause.CRASHED
+            inside = set(self._sequences.runs())
+            self._journaler.release([run for run in held if run in inside], cause)
+            self._journaler.release([run for run in held if run not in inside], Cause.GIVEN_BACK)
+        finally:
+            threading.Thread(target=self._restart_engine, name="restart-engine", daemon=True).start()
 
     def _restart_engine(self) -> None:
         """Start the engine process anew; after a few failures in a row the worker ends, and its agent decides."""
         for attempt in range(1, MAX_ENGINE_STARTS + 1):
             if self._stopping.is_set() or self.unwanted.is_set():
                 return
-            started = time.monotonic()
-            engine = EngineProcess.start(self.config, Pace.of(self.settings))
             try:
-                self._info = engine.wait_ready(self.settings.load_timeout_s, until=self._stopping.is_set)
-            except EngineStartFailed as error:
-                log.error(
-                    "engine start %d of %d failed: %s: %s", attempt, MAX_ENGINE_STARTS, error.reason, error.message
-                )
-                engine.close()
-                self.record = replace(self.record, message=f"{error.reason}: {error.message}")
+                self._start_again()
+            except Exception as error:  # the edge of this thread: without it there would be no engine, and no end
+                log.exception("engine start %d of %d failed", attempt, MAX_ENGINE_STARTS)
+                self.note(message=str(error))
                 time.sleep(min(2.0**attempt, 10) / 4)
-                continue
-            log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)
-            self._engine = engine
-            self.activate()
-            self.record = replace(self.record, status="active")
-            return
-        self.record = replace(self.record, status="failed")
+            else:
+                return
+        self.note(status="failed")
         self.lost.set()
         self.over.set()
+
+    def _start_again(self) -> None:
+        started = time.monotonic()
+        engine = EngineProcess.start(self.config, Pace.of(self.settings))
+        try:
+            self._info = engine.wait_ready(self.settings.load_timeout_s, until=self._stopping.is_set)
+        except BaseException:
+            engine.close()
+            raise
+        log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)
+        self._engine = engine
+        self.activate()
+        self.note(status="active")

@@ -31,10 +31,14 @@ from workers.stages.base import BringUp
 
 log = logging.getLogger("headrace.agent")
 
-#: Wait before a replica that died is started again: doubles from the first to the second.
+#: Wait before another try of a start that has failed: doubles from the first to the second.
 BACKOFF_S = (0.2, 30.0)
+#: The same for a replica that has served and died: it is wanted back soon, however often it is killed.
+RECOVERY_S = (0.2, 2.0)
 #: A replica that served so long begins anew with its back-off.
 HEALTHY_S = 60.0
+#: A replica that lives, but has sent no heartbeat for so many leases while Redis answers, is killed.
+SILENT_LEASES = 4
 #: Starts that may fail before the replica is given up.
 MAX_STARTS = 3
 #: Reasons that another try may do away with.
@@ -67,9 +71,9 @@ class Starter:
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
         self._incarnation = ""
-        #: Starts in a row that have failed, and deaths in a row: the first give it up, the second make it wait.
+        #: Starts in a row that have failed, which give it up, and deaths in a row.
         self._failures = self._deaths = 0
-        self._next_start = self._started_at = self._unwanted_at = 0.0
+        self._next_start = self._started_at = self._unwanted_at = self._silent_since = 0.0
 
     def _look(self) -> bool:
         """Note whose process it is. True if it lives, be it a child of this agent or of an earlier one."""
@@ -83,12 +87,17 @@ class Starter:
     def keep(self, wanted: Wanted) -> None:
         """See to it that it lives. Called again and again."""
         self.wanted, self._unwanted_at = wanted, 0.0
-        if (self._thread is not None and self._thread.is_alive()) or self._look():
+        if self._thread is not None and self._thread.is_alive():
+            return
+        if self._look():
+            self._require_heartbeat()
             return
         if self._incarnation:
             log.warning("replica %s died; its jobs are recovered now", wanted.replica_id)
             self._bury()
-            self._back_off()
+            soon = time.monotonic() - self._started_at < HEALTHY_S
+            self._deaths = self._deaths + 1 if soon else 0
+            self._wait(RECOVERY_S, self._deaths)
         if time.monotonic() >= self._next_start:
             self._cancelled = threading.Event()
             self._thread = threading.Thread(target=self._bring_up, name=f"start-{wanted.replica_id}", daemon=True)
@@ -110,6 +119,20 @@ class Starter:
         self._log.append(end="gone")
         log.info("replica %s is gone", self.wanted.replica_id)
         return True
+
+    def _require_heartbeat(self) -> None:
+        """A worker that lives and does not beat serves nobody, and keeps its place: it is stopped, or out of order."""
+        try:
+            beats = bool(self._registry.alive([self._incarnation]))
+        except NOT_NOW:
+            self._silent_since = 0.0  # nobody can beat now
+            raise
+        now = time.monotonic()
+        self._silent_since = 0.0 if beats else self._silent_since or now
+        if self._silent_since and now - self._silent_since > SILENT_LEASES * self._settings.lease_s:
+            log.error("replica %s lives, but sends no heartbeat", self.wanted.replica_id)
+            self._silent_since = 0.0
+            self._kill()
 
     # -- the thread that brings it up
 
@@ -186,7 +209,7 @@ class Starter:
     def _count_failure(self, reason: FailureReason, message: str) -> None:
         """Try again later, or give up and say why."""
         self._failures += 1
-        pause_s = self._back_off()
+        pause_s = self._wait(BACKOFF_S, self._failures)
         tried = f"{self._failures} of {MAX_STARTS}"
         log.warning("replica %s, try %s: %s: %s", self.wanted.replica_id, tried, reason, message)
         if reason not in TRANSIENT or self._failures >= MAX_STARTS:
@@ -197,12 +220,10 @@ class Starter:
         else:
             self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")
 
-    def _back_off(self) -> float:
-        """Wait before the next start, longer after each death that soon follows another. Returns the seconds."""
-        now = time.monotonic()
-        self._deaths = 0 if now - self._started_at > HEALTHY_S else self._deaths + 1
-        pause_s: float = min(BACKOFF_S[0] * 2**self._deaths, BACKOFF_S[1])
-        self._next_start = now + pause_s
+    def _wait(self, range_s: tuple[float, float], times: int) -> float:
+        """Put the next start off, the longer the more often it was. Returns the seconds."""
+        pause_s = min(range_s[0] * 2.0**times, range_s[1])
+        self._next_start = time.monotonic() + pause_s
         return pause_s
 
     def _bury(self) -> None:
@@ -213,7 +234,7 @@ class Starter:
     def _kill(self) -> None:
         holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
         if holder:
-            log.warning("replica %s did not end by itself, killed", self.wanted.replica_id)
+            log.warning("replica %s is killed", self.wanted.replica_id)
             os.kill(holder.pid, signal.SIGKILL)
 
     def _last_entry(self) -> str:

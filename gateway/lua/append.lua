@@ -1,24 +1,26 @@
 -- Adds events to the journal of a running job, and ends it if `state` is given. The state `queued` gives it to the
 -- model that the fields name as its route.
--- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, number of events,
--- event, ..., then pairs of an offset and the bytes that belong there in the vectors.
--- Returns {verdict, seq, cancel, watch}: 'ok' | 'missing' | 'fenced' | 'ended' | 'gap'.
-local state, claim, seq, cancel, watch = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'cancel', 'watch'))
+-- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, tokens of this claim up to its
+-- last event, number of events, event, ..., then pairs of an offset and the bytes that belong there in the vectors.
+-- Returns {verdict, seq, why it is to be cancelled or '', watch}: 'ok' | 'missing' | 'fenced' | 'ended' | 'gap'.
+local state, claim, seq, cancel, reason, watch =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'cancel', 'cancel_reason', 'watch'))
 if not state then
   return {'missing', 0, '', ''}
 end
 seq = tonumber(seq) or 0
+cancel = cancel == '1' and (reason or 'client_request') or ''
 if claim ~= ARGV[1] then
   return {'fenced', seq, '', ''}
 end
 local first = tonumber(ARGV[2])
-local behind = 6 + tonumber(ARGV[5])
-local last = first + tonumber(ARGV[5]) - 1
+local behind = 7 + tonumber(ARGV[6])
+local last = first + tonumber(ARGV[6]) - 1
 if last <= seq then
   -- A replay after a lost reply: fine if the journal holds just this.
   local held = redis.call('XRANGE', KEYS[2], last .. '-0', last .. '-0')
   if held[1] and held[1][2][2] == ARGV[behind - 1] then
-    return {'ok', seq, cancel or '', watch or ''}
+    return {'ok', seq, cancel, watch or ''}
   end
   return {'fenced', seq, '', ''}
 end
@@ -29,12 +31,12 @@ if first > seq + 1 then
   return {'gap', seq, '', ''}
 end
 for i = seq + 1, last do
-  redis.call('XADD', KEYS[2], i .. '-0', 'e', ARGV[6 + i - first])
+  redis.call('XADD', KEYS[2], i .. '-0', 'e', ARGV[7 + i - first])
 end
 for i = behind, #ARGV, 2 do
   redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1])
 end
-redis.call('HSET', KEYS[1], 'seq', last, 'progress_at', now_ms())
+redis.call('HSET', KEYS[1], 'seq', last, 'progress_at', now_ms(), 'claim_tokens', ARGV[5])
 if ARGV[3] ~= '' then
   local fields = {}
   for name, value in pairs(cjson.decode(ARGV[4])) do
@@ -48,4 +50,4 @@ if ARGV[3] ~= '' then
     finish(ARGV[3], fields)
   end
 end
-return {'ok', last, cancel or '', watch or ''}
+return {'ok', last, cancel, watch or ''}

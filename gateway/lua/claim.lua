@@ -15,7 +15,7 @@ if ARGV[3] ~= (route and route ~= '' and route or model) then
 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
-  'claim_seq', seq or 0)
+  'claim_seq', seq or 0, 'claim_tokens', 0)
 redis.call('HSETNX', KEYS[1], 'started_at', now)
 redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 redis.call('HINCRBY', KEYS[1], 'attempts', 1)

@@ -27,7 +27,7 @@ if state == 'running' and claim ~= ARGV[4] then
   if ARGV[1] ~= 'cancelled' then
     return {'running', seq, '', ''}
   end
-  redis.call('HSET', KEYS[1], 'cancel', '1')
+  redis.call('HSET', KEYS[1], 'cancel', '1', 'cancel_reason', cjson.decode(ARGV[2]).reason or '')
   return {'cancelling', seq, '', ''}
 end
 local fields = {}

@@ -1,6 +1,9 @@
 -- Shared by all scripts: put before each of them when it is loaded.
 -- KEYS[1] is the job hash, KEYS[2] its journal, KEYS[3] its vectors, in all but limit.lua and breaker.lua.
 
+-- What the score of a background job is more than the time in ms that it was made.
+local BACKGROUND = 10000000000000
+
 local function now_ms()
   local t = redis.call('TIME')
   return t[1] * 1000 + math.floor(t[2] / 1000)

@@ -11,7 +11,7 @@ import redis
 
 from gateway import keys
 from gateway.inference import cancel, fail
-from gateway.job import Append, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.job import Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.watch import Hub, Watcher
 from tests.stack import eventually
@@ -99,13 +99,13 @@ def test_a_gap_is_reported_and_nothing_written(store: JobStore) -> None:
 def test_a_zombie_adds_nothing_after_another_took_over(store: JobStore) -> None:
     zombie = claimed(store)
     append(store, zombie, 1, "a")
-    assert store.release(zombie, crashed=True)
+    assert store.release(zombie, Cause.CRASHED)
     successor = store.claim(zombie.id, model="fake", owner="w2", claim=new_claim_id())
     assert successor is not None
     assert append(store, zombie, 2, "z")[0] == "fenced"
     assert append(store, successor, 2, "b") == ("ok", 2)
     assert append(store, zombie, 2, "z")[0] == "fenced"
-    assert not store.release(zombie, crashed=True)
+    assert not store.release(zombie, Cause.CRASHED)
     assert texts(store, zombie) == ["a", "b"]
 
 
@@ -143,11 +143,35 @@ def test_crashes_count_until_a_job_has_shown_progress(store: JobStore) -> None:
     for crashes, tokens in [(1, 3), (2, 3), (2, 20), (1, 70), (2, 3), (3, 3)]:
         job = store.claim(job_id, model="fake", owner="w", claim=new_claim_id())
         assert job is not None
-        append(store, job, job.seq + 1, *("x" * tokens))
-        store.release(job, crashed=True)
+        store.append([Append(job_id, job.claim, job.seq + 1, [event(job, "x")], tokens=tokens)])
+        assert store.release(job, Cause.CRASHED)
         record = store.read(job_id)
         assert record is not None
-        assert record.crashes == crashes
+        assert record.crashes == crashes, "one event may hold many tokens"
+
+
+@pytest.mark.parametrize(("cause", "tokens", "crashes"), [(Cause.LOST, 1, 0), (Cause.GIVEN_BACK, 1, 0)])
+def test_what_is_no_fault_of_a_job_is_bounded_but_not_blamed_on_it(
+    store: JobStore, cause: Cause, tokens: int, crashes: int
+) -> None:
+    job_id = make_job(store).id
+    for losses in (1, 2, 3, 4):
+        job = store.claim(job_id, model="fake", owner="w", claim=new_claim_id())
+        assert job is not None
+        store.append([Append(job_id, job.claim, job.seq + 1, [event(job, "x")], tokens=tokens)])
+        assert store.release(job, cause)
+        record = store.read(job_id)
+        assert record is not None
+        assert (record.crashes, record.losses) == (crashes, losses)
+
+
+def test_a_job_whose_worker_dies_before_it_has_begun_is_blamed(store: JobStore) -> None:
+    """Its preparation may have killed the worker."""
+    job = claimed(store)
+    assert store.release(job, Cause.LOST)
+    record = store.read(job.id)
+    assert record is not None
+    assert record.crashes == 1
 
 
 def wait_for(hub: Hub, watcher: Watcher) -> Iterator[list[Event]]:
@@ -237,7 +261,7 @@ def test_vectors_come_with_their_event_and_live_as_long_as_the_job(store: JobSto
 def test_a_zombie_writes_no_vectors_and_a_cancelled_job_keeps_none(store: JobStore) -> None:
     zombie = claimed(store)
     append_vectors(store, zombie, 1, (0, b"good"))
-    store.release(zombie, crashed=True)
+    store.release(zombie, Cause.CRASHED)
     successor = store.claim(zombie.id, model="fake", owner="w2", claim=new_claim_id())
     assert successor is not None
     assert append_vectors(store, zombie, 2, (0, b"evil")) == "fenced"

@@ -21,14 +21,15 @@ from celery import Celery
 from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference import cancel, fail
-from gateway.job import Job, JobState, new_claim_id
+from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
-from gateway.redis import NOT_NOW
+from gateway.loop import Loop
+from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import ProviderWorker, Registry
 from gateway.routing import Router
 from gateway.settings import Settings
-from workers.claimed import ClaimedJob
-from workers.journaler import Journaler
+from workers.claimed import MAX_LOSSES, ClaimedJob
+from workers.journaler import Journaler, break_off
 from workers.pace import Pace
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
@@ -85,7 +86,7 @@ class RemoteWorker:
         self._stopping = threading.Event()
         #: What the emitter is to do next.
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-        self._emitter = threading.Thread(target=self._emit, name="emitter", daemon=True)
+        self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
 
     # -- called by the process and by Celery's threads
 
@@ -125,7 +126,7 @@ class RemoteWorker:
         deadline = time.monotonic() + grace_s
         while self._journaler.held and time.monotonic() < deadline:
             time.sleep(0.05)
-        self._journaler.release(self._journaler.held, crashed=False)
+        self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
         self._emitter.join(2)
         self._calls.close()
         self.registry.bury(self.incarnation)
@@ -142,7 +143,11 @@ class RemoteWorker:
         if job is None:
             return None
         if job.cancel:
-            cancel(self.store, job, reason="client_request", take_claim=job.claim)
+            cancel(self.store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
+            return None
+        if job.losses >= MAX_LOSSES:
+            message = f"The job was begun {job.losses} times in a row and never came far."
+            fail(self.store, job, reason="internal_error", message=message, take_claim=job.claim)
             return None
         try:
             transcript = Transcript(job, self.store.journal(job.id) if job.seq else ())
@@ -151,6 +156,12 @@ class RemoteWorker:
                 raise InvalidRequest.of(refusals)
         except HeadraceError as error:
             fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim)
+            return None
+        except Exception as error:
+            if isinstance(error, NOT_NOW):
+                raise  # the claim stands, and the audit gives it back
+            log.exception("job %s: not prepared", job.id)
+            break_off(self.store, job, error)
             return None
         run = ProviderRun(job, model, provider, transcript)
         self._journaler.hold(run)
@@ -177,7 +188,7 @@ class RemoteWorker:
             return Step(go=False)
         failure = UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False)
         # A job that kills workers is one of those that can't be served.
-        return self._after(run, failure, tries=max(0, run.job.crashes - 1), lost=True)
+        return self._after(run, failure, tries=max(0, run.job.losses - 1), lost=True)
 
     def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
         """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
@@ -249,6 +260,8 @@ class RemoteWorker:
             try:
                 return look()
             except NOT_NOW as error:
+                if is_lasting(error):
+                    raise
                 log.warning("job %s: Redis does not answer (%s), trying again", run.id, error)
                 run.finished.wait(0.5)
         return None
@@ -270,15 +283,18 @@ class RemoteWorker:
 
         def act() -> None:
             if run.state is None and not run.finished.is_set():
-                action()
-                self._journaler.touch(run)
+                with self._journaler.bulkhead(run):
+                    action()
+                    self._journaler.touch(run)
 
         self._inbox.put(act)
 
+    def _is_over(self) -> bool:
+        return self._stopping.is_set() and not self._journaler.held
+
     def _emit(self) -> None:
-        while not (self._stopping.is_set() and not self._journaler.held):
-            self._take(timeout_s=self._journaler.waits_s)
-            self._journaler.tend(self._beat)
+        self._take(timeout_s=self._journaler.waits_s)
+        self._journaler.tend(self._beat)
 
     def _take(self, *, timeout_s: float) -> None:
         """Do all that is there, so that a late emitter catches up in one append."""
