@@ -29,6 +29,7 @@ from gateway.queues import device_queue, make_celery, slug
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
+from workers.consumer import SteadyConsumer
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at
 from workers.locks import drop_lock, hold_lock, last_holder, lock_path
@@ -177,6 +178,7 @@ def main() -> int:
         log.error("%s", error.message)
         return 1
     app.agent = agent
+    app.conf.worker_consumer = SteadyConsumer
     worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)
     app.Worker(
         hostname=f"agent@{settings.node}.{settings.device}",

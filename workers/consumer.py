@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from celery import Celery
 from celery.worker.consumer import Consumer
@@ -16,7 +18,23 @@ from gateway.settings import Settings
 EVENTS_S = 0.5
 
 
-class BatchingConsumer(Consumer):  # type: ignore[misc]
+#: How often a lost connection to Redis is tried again.
+RECONNECT_S = 0.5
+
+
+class SteadyConsumer(Consumer):  # type: ignore[misc]
+    """Comes back soon after Redis has. Celery's own waits longer after each try, up to 30 s: who asks for something
+    then would wait for as long.
+    """
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, however often it takes."""
+        steady = {"interval_start": RECONNECT_S, "interval_step": 0, "interval_max": RECONNECT_S}
+        conn.ensure_connection = partial(conn.ensure_connection, **steady)
+        return super().ensure_connected(conn)
+
+
+class BatchingConsumer(SteadyConsumer):
     """Sends events of tasks together. Celery's own sends most of them one by one, which takes longer than a claim."""
 
     _timer: Entry | None = None

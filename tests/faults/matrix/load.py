@@ -25,6 +25,8 @@ PATIENCE_S = 150.0
 RETRY_S = 0.2
 #: Vectors may differ by so much from those of a quiet system: what else is in the batch moves the last bits.
 TOLERANCE = 1e-3
+#: More tokens than any answer has.
+MANY = 4000
 #: States of a job that has ended otherwise than well.
 BAD_ENDS = ("failed", "cancelled")
 
@@ -127,8 +129,8 @@ class RestClient(Client):
         body: dict[str, Any] = {"messages": [{"role": "user", "content": self.prompt}], "stream": self.stream}
         if self.path.startswith("/v1/"):
             body["model"] = self.model
-        if self.model == "fake":  # how long a remote answer is its server says, see `Load.mixed`
-            body["max_tokens"] = self.tokens
+        # How long a remote answer is its server says, see `Load.mixed`.
+        body["max_tokens"] = self.tokens if self.model == "fake" else MANY
         return body | ({"n": self.n} if self.n > 1 else {})
 
     def _post(self) -> Any:
