@@ -9,17 +9,24 @@ import signal
 import subprocess
 import sys
 import time
+from typing import NoReturn
 
 import click
 import httpx
 import psutil
 
 from cli import client as api
+from cli import leftovers
 from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
+from cli.doctor.command import doctor
 from cli.keys import key, usage
-from cli.up import holder, say, up
+from cli.preflight import bootstrap_key, wait_for_redis
+from cli.up import claim_redis, say, supervisor_of, up
 from gateway.certificates import NAMES, authority
+from gateway.credentials import Credentials
 from gateway.errors import HeadraceError, Unavailable
+from gateway.installation import REMEDY
+from gateway.redis import connect as redis_client
 from gateway.settings import Settings
 
 #: How long `down` waits for everything to end.
@@ -49,41 +56,56 @@ def main(ctx: click.Context) -> None:
 
 @main.command("up")
 @click.option("--detach", is_flag=True, help="Return when it is up, and leave it running.")
+@click.option("--accept-empty-redis", is_flag=True, help="Go on though Redis has lost its data.")
 @click.pass_obj
-def up_command(settings: Settings, detach: bool) -> None:
+def up_command(settings: Settings, detach: bool, accept_empty_redis: bool) -> None:
     """Start everything on this machine."""
     if detach:
-        _detach(settings)
+        _detach(settings, *(["--accept-empty-redis"] if accept_empty_redis else []))
     else:
-        up(settings)
+        up(settings, accept_empty_redis=accept_empty_redis)
+
+
+@main.command()
+@click.pass_obj
+def accept_empty_redis(settings: Settings) -> None:
+    """Go on with a Redis that has lost its data: as a new installation, whose first key is the bootstrap key."""
+    client = redis_client(settings)
+    wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
+    claim_redis(client, settings, accept=True)
+    if key := bootstrap_key(settings):
+        Credentials(client).bootstrap(key)
+    say("accepted; what was deployed is to be deployed anew, and keys are to be made anew")
 
 
 @main.command()
 @click.pass_obj
 def down(settings: Settings) -> None:
-    """End what 'headrace up' started."""
-    pid = holder(settings.data_dir)
-    if not pid:
-        say(f"nothing runs in {settings.data_dir}")
-        return
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + DOWN_S
-    while holder(settings.data_dir) or psutil.pid_exists(pid):
-        if time.monotonic() > deadline:
-            raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
-        time.sleep(0.1)
-    say("stopped")
+    """End all that runs in the data folder, also what a killed 'headrace up' has left."""
+    folder = settings.data_dir
+    pid = supervisor_of(folder)
+    if pid:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + DOWN_S
+        while supervisor_of(folder) or psutil.pid_exists(pid):
+            if time.monotonic() > deadline:
+                raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
+            time.sleep(0.1)
+    left = leftovers.running(folder)
+    if left:
+        say(f"ending {', '.join(left)}, which no 'headrace up' looks after")
+        leftovers.end(folder, left)
+    say("stopped" if pid or left else f"nothing runs in {folder}")
 
 
 @main.command()
 @click.pass_obj
 def status(settings: Settings) -> None:
-    """Say what runs, and how it is."""
-    pid = holder(settings.data_dir)
+    """Say what runs, and how it is. Exit status 3: nothing runs; 1: it runs without 'headrace up'."""
+    pid = supervisor_of(settings.data_dir)
     path = settings.data_dir / "run" / "status.json"
     if not pid or not path.exists():
-        say(f"not running in {settings.data_dir}")
-        sys.exit(3)
+        _unsupervised(settings)
     say(f"up, process {pid}")
     for name, entry in json.loads(path.read_text())["processes"].items():
         state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
@@ -93,6 +115,8 @@ def status(settings: Settings) -> None:
     click.echo(
         f"  ready    {'yes' if response.status_code == 200 else 'no'} (redis {data['redis']}, keeper {data['keeper']})"
     )
+    if data["redis"] == "lost":
+        click.echo(f"  REDIS HAS LOST ITS DATA. {REMEDY}")
     for replica, health in data["replicas"].items():
         click.echo(f"  replica  {replica}: {health}")
     for provider, health in data["providers"].items():
@@ -167,10 +191,22 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (deploy, models, unload, worker):
+for command in (deploy, doctor, models, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)
+
+
+def _unsupervised(settings: Settings) -> NoReturn:
+    """Say what runs though no `headrace up` does, and leave."""
+    left = leftovers.running(settings.data_dir)
+    if not left:
+        say(f"not running in {settings.data_dir}")
+        sys.exit(3)
+    say("no 'headrace up' runs here, but what it has left does; 'headrace up' takes over, 'headrace down' ends it")
+    for name, holder in left.items():
+        click.echo(f"  {name:8} process {holder.pid}")
+    sys.exit(1)
 
 
 def _print(model: str, answer: api.Answer) -> str:
@@ -188,7 +224,7 @@ def _print(model: str, answer: api.Answer) -> str:
     return "".join(pieces)
 
 
-def _detach(settings: Settings) -> None:
+def _detach(settings: Settings, *options: str) -> None:
     """Run `headrace up` in a session of its own, showing what it says until it is up."""
     folder = settings.data_dir.absolute()
     log, ready = folder / "logs" / "up.log", folder / "run" / "ready"
@@ -196,7 +232,7 @@ def _detach(settings: Settings) -> None:
     ready.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up"],
+            [sys.executable, "-m", "cli.main", "up", *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

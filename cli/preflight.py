@@ -12,7 +12,7 @@ import redis
 
 from gateway.catalog import load_catalog
 from gateway.certificates import server_tls
-from gateway.embedded_redis import MAX_SOCKET_PATH
+from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.settings import Settings
 
@@ -32,7 +32,7 @@ def check_data_dir(settings: Settings) -> None:
         raise InvalidSetting(
             f"The data folder {folder} can't be written: {error.strerror}. Set HEADRACE_DATA_DIR to one that can."
         ) from error
-    path = folder.absolute() / "redis.sock"
+    path = socket_path(folder)
     if not settings.redis_url and len(os.fsencode(path)) > MAX_SOCKET_PATH:
         raise InvalidSetting(f"{path} is longer than {MAX_SOCKET_PATH} bytes; set HEADRACE_DATA_DIR to a shorter path.")
 
@@ -91,6 +91,15 @@ def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEO
             time.sleep(0.05)
 
 
+#: What `appendfsync` means for the promise.
+_PROMISES = {
+    "always": "on, synced at each write: accepted jobs survive restarts and power cuts",
+    "everysec": "on, synced each second: jobs survive a restart of Redis; a power cut may lose the last second",
+    "no": "on, NOT synced by Redis: a power cut may lose what the system has not written yet, half a minute or more",
+    "": "on: jobs survive a restart of Redis; how often it is synced, it does not say",
+}
+
+
 def check_redis(client: redis.Redis) -> str:
     """What the append-only setting means for the promise. Raises: InvalidSetting if Redis may evict jobs."""
     memory = client.info("memory")
@@ -100,9 +109,17 @@ def check_redis(client: redis.Redis) -> str:
             f"Redis' maxmemory-policy is {policy}, which may drop jobs. "
             "Run: redis-cli CONFIG SET maxmemory-policy noeviction"
         )
-    if client.info("persistence").get("aof_enabled"):
-        return "append-only file on: jobs survive a restart of Redis"
-    return "append-only file OFF: jobs survive workers, but not a restart of Redis"
+    if not client.info("persistence").get("aof_enabled"):
+        return "append-only file OFF: jobs survive workers, but not a restart of Redis"
+    return f"append-only file {_PROMISES[appendfsync(client)]}"
+
+
+def appendfsync(client: redis.Redis) -> str:
+    """The setting of that name; empty where Redis is not to be asked (hosted ones forbid CONFIG)."""
+    try:
+        return str(client.config_get("appendfsync").get("appendfsync", ""))
+    except redis.exceptions.ResponseError:
+        return ""
 
 
 def secret_file(settings: Settings, name: str, given: str = "") -> str:

@@ -22,10 +22,11 @@ import psutil
 
 from gateway.errors import InvalidSetting
 
-#: Wait before a crashed process is started again: doubles from the first to the second.
+#: Wait before a process that has ended is started again: doubles from the first to the second.
 BACKOFF_S = (0.5, 30.0)
-#: A process that ran for so long begins anew with its back-off.
-STABLE_S = 60.0
+#: One that ran for so long had come up: whatever ended it then, it starts at once, however often. Only those that end
+#: again right at their start wait longer each time.
+STARTED_S = 10.0
 #: Time for everything but Redis to end after SIGTERM, then for Redis.
 END_S, END_REDIS_S = 6.0, 2.0
 _PR_SET_CHILD_SUBREAPER = 36
@@ -57,6 +58,7 @@ class Supervisor:
     """Starts processes, restarts those that crash, and ends them all."""
 
     def __init__(self, *, folder: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+        self._folder = folder
         self._logs = folder / "logs"
         self._status = folder / "run" / "status.json"
         self._environ = {**os.environ, **environ}
@@ -87,17 +89,23 @@ class Supervisor:
                 entry.restarts += 1
                 self._spawn(name)
 
-    def end(self) -> None:
-        """End everything: first what uses Redis, then Redis."""
+    def end_users(self) -> None:
+        """End everything that uses Redis."""
         self.stopping.set()
         redis = self._table["redis"].process if "redis" in self._table else None
-        pids = {child.pid for child in psutil.Process().children(recursive=True)} - {redis.pid if redis else 0}
-        _end(pids, END_S)
-        _end({child.pid for child in psutil.Process().children(recursive=True)}, END_REDIS_S)
+        _end(self._children() - {redis.pid if redis else 0}, END_S)
+
+    def end(self) -> None:
+        """End everything: first what uses Redis, then Redis."""
+        self.end_users()
+        _end(self._children(), END_REDIS_S)
         for entry in self._table.values():
             if entry.process is not None:
                 entry.process.returncode = 0
         self._status.unlink(missing_ok=True)
+
+    def _children(self) -> set[int]:
+        return {child.pid for child in psutil.Process().children(recursive=True)}
 
     def tail(self, name: str, lines: int = 5) -> str:
         """The end of a process' log."""
@@ -105,11 +113,14 @@ class Supervisor:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
     def _spawn(self, name: str) -> None:
+        # A child of another thread would end with that thread.
+        assert threading.current_thread() is threading.main_thread()
         entry = self._table[name]
         command = [sys.executable if part == "python" else part for part in entry.command]
+        begin = [sys.executable, "-m", "cli.supervised", str(self._folder), name, str(os.getpid())]
         with (self._logs / f"{name}.log").open("ab") as output:
             entry.process = subprocess.Popen(
-                command,
+                [*begin, *command],
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -125,7 +136,7 @@ class Supervisor:
         if self.stopping.is_set():
             return
         lived_s = time.monotonic() - entry.started_at
-        entry.failures = 1 if lived_s > STABLE_S else entry.failures + 1
+        entry.failures = 1 if lived_s > STARTED_S else entry.failures + 1
         pause_s = min(BACKOFF_S[0] * 2 ** (entry.failures - 1), BACKOFF_S[1])
         entry.next_start = time.monotonic() + pause_s
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import threading
@@ -12,8 +11,10 @@ from pathlib import Path
 
 import click
 import httpx
+import redis
 
 from cli import client as api
+from cli import leftovers
 from cli.deployments import events
 from cli.preflight import (
     check_data_dir,
@@ -27,10 +28,16 @@ from cli.preflight import (
 from cli.processes import Supervisor, process_table
 from gateway.certificates import tls_folder
 from gateway.credentials import Credentials
-from gateway.errors import Conflict, HeadraceError
+from gateway.embedded_redis import require_free
+from gateway.errors import Conflict, HeadraceError, StoreLost
+from gateway.installation import REMEDY, Installation
+from gateway.locks import hold_lock, lock_holder
+from gateway.queues import slug
 from gateway.redis import NOT_NOW, connect
 from gateway.settings import Settings
 
+#: The lock of the supervisor itself.
+LOCK = "up"
 #: How often the supervisor looks at its processes.
 LOOK_S = 0.1
 #: A model that is not up after so long is reported, and waited for no longer.
@@ -38,12 +45,17 @@ DEMO_TIMEOUT_S = 180.0
 QUESTION = "What is a water turbine? Answer in two sentences."
 
 
-def up(settings: Settings) -> None:
+def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
     """Run until SIGINT or SIGTERM. Raises: HeadraceError if it can't start."""
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     check_data_dir(settings)
-    lock = hold_lock(settings)
+    lock = take_folder(settings.data_dir)
     try:
+        end_leftovers(settings.data_dir)
+        if workers := model_workers(settings):
+            say(f"these live on, and are adopted if they are still wanted: {', '.join(workers)}")
+        if not settings.redis_url:
+            require_free(settings.data_dir)
         check_ports(settings)
         check_models(settings)
         check_grpc(settings)
@@ -51,9 +63,11 @@ def up(settings: Settings) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: supervisor.stopping.set())
         try:
-            _run(settings, supervisor)
+            _run(settings, supervisor, accept_empty_redis=accept_empty_redis)
         finally:
             say("stopping")
+            supervisor.end_users()
+            leftovers.end(settings.data_dir, model_workers(settings))  # those of an earlier supervisor are no children
             supervisor.end()
             say("stopped; nothing is left running")
     finally:
@@ -65,46 +79,51 @@ def say(text: str) -> None:
     click.echo(f"headrace | {text}")
 
 
-def hold_lock(settings: Settings) -> int:
+def take_folder(data_dir: Path) -> int:
     """Take the data folder for this process. Raises: Conflict if another `headrace up` has it."""
-    path = lock_path(settings.data_dir)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(handle, 32).decode()
+    lock = hold_lock(data_dir, LOCK)
+    if lock is None:
         raise Conflict(
-            f"Headrace runs already in {settings.data_dir} (process {pid}); see 'headrace status'."
-        ) from None
-    os.set_inheritable(handle, False)
-    os.ftruncate(handle, 0)
-    os.write(handle, str(os.getpid()).encode())
-    return handle
+            f"Headrace runs already in {data_dir} (process {supervisor_of(data_dir)}); see 'headrace status'."
+        )
+    return lock
 
 
-def holder(data_dir: Path) -> int:
+def supervisor_of(data_dir: Path) -> int:
     """The process that runs `headrace up` here, or 0."""
-    try:
-        handle = os.open(lock_path(data_dir), os.O_RDWR)
-    except FileNotFoundError:
-        return 0
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.read(handle, 32) or b"0")
-    else:
-        return 0
-    finally:
-        os.close(handle)
+    holder = lock_holder(data_dir, LOCK)
+    return holder.pid if holder else 0
 
 
-def lock_path(data_dir: Path) -> Path:
-    """Where `headrace up` keeps its lock."""
-    return data_dir / "run" / "up.lock"
+def end_leftovers(data_dir: Path) -> None:
+    """End what lives on of a `headrace up` that was killed. Model workers stay: the new agent adopts or ends them.
+
+    Raises:
+        Unavailable: one of them does not end.
+    """
+    running = leftovers.running(data_dir)
+    ours = [name for name in running if name in process_table()]
+    if ours:
+        say(f"an earlier 'headrace up' was killed; ending what is left of it: {', '.join(ours)}")
+        leftovers.end(data_dir, ours)
 
 
-def _run(settings: Settings, supervisor: Supervisor) -> None:
+def model_workers(settings: Settings) -> list[str]:
+    """The locks of this device's model workers that live."""
+    place = f".{slug(settings.node)}.{slug(settings.device)}"
+    return [name for name in leftovers.running(settings.data_dir) if place in name and not name.startswith("agent.")]
+
+
+def claim_redis(client: redis.Redis, settings: Settings, *, accept: bool) -> None:
+    """Raises: StoreLost if this Redis has not the data that the data folder knows of, unless that is accepted."""
+    installation = Installation(client, settings.data_dir)
+    if accept:
+        installation.accept()
+    elif installation.begin():
+        raise StoreLost(f"Redis at {settings.effective_redis_url} has lost its data. {REMEDY}")
+
+
+def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool) -> None:
     table = process_table()
     redis_command = table.pop("redis")
     if not settings.redis_url:
@@ -112,6 +131,7 @@ def _run(settings: Settings, supervisor: Supervisor) -> None:
     client = connect(settings)
     wait_for_redis(client, settings.effective_redis_url)
     say(f"Redis {'at ' + settings.redis_url if settings.redis_url else '(embedded)'}: {check_redis(client)}")
+    claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)
     for name, command in table.items():

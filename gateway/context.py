@@ -12,6 +12,7 @@ from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
 from gateway.deployments import Deployments
 from gateway.inference import Inference
+from gateway.installation import Installation
 from gateway.jobs import JobStore
 from gateway.models import Models
 from gateway.queues import make_celery
@@ -21,6 +22,9 @@ from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.watch import Hub
 
+#: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.
+HUB_TIMEOUT_S = 3.0
+
 
 @dataclass(frozen=True)
 class Gateway:
@@ -29,6 +33,7 @@ class Gateway:
     settings: Settings
     redis: redis.Redis
     celery: Celery
+    installation: Installation
     store: JobStore
     registry: Registry
     catalog: Catalog
@@ -43,8 +48,10 @@ class Gateway:
         """Wire it all. Nothing is sent to Redis yet."""
         client = connect(settings, retries=3)
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
+        installation = Installation(client, settings.data_dir)
         celery = make_celery(settings)
-        hub = Hub(client, store, grace_s=settings.grace_s)
+        short = connect(settings, timeout_s=HUB_TIMEOUT_S)
+        hub = Hub(short, JobStore(short), grace_s=settings.grace_s)
         router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
         inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
         deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)
@@ -52,10 +59,11 @@ class Gateway:
             settings=settings,
             redis=client,
             celery=celery,
+            installation=installation,
             store=store,
             registry=registry,
             catalog=catalog,
-            credentials=Credentials(client),
+            credentials=Credentials(client, installation),
             hub=hub,
             inference=inference,
             models=Models(inference),

@@ -18,6 +18,7 @@ import redis
 from gateway import keys
 from gateway.encoding import dumps, loads
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
+from gateway.installation import Installation
 from gateway.redis import pipeline
 
 #: Characters of a secret that are shown, at most a third of it.
@@ -86,8 +87,9 @@ _NUMBERS = ("created_at", "requests_per_minute", "tokens_per_minute", "expires_a
 class Credentials:
     """Creates, finds, changes and revokes keys."""
 
-    def __init__(self, client: redis.Redis) -> None:
+    def __init__(self, client: redis.Redis, installation: Installation | None = None) -> None:
         self.redis = client
+        self._installation = installation
 
     def create(
         self,
@@ -123,17 +125,21 @@ class Credentials:
         return self._load(_digest(secret)) or self.create("bootstrap", ("admin",), secret)[0]
 
     def authenticate(self, secret: str | None) -> KeyRecord:
-        """Raises: Unauthenticated, saying whether the key is missing, wrong, expired or revoked."""
+        """Raises: Unauthenticated, saying whether the key is missing, wrong, expired or revoked; StoreLost."""
         if not secret:
             raise Unauthenticated("No API key. Send the header 'Authorization: Bearer YOUR_KEY'.", reason="no_api_key")
-        record = self._load(_digest(secret))
+        commands = [("HGETALL", keys.api_key(_digest(secret))), ("GET", keys.INSTALLATION)]
+        raw, installation = pipeline(self.redis, commands)
+        self._require_store(installation)
+        record = KeyRecord.parse(raw) if raw else None
         if record is None:
             raise Unauthenticated("This API key is unknown. Make one with 'headrace key create'.")
         _require_active(record)
         return record
 
     def assume(self, key_id: str) -> KeyRecord:
-        """The key that stands in for a missing one. Raises: Unauthenticated."""
+        """The key that stands in for a missing one. Raises: Unauthenticated, StoreLost."""
+        self._require_store(cast("str | None", self.redis.get(keys.INSTALLATION)))
         try:
             record = self.get(key_id)
         except NotFound as error:
@@ -190,6 +196,11 @@ class Credentials:
         if digest is None or record is None:
             raise NotFound(f"There is no key with the id {key_id!r}; GET /keys lists them.", reason="key_not_found")
         return digest, record
+
+    def _require_store(self, found: str | None) -> None:
+        """A key that is unknown in a store without its data may be a good one."""
+        if self._installation:
+            self._installation.require(found)
 
     def _load(self, digest: str) -> KeyRecord | None:
         (raw,) = pipeline(self.redis, [("HGETALL", keys.api_key(digest))])

@@ -26,7 +26,8 @@ HeadraceError
     ├── UpstreamUnavailable    the provider's circuit breaker is open
     ├── Rewound                text that was sent is void
     ├── NoDevice               no agent is alive that could take the deployment
-    └── StoreUnavailable       Redis does not answer, or is full
+    ├── StoreUnavailable       Redis does not answer, or is full
+    └── StoreLost              Redis came back without its data
 """
 
 from __future__ import annotations
@@ -194,6 +195,12 @@ class StoreUnavailable(Unavailable):
     """Redis does not answer, or has no room for new jobs."""
 
     reason = "store_unavailable"
+
+
+class StoreLost(Unavailable):
+    """Redis answers, but its data is gone; an operator has to restore it, or accept the loss."""
+
+    reason = "store_lost"
 
 
 class Rewound(Unavailable):

@@ -10,6 +10,8 @@ from typing import Any
 
 from gateway.encoding import dumps, loads
 
+#: Version of records and events, so that old and new workers can live side by side: a worker leaves what is newer.
+RECORD_VERSION = 1
 #: Limits of one append.
 MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
 
@@ -66,6 +68,8 @@ class EventType(StrEnum):
     CANCELLED = "cancelled"
     #: Only sent to a watcher: the journal was rewound below its cursor.
     REWOUND = "rewound"
+    #: Only sent to a watcher: its cursor lies in what a snapshot has taken the place of.
+    COMPACTED = "compacted"
     #: Only sent to a watcher: the record is gone.
     EXPIRED = "expired"
 
@@ -94,7 +98,7 @@ class Event:
 
     @property
     def claim(self) -> str:
-        """The claim under which it was written; empty if no worker wrote it."""
+        """The claim under which it was written; one of its own for an end that was written from outside."""
         return str(self.body.get("c", ""))
 
     @property

@@ -13,13 +13,11 @@ from celery import Celery
 from kombu.utils.uuid import uuid
 
 from gateway import broker
-from gateway.redis import NOT_NOW
+from gateway.hints import DEPLOY, GENERATE
+from gateway.redis import KEEPALIVE, NOT_NOW
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-
-#: The Celery tasks: one runs a model, one brings a model up.
-GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
 
 
 class Priority(IntEnum):
@@ -109,6 +107,8 @@ def make_celery(settings: Settings) -> Celery:
             "sep": ":",
             "queue_order_strategy": "priority",
             "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "socket_keepalive_options": KEEPALIVE,
         },
     )
     return app
@@ -122,9 +122,10 @@ def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> Non
         log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
 
-def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
+def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
     """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it.
 
+    `queue` names another one than that of the place: a replica's own.
     Celery makes the message and kombu sends it, without the routers, signals and events of `send_task`: half the time.
     """
     task, task_id = (DEPLOY, job_id) if place.startswith("@") else (GENERATE, uuid())
@@ -132,7 +133,7 @@ def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> No
     with app.producer_or_acquire() as producer:
         producer.publish(
             message.body,
-            routing_key=queue_of(place),
+            routing_key=queue or queue_of(place),
             headers=message.headers,
             priority=int(priority),
             serializer="json",

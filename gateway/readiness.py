@@ -13,6 +13,7 @@ from gateway.redis import NOT_NOW
 class Readiness:
     """The state of each part, in the document's words."""
 
+    #: `lost`: it answers, but its data is gone.
     redis: str = "unhealthy"
     keeper: str = "unknown"
     #: Replica id to its health.
@@ -34,7 +35,7 @@ def look(gateway: Gateway) -> Readiness:
     catalog = "stale" if gateway.catalog.problem else "healthy"
     try:
         return Readiness(
-            redis="healthy" if gateway.redis.ping() else "unhealthy",
+            redis="lost" if gateway.installation.look() else "healthy",
             keeper="healthy" if gateway.redis.exists(keys.KEEPER) else "unhealthy",
             replicas={replica.replica_id: replica.health for replica in gateway.registry.replicas()},
             providers=_providers(gateway),

@@ -21,6 +21,8 @@ from gateway.errors import InvalidSetting
 TABLES = {"models", "providers"}
 
 
+#: Words that a setting may be.
+_WORDS = {"appendfsync": ("everysec", "always")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -39,6 +41,8 @@ class Settings:
     providers_json: str = ""
     #: Redis that holds jobs, journals and the registry; empty: the embedded server in `data_dir`.
     redis_url: str = ""
+    #: When the embedded Redis has a write on the disk: `everysec` (a power cut may lose the last second), or `always`.
+    appendfsync: str = "everysec"
     #: Where the embedded Redis, keys, certificates and logs live.
     data_dir: Path = Path("var")
     http_host: str = "127.0.0.1"
@@ -112,7 +116,7 @@ class Settings:
     breaker_failures: int = 5
     breaker_window_s: float = 30.0
     breaker_open_s: float = 15.0
-    #: Longest time a stream stays open before it asks the client to reconnect.
+    #: Longest time a stream stays open before it asks the client to reconnect; 0: there is none. Not below /v1.
     stream_limit_s: float = 3600.0
     log_level: str = "info"
 
@@ -143,6 +147,9 @@ class Settings:
                 values[name] = _parse(variables[name], str(spec.type), env[variables[name]])
             elif name in table:
                 values[name] = _parse(f"{path}: {name}", str(spec.type), table[name])
+        for name, allowed in _WORDS.items():
+            if values.get(name, allowed[0]) not in allowed:
+                raise InvalidSetting(f"{variables[name]} is {values[name]!r}; it must be {' or '.join(allowed)}.")
         return cls(**values)
 
     def environ(self) -> dict[str, str]:

@@ -5,6 +5,7 @@ API key, and puts jobs that are in no index back into one. The keeper calls it.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from typing import cast
 
 from gateway import keys
@@ -81,16 +82,29 @@ class Strays:
         if self._rest:
             self._rest -= 1
             return
+        for job in self.look():
+            log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
+            self._store.track(job.id, job.runs_on)
+        self._rest = 0 if self.goes_on else REST_STEPS
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the walk is not through."""
+        return bool(self._cursor)
+
+    def look(self) -> list[JobHead]:
+        """The strays among the next few records."""
         scanned = self._store.redis.scan(self._cursor, match=keys.job("*"), count=ENTRIES)
         self._cursor, names = cast("tuple[int, list[str]]", scanned)
-        self._rest = 0 if self._cursor else REST_STEPS
         job_ids = [name[len(keys.job("")) - 1 : -1] for name in names]
         states = pipeline(self._store.redis, [("HGET", keys.job(i), "state") for i in job_ids], raise_on_error=False)
         open_ids = [i for i, state in zip(job_ids, states, strict=True) if state in (JobState.QUEUED, JobState.RUNNING)]
-        for job in self._store.heads(open_ids).values():
-            if job is not None and not self._is_indexed(job):
-                log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
-                self._store.track(job.id, job.runs_on)
+        return self.among(open_ids)
+
+    def among(self, job_ids: Iterable[str]) -> list[JobHead]:
+        """The strays among these."""
+        jobs = [job for job in self._store.heads(job_ids).values() if job is not None and not job.state.ended]
+        return [job for job in jobs if not self._is_indexed(job)]
 
     def _is_indexed(self, job: JobHead) -> bool:
         indexes = (keys.RUNNING, keys.queued(job.runs_on))

@@ -14,7 +14,7 @@ class LiveSchema(Schema):
 class ReadySchema(LiveSchema):
     """Each part, and whether requests can be served."""
 
-    redis = fields.String(required=True)
+    redis = fields.String(required=True, metadata={"description": "`lost`: it answers, but its data is gone"})
     keeper = fields.String(required=True)
     replicas = fields.Dict(fields.String(), fields.String(), required=True)
     providers = fields.Dict(

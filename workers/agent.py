@@ -21,7 +21,9 @@ from gateway.desired import UP, Desired, Wanted
 from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
+from gateway.installation import Installation
 from gateway.jobs import JobStore
+from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
 from gateway.memory import Footprint
 from gateway.model import Model
@@ -32,7 +34,6 @@ from gateway.settings import Settings
 from workers.consumer import SteadyConsumer
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at
-from workers.locks import drop_lock, hold_lock, last_holder, lock_path
 from workers.sources import source_of
 from workers.starter import Starter
 
@@ -60,6 +61,7 @@ class Agent:
         self.redis = client
         self.registry = Registry(client)
         self.desired = Desired(client)
+        self.installation = Installation(client, settings.data_dir)
         self.footprints = Footprints(client)
         self.incarnation = incarnation
         self.runs = DeploymentRuns(settings, JobStore(client), celery, owner=incarnation)
@@ -88,7 +90,9 @@ class Agent:
         self.registry.bury(self.incarnation)
 
     def look(self) -> None:
-        """Start what is desired and does not live; let go what is not desired."""
+        """Start what is desired and does not live; let go what is not desired. Nothing, while nobody knows what is."""
+        if self.installation.look():
+            return
         wanted = self.desired.on(self.settings.node, self.settings.device)
         for name, one in wanted.items():
             with guarded(f"replica {name}"):

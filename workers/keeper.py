@@ -21,6 +21,7 @@ from gateway.compaction import compact_ended
 from gateway.desired import ASLEEP, UP, Desired
 from gateway.encoding import dumps
 from gateway.failures import FailureReason
+from gateway.installation import Installation
 from gateway.job import JobHead
 from gateway.jobs import JobStore
 from gateway.limits import Limits
@@ -61,6 +62,7 @@ class Keeper:
         self.catalog = catalog
         self.desired = Desired(store.redis)
         self.store = store
+        self.installation = Installation(store.redis, settings.data_dir)
         self.registry = registry
         self.limits = Limits(store.redis, store.scripts)
         self.tidy = Tidy(store)
@@ -87,6 +89,7 @@ class Keeper:
     def round(self) -> None:
         """One look. Raises: NOT_NOW."""
         began = time.monotonic()
+        self.installation.begin()
         self.trust.tick()
         now_ms = self.store.now_ms()
         self.trust.observe(run_id(self.store.redis), now_ms)
@@ -122,7 +125,7 @@ class Keeper:
             patience_s = self.settings.node_gone_s
         else:
             served, patience_s = self._served(place), self.settings.lease_s * DESERTED_LEASES
-        if served or not self.trust.held_for(self.settings.lease_s):
+        if served or self.installation.lost or not self.trust.held_for(self.settings.lease_s):
             self._deserted.pop(place, None)
             return False
         return time.monotonic() - self._deserted.setdefault(place, time.monotonic()) > patience_s

@@ -23,6 +23,7 @@ from gateway.desired import Wanted, replica_id
 from gateway.encoding import loads
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.jobs import JobStore
+from gateway.locks import hold_lock
 from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect
 from gateway.registry import Registry
@@ -31,7 +32,6 @@ from workers.consumer import consume
 from workers.devices import engine_device
 from workers.engines.base import EngineConfig
 from workers.failures import classify
-from workers.locks import hold_lock
 from workers.replica import ReplicaWorker
 from workers.stages import run_stages
 from workers.stages.base import BringUp

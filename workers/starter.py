@@ -21,11 +21,11 @@ from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.locks import drop_lock, lock_holder
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.failures import classify
-from workers.locks import drop_lock, lock_holder
 from workers.stages import run_stages
 from workers.stages.base import BringUp
 

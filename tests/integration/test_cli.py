@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shlex
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -20,60 +17,11 @@ import psutil
 import pytest
 
 from gateway.bringup import STAGES
-from tests.stack import REPOSITORY, eventually, free_port
+from tests.homes import Home, new_home
+from tests.stack import eventually
 
 #: How long `headrace up` may take on a busy machine.
 UP_S = 150
-
-
-@dataclass
-class Home:
-    """A data folder with ports of its own."""
-
-    folder: Path
-    environ: dict[str, str]
-
-    def command(self, *args: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
-        """Run `headrace ARGS` to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "cli.main", *args],
-            cwd=REPOSITORY,
-            env={**self.environ, **environ},
-            input=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-
-    def start(self, *args: str) -> subprocess.Popen[bytes]:
-        """Run `headrace ARGS` in the background; what it says goes to `said`."""
-        with (self.folder / "said").open("wb") as output:
-            return subprocess.Popen(
-                [sys.executable, "-m", "cli.main", *args],
-                cwd=REPOSITORY,
-                env=self.environ,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-            )
-
-    @property
-    def said(self) -> str:
-        """What the background command has said so far."""
-        return (self.folder / "said").read_text()
-
-
-def new_home(folder: Path) -> Home:
-    ports = {f"HEADRACE_{name}_PORT": str(free_port()) for name in ("HTTP", "GRPC", "FLOWER")}
-    settings = {"HEADRACE_DATA_DIR": str(folder / "var"), "HEADRACE_DEMO_MODEL": "fake", **ports}
-    fake = {"capabilities": ["chat"], "engine": "fake", "context_length": 4096, "max_tokens": 4096}
-    # Slower than the pause between two comments of a silent stream.
-    settings["HEADRACE_MODELS_JSON"] = json.dumps({"water": {**fake, "options": {"step_s": 3}}})
-    # Nobody is asked with this key: it only makes the provider one that could be.
-    keys = {"OPENAI_API_KEY": "sk-none", "ANTHROPIC_API_KEY": ""}
-    return Home(folder, {**os.environ, **settings, "PYTHONUNBUFFERED": "1", **keys})
 
 
 def family(pid: int) -> list[psutil.Process]:

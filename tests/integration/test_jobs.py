@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway import keys
+from gateway import keys, watcher
 from gateway.inference import cancel, fail
-from gateway.job import Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.job import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
-from gateway.watch import Hub, Watcher
+from gateway.watch import Hub
+from gateway.watcher import Watcher
 from tests.stack import eventually
 from workers.keeper import Keeper
 
@@ -73,6 +74,18 @@ def test_a_claim_asked_again_answers_the_same(store: JobStore) -> None:
     assert first is not None
     assert again is not None
     assert (first.epoch, again.epoch) == (1, 1)
+
+
+def test_a_record_of_a_newer_version_is_left_to_a_newer_worker(store: JobStore) -> None:
+    job = make_job(store)
+    store.redis.hset(keys.job(job.id), "v", RECORD_VERSION + 1)
+    assert store.claim(job.id, model="fake", owner="w", claim="abc") is None
+    record = store.redis.hgetall(keys.job(job.id))
+    assert (record["state"], record.get("claim", "")) == ("queued", "")
+    assert job.id in store.redis.zrange(keys.queued("fake"), 0, -1)
+    assert not store.redis.zrange(keys.RUNNING, 0, -1)
+    store.redis.hset(keys.job(job.id), "v", RECORD_VERSION)
+    assert store.claim(job.id, model="fake", owner="w", claim="abc") is not None
 
 
 def test_an_append_sent_twice_is_applied_once(store: JobStore) -> None:
@@ -236,7 +249,8 @@ def test_a_cursor_that_the_journal_does_not_hold_is_told_so(store: JobStore, hub
     assert events[-1].type == "cancelled"
 
 
-def test_a_vanished_job_is_told_as_expired(hub: Hub) -> None:
+def test_a_vanished_job_is_told_as_expired(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "MISSING_S", 0.1)
     events = [e for batch in hub.watch("chatcmpl-none").events() for e in batch]
     assert [e.type.value for e in events] == ["expired"]
 

@@ -39,7 +39,7 @@ def test_every_variable_that_is_named_exists(document: str) -> None:
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    commands = re.findall(r"headrace (\w+)", (ROOT / "README.md").read_text())
+    commands = re.findall(r"headrace (\w[\w-]*)", (ROOT / "README.md").read_text())
     assert set(commands) <= set(main.commands)
 
 

@@ -30,6 +30,11 @@ def test_a_switch_is_true_or_false() -> None:
         Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_GRPC_PLAINTEXT": "maybe"})
 
 
+def test_a_word_is_one_of_those_that_are_allowed() -> None:
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_APPENDFSYNC is 'no'; it must be everysec or always"):
+        Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_APPENDFSYNC": "no"})
+
+
 def test_a_broken_file_is_refused_with_its_line(tmp_path: Path) -> None:
     config = tmp_path / "headrace.toml"
     config.write_text("http_port = 9000\nnode =\n")

@@ -39,7 +39,7 @@ from tests.upstreams.world import KEYS, PATIENT
 STEP_S = 0.03
 EMBEDDER = "all-minilm-l6-v2"
 #: What the fake engine does at token 5 of a prompt that says `{fault}-please`; no other prompt does.
-ENGINE_FAULTS = ("crash", "hang", "raise", "garbage", "hog")
+ENGINE_FAULTS = ("crash", "hang", "raise", "garbage", "hog", "refuse")
 FAKE = {
     "step_s": STEP_S,
     **{f"{fault}_word": f"{fault}-please" for fault in ENGINE_FAULTS},

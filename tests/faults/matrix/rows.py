@@ -91,7 +91,7 @@ OTHER_ROWS = (
     Row("hints_doubled", hints.doubled, 3, also=hints.more),
     Row("hints_late", hints.late, 3, also=hints.more),
     Row("hints_garbage", hints.garbage, 3, also=hints.more),
-    *(Row(f"engine_{kind}", engines.poison(kind), 6) for kind in ("crash", "raise", "garbage")),
+    *(Row(f"engine_{kind}", engines.poison(kind), 6) for kind in ("crash", "raise", "garbage", "refuse")),
     Row("engine_hang", engines.poison("hang"), 20),
     Row("engine_out_of_memory", engines.out_of_memory, 6, skip=engines.no_limits),
     *(

@@ -1,0 +1,83 @@
+"""What a check is: a function of the installation that says what it has found. Knows no check itself."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+import redis
+
+from gateway.catalog import Catalog
+from gateway.jobs import JobStore
+from gateway.redis import NOT_NOW
+from gateway.registry import Registry
+from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Level(StrEnum):
+    """How bad it is."""
+
+    OK = "ok"
+    #: It works, but something about it is not as it should be.
+    WARNING = "warning"
+    #: Something does not work, or the promise does not hold.
+    PROBLEM = "problem"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check has found, and what to do about it."""
+
+    level: Level
+    found: str
+    remedy: str = ""
+    #: The name of the check.
+    check: str = ""
+
+
+@dataclass(frozen=True)
+class Installed:
+    """The installation that is looked at."""
+
+    settings: Settings
+    redis: redis.Redis
+    store: JobStore
+    registry: Registry
+    catalog: Catalog
+
+
+Check = Callable[[Installed], Iterable[Finding]]
+
+
+def ok(found: str) -> Finding:
+    """Nothing to do."""
+    return Finding(Level.OK, found)
+
+
+def warning(found: str, remedy: str) -> Finding:
+    """Something to look at."""
+    return Finding(Level.WARNING, found, remedy)
+
+
+def problem(found: str, remedy: str) -> Finding:
+    """Something to do."""
+    return Finding(Level.PROBLEM, found, remedy)
+
+
+def run(checks: Sequence[Check], installed: Installed) -> Iterable[Finding]:
+    """The findings of all checks, named after them. One that can't be made hides no other."""
+    for check in checks:
+        name = check.__name__.replace("_", " ")
+        try:
+            for finding in check(installed):
+                yield Finding(finding.level, finding.found, finding.remedy, name)
+        except NOT_NOW as error:
+            yield Finding(Level.PROBLEM, f"Redis can't do it now: {error}", "See its log.", name)
+        except Exception as error:  # the edge of a check: the others are to be made
+            log.exception("the check of %s failed", name)
+            found = f"it can't be told: {type(error).__name__}: {error}"
+            yield Finding(Level.PROBLEM, found, "This is a mistake of the check itself; please report it.", name)

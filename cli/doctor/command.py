@@ -1,0 +1,60 @@
+"""`headrace doctor`: all checks, one line each; exit status 1 if there is a problem."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+
+import click
+
+from cli.doctor import chaos, host, store, work
+from cli.doctor.checks import Finding, Installed, Level, problem, run
+from cli.preflight import wait_for_redis
+from gateway.catalog import load_catalog
+from gateway.errors import StoreUnavailable
+from gateway.jobs import JobStore
+from gateway.redis import connect
+from gateway.registry import Registry
+from gateway.settings import Settings
+
+#: How long Redis may take to answer.
+REDIS_S = 2.0
+_COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="A JSON array of findings.")
+@click.option("--chaos", "with_chaos", is_flag=True, help="Break a sandbox of its own instead, and say what held.")
+@click.pass_obj
+def doctor(settings: Settings, as_json: bool, with_chaos: bool) -> None:
+    """Look at a live installation, and say what to do. Exit status 1: there is a problem."""
+    findings = []
+    for finding in chaos.break_sandbox(settings) if with_chaos else examine(settings):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+    sys.exit(any(finding.level is Level.PROBLEM for finding in findings))
+
+
+def examine(settings: Settings) -> Iterable[Finding]:
+    """All findings. Without Redis only this machine can be looked at."""
+    client = connect(settings, retries=1)
+    installed = Installed(settings, client, JobStore(client), Registry(client), load_catalog(settings))
+    yield from run(host.CHECKS, installed)
+    try:
+        wait_for_redis(client, settings.effective_redis_url, timeout_s=REDIS_S)
+    except StoreUnavailable as error:
+        yield problem(error.message, "The other checks need Redis.")
+        return
+    yield from run((*store.CHECKS, *work.CHECKS), installed)
+
+
+def _show(finding: Finding) -> None:
+    level = click.style(f"{finding.level.value:8}", fg=_COLOURS[finding.level])
+    click.echo(f"{level} {finding.check:16} {finding.found}")
+    if finding.remedy:
+        click.echo(f"{'':25} -> {finding.remedy}")

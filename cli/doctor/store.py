@@ -1,0 +1,117 @@
+"""Checks of Redis: what it is, how it is set, and whether it keeps what it is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
+from cli.preflight import appendfsync
+from gateway.inference import MEMORY_LIMIT
+from gateway.installation import REMEDY, Installation
+
+#: The oldest version with all that Headrace uses.
+VERSION = 7
+#: Share of Redis' memory, and of its connections, from which on it is worth a word.
+FULL = 0.6
+#: Clocks may differ by so much: times in answers are Redis', those in logs the hosts'.
+CLOCK_S = 2.0
+
+
+def version(installed: Installed) -> Iterable[Finding]:
+    """Old servers lack commands."""
+    found = str(installed.redis.info("server")["redis_version"])
+    if int(found.split(".", maxsplit=1)[0]) < VERSION:
+        yield problem(f"Redis {found}", f"Headrace needs Redis {VERSION} or later.")
+    else:
+        yield ok(f"Redis {found}")
+
+
+def eviction(installed: Installed) -> Iterable[Finding]:
+    """A Redis that evicts loses jobs."""
+    policy = installed.redis.info("memory").get("maxmemory_policy", "noeviction")
+    if policy == "noeviction":
+        yield ok("nothing is evicted")
+    else:
+        remedy = "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration."
+        yield problem(f"maxmemory-policy is {policy}: Redis may drop jobs", remedy)
+
+
+def append_only(installed: Installed) -> Iterable[Finding]:
+    """Without its file a restart of Redis loses all jobs."""
+    if not installed.redis.info("persistence").get("aof_enabled"):
+        remedy = "redis-cli CONFIG SET appendonly yes, and in its configuration."
+        yield problem("the append-only file is off: a restart of Redis loses jobs", remedy)
+        return
+    setting = appendfsync(installed.redis)
+    if setting == "no":
+        yield warning("appendfsync is no: a power cut may lose half a minute", "Set appendfsync to everysec or always.")
+    else:
+        yield ok(f"on, appendfsync {setting or 'is not told'}")
+
+
+def persistence(installed: Installed) -> Iterable[Finding]:
+    """Whether the last writes to the disk have worked."""
+    info = installed.redis.info("persistence")
+    states = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+    failed = [name for name in states if info.get(name, "ok") != "ok"]
+    if info.get("loading"):
+        yield problem("Redis still reads its file", "Wait.")
+    elif failed:
+        yield problem(f"{', '.join(failed)}: failed", "Look at the disk of Redis and at its log.")
+    elif delayed := int(info.get("aof_delayed_fsync", 0)):
+        yield warning(f"the disk was too slow for {delayed} syncs since Redis began", "Give Redis a faster disk.")
+    else:
+        yield ok("the last writes have worked")
+
+
+def memory(installed: Installed) -> Iterable[Finding]:
+    """From a share of its memory on, no new job is taken."""
+    info = installed.redis.info("memory")
+    limit = int(info.get("maxmemory") or 0) or int(info.get("total_system_memory") or 0)
+    share = int(info["used_memory"]) / limit if limit else 0.0
+    found = f"{int(info['used_memory']) / 2**20:.0f} MiB, {share:.0%} of what it may use"
+    remedy = "Raise maxmemory, or let jobs be kept for less long (HEADRACE_JOB_TTL_S, HEADRACE_BACKGROUND_TTL_S)."
+    if share > MEMORY_LIMIT:
+        yield problem(f"{found}: new jobs are refused", remedy)
+    elif share > FULL:
+        yield warning(found, remedy)
+    else:
+        yield ok(found)
+
+
+def connections(installed: Installed) -> Iterable[Finding]:
+    """Whoever finds no connection is refused."""
+    info = installed.redis.info("clients")
+    used, limit = int(info["connected_clients"]), int(info.get("maxclients", 10_000))
+    if used > FULL * limit:
+        yield warning(f"{used} of {limit} connections", "Raise maxclients of Redis.")
+    else:
+        yield ok(f"{used} of {limit}")
+
+
+def clocks(installed: Installed) -> Iterable[Finding]:
+    """This host's clock against Redis'."""
+    began = time.time()
+    theirs = installed.store.now_ms() / 1000
+    apart_s = theirs - (began + time.time()) / 2
+    if abs(apart_s) > CLOCK_S:
+        found = f"Redis' clock is {abs(apart_s):.1f} s {'ahead of' if apart_s > 0 else 'behind'} this host's"
+        yield warning(found, "Let NTP set both. Jobs go by Redis' clock, logs and the expiry of keys by the hosts'.")
+    else:
+        yield ok(f"{abs(apart_s):.2f} s apart")
+
+
+def installation(installed: Installed) -> Iterable[Finding]:
+    """Whether Redis holds the data that the data folder knows of."""
+    here = Installation(installed.redis, installed.settings.data_dir)
+    if here.look():
+        yield problem("Redis has lost its data", REMEDY)
+    else:
+        yield ok("Redis holds the data of this installation")
+
+
+CHECKS: tuple[Check, ...] = (
+    *(version, eviction, append_only, persistence),
+    *(memory, connections, clocks, installation),
+)

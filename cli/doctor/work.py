@@ -1,0 +1,89 @@
+"""Checks of what does the work: the keeper, replicas, provider workers, jobs."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable
+from typing import cast
+
+from cli.doctor.canary import ask
+from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
+from gateway import keys
+from gateway.desired import FAILED, UP, Desired
+from gateway.tidy import Strays
+
+#: A round of the keeper that takes longer makes recovery late.
+ROUND_S = 2.0
+#: A job between two indexes is in one of them so much later.
+BETWEEN_S = 1.0
+
+
+def keeper(installed: Installed) -> Iterable[Finding]:
+    """Whether anybody recovers what is lost."""
+    beat = cast("str | None", installed.redis.get(keys.KEEPER))
+    if beat is None:
+        yield problem("no keeper lives: jobs of dead workers are not recovered", "See 'headrace logs keeper'.")
+        return
+    said = json.loads(beat)
+    state = said if isinstance(said, dict) else {}
+    round_s, trusted = float(state.get("round_s", 0)), state.get("trusted", True)
+    if round_s > ROUND_S:
+        yield warning(f"a round takes {round_s:.1f} s", "Recovery is late by that: let fewer jobs wait at once.")
+    elif not trusted:
+        yield warning("it recovers nothing yet, since Redis was away or its clock has jumped", "Wait for some seconds.")
+    else:
+        yield ok(f"a round takes {round_s:.3f} s")
+
+
+def replicas(installed: Installed) -> Iterable[Finding]:
+    """Whether what is wanted is there, and answers."""
+    living = {replica.replica_id: replica for replica in installed.registry.replicas()}
+    wanted = Desired(installed.redis).all()
+    for one in wanted:
+        if one.state == FAILED:
+            why = one.failure.get("message", "")
+            yield problem(f"{one.replica_id} has failed: {why}", one.failure.get("remedy", "Deploy it anew."))
+        elif one.state == UP and one.replica_id not in living:
+            yield problem(f"{one.replica_id} is wanted, but does not live", "See 'headrace logs agent' on its machine.")
+    for replica in living.values():
+        if replica.health == "healthy":
+            yield ask(installed, replica)
+        else:
+            log = f"See 'headrace logs model-{replica.replica_id}' on {replica.node}."
+            yield problem(f"{replica.replica_id} is {replica.health}. {replica.message}".strip(), log)
+    if not living and not wanted:
+        yield ok("nothing is deployed")
+
+
+def providers(installed: Installed) -> Iterable[Finding]:
+    """Whether a provider worker has the keys of remote models. No provider is asked: that costs money."""
+    workers = installed.registry.providers()
+    served = {name for worker in workers for name in worker.credentials}
+    used = {model.provider for model in installed.catalog if not model.local}
+    if not workers and used:
+        remedy = "Start one: 'headrace up', or python -m workers.provider."
+        yield warning(f"no provider worker lives, so nothing of {', '.join(sorted(used))} is served", remedy)
+    else:
+        yield ok(f"with keys of {', '.join(sorted(served & used)) or 'no provider'}")
+
+
+def jobs(installed: Installed) -> Iterable[Finding]:
+    """Jobs that have not ended must be in an index, or nobody finds them."""
+    walk = Strays(installed.store)
+    found = {job.id for job in walk.look()}
+    while walk.goes_on:
+        found |= {job.id for job in walk.look()}
+    if found:
+        time.sleep(BETWEEN_S)
+        found = {job.id for job in walk.among(found)}
+    if found:
+        some = ", ".join(sorted(found)[:3])
+        remedy = "A living keeper puts them back within a minute; if they stay, please report it."
+        yield problem(f"{len(found)} jobs that have not ended are in no index: {some}", remedy)
+    else:
+        running = installed.redis.zcard(keys.RUNNING)
+        yield ok(f"each that has not ended is in an index; {running} run")
+
+
+CHECKS: tuple[Check, ...] = (keeper, replicas, providers, jobs)

@@ -1,0 +1,99 @@
+"""What runs in a data folder, found by the locks that are held there, whoever started it and whether that one lives."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import psutil
+
+from gateway.errors import Unavailable
+from gateway.locks import Holder, lock_holder, lock_holders, lock_path
+
+#: Time to end after SIGTERM, then after SIGKILL.
+END_S, KILLED_S = 6.0, 5.0
+#: Names of the locks of the embedded Redis: the one of its process, and the one of its data.
+REDIS = ("redis", "redis-server")
+_LOOK_S = 0.05
+
+
+def running(data_dir: Path) -> dict[str, Holder]:
+    """What lives there: name to process, each process once, and not the supervisor."""
+    names: dict[int, str] = {}
+    holders = lock_holders(data_dir)
+    for name, holder in holders.items():
+        if name != "up":
+            names.setdefault(holder.pid, name)
+    return {name: holders[name] for name in sorted(names.values())}
+
+
+def end(data_dir: Path, names: Iterable[str]) -> None:
+    """End the processes that hold these locks, and their children: first those that use Redis, then Redis.
+
+    Raises:
+        Unavailable: one of them does not end, not even by SIGKILL.
+    """
+    names = list(names)
+    for group in ([name for name in names if name not in REDIS], [name for name in names if name in REDIS]):
+        children = [child for name in group for child in _children(data_dir, name)]
+        left = _signal(data_dir, group, signal.SIGTERM, END_S)
+        left = _signal(data_dir, left, signal.SIGKILL, KILLED_S)
+        _, lost = psutil.wait_procs(children, timeout=KILLED_S)
+        if left or lost:
+            who = ", ".join([*left, *(f"process {child.pid}" for child in lost)])
+            raise Unavailable(f"Still running in {data_dir}, in spite of SIGKILL: {who}.")
+
+
+def _signal(data_dir: Path, names: list[str], number: signal.Signals, timeout_s: float) -> list[str]:
+    """Send a signal to those that hold these locks, and wait until they are free. Returns those that are not."""
+    deadline = time.monotonic() + timeout_s
+    for name in names:
+        _send(data_dir, name, number)
+    while (names := [name for name in names if lock_holder(data_dir, name)]) and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    return names
+
+
+def _send(data_dir: Path, name: str, number: signal.Signals) -> None:
+    """Signal the holder of a lock, if it has the lock's file open: a number alone may be another process' by now."""
+    holder = lock_holder(data_dir, name)
+    try:
+        handle = os.pidfd_open(holder.pid) if holder and holder.pid else None
+    except ProcessLookupError:
+        return
+    if holder is None or handle is None:
+        return
+    try:
+        if _has_open(holder.pid, lock_path(data_dir, name)):
+            signal.pidfd_send_signal(handle, number)
+    except ProcessLookupError:
+        return
+    finally:
+        os.close(handle)
+
+
+def _has_open(pid: int, path: Path) -> bool:
+    wanted = path.stat()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(entry.stat(), wanted):
+                return True
+    return False
+
+
+def _children(data_dir: Path, name: str) -> list[psutil.Process]:
+    """Those that end by themselves, a moment after the holder of a lock. Model workers do not, and have a lock too."""
+    holder = lock_holder(data_dir, name)
+    locked = {one.pid for one in lock_holders(data_dir).values()}
+    found: list[psutil.Process] = []
+    parents = [psutil.Process(holder.pid)] if holder and psutil.pid_exists(holder.pid) else []
+    while parents:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            children = [child for child in parents.pop().children() if child.pid not in locked]
+            found += children
+            parents += children
+    return found

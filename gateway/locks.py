@@ -1,0 +1,98 @@
+"""Locks of the processes of one data folder: held for a process' life, and so never stale. Adoption goes by them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Whoever asks who holds a lock has it for a moment: one that seems taken is tried again for so long.
+WAIT_S = 0.25
+_TRY_S = 0.02
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock."""
+
+    pid: int
+    incarnation: str
+
+
+def lock_path(data_dir: Path, name: str) -> Path:
+    """Where a lock file lies."""
+    return data_dir / "run" / f"{name}.lock"
+
+
+def hold_lock(
+    data_dir: Path, name: str, incarnation: str = "", *, wait_s: float = WAIT_S, over_exec: bool = False
+) -> int | None:
+    """Take a lock for the life of this process; None if another still holds it after `wait_s`.
+
+    With `over_exec` it is also held by what this process becomes, and by children that inherit its descriptors.
+    """
+    path = lock_path(data_dir, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + wait_s
+    while not _try(handle):
+        if time.monotonic() > deadline:
+            os.close(handle)
+            return None
+        time.sleep(_TRY_S)
+    os.set_inheritable(handle, over_exec)
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()} {incarnation}".encode())
+    return handle
+
+
+def lock_holder(data_dir: Path, name: str) -> Holder | None:
+    """Who holds a lock, or None if nobody does."""
+    try:
+        handle = os.open(lock_path(data_dir, name), os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _try(handle) else _read(handle)
+    finally:
+        os.close(handle)
+
+
+def lock_holders(data_dir: Path) -> dict[str, Holder]:
+    """All locks of a data folder that are held: name to holder."""
+    names = sorted(path.stem for path in lock_path(data_dir, "").parent.glob("*.lock"))
+    found = {name: lock_holder(data_dir, name) for name in names}
+    return {name: holder for name, holder in found.items() if holder}
+
+
+def last_holder(data_dir: Path, name: str) -> Holder | None:
+    """Who has the lock, or had it last; None if nobody ever did."""
+    try:
+        handle = os.open(lock_path(data_dir, name), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return _read(handle)
+    finally:
+        os.close(handle)
+
+
+def drop_lock(data_dir: Path, name: str) -> None:
+    """Remove the file of a lock that nobody holds."""
+    if lock_holder(data_dir, name) is None:
+        lock_path(data_dir, name).unlink(missing_ok=True)
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(handle: int) -> Holder:
+    pid, _, incarnation = os.read(handle, 256).decode().partition(" ")
+    return Holder(int(pid or 0), incarnation)
