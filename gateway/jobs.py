@@ -211,8 +211,8 @@ class JobStore:
         now = self.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
         self.ledger.settle(pipe, job, usage)
-        pipe.zrem(keys.queued(job.runs_on), job.id)
-        pipe.zrem(keys.RUNNING, job.id)
+        # By a script, not by ZREM: a Redis that has lost its scripts would refuse the one and do the other.
+        self._track(pipe, job.id, job.runs_on, settled=True)
         pipe.zadd(keys.ended(job.runs_on), {job.id: now})
         if state is JobState.DONE:
             count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)

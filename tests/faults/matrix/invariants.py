@@ -12,12 +12,12 @@ import psutil
 
 from gateway import keys
 from gateway.job import Event, EventType, Job, JobState
+from gateway.locks import lock_holder
 from gateway.results import fold, num_indexes
 from tests.faults.matrix.load import Client
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.report import LATE_S, Outcome
 from tests.faults.matrix.rig import Census, World
-from workers.locks import lock_holder
 
 #: What is cleaned up by itself may take so long: a lease, a look of the agent, a round of the keeper.
 SETTLES_S = 25.0
