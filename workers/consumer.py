@@ -16,8 +16,6 @@ from gateway.settings import Settings
 
 #: How often what Flower shows of tasks is sent.
 EVENTS_S = 0.5
-
-
 #: How often a lost connection to Redis is tried again.
 RECONNECT_S = 0.5
 

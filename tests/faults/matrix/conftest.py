@@ -33,9 +33,9 @@ class Rigs:
         if self._world is None or self._name != name:
             self.close()
             folder = self._open.enter_context(tempfile.TemporaryDirectory(prefix="hf-", ignore_cleanup_errors=True))
-            self._world = self._open.enter_context(running(Path(folder), DESIGNS[name], full=FULL))
-            self._name = name
-            _warm_up(self._world)
+            world = self._open.enter_context(running(Path(folder), DESIGNS[name], full=FULL))
+            _warm_up(world)
+            self._name, self._world = name, world
         return self._world
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import numpy
 
-from tests.faults.matrix.rig import EMBEDDER, PACE_S, World
+from tests.faults.matrix.rig import EMBEDDER, MANY, PACE_S, World
 from tests.stack import KEY
 from tests.upstreams.base import answer
 from workers.engines.fake import fake_token
@@ -25,8 +25,6 @@ PATIENCE_S = 150.0
 RETRY_S = 0.2
 #: Vectors may differ by so much from those of a quiet system: what else is in the batch moves the last bits.
 TOLERANCE = 1e-3
-#: More tokens than any answer has.
-MANY = 4000
 #: States of a job that has ended otherwise than well.
 BAD_ENDS = ("failed", "cancelled")
 

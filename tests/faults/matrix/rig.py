@@ -38,6 +38,8 @@ from tests.upstreams.world import KEYS, PATIENT
 
 STEP_S = 0.03
 EMBEDDER = "all-minilm-l6-v2"
+#: More tokens than any answer has.
+MANY = 10_000
 #: What the fake engine does at token 5 of a prompt that says `{fault}-please`; no other prompt does.
 ENGINE_FAULTS = ("crash", "hang", "raise", "garbage", "hog", "refuse")
 FAKE = {
@@ -255,7 +257,8 @@ def running(folder: Path, design: Design, *, full: bool) -> Iterator[World]:
     oa = {"protocol": "openai", "base_url": f"{openai.url}/v1", "api_key_env": "UP_OPENAI_KEY", **PATIENT}
     an = {**oa, "protocol": "anthropic", "base_url": anthropic.url, "api_key_env": "UP_ANTHROPIC_KEY"}
     providers = {"oa": {**oa, "continuation": "prefix"}, "an": an}
-    models = {name: {"capabilities": ["chat"], "provider": name} for name in providers}
+    room = {"context_length": 20_000, "max_tokens": MANY}
+    models = {name: {"capabilities": ["chat"], "provider": name, **room} for name in providers}
     (folder / "headrace.toml").write_text(CATALOG)
     stack = FaultStack(folder, design, providers_json=dumps(providers), models_json=dumps(models), **design.settings)
     design.before(folder)
