@@ -56,6 +56,7 @@ def ledger() -> Iterator[Ledger]:
     ledger = Ledger()
     yield ledger
     if FULL:
-        tallies = {fault: asdict(tally) for fault, tally in ledger.tallies.items()}
-        report = dict(sorted((tallies | ledger.counts).items()))
-        _REPORT.write_text(json.dumps(report, indent=1) + "\n")
+        whole = json.loads(_REPORT.read_text()) if _REPORT.exists() else {}
+        whole["repeated"] = {fault: asdict(tally) for fault, tally in sorted(ledger.tallies.items())}
+        whole |= ledger.counts
+        _REPORT.write_text(json.dumps(whole, indent=1) + "\n")

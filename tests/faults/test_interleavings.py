@@ -66,15 +66,17 @@ def test_no_interleaving_breaks_the_promise(
     monkeypatch.setattr(
         Interleavings, "make_world", lambda: World(around, server, numbers, complaints.heard), raising=False
     )
-    run_state_machine_as_test(
-        Interleavings,
-        settings=settings(
-            max_examples=SEQUENCES,
-            stateful_step_count=STEPS,
-            deadline=None,
-            database=None,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
+    how_long = settings(
+        max_examples=SEQUENCES,
+        stateful_step_count=STEPS,
+        deadline=None,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
     )
-    ledger.counts["interleavings"] = {**Interleavings.counts, "violations": 0}
+    violations = 1
+    try:
+        run_state_machine_as_test(Interleavings, settings=how_long)
+        violations = 0
+    finally:
+        ledger.counts["interleavings"] = {**Interleavings.counts, "violations": violations}
