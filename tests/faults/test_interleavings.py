@@ -54,7 +54,7 @@ def surroundings(tmp_path: Path) -> Iterator[tuple[Surroundings, redis.Redis]]:
             process.wait(10)
 
 
-@pytest.mark.timeout(3600 if FULL else 180)
+@pytest.mark.timeout(3600 if FULL else 600)
 def test_no_interleaving_breaks_the_promise(
     surroundings: tuple[Surroundings, redis.Redis], monkeypatch: pytest.MonkeyPatch, ledger: Ledger
 ) -> None:

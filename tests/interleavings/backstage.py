@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from gateway.compaction import compact_ended
 from gateway.queues import lists, queue_of
 from tests.interleavings.processes import MODELS
+from tests.interleavings.replica import ReplicaProcess
 from tests.interleavings.stage import Fault, Stage
+from tests.interleavings.wire import WIRE
 
 #: The lists in which hints wait.
 QUEUES = [name for model in MODELS for name in lists(queue_of(model))]
@@ -59,12 +63,21 @@ class Backstage(Stage):
         if not worker.frozen and "emitter" not in worker.busy:
             for run in worker.journaler.held:
                 self.facts[run.id].crashes += 1
-            self.act(worker, "emitter", lambda: worker.replica.engine_dies(killed=number > 3), fault)
+            self._let_go(worker, lambda: worker.replica.engine_dies(killed=number > 3), fault)
 
     def drain(self, number: int, fault: Fault | None = None) -> None:
         """A worker gives back what it has."""
         worker = self.workers[number % 2]
-        self.act(worker, "emitter", worker.replica.drain, fault)
+        self._let_go(worker, worker.replica.drain, fault)
+
+    def _let_go(self, worker: ReplicaProcess, operation: Callable[[], None], fault: Fault | None) -> None:
+        """A worker gives back all that it has. What Redis has just lost, and does not take, is known to nobody then."""
+        held = worker.remembers()
+        hindered = fault is not None or self.server.refusing or WIRE.down or worker.name in WIRE.cut
+        self.act(worker, "emitter", operation, fault)
+        if hindered:
+            for job_id in held - worker.remembers() - self.server.records():
+                self.facts[job_id].may_be_gone = True
 
     def refuse(self, number: int, fault: Fault | None = None) -> None:
         """An engine refuses what it runs."""

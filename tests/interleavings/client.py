@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from gateway.job import Event, EventType
 from gateway.watcher import Watcher
+from tests.interleavings.wire import WIRE
 
 
 class Client:
@@ -17,6 +18,8 @@ class Client:
         #: Entries that its text is made of, since it was told what stands.
         self.kept: list[Event] = []
         self.end: EventType | None = None
+        #: The process of Redis that was there when it ended.
+        self.run_id = ""
         self.expired = False
 
     def read(self) -> None:
@@ -32,7 +35,7 @@ class Client:
     def _see(self, events: list[Event]) -> None:
         for event in events:
             assert self.end is None, f"{self.job_id}: {event} came behind the end"
-            if event.type is EventType.REWOUND:
+            if event.type in (EventType.REWOUND, EventType.COMPACTED):
                 self.text = {int(index): text for index, text in event.body["text"].items()}
                 self.kept = []
                 continue
@@ -45,4 +48,4 @@ class Client:
                 index = delta.get("index", 0)
                 self.text[index] = self.text.get(index, "") + delta.get("text", "")
             if event.type.terminal:
-                self.end = event.type
+                self.end, self.run_id = event.type, WIRE.run_id
