@@ -116,13 +116,15 @@ class JobStore:
         return Created(made, waiting, (rank or 0) + 1, bool(new))
 
     def discard(self, job: Job) -> None:
-        """Take back a job that was just created, and that nobody has been told of.
+        """Take back a job that was just created, and that nobody has been told of; one that has begun goes on.
 
         Step by step, so that one that could not be deleted is still counted, and one that could not be refunded is
         still found by the keeper.
         """
-        pipeline(self.redis, [("DEL", keys.job(job.id)), ("ZREM", keys.queued(job.runs_on), job.id)])
+        if not self._run("discard", job.id):
+            return
         pipe = self.redis.pipeline(transaction=False)
+        pipe.zrem(keys.queued(job.runs_on), job.id)
         self.ledger.refund(pipe, job)
         self.scripts.execute(pipe)
         self.redis.zrem(keys.owned(job.key_id), job.id)
