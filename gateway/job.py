@@ -10,6 +10,8 @@ from typing import Any
 
 from gateway.encoding import dumps, loads
 
+#: Version of records and events, so that old and new workers can live side by side: a worker leaves what is newer.
+RECORD_VERSION = 1
 #: Limits of one append.
 MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
 

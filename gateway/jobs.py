@@ -18,7 +18,7 @@ from redis.client import NEVER_DECODE
 from gateway import keys
 from gateway.encoding import dumps, loads
 from gateway.errors import lies_with_client
-from gateway.job import HEAD_FIELDS, Append, Cause, Event, Job, JobHead, JobState
+from gateway.job import HEAD_FIELDS, RECORD_VERSION, Append, Cause, Event, Job, JobHead, JobState
 from gateway.redis import is_lasting, pipeline
 from gateway.scripts import Scripts
 from gateway.stats import count_answer, count_failure
@@ -26,8 +26,6 @@ from gateway.usage import Ledger
 
 log = logging.getLogger(__name__)
 
-#: Version of records and events, so that old and new workers can live side by side.
-RECORD_VERSION = 1
 #: How often the difference between Redis' clock and ours is measured anew.
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
@@ -129,10 +127,11 @@ class JobStore:
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
         """Take a queued job of a model, in one round trip.
 
-        Returns its record, or None if it is not to be had (taken, ended, gone, or handed to another model).
+        Returns its record, or None if it is not to be had (taken, ended, gone, handed to another model, or of
+        a newer version than this program knows).
         """
         pipe = self.redis.pipeline(transaction=False)
-        self._call(pipe, "claim", job_id, owner, claim, model)
+        self._call(pipe, "claim", job_id, owner, claim, model, RECORD_VERSION)
         self._track(pipe, job_id, model)
         (verdict, flat), _ = self.scripts.execute(pipe)
         return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None

@@ -13,13 +13,11 @@ from celery import Celery
 from kombu.utils.uuid import uuid
 
 from gateway import broker
+from gateway.hints import DEPLOY, GENERATE
 from gateway.redis import NOT_NOW
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
-
-#: The Celery tasks: one runs a model, one brings a model up.
-GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
 
 
 class Priority(IntEnum):
@@ -121,9 +119,9 @@ def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> Non
 
 
 def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
-    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it; `queue`, if it is not that
-    of the place, is one replica's.
+    """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it.
 
+    `queue` names another one than that of the place: a replica's own.
     Celery makes the message and kombu sends it, without the routers, signals and events of `send_task`: half the time.
     """
     task, task_id = (DEPLOY, job_id) if place.startswith("@") else (GENERATE, uuid())

@@ -79,6 +79,8 @@ class Replica:
     message: str = ""
     hardware: str = ""
     quantization: str = ""
+    #: Digest of the weights; empty until they are loaded.
+    weights: str = ""
     #: The deployment that wanted it.
     deployment_id: str = ""
     #: What was planned before it was loaded; see `gateway/memory.py`.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.job import Event, EventType, Job
 from gateway.results import Choice, fold, num_choices, usage
+
+#: Events with which a claim begins.
+_CLAIMS = (EventType.STARTED, EventType.RESUMED)
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,46 @@ class Takeover:
     tried: Sequence[str]
     #: How the model before this one wants it to go on: `continue`, `restart`, or empty if there was none.
     mode: str = ""
+    #: `tokenizer` or `prompt`: that of the worker before was another, so that its ids mean nothing here.
+    changed: str = ""
+    #: Digests of the weights that have worked on the answer since this model took over.
+    weights: frozenset[str] = frozenset()
 
     def announcement(self) -> dict[str, object]:
-        """What the event says with which a model takes over from another: how, and the text that stays."""
+        """What the event says with which a model takes over from another: how, and the text that stays.
+
+        Or one worker from another of the same model that reads or asks otherwise: what has changed.
+        """
+        if self.changed:
+            return {"mode": "continue", "changed": self.changed}
         if self.own or not self.tried:
             return {}
         text = {str(index): choice.text for index, choice in enumerate(self.before) if choice.text}
         return {"from": self.tried[-1], "mode": self.mode, **({"text": text} if self.mode == "restart" else {})}
+
+    def read_by(self, *, tokenizer: str, prompt: str) -> Takeover:
+        """The same for a worker with this tokenizer and this prompt, both as digests.
+
+        Ids that were written with another tokenizer, or behind another prompt, count as text. An event that says
+        nothing of them is of an older version, or of a provider, and fits any.
+        """
+        mine = {"tokenizer": tokenizer, "prompt": prompt}
+        at, last = 0, mine
+        for index, event in enumerate(self.own):
+            if event.type in _CLAIMS:
+                said = {name: str(event.body.get(name, last[name])) for name in mine}
+                if said != last:
+                    at, last = index, said
+        changed = next((name for name in mine if last[name] != mine[name]), "")
+        if changed:
+            at = len(self.own)
+        if not at:
+            return self
+        own = fold(self.own[:at], num_choices=len(self.before))
+        before = [_joined(first, second) for first, second in zip(self.before, own, strict=True)]
+        used = dict(self.used)
+        used["completion_tokens"] = used.get("completion_tokens", 0) + usage(self.own[:at])["completion_tokens"]
+        return replace(self, before=before, own=self.own[at:], used=used, changed=changed)
 
     @classmethod
     def of(cls, job: Job, journal: Sequence[Event]) -> Takeover:
@@ -40,7 +76,7 @@ class Takeover:
         tried: list[str] = []
         at, mode = 0, ""
         for index, event in enumerate(journal):
-            if event.type in (EventType.STARTED, EventType.RESUMED):
+            if event.type in _CLAIMS:
                 name = event.body.get("model", job.model)
                 if name not in tried[-1:]:
                     tried.append(name)
@@ -54,4 +90,21 @@ class Takeover:
         before = fold(journal[:at], num_choices=num_choices(job))
         if mode == "restart":
             before = [choice if choice.finish_reason else Choice() for choice in before]
-        return cls(before, journal[at:], usage(journal[:at]), tried, mode)
+        own = journal[at:]
+        weights = frozenset(str(e.body["weights"]) for e in own if e.type in _CLAIMS and e.body.get("weights"))
+        return cls(before, own, usage(journal[:at]), tried, mode, weights=weights)
+
+
+def last_weights(journal: Sequence[Event]) -> str:
+    """The digest of the weights that the last claim has run; empty if it says none."""
+    return next((str(event.body.get("weights", "")) for event in reversed(journal) if event.type in _CLAIMS), "")
+
+
+def _joined(first: Choice, second: Choice) -> Choice:
+    """Two parts of one answer as one; the ids of the first mean nothing."""
+    return Choice(
+        text=first.text + second.text,
+        logprobs=first.logprobs + second.logprobs,
+        tool_calls=first.tool_calls + second.tool_calls,
+        finish_reason=second.finish_reason or first.finish_reason,
+    )

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from gateway.queues import GENERATE
+from gateway.hints import GENERATE
 
 
 @shared_task(name=GENERATE, bind=True)  # type: ignore[untyped-decorator]

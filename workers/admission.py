@@ -11,11 +11,17 @@ from gateway.errors import ContextTooLong
 from workers.tokenizer import Tokenizer
 
 
-def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer) -> list[list[int]]:
-    """Token ids of each prompt. Raises: InvalidRequest if the chat template refuses the messages."""
+def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int) -> list[list[int]]:
+    """Token ids of each prompt, the same for each claim.
+
+    `at_ms` is the job's own time in ms since the epoch, for templates that tell the date.
+
+    Raises:
+        InvalidRequest: the chat template refuses the messages.
+    """
     if "messages" in request:
         tools = None if request.get("tool_choice") == "none" else request.get("tools")
-        return [tokenizer.render_chat(list(request["messages"]), tools=tools)]
+        return [tokenizer.render_chat(list(request["messages"]), tools=tools, at_ms=at_ms)]
     prompt = request["prompt"]
     return [tokenizer.encode(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
 

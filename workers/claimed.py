@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.encoding import dumps
-from gateway.job import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
+from gateway.job import (
+    MAX_BYTES_PER_APPEND,
+    MAX_EVENTS_PER_APPEND,
+    RECORD_VERSION,
+    Append,
+    EventType,
+    Job,
+    JobState,
+)
 
 #: Claims in a row that come to nothing before a job is given up, whatever the reason.
 MAX_LOSSES = 20
@@ -52,7 +60,7 @@ class ClaimedJob:
 
     def begin(self, info: Mapping[str, Any]) -> None:
         """Write the first event of this claim: `started`, or `resumed` if the journal holds an earlier one."""
-        self.event(EventType.RESUMED if self.job.seq else EventType.STARTED, info)
+        self.event(EventType.RESUMED if self.job.seq else EventType.STARTED, {"v": RECORD_VERSION, **info})
 
     def extend(self, index: int, *, ids: Sequence[int] = (), text: str = "", **more: Sequence[Any]) -> None:
         """Add to the open delta of a choice; `more` are lists that grow."""

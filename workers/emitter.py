@@ -7,17 +7,35 @@ beginning of the answer.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.job import Job
+from gateway.encoding import dumps
+from gateway.job import EventType, Job, JobState
 from gateway.results import fold
 from gateway.takeover import Takeover
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.text import IncrementalDetokenizer
 from workers.tokenizer import Tokenizer
 from workers.work import EngineRun
+
+
+def digest_of(prompts: Sequence[Sequence[int]]) -> str:
+    """Names prompts as a model reads them, short."""
+    return hashlib.sha256(dumps(prompts).encode()).hexdigest()[:16]
+
+
+def fresh_seed(seed: int, index: int, generated: int) -> int:
+    """The seed of one answer. An engine draws from the beginning of its noise, which the first tokens have had already.
+
+    So what goes on behind `generated` tokens gets other noise, and the same again for the same number of them.
+    """
+    if not generated:
+        return seed + index
+    digest = hashlib.blake2b(f"{seed}/{index}/{generated}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 @dataclass
@@ -53,8 +71,11 @@ class Run(EngineRun):
     ) -> None:
         super().__init__(job)
         self.tokenizer = tokenizer
+        self.prompt_digest = digest_of(prompts)
+        takeover = takeover and takeover.read_by(tokenizer=tokenizer.digest, prompt=self.prompt_digest)
         self.takeover = takeover
         self._used = takeover.used if takeover else {}
+        self._weights_changed = False
         self.max_tokens = max_tokens
         n = int(job.request.get("n") or 1)
         stop = list(job.request.get("stop") or ())
@@ -78,13 +99,19 @@ class Run(EngineRun):
     def begin(self, info: Mapping[str, Any]) -> None:
         """Write the first event of this claim, then what a replay found to be missing from the journal."""
         mode = self.takeover.announcement() if self.takeover else {}
-        super().begin({"prompt_tokens": self.usage()["prompt_tokens"], **info, **mode})
+        self._weights_changed = bool(self.takeover and self.takeover.weights - {info.get("weights")})
+        prompt = {"prompt_tokens": self.usage()["prompt_tokens"], "prompt": self.prompt_digest}
+        super().begin({**prompt, **info, **mode, **self._caveat()})
         for choice in self.choices:
             if choice.unsent:
                 self.extend(choice.index, text=choice.unsent)
             if choice.finish_reason and choice.finished_on_resume:
                 self.finish_choice(choice.index, choice.finish_reason)
         self._end_if_all_finished()
+
+    def done(self) -> None:
+        """End it with a full answer, which says if other weights have made a part of it."""
+        self._end(JobState.DONE, EventType.DONE, {"usage": self.usage(), **self._caveat()})
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
         """What to ask of the engine, for the choices that are not finished: ids count up from the given one."""
@@ -99,7 +126,7 @@ class Run(EngineRun):
                     temperature=float(wanted["temperature"]),
                     top_p=float(wanted["top_p"]),
                     top_k=int(wanted.get("top_k") or 0),
-                    seed=None if seed is None else int(seed) + choice.index,
+                    seed=None if seed is None else fresh_seed(int(seed), choice.index, choice.num_tokens),
                     presence_penalty=float(wanted.get("presence_penalty") or 0),
                     frequency_penalty=float(wanted.get("frequency_penalty") or 0),
                     repetition_penalty=float(wanted.get("repetition_penalty") or 1),
@@ -142,6 +169,9 @@ class Run(EngineRun):
     def _end_if_all_finished(self) -> None:
         if all(choice.finish_reason for choice in self.choices):
             self.done()
+
+    def _caveat(self) -> dict[str, bool]:
+        return {"weights_changed": True} if self._weights_changed else {}
 
     def _replay(self, takeover: Takeover) -> None:
         own = fold(takeover.own, num_choices=len(self.choices))

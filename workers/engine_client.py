@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
-import select
 import signal
 import socket
 import subprocess
@@ -13,15 +11,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from gateway.failures import DeploymentFailed, FailureReason
-from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceOutput, SequenceRequest, no_report
+from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
 from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
 from workers.pace import Pace
+from workers.steps import StepFrame
 
+#: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
+SEND_S = 10.0
 #: How long an engine may take to end after it has closed its socket.
 END_S = 1.0
 
@@ -34,15 +35,6 @@ class EngineStartFailed(DeploymentFailed):
     """The engine could not be loaded; the message is its own."""
 
 
-@dataclass(frozen=True)
-class StepFrame:
-    """What one or more steps made, and how many sequences the engine holds after them."""
-
-    outputs: Sequence[SequenceOutput]
-    sequences: int
-    steps: int
-
-
 class EngineProcess:
     """One engine process. `read` belongs to one thread; the rest may be called from any."""
 
@@ -50,6 +42,8 @@ class EngineProcess:
         self._process = process
         self._frames = frames
         self._write_lock = threading.Lock()
+        #: Sequences that were asked for, and whose end was not heard yet.
+        self._open: set[int] = set()
         self._oom_kills = oom_kills()
         self._ended_by_us = False
 
@@ -57,6 +51,7 @@ class EngineProcess:
     def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
         """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's."""
         ours, theirs = socket.socketpair()
+        ours.settimeout(SEND_S)
         with theirs:
             process = subprocess.Popen(
                 [sys.executable, "-m", "workers.engine_process", str(theirs.fileno())],
@@ -92,17 +87,19 @@ class EngineProcess:
                 new_oom_kills = oom_kills() - self._oom_kills
                 reason = classify_exit(self._process.returncode, new_oom_kills=new_oom_kills)
                 raise EngineStartFailed(*reason) from error
-            if frame is None:
-                continue
-            if frame["op"] == "failed":
-                raise EngineStartFailed(FailureReason(frame["reason"]), frame["message"])
-            if frame["op"] == "ready":
-                return EngineInfo(**frame["info"])
-            on_progress(frame["stage"], frame["done"], frame["total"])
+            try:
+                info = None if frame is None else _heard(frame, on_progress)
+            except (KeyError, TypeError, ValueError) as error:
+                self.kill()
+                message = f"the engine said what nobody understands: {error!r}"
+                raise EngineStartFailed(FailureReason.ENGINE_CRASHED, message) from error
+            if info is not None:
+                return info
         raise EngineStartFailed(FailureReason.TIMED_OUT, f"not ready after {timeout_s:.0f} s")
 
     def submit(self, requests: Sequence[SequenceRequest]) -> None:
         """Add sequences to the batch. Raises: EngineDied."""
+        self._open.update(request.sequence_id for request in requests)
         self._send({"op": "add", "requests": requests})
 
     def cancel(self, sequence_ids: Sequence[int]) -> None:
@@ -113,11 +110,25 @@ class EngineProcess:
             return
 
     def read(self, timeout_s: float) -> StepFrame | None:
-        """The next steps, or None after the time-out. Raises: EngineDied."""
+        """The next steps, or None after the time-out. What can't be understood is the end of the engine.
+
+        Raises:
+            EngineDied: it has ended, or was ended for what it said.
+        """
         frame = self._receive(timeout_s)
         if frame is None:
             return None
-        return StepFrame([_unpacked(out) for out in frame["out"]], frame["sequences"], frame["steps"])
+        try:
+            step = StepFrame.parse(frame)
+            for output in step.outputs:
+                if output.sequence_id not in self._open:
+                    raise ValueError(f"an output of sequence {output.sequence_id}, which nobody has asked for")
+                if output.finish_reason is not None:
+                    self._open.discard(output.sequence_id)
+        except ValueError as error:
+            self.kill()
+            raise EngineDied(f"engine {self.pid} was ended: it sent {error}") from error
+        return step
 
     @property
     def was_killed(self) -> bool:
@@ -137,25 +148,45 @@ class EngineProcess:
         self.kill()
         self._frames.socket.close()
 
-    def _receive(self, timeout_s: float) -> dict | None:  # type: ignore[type-arg]
-        if not self._frames.buffered and not select.select([self._frames.socket], [], [], timeout_s)[0]:
-            return None
+    def _receive(self, timeout_s: float) -> Any:
+        """The next frame; None after the time-out. Raises: EngineDied."""
         try:
-            return dict(self._frames.receive())
+            frame = self._frames.receive(timeout_s)
+            if frame is None:
+                raise ValueError("null")
+            return frame
+        except TimeoutError:
+            return None
         except (EOFError, OSError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_S)  # its socket closes a moment before it has ended
             self.kill()
-            raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}") from error
+            raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}: {error}") from error
+        except ValueError as error:
+            self.kill()
+            raise EngineDied(f"engine {self.pid} was ended: it sent what is no frame: {error}") from error
 
     def _send(self, value: object) -> None:
         try:
             with self._write_lock:
                 self._frames.send(value)
         except OSError as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
+            self.kill()  # half a frame may be on its way, behind which nothing can be understood
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
 
 
-def _unpacked(fields: list[Any]) -> SequenceOutput:
-    output = SequenceOutput._make(fields)
-    return output if output.vector is None else output._replace(vector=base64.b64decode(output.vector))
+def _heard(frame: Any, on_progress: Report) -> EngineInfo | None:
+    """Hear what an engine says while it loads. Returns what it is once it is ready.
+
+    Raises:
+        EngineStartFailed: it can't be loaded.
+        KeyError, TypeError, ValueError: that was nothing that an engine says.
+    """
+    if frame["op"] == "failed":
+        raise EngineStartFailed(FailureReason(frame["reason"]), str(frame["message"]))
+    if frame["op"] == "ready":
+        return EngineInfo(**frame["info"])
+    on_progress(str(frame["stage"]), int(frame["done"]), int(frame["total"]))
+    return None

@@ -7,7 +7,6 @@ Many steps go into one frame when nobody would see the difference: each frame wa
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import queue
@@ -25,10 +24,11 @@ from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampl
 from workers.failures import classify
 from workers.frames import FrameSocket
 from workers.pace import Pace
+from workers.steps import StepFrame
 
 log = logging.getLogger("headrace.engine")
 
-Inbox = queue.SimpleQueue[dict[str, Any]]
+Inbox = queue.SimpleQueue[Any]
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ class Outbox:
         self._begun: set[int] = set()
         self._held: dict[int, SequenceOutput] = {}
         self._steps = 0
-        self._sent_at = 0.0
+        self._sent_at = float("-inf")
 
     def put(self, outputs: Iterable[SequenceOutput], *, sequences: int) -> None:
         """Take what one step has made; the engine holds so many sequences after it. Raises: OSError."""
@@ -93,8 +93,7 @@ class Outbox:
             self._held, self._sent_at = {}, now
         elif not urgent:
             return
-        packed = [_packed(output) for output in urgent]
-        self._send({"op": "step", "out": packed, "sequences": sequences, "steps": self._steps})
+        self._send(StepFrame(urgent, sequences, self._steps).pack())
         self._steps = 0
 
 
@@ -116,31 +115,44 @@ def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
         outbox.put(outputs, sequences=engine.num_sequences())
 
 
-def _packed(output: SequenceOutput) -> list[Any]:
-    vector = None if output.vector is None else base64.b64encode(output.vector).decode()
-    return [output.sequence_id, list(output.token_ids), output.logprobs, output.finish_reason, output.error, vector]
+def _obey(engine: Engine, frame: Any, refused: list[SequenceOutput]) -> None:
+    """Do what a frame says. What can't be done for one request ends that request, not the others of the engine."""
+    match frame:
+        case {"op": "cancel", "ids": [*ids]}:
+            for sequence_id in ids:
+                engine.cancel(sequence_id)
+        case {"op": "add", "requests": [*requests]}:
+            refused += [refusal for raw in requests if (refusal := _add(engine, raw))]
+        case _:
+            log.error("a frame that means nothing was left out: %.200r", frame)
 
 
-def _obey(engine: Engine, frame: dict[str, Any], refused: list[SequenceOutput]) -> None:
-    if frame["op"] == "cancel":
-        for sequence_id in frame["ids"]:
-            engine.cancel(sequence_id)
-        return
-    for raw in frame["requests"]:
+def _add(engine: Engine, raw: Any) -> SequenceOutput | None:
+    """Hand one request to the engine. Returns the refusal, if it can't be taken."""
+    if not isinstance(raw, dict) or not isinstance(raw.get("sequence_id"), int):
+        log.error("a request without a sequence was left out: %.200r", raw)
+        return None
+    try:
         sampling = Sampling(**raw["sampling"]) if raw["sampling"] else None
-        request = SequenceRequest(**{**raw, "sampling": sampling})
-        try:
-            engine.add(request)
-        except EngineRequestError as error:
-            refused.append(SequenceOutput(request.sequence_id, [], None, "error", str(error)))
+        engine.add(SequenceRequest(**{**raw, "sampling": sampling}))
+    except EngineRequestError as error:
+        why = str(error)
+    except Exception as error:  # the edge of one request: libraries raise what they like
+        log.exception("the engine could not take sequence %s", raw["sequence_id"])
+        why = f"The engine could not take this request: {error!r:.300}"
+    else:
+        return None
+    return SequenceOutput(raw["sequence_id"], [], None, "error", why)
 
 
 def _read(frames: FrameSocket, inbox: Inbox) -> None:
-    try:
-        while True:
+    while True:
+        try:
             inbox.put(frames.receive())
-    except (EOFError, OSError):
-        os._exit(0)
+        except ValueError:
+            log.exception("a frame that can't be read was left out")
+        except (EOFError, OSError):
+            os._exit(0)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ class Generation:
 
     def prepare(self, job: Job, takeover: Takeover | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; ContextTooLong."""
-        prompts = prompt_ids(job.request, self._tokenizer)
+        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at)
         model = self._catalog.latest(self._model)
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)

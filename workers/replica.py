@@ -32,12 +32,15 @@ from gateway.takeover import Takeover
 from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.devices import look_at
-from workers.engine_client import EngineDied, EngineProcess, StepFrame
+from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
+from workers.equals import EqualWeights
 from workers.journaler import Journaler, break_off
 from workers.pace import Pace
 from workers.sequences import Sequences
 from workers.stages.base import BringUp
+from workers.stall import stall_limit_s
+from workers.steps import StepFrame
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
 
@@ -88,6 +91,7 @@ class ReplicaWorker:
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
         )
+        self._equals = EqualWeights(store=store, registry=registry, celery=celery)
         self.record = Replica(
             incarnation=self.incarnation,
             replica_id=wanted.replica_id,
@@ -144,6 +148,8 @@ class ReplicaWorker:
                 waiting = self.store.read(job_id) if mine else None
                 if waiting is None or waiting.state is not JobState.QUEUED:
                     return
+                if self._equals.leave(waiting, self._info.weights_digest if self._info else ""):
+                    return
                 taken = self._places.take(self.work.places(waiting))
                 run = self._begin_alone(job_id) if waiting.crashes >= SUSPECT_CRASHES else self._begin(job_id)
             if run is not None:
@@ -194,7 +200,13 @@ class ReplicaWorker:
         assert self._engine is not None and self._info is not None
         self._last_step, self._probing, self._short_since = time.monotonic(), False, 0.0
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.note(engine_pid=self._engine.pid, loaded_at=now, message="", effective=dict(self._info.effective))
+        self.note(
+            engine_pid=self._engine.pid,
+            loaded_at=now,
+            message="",
+            effective=dict(self._info.effective),
+            weights=self._info.weights_digest,
+        )
         self.ready.set()
 
     def announce(self) -> None:
@@ -393,7 +405,7 @@ class ReplicaWorker:
 
     def _watch_engine(self, engine: EngineProcess) -> None:
         """A heartbeat proves progress: an engine that has work but makes no step, or has lost a sequence, is killed."""
-        now, limit_s = time.monotonic(), self.settings.engine_stall_s
+        now, limit_s = time.monotonic(), self._stall_limit_s()
         if self.record.sequences >= len(self._sequences):
             self._short_since = 0.0
         self._short_since = self._short_since or now
@@ -408,6 +420,11 @@ class ReplicaWorker:
             log.error("engine %d has fewer sequences than it was given for %.0f s, killed", engine.pid, limit_s)
             self._short_since = now
             engine.kill()
+
+    def _stall_limit_s(self) -> float:
+        prefilling = any(run.new_tokens == 0 for run in self._sequences.runs())
+        warm_up_step_s = self._info.warm_up_step_s if self._info else 0.0
+        return stall_limit_s(self.settings.engine_stall_s, warm_up_step_s, prefilling=prefilling)
 
     def _probe(self, engine: EngineProcess) -> None:
         """Ask an idle engine for something small, so that its health is known before somebody needs it."""

@@ -5,9 +5,11 @@ Text that a user wrote never becomes a control token: special tokens are found o
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 import re
+import secrets
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +32,11 @@ class Tokenizer(Protocol):
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without any control token."""
 
-    def render_chat(self, messages: Messages, *, tools: Messages | None = None) -> list[int]:
-        """Ids of a conversation, up to where the assistant begins to speak. Raises: InvalidRequest."""
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0) -> list[int]:
+        """Ids of a conversation, up to where the assistant begins to speak. Raises: InvalidRequest.
+
+        `at_ms` is the time that a template tells which asks for the date, in ms since the epoch.
+        """
 
     def token_bytes(self, token_id: int) -> bytes:
         """UTF-8 bytes of one token (perhaps a part of a character); empty for control tokens."""
@@ -62,7 +67,7 @@ class FakeTokenizer:
         """One id for each word."""
         return [fake_word(word) for word in text.split()] or [0]
 
-    def render_chat(self, messages: Messages, *, tools: Messages | None = None) -> list[int]:
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0) -> list[int]:
         """The words of all messages, then those of the calls and tools."""
         texts = [str(message.get("content") or "") for message in messages]
         calls = [json.dumps(call["function"]) for message in messages for call in message.get("tool_calls", ())]
@@ -115,7 +120,7 @@ class GgufTokenizer:
         """Ids of plain text; `<|im_start|>` in it is so many letters."""
         return list(self._plain.encode(text).ids)
 
-    def render_chat(self, messages: Messages, *, tools: Messages | None = None) -> list[int]:
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0) -> list[int]:
         """Render the template, with a mark inside everything in the messages that looks like a control token.
 
         Raises:
@@ -126,10 +131,14 @@ class GgufTokenizer:
         if tools and "tools" not in self._template_text:
             raise InvalidRequest.of({"tools": ["The model's chat template has no place for tools; leave them out."]})
         mark = _unused_mark([messages, tools])
+        now = datetime.datetime.fromtimestamp(at_ms / 1000, datetime.UTC)
         told = {"messages": [_with_parsed_arguments(message) for message in messages], "tools": tools or None}
         try:
             text = self._template().render(
-                **self._defuse(told, mark), add_generation_prompt=True, **self._tokens_by_name
+                **self._defuse(told, mark),
+                add_generation_prompt=True,
+                strftime_now=now.strftime,
+                **self._tokens_by_name,
             )
         except jinja2.TemplateError as error:
             raise InvalidRequest(f"The model's chat template refuses these messages: {error}") from error
@@ -213,7 +222,13 @@ def _with_parsed_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
     return {**message, "tool_calls": calls} if calls else dict(message)
 
 
+#: They mean nothing in any text, and are part of no vocabulary.
+_NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
 def _unused_mark(values: Sequence[Any]) -> str:
-    """A noncharacter that occurs in none of the values."""
+    """Noncharacters in an order that occurs in none of the values. There are 2^40, so that no text holds all."""
     text = json.dumps(values, ensure_ascii=False)
-    return next(mark for code in range(0xFDD0, 0xFDF0) if (mark := chr(code)) not in text)
+    while (mark := "".join(secrets.choice(_NONCHARACTERS) for _ in range(8))) in text:
+        continue
+    return mark

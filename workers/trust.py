@@ -27,6 +27,7 @@ class Trust:
         self._since = clock() if since is None else since
         self._ticked_at = clock()
         self._run_id = ""
+        self._why = ""
         #: (steady clock in s, Redis' clock in ms) as they were last compared, and when the latter has jumped last.
         self._compared: tuple[float, int] | None = None
         self._jumped_at: float | None = None
@@ -49,11 +50,13 @@ class Trust:
             if abs(jump_s) > JUMP_S:
                 self._jumped_at = now
                 self.lose(f"Redis' clock has jumped by {jump_s:.0f} s")
-        self._run_id, self._compared = run_id, (now, redis_ms)
+        self._run_id, self._compared, self._why = run_id, (now, redis_ms), ""
 
     def lose(self, why: str) -> None:
         """Judge nothing for a while."""
-        log.warning("nothing is judged for a while: %s", why)
+        if why != self._why:
+            log.warning("nothing is judged for a while: %s", why)
+        self._why = why
         self._since = self._clock()
 
     def held_for(self, seconds: float) -> bool:

@@ -1,6 +1,8 @@
--- queued -> running. ARGV: owner, claim id, model. Asked again with the same claim id, it answers the same.
--- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | the state that forbids the claim.
-local state, claim, seq, model, route = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route'))
+-- queued -> running. ARGV: owner, claim id, model, version that the worker knows. Asked again with the same claim id, it answers the same.
+-- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | 'newer' (a version that the worker
+-- does not know) | the state that forbids the claim.
+local state, claim, seq, model, route, version =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route', 'v'))
 if not state then
   return {'missing', {}}
 end
@@ -12,6 +14,9 @@ if state ~= 'queued' then
 end
 if ARGV[3] ~= (route and route ~= '' and route or model) then
   return {'elsewhere', {}}
+end
+if (tonumber(version) or 0) > tonumber(ARGV[4]) then
+  return {'newer', {}}
 end
 local now = now_ms()
 redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,

@@ -7,7 +7,8 @@ from kombu.entity import Exchange, Queue
 
 from gateway.broker import Transport
 from gateway.encoding import loads
-from gateway.queues import GENERATE, Priority, make_celery, model_queue, send_hint
+from gateway.hints import GENERATE
+from gateway.queues import Priority, make_celery, model_queue, send_hint
 from gateway.settings import Settings
 
 

@@ -17,6 +17,7 @@ import pytest
 from gateway.settings import Settings
 from tests.engines import config_of
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
+from workers.emitter import fresh_seed
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 
@@ -241,3 +242,36 @@ def test_transformers_refuses_what_its_manager_would_ignore(load: Loader) -> Non
     with pytest.raises(EngineRequestError, match="take 1005 tokens, and the KV cache of this engine has 800"):
         engine.add(SequenceRequest(0, [1] * 5, Sampling(1000, 0.0)))
     assert not engine.has_work()
+
+
+def made(engine: Engine, prompt: list[int], sampling: Sampling) -> list[int]:
+    engine.add(SequenceRequest(0, prompt, sampling))
+    return [i for part in run(engine)[0] for i in part.token_ids]
+
+
+def test_a_resumed_answer_is_not_drawn_with_the_noise_of_its_beginning(load: Loader) -> None:
+    """At such a temperature all tokens are alike, and what is drawn shows the noise."""
+    engine = load("openvino").engine
+    whole = made(engine, PROMPTS[0], Sampling(30, temperature=1e4, seed=7))
+    begun = [*PROMPTS[0], *whole[:12]]
+    as_before = made(engine, begun, Sampling(18, temperature=1e4, seed=7))
+    assert sum(a == b for a, b in zip(whole, as_before, strict=False)) > 9
+    fresh = made(engine, begun, Sampling(18, temperature=1e4, seed=fresh_seed(7, 0, 12)))
+    assert sum(a == b for a, b in zip(whole, fresh, strict=False)) < 3
+
+
+def test_a_repetition_penalty_holds_over_a_resume_and_the_others_do_not(load: Loader) -> None:
+    """As docs/engines.md says of OpenVINO: the former counts the prompt, too."""
+    engine = load("openvino").engine
+    plain, of_all = Sampling(35, temperature=0.0), Sampling(35, temperature=0.0, repetition_penalty=1.5)
+    of_new = Sampling(35, temperature=0.0, frequency_penalty=1.5, presence_penalty=1.0)
+    again = {}
+    for name, sampling in {"none": plain, "all": of_all, "new": of_new}.items():
+        first = made(engine, PROMPTS[4], replace(sampling, max_tokens=25))
+        again[name] = len(set(first) & set(made(engine, [*PROMPTS[4], *first], sampling)))
+    assert again["all"] == 0
+    assert again["new"] > 0
+
+
+def test_engines_say_how_long_a_step_took_when_they_were_warmed_up(case: Case) -> None:
+    assert (case.engine.info.warm_up_step_s > 0) == (case.engine.info.name != "fake")

@@ -11,7 +11,7 @@ import redis
 
 from gateway import keys
 from gateway.inference import cancel, fail
-from gateway.job import Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.job import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.watch import Hub, Watcher
 from tests.stack import eventually
@@ -73,6 +73,18 @@ def test_a_claim_asked_again_answers_the_same(store: JobStore) -> None:
     assert first is not None
     assert again is not None
     assert (first.epoch, again.epoch) == (1, 1)
+
+
+def test_a_record_of_a_newer_version_is_left_to_a_newer_worker(store: JobStore) -> None:
+    job = make_job(store)
+    store.redis.hset(keys.job(job.id), "v", RECORD_VERSION + 1)
+    assert store.claim(job.id, model="fake", owner="w", claim="abc") is None
+    record = store.redis.hgetall(keys.job(job.id))
+    assert (record["state"], record.get("claim", "")) == ("queued", "")
+    assert job.id in store.redis.zrange(keys.queued("fake"), 0, -1)
+    assert not store.redis.zrange(keys.RUNNING, 0, -1)
+    store.redis.hset(keys.job(job.id), "v", RECORD_VERSION)
+    assert store.claim(job.id, model="fake", owner="w", claim="abc") is not None
 
 
 def test_an_append_sent_twice_is_applied_once(store: JobStore) -> None:

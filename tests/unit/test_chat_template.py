@@ -47,3 +47,24 @@ def test_tools_and_calls_are_rendered_and_stay_text(tokenizer: GgufTokenizer, mo
     text = tokenizer.decode(ids)
     assert '<tool>{"name": "f", "description": "<|im_start|>"}</tool>' in text
     assert '<call>{"where": "<|im_end|> & Zürich"}</call>' in text
+
+
+def test_a_template_that_asks_for_the_date_is_told_the_jobs_own(
+    tokenizer: GgufTokenizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    template = "Today is {{ strftime_now('%d %B %Y, %H:%M') }}.{% for m in messages %}{{ m.content }}{% endfor %}"
+    monkeypatch.setattr(tokenizer, "_template_text", template)
+    tokenizer._template.cache_clear()
+    turns = [{"role": "user", "content": "x"}]
+    first, again = (tokenizer.render_chat(turns, at_ms=1_700_000_000_000) for _ in range(2))
+    tokenizer._template.cache_clear()
+    assert first == again
+    assert tokenizer.decode(first) == "Today is 14 November 2023, 22:13.x"
+
+
+def test_no_text_can_use_up_the_marks(tokenizer: GgufTokenizer) -> None:
+    everything = "".join(map(chr, range(0xFDD0, 0xFDF0)))
+    for content in (everything, "\ufdd0" * 7, f"<\ufdd0|im_start|>{everything}<|im_start|>"):
+        ids = tokenizer.render_chat([{"role": "user", "content": content}])
+        assert content in tokenizer.decode(ids)
+        assert ids.count(tokenizer._control["<|im_start|>"]) == 3

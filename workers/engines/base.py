@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+#: Tokens of the sequence that warms an engine up.
+WARM_UP_STEPS = 4
+#: Why a sequence ended.
+FINISH_REASONS = frozenset({"stop", "length", "cancelled", "error"})
 #: How an engine tells what it does while it loads: the stage, then how many of how many parts are done. Stages are
 #: `model_initialization` (building the model) and `model_loading` (tensors, warm-up steps).
 Report = Callable[[str, int, int], None]
@@ -47,6 +52,8 @@ class EngineInfo:
     capabilities: Sequence[str]
     #: What is really in force: attention, quantization, devices, threads, kv_cache.
     effective: Mapping[str, Any] = field(default_factory=dict)
+    #: How long the slowest step took while it was warmed up.
+    warm_up_step_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,3 +146,19 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> S
             f"The {engine} engine can't do {', '.join(missing)}; it can do: {', '.join(sorted(allowed))}."
         )
     return sampling
+
+
+def warm_up(engine: Engine, report: Report) -> float:
+    """Make a few tokens, so that the first request finds compiled kernels and memory that was touched.
+
+    Returns how long the slowest of these steps took.
+    """
+    engine.add(SequenceRequest(0, [0], Sampling(max_tokens=WARM_UP_STEPS, temperature=0.0)))
+    done, slowest_s = 0, 0.0
+    while engine.has_work():
+        report("model_loading", done, WARM_UP_STEPS)
+        begun = time.monotonic()
+        done += sum(len(output.token_ids) for output in engine.step())
+        slowest_s = max(slowest_s, time.monotonic() - begun)
+    report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)
+    return slowest_s

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -46,13 +47,16 @@ class EmbeddingEngine:
         self._vocabulary = int(self._model.config.vocab_size)
         report("model_initialization", 1, 1)
         report("model_loading", 0, 1)
+        begun = time.monotonic()
         self._embed([[0]])
+        slowest_s = time.monotonic() - begun
         report("model_loading", 1, 1)
         self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
         self._cancelled: list[int] = []
         positions = int(getattr(self._model.config, "max_position_embeddings", config.context_length))
         length = min(config.context_length, positions)
-        self.info = EngineInfo("embedding", length, weights_digest(folder), ["embedding"], self._effective())
+        digest = weights_digest(folder)
+        self.info = EngineInfo("embedding", length, digest, ["embedding"], self._effective(), slowest_s)
 
     def add(self, request: SequenceRequest) -> None:
         """Let a sequence wait for its forward pass. Raises: EngineRequestError."""

@@ -1,10 +1,10 @@
 """The fake engine: deterministic, without weights, with settable speed and faults. For tests and demos of the queue.
 
 Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
-Options: `step_s` pause per step, `load_s` time until it is ready, in `LOAD_PARTS` parts for each stage, `fail_load`: a
-FailureReason with which the second stage fails at half, `crash_load`: the process ends there; `crash_word` +
-`crash_at`: the process ends when a sequence with that word in its prompt reaches that token number; `hang_word` +
-`hang_at`: no step ends any more.
+Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps that make no token for its sequence, one
+prompt behind the other while begun sequences go on; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
+stage; `fail_load`: a FailureReason with which the second stage fails at half; `crash_load`: the process ends there;
+`digest` of its weights; and the faults of `workers/engines/fake_faults.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from gateway.engine_table import SPECS
 from gateway.failures import DeploymentFailed, FailureReason
@@ -26,11 +26,14 @@ from workers.engines.base import (
     no_report,
     require,
 )
+from workers.engines.fake_faults import Faults
 
 #: Token ids are 0 to this, exclusive.
 VOCABULARY = 50_000
 #: Steps of progress in each stage of loading.
 LOAD_PARTS = 8
+#: The least that a step takes which computes a prompt.
+PREFILL_STEP_S = 0.01
 _CAN = SPECS["fake"].sampling
 
 
@@ -44,22 +47,35 @@ def fake_word(word: str) -> int:
     return zlib.crc32(word.encode()) % VOCABULARY
 
 
+@dataclass
+class Running:
+    """A sequence in the batch, and how far it is."""
+
+    request: SequenceRequest
+    sampling: Sampling
+    prefill_s: float
+    made: int = 0
+
+
 class FakeEngine:
     """A batch that makes one token a step for each of its first `max_batch_size` sequences."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         self._options = config.options
         self._places = config.max_batch_size
-        #: Request, sampling, and how many tokens it has.
-        self._sequences: dict[int, tuple[SequenceRequest, Sampling, int]] = {}
+        self._step_s, self._prefill_s = (float(config.options.get(name, 0)) for name in ("step_s", "prefill_s"))
+        self._faults = Faults(config.options, fake_word)
+        self._sequences: dict[int, Running] = {}
         self._cancelled: list[int] = []
         self._load(report)
         effective = {"quantization": config.quantization, "devices": [config.device], "kv_cache": config.use_kv_cache}
-        self.info = EngineInfo("fake", config.context_length, "fake", sorted(_CAN), effective)
+        digest = str(config.options.get("digest", "fake"))
+        self.info = EngineInfo("fake", config.context_length, digest, sorted(_CAN), effective)
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
-        self._sequences[request.sequence_id] = (request, require(request, _CAN, "fake"), 0)
+        self._faults.on_add(request)
+        self._sequences[request.sequence_id] = Running(request, require(request, _CAN, "fake"), self._prefill_s)
 
     def cancel(self, sequence_id: int) -> None:
         """Take a sequence out."""
@@ -78,22 +94,31 @@ class FakeEngine:
         """It has no threads of its own."""
 
     def step(self) -> list[SequenceOutput]:
-        """One token for each running sequence."""
-        time.sleep(float(self._options.get("step_s", 0)))
+        """One token for each running sequence whose prompt is computed."""
         outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
         self._cancelled = []
-        for sequence_id, (request, sampling, made) in list(self._sequences.items())[: self._places]:
-            position = request.generated + made
-            self._misbehave(request.prompt_ids, position)
-            finished = made + 1 >= sampling.max_tokens
-            if finished:
-                del self._sequences[sequence_id]
-            else:
-                self._sequences[sequence_id] = (request, sampling, made + 1)
-            logprobs = [-1.0] if sampling.logprobs else None
-            token = fake_token(request.key, position)
-            outputs.append(SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None))
-        return outputs
+        batch = list(self._sequences.values())[: self._places]
+        self._spend_time(next((one for one in batch if one.prefill_s > 0), None))
+        return outputs + [self._advance(one) for one in batch if one.prefill_s <= 0]
+
+    def _spend_time(self, prefilling: Running | None) -> None:
+        step_s = max(self._step_s, PREFILL_STEP_S) if prefilling else self._step_s
+        time.sleep(step_s)
+        if prefilling:
+            prefilling.prefill_s -= step_s
+
+    def _advance(self, one: Running) -> SequenceOutput:
+        """Make one token."""
+        position = one.request.generated + one.made
+        self._faults.on_token(one.request, position)
+        one.made += 1
+        finished = one.made >= one.sampling.max_tokens
+        if finished:
+            del self._sequences[one.request.sequence_id]
+        token = fake_token(one.request.key, position)
+        logprobs = [-1.0] if one.sampling.logprobs else None
+        output = SequenceOutput(one.request.sequence_id, [token], logprobs, "length" if finished else None)
+        return self._faults.on_output(one.request, position, output)
 
     def _load(self, report: Report) -> None:
         pause_s = float(self._options.get("load_s", 0)) / (2 * LOAD_PARTS)
@@ -110,11 +135,3 @@ class FakeEngine:
             os._exit(70)
         if reason := self._options.get("fail_load"):
             raise DeploymentFailed(FailureReason(reason), f"The option fail_load says {reason}.")
-
-    def _misbehave(self, prompt_ids: Sequence[int], position: int) -> None:
-        for fault in ("crash", "hang"):
-            word, at = self._options.get(f"{fault}_word"), int(self._options.get(f"{fault}_at", 0))
-            if word and position >= at and fake_word(word) in prompt_ids:
-                if fault == "crash":
-                    os._exit(70)
-                time.sleep(3600)

@@ -27,6 +27,7 @@ from workers.engines.base import (
     SequenceRequest,
     no_report,
     require,
+    warm_up,
 )
 from workers.engines.compression import COMPRESSED, compressed
 from workers.engines.weights import weights_digest
@@ -38,8 +39,6 @@ _FINISH = {
 }
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
-#: Steps of the sequence that warms the pipeline up.
-WARM_UP_STEPS = 4
 #: OpenVINO tells these apart by their text only.
 _LOAD_ERRORS = {
     "unordered_map::at": FailureReason.UNSUPPORTED_ARCHITECTURE,
@@ -57,7 +56,7 @@ class OpenVinoEngine:
         report("model_initialization", 1, 1)
         self._handles: dict[int, Any] = {}
         self._cancelled: list[int] = []
-        self._warm_up(report)
+        slowest_s = warm_up(self, report)
         digest = weights_digest(Path(config.model_path))
         effective = {
             "attention": "paged",
@@ -65,16 +64,7 @@ class OpenVinoEngine:
             "devices": [config.device],
             "kv_cache": True,
         }
-        self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN), effective)
-
-    def _warm_up(self, report: Report) -> None:
-        """Make a few tokens, so that the first request finds compiled kernels and memory that was touched."""
-        self.add(SequenceRequest(0, [0], Sampling(max_tokens=WARM_UP_STEPS, temperature=0.0)))
-        done = 0
-        while self.has_work():
-            report("model_loading", done, WARM_UP_STEPS)
-            done += sum(len(output.token_ids) for output in self.step())
-        report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)
+        self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN), effective, slowest_s)
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""

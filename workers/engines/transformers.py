@@ -23,14 +23,13 @@ from workers.engines.base import (
     SequenceRequest,
     no_report,
     require,
+    warm_up,
 )
 from workers.engines.causal_lm import QUANTIZED, cache_tokens, check_shares, device_of, load_causal_lm, start_manager
 from workers.engines.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
 _CAN = SPECS["transformers"].sampling
-#: Tokens of the sequence that warms the model up.
-WARM_UP_STEPS = 4
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0
 #: How long the manager may take to end.
@@ -44,6 +43,7 @@ class TransformersEngine:
         #: Request, and how many of its tokens have been reported.
         self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
         self._cancelled: list[int] = []
+        self._warm_up_step_s = 0.0
         self._places = cache_tokens(config)
         report("model_initialization", 0, 1)
         self._ranks: RankGroup | None = None
@@ -62,14 +62,15 @@ class TransformersEngine:
             "kv_cache": True,
         }
         digest = weights_digest(Path(config.model_path))
-        self.info = EngineInfo("transformers", config.context_length, digest, sorted(_CAN), effective)
+        length, slowest_s = config.context_length, self._warm_up_step_s
+        self.info = EngineInfo("transformers", length, digest, sorted(_CAN), effective, slowest_s)
 
     def _load(self, config: EngineConfig, report: Report) -> Any:
         model = load_causal_lm(config)
         report("model_initialization", 1, 1)
         self._vocabulary = int(model.config.vocab_size)
         self._manager = start_manager(model, config)
-        self._warm_up(report)
+        self._warm_up_step_s = warm_up(self, report)
         return model
 
     def add(self, request: SequenceRequest) -> None:
@@ -83,7 +84,6 @@ class TransformersEngine:
         wrong = [i for i in request.prompt_ids if not 0 <= i < self._vocabulary]
         if wrong:
             raise EngineRequestError(f"It holds the token id {wrong[0]}; allowed: 0 to {self._vocabulary - 1}.")
-        self._sequences[request.sequence_id] = (request, 0)
         self._manager.add_request(
             list(request.prompt_ids),
             request_id=str(request.sequence_id),
@@ -93,6 +93,7 @@ class TransformersEngine:
             eos_token_id=list(request.eos_ids) or [-1],
             **self._processors(sampling),
         )
+        self._sequences[request.sequence_id] = (request, 0)
 
     def cancel(self, sequence_id: int) -> None:
         """Drop a sequence; its place is free at the manager's next step."""
@@ -154,12 +155,3 @@ class TransformersEngine:
             "top_k": sampling.top_k or self._vocabulary,
             "top_p": float(sampling.top_p),
         }
-
-    def _warm_up(self, report: Report) -> None:
-        """Make a few tokens, so that the first request finds memory that was touched."""
-        self.add(SequenceRequest(0, [0], Sampling(max_tokens=WARM_UP_STEPS, temperature=0.0)))
-        done = 0
-        while self.has_work():
-            report("model_loading", done, WARM_UP_STEPS)
-            done += sum(len(output.token_ids) for output in self.step())
-        report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)

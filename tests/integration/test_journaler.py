@@ -1,0 +1,215 @@
+"""What a worker does with its jobs when Redis refuses, forgets or comes back, and when one of the jobs is odd."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.job import EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs import JobStore
+from gateway.queues import make_celery
+from gateway.settings import Settings
+from workers.claimed import ClaimedJob
+from workers.journaler import Journaler
+
+
+class Run(ClaimedJob):
+    """Writes what it is told to."""
+
+    def usage(self) -> Mapping[str, int]:
+        return {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+@pytest.fixture
+def dropped() -> list[ClaimedJob]:
+    return []
+
+
+@pytest.fixture
+def journaler(settings: Settings, store: JobStore, dropped: list[ClaimedJob]) -> Journaler:
+    return Journaler(settings=settings, store=store, celery=make_celery(settings), owner="w", on_drop=dropped.append)
+
+
+@pytest.fixture
+def hold(store: JobStore, journaler: Journaler) -> Callable[[], Run]:
+    """Makes a job, claims it, and lets the journaler hold it."""
+
+    def make() -> Run:
+        made = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []})
+        store.create(made, ttl_ms=60_000)
+        job = store.claim(made.id, model="fake", owner="w", claim=new_claim_id())
+        assert job is not None
+        run = Run(job)
+        run.begin({"model": "fake"})
+        journaler.hold(run)
+        return run
+
+    return make
+
+
+def say(journaler: Journaler, run: Run, text: str) -> None:
+    run.extend(0, text=text)
+    journaler.touch(run)
+
+
+def text(store: JobStore, run: Run) -> str:
+    return "".join(event.body.get("text", "") for event in store.journal(run.id))
+
+
+def state(store: JobStore, run: Run) -> JobState:
+    found = store.read(run.id)
+    assert found is not None
+    return found.state
+
+
+def full(store: JobStore, *, yes: bool) -> None:
+    """Let Redis refuse writes for want of memory, or take them again."""
+    store.redis.config_set("maxmemory", store.redis.info("memory")["used_memory"] // 2 if yes else 0)
+
+
+def test_what_redis_can_not_take_now_is_written_later(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run]
+) -> None:
+    runs = [hold() for _ in range(3)]
+    journaler.flush()
+    try:
+        full(store, yes=True)
+        for run in runs:
+            say(journaler, run, "a")
+        journaler.tend(lambda: None)
+        runs[0].done()
+        journaler.touch(runs[0])
+        journaler.tend(lambda: store.progress(run.job for run in runs))
+    finally:
+        full(store, yes=False)
+    assert [text(store, run) for run in runs] == ["", "", ""]
+    journaler.tend(lambda: None)
+    assert [text(store, run) for run in runs] == ["a", "a", "a"]
+    assert [state(store, run) for run in runs] == [JobState.DONE, JobState.RUNNING, JobState.RUNNING]
+
+
+def test_a_job_whose_events_are_never_taken_ends_alone(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], dropped: list[ClaimedJob]
+) -> None:
+    odd, good = hold(), hold()
+    journaler.flush()
+    store.redis.delete(keys.events(odd.id))
+    store.redis.set(keys.events(odd.id), "no stream")
+    for run in (odd, good):
+        say(journaler, run, "a")
+    journaler.flush()
+    assert text(store, good) == "a"
+    assert dropped == [odd]
+    assert odd.finished.is_set()
+    assert journaler.held == [good]
+
+
+@pytest.mark.parametrize("value", ["\ud83d", {1, 2}, 2**70])
+def test_a_job_that_can_not_be_written_fails_alone(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], value: object
+) -> None:
+    odd, good = hold(), hold()
+    journaler.flush()
+    say(journaler, good, "a")
+    odd.extend(0, text="fine so far", lp=[("a", value)])
+    journaler.touch(odd)
+    journaler.flush()
+    assert text(store, good) == "a"
+    found = store.read(odd.id)
+    assert found is not None
+    assert (found.state, found.error["reason"]) == (JobState.FAILED, "internal_error")
+    assert sum(event.type.terminal for event in store.journal(odd.id)) == 1
+
+
+def test_what_goes_wrong_behind_the_verdict_ends_one_job(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, good = hold(), hold()
+    monkeypatch.setattr(odd, "confirm", lambda append: 1 / 0)
+    journaler.flush()
+    say(journaler, good, "a")
+    journaler.flush()
+    assert text(store, good) == "a"
+    assert state(store, odd) is JobState.FAILED
+
+
+def test_a_record_that_is_gone_is_made_anew(store: JobStore, journaler: Journaler, hold: Callable[[], Run]) -> None:
+    speaks, quiet = hold(), hold()
+    for run in (speaks, quiet):
+        say(journaler, run, "a")
+    journaler.tend(lambda: None)
+    for run in (speaks, quiet):
+        store.redis.delete(*keys.of(run.id))
+    say(journaler, speaks, "b")
+    journaler._next_beat = 0
+    for _ in range(3):
+        journaler.tend(lambda: None)
+    assert [text(store, run) for run in (speaks, quiet)] == ["ab", "a"]
+    assert [state(store, run) for run in (speaks, quiet)] == [JobState.RUNNING] * 2
+    assert [event.seq for event in store.journal(speaks.id)] == [1, 2, 3]
+
+
+def test_redis_fails_in_the_middle_of_the_resending(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was not sent again then is sent the next time, also what had ended."""
+    runs = [hold() for _ in range(3)]
+    for run in runs:
+        say(journaler, run, "a")
+    runs[0].done()
+    journaler.touch(runs[0])
+    journaler.tend(lambda: None)
+    assert journaler.held == runs[1:]
+    store.redis.delete(*(key for run in runs for key in keys.of(run.id)))
+    journaler._redis_run_id = "another process"
+    restore, calls = store.restore, []
+
+    def breaks(job: Job, *, owner: str) -> None:
+        calls.append(job.id)
+        if len(calls) == 2:
+            raise redis.exceptions.ConnectionError("again")
+        restore(job, owner=owner)
+
+    monkeypatch.setattr(store, "restore", breaks)
+    for _ in range(4):
+        journaler._next_beat = 0
+        journaler.tend(lambda: None)
+    assert [text(store, run) for run in runs] == ["a", "a", "a"]
+    assert [state(store, run) for run in runs] == [JobState.DONE, JobState.RUNNING, JobState.RUNNING]
+
+
+def test_the_reason_of_a_cancel_reaches_the_journal(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run]
+) -> None:
+    run = hold()
+    journaler.flush()
+    body = {"type": EventType.CANCELLED.value, "reason": "client_gone"}
+    assert store.end(run.job, JobState.CANCELLED, body)[0] == "cancelling"
+    say(journaler, run, "a")
+    journaler.flush()
+    journaler.flush()
+    last = store.journal(run.id)[-1]
+    assert (last.type, last.body["reason"]) == (EventType.CANCELLED, "client_gone")
+
+
+def test_the_record_counts_the_tokens_of_the_claim(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run]
+) -> None:
+    run = hold()
+    for ids in ([1, 2, 3], [4, 5]):
+        run.extend(0, ids=ids, text="x")
+        journaler.touch(run)
+        journaler.flush()
+        time.sleep(0.001)
+    found = store.read(run.id)
+    assert found is not None
+    assert found.claim_tokens == 5

@@ -1,0 +1,312 @@
+"""The keeper over a real Redis: what it finds, what it leaves alone, and what it does not let itself be kept from."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.catalog import load_catalog
+from gateway.encoding import loads
+from gateway.inference import cancel
+from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs import JobStore
+from gateway.queues import GENERATE, lists, make_celery, model_queue
+from gateway.registry import ProviderWorker, Registry
+from gateway.settings import Settings
+from tests.stack import eventually
+from workers import sweeps
+from workers.keeper import Keeper
+from workers.trust import Trust
+
+#: Of a provider that any worker may serve, so that nobody calls it hopeless.
+MODEL = "elsewhere/model"
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+@pytest.fixture
+def alive(redis_client: redis.Redis) -> str:
+    """An owner that has a heartbeat."""
+    Registry(redis_client).beat_provider(ProviderWorker("alive", "n", 1), lease_s=60)
+    return "alive"
+
+
+def make_job(store: JobStore, *, attended_ms: int = -1, **fields: object) -> Job:
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", MODEL, "key", {"messages": []}, **fields)  # type: ignore[arg-type]
+    return store.create(job, ttl_ms=60_000, attended_ms=attended_ms).job
+
+
+def claimed(store: JobStore, owner: str, **fields: object) -> Job:
+    job = store.claim(make_job(store, **fields).id, model=MODEL, owner=owner, claim=new_claim_id())
+    assert job is not None
+    return job
+
+
+def indexes(store: JobStore, job: Job, model: str = MODEL) -> set[str]:
+    """Where a job is found: `running`, `queued`."""
+    found = {"running": keys.RUNNING, "queued": keys.queued(model)}
+    return {name for name, key in found.items() if store.redis.zscore(key, job.id) is not None}
+
+
+def hinted(store: JobStore, model: str = MODEL) -> str:
+    """All hints of a model's queue, as text."""
+    raws = [raw for name in lists(model_queue(model)) for raw in store.redis.lrange(name, 0, -1)]
+    return " ".join(loads(raw)["headers"]["argsrepr"] for raw in raws)
+
+
+def state(store: JobStore, job: Job) -> JobState:
+    found = store.read(job.id)
+    assert found is not None
+    return found.state
+
+
+def fresh_keeper(settings: Settings, store: JobStore, clock: Callable[[], float] = time.monotonic) -> Keeper:
+    return Keeper(
+        settings=settings,
+        store=store,
+        registry=Registry(store.redis),
+        celery=make_celery(settings),
+        catalog=load_catalog(settings),
+        trust=Trust(clock),
+    )
+
+
+# -- indexes
+
+
+def test_a_job_moves_between_the_indexes(store: JobStore, alive: str) -> None:
+    job = make_job(store)
+    assert indexes(store, job) == {"queued"}
+    held = store.claim(job.id, model=MODEL, owner=alive, claim="c")
+    assert held is not None
+    assert indexes(store, job) == {"running"}
+    assert store.release(held, sweeps.Cause.GIVEN_BACK)
+    assert indexes(store, job) == {"queued"}
+
+
+@pytest.mark.parametrize("wrong", [[], ["running"], ["queued"], ["running", "queued"]])
+@pytest.mark.parametrize("runs", [True, False])
+def test_whatever_index_a_job_is_found_in_it_comes_to_the_right_one(
+    store: JobStore, keeper: Keeper, alive: str, wrong: list[str], runs: bool
+) -> None:
+    job = claimed(store, alive) if runs else make_job(store)
+    store.redis.delete(keys.RUNNING, keys.queued(MODEL))
+    for name in wrong:
+        store.redis.zadd({"running": keys.RUNNING, "queued": keys.queued(MODEL)}[name], {job.id: 1})
+    keeper.round()
+    keeper.round()
+    assert indexes(store, job) == {"running" if runs else "queued"}
+
+
+def test_a_job_that_was_handed_over_leaves_the_queue_of_the_other_model(store: JobStore, keeper: Keeper) -> None:
+    job = make_job(store, route="another/model")
+    store.redis.zadd(keys.queued(MODEL), {job.id: 1})
+    store.redis.sadd(keys.QUEUES, MODEL)
+    keeper.round()
+    assert indexes(store, job) == set()
+    assert indexes(store, job, "another/model") == {"queued"}
+
+
+def test_a_young_entry_without_a_record_stays_and_an_old_one_goes(store: JobStore, keeper: Keeper) -> None:
+    now = store.now_ms()
+    young, old = new_job_id("chat"), new_job_id("chat")
+    background = new_job_id("chat")
+    store.redis.sadd(keys.QUEUES, MODEL)
+    for key in (keys.queued(MODEL), keys.RUNNING):
+        store.redis.zadd(key, {young: now - 5_000, old: now - 120_000, background: 10**13 + now})
+    keeper.round()
+    assert set(store.redis.zrange(keys.queued(MODEL), 0, -1)) == {young, background}
+    assert set(store.redis.zrange(keys.RUNNING, 0, -1)) == {young, background}
+
+
+def test_a_late_change_of_an_index_does_no_harm(store: JobStore, alive: str) -> None:
+    """A worker that was stopped between its claim and its index, while the job went on to another."""
+    job = make_job(store)
+    first = store.claim(job.id, model=MODEL, owner="zombie", claim="c1")
+    assert first is not None
+    store.release(first, sweeps.Cause.LOST)
+    store.track(job.id, MODEL)
+    assert indexes(store, job) == {"queued"}
+    store.claim(job.id, model=MODEL, owner=alive, claim="c2")
+    assert not store.release(first, sweeps.Cause.LOST)
+    assert indexes(store, job) == {"running"}
+
+
+def test_an_ended_job_is_settled_before_it_leaves(store: JobStore, keeper: Keeper, alive: str) -> None:
+    job = claimed(store, alive)
+    done = f'{{"type":"done","c":"{job.claim}"}}'
+    store.append([Append(job.id, job.claim, 1, [done], JobState.DONE)])
+    assert store.claim(job.id, model=MODEL, owner=alive, claim="late") is None
+    assert indexes(store, job) == {"running"}
+    keeper.round()
+    assert indexes(store, job) == set()
+    assert not store.redis.scard(keys.open_jobs("key"))
+
+
+# -- hints
+
+
+def test_the_first_in_line_is_hinted_again_whatever_lies_in_the_list(
+    store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "HINT_S", 0.2)
+    job = make_job(store)
+    for _ in range(50):
+        store.redis.lpush(model_queue(MODEL), '{"headers": {"argsrepr": "of another job"}}')
+    time.sleep(0.3)
+    keeper.round()
+    assert job.id in hinted(store)
+
+
+def test_lost_hints_are_sent_again_at_once_but_not_each_round(
+    store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "HINT_S", 0.2)
+    jobs = [make_job(store) for _ in range(20)]
+    time.sleep(0.3)
+    for _ in range(3):
+        keeper.round()
+    assert all(hinted(store).count(job.id) == 1 for job in jobs)
+
+
+def test_a_backlog_is_looked_at_in_slices(
+    store: JobStore, keeper: Keeper, alive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeps, "HEAD", 5)
+    monkeypatch.setattr(sweeps, "SLICE", 10)
+    jobs = [make_job(store, attended_ms=60_000) for _ in range(40)]
+    store.redis.hset(keys.job(jobs[-1].id), "attended_until", 1)
+    dead = claimed(store, "nobody")
+    keeper.round()
+    assert state(store, jobs[-1]) is JobState.QUEUED, "not its turn yet"
+    keeper.round()
+    assert state(store, dead) is JobState.QUEUED, "the running jobs are looked at each time"
+    for _ in range(4):
+        keeper.round()
+    assert state(store, jobs[-1]) is JobState.CANCELLED
+
+
+def test_a_waiting_job_that_was_cancelled_while_it_ran_ends(store: JobStore, keeper: Keeper, alive: str) -> None:
+    job = claimed(store, alive)
+    assert cancel(store, job, reason="key_revoked") == "cancelling"
+    store.release(job, sweeps.Cause.GIVEN_BACK)
+    keeper.round()
+    assert state(store, job) is JobState.CANCELLED
+    assert store.journal(job.id)[-1].body["reason"] == "key_revoked"
+
+
+# -- judgements
+
+
+def test_a_stall_is_no_crash(settings: Settings, store: JobStore, keeper: Keeper, alive: str) -> None:
+    job = claimed(store, alive)
+    store.redis.hset(keys.job(job.id), "progress_at", store.now_ms() - 1_000 * int(settings.stall_s + 1))
+    keeper.round()
+    found = store.read(job.id)
+    assert found is not None
+    assert (found.state, found.crashes, found.losses) == (JobState.QUEUED, 0, 1)
+
+
+def test_nothing_is_judged_before_others_could_have_said_that_they_live(
+    settings: Settings, store: JobStore, alive: str
+) -> None:
+    now = store.now_ms()
+    stalled, left, late = claimed(store, alive), claimed(store, alive, attended_ms=1), make_job(store)
+    dead = claimed(store, "nobody")
+    store.redis.hset(keys.job(stalled.id), "progress_at", now - 10_000_000)
+    store.redis.hset(keys.job(late.id), "created_at", now - 10_000_000)
+    steady = [1_000.0]
+    keeper = fresh_keeper(settings, store, lambda: steady[0])
+    for _ in range(3):
+        keeper.round()
+    jobs = (stalled, left, late, dead)
+    expected = [JobState.RUNNING, JobState.RUNNING, JobState.QUEUED, JobState.RUNNING]
+    assert [state(store, job) for job in jobs] == expected
+    keeper.trust = keeper.running.trust = keeper.queues.trust = Trust(since=-math.inf)
+    for _ in range(2):
+        keeper.round()
+    expected = [JobState.QUEUED, JobState.RUNNING, JobState.FAILED, JobState.QUEUED]
+    assert [state(store, job) for job in jobs] == expected
+    assert store.heads([left.id])[left.id].cancel  # type: ignore[union-attr]
+
+
+def test_attendance_that_lies_far_in_the_future_is_put_right(
+    settings: Settings, store: JobStore, keeper: Keeper, alive: str
+) -> None:
+    """Redis' clock was put back after the client had said that it is there."""
+    job = claimed(store, alive, attended_ms=7_200_000)
+    keeper.round()
+    found = store.read(job.id)
+    assert found is not None
+    assert found.attended_until < store.now_ms() + 60_000
+
+
+# -- odd records
+
+
+def test_a_record_that_can_not_be_read_is_left_alone_and_harms_nobody(
+    store: JobStore, keeper: Keeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    odd, wrong_type, newer = claimed(store, "nobody"), claimed(store, "nobody"), claimed(store, "nobody")
+    waits = make_job(store)
+    good = claimed(store, "nobody")
+    store.redis.hset(keys.job(odd.id), "usage", "{not json")
+    store.redis.delete(keys.job(wrong_type.id))
+    store.redis.lpush(keys.job(wrong_type.id), "x")
+    store.redis.hset(keys.job(newer.id), "state", "paused")
+    store.redis.hset(keys.job(waits.id), "created_at", "soon")
+    for _ in range(2):
+        keeper.round()
+    assert state(store, good) is JobState.QUEUED
+    assert store.redis.hget(keys.job(newer.id), "state") == "paused"
+    assert any(newer.id in record.getMessage() for record in caplog.records)
+
+
+def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Keeper, alive: str) -> None:
+    jobs = []
+    for odd in (True, False):
+        job = claimed(store, alive)
+        deltas = [f'{{"type":"delta","c":"{job.claim}","text":"a","tool_calls":[{7 if odd else ""}]}}'] * 8
+        store.append([Append(job.id, job.claim, 1, [*deltas, f'{{"type":"done","c":"{job.claim}"}}'], JobState.DONE)])
+        store.forget(job, JobState.DONE, usage={})
+        jobs.append(job)
+    store.redis.zadd(keys.ended(MODEL), {job.id: 1 for job in jobs})
+    store.redis.sadd(keys.QUEUES, MODEL)
+    keeper.round()
+    assert [len(store.journal(job.id)) for job in jobs] == [9, 2]
+    assert not store.redis.zcard(keys.ended(MODEL))
+
+
+def test_the_keeper_says_how_long_its_rounds_take(store: JobStore, keeper: Keeper) -> None:
+    keeper.round()
+    said = loads(store.redis.get(keys.KEEPER) or "{}")
+    assert said["trusted"] is True
+    assert 0 < said["round_s"] < 5
+
+
+def test_a_keeper_without_redis_goes_on_when_it_is_back(
+    settings: Settings, store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And judges nothing for a while."""
+    monkeypatch.setattr(keeper.store, "now_ms", lambda: (_ for _ in ()).throw(redis.exceptions.OutOfMemoryError("x")))
+    with pytest.raises(redis.exceptions.OutOfMemoryError):
+        keeper._step()
+    assert not keeper.trust.held_for(1)
+    monkeypatch.undo()
+    keeper._step()
+    eventually(lambda: keeper.trust.held_for(0.1), "trust grows again")
+
+
+def test_hints_of_the_keeper_are_tasks_of_celery(store: JobStore, keeper: Keeper) -> None:
+    job = make_job(store)
+    keeper.queues.hint(job, sweeps.Priority.RECOVERED)
+    (raw,) = store.redis.lrange(model_queue(MODEL), 0, -1)
+    assert loads(raw)["headers"]["task"] == GENERATE

@@ -1,0 +1,206 @@
+"""A run that goes on from a journal: with its own ids, or from the text of one that has read or asked otherwise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from gateway.job import RECORD_VERSION, Event, Job, JobState
+from gateway.takeover import Takeover, last_weights
+from workers.emitter import Run, digest_of, fresh_seed
+from workers.engines.base import SequenceOutput
+from workers.tokenizer import Messages
+
+
+class Letters:
+    """A tokenizer whose tokens are letters, each `shift` further than its code."""
+
+    eos_ids: tuple[int, ...] = ()
+
+    def __init__(self, shift: int) -> None:
+        self.shift, self.digest = shift, f"letters-{shift}"
+
+    def encode(self, text: str) -> list[int]:
+        return [ord(letter) + self.shift for letter in text]
+
+    def render_chat(self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0) -> list[int]:
+        return self.encode("".join(str(message["content"]) for message in messages))
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return chr(token_id - self.shift).encode()
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self.token_bytes, ids)).decode()
+
+
+ONE, OTHER = Letters(0), Letters(1000)
+ASKED = {"temperature": 1.0, "top_p": 1.0, "seed": 5}
+JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "m", "key", ASKED, claim="c")
+
+
+class Journal:
+    """A journal that claims write one behind the other."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def claim(self, tokenizer: Letters, *, prompt: str = "hi", weights: str = "w1", n: int = 1, **asked: Any) -> Run:
+        """A run behind what the journal holds; what it writes goes there, by `take`."""
+        job = replace(JOB, seq=len(self.events), request={**ASKED, "n": n, **asked})
+        takeover = Takeover.of(job, self.events) if self.events else None
+        run = Run(job, prompts=[tokenizer.encode(prompt)], tokenizer=tokenizer, max_tokens=50, takeover=takeover)
+        run.begin({"model": "m", "tokenizer": tokenizer.digest, "weights": weights})
+        self.take(run)
+        return run
+
+    def make(self, run: Run, text: str, *, index: int = 0, finish: str | None = None) -> None:
+        run.take(index, SequenceOutput(index, run.tokenizer.encode(text), None, finish))
+        self.take(run)
+
+    def take(self, run: Run) -> None:
+        while append := run.unconfirmed():
+            for event in append.events:
+                self.events.append(Event(len(self.events) + 1, json.loads(event)))
+            run.confirm(append)
+
+    @property
+    def text(self) -> str:
+        return "".join(str(event.body.get("text", "")) for event in self.events)
+
+    def of(self, kind: str) -> dict[str, Any]:
+        return dict([event.body for event in self.events if event.type.value == kind][-1])
+
+
+def test_the_first_event_names_version_prompt_and_digests() -> None:
+    journal = Journal()
+    journal.claim(ONE)
+    assert journal.events[0].body == {
+        "type": "started",
+        "c": "c",
+        "v": RECORD_VERSION,
+        "model": "m",
+        "tokenizer": "letters-0",
+        "weights": "w1",
+        "prompt": digest_of([ONE.encode("hi")]),
+        "prompt_tokens": 2,
+    }
+
+
+def test_a_resume_with_the_same_tokenizer_and_prompt_goes_on_with_the_ids() -> None:
+    journal = Journal()
+    journal.make(journal.claim(ONE), "abc")
+    (request,) = journal.claim(ONE).requests(7)
+    assert request.prompt_ids == ONE.encode("hiabc")
+    assert request.generated == 3
+    assert "changed" not in journal.of("resumed")
+
+
+def test_with_another_tokenizer_the_answer_goes_on_from_its_text() -> None:
+    journal = Journal()
+    journal.make(journal.claim(ONE), "abc")
+    run = journal.claim(OTHER)
+    (request,) = run.requests(7)
+    assert request.prompt_ids == OTHER.encode("hiabc")
+    resumed = journal.of("resumed")
+    assert (resumed["changed"], resumed["mode"]) == ("tokenizer", "continue")
+    journal.make(run, "def", finish="length")
+    assert journal.text == "abcdef"
+    # The prompt counts once, and each token as whoever made it has counted it.
+    assert journal.of("done")["usage"] == {"prompt_tokens": 2, "completion_tokens": 6, "total_tokens": 8}
+
+
+def test_with_another_prompt_it_goes_on_from_its_text_too() -> None:
+    journal = Journal()
+    journal.make(journal.claim(ONE, prompt="hi"), "abc")
+    (request,) = journal.claim(ONE, prompt="ho").requests(7)
+    assert request.prompt_ids == ONE.encode("hoabc")
+    assert journal.of("resumed")["changed"] == "prompt"
+
+
+def test_who_comes_behind_the_other_tokenizer_has_its_ids_and_the_text_before() -> None:
+    journal = Journal()
+    journal.make(journal.claim(ONE), "abc")
+    journal.make(journal.claim(OTHER), "de")
+    run = journal.claim(OTHER)
+    assert run.requests(7)[0].prompt_ids == OTHER.encode("hiabcde")
+    assert "changed" not in journal.of("resumed")
+    journal.make(run, "f")
+    back = journal.claim(ONE)
+    assert back.requests(7)[0].prompt_ids == ONE.encode("hiabcdef")
+    assert journal.of("resumed")["changed"] == "tokenizer"
+    journal.make(back, "g", finish="stop")
+    assert journal.text == "abcdefg"
+    assert journal.of("done")["usage"]["completion_tokens"] == 7
+
+
+def test_choices_that_have_ended_stay_ended() -> None:
+    journal = Journal()
+    run = journal.claim(ONE, n=2)
+    journal.make(run, "abc", finish="stop")
+    journal.make(run, "xy", index=1)
+    (request,) = journal.claim(OTHER, n=2).requests(7)
+    assert (request.sequence_id, request.prompt_ids) == (8, OTHER.encode("hixy"))
+
+
+def test_a_journal_of_an_older_version_fits() -> None:
+    journal = Journal()
+    journal.make(journal.claim(ONE), "abc")
+    old = {name: value for name, value in journal.events[0].body.items() if name not in ("tokenizer", "prompt", "v")}
+    journal.events[0] = Event(1, old)
+    assert journal.claim(ONE).requests(7)[0].prompt_ids == ONE.encode("hiabc")
+
+
+def test_other_weights_are_said_to_the_end() -> None:
+    journal = Journal()
+    journal.make(journal.claim(ONE, weights="w1"), "a")
+    journal.make(journal.claim(ONE, weights="w1"), "b")
+    assert "weights_changed" not in journal.of("resumed")
+    journal.make(journal.claim(ONE, weights="w2"), "c")
+    assert journal.of("resumed")["weights_changed"] is True
+    assert last_weights(journal.events) == "w2"
+    run = journal.claim(ONE, weights="w2")
+    journal.make(run, "d", finish="stop")
+    assert journal.of("done")["weights_changed"] is True
+    assert run.requests(7) == []
+
+
+def test_the_noise_of_a_seed_is_not_drawn_twice() -> None:
+    assert [fresh_seed(5, i, 0) for i in range(3)] == [5, 6, 7]
+    later = {fresh_seed(seed, i, n) for seed in (5, 6) for i in range(3) for n in range(1, 50)}
+    assert len(later) == 2 * 3 * 49
+    assert fresh_seed(5, 1, 20) == fresh_seed(5, 1, 20)
+    assert all(0 <= seed < 2**31 for seed in later)
+
+
+def test_a_resumed_sequence_has_a_seed_of_its_own() -> None:
+    journal = Journal()
+    run = journal.claim(ONE, n=2)
+    assert [r.sampling.seed for r in run.requests(7) if r.sampling] == [5, 6]
+    journal.make(run, "abc")
+    first, second = (r.sampling.seed for r in journal.claim(ONE, n=2).requests(7) if r.sampling)
+    assert first == fresh_seed(5, 0, 3) != 5
+    assert second == 6
+
+
+@pytest.mark.parametrize("mode", ["continue", "restart"])
+def test_a_change_behind_a_takeover_keeps_what_the_takeover_kept(mode: str) -> None:
+    """Another model began with xyz and handed over; then workers with two tokenizers."""
+    journal = Journal()
+    bodies: list[dict[str, Any]] = [
+        {"type": "started", "c": "p", "model": "far", "prompt_tokens": 4},
+        {"type": "delta", "c": "p", "text": "xyz"},
+        {"type": "interrupted", "c": "p", "model": "far", "mode": mode, "completion_tokens": 3},
+    ]
+    journal.events = [Event(seq, body) for seq, body in enumerate(bodies, 1)]
+    stays = "xyz" if mode == "continue" else ""
+    run = journal.claim(ONE)
+    assert run.requests(7)[0].prompt_ids == ONE.encode("hi" + stays)
+    journal.make(run, "ab")
+    run = journal.claim(OTHER)
+    assert run.requests(7)[0].prompt_ids == OTHER.encode("hi" + stays + "ab")
+    journal.make(run, "c", finish="stop")
+    assert journal.of("done")["usage"] == {"prompt_tokens": 6, "completion_tokens": 6, "total_tokens": 12}

@@ -1,0 +1,54 @@
+"""What a fake engine does wrong on purpose, once the words of its options turn up in a prompt.
+
+Options, each with the word that sets it off: `crash_word`, `hang_word`, `raise_word`, `garbage_word`, at the token
+number of `crash_at` and so on: the process ends, no step ends any more, a step raises, the output is one of `GARBAGE`
+(`garbage` names it). `refuse_word`: the request is not taken, by an error of no class of ours.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from workers.engines.base import SequenceOutput, SequenceRequest
+
+#: Outputs that no engine may send, by what is wrong with them.
+GARBAGE: Mapping[str, Callable[[SequenceOutput], SequenceOutput]] = {
+    "tokens": lambda output: output._replace(token_ids=["x"]),  # type: ignore[list-item]
+    "id": lambda output: output._replace(sequence_id=10**9),
+    "finish": lambda output: output._replace(finish_reason="bored"),
+}
+
+
+class Faults:
+    """The faults that the options ask for. `token_of` says which token a word of a prompt is."""
+
+    def __init__(self, options: Mapping[str, Any], token_of: Callable[[str], int]) -> None:
+        self._options = options
+        self._token_of = token_of
+
+    def on_add(self, request: SequenceRequest) -> None:
+        """Before a request is taken."""
+        if self._hits("refuse", request):
+            raise RuntimeError("The option refuse_word says so.")
+
+    def on_token(self, request: SequenceRequest, position: int) -> None:
+        """Before a token is made."""
+        if self._hits("crash", request, position):
+            os._exit(70)
+        if self._hits("hang", request, position):
+            time.sleep(3600)
+        if self._hits("raise", request, position):
+            raise RuntimeError("The option raise_word says so.")
+
+    def on_output(self, request: SequenceRequest, position: int, output: SequenceOutput) -> SequenceOutput:
+        """What is told instead of an output."""
+        if self._hits("garbage", request, position):
+            return GARBAGE[self._options.get("garbage", "tokens")](output)
+        return output
+
+    def _hits(self, fault: str, request: SequenceRequest, position: int = 0) -> bool:
+        word, at = self._options.get(f"{fault}_word"), int(self._options.get(f"{fault}_at", 0))
+        return bool(word) and position >= at and self._token_of(str(word)) in request.prompt_ids
