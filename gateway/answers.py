@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from gateway import results
 from gateway.credentials import KeyRecord
+from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference import Inference, Submitted
 from gateway.job import Event
-from gateway.watch import Watcher
+from gateway.redis import NOT_NOW
+from gateway.watcher import MISSING_S, Watcher
+
+log = logging.getLogger(__name__)
+
+#: How long between two tries to read an answer that Redis can't give now.
+AGAIN_S = 0.5
+
+T = TypeVar("T")
 
 
 def whole(
@@ -20,18 +31,56 @@ def whole(
     A client that leaves takes its job with it, since nobody could read the answer. `client_left` is asked after each
     batch of events, at least once a second.
     """
+    job = submitted.job
     events: list[Event] = []
-    left = False
-    wanted = submitted.job.request.get("detach") or submitted.job.fingerprint
+    cancelled = bool(job.request.get("detach") or job.fingerprint)
     try:
         for new in watcher.events():
             events += new
-            if not wanted and not left and client_left():
-                left = True
-                inference.cancel(submitted.job.id, key=key)
+            if not cancelled and client_left():
+                cancelled = _cancelled(inference, job.id, key)
     finally:
         watcher.close()
     error = results.failure(events[-1])
     if error is not None:
         raise error
-    return inference.answer(submitted.job, events)
+    if inference.hub.settling() or any(results.voids(event) for event in events):
+        events = _patiently(lambda: _ended_journal(inference, job.id), client_left)
+    return _patiently(lambda: inference.answer(job, events), client_left)
+
+
+def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
+    """Whether the job could be cancelled. If not now, then after the next batch."""
+    try:
+        inference.cancel(job_id, key=key)
+    except (*NOT_NOW, StoreUnavailable) as error:
+        log.warning("job %s: not cancelled, though its client has left (%s)", job_id, error)
+        return False
+    except JobNotFound:
+        pass  # so there is nothing to cancel
+    return True
+
+
+def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
+    """The journal up to its end, which stands for all that was written before it. Raises: JobNotFound."""
+    events = inference.store.journal(job_id)
+    if not events or not events[-1].type.terminal:
+        raise JobNotFound("The job's record has expired; nothing more can be read of it.", reason="expired")
+    return events
+
+
+def _patiently(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
+    """What Redis has of an answer. It may be away, or be about to get back what it has lost.
+
+    Raises: what `read` does, if the client is gone, or it has gone on for too long for a Redis that answers.
+    """
+    missing_since = 0.0
+    while True:
+        try:
+            return read()
+        except (*NOT_NOW, JobNotFound) as error:
+            now = time.monotonic()
+            missing_since = (missing_since or now) if isinstance(error, JobNotFound) else 0.0
+            if client_left() or (missing_since and now > missing_since + MISSING_S):
+                raise
+        time.sleep(AGAIN_S)

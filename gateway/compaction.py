@@ -9,8 +9,7 @@ from gateway import keys
 from gateway.job import Event, EventType
 from gateway.jobs import JobStore
 from gateway.loop import guarded
-from gateway.results import Choice, fold, num_indexes, usage
-from gateway.tool_calls import merge
+from gateway.results import as_delta, fold, num_indexes, usage
 
 #: A journal with fewer entries stays as it is.
 MIN_ENTRIES = 5
@@ -51,7 +50,7 @@ def snapshot(events: Sequence[Event]) -> list[Event]:
     body = {
         "type": EventType.SNAPSHOT.value,
         "c": middle[-1].claim,
-        "choices": [_delta(i, choice) for i, choice in enumerate(fold(middle, num_choices=num_indexes(middle)))],
+        "choices": [as_delta(i, choice) for i, choice in enumerate(fold(middle, num_choices=num_indexes(middle)))],
         **{name: usage(events[:-1])[name] for name in ("prompt_tokens", "completion_tokens")},
         **_models(events),
     }
@@ -63,15 +62,3 @@ def _models(events: Sequence[Event]) -> dict[str, object]:
     named = [e.body["model"] for e in events if e.type in (EventType.STARTED, EventType.RESUMED) and "model" in e.body]
     names = [name for name, _ in itertools.groupby(named)]
     return {"model": names[-1], "served_by": names} if len(names) > 1 else {}
-
-
-def _delta(index: int, choice: Choice) -> dict[str, object]:
-    """A choice as the body of one delta."""
-    body = {
-        "index": index,
-        "text": choice.text,
-        "lp": choice.logprobs,
-        "tool_calls": merge(choice.tool_calls),
-        "finish": choice.finish_reason,
-    }
-    return {name: value for name, value in body.items() if value}

@@ -22,6 +22,9 @@ from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.watch import Hub
 
+#: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.
+HUB_TIMEOUT_S = 3.0
+
 
 @dataclass(frozen=True)
 class Gateway:
@@ -47,7 +50,8 @@ class Gateway:
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
         installation = Installation(client, settings.data_dir)
         celery = make_celery(settings)
-        hub = Hub(client, store, grace_s=settings.grace_s)
+        short = connect(settings, timeout_s=HUB_TIMEOUT_S)
+        hub = Hub(short, JobStore(short), grace_s=settings.grace_s)
         router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
         inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
         deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import logging
 import math
 from collections.abc import Mapping, Sequence
@@ -17,18 +18,20 @@ from gateway.credentials import KeyRecord
 from gateway.desired import Desired, Wanted
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
-from gateway.job import Event, EventType, Job, JobState, new_job_id
+from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import Created, JobStore
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.parameters import check_embedding, with_defaults
 from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
+from gateway.redis import NOT_NOW
 from gateway.registry import Replica
 from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.stats import count_failure
 from gateway.usage import DEPLOYMENT, price
-from gateway.watch import Hub, Watcher
+from gateway.watch import Hub
+from gateway.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +99,8 @@ class Inference:
         full = check_embedding(model, request) if kind == "embedding" else with_defaults(model, request)
         runs_on = self._route(model, CAPABILITY[kind])
         self._require_memory()
+        if mark:  # its job is never taken back, since another request may have attached to it
+            self._require_room(runs_on.id, self.store.redis.zcard(keys.queued(runs_on.id)) + 1)
         job = Job(
             id=mark.job_id(kind) if mark else new_job_id(kind),
             state=JobState.QUEUED,
@@ -113,28 +118,43 @@ class Inference:
 
     def _create(self, job: Job, *, background: bool, mark: Mark | None) -> Submitted:
         """Make the job that was checked, or attach if another call has made it meanwhile."""
-        watcher = None
-        if not background and not mark:
-            self.hub.start()
-            watcher = self.hub.watch_new(job.id)
-        ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
-        stays = background or mark is not None or job.request.get("detach")
-        created = self.store.create(
-            job,
-            ttl_ms=int(ttl_s * 1000),
-            hub_id=self.hub.id if watcher else "",
-            attended_ms=-1 if stays else self.hub.attended_ms,
-        )
-        if mark:
-            mark.check(created.job)
-        self._require_room(created, watcher)
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
+        with contextlib.ExitStack() as undo:
+            watcher = None
+            if not mark:
+                undo.callback(self._discard, job)
+            if not background and not mark:
+                self.hub.start()
+                watcher = self.hub.watch_new(job.id)
+                undo.callback(self.hub.forget, watcher)
+            created = self._write(
+                job, background=background, watched=watcher is not None, stays=bool(background or mark)
+            )
+            if mark:
+                mark.check(created.job)
+            else:
+                self._require_room(job.runs_on, created.waiting)
+            undo.pop_all()
         priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
         try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
         if mark and not background:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+
+    def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
+        """`stays`: it runs on by itself when nobody waits for it."""
+        ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
+        attended_ms = -1 if stays or job.request.get("detach") else self.hub.attended_ms
+        hub_id = self.hub.id if watched else ""
+        return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms)
+
+    def _discard(self, job: Job) -> None:
+        """Take back a job that nobody was told of, if Redis can do it: else the keeper finds what there is of it."""
+        try:
+            self.store.discard(job)
+        except NOT_NOW as error:
+            log.warning("job %s: not taken back (%s); it is left to the keeper", job.id, error)
 
     def _earlier(self, mark: Mark) -> Job | None:
         """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
@@ -150,8 +170,13 @@ class Inference:
         return Submitted(job, watcher, position, replayed=True)
 
     def get(self, job_id: str, *, key: KeyRecord) -> Job:
-        """Raises: JobNotFound, also for a job of another key (unless this one is an admin's)."""
+        """Raises: JobNotFound, also for a job of another key (unless this one is an admin's); StoreUnavailable."""
         job = self.store.read(job_id)
+        if job is None and self.hub.settling():
+            raise StoreUnavailable(
+                f"Redis came back a moment ago, and job {job_id!r} is not there, or not yet there again. Try again.",
+                retry_after_s=2,
+            )
         if job is None or (job.key_id != key.id and "admin" not in key.scopes):
             raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.")
         return job
@@ -181,8 +206,7 @@ class Inference:
 
     def position(self, job: Job) -> int:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
-        rank = cast("int | None", self.store.redis.zrank(keys.queued(job.runs_on), job.id))
-        return 0 if rank is None else rank + 1
+        return self.store.position(job.id, job.runs_on)
 
     def model_status(self, model: Model) -> str:
         """How it is, in one word; see `Router.status`."""
@@ -200,20 +224,14 @@ class Inference:
             self._count_refusal(model)
             raise
 
-    def _require_room(self, created: Created, watcher: Watcher | None) -> None:
-        """The new job counts too, so the bound holds however many ask at once."""
-        excess = created.waiting - self.settings.queue_limit
+    def _require_room(self, model_id: str, waiting: int) -> None:
+        """`waiting` counts the new job too, so the bound holds however many ask at once. Raises: QueueFull."""
+        excess = waiting - self.settings.queue_limit
         if excess <= 0:
             return
-        if watcher is not None:
-            watcher.ended = True
-            watcher.close()
-        if created.new:
-            self.store.discard(created.job)
-        model = created.job.runs_on
-        retry_s = retry_after_s(self.store, model, excess=excess)
+        retry_s = retry_after_s(self.store, model_id, excess=excess)
         raise QueueFull(
-            f"{created.waiting - 1} requests wait for {model!r}; the limit is {self.settings.queue_limit}. "
+            f"{waiting - 1} requests wait for {model_id!r}; the limit is {self.settings.queue_limit}. "
             f"Try again in {retry_s:.0f} s.",
             retry_after_s=retry_s,
         )
@@ -231,7 +249,7 @@ class Inference:
 
 def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
     """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""
-    body = {"c": take_claim, "type": EventType.CANCELLED.value, "reason": reason}
+    body = {"type": EventType.CANCELLED.value, "reason": reason}
     return end_job(store, job, JobState.CANCELLED, body, take_claim=take_claim)
 
 
@@ -247,12 +265,17 @@ def cancel_all(store: JobStore, key_id: str) -> int:
 def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: str) -> str:
     """End a job as failed, and tell its watchers. `details` are what else the error says."""
     error = {"reason": reason, "message": message, **details}
-    body = {"c": take_claim, "type": EventType.FAILED.value, "error": error}
+    body = {"type": EventType.FAILED.value, "error": error}
     return end_job(store, job, JobState.FAILED, body, take_claim=take_claim)
 
 
 def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str) -> str:
-    """Run the end script and publish the terminal event if this call wrote it."""
+    """Run the end script and publish the terminal event if this call wrote it.
+
+    The event has a claim id of its own: where Redis came back without its last moments, it may take the seq of another
+    event, which a client has seen.
+    """
+    body = {"c": new_claim_id(), **body}
     verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
     if verdict != "ended":
         return verdict

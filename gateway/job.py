@@ -68,6 +68,8 @@ class EventType(StrEnum):
     CANCELLED = "cancelled"
     #: Only sent to a watcher: the journal was rewound below its cursor.
     REWOUND = "rewound"
+    #: Only sent to a watcher: its cursor lies in what a snapshot has taken the place of.
+    COMPACTED = "compacted"
     #: Only sent to a watcher: the record is gone.
     EXPIRED = "expired"
 
@@ -96,7 +98,7 @@ class Event:
 
     @property
     def claim(self) -> str:
-        """The claim under which it was written; empty if no worker wrote it."""
+        """The claim under which it was written; one of its own for an end that was written from outside."""
         return str(self.body.get("c", ""))
 
     @property

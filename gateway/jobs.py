@@ -231,12 +231,21 @@ class JobStore:
         """Have the job's events published to a hub. False if there is no such job."""
         return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
 
-    def attend(self, job_ids: Iterable[str], *, hub_id: str, attended_ms: int) -> None:
-        """Say that clients are still there for these jobs, and that the hub wants their events."""
+    def attend(self, job_ids: Sequence[str], *, hub_id: str, attended_ms: int) -> list[str]:
+        """Say that clients are still there for these jobs, and that the hub wants their events.
+
+        Returns those for which Redis has refused it.
+        """
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
             self._call(pipe, "watch", job_id, hub_id, attended_ms)
-        self.scripts.execute(pipe)
+        replies = self.scripts.execute(pipe, raise_on_error=False)
+        return [job_id for job_id, reply in zip(job_ids, replies, strict=True) if isinstance(reply, Exception)]
+
+    def position(self, job_id: str, model: str) -> int:
+        """Place in the model's queue from 1, or 0 if the job does not wait there."""
+        rank = cast("int | None", self.redis.zrank(keys.queued(model), job_id))
+        return 0 if rank is None else rank + 1
 
     def read(self, job_id: str) -> Job | None:
         """The record, or None."""

@@ -14,7 +14,7 @@ from kombu.utils.uuid import uuid
 
 from gateway import broker
 from gateway.hints import DEPLOY, GENERATE
-from gateway.redis import NOT_NOW
+from gateway.redis import KEEPALIVE, NOT_NOW
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -99,12 +99,16 @@ def make_celery(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Redis' error replies: full, read only, failing over. Without this they end the worker.
+        broker_channel_error_retry=True,
         task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.1},
         broker_transport_options={
             "priority_steps": [step.value for step in Priority],
             "sep": ":",
             "queue_order_strategy": "priority",
             "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "socket_keepalive_options": KEEPALIVE,
         },
     )
     return app

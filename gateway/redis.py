@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,10 +20,17 @@ from gateway.settings import Settings
 NOT_NOW = (redis.exceptions.RedisError, kombu.exceptions.OperationalError)
 #: Error replies that the same command gets each time, whatever the state of the server.
 _LASTING = ("ERR", "WRONGTYPE", "NOPERM", "CROSSSLOT")
+#: What a TCP connection asks of the kernel (tcp(7)): a peer that is gone without a word is noticed within 20 s, whether
+#: nothing was to be sent (a probe after 10 s, three more, 3 s apart) or what was sent is not acknowledged (in ms).
+KEEPALIVE = {
+    getattr(socket, name): value
+    for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
+    if hasattr(socket, name)
+}
 
 
-def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) -> redis.Redis:
-    """A client that decodes to `str`.
+def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, timeout_s: float = 10.0) -> redis.Redis:
+    """A client that decodes to `str`. `timeout_s` bounds the wait for a reply, and that for a free connection.
 
     `retries` > 0 is for readers and for idempotent scripts of short-lived callers; a write that is not idempotent
     must never be retried by the client (it can be applied more than once when a reply is lost).
@@ -34,16 +42,18 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64) 
         raise InvalidSetting(
             f"HEADRACE_REDIS_URL is {settings.redis_url!r}; it must begin with redis://, rediss:// or unix://."
         )
+    tcp = {} if settings.effective_redis_url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE}
     backoff = ExponentialBackoff(cap=0.5, base=0.02) if retries else NoBackoff()
     pool = redis.BlockingConnectionPool.from_url(
         settings.effective_redis_url,
         decode_responses=True,
         protocol=3,
         retry=Retry(backoff, retries),
-        socket_timeout=10,
+        socket_timeout=timeout_s,
         socket_connect_timeout=2,
         max_connections=max_connections,
-        timeout=10,
+        timeout=timeout_s,
+        **tcp,
     )
     return redis.Redis(connection_pool=pool)
 
@@ -77,21 +87,24 @@ def pipeline(
     return replies
 
 
-def listen(client: redis.Redis, channel: str, *, on_subscribed: Callable[[], None]) -> Iterator[str]:
+def listen(
+    client: redis.Redis, channel: str, *, on_subscribed: Callable[[], None], silence_s: float | None = None
+) -> Iterator[bytes]:
     """What is published to a channel, for ever, at two thirds of the processor time of a `PubSub`.
 
     Raises:
         redis.exceptions.ConnectionError: Redis is gone; what is published until the next call is missed.
+        redis.exceptions.TimeoutError: nothing was published for `silence_s`.
     """
     pool = client.connection_pool
     connection = pool.get_connection()
     try:
         connection.send_command("SUBSCRIBE", channel)
         while True:
-            kind, _, data = connection.read_response(push_request=True, timeout=None)
-            if kind == "message":
+            kind, _, data = connection.read_response(disable_decoding=True, push_request=True, timeout=silence_s)
+            if kind == b"message":
                 yield data
-            elif kind == "subscribe":
+            elif kind == b"subscribe":
                 on_subscribed()
     finally:
         connection.disconnect()  # it is still subscribed

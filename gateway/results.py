@@ -43,9 +43,26 @@ def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
     return choices
 
 
+def as_delta(index: int, choice: Choice) -> dict[str, Any]:
+    """A choice as the body of one delta, without its token ids."""
+    body = {
+        "index": index,
+        "text": choice.text,
+        "lp": choice.logprobs,
+        "tool_calls": tool_calls.merge(choice.tool_calls),
+        "finish": choice.finish_reason,
+    }
+    return {name: value for name, value in body.items() if value}
+
+
 def restarts(event: Event) -> bool:
     """Whether the choices that have not ended begin anew, so that their text so far does not count any more."""
     return event.type is EventType.RESUMED and event.body.get("mode") == "restart"
+
+
+def voids(event: Event) -> bool:
+    """Whether what a client has had of the answer is void: the event says what stands instead."""
+    return event.type in (EventType.REWOUND, EventType.COMPACTED) or restarts(event)
 
 
 def num_indexes(events: Iterable[Event]) -> int:
@@ -128,8 +145,8 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     if event.type in (EventType.DELTA, EventType.SNAPSHOT):
         choices = [choice for part in deltas(event) if (choice := delta(job, part))]
         return [{**head, "choices": [choice]} for choice in choices]
-    if event.type is EventType.REWOUND or restarts(event):
-        return [{**head, "choices": [], "rewound": {"seq": event.seq, "text": body["text"]}}]
+    if voids(event):
+        return _void(job, event, head)
     if event.type is EventType.CANCELLED:
         empty: dict[str, Any] = {"delta": {}} if job.kind == "chat" else {"text": ""}
         cancelled = [{"index": i, **empty, "finish_reason": "cancelled"} for i in range(num_choices(job))]
@@ -139,12 +156,25 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     return []
 
 
+def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What stands in the place of all chunks so far: the texts, then what else the choices have."""
+    texts = {str(i): echo(job, i) for i in range(num_choices(job))} if event.seq else {}
+    for index, text in event.body["text"].items():
+        texts[index] = texts.get(index, "") + text
+    stands = {"seq": event.seq, "text": {index: text for index, text in texts.items() if text}}
+    name = "snapshot" if event.type is EventType.COMPACTED else "rewound"
+    rest = [{**head, "choices": [_choice(job, part)]} for part in event.body.get("choices", ())]
+    return [{**head, "choices": [], name: stands}, *rest]
+
+
 def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `choices` entry of a delta event, or None if it has nothing to show."""
+    return _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls")) else None
+
+
+def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
     text, finish = body.get("text", ""), body.get("finish")
     calls = tool_calls.merge(body.get("tool_calls", ()))
-    if not text and not finish and not calls:
-        return None
     shown = {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
     content: dict[str, Any] = {"delta": shown} if job.kind == "chat" else {"text": text}
     choice = {"index": body.get("index", 0), **content, "finish_reason": finish}

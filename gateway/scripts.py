@@ -19,7 +19,7 @@ class Scripts:
         texts = {path.name: path.read_text() for path in (files("gateway") / "lua").iterdir() if path.name[0] != "."}
         library = texts.pop("lib.lua")
         self._scripts = {
-            name.removesuffix(".lua"): client.register_script(library + text) for name, text in texts.items()
+            name.removesuffix(".lua"): client.register_script(_joined(library, text)) for name, text in texts.items()
         }
 
     def sha(self, name: str) -> str:
@@ -34,9 +34,9 @@ class Scripts:
         """Add a script to a pipeline, which is then to be run with `execute`."""
         pipe.evalsha(self.sha(name), len(keys), *keys, *args)
 
-    def execute(self, pipe: redis.client.Pipeline) -> list[Any]:
+    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True) -> list[Any]:
         """Run a pipeline with scripts, as `execute_commands` does."""
-        return self.execute_commands([command for command, _ in pipe.command_stack])
+        return self.execute_commands([command for command, _ in pipe.command_stack], raise_on_error=raise_on_error)
 
     def execute_commands(
         self, commands: Sequence[tuple[str | int | bytes, ...]], *, raise_on_error: bool = True
@@ -60,3 +60,9 @@ class Scripts:
         """Tell Redis of all of them."""
         for script in self._scripts.values():
             self._redis.script_load(script.script)
+
+
+def _joined(library: str, text: str) -> str:
+    """A script behind the library. A first line with flags, as Redis wants it, stays the first."""
+    flags, line_end, rest = text.partition("\n")
+    return f"{flags}{line_end}{library}{rest}" if flags.startswith("#!") else library + text

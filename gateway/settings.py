@@ -116,7 +116,7 @@ class Settings:
     breaker_failures: int = 5
     breaker_window_s: float = 30.0
     breaker_open_s: float = 15.0
-    #: Longest time a stream stays open before it asks the client to reconnect.
+    #: Longest time a stream stays open before it asks the client to reconnect; 0: there is none. Not below /v1.
     stream_limit_s: float = 3600.0
     log_level: str = "info"
 

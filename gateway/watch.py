@@ -1,14 +1,13 @@
 """Following jobs: one pub/sub connection per process, shared by all its watchers.
 
-Pub/sub is the fast path, never the proof: a gap in seq, an overflow or a second of silence makes a watcher read the
-journal. Plain threading primitives, so that it serves threads and gevent's greenlets alike.
+Pub/sub is the fast path, never the proof: see `gateway/watcher.py`. Plain threading primitives, so that it serves
+threads and gevent's greenlets alike.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import queue
 import secrets
 import threading
 import time
@@ -19,19 +18,22 @@ import redis
 
 from gateway import keys
 from gateway.encoding import loads
-from gateway.job import Event, EventType
+from gateway.job import Event
 from gateway.jobs import JobStore
+from gateway.loop import Loop
 from gateway.redis import NOT_NOW, listen
-from gateway.results import fold, num_indexes
+from gateway.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
 
-#: Events that wait for a slow client before it falls back to the journal.
-MAX_PENDING = 256
 #: After this long without an event a watcher reads the journal and yields a tick.
 TICK_S = 1.0
-#: How often it is said that clients are there.
+#: How often it is said that clients are there, and the hub sends something to itself.
 ATTEND_S = 2.0
+#: Pauses before those are tried again whose attendance Redis has refused.
+REFUSED_S = (0.2, 0.4)
+#: After so long without a message, its own included, the connection is taken for dead.
+SILENCE_S = 10.0
 #: How long a closed hub may take to end its threads.
 CLOSE_S = 5.0
 #: For how long one refresh says that a client is there, on top of the grace.
@@ -52,18 +54,23 @@ class Hub:
         self._watchers: dict[str, list[Watcher]] = {}
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
+        #: When Redis was last seen to be gone; 0 = never.
+        self._lost_at = 0.0
         self._closed = threading.Event()
-        self._threads: list[threading.Thread] = []
+        self._threads: list[Loop] = []
 
     def start(self) -> None:
         """Subscribe, and return when Redis has confirmed it (or after 2 s: the journal serves meanwhile)."""
         with self._lock:
             if self._threads or self._closed.is_set():
                 return
-            for run in (self._receive, self._attend, self._tick):
-                name = f"hub-{run.__name__.strip('_')}"
-                self._threads.append(threading.Thread(target=run, name=name, daemon=True))
-                self._threads[-1].start()
+            self._threads = [
+                Loop(self._receive, name="hub-receive", over=self._closed.is_set),
+                Loop(self._attend, name="hub-attend", over=lambda: self._closed.wait(ATTEND_S)),
+                Loop(self._tick, name="hub-tick", over=lambda: self._closed.wait(TICK_S)),
+            ]
+            for thread in self._threads:
+                thread.start()
         self._subscribed.wait(2)
 
     def close(self) -> None:
@@ -77,7 +84,11 @@ class Hub:
     def watch(self, job_id: str, *, after: int = 0, claim: str = "") -> Watcher:
         """Follow a job from behind the cursor (seq, claim)."""
         watcher = self._add(Watcher(self, job_id, after, claim))
-        self.store.watch(job_id, hub_id=self.id, attended_ms=self.attended_ms)
+        try:
+            self.store.watch(job_id, hub_id=self.id, attended_ms=self.attended_ms)
+        except BaseException:
+            self.forget(watcher)
+            raise
         return watcher
 
     def watch_new(self, job_id: str) -> Watcher:
@@ -94,187 +105,115 @@ class Hub:
 
     def leave(self, watcher: Watcher) -> None:
         """Forget a watcher. When the last one of this process has left, the grace period begins."""
+        if not self.forget(watcher) or watcher.ended:
+            return
+        error: object = "refused"
+        try:
+            if not self.store.attend([watcher.job_id], hub_id=self.id, attended_ms=self.grace_ms):
+                return
+        except NOT_NOW as caught:
+            error = caught
+        log.warning("job %s: departure not noted (%s); attendance runs out by itself", watcher.job_id, error)
+
+    def forget(self, watcher: Watcher) -> bool:
+        """Deliver nothing to a watcher any more. Whether it was the last one of its job here."""
         with self._lock:
             others = self._watchers.get(watcher.job_id, [])
             if watcher in others:
                 others.remove(watcher)
-            last = not others and self._watchers.pop(watcher.job_id, None) is not None
-        if last and not watcher.ended:
-            try:
-                self.store.attend([watcher.job_id], hub_id=self.id, attended_ms=self.grace_ms)
-            except NOT_NOW as error:
-                log.warning("job %s: departure not noted (%s); attendance runs out by itself", watcher.job_id, error)
+            return not others and self._watchers.pop(watcher.job_id, None) is not None
 
     def watching(self) -> int:
         """How many watchers there are."""
+        return len(self._all())
+
+    def settling(self) -> bool:
+        """Whether Redis is away, or came back a moment ago, so that workers may still put back what it has lost."""
+        return self._lost_at > 0 and time.monotonic() < self._lost_at + MISSING_S
+
+    def _all(self) -> list[Watcher]:
         with self._lock:
-            return sum(map(len, self._watchers.values()))
+            return [watcher for watchers in self._watchers.values() for watcher in watchers]
+
+    def _of(self, job_id: str) -> list[Watcher]:
+        with self._lock:
+            return list(self._watchers.get(job_id, ()))
 
     def _receive(self) -> None:
-        while not self._closed.is_set():
-            try:
-                for text in listen(self._redis, keys.hub(self.id), on_subscribed=self._subscribed.set):
-                    self._deliver(loads(text))
-                    if self._closed.is_set():
-                        return
-            except NOT_NOW as error:
-                log.warning("hub %s lost Redis (%s); watchers read the journal until it is back", self.id, error)
-                time.sleep(0.2)
+        """Listen until the connection breaks."""
+        try:
+            messages = listen(self._redis, keys.hub(self.id), on_subscribed=self._on_subscribed, silence_s=SILENCE_S)
+            for message in messages:
+                self._deliver(message)
+                if self._closed.is_set():
+                    return
+        except NOT_NOW as error:
+            log.warning("hub %s lost Redis (%s); watchers read the journal until it is back", self.id, error)
+            self._lost_at = time.monotonic()
+            self._closed.wait(0.2)
 
-    def _deliver(self, items: list[tuple[str, int, list[dict[str, Any]]]]) -> None:
+    def _on_subscribed(self) -> None:
+        """What was published before is missed, so all watchers read the journal."""
+        if self._lost_at:
+            self._lost_at = time.monotonic()
+        self._subscribed.set()
+        watchers = self._all()
+        for watcher in watchers:
+            watcher.wake()
+        self._tell(watchers)
+
+    def _deliver(self, message: bytes) -> None:
         news = []
-        for job_id, first, bodies in items:
-            for watcher in self._watchers.get(job_id, ()):
-                watcher.push([Event(first + i, body) for i, body in enumerate(bodies)])
-                news.append(watcher)
+        for job_id, events in _read(message):
+            for watcher in self._of(job_id):
+                try:
+                    watcher.push(events)
+                    news.append(watcher)
+                except Exception:
+                    log.exception("job %s: a watcher can't take its events", job_id)
         self._tell(news)
 
     def _tell(self, news: Sequence[Watcher]) -> None:
-        if news and self.on_news:
-            self.on_news(news)
+        try:
+            if news and self.on_news:
+                self.on_news(news)
+        except Exception:
+            log.exception("hub %s: the news of %d watchers were not heard", self.id, len(news))
 
     def _tick(self) -> None:
         """One timer for all watchers is cheaper than one for each event of each."""
-        while not self._closed.wait(TICK_S):
-            with self._lock:
-                watchers = [watcher for watchers in self._watchers.values() for watcher in watchers]
-            self._tell([watcher for watcher in watchers if watcher.tick()])
+        self._tell([watcher for watcher in self._all() if watcher.tick()])
 
     def _attend(self) -> None:
-        while not self._closed.wait(ATTEND_S):
-            with self._lock:
-                job_ids = list(self._watchers)
-            try:
-                self.store.attend(job_ids, hub_id=self.id, attended_ms=self.attended_ms)
-            except NOT_NOW as error:
-                log.warning("hub %s could not refresh attendance: %s", self.id, error)
-
-
-class Watcher:
-    """One client's view of one job; `close()` it when the client is gone.
-
-    A thread iterates `events()`. What may not wait calls `take()` when the hub has news, and has `catch_up()` called
-    elsewhere while it is `lagging`.
-    """
-
-    def __init__(self, hub: Hub, job_id: str, after: int, claim: str) -> None:
-        self.job_id = job_id
-        self.seq = after
-        self.claim = claim
-        #: The terminal event was given out.
-        self.ended = False
-        #: What the channel brings is not kept; the journal is read before the channel is trusted.
-        self.lagging = True
-        self._heard = True
-        self._hub = hub
-        self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
-
-    def push(self, events: list[Event]) -> None:
-        """Called by the hub. A client that does not keep up costs no memory: it reads the journal later."""
-        if self.lagging:
-            return
-        if self._pending.qsize() > MAX_PENDING:
-            self.lagging = True
-            return
-        self._heard = True
-        self._pending.put(events)
-
-    def tick(self) -> bool:
-        """Called by the hub about once a second: a silent watcher is woken to read the journal. Whether it was."""
-        silent = not self._heard and self._pending.empty()
-        if silent:
-            self._pending.put([])
-        self._heard = False
-        return silent
-
-    def wake(self) -> None:
-        """Have `events` give an empty list at once, so that whoever iterates it can look around."""
-        self._pending.put([])
-
-    def close(self) -> None:
-        """Stop watching."""
-        self._hub.leave(self)
-
-    def events(self) -> Iterator[list[Event]]:
-        """Events in order without gap or repeat, up to the terminal one, in the batches in which they arrive.
-
-        An empty list says that about a second has passed in silence.
-        """
-        while not self.ended:
-            if self.lagging:
-                yield from self.catch_up()
-            elif (events := self._accept(self._pending.get())) is not None:
-                yield events
-
-    def take(self) -> list[Event] | None:
-        """The next batch of `events` if the channel has brought it already, else None. Waits for nothing."""
-        events = None
-        while events is None and not self.lagging and not self.ended:
-            try:
-                events = self._accept(self._pending.get_nowait())
-            except queue.Empty:
+        """Say for whom there are clients: for those that Redis refuses, once more soon."""
+        with self._lock:
+            job_ids = list(self._watchers)
+        for pause_s in REFUSED_S:
+            job_ids = self.store.attend(job_ids, hub_id=self.id, attended_ms=self.attended_ms)
+            if not job_ids:
                 break
-        return events
+            log.warning("hub %s could not refresh the attendance of %d jobs", self.id, len(job_ids))
+            self._closed.wait(pause_s)
+        self._redis.publish(keys.hub(self.id), "[]")
 
-    def catch_up(self) -> list[list[Event]]:
-        """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away."""
-        while not self._pending.empty():
-            self._pending.get_nowait()
-        self.lagging = False  # from here on the channel collects; repeats are dropped by seq
+
+def _read(message: bytes) -> Iterator[tuple[str, list[Event]]]:
+    """The jobs of a message with their events. What can't be read is left out: its watchers find it in the journal."""
+    try:
+        items = list(loads(message))
+    except (ValueError, TypeError) as error:
+        log.warning("a message on the channel is not ours (%s): %.200r", error, message)
+        return
+    for item in items:
         try:
-            return self._from_journal()
-        except NOT_NOW as error:
-            self.lagging = True
-            log.warning("job %s: journal not readable (%s), trying again", self.job_id, error)
-            time.sleep(0.2)
-            return [[]]
+            yield _read_item(item)
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("a part of a message on the channel is not ours (%r): %.200r", error, item)
 
-    def _accept(self, events: list[Event]) -> list[Event] | None:
-        """What is new in a batch of the channel; None for nothing. After a gap or silence the journal is to be read."""
-        if not events or events[0].seq > self.seq + 1:
-            self.lagging = True
-            return None if events else []
-        return self._advance(events) or None
 
-    def _advance(self, events: list[Event]) -> list[Event]:
-        """Move the cursor over those events that are new, and return them."""
-        new = [event for event in events if event.seq > self.seq]
-        if new:
-            self.seq, self.claim = new[-1].seq, new[-1].claim
-            self.ended = new[-1].type.terminal
-        return new
-
-    def _from_journal(self) -> list[list[Event]]:
-        """Read what the journal holds beyond the cursor."""
-        store = self._hub.store
-        batches: list[list[Event]] = []
-        events = store.journal(self.job_id, after=max(0, self.seq - 1))
-        if not events and store.read(self.job_id) is None:
-            self.ended = True
-            return [[Event(self.seq, {"type": EventType.EXPIRED.value})]]
-        if self.seq and not self._confirmed(events):
-            events = store.journal(self.job_id)
-            batches.append([self._rewound(events)])
-        if new := self._advance(events):
-            batches.append(new)
-        elif events:
-            self.ended = events[-1].type.terminal  # the client had it all already
-        return batches
-
-    def _confirmed(self, events: list[Event]) -> bool:
-        """Whether the journal still holds the entry that the client has seen last."""
-        if not events:
-            return False
-        return events[0].seq == self.seq and (not self.claim or events[0].claim == self.claim)
-
-    def _rewound(self, events: list[Event]) -> Event:
-        """The journal is not the one that the client saw: the event that says what stands now.
-
-        It was rewound by a restart of Redis, or it is that of a job that ended a while ago, and holds a snapshot.
-        """
-        stays = [event for event in events if not event.type.terminal]
-        choices = fold(stays, num_choices=num_indexes(stays))
-        text = {str(index): choice.text for index, choice in enumerate(choices) if choice.text}
-        last = stays[-1] if stays else Event(0, {})
-        self.seq, self.claim = last.seq, last.claim
-        return Event(last.seq, {"type": EventType.REWOUND.value, "c": last.claim, "text": text})
+def _read_item(item: Any) -> tuple[str, list[Event]]:
+    job_id, first, bodies = item
+    events = [Event(first + i, body) for i, body in enumerate(bodies)]
+    if not isinstance(job_id, str) or not isinstance(first, int) or None in [event.type for event in events]:
+        raise TypeError("not a job with events")
+    return job_id, events

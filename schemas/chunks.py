@@ -15,6 +15,13 @@ class RewoundSchema(Schema):
     text = fields.Dict(fields.String(), fields.String(), metadata={"description": "By the index of the choice"})
 
 
+class SnapshotSchema(Schema):
+    """The whole text, in place of the part that was sent: the job ended a while ago, and nothing is lost."""
+
+    seq = fields.Integer(required=True)
+    text = fields.Dict(fields.String(), fields.String(), metadata={"description": "By the index of the choice"})
+
+
 class ChunkSchema(Schema):
     """What the chunks of chats and completions share."""
 
@@ -24,6 +31,7 @@ class ChunkSchema(Schema):
     model = fields.String(required=True)
     usage = fields.Nested(UsageSchema, metadata={"description": "At the end, with `stream_options.include_usage`"})
     rewound = fields.Nested(RewoundSchema)
+    snapshot = fields.Nested(SnapshotSchema)
 
 
 class DeltaSchema(Schema):

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-import redis
 from marshmallow import ValidationError
 
 from gateway.errors import BadRequest, HeadraceError, InvalidRequest, StoreUnavailable
+from gateway.redis import NOT_NOW
 from schemas.fields import leaves
 
 log = logging.getLogger(__name__)
@@ -21,9 +21,12 @@ def client_error(error: Exception, doing: str) -> HeadraceError:
         return error
     if isinstance(error, ValidationError):
         return invalid(error.messages_dict)
-    if isinstance(error, redis.exceptions.RedisError):
+    if isinstance(error, NOT_NOW):
         log.error("Redis, at %s: %s", doing, error)
-        return StoreUnavailable("The job store does not answer. Nothing was lost; try again.", retry_after_s=2)
+        return StoreUnavailable(
+            "The job store does not answer, or can't take this now. Nothing that was accepted is lost; try again.",
+            retry_after_s=2,
+        )
     if isinstance(error, RecursionError):
         log.warning("too deep at %s: %s", doing, error)
         return BadRequest("The body is nested too deeply.", reason="invalid_json")

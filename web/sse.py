@@ -6,55 +6,68 @@ within a second or two that its client is gone.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterator
 
 from gateway import results
 from gateway.encoding import dumps
-from gateway.errors import HeadraceError, Rewound
-from gateway.inference import Inference
+from gateway.errors import HeadraceError, Rewound, Unavailable
 from gateway.job import Event, EventType, Job
-from gateway.watch import Watcher
+from gateway.watcher import Watcher
+from web.failures import client_error
 
 #: Ends a stream, as OpenAI's clients expect it.
 DONE = "data: [DONE]\n\n"
 #: Tells a client to reconnect at once.
-RETRY = "retry: 200\n: this server restarts, reconnect with Last-Event-ID\n\n"
+RETRY = "retry: 200\n: this stream ends here, reconnect with Last-Event-ID\n\n"
+PING = b": ping\n\n"
 
 REWOUND = (
     "Some of this answer is void: the job store came back without its last moments, or a model has begun it anew. "
     "Send the request again."
 )
+STALLED = "This client took so long that the job's pieces are put away. GET /jobs/{} has the whole answer."
 
 
 def stream(
-    inference: Inference,
     job: Job,
     watcher: Watcher,
     *,
     position: int,
     render_error: Callable[[HeadraceError], str],
     alive: Callable[[], bool],
-    can_rewind: bool = True,
+    limit_s: float,
+    resumable: bool = True,
 ) -> Iterator[bytes]:
-    """The body of a streamed response. `alive` turns false when this server is to stop.
+    """The body of a streamed response. `alive` turns false when this server is to stop, and after `limit_s` (0 = never)
+    the client is asked to reconnect.
 
-    `can_rewind`: the client understands that text which it has seen is void; else the stream ends with an error.
+    `resumable`: the client can come back behind a cursor, and understands that text which it has seen is void; else the
+    stream goes on for as long as it can, and ends with an error if it must.
     """
-    chunks = ChunkEncoder(job)
-    started = watcher.seq > 0
-    yield f": queued position={position}\n\n".encode() if position else _waiting(inference, job, started)
-    for events in watcher.events():
-        if not events:
-            yield _waiting(inference, job, started)
-        else:
-            started = True
-            if not can_rewind and any(event.type is EventType.REWOUND or results.restarts(event) for event in events):
-                yield f"{render_error(Rewound(REWOUND))}{DONE}".encode()
+    until = time.monotonic() + limit_s if limit_s and resumable else math.inf
+    try:
+        yield f": queued position={position}\n\n".encode() if position else _waiting(job, watcher)
+        chunks = ChunkEncoder(job)
+        for events in watcher.events():
+            if not resumable and (void := next(filter(results.voids, events), None)):
+                yield f"{render_error(_void(job, void))}{DONE}".encode()
                 return
-            yield "".join([frame(chunks, event, render_error) for event in events]).encode()
-        if not alive() and not watcher.ended:
-            yield RETRY.encode()
-            return
+            text = "".join([frame(chunks, event, render_error) for event in events])
+            yield text.encode() if events else _waiting(job, watcher)
+            if not watcher.ended and (not alive() or time.monotonic() > until):
+                yield RETRY.encode()
+                return
+    except Exception as error:  # noqa: BLE001 - the edge of the response: its client hears of whatever it is
+        yield f"{render_error(client_error(error, f'the stream of job {job.id}'))}{DONE}".encode()
+
+
+def _void(job: Job, event: Event) -> HeadraceError:
+    """What a client hears that can't take back what it has."""
+    if event.type is EventType.COMPACTED:
+        return Unavailable(STALLED.format(job.id), reason="client_stalled")
+    return Rewound(REWOUND)
 
 
 def frame(chunks: ChunkEncoder, event: Event, render_error: Callable[[HeadraceError], str]) -> str:
@@ -93,7 +106,7 @@ class ChunkEncoder:
         self._head = dumps(results.envelope(job, chunk=True))[:-1]
 
 
-def _waiting(inference: Inference, job: Job, started: bool) -> bytes:
-    """A comment for a client that waits."""
-    position = 0 if started else inference.position(job)
-    return f": queued position={position}\n\n".encode() if position else b": ping\n\n"
+def _waiting(job: Job, watcher: Watcher) -> bytes:
+    """A comment for a client that waits, whether Redis can say for what or not."""
+    position = 0 if watcher.seq else watcher.position(job.runs_on)
+    return f": queued position={position}\n\n".encode() if position else PING

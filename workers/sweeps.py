@@ -21,6 +21,7 @@ from gateway.job import Cause, JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
+from gateway.recovery import give_back
 from gateway.redis import pipeline
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -135,9 +136,8 @@ class RunningSweep(Sweep):
             self._recover(job, Cause.GIVEN_BACK, f"no progress for {silent_s:.0f} s")
 
     def _recover(self, job: JobHead, cause: Cause, why: str) -> None:
-        if self.store.release(job, cause):
+        if give_back(self.store, self.celery, job, cause):
             log.warning("job %s: %s, back to the queue", job.id, why)
-            self.hint(job, Priority.RECOVERED)
 
 
 @dataclass

@@ -2,9 +2,14 @@
 -- ARGV: what to do, failures that open it, window in ms, how long it stays open in ms, a unique name for a failure.
 -- 'allow' asks for leave to call (half open: one caller at a time has it), 'success' and 'failure' report a call,
 -- 'state' only looks. Returns {'closed' | 'half_open' | 'open', ms until the next try}.
+-- What happened in the future, where the clock of Redis' host went back, is over.
 local what, limit, window, pause = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 local opened_at, probe_until = unpack(redis.call('HMGET', KEYS[1], 'opened_at', 'probe_until'))
+opened_at, probe_until = tonumber(opened_at), tonumber(probe_until) or 0
+if opened_at and opened_at > now then
+  opened_at = now - pause
+end
 if what == 'success' then
   if opened_at then
     redis.call('DEL', KEYS[1], KEYS[2])
@@ -14,6 +19,7 @@ end
 if what == 'failure' then
   redis.call('ZADD', KEYS[2], now, ARGV[5])
   redis.call('ZREMRANGEBYSCORE', KEYS[2], 0, now - window)
+  redis.call('ZREMRANGEBYSCORE', KEYS[2], '(' .. now, '+inf')
   redis.call('PEXPIRE', KEYS[2], window)
   local half_open = opened_at and now >= opened_at + pause
   if half_open or (not opened_at and redis.call('ZCARD', KEYS[2]) >= limit) then
@@ -28,7 +34,10 @@ local rest = opened_at + pause - now
 if rest > 0 then
   return {'open', rest}
 end
-rest = math.max(0, (tonumber(probe_until) or 0) - now)
+rest = math.max(0, probe_until - now)
+if rest > pause then
+  rest = 0
+end
 if what == 'allow' and rest == 0 then
   redis.call('HSET', KEYS[1], 'probe_until', now + pause)
 end

@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- What one API key may use and has used. All keys of it share a slot, which is another than the jobs'.
 -- KEYS: window (sorted set: job, when it was charged),
 -- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum),
@@ -7,7 +8,8 @@
 --       'refund', job: it was taken back before anybody knew of it
 --       'reserved', age: which jobs have been only reserved for so many ms, or longer
 --       'lapse', job: who reserved for it has died before the job was made.
--- A charge counts for 60 s from when it was made, whatever happens, so that no reservation can leak. Each call sets a
+-- A charge counts for 60 s from when it was made, whatever happens, so that no reservation can leak; one from the
+-- future, where Redis' clock went back, from now on. All this goes on in a full Redis, so that jobs can end there. Each call sets a
 -- job's charge to a value and never adds to it, so that it may be made again; the ledger counts who closes the job.
 local MINUTE = 60000
 local LEDGER_S = 400 * 86400
@@ -40,6 +42,13 @@ local function leaves_in(now, requests, tokens)
   return at - now
 end
 
+-- Where the clock went back, charges would count for as long as it did.
+local function mend(now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+    redis.call('ZADD', KEYS[1], now, id)
+  end
+end
+
 if what == 'refund' or what == 'lapse' then
   discharge(job)
   if what == 'refund' then
@@ -49,8 +58,9 @@ if what == 'refund' or what == 'lapse' then
 end
 
 if what == 'reserved' then
-  local jobs = {}
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now_ms() - tonumber(ARGV[2]))) do
+  local jobs, now = {}, now_ms()
+  mend(now)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - tonumber(ARGV[2]))) do
     if redis.call('HEXISTS', KEYS[2], '?' .. id) == 1 then
       jobs[#jobs + 1] = id
     end
@@ -76,6 +86,7 @@ end
 -- Returns {what is over: '' | 'requests' | 'tokens', requests used, tokens used, ms until all of the window has left,
 -- ms until the request would fit}, with this request counted if it was taken.
 local now = now_ms()
+mend(now)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - MINUTE)) do
   discharge(id)
 end

@@ -1,5 +1,7 @@
+#!lua flags=allow-oom
 -- Says that a process watches the job: its events are published there, and it counts as attended.
 -- ARGV: hub id, or '' to only refresh the attendance; for how long it counts, in ms. Returns 0 if the job is gone.
+-- It takes a few bytes, also of a full Redis: the client is there all the same.
 if redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end

@@ -78,8 +78,12 @@ def test_a_cursor_in_the_middle_gets_the_whole_text_to_replace_what_it_had(store
     texts = {str(i): choice.text for i, choice in enumerate(fold(store.journal(job.id), num_choices=2))}
     compact(store)
     events = watched(store, job, 7)
-    assert [e.type.value for e in events] == ["rewound", "done"]
-    assert events[0].body["text"] == texts
+    assert [e.type.value for e in events] == ["compacted", "done"]
+    told, *rest = chunks(job, events[0])
+    assert told["snapshot"] == {"seq": events[0].seq, "text": texts}
+    choices = [choice for chunk in rest for choice in chunk["choices"]]
+    assert [(choice["delta"], choice["finish_reason"]) for choice in choices] == [({}, "length")] * 2
+    assert sum(len(choice["logprobs"]["content"]) for choice in choices) == TOKENS
 
 
 @pytest.mark.parametrize("from_end", [0, 1])

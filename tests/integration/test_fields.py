@@ -16,6 +16,7 @@ import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
 
+from gateway.compaction import snapshot
 from schemas import chat, chunks, embeddings, inference, jobs, openai
 from tests.rpc import Client, client, details, start_rpc
 from tests.stack import Stack, eventually
@@ -277,3 +278,31 @@ def test_a_cursor_that_the_journal_lacks_is_told_what_stands(
     assert message.rewound.seq == message.seq == told[0]["rewound"]["seq"]
     assert dict(message.rewound.text) == told[0]["rewound"].get("text", {})
     assert message.claim
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "kind"),
+    [
+        ("/models/fake/chat/completions", {"messages": MESSAGES, "max_tokens": 6, "n": 2}, "chat"),
+        ("/models/fake/completions", {"prompt": "a", "max_tokens": 6, "n": 2}, "completion"),
+    ],
+)
+def test_a_cursor_in_a_compacted_journal_gets_the_whole_text(
+    stack: Stack, rest: httpx.Client, rpc: Client, path: str, body: dict[str, Any], kind: str
+) -> None:
+    """Nothing was lost, so it is another word than `rewound`; the reason why it ended is not lost either."""
+    job_id = rest.post(path, json=body, headers={"Prefer": "respond-async"}).json()["data"]["job_id"]
+    choices = ended(rest, job_id)["result"]["choices"]
+    texts = {str(i): c["message"]["content"] if kind == "chat" else c["text"] for i, c in enumerate(choices)}
+    claim = stack.journal(job_id)[1].claim
+    assert stack.store.replace_journal(job_id, snapshot(stack.journal(job_id)))
+    lines = rest.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": f"2-{claim}"}).text.splitlines()
+    told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+    schema = chunks.ChatChunkSchema() if kind == "chat" else chunks.CompletionChunkSchema()
+    assert [schema.validate(chunk) for chunk in told] == [{}] * len(told)
+    assert told[0]["snapshot"]["text"] == texts
+    assert [choice["finish_reason"] for chunk in told for choice in chunk["choices"]] == ["length"] * 2
+    watched = rpc.call("WatchJob", pb.WatchJobRequest(job_id=job_id, from_seq=2, from_claim=claim))
+    messages = [getattr(event, kind) for event in watched if event.HasField(kind)]
+    assert (dict(messages[0].snapshot.text), messages[0].snapshot.seq) == (texts, messages[0].seq)
+    assert [message.choices[0].finish_reason for message in messages[1:3]] == ["length"] * 2

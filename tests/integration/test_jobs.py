@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway import keys
+from gateway import keys, watcher
 from gateway.inference import cancel, fail
 from gateway.job import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
-from gateway.watch import Hub, Watcher
+from gateway.watch import Hub
+from gateway.watcher import Watcher
 from tests.stack import eventually
 from workers.keeper import Keeper
 
@@ -248,7 +249,8 @@ def test_a_cursor_that_the_journal_does_not_hold_is_told_so(store: JobStore, hub
     assert events[-1].type == "cancelled"
 
 
-def test_a_vanished_job_is_told_as_expired(hub: Hub) -> None:
+def test_a_vanished_job_is_told_as_expired(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watcher, "MISSING_S", 0.1)
     events = [e for batch in hub.watch("chatcmpl-none").events() for e in batch]
     assert [e.type.value for e in events] == ["expired"]
 

@@ -280,3 +280,21 @@ def test_what_a_request_may_use_is_bounded_by_its_prompts_and_choices() -> None:
     assert tokens_wanted("embedding", model, {"input": ["abc", "abc"]}) == 2
     chat = {"messages": [{"role": "user", "content": "\u4f60\u597d"}], "max_tokens": 5}
     assert tokens_wanted("chat", model, chat) == 4 + 2 + 2 + 5
+
+
+def test_a_clock_that_went_back_holds_no_charge_for_longer(store: JobStore, limits: Limits) -> None:
+    """Given charges and a reservation from the future, then they count from now on, and leave with the others."""
+    key = make_key(store, requests=2)
+    limits.reserve(key, "a", 10)
+    limits.reserve(key, "b", 10)
+    window = keys.limits(key.id)[0]
+    for job_id in ("a", "b"):
+        store.redis.zadd(window, {job_id: store.now_ms() + 7_200_000})
+    with pytest.raises(RateLimited) as caught:
+        limits.reserve(key, "c", 10)
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s <= 60
+    assert caught.value.quota.reset_s <= 60
+    store.redis.zadd(window, {job_id: store.now_ms() + 7_200_000 for job_id in ("a", "b")})
+    store.scripts.run("limit", keys.limits(key.id), "reserved", 0)
+    assert {score <= store.now_ms() for _, score in store.redis.zrange(window, 0, -1, withscores=True)} == {True}

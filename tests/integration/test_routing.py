@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import redis
 
+from gateway import keys
 from gateway.breaker import Breaker
 from gateway.encoding import dumps
 from gateway.job import Append, EventType, Job, JobState, new_job_id
@@ -139,3 +141,16 @@ def test_a_failed_probe_opens_the_breaker_again(breaker: Breaker) -> None:
     eventually(lambda: breaker.allow("p").lets_through, "a probe is let through")
     assert breaker.failure("p").state == "open"
     assert not breaker.allow("p").lets_through
+
+
+def test_a_clock_that_went_back_keeps_no_breaker_open(breaker: Breaker, redis_client: redis.Redis) -> None:
+    later = str(int(time.time() * 1000) + 7_200_000)
+    circuit, failures = keys.breaker("p")
+    redis_client.hset(circuit, mapping={"opened_at": later, "probe_until": later})
+    assert breaker.allow("p").lets_through
+    assert not breaker.allow("p").lets_through, "one caller at a time"
+    assert breaker.failure("p").state == "open"
+    assert 0 < breaker.state("p").retry_after_s <= 0.3
+    redis_client.delete(circuit)
+    redis_client.zadd(failures, {"a": later, "b": later})
+    assert breaker.failure("p").state == "closed"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from web.rpc import face
 from web.rpc.call import Call
+from web.rpc.face import Face
 
 
 def test_what_was_deferred_is_done_though_the_client_leaves_while_it_queues() -> None:
@@ -39,3 +43,38 @@ def test_what_was_deferred_is_done_though_the_client_leaves_while_it_queues() ->
     with ThreadPoolExecutor(1) as threads:
         asyncio.run(asyncio.wait_for(scenario(threads), 10))
     assert done == ["closed"]
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """A call whose client takes nothing."""
+
+    request_id: str
+    cut_off: Callable[[], None]
+    sending_since: float = 0.0
+
+
+def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a behaviour that can't tidy up."""
+    monkeypatch.setattr(face, "SEND_TIMEOUT_S", 0.06)
+    done: list[str] = []
+
+    def fail() -> None:
+        raise ValueError("a mistake of ours")
+
+    async def scenario() -> None:
+        gateway: Any = SimpleNamespace(settings=SimpleNamespace(grpc_max_calls=2), hub=SimpleNamespace(on_news=None))
+        found, cut = Face(gateway), asyncio.Event()
+        found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}  # type: ignore[arg-type]
+        for _ in range(2):
+            await cut.wait()
+            cut.clear()
+        context: Any = SimpleNamespace(invocation_metadata=tuple, time_remaining=lambda: None)
+        call = Call(found, context)
+        for function in (fail, lambda: done.append("tidied up")):
+            call.defer(function)
+        await call.close()
+        found._cutting.cancel()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10))
+    assert done == ["tidied up"]

@@ -19,21 +19,20 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize(("can_rewind", "errors"), [(True, 0), (False, 1)])
-def test_a_rewind_is_told_or_ends_the_stream(can_rewind: bool, errors: int) -> None:
+@pytest.mark.parametrize(("resumable", "errors"), [(True, 0), (False, 1)])
+def test_a_rewind_is_told_or_ends_the_stream(resumable: bool, errors: int) -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(EVENTS))
-    inference: Any = None
     body = b"".join(
         sse.stream(
-            inference,
             JOB,
             watcher,
             position=0,
             render_error=lambda error: f"data: {error.reason}\n\n",
             alive=lambda: True,
-            can_rewind=can_rewind,
+            limit_s=0,
+            resumable=resumable,
         )
     ).decode()
     assert body.count("data: rewound") == errors
-    assert ('"rewound":' in body, "new" in body) == (can_rewind, can_rewind)
+    assert ('"rewound":' in body, "new" in body) == (resumable, resumable)
     assert body.endswith("data: [DONE]\n\n")

@@ -11,7 +11,7 @@ from flask_smorest import Blueprint
 
 from gateway.answers import whole
 from gateway.job import Job
-from gateway.watch import Watcher
+from gateway.watcher import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example
@@ -94,13 +94,13 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
     if connection is not None:
         connection.settimeout(SEND_TIMEOUT_S)
     body = sse.stream(
-        gateway().inference,
         job,
         watcher,
         position=position,
         render_error=failure_frames(),
-        can_rewind=not on_v1(),
         alive=current_app.extensions["headrace.alive"],
+        limit_s=gateway().settings.stream_limit_s,
+        resumable=not on_v1(),
     )
     response = Response(body, mimetype="text/event-stream")
     response.headers.update({"X-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

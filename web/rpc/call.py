@@ -95,8 +95,12 @@ class Call:
     def require_running(self) -> None:
         """Raises: Unavailable when this process is to end, saying where the client can go on."""
         if self.face.closing:
-            where = f" Job {self.job_id} goes on: follow it with WatchJob." if self.job_id else ""
-            raise Unavailable(f"This server restarts.{where}", reason="restarting", retry_after_s=0.2)
+            raise Unavailable(f"This server restarts.{self.where}", reason="restarting", retry_after_s=0.2)
+
+    @property
+    def where(self) -> str:
+        """Where a client can go on, as the end of an error's text."""
+        return f" Job {self.job_id} goes on: follow it with WatchJob." if self.job_id else ""
 
     # -- for the event loop
 
@@ -176,4 +180,7 @@ class Call:
 
     def _run_deferred(self) -> None:
         for function in self._deferred:
-            function()
+            try:
+                function()
+            except Exception as error:
+                log.warning("call %s: not tidied up (%s)", self.request_id, error, exc_info=True)

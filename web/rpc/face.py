@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,12 @@ from typing import TYPE_CHECKING
 
 from gateway.context import Gateway
 from gateway.errors import QueueFull
-from gateway.watch import Watcher
+from gateway.watcher import Watcher
 
 if TYPE_CHECKING:
     from web.rpc.call import Call
+
+log = logging.getLogger(__name__)
 
 #: A client that takes no message for so long is cut off.
 SEND_TIMEOUT_S = 30.0
@@ -102,4 +105,7 @@ class Face:
             await asyncio.sleep(SEND_TIMEOUT_S / 6)
             since = time.monotonic() - SEND_TIMEOUT_S
             for call in [call for call in self._calls if call.sending_since < since]:
-                call.cut_off()
+                try:
+                    call.cut_off()
+                except Exception:
+                    log.exception("call %s can't be cut off", call.request_id)

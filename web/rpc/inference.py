@@ -12,7 +12,7 @@ from gateway.answers import whole
 from gateway.errors import RateLimited
 from gateway.inference import Submitted
 from gateway.job import Job
-from gateway.watch import Watcher
+from gateway.watcher import Watcher
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
 from web.rpc.answers import answer

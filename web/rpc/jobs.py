@@ -7,8 +7,8 @@ from typing import Any
 
 from gateway import job_views
 from gateway.errors import InvalidRequest
-from gateway.inference import Inference
 from gateway.job import Event, Job
+from gateway.watcher import Watcher
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call
@@ -47,10 +47,9 @@ def cancel_job(call: Call, request: pb.CancelJobRequest) -> pb.CancelJobResponse
 
 def watch_job(call: Call, request: pb.WatchJobRequest) -> Stream:
     """The same stream as the request's own, from the start or from behind a cursor."""
-    inference = call.gateway.inference
-    job = inference.get(request.job_id, key=call.key)
+    job = call.gateway.inference.get(request.job_id, key=call.key)
     watcher = watch(call, job, request)
-    return Stream(watcher, partial(_encode, ChunkEncoder(job), job.kind), _Waiting(inference, job).message)
+    return Stream(watcher, partial(_encode, ChunkEncoder(job), job.kind), _Waiting(watcher, job).message)
 
 
 def _encode(chunks: ChunkEncoder, kind: str, event: Event) -> list[bytes]:
@@ -60,13 +59,13 @@ def _encode(chunks: ChunkEncoder, kind: str, event: Event) -> list[bytes]:
 class _Waiting:
     """Tells the place in the queue whenever it has changed."""
 
-    def __init__(self, inference: Inference, job: Job) -> None:
-        self._inference, self._job = inference, job
+    def __init__(self, watcher: Watcher, job: Job) -> None:
+        self._watcher, self._model = watcher, job.runs_on
         self._told = -1
 
     def message(self) -> bytes | None:
-        position = self._inference.position(self._job)
-        if position == self._told:
+        position = self._watcher.position(self._model)
+        if position in (None, self._told):
             return None
         self._told = position
         return pb.JobEvent(waiting=pb.JobWaiting(position=position)).SerializeToString()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway import results
-from gateway.errors import InvalidRequest
+from gateway.errors import InvalidRequest, Unavailable
 from gateway.job import Event, Job
-from gateway.watch import Watcher
+from gateway.watcher import Watcher
 from web.rpc.call import Call
 from web.rpc.stubs import model_pb2 as pb
 
@@ -38,12 +40,18 @@ def watch(call: Call, job: Job, cursor: pb.WatchJobRequest | pb.WatchDeploymentR
 async def send(call: Call, stream: Stream) -> None:
     """Send messages as the events come, until the job ends.
 
-    Raises: the error that the job ended with; Unavailable when this process is to end, or the client takes nothing.
+    Raises: the error that the job ended with; Unavailable when this process is to end, the stream has been open for too
+    long, or the client takes nothing.
     """
     watcher = stream.watcher
+    limit_s = call.gateway.settings.stream_limit_s
+    until = time.monotonic() + limit_s if limit_s else math.inf
     with call.face.news(watcher) as news:
         while not watcher.ended:
             call.require_running()
+            if time.monotonic() > until:
+                text = f"This stream has been open for {limit_s:g} s.{call.where}"
+                raise Unavailable(text, reason="stream_limit", retry_after_s=0.2)
             news.clear()
             if watcher.lagging:
                 for events in await call.in_thread(watcher.catch_up):

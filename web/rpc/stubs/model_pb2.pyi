@@ -286,7 +286,7 @@ class ChatChoice(_message.Message):
     def __init__(self, message: _Optional[_Union[Message, _Mapping]] = ..., finish_reason: _Optional[str] = ..., index: _Optional[int] = ..., logprobs: _Optional[_Union[ChatLogprobs, _Mapping]] = ...) -> None: ...
 
 class ChatCompletionChunk(_message.Message):
-    __slots__ = ("id", "object", "created", "model", "choices", "usage", "seq", "claim", "rewound")
+    __slots__ = ("id", "object", "created", "model", "choices", "usage", "seq", "claim", "rewound", "snapshot")
     ID_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
@@ -296,6 +296,7 @@ class ChatCompletionChunk(_message.Message):
     SEQ_FIELD_NUMBER: _ClassVar[int]
     CLAIM_FIELD_NUMBER: _ClassVar[int]
     REWOUND_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     created: int
@@ -305,7 +306,8 @@ class ChatCompletionChunk(_message.Message):
     seq: int
     claim: str
     rewound: Rewound
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created: _Optional[int] = ..., model: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[ChatChunkChoice, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seq: _Optional[int] = ..., claim: _Optional[str] = ..., rewound: _Optional[_Union[Rewound, _Mapping]] = ...) -> None: ...
+    snapshot: Snapshot
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created: _Optional[int] = ..., model: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[ChatChunkChoice, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seq: _Optional[int] = ..., claim: _Optional[str] = ..., rewound: _Optional[_Union[Rewound, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
 
 class ChatChunkChoice(_message.Message):
     __slots__ = ("delta", "finish_reason", "index", "logprobs")
@@ -408,7 +410,7 @@ class CompletionChoice(_message.Message):
     def __init__(self, text: _Optional[str] = ..., index: _Optional[int] = ..., finish_reason: _Optional[str] = ..., logprobs: _Optional[_Union[CompletionLogprobs, _Mapping]] = ...) -> None: ...
 
 class CompletionChunk(_message.Message):
-    __slots__ = ("id", "object", "created", "model", "choices", "usage", "seq", "claim", "rewound")
+    __slots__ = ("id", "object", "created", "model", "choices", "usage", "seq", "claim", "rewound", "snapshot")
     ID_FIELD_NUMBER: _ClassVar[int]
     OBJECT_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
@@ -418,6 +420,7 @@ class CompletionChunk(_message.Message):
     SEQ_FIELD_NUMBER: _ClassVar[int]
     CLAIM_FIELD_NUMBER: _ClassVar[int]
     REWOUND_FIELD_NUMBER: _ClassVar[int]
+    SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     id: str
     object: str
     created: int
@@ -427,7 +430,8 @@ class CompletionChunk(_message.Message):
     seq: int
     claim: str
     rewound: Rewound
-    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created: _Optional[int] = ..., model: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[CompletionChoice, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seq: _Optional[int] = ..., claim: _Optional[str] = ..., rewound: _Optional[_Union[Rewound, _Mapping]] = ...) -> None: ...
+    snapshot: Snapshot
+    def __init__(self, id: _Optional[str] = ..., object: _Optional[str] = ..., created: _Optional[int] = ..., model: _Optional[str] = ..., choices: _Optional[_Iterable[_Union[CompletionChoice, _Mapping]]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., seq: _Optional[int] = ..., claim: _Optional[str] = ..., rewound: _Optional[_Union[Rewound, _Mapping]] = ..., snapshot: _Optional[_Union[Snapshot, _Mapping]] = ...) -> None: ...
 
 class Usage(_message.Message):
     __slots__ = ("prompt_tokens", "completion_tokens", "total_tokens")
@@ -470,6 +474,21 @@ class CompletionLogprobs(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[str]] = ..., token_logprobs: _Optional[_Iterable[float]] = ..., top_logprobs: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., text_offset: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Rewound(_message.Message):
+    __slots__ = ("seq", "text")
+    class TextEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    text: _containers.ScalarMap[str, str]
+    def __init__(self, seq: _Optional[int] = ..., text: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Snapshot(_message.Message):
     __slots__ = ("seq", "text")
     class TextEntry(_message.Message):
         __slots__ = ("key", "value")

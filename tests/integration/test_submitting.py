@@ -1,0 +1,109 @@
+"""Requests without a worker: what a submit that fails leaves behind, and what a whole answer is made of."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+
+from gateway import keys
+from gateway.answers import whole
+from gateway.context import Gateway
+from gateway.credentials import KeyRecord
+from gateway.encoding import dumps
+from gateway.errors import QueueFull
+from gateway.inference import Submitted
+from gateway.job import Append, JobState, new_claim_id
+from gateway.registry import Registry, Replica
+from gateway.settings import Settings
+from tests.stack import eventually
+
+REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+
+
+@pytest.fixture
+def gateway(settings: Settings, redis_client: redis.Redis) -> Iterator[Gateway]:
+    """One place in the queue of a replica that takes nothing."""
+    gateway = Gateway.connect(replace(settings, queue_limit=1))
+    Registry(redis_client).beat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
+    with closing(gateway.hub), closing(gateway.redis):
+        yield gateway
+
+
+@pytest.fixture
+def key(gateway: Gateway) -> KeyRecord:
+    return gateway.credentials.create("k", requests_per_minute=100)[0]
+
+
+def submit(gateway: Gateway, key: KeyRecord, mark: str | None = None) -> Submitted:
+    return gateway.inference.submit("chat", "fake", REQUEST, key=key, background=False, idempotency_key=mark)
+
+
+def records(client: redis.Redis) -> list[str]:
+    return list(client.keys("hr:{chatcmpl-*}"))
+
+
+def test_a_job_that_was_made_in_part_is_taken_back(gateway: Gateway, key: KeyRecord, redis_client: redis.Redis) -> None:
+    """Given a Redis that refuses one command of the pipeline, then the others are undone, and nobody watches."""
+    redis_client.set(keys.owned(key.id), "no sorted set")
+    with pytest.raises(redis.exceptions.ResponseError):
+        submit(gateway, key)
+    assert records(redis_client) == []
+    assert redis_client.zcard(keys.queued("fake")) == 0
+    assert redis_client.scard(keys.open_jobs(key.id)) == 0
+    assert redis_client.zcard(keys.limits(key.id)[0]) == 0
+    assert gateway.hub.watching() == 0
+
+
+def test_a_full_queue_takes_back_no_job_that_others_may_know(
+    gateway: Gateway, key: KeyRecord, redis_client: redis.Redis
+) -> None:
+    first = submit(gateway, key, "first")
+    for _ in range(2):
+        again = submit(gateway, key, "first")
+        assert (again.job.id, again.replayed) == (first.job.id, True)
+    for mark in ("second", None):
+        with pytest.raises(QueueFull) as caught:
+            submit(gateway, key, mark)
+        assert caught.value.retry_after_s
+    assert records(redis_client) == [keys.job(first.job.id)]
+    assert redis_client.zrange(keys.queued("fake"), 0, -1) == [first.job.id]
+    assert redis_client.zcard(keys.limits(key.id)[0]) == 1
+    assert gateway.hub.watching() == 3
+
+
+def test_a_whole_answer_counts_nothing_that_is_void(
+    gateway: Gateway, key: KeyRecord, redis_client: redis.Redis
+) -> None:
+    """Given a client that waits while Redis loses tokens that it has counted, then the answer has each once."""
+    store, submitted = gateway.store, submit(gateway, key)
+    job, watcher = submitted.job, submitted.watcher
+    assert watcher is not None
+    answers: list[dict[str, Any]] = []
+
+    def ask() -> None:
+        answers.append(whole(gateway.inference, submitted, watcher, key=key, client_left=lambda: False))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    for first, text in ((1, "ab"), (2, "XY")):
+        claim = new_claim_id()
+        assert store.claim(job.id, model="fake", owner="w", claim=claim)
+        events = [dumps({"type": "delta", "c": claim, "text": letter, "ids": [1]}) for letter in text]
+        store.append([Append(job.id, claim, first, events)])
+        if first == 1:
+            eventually(lambda: watcher.seq == 2, "the client has both")
+            (kept, *_) = store.journal(job.id)
+            redis_client.delete(keys.events(job.id))
+            redis_client.xadd(keys.events(job.id), {"e": kept.encoded}, id="1-0")
+            redis_client.hset(keys.job(job.id), mapping={"seq": 1, "state": "queued", "claim": ""})
+    done = [dumps({"type": "done", "c": claim, "usage": {}})]
+    store.append([Append(job.id, claim, 4, done, JobState.DONE)])
+    thread.join(20)
+    assert answers[0]["choices"][0]["message"]["content"] == "aXY"
+    assert answers[0]["usage"]["completion_tokens"] == 3
