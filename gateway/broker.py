@@ -7,9 +7,11 @@ It drops what is no message, and from the queues of hints what is no hint: kombu
 from __future__ import annotations
 
 import logging
+import time
 from queue import Empty
 from typing import Any
 
+import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
@@ -20,11 +22,21 @@ log = logging.getLogger(__name__)
 
 #: Celery's exchange for commands to workers.
 CONTROL = "celery.pidbox"
+#: Pause before Redis is asked again for a message when it has answered with an error.
+REFUSED_S = 0.2
+
+
+class QoS(kombu_redis.QoS):
+    """Without the search for messages that were taken and never acknowledged: jobs are found by their records."""
+
+    def restore_visible(self, start: int = 0, num: int = 10, interval: int = 10) -> None:
+        """Nothing; kombu's would write to Redis now and then, which may be read only."""
 
 
 class Channel(kombu_redis.Channel):
     """Keeps the client, which threads may share, for as long as it keeps its pool."""
 
+    QoS = QoS
     _sender: Any = None
 
     def _create_client(self, asynchronous: bool = False) -> Any:
@@ -50,6 +62,15 @@ class Channel(kombu_redis.Channel):
             return reply
         log.warning("queue %s: dropped what is no hint, %d bytes: %r", queue, len(item), item[:80])
         return None
+
+    def _brpop_read(self, **options: Any) -> Any:
+        """Take a message. An error reply (read only, no replicas, a fail-over) is none: ask again a little later."""
+        try:
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
+        except redis.exceptions.ResponseError as error:
+            log.warning("no hints are taken: %s", error)
+            time.sleep(REFUSED_S)
+            raise Empty from error
 
     def _receive_one(self, c: Any) -> Any:
         try:

@@ -31,6 +31,14 @@ from gateway.settings import Settings
 
 KEY = "hr-test-bootstrap-key"
 REPOSITORY = Path(__file__).parents[1]
+#: What a process runs, by the part of its name before the first hyphen.
+MODULES = {
+    "web": "web.serve",
+    "rpc": "web.rpc.server",
+    "keeper": "workers.keeper",
+    "agent": "workers.agent",
+    "provider": "workers.provider",
+}
 
 
 def free_port() -> int:
@@ -77,10 +85,8 @@ class Stack:
 
     def start(self, name: str, command: list[str] | None = None, settings: Settings | None = None) -> None:
         """Start one process under a name of our own."""
-        modules = {"web": "web.serve", "rpc": "web.rpc.server", "keeper": "workers.keeper", "agent": "workers.agent"}
-        modules["provider"] = "workers.provider"
         if command is None:
-            command = [sys.executable, "-m", modules[name.split("-", maxsplit=1)[0]]]
+            command = [sys.executable, "-m", MODULES[name.split("-", maxsplit=1)[0]]]
         with (self.folder / "logs" / f"{name}.log").open("ab") as output:
             self.processes[name] = subprocess.Popen(
                 command,

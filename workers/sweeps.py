@@ -60,11 +60,6 @@ class Sweep:
             self.trust.tick()
             yield from self.store.heads(batch).items()
 
-    def settle(self, job: JobHead) -> None:
-        """Count a job that has ended, and take it out of all indexes: who ended it may have died before that."""
-        self.store.settle([job])
-        self.store.track(job.id, job.runs_on, settled=True)
-
     def hint(self, job: JobHead, priority: Priority) -> None:
         """Tell its queue of a job."""
         try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
@@ -110,7 +105,7 @@ class RunningSweep(Sweep):
                 if job is None:
                     self.store.track(job_id, "")
                 elif job.state.ended:
-                    self.settle(job)
+                    self.store.settle(job)
                 elif job.state is JobState.QUEUED:
                     self.store.track(job_id, job.runs_on)
                 else:
@@ -193,7 +188,7 @@ class QueueSweep(Sweep):
         if job is None:
             self.store.track(job_id, model)
         elif job.state.ended:
-            self.settle(job)
+            self.store.settle(job)
         elif job.state is not JobState.QUEUED or job.runs_on != model:
             self.store.track(job_id, job.runs_on, model)
         else:

@@ -54,5 +54,6 @@ def ledger() -> Iterator[Ledger]:
     ledger = Ledger()
     yield ledger
     if FULL:
-        report = {fault: asdict(tally) for fault, tally in sorted(ledger.tallies.items())}
-        _REPORT.write_text(json.dumps(report, indent=1) + "\n")
+        whole = json.loads(_REPORT.read_text()) if _REPORT.exists() else {}
+        whole["repeated"] = {fault: asdict(tally) for fault, tally in sorted(ledger.tallies.items())}
+        _REPORT.write_text(json.dumps(whole, indent=1) + "\n")

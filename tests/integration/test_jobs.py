@@ -310,3 +310,23 @@ def test_the_keeper_blanks_the_prompt_of_a_job_that_it_ends(store: JobStore, kee
 
     eventually(ended, "its client is gone")
     assert "secret" not in str(store.redis.hgetall(keys.job(job.id)))
+
+
+def test_a_job_that_could_not_be_settled_stays_in_an_index(
+    store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis has lost its scripts, and the connection breaks while they are loaded: the keeper finds what is left."""
+    job = claimed(store)
+    append(store, job, 1, "a", state=JobState.DONE)
+    store.redis.script_flush()
+    with monkeypatch.context() as patch:
+        patch.setattr(store.scripts, "load", _broken)
+        with pytest.raises(redis.exceptions.ConnectionError):
+            store.forget(job, JobState.DONE, usage={})
+    assert store.redis.smembers(keys.open_jobs("key")) == {job.id}
+    keeper.round()
+    assert not store.redis.exists(keys.open_jobs("key"), keys.RUNNING)
+
+
+def _broken() -> None:
+    raise redis.exceptions.ConnectionError

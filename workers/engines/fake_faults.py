@@ -2,7 +2,8 @@
 
 Options, each with the word that sets it off: `crash_word`, `hang_word`, `raise_word`, `garbage_word`, at the token
 number of `crash_at` and so on: the process ends, no step ends any more, a step raises, the output is one of `GARBAGE`
-(`garbage` names it). `refuse_word`: the request is not taken, by an error of no class of ours.
+(`garbage` names it). `hog_word`, `hog_at`: each step takes `HOG_BYTES` more memory. `refuse_word`: the request is not
+taken, by an error of no class of ours.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from workers.engines.base import SequenceOutput, SequenceRequest
 
+HOG_BYTES = 32 << 20
 #: Outputs that no engine may send, by what is wrong with them.
 GARBAGE: Mapping[str, Callable[[SequenceOutput], SequenceOutput]] = {
     "tokens": lambda output: output._replace(token_ids=["x"]),  # type: ignore[list-item]
@@ -28,6 +30,7 @@ class Faults:
     def __init__(self, options: Mapping[str, Any], token_of: Callable[[str], int]) -> None:
         self._options = options
         self._token_of = token_of
+        self._hoard: list[bytes] = []
 
     def on_add(self, request: SequenceRequest) -> None:
         """Before a request is taken."""
@@ -42,6 +45,8 @@ class Faults:
             time.sleep(3600)
         if self._hits("raise", request, position):
             raise RuntimeError("The option raise_word says so.")
+        if self._hits("hog", request, position):
+            self._hoard.append(b"\x01" * HOG_BYTES)
 
     def on_output(self, request: SequenceRequest, position: int, output: SequenceOutput) -> SequenceOutput:
         """What is told instead of an output."""
