@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.interleavings.invariants import come_to_rest, verify
-from tests.interleavings.world import Fault, World
+from tests.interleavings.stage import Fault
+from tests.interleavings.world import World
 
 #: Numbers stand for a job, a client, a worker or a depth; the world takes them modulo what there is.
 SOME = st.integers(0, 5)
