@@ -104,25 +104,28 @@ class JobStore:
         }
         index = keys.queued(job.runs_on)
         pipe = self.redis.pipeline(transaction=False)
+        pipe.zadd(keys.owned(job.key_id), {job.id: now})  # finds the others if they are all that there will be
         self.ledger.open(pipe, job)
         pipe.sadd(keys.QUEUES, job.runs_on)
         pipe.zadd(index, {job.id: queue_score(now, job.background)})
-        pipe.zadd(keys.owned(job.key_id), {job.id: now})
         self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
         pipe.zcard(index)
         pipe.zrank(index, job.id)
-        *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe)
+        *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe, whole=True)
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
         return Created(made, waiting, (rank or 0) + 1, bool(new))
 
     def discard(self, job: Job) -> None:
-        """Take back a job that was just created, and that nobody has been told of."""
+        """Take back a job that was just created, and that nobody has been told of.
+
+        Step by step, so that one that could not be deleted is still counted, and one that could not be refunded is
+        still found by the keeper.
+        """
+        pipeline(self.redis, [("DEL", keys.job(job.id)), ("ZREM", keys.queued(job.runs_on), job.id)])
         pipe = self.redis.pipeline(transaction=False)
-        pipe.delete(keys.job(job.id))
-        pipe.zrem(keys.queued(job.runs_on), job.id)
-        pipe.zrem(keys.owned(job.key_id), job.id)
         self.ledger.refund(pipe, job)
         self.scripts.execute(pipe)
+        self.redis.zrem(keys.owned(job.key_id), job.id)
 
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
         """Take a queued job of a model, in one round trip.
@@ -164,14 +167,14 @@ class JobStore:
         released, _ = self.scripts.execute(pipe)
         return bool(released)
 
-    def track(self, job_id: str, model: str, *stale: str, settled: bool = False) -> str:
+    def track(self, job_id: str, model: str, *stale: str) -> str:
         """Put a job into the right index, that of running jobs or that of a model, if its record says so.
 
-        `stale`: models in whose index it was found though it does not belong there. `settled`: if it has ended, it was
-        settled, and may leave all indexes. Returns its state, `missing`, or `elsewhere`, and then nothing was changed.
+        `stale`: models in whose index it was found though it does not belong there.
+        Returns its state, `missing`, or `elsewhere`, and then nothing was changed.
         """
         pipe = self.redis.pipeline(transaction=False)
-        self._track(pipe, job_id, model, *stale, settled=settled)
+        self._track(pipe, job_id, model, *stale)
         return str(self.scripts.execute(pipe)[0])
 
     def passed_on(self, job: Job, model: str) -> None:
@@ -205,14 +208,12 @@ class JobStore:
     def forget(self, job: Job, state: JobState, *, usage: Mapping[str, int], reason: str = "") -> None:
         """Settle a job that has ended, tidy the indexes, and count it for the drain rate and the statistics.
 
-        Settling comes first: what is in an index until then is settled by the keeper if this process dies.
+        It stays in its index until it is settled, so that the keeper settles it if this process dies.
         A cancelled job, or one that failed for a `reason` that lies with the client, says nothing of the model.
         """
         now = self.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
-        self.ledger.settle(pipe, job, usage)
-        # By a script, not by ZREM: a Redis that has lost its scripts would refuse the one and do the other.
-        self._track(pipe, job.id, job.runs_on, settled=True)
+        self._settle(pipe, job, usage)
         pipe.zadd(keys.ended(job.runs_on), {job.id: now})
         if state is JobState.DONE:
             count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
@@ -220,11 +221,10 @@ class JobStore:
             count_failure(pipe, job.runs_on, now_ms=now)
         self.scripts.execute(pipe)
 
-    def settle(self, jobs: Iterable[JobHead]) -> None:
-        """Settle jobs that have ended, from their records."""
+    def settle(self, job: JobHead) -> None:
+        """Settle a job that has ended, from its record, and take it out of the indexes."""
         pipe = self.redis.pipeline(transaction=False)
-        for job in jobs:
-            self.ledger.settle(pipe, job, job.usage)
+        self._settle(pipe, job, job.usage)
         self.scripts.execute(pipe)
 
     def watch(self, job_id: str, *, hub_id: str, attended_ms: int) -> bool:
@@ -324,10 +324,14 @@ class JobStore:
             self._clock_offset_ms, self._clock_checked = self.now_ms() - now * 1000, now
         return int(now * 1000 + self._clock_offset_ms)
 
-    def _track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str, settled: bool = False) -> None:
+    def _settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
+        self.ledger.settle(pipe, job, usage)
+        self._track(pipe, job.id, job.runs_on, unsettled=keys.open_jobs(job.key_id))
+
+    def _track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str, unsettled: str = "") -> None:
         indexes = [keys.queued(name) for name in (model, *(name for name in stale if name != model))]
         names = [*keys.of(job_id), keys.RUNNING, keys.QUEUES, *indexes]
-        self.scripts.add(pipe, "track", names, job_id, model, YOUNG_MS, int(settled))
+        self.scripts.add(pipe, "track", names, job_id, model, YOUNG_MS, unsettled)
 
     def _run(self, script: str, job_id: str, *args: str) -> Any:
         return self.scripts.run(script, keys.of(job_id), *args)

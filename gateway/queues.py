@@ -99,7 +99,7 @@ def make_celery(settings: Settings) -> Celery:
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
-        # An error reply of Redis is no reason to end a worker, and its engine with it: it is "not now".
+        # Redis' error replies: full, read only, failing over. Without this they end the worker.
         broker_channel_error_retry=True,
         task_publish_retry_policy={"max_retries": 2, "interval_start": 0.05, "interval_step": 0.1},
         broker_transport_options={

@@ -34,21 +34,28 @@ class Scripts:
         """Add a script to a pipeline, which is then to be run with `execute`."""
         pipe.evalsha(self.sha(name), len(keys), *keys, *args)
 
-    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True) -> list[Any]:
+    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True, whole: bool = False) -> list[Any]:
         """Run a pipeline with scripts, as `execute_commands` does."""
-        return self.execute_commands([command for command, _ in pipe.command_stack], raise_on_error=raise_on_error)
+        commands = [command for command, _ in pipe.command_stack]
+        return self.execute_commands(commands, raise_on_error=raise_on_error, whole=whole)
 
     def execute_commands(
-        self, commands: Sequence[tuple[str | int | bytes, ...]], *, raise_on_error: bool = True
+        self,
+        commands: Sequence[tuple[str | int | bytes, ...]],
+        *,
+        raise_on_error: bool = True,
+        whole: bool = False,
     ) -> list[Any]:
         """Run commands in one round trip; scripts that Redis did not know are loaded and run behind the rest.
 
+        With `whole` all are run again then: Redis has just been restarted, and may have been once more meanwhile.
         Replies, and what `raise_on_error` means, are as `gateway.redis.pipeline` has it.
         """
         results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
         if unknown:
             self.load()
+            unknown = list(range(len(commands))) if whole else unknown
             again = pipeline(self._redis, [commands[i] for i in unknown], raise_on_error=False)
             for i, result in zip(unknown, again, strict=True):
                 results[i] = result

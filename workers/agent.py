@@ -22,16 +22,18 @@ from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.installation import Installation
+from gateway.job import Cause
 from gateway.jobs import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
 from gateway.memory import Footprint
 from gateway.model import Model
 from gateway.queues import device_queue, make_celery, slug
+from gateway.recovery import give_back, held_by
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
-from workers.consumer import SteadyConsumer
+from workers.consumer import consume
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at
 from workers.sources import source_of
@@ -124,7 +126,13 @@ class Agent:
                 self._starters[replica.replica_id] = self._starter(Wanted(replica.replica_id, replica.model, *here))
 
     def _starter(self, wanted: Wanted) -> Starter:
-        return Starter(self.settings, self.redis, self.catalog, wanted, self._turn)
+        return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
+
+    def _recover_from(self, incarnation: str) -> None:
+        """A model worker is dead for sure: its jobs need not wait until the keeper is. Raises: NOT_NOW."""
+        self.registry.bury(incarnation)
+        for job in held_by(self.runs.store, incarnation):
+            give_back(self.runs.store, self.runs.celery, job, Cause.LOST)
 
     def _beat(self) -> None:
         if self.stop.is_set():
@@ -182,17 +190,14 @@ def main() -> int:
         log.error("%s", error.message)
         return 1
     app.agent = agent
-    app.conf.worker_consumer = SteadyConsumer
     worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)
-    app.Worker(
+    consume(
+        app,
+        settings,
         hostname=f"agent@{settings.node}.{settings.device}",
-        pool="threads",
-        concurrency=CONCURRENCY,
         queues=[device_queue(settings.node, settings.device)],
-        loglevel=settings.log_level,
-        without_gossip=True,
-        without_mingle=True,
-    ).start()
+        concurrency=CONCURRENCY,
+    )
     return 0
 
 

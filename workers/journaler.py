@@ -12,15 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import cast
 
 from celery import Celery
 
-from gateway import keys
 from gateway.inference import fail
 from gateway.job import Append, Cause, Job, JobHead, JobState
 from gateway.jobs import Appended, JobStore
 from gateway.queues import Priority, try_hint
+from gateway.recovery import give_back, held_by
 from gateway.redis import NOT_NOW, is_lasting, run_id
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
@@ -36,8 +35,8 @@ MAX_WAIT_S = 0.25
 AUDIT_S = 2.0
 #: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
 KEEP_ENDED_S = 10.0
-#: Pause of the emitter when Redis takes no appends.
-NOT_NOW_S = 0.1
+#: Pause of the emitter when Redis takes no appends, and how often that is said.
+NOT_NOW_S, WARN_S = 0.1, 2.0
 
 
 class Journaler:
@@ -67,6 +66,7 @@ class Journaler:
         self._claiming: set[str] = set()
         self._dirty: dict[str, ClaimedJob] = {}
         self._flushed_at = self._next_beat = self._next_audit = 0.0
+        self._warned_at = -WARN_S
         self._redis_run_id = ""
         #: Jobs that ended lately; Redis may still forget their end.
         self._ended: deque[tuple[float, ClaimedJob]] = deque()
@@ -208,7 +208,9 @@ class Journaler:
             return [verdict for append in appends for verdict in self._append([append])]
         late = [verdict for verdict in verdicts if verdict.verdict == "not_now"]
         if late:
-            log.warning("the journals of %d jobs wait for Redis: %s", len(late), late[0].error)
+            if time.monotonic() > self._warned_at + WARN_S:
+                self._warned_at = time.monotonic()
+                log.warning("the journals of %d jobs wait for Redis: %s", len(late), late[0].error)
             time.sleep(NOT_NOW_S)
         return verdicts
 
@@ -287,16 +289,14 @@ class Journaler:
 
     def _audit(self) -> None:
         """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost)."""
-        ids = cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))
-        owners = self.store.owners(job_id for job_id in ids if not self._knows(job_id))
-        for job in self.store.heads(job_id for job_id, owner in owners.items() if owner == self.owner).values():
-            if job and job.state is JobState.RUNNING and job.owner == self.owner and not self._knows(job.id):
+        for job in held_by(self.store, self.owner, without=self._known()):
+            if job.id not in self._known():
                 log.warning("job %s: held in our name but unknown here, released", job.id)
                 self._give_back(job, Cause.GIVEN_BACK)
 
-    def _knows(self, job_id: str) -> bool:
+    def _known(self) -> set[str]:
         with self._lock:
-            return job_id in self._claiming or job_id in self._held
+            return {*self._claiming, *self._held}
 
     def _pass_on(self, job: ClaimedJob) -> None:
         """The job waits for another model now: tell its queue."""
@@ -309,12 +309,9 @@ class Journaler:
 
     def _give_back(self, job: JobHead, cause: Cause) -> None:
         try:
-            released = self.store.release(job, cause)
+            give_back(self.store, self.celery, job, cause)
         except NOT_NOW as error:
             log.warning("job %s: not released (%s); the keeper will find it", job.id, error)
-        else:
-            if released:
-                try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
 
 
 def break_off(store: JobStore, job: Job, error: Exception) -> None:

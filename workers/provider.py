@@ -14,6 +14,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.breaker import Breaker
 from gateway.catalog import load_catalog
 from gateway.jobs import JobStore
+from gateway.loop import Loop
 from gateway.queues import make_celery, model_queue, provider_queue
 from gateway.redis import connect
 from gateway.registry import Registry
@@ -64,23 +65,21 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
     # A queue of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
     names = [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
     hostname = f"provider@{settings.node}"
-    following = threading.Thread(
-        target=_follow, args=(app, worker, hostname, set(names[1:]), stop), name="follow", daemon=True
-    )
+    consumed = set(names[1:])
+    following = Loop(lambda: _follow(app, worker, hostname, consumed), name="follow", over=lambda: stop.wait(FOLLOW_S))
     worker_ready.connect(lambda **_: following.start(), weak=False)
     consume(app, settings, hostname=hostname, queues=names, concurrency=settings.provider_concurrency)
 
 
-def _follow(app: Any, worker: RemoteWorker, hostname: str, consumed: set[str], stop: threading.Event) -> None:
+def _follow(app: Any, worker: RemoteWorker, hostname: str, consumed: set[str]) -> None:
     """Consume the queues of those models that the catalog has now."""
-    while not stop.wait(FOLLOW_S):
-        wanted = {model_queue(model.id) for model in worker.models()}
-        for name in wanted - consumed:
-            if _told(app.control.add_consumer, name, hostname, routing_key=name, options={"no_ack": True}):
-                consumed.add(name)
-        for name in consumed - wanted:
-            if _told(app.control.cancel_consumer, name, hostname):
-                consumed.discard(name)
+    wanted = {model_queue(model.id) for model in worker.models()}
+    for name in wanted - consumed:
+        if _told(app.control.add_consumer, name, hostname, routing_key=name, options={"no_ack": True}):
+            consumed.add(name)
+    for name in consumed - wanted:
+        if _told(app.control.cancel_consumer, name, hostname):
+            consumed.discard(name)
 
 
 def _told(command: Any, name: str, hostname: str, **more: Any) -> bool:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -55,12 +55,23 @@ _LOOK_S = 0.1
 
 
 class Starter:
-    """A replica as its agent sees it. `turn` lets one replica of a device load at a time."""
+    """A replica as its agent sees it.
+
+    `turn` lets one replica of a device load at a time; `on_death` hears of each incarnation that is dead for sure.
+    """
 
     def __init__(
-        self, settings: Settings, client: redis.Redis, catalog: Catalog, wanted: Wanted, turn: threading.Semaphore
+        self,
+        settings: Settings,
+        client: redis.Redis,
+        catalog: Catalog,
+        wanted: Wanted,
+        *,
+        turn: threading.Semaphore,
+        on_death: Callable[[str], None],
     ) -> None:
         self.wanted = wanted
+        self._on_death = on_death
         self._settings = settings
         self._catalog = catalog
         self._registry = Registry(client)
@@ -228,7 +239,7 @@ class Starter:
 
     def _bury(self) -> None:
         if self._incarnation:
-            self._registry.bury(self._incarnation)
+            self._on_death(self._incarnation)
             self._incarnation = ""
 
     def _kill(self) -> None:

@@ -21,6 +21,7 @@ from gateway.job import Cause, JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
+from gateway.recovery import give_back
 from gateway.redis import pipeline
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -39,6 +40,8 @@ CANCEL_S = 5.0
 HINT_S = 2.0
 #: Another hint for the same job takes twice as long each time, up to so many doublings.
 MAX_DOUBLINGS = 5
+#: Nobody says so long in advance that a client will be there.
+FUTURE_S = 600.0
 #: What is remembered of a hinted job is forgotten after so long.
 FORGET_S = 600.0
 
@@ -59,11 +62,6 @@ class Sweep:
             self.trust.tick()
             yield from self.store.heads(batch).items()
 
-    def settle(self, job: JobHead) -> None:
-        """Count a job that has ended, and take it out of all indexes: who ended it may have died before that."""
-        self.store.settle([job])
-        self.store.track(job.id, job.runs_on, settled=True)
-
     def hint(self, job: JobHead, priority: Priority) -> None:
         """Tell its queue of a job."""
         try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
@@ -83,7 +81,7 @@ class Sweep:
         if job.attended_until < 0:
             return False
         attended_s = self.settings.grace_s + ATTENDED_S
-        if job.attended_until > now_ms + 2000 * attended_s:  # Redis' clock was put back
+        if job.attended_until > now_ms + 1000 * (attended_s + FUTURE_S):  # Redis' clock was put back
             self.store.attend([job.id], hub_id="", attended_ms=int(1000 * attended_s))
         return job.attended_until < now_ms and self.trust.held_for(attended_s)
 
@@ -109,7 +107,7 @@ class RunningSweep(Sweep):
                 if job is None:
                     self.store.track(job_id, "")
                 elif job.state.ended:
-                    self.settle(job)
+                    self.store.settle(job)
                 elif job.state is JobState.QUEUED:
                     self.store.track(job_id, job.runs_on)
                 else:
@@ -135,9 +133,8 @@ class RunningSweep(Sweep):
             self._recover(job, Cause.GIVEN_BACK, f"no progress for {silent_s:.0f} s")
 
     def _recover(self, job: JobHead, cause: Cause, why: str) -> None:
-        if self.store.release(job, cause):
+        if give_back(self.store, self.celery, job, cause):
             log.warning("job %s: %s, back to the queue", job.id, why)
-            self.hint(job, Priority.RECOVERED)
 
 
 @dataclass
@@ -193,7 +190,7 @@ class QueueSweep(Sweep):
         if job is None:
             self.store.track(job_id, model)
         elif job.state.ended:
-            self.settle(job)
+            self.store.settle(job)
         elif job.state is not JobState.QUEUED or job.runs_on != model:
             self.store.track(job_id, job.runs_on, model)
         else:

@@ -3,7 +3,8 @@
 -- keys of no job, which all lie in one Redis.
 -- KEYS[4]: the index of running jobs, KEYS[5]: the models with a queue, KEYS[6]: the queue index of the model ARGV[2],
 -- KEYS[7], ...: other queue indexes that may hold it. ARGV: job id, model, how old in ms an entry without a record
--- must be to go: a record is made after its entry, 1 if a job that has ended is settled and may leave all.
+-- must be to go: a record is made after its entry, the set of jobs of its API key that are not settled. A job that has
+-- ended leaves all when it is not in that set; if the set is not known (''), it stays for the keeper to settle.
 -- Returns where it is now: a state, or 'missing' | 'elsewhere' (it waits for another model, nothing was changed).
 local id, now = ARGV[1], now_ms()
 local state, model, route, created_at, background =
@@ -33,7 +34,7 @@ elseif state == 'queued' then
   redis.call('ZADD', KEYS[6], created_at + (background == '1' and BACKGROUND or 0), id)
   redis.call('ZREM', KEYS[4], id)
   leave(7)
-elseif ARGV[4] == '1' then
+elseif ARGV[4] ~= '' and redis.call('SISMEMBER', ARGV[4], id) == 0 then
   leave(4)
 end
 return state

@@ -156,6 +156,16 @@ def test_cut_connections(stack: Stack, streams: list[Stream], _: int) -> None:
         stream.join()
 
 
+def test_a_worker_that_lives_but_does_not_beat_is_replaced(stack: Stack, streams: list[Stream]) -> None:
+    """As one whose emitter is stuck: it holds its lock, and nobody else may have the replica."""
+    before = stack.replica()
+    os.kill(before.pid, signal.SIGSTOP)
+    eventually(lambda: died(before.pid), "its agent has ended it")
+    for stream in streams:
+        stream.join()
+    assert stack.replica().pid != before.pid
+
+
 def test_a_claim_whose_reply_was_lost(stack: Stack) -> None:
     """Redis holds a job in the name of a worker that does not know it: the worker gives it back, and it runs."""
     worker = stack.replica().incarnation

@@ -7,6 +7,7 @@ import concurrent.futures
 import threading
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from gateway.loop import Loop
 from gateway.model import Model, Provider
 from workers.providers import connect
 from workers.providers.base import Ask, Piece, Upstream
@@ -25,7 +26,8 @@ class Calls:
         self._loop = asyncio.new_event_loop()
         self._upstreams: dict[str, tuple[Provider, Upstream]] = {}
         self._lock = threading.Lock()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="providers", daemon=True)
+        self._closed = threading.Event()
+        self._thread = Loop(self._loop.run_forever, name="providers", over=self._closed.is_set)
         self._thread.start()
 
     def upstream(self, provider: Provider) -> Upstream:
@@ -58,6 +60,7 @@ class Calls:
             )
             self._loop.stop()
 
+        self._closed.set()
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(close(), self._loop)
             self._thread.join(2)

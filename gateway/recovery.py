@@ -1,0 +1,29 @@
+"""Running jobs go back to their queue: given back by their worker, or taken from one that is dead."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import cast
+
+from celery import Celery
+
+from gateway import keys
+from gateway.job import Cause, JobHead, JobState
+from gateway.jobs import JobStore
+from gateway.queues import Priority, try_hint
+
+
+def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bool:
+    """Release a job if its claim still holds, and tell its queue. Raises: NOT_NOW."""
+    released = store.release(job, cause)
+    if released:
+        try_hint(celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
+    return released
+
+
+def held_by(store: JobStore, owner: str, *, without: Collection[str] = ()) -> list[JobHead]:
+    """The jobs that run in the name of a worker, but for some. Raises: NOT_NOW."""
+    ids = [i for i in cast("list[str]", store.redis.zrange(keys.RUNNING, 0, -1)) if i not in without]
+    theirs = [job_id for job_id, name in store.owners(ids).items() if name == owner]
+    found = store.heads(theirs).values()
+    return [job for job in found if job and job.state is JobState.RUNNING and job.owner == owner]
