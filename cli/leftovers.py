@@ -31,20 +31,24 @@ def running(data_dir: Path) -> dict[str, Holder]:
     return {name: holders[name] for name in sorted(names.values())}
 
 
-def end(data_dir: Path, names: Iterable[str]) -> None:
+def end(data_dir: Path, names: Iterable[str], *, grace_s: float = END_S) -> None:
     """End the processes that hold these locks, and their children: first those that use Redis, then Redis.
+
+    `grace_s` is the time from SIGTERM to SIGKILL.
 
     Raises:
         Unavailable: one of them does not end, not even by SIGKILL.
     """
     names = list(names)
     for group in ([name for name in names if name not in REDIS], [name for name in names if name in REDIS]):
-        children = [child for name in group for child in _children(data_dir, name)]
-        left = _signal(data_dir, group, signal.SIGTERM, END_S)
+        family = [process for name in group for process in _family(data_dir, name)]
+        left = _signal(data_dir, group, signal.SIGTERM, grace_s)
         left = _signal(data_dir, left, signal.SIGKILL, KILLED_S)
-        _, lost = psutil.wait_procs(children, timeout=KILLED_S)
-        if left or lost:
-            who = ", ".join([*left, *(f"process {child.pid}" for child in lost)])
+        deadline = time.monotonic() + KILLED_S
+        while (family := [one for one in family if _lives(one)]) and time.monotonic() < deadline:
+            time.sleep(_LOOK_S)
+        if left or family:
+            who = ", ".join([*left, *(f"process {one.pid}" for one in family)])
             raise Unavailable(f"Still running in {data_dir}, in spite of SIGKILL: {who}.")
 
 
@@ -85,15 +89,22 @@ def _has_open(pid: int, path: Path) -> bool:
     return False
 
 
-def _children(data_dir: Path, name: str) -> list[psutil.Process]:
-    """Those that end by themselves, a moment after the holder of a lock. Model workers do not, and have a lock too."""
+def _family(data_dir: Path, name: str) -> list[psutil.Process]:
+    """The holder of a lock, and those that end by themselves a moment later. Model workers do not, and have a lock."""
     holder = lock_holder(data_dir, name)
     locked = {one.pid for one in lock_holders(data_dir).values()}
-    found: list[psutil.Process] = []
-    parents = [psutil.Process(holder.pid)] if holder and psutil.pid_exists(holder.pid) else []
+    found = [psutil.Process(holder.pid)] if holder and psutil.pid_exists(holder.pid) else []
+    parents = list(found)
     while parents:
         with contextlib.suppress(psutil.NoSuchProcess):
             children = [child for child in parents.pop().children() if child.pid not in locked]
             found += children
             parents += children
     return found
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -13,7 +11,6 @@ from typing import NoReturn
 
 import click
 import httpx
-import psutil
 
 from cli import client as api
 from cli import leftovers
@@ -21,15 +18,15 @@ from cli.deployments import connect, deploy, key_option, models, unload, url_opt
 from cli.doctor.command import doctor
 from cli.keys import key, usage
 from cli.preflight import bootstrap_key, wait_for_redis
-from cli.up import claim_redis, say, supervisor_of, up
+from cli.up import SUPERVISOR, claim_redis, say, supervisor_of, up
 from gateway.certificates import NAMES, authority
 from gateway.credentials import Credentials
-from gateway.errors import HeadraceError, Unavailable
+from gateway.errors import HeadraceError
 from gateway.installation import REMEDY
 from gateway.redis import connect as redis_client
 from gateway.settings import Settings
 
-#: How long `down` waits for everything to end.
+#: How long `down` lets `headrace up` end everything, before it does so itself.
 DOWN_S = 15.0
 
 
@@ -85,12 +82,7 @@ def down(settings: Settings) -> None:
     folder = settings.data_dir
     pid = supervisor_of(folder)
     if pid:
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + DOWN_S
-        while supervisor_of(folder) or psutil.pid_exists(pid):
-            if time.monotonic() > deadline:
-                raise Unavailable(f"Process {pid} has not ended after {DOWN_S:.0f} s; see 'headrace logs up'.")
-            time.sleep(0.1)
+        leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S)
     left = leftovers.running(folder)
     if left:
         say(f"ending {', '.join(left)}, which no 'headrace up' looks after")

@@ -37,7 +37,7 @@ from gateway.redis import NOT_NOW, connect
 from gateway.settings import Settings
 
 #: The lock of the supervisor itself.
-LOCK = "up"
+SUPERVISOR = "up"
 #: How often the supervisor looks at its processes.
 LOOK_S = 0.1
 #: A model that is not up after so long is reported, and waited for no longer.
@@ -81,7 +81,7 @@ def say(text: str) -> None:
 
 def take_folder(data_dir: Path) -> int:
     """Take the data folder for this process. Raises: Conflict if another `headrace up` has it."""
-    lock = hold_lock(data_dir, LOCK)
+    lock = hold_lock(data_dir, SUPERVISOR)
     if lock is None:
         raise Conflict(
             f"Headrace runs already in {data_dir} (process {supervisor_of(data_dir)}); see 'headrace status'."
@@ -91,7 +91,7 @@ def take_folder(data_dir: Path) -> int:
 
 def supervisor_of(data_dir: Path) -> int:
     """The process that runs `headrace up` here, or 0."""
-    holder = lock_holder(data_dir, LOCK)
+    holder = lock_holder(data_dir, SUPERVISOR)
     return holder.pid if holder else 0
 
 

@@ -101,6 +101,8 @@ class JobStore:
             **({"route": job.route} if job.route else {}),
             **({"price": job.price} if job.price else {}),
             **({"fingerprint": job.fingerprint} if job.fingerprint else {}),
+            # Of a job that is restored.
+            **{name: value for name in ("created_at", "crashes", "losses") if (value := getattr(job, name))},
         }
         index = keys.queued(job.runs_on)
         pipe = self.redis.pipeline(transaction=False)

@@ -40,6 +40,8 @@ CANCEL_S = 5.0
 HINT_S = 2.0
 #: Another hint for the same job takes twice as long each time, up to so many doublings.
 MAX_DOUBLINGS = 5
+#: Nobody says so long in advance that a client will be there.
+FUTURE_S = 600.0
 #: What is remembered of a hinted job is forgotten after so long.
 FORGET_S = 600.0
 
@@ -79,7 +81,7 @@ class Sweep:
         if job.attended_until < 0:
             return False
         attended_s = self.settings.grace_s + ATTENDED_S
-        if job.attended_until > now_ms + 2000 * attended_s:  # Redis' clock was put back
+        if job.attended_until > now_ms + 1000 * (attended_s + FUTURE_S):  # Redis' clock was put back
             self.store.attend([job.id], hub_id="", attended_ms=int(1000 * attended_s))
         return job.attended_until < now_ms and self.trust.held_for(attended_s)
 

@@ -37,6 +37,8 @@ from gateway.settings import Settings
 from workers.engines.fake import fake_token
 
 MODEL = "canary"
+_COMMAND = (sys.executable, "-m", "cli.main")
+_SUPERVISED = (sys.executable, "-m", "cli.supervised")
 #: Streams under each fault, their tokens, and the pause between two.
 STREAMS, TOKENS, STEP_S = 4, 120, 0.02
 #: How long everything may take to be up, a stream to end, and what is left of it to be gone.
@@ -158,11 +160,11 @@ def _free_ports(count: int) -> list[int]:
 
 @contextmanager
 def _running(settings: Settings) -> Iterator[Sandbox]:
-    """`headrace up` over the sandbox. Raises: Unavailable if it does not come up."""
+    """`headrace up` over the sandbox, which ends when this process does. Raises: Unavailable if it does not come up."""
     log = settings.data_dir / "up.log"
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up"],
+            [*(*_SUPERVISED, str(settings.data_dir), "sandbox", str(os.getpid())), *(*_COMMAND, "up")],
             env={**os.environ, **settings.environ()},
             stdin=subprocess.DEVNULL,
             stdout=output,

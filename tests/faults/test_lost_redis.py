@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -119,22 +120,29 @@ def test_up_refuses_an_empty_redis_until_it_is_accepted(tmp_path: Path) -> None:
     home = new_home(tmp_path)
     home.environ["HEADRACE_APPENDFSYNC"] = "always"
 
-    def run(*options: str) -> None:
+    def start(*options: str) -> subprocess.Popen[bytes]:
         process = home.start("up", *options)
         eventually(lambda: process.poll() is not None or "Ctrl-C ends everything" in home.said, "it is up", 150)
         assert process.poll() is None, home.said
-        process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        return process
 
-    run()
-    assert "synced at each write" in home.said
-    shutil.rmtree(Path(home.data) / "redis")
-    refused = home.command("up")
-    assert refused.returncode == 1
-    assert "--accept-empty-redis" in refused.stdout
-    run("--accept-empty-redis")
-    assert "fake: active" in home.said
-    run()
+    start()
+    try:
+        assert "synced at each write" in home.said
+        shutil.rmtree(Path(home.data) / "redis")
+        status = json.loads((Path(home.data) / "run" / "status.json").read_text())
+        os.kill(status["processes"]["redis"]["pid"], signal.SIGKILL)
+        eventually(lambda: "LOST ITS DATA" in home.command("status").stdout, "status says so")
+        assert home.command("down").returncode == 0
+        refused = home.command("up")
+        assert refused.returncode == 1
+        assert "--accept-empty-redis" in refused.stdout
+        start("--accept-empty-redis")
+        assert "fake: active" in home.said
+    finally:
+        assert home.command("down").returncode == 0
+        for process in home.started:
+            process.wait(10)
 
 
 def test_only_a_new_installation_gets_an_id(settings: Settings, redis_client: redis.Redis, keeper: Keeper) -> None:

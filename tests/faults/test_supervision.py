@@ -131,6 +131,15 @@ def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(ho
     assert of(home) == []
 
 
+def test_a_supervisor_that_does_not_end_is_killed(home: Home) -> None:
+    supervisor = start(home)
+    supervisor.send_signal(signal.SIGSTOP)
+    down = home.command("down")
+    assert down.returncode == 0, down.stdout
+    supervisor.wait(10)
+    assert of(home) == []
+
+
 def test_all_python_processes_killed_leave_no_second_redis(home: Home) -> None:
     supervisor = start(home)
     (server,) = named(home, "redis-server")

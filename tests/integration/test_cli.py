@@ -95,6 +95,14 @@ def test_status_and_logs_tell_what_runs(home: Home) -> None:
 
 
 @pytest.mark.usefixtures("up")
+def test_the_doctor_finds_nothing(home: Home) -> None:
+    doctor = home.command("doctor")
+    assert doctor.returncode == 0, doctor.stdout
+    assert "'headrace up' is process" in doctor.stdout
+    assert " has answered in " in doctor.stdout, doctor.stdout
+
+
+@pytest.mark.usefixtures("up")
 def test_a_chat_in_the_terminal(home: Home) -> None:
     talk = home.command("chat", "fake", "--max-tokens", "3", stdin="hello\nagain\n/clear\n/exit\n")
     assert talk.returncode == 0

@@ -18,8 +18,5 @@ DESIGNS = {
     "long prompts": Design(settings={"stall_s": 3.0, "max_batch_size": 40}, options={"prefill_s": 0.6}),
     "small batch": Design(settings={"stall_s": 3.0, "max_batch_size": 2}),
     "short queue": Design(settings={"queue_limit": 40}),
-    **{
-        f"own clock of {name}": Design(wrap=clock_of(name))
-        for name in ("redis", "keeper", "web", "rpc", "agent", "provider")
-    },
+    **{f"own clock of {name}": Design(wrap=clock_of(name)) for name in ("redis", "keeper", "rpc", "provider")},
 }

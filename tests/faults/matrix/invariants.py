@@ -16,7 +16,7 @@ from gateway.locks import lock_holder
 from gateway.results import fold, num_indexes
 from tests.faults.matrix.load import Client
 from tests.faults.matrix.mix import Load
-from tests.faults.matrix.report import LATE_S, Outcome
+from tests.faults.matrix.report import Outcome
 from tests.faults.matrix.rig import Census, World
 
 #: What is cleaned up by itself may take so long: a lease, a look of the agent, a round of the keeper.
@@ -201,7 +201,7 @@ def measure(load: Load, ended_at: float, hit: Sequence[str] | None, outcome: Out
     if waits:
         outcome.next_token_p50_s = round(waits[len(waits) // 2], 2)
         outcome.next_token_max_s = round(waits[-1], 2)
-        outcome.late = sum(wait > LATE_S for wait in waits)
+        outcome.late = sum(wait > outcome.late_s for wait in waits)
 
 
 def _note(outcome: Outcome, client: Client, text: str) -> None:

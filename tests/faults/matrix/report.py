@@ -29,7 +29,8 @@ gRPC, embeddings, a deployment, remote models. Written by `make faults`; the tab
 
 - **lost**, **twice**: tokens or words, of what a client got and of what the journal holds, against what the engine
   makes undisturbed.
-- **late**: streams whose next token came later than {late:.0f} s after the end of the fault.
+- **late**: streams whose next token came later than {late:.0f} s after the end of the fault (where all processes die:
+  40 s).
 - **left behind**: batch slots, processes, entries of indexes, keys without a time to live, subscriptions, descriptors,
   lock files, and jobs that the ledger counts otherwise than their records.
 - **not ended**: accepted jobs without an end, or with more than one. **innocent failures**: answers other than asked
@@ -38,6 +39,7 @@ gRPC, embeddings, a deployment, remote models. Written by `make faults`; the tab
   the end of a new request's answer. Seconds, on a machine with two cores that runs all processes and all clients.
 
 """
+_NOT_COUNTED = ("row", "late_s", "notes", "skipped")
 _HEAD = ["row", "streams", "jobs", *ZEROS.values(), "next token p50", "most", "serves"]
 
 
@@ -57,6 +59,8 @@ class Outcome:
     next_token_p50_s: float | None = None
     next_token_max_s: float | None = None
     serves_after_s: float | None = None
+    #: What comes later is late.
+    late_s: float = LATE_S
     #: Why the row was not run; empty if it was.
     skipped: str = ""
     #: What was seen, for people; the first lines of a failure.
@@ -69,7 +73,7 @@ class Outcome:
             found = [problem for problem in found if not problem.endswith(" late")]
         if self.serves_after_s is None:
             found.append("serves no new request")
-        elif judge_times and self.serves_after_s > LATE_S:
+        elif judge_times and self.serves_after_s > self.late_s:
             found.append(f"serves a new request after {self.serves_after_s:.1f} s only")
         return found
 
@@ -77,7 +81,7 @@ class Outcome:
         """As docs/faults.json keeps it."""
         if self.skipped:
             return {"skipped": self.skipped}
-        return {name: value for name, value in asdict(self).items() if name not in ("row", "notes", "skipped")}
+        return {name: value for name, value in asdict(self).items() if name not in _NOT_COUNTED}
 
 
 class Report:

@@ -161,22 +161,24 @@ class World:
     def processes(self) -> dict[str, list[psutil.Process]]:
         """All of this system, by what they run: the name of their module, or `redis`."""
         found: dict[str, list[psutil.Process]] = defaultdict(list)
-        folder = str(self.stack.folder)
+        folder, own = str(self.stack.folder), {process.pid for process in self.stack.processes.values()}
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
                 line = process.cmdline() or [""]
-                if "redis-server" in line[0] and f"{folder}/redis" in " ".join(line):
-                    found["redis"].append(process)
+                if "redis-server" in line[0]:  # whose title takes the place of its environment
+                    ours = process.pid in own or f"{folder}/redis" in " ".join(line)
+                    found["redis"] += [process] if ours else []
                 elif "-m" in line and process.environ().get("HEADRACE_DATA_DIR") == folder:
                     found[line[line.index("-m") + 1]].append(process)
         return found
 
     def victims(self, name: str) -> list[psutil.Process]:
-        """The processes behind a name: `engine` and `worker` are those of the first replica, in the plural all."""
+        """The living processes behind a name: `engine`, `worker` are those of the first replica, in the plural all."""
         if name.rstrip("s") in ("engine", "worker"):
             replicas = sorted(self.stack.registry.replicas("fake"), key=lambda r: r.device)
             chosen = replicas if name.endswith("s") else replicas[:1]
-            return [psutil.Process(r.engine_pid if name.startswith("engine") else r.pid) for r in chosen]
+            pids = [r.engine_pid if name.startswith("engine") else r.pid for r in chosen]
+            return [psutil.Process(pid) for pid in pids if pid and psutil.pid_exists(pid)]
         process = psutil.Process(self.stack.processes[name].pid)
         return [process, *process.children()] if name == "web" else [process]
 

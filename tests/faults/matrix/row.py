@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.faults.matrix.mix import Load
+from tests.faults.matrix.report import LATE_S
 from tests.faults.matrix.rig import STEP_S, World
 
 #: Does it, and returns when it is over: the ids of the jobs that were hit, or None for all streams. What else must
@@ -33,6 +34,8 @@ class Row:
     then: Callable[[World, Load], None] = lambda _, __: None
     #: Why it can't be run here; empty if it can.
     skip: Callable[[], str] = lambda: ""
+    #: What comes later than this after the end of the fault is late.
+    late_s: float = LATE_S
     #: How long the engine takes for a token.
     step_s: float = STEP_S
     #: The system is not the same afterwards: the next row gets a new one.

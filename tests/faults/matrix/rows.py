@@ -43,7 +43,8 @@ PAIR_ROWS = (
     _Chaos("kill_engines_twice", kill_again("engines", pause_s=1.5)),
     Row("kill_worker_while_keeper_stopped", kill_while_stopped("worker", "keeper", for_s=8.0), 8.0),
     Row("kill_worker_while_agent_stopped", kill_while_stopped("worker", "agent", for_s=8.0), 8.0),
-    Row("kill_everything", signals.kill_everything),
+    # All processes start at once.
+    Row("kill_everything", signals.kill_everything, late_s=40),
 )
 STORE_ROWS = (
     _Chaos("redis_away_3s", away(3), 3),
@@ -83,7 +84,8 @@ CLOCK_ROWS = tuple(
         skip=clocks.missing,
         spoils=True,
     )
-    for name in ("redis", "keeper", "web", "provider")
+    # Those that start with libfaketime: gevent does not.
+    for name in ("redis", "keeper", "rpc", "provider")
     for word, by in (("forward", "+2h"), ("back", "-2h"))
 )
 OTHER_ROWS = (

@@ -40,7 +40,7 @@ class Probe:
 
 def run(world: World, row: Row, *, full: bool) -> Outcome:
     """What came of it."""
-    outcome = Outcome(row.name)
+    outcome = Outcome(row.name, late_s=row.late_s)
     load = Load.with_key(world)
     load.mixed(fault_s=row.lasts_s, full=full)
     row.also(load)

@@ -33,9 +33,10 @@ def kill_again(*names: str, pause_s: float) -> Fault:
     """The same twice."""
 
     def fault(world: World, _: Load) -> Sequence[str] | None:
+        count = len(world.victims(names[0]))
         world.kill(*names)
         time.sleep(pause_s)
-        eventually(lambda: world.victims(names[0]), "there is one to kill")
+        eventually(lambda: len(world.victims(names[0])) == count, "there is one to kill again")
         world.kill(*names)
         return None
 
