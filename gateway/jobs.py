@@ -106,11 +106,13 @@ class JobStore:
         }
         index = keys.queued(job.runs_on)
         pipe = self.redis.pipeline(transaction=False)
-        pipe.zadd(keys.owned(job.key_id), {job.id: now})  # finds the others if they are all that there will be
-        self.ledger.open(pipe, job)
+        pipe.zadd(keys.owned(job.key_id), {job.id: now})
         pipe.sadd(keys.QUEUES, job.runs_on)
         pipe.zadd(index, {job.id: queue_score(now, job.background)})
-        self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
+        names = [*keys.of(job.id), *self.ledger.opens(job)]
+        self.scripts.add(
+            pipe, "create", names, job.id, attended_ms, *(part for pair in fields.items() for part in pair)
+        )
         pipe.zcard(index)
         pipe.zrank(index, job.id)
         *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe, whole=True)
