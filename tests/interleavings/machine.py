@@ -18,7 +18,10 @@ SOME = st.integers(0, 5)
 PLACES = st.sampled_from((*range(15), *range(8), *range(4), *range(4)))
 KINDS = st.sampled_from(("chat", "background", "idempotent"))
 MEANWHILE = st.sampled_from(
-    ("round", "tend", "step", "take", "cancel", "rewind", "forget_scripts", "deliver", "freeze", "leave", "lose_hints")
+    (
+        *("freeze", "freeze", "freeze", "round", "round", "take", "take", "tend", "step", "rewind", "rewind"),
+        *("cancel", "leave", "forget_scripts", "deliver", "lose_hints"),
+    )
 )
 FAULTS = st.one_of(
     st.none(),

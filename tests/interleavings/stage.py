@@ -143,6 +143,8 @@ class Stage:
         if fault.meanwhile == "freeze":  # this one sleeps, the others go on
             acting.frozen = True
             self.elapse(float(fault.number))
+            for number in range(2):
+                self.do("step", number)
             acting.frozen = False
             return
         self.do(fault.meanwhile, fault.number)
