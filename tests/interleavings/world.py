@@ -144,6 +144,7 @@ class World(Backstage):
         self._seconds += 1
         self.round(self._seconds)  # by turns
         for number in range(2):
+            self.take(number)
             self.tend(number)
         self._web_goes_on()
 
