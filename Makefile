@@ -28,7 +28,7 @@ bench: $(STAMP)
 	$(BIN)/python -m tests.bench.run
 
 faults: $(STAMP)
-	HEADRACE_FAULTS=full $(BIN)/pytest tests/faults
+	HEADRACE_FAULTS=full $(BIN)/pytest tests/faults -o session_timeout=14400 -o faulthandler_timeout=1200
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -225,9 +225,13 @@ class ReplicaWorker:
     def _begin(self, job_id: str) -> EngineRun | None:
         """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
         run = self._claim(job_id)
-        if run is not None:
-            with self._admission:
-                self._submit(run)
+        if run is None:
+            return None
+        if run.job.crashes >= SUSPECT_CRASHES:  # another engine died of it while it waited for places here
+            self._journaler.release([run], Cause.GIVEN_BACK)
+            return None
+        with self._admission:
+            self._submit(run)
         return run
 
     def _begin_alone(self, job_id: str) -> EngineRun | None:

@@ -35,14 +35,14 @@ def lost(world: World, _: Load) -> Sequence[str] | None:
 def doubled(world: World, load: Load) -> Sequence[str] | None:
     """Each message is there three times; and those of jobs that run, or have ended, come again."""
     redis = world.stack.redis
-    seen: list[tuple[str, str]] = []
+    seen: set[tuple[str, str]] = set()
     for _ in range(ROUNDS):
-        for name in LISTS:
-            for message in redis.lrange(name, 0, -1):
-                seen.append((name, message))
-                redis.lpush(name, message, message)
-        for name, message in seen[:10]:
+        there = {(name, str(message)) for name in LISTS for message in redis.lrange(name, 0, -1)}
+        for name, message in there - seen:
+            redis.lpush(name, message, message)
+        for name, message in list(seen)[:10]:
             redis.lpush(name, message)
+        seen |= there
         time.sleep(PAUSE_S)
     return None
 

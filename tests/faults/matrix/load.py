@@ -25,6 +25,8 @@ PATIENCE_S = 150.0
 RETRY_S = 0.2
 #: Vectors may differ by so much from those of a quiet system: what else is in the batch moves the last bits.
 TOLERANCE = 1e-3
+#: A job that has failed gives the same answer for ever to who asks with its idempotency key.
+SAME_ERRORS = 5
 #: States of a job that has ended otherwise than well.
 BAD_ENDS = ("failed", "cancelled")
 
@@ -141,7 +143,9 @@ class RestClient(Client):
         """What is not this client's fault is tried again."""
         status = response.status_code
         self._note(f"{status} {_reason(response)}")
-        if status == 429 or status >= 500:
+        if status == 500 and self.troubles.count(self.troubles[-1]) > SAME_ERRORS:
+            self._fail(self.troubles[-1])
+        elif status == 429 or status >= 500:
             self._left.wait(min(2.0, float(response.headers.get("Retry-After", 0))))
         else:
             self._fail(f"{status} {_reason(response)}")

@@ -45,7 +45,7 @@ ENGINE_FAULTS = ("crash", "hang", "raise", "garbage", "hog", "refuse")
 FAKE = {
     "step_s": STEP_S,
     **{f"{fault}_word": f"{fault}-please" for fault in ENGINE_FAULTS},
-    **{f"{fault}_at": 5 for fault in ENGINE_FAULTS},
+    **{f"{fault}_at": 5 for fault in ENGINE_FAULTS if fault != "refuse"},
 }
 CATALOG = """
 [models.slow]
