@@ -119,6 +119,6 @@ OTHER_ROWS = (
     ),
     # Four at a time: a new request waits behind all others.
     Row("small_batch", engines.nothing, 1, "small batch", late_s=60),
-    Row("redis_empty", store_faults.empty, 4, spoils=True),
+    Row("redis_empty", store_faults.empty, 4, forgets=True, spoils=True),
 )
 ROWS = (*PROCESS_ROWS, *PAIR_ROWS, *STORE_ROWS, *CLOCK_ROWS, *OTHER_ROWS)
