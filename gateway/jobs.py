@@ -101,14 +101,18 @@ class JobStore:
             **({"route": job.route} if job.route else {}),
             **({"price": job.price} if job.price else {}),
             **({"fingerprint": job.fingerprint} if job.fingerprint else {}),
+            # Of a job that is restored.
+            **{name: value for name in ("created_at", "crashes", "losses") if (value := getattr(job, name))},
         }
         index = keys.queued(job.runs_on)
         pipe = self.redis.pipeline(transaction=False)
-        pipe.zadd(keys.owned(job.key_id), {job.id: now})  # finds the others if they are all that there will be
-        self.ledger.open(pipe, job)
+        pipe.zadd(keys.owned(job.key_id), {job.id: now})
         pipe.sadd(keys.QUEUES, job.runs_on)
         pipe.zadd(index, {job.id: queue_score(now, job.background)})
-        self._call(pipe, "create", job.id, attended_ms, *(part for pair in fields.items() for part in pair))
+        names = [*keys.of(job.id), *self.ledger.opens(job)]
+        self.scripts.add(
+            pipe, "create", names, job.id, attended_ms, *(part for pair in fields.items() for part in pair)
+        )
         pipe.zcard(index)
         pipe.zrank(index, job.id)
         *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe, whole=True)
@@ -116,13 +120,15 @@ class JobStore:
         return Created(made, waiting, (rank or 0) + 1, bool(new))
 
     def discard(self, job: Job) -> None:
-        """Take back a job that was just created, and that nobody has been told of.
+        """Take back a job that was just created, and that nobody has been told of; one that has begun goes on.
 
         Step by step, so that one that could not be deleted is still counted, and one that could not be refunded is
         still found by the keeper.
         """
-        pipeline(self.redis, [("DEL", keys.job(job.id)), ("ZREM", keys.queued(job.runs_on), job.id)])
+        if not self._run("discard", job.id):
+            return
         pipe = self.redis.pipeline(transaction=False)
+        pipe.zrem(keys.queued(job.runs_on), job.id)
         self.ledger.refund(pipe, job)
         self.scripts.execute(pipe)
         self.redis.zrem(keys.owned(job.key_id), job.id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway import keys
 from gateway.context import Gateway
 from gateway.redis import NOT_NOW
 
@@ -16,6 +15,9 @@ class Readiness:
     #: `lost`: it answers, but its data is gone.
     redis: str = "unhealthy"
     keeper: str = "unknown"
+    #: How long its last round took, and whether it recovers what is lost: not at once after an outage of Redis.
+    keeper_round_s: float = 0.0
+    keeper_trusted: bool = False
     #: Replica id to its health.
     replicas: dict[str, str] = field(default_factory=dict)
     #: Providers of remote models whose key a living worker has, with the state of their circuit.
@@ -34,9 +36,12 @@ def look(gateway: Gateway) -> Readiness:
     """How it is now."""
     catalog = "stale" if gateway.catalog.problem else "healthy"
     try:
+        keeper = gateway.registry.keeper()
         return Readiness(
             redis="lost" if gateway.installation.look() else "healthy",
-            keeper="healthy" if gateway.redis.exists(keys.KEEPER) else "unhealthy",
+            keeper="healthy" if keeper else "unhealthy",
+            keeper_round_s=keeper.round_s if keeper else 0.0,
+            keeper_trusted=keeper.trusted if keeper else False,
             replicas={replica.replica_id: replica.health for replica in gateway.registry.replicas()},
             providers=_providers(gateway),
             catalog=catalog,

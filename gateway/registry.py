@@ -96,6 +96,16 @@ class Replica:
         return "stalled" if self.stalled else {"active": "healthy"}.get(self.status, self.status)
 
 
+@dataclass(frozen=True)
+class KeeperState:
+    """How the keeper is."""
+
+    #: Its last round.
+    round_s: float = 0.0
+    #: It recovers what is lost; not yet, if Redis was away a moment ago, or its clock has jumped.
+    trusted: bool = True
+
+
 class Registry:
     """Reads and writes heartbeats."""
 
@@ -113,6 +123,17 @@ class Registry:
     def beat_device(self, device: Device, *, lease_s: float) -> None:
         """The same for an agent."""
         self._beat(keys.DEVICES, device, lease_s)
+
+    def beat_keeper(self, state: KeeperState, *, lease_s: float) -> None:
+        """The same for the keeper, of which one is enough."""
+        self.redis.set(keys.KEEPER, dumps(asdict(state)), px=int(lease_s * 1000))
+
+    def keeper(self) -> KeeperState | None:
+        """How the keeper is; None if there is none."""
+        value = cast("str | None", self.redis.get(keys.KEEPER))
+        if value == "1":  # of an older version, which says no more
+            return KeeperState()
+        return load_as(KeeperState, value) if value else None
 
     def devices(self) -> list[Device]:
         """All devices whose agent lives."""

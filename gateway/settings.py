@@ -92,7 +92,7 @@ class Settings:
     stall_s: float = 60.0
     #: An engine that has work but makes no step for this long is killed.
     engine_stall_s: float = 30.0
-    #: Claims after which a job fails with `engine_crashed`.
+    #: Engines that may die of themselves while they run a job, before it fails with `engine_crashed`.
     max_attempts: int = 3
     #: Jobs that may wait for one model before submit answers 429.
     queue_limit: int = 256

@@ -98,10 +98,9 @@ class Ledger:
         self.redis = client
         self._scripts = scripts
 
-    def open(self, pipe: redis.client.Pipeline, job: Job) -> None:
-        """Say, before the job is made, that it is to be settled. Deployments cost nothing."""
-        if job.kind != DEPLOYMENT:
-            pipe.sadd(keys.open_jobs(job.key_id), job.id)
+    def opens(self, job: Job) -> list[str]:
+        """The set in which a job is from when it is made until it is settled. Deployments cost nothing."""
+        return [] if job.kind == DEPLOYMENT else [keys.open_jobs(job.key_id)]
 
     def settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
         """Count the job and correct its reservation to what it used. Again, late or by another process: no change."""

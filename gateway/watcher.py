@@ -144,7 +144,7 @@ class Watcher:
         store = self._hub.store
         batches: list[list[Event]] = []
         events = store.journal(self.job_id, after=max(0, self.seq - 1))
-        if not events and (waits := self._without_entries(store.heads([self.job_id])[self.job_id])) is not None:
+        if not events and (waits := self._without_entries(store.heads([self.job_id]).get(self.job_id))) is not None:
             return [waits]
         self._missing_since = 0.0
         if self.seq and not self._confirmed(events):

@@ -16,6 +16,10 @@ class ReadySchema(LiveSchema):
 
     redis = fields.String(required=True, metadata={"description": "`lost`: it answers, but its data is gone"})
     keeper = fields.String(required=True)
+    keeper_round_s = fields.Float(required=True, metadata={"description": "How long its last round took"})
+    keeper_trusted = fields.Boolean(
+        required=True, metadata={"description": "It recovers what is lost; not at once after an outage of Redis"}
+    )
     replicas = fields.Dict(fields.String(), fields.String(), required=True)
     providers = fields.Dict(
         fields.String(),

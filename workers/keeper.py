@@ -19,7 +19,6 @@ from gateway import keys
 from gateway.catalog import Catalog, load_catalog
 from gateway.compaction import compact_ended
 from gateway.desired import ASLEEP, UP, Desired
-from gateway.encoding import dumps
 from gateway.failures import FailureReason
 from gateway.installation import Installation
 from gateway.job import JobHead
@@ -28,7 +27,7 @@ from gateway.limits import Limits
 from gateway.loop import guarded, repeat
 from gateway.queues import device_place, make_celery
 from gateway.redis import NOT_NOW, connect, run_id
-from gateway.registry import Registry
+from gateway.registry import KeeperState, Registry
 from gateway.settings import Settings
 from gateway.tidy import Strays, Tidy
 from gateway.usage import DEPLOYMENT
@@ -109,8 +108,9 @@ class Keeper:
 
     def _beat(self) -> None:
         """Say that it is at work, how long a round takes, and whether it may recover what is lost."""
-        state = {"round_s": round(self._round_s, 3), "trusted": self.trust.held_for(self.settings.lease_s)}
-        self.store.redis.set(keys.KEEPER, dumps(state), px=int(self.settings.lease_s * 1000))
+        lease_s = self.settings.lease_s
+        state = KeeperState(round_s=round(self._round_s, 3), trusted=self.trust.held_for(lease_s))
+        self.registry.beat_keeper(state, lease_s=lease_s)
 
     def _look_at_queue(self, model: str, now_ms: int) -> None:
         waiting = self.queues.run(model, now_ms)

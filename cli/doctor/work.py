@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable
-from typing import cast
 
 from cli.doctor.canary import ask
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
@@ -21,19 +19,16 @@ BETWEEN_S = 1.0
 
 def keeper(installed: Installed) -> Iterable[Finding]:
     """Whether anybody recovers what is lost."""
-    beat = cast("str | None", installed.redis.get(keys.KEEPER))
-    if beat is None:
+    state = installed.registry.keeper()
+    if state is None:
         yield problem("no keeper lives: jobs of dead workers are not recovered", "See 'headrace logs keeper'.")
         return
-    said = json.loads(beat)
-    state = said if isinstance(said, dict) else {}
-    round_s, trusted = float(state.get("round_s", 0)), state.get("trusted", True)
-    if round_s > ROUND_S:
-        yield warning(f"a round takes {round_s:.1f} s", "Recovery is late by that: let fewer jobs wait at once.")
-    elif not trusted:
+    if state.round_s > ROUND_S:
+        yield warning(f"a round takes {state.round_s:.1f} s", "Recovery is late by that: let fewer jobs wait at once.")
+    elif not state.trusted:
         yield warning("it recovers nothing yet, since Redis was away or its clock has jumped", "Wait for some seconds.")
     else:
-        yield ok(f"a round takes {round_s:.3f} s")
+        yield ok(f"a round takes {state.round_s:.3f} s")
 
 
 def replicas(installed: Installed) -> Iterable[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -36,6 +36,8 @@ class Ledger:
 
     def __init__(self) -> None:
         self.tallies: dict[str, Tally] = defaultdict(Tally)
+        #: What was counted otherwise, by the name of the test.
+        self.counts: dict[str, Mapping[str, int]] = {}
 
     def note(self, fault: str, streams: Sequence[Stream], seqs_at_fault: Sequence[int]) -> None:
         """Count streams that have ended, and been checked. Most of them must have been hit in the middle."""
@@ -56,4 +58,5 @@ def ledger() -> Iterator[Ledger]:
     if FULL:
         whole = json.loads(_REPORT.read_text()) if _REPORT.exists() else {}
         whole["repeated"] = {fault: asdict(tally) for fault, tally in sorted(ledger.tallies.items())}
+        whole |= ledger.counts
         _REPORT.write_text(json.dumps(whole, indent=1) + "\n")

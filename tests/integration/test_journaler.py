@@ -156,6 +156,9 @@ def test_a_record_that_is_gone_is_made_anew(store: JobStore, journaler: Journale
     assert [text(store, run) for run in (speaks, quiet)] == ["ab", "a"]
     assert [state(store, run) for run in (speaks, quiet)] == [JobState.RUNNING] * 2
     assert [event.seq for event in store.journal(speaks.id)] == [1, 2, 3]
+    found = store.read(speaks.id)
+    assert found is not None
+    assert found.created_at == speaks.job.created_at
 
 
 def test_redis_fails_in_the_middle_of_the_resending(

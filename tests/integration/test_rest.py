@@ -211,8 +211,11 @@ def test_openapi_and_documentation_need_no_network(client: httpx.Client) -> None
 def test_health_needs_no_key(stack: Stack) -> None:
     with stack.client("") as client:
         assert client.get("/health/live").status_code == 200
-        ready = client.get("/health/ready")
+        ready = eventually(
+            lambda: (r := client.get("/health/ready")).json()["data"]["keeper_trusted"] and r, "the keeper judges"
+        )
     assert ready.status_code == 200
+    assert 0 < ready.json()["data"]["keeper_round_s"] < 60
     assert set(ready.json()["data"]["replicas"].values()) == {"healthy"}
 
 

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.interleavings.invariants import come_to_rest, verify
-from tests.interleavings.world import Fault, World
+from tests.interleavings.stage import Fault
+from tests.interleavings.world import World
 
 #: Numbers stand for a job, a client, a worker or a depth; the world takes them modulo what there is.
 SOME = st.integers(0, 5)
-PLACES = st.integers(0, 14)
+#: Most operations are short.
+PLACES = st.sampled_from((*range(15), *range(8), *range(4), *range(4)))
 KINDS = st.sampled_from(("chat", "background", "idempotent"))
 MEANWHILE = st.sampled_from(
     ("round", "tend", "step", "take", "cancel", "rewind", "forget_scripts", "deliver", "freeze", "leave", "lose_hints")

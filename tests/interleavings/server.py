@@ -104,7 +104,8 @@ class Server:
         self._disk: deque[tuple[int, float]] = deque(maxlen=KEPT)
         self._slot = 0
         self._starts = 0
-        self._refusing = ""
+        #: Why it takes no writes; empty if it does.
+        self.refusing = ""
         #: What is published to hubs.
         self._tap = client.pubsub()
         self._tap.psubscribe("hr:hub:*")
@@ -167,9 +168,9 @@ class Server:
 
     def refuse_writes(self, why: str) -> None:
         """It has no `memory`, or too few `replicas`; empty: it takes writes again."""
-        if why != self._refusing:
+        if why != self.refusing:
             self._configure(why)
-            self._refusing = why
+            self.refusing = why
 
     def _configure(self, why: str) -> None:
         self.redis.config_set("maxmemory", "1" if why == "memory" else "0")
@@ -178,12 +179,12 @@ class Server:
     @contextlib.contextmanager
     def taking_writes(self) -> Iterator[None]:
         """Its owner's own writes are never refused."""
-        if not self._refusing:
+        if not self.refusing:
             yield
             return
         self._configure("")
         yield
-        self._configure(self._refusing)
+        self._configure(self.refusing)
 
     def published(self, hub_id: str) -> list[str]:
         """What was published to a hub since the last call."""

@@ -1,0 +1,164 @@
+"""A model worker of the sequences: the real ReplicaWorker without its threads, over the fake engine in this process."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+
+from gateway.desired import Wanted
+from gateway.job import Cause, JobState
+from gateway.jobs import JobStore
+from gateway.queues import lists, queue_of
+from gateway.registry import Registry
+from tests.interleavings.processes import MODELS, Process, Surroundings
+from workers.engine_client import EngineDied, StepFrame
+from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
+from workers.engines.fake import FakeEngine
+from workers.generation import Generation
+from workers.journaler import Journaler
+from workers.replica import ReplicaWorker
+from workers.tokenizer import FakeTokenizer
+
+
+class Engine:
+    """The fake engine in this process, with what ReplicaWorker asks of an EngineProcess."""
+
+    pid = 1
+    was_killed = False
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._engine = FakeEngine(config)
+        self.dead = False
+        self.info = self._engine.info
+
+    def submit(self, requests: Sequence[SequenceRequest]) -> None:
+        """Add sequences."""
+        if self.dead:
+            raise EngineDied("it is dead")
+        for request in requests:
+            self._engine.add(request)
+
+    def cancel(self, sequence_ids: Sequence[int]) -> None:
+        """Take sequences out."""
+        for sequence_id in sequence_ids:
+            self._engine.cancel(sequence_id)
+
+    def step(self) -> StepFrame:
+        """One token for each sequence."""
+        return StepFrame(self._engine.step(), 1, self._engine.num_sequences())
+
+    def kill(self) -> None:
+        """It goes with its worker."""
+
+
+class StillReplica(ReplicaWorker):
+    """A replica without threads, whose engine steps when it is told to. It serves all models."""
+
+    def __init__(self, incarnation: str, name: str, around: Surroundings, store: JobStore) -> None:
+        config = EngineConfig("fake", "", "cpu0", 64, 1_000_000)
+        self._works = {
+            model: Generation(FakeTokenizer(), around.catalog.get(model), around.catalog) for model in MODELS
+        }
+        super().__init__(
+            settings=around.settings,
+            model=around.catalog.get(MODELS[0]),
+            wanted=replica(MODELS[0]),
+            incarnation=incarnation,
+            config=config,
+            work=self._works[MODELS[0]],
+            store=store,
+            registry=Registry(store.redis),
+            celery=around.celery,
+        )
+        self._catalog = around.catalog
+        self._restart_engine()
+        self.note(status="active")
+
+    @property
+    def journaler(self) -> Journaler:
+        """Its table."""
+        return self._journaler
+
+    def tend(self) -> None:
+        """A step of the emitter, without the engine's."""
+        self._journaler.tend(self._beat)
+
+    def step(self, tokens: int) -> None:
+        """The engine makes some tokens for each of its sequences."""
+        for _ in range(tokens):
+            self._on_step(self._engine.step())
+
+    def claim(self, model: str, job_id: str) -> None:
+        """What a thread of Celery does with a hint, up to where it waits for the end."""
+        if not self.ready.is_set():
+            return
+        self.model, self.work = self._catalog.get(model), self._works[model]
+        with self._journaler.claiming(job_id) as mine:
+            waiting = self.store.read(job_id) if mine else None
+            if waiting is not None and waiting.state is JobState.QUEUED:
+                self._begin(job_id)
+
+    def engine_dies(self, *, killed: bool) -> None:
+        """The engine dies, and is started again."""
+        engine = self._engine
+        engine.dead, engine.was_killed = True, killed
+        self._on_engine_death(engine, "told to")
+
+    def refuse(self) -> None:
+        """The engine refuses what it runs."""
+        for run in self._journaler.held:
+            run.take(0, SequenceOutput(0, [], None, "error", "refused by the engine"))
+            self._journaler.touch(run)
+
+    def drain(self) -> None:
+        """Give all back, as at the end of a process that may end in peace."""
+        self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
+
+    def hand_over(self, job_id: str) -> None:
+        """The model has failed, and another goes on."""
+        for run in self._journaler.held:
+            if run.id == job_id and run.state is None:
+                model = run.job.runs_on
+                following = MODELS[1 - MODELS.index(model)]
+                run.hand_over(following, {"model": model, "reason": "upstream_error", "mode": "continue"})
+                self._journaler.touch(run)
+
+    def _restart_engine(self) -> None:
+        self._engine = Engine(self.config)
+        self._info = self._engine.info
+        self.ready.set()
+
+
+class ReplicaProcess(Process):
+    """A model worker."""
+
+    def __init__(self, name: str, incarnation: str, around: Surroundings) -> None:
+        super().__init__(name, around.store(name))
+        self.incarnation = incarnation
+        self.replica = StillReplica(incarnation, name, around, self.store)
+        self.journaler = self.replica.journaler
+
+    def remembers(self) -> set[str]:
+        """Jobs that it would bring back if Redis had lost them."""
+        return {run.id for run in self.journaler.held} | {run.id for _, run in self.journaler._ended}
+
+    def next_hint(self) -> tuple[str, str] | None:
+        """Take a model and a job from the queues, the most urgent first."""
+        names = [name for model in MODELS for name in lists(queue_of(model))]
+        taken = self.store.redis.lmpop(len(names), *names, direction="RIGHT")
+        if taken is None:
+            return None
+        name, (message,) = taken
+        return next(model for model in MODELS if name in lists(queue_of(model))), hinted_job(message)
+
+
+def replica(model: str) -> Wanted:
+    """A replica that is wanted."""
+    return Wanted(f"r-{model}", model, "test", "cpu0")
+
+
+def hinted_job(message: str) -> str:
+    """The job id in a message of kombu."""
+    (job_id,), _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+    return str(job_id)
