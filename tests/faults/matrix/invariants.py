@@ -27,7 +27,7 @@ MORE_DESCRIPTORS = 100
 
 def check(load: Load, outcome: Outcome) -> None:
     """Look at everything that the row has left, and count what is wrong."""
-    _clients(load, outcome)
+    check_clients(load, outcome)
     jobs = _records(load)
     _journals(load, jobs, outcome)
     _ledger(load, jobs, outcome)
@@ -37,7 +37,8 @@ def check(load: Load, outcome: Outcome) -> None:
 # -- what clients got
 
 
-def _clients(load: Load, outcome: Outcome) -> None:
+def check_clients(load: Load, outcome: Outcome) -> None:
+    """Everybody has got what was asked for, each word once."""
     outcome.streams = len(load.streams)
     outcome.jobs = len(load.clients) - outcome.streams
     for client in load.clients:

@@ -39,7 +39,7 @@ gRPC, embeddings, a deployment, remote models. Written by `make faults`; the tab
   the end of a new request's answer. Seconds, on a machine with two cores that runs all processes and all clients.
 
 """
-_NOT_COUNTED = ("row", "late_s", "notes", "skipped")
+_NOT_COUNTED = ("row", "late_s", "serves", "notes", "skipped")
 _HEAD = ["row", "streams", "jobs", *ZEROS.values(), "next token p50", "most", "serves"]
 
 
@@ -61,6 +61,8 @@ class Outcome:
     serves_after_s: float | None = None
     #: What comes later is late.
     late_s: float = LATE_S
+    #: A new request can be served at all.
+    serves: bool = True
     #: Why the row was not run; empty if it was.
     skipped: str = ""
     #: What was seen, for people; the first lines of a failure.
@@ -71,6 +73,8 @@ class Outcome:
         found = [f"{getattr(self, name)} {word}" for name, word in ZEROS.items() if getattr(self, name)]
         if not judge_times:
             found = [problem for problem in found if not problem.endswith(" late")]
+        if not self.serves:
+            return found
         if self.serves_after_s is None:
             found.append("serves no new request")
         elif judge_times and self.serves_after_s > self.late_s:

@@ -38,5 +38,7 @@ class Row:
     late_s: float = LATE_S
     #: How long the engine takes for a token.
     step_s: float = STEP_S
+    #: Redis has lost everything, keys and records too: only streams that run are looked at, which must end whole.
+    forgets: bool = False
     #: The system is not the same afterwards: the next row gets a new one.
     spoils: bool = False

@@ -117,7 +117,8 @@ OTHER_ROWS = (
         also=engines.many_streams(32, 60),
         then=engines.none_restarted,
     ),
-    Row("small_batch", engines.nothing, 1, "small batch"),
-    Row("redis_empty", store_faults.empty, 4, spoils=True),
+    # Four at a time: a new request waits behind all others.
+    Row("small_batch", engines.nothing, 1, "small batch", late_s=60),
+    Row("redis_empty", store_faults.empty, 4, forgets=True, spoils=True),
 )
 ROWS = (*PROCESS_ROWS, *PAIR_ROWS, *STORE_ROWS, *CLOCK_ROWS, *OTHER_ROWS)

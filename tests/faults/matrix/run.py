@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from tests.faults.matrix.invariants import check, measure
+from tests.faults.matrix.invariants import check, check_clients, measure
 from tests.faults.matrix.load import Client, Plain
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.report import Outcome
@@ -47,10 +47,24 @@ def run(world: World, row: Row, *, full: bool) -> Outcome:
     load.await_middle()
     hit = row.fault(world, load)
     ended_at = time.monotonic()
+    if row.forgets:
+        return _streams_only(load, row, ended_at, outcome)
     probe = Probe(load)
     load.join(ENDS_S + row.lasts_s)
     measure(load, ended_at, hit, outcome)
     outcome.serves_after_s = probe.join()
     check(load, outcome)
     row.then(world, load)
+    return outcome
+
+
+def _streams_only(load: Load, row: Row, ended_at: float, outcome: Outcome) -> Outcome:
+    outcome.serves = False
+    for client in load.clients:
+        if not client.streams:
+            client.leave()
+    load.clients = load.streams
+    load.join(ENDS_S + row.lasts_s)
+    measure(load, ended_at, None, outcome)
+    check_clients(load, outcome)
     return outcome
