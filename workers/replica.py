@@ -54,7 +54,7 @@ PROBE_S = 30.0
 MAX_ENGINE_STARTS = 3
 #: A job that so many engines have died of is under suspicion, and runs alone for so many tokens.
 SUSPECT_CRASHES, PROBATION_TOKENS = 2, 8
-#: A job that has brought nothing for so long is said to go on, while its engine does.
+#: A job that has brought nothing for so long (or a quarter of `stall_s`) is said to go on, while its engine does.
 QUIET_S = 5.0
 
 
@@ -379,7 +379,8 @@ class ReplicaWorker:
         )
         self.registry.beat(self.record, lease_s=self.settings.lease_s)
         # A prefill, or a wait for cache or for quarantine, is progress: an engine that hangs is killed by its watchdog.
-        self.store.progress(run.job for run in self._journaler.held if now - run.confirmed_at > QUIET_S)
+        quiet_s = min(QUIET_S, self.settings.stall_s / 4)
+        self.store.progress(run.job for run in self._journaler.held if now - run.confirmed_at > quiet_s)
         self._look_at_desired()
 
     def _look_at_desired(self) -> None:

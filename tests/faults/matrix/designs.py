@@ -15,7 +15,7 @@ DESIGNS = {
     ),
     "small disk": Design(before=small_disk, after=no_small_disk),
     # Prompts that take longer than a job may be silent, and than an engine may rest.
-    "long prompts": Design(settings={"stall_s": 3.0, "max_batch_size": 40}, options={"prefill_s": 0.6}),
+    "long prompts": Design(settings={"stall_s": 5.0, "max_batch_size": 40}, options={"prefill_s": 0.8}),
     "small batch": Design(settings={"stall_s": 3.0, "max_batch_size": 2}),
     "short queue": Design(settings={"queue_limit": 40}),
     **{f"own clock of {name}": Design(wrap=clock_of(name)) for name in ("redis", "keeper", "rpc", "provider")},
