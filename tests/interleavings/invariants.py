@@ -49,14 +49,14 @@ def verify(world: World) -> None:
     assert not world.server.left(), _leftovers(world)
     there = world.server.records()
     for job_id in sorted(there | world.facts.keys()):
-        facts = world.facts.get(job_id) or Facts(job_id, may_be_cancelled=True, may_be_gone=True)
+        facts = world.facts[job_id]
         if job_id not in there:
             assert not facts.accepted or facts.may_be_gone, f"{job_id} was lost: {facts}"
             assert not world.server.redis.exists(*keys.of(job_id)), f"{job_id} is half there"
     jobs = [job for job in store.read_many(sorted(there)) if job]
     journals = {job.id: store.journal(job.id) for job in jobs}
     for job in jobs:
-        facts = world.facts.get(job.id) or Facts(job.id, may_be_cancelled=True)
+        facts = world.facts[job.id]
         _verify_end(job, facts, journals[job.id])
         _verify_text(job, journals[job.id])
     by_id = {job.id: job for job in jobs}
@@ -85,7 +85,9 @@ def _verify_end(job: Job, facts: Facts, journal: Sequence[Event]) -> None:
     assert len(ends) == 1 and ends[0] is journal[-1], f"{job.id} has ends {ends}"
     assert ends[0].type.value == job.state.value, f"{job.id} is {job.state}, its journal says {ends[0].type}"
     if job.state is JobState.CANCELLED:
-        assert facts.may_be_cancelled, f"{job.id} was cancelled though its client was there: {ends[0]}"
+        assert facts.may_be_cancelled or not facts.accepted, (
+            f"{job.id} was cancelled though its client was there: {ends[0]}"
+        )
     if job.state is JobState.FAILED:
         reason = ends[0].body["error"]["reason"]
         crashed = facts.crashes + facts.losses >= MAX_DEATHS

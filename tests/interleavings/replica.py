@@ -17,8 +17,9 @@ from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.engines.fake import FakeEngine
 from workers.generation import Generation
 from workers.journaler import Journaler
-from workers.replica import ReplicaWorker
+from workers.replica import SUSPECT_CRASHES, ReplicaWorker
 from workers.tokenizer import FakeTokenizer
+from workers.work import EngineRun
 
 
 class Engine:
@@ -97,13 +98,15 @@ class StillReplica(ReplicaWorker):
         with self._journaler.claiming(job_id) as mine:
             waiting = self.store.read(job_id) if mine else None
             if waiting is not None and waiting.state is JobState.QUEUED:
-                self._begin(job_id)
+                begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
+                begin(job_id)
 
     def engine_dies(self, *, killed: bool) -> None:
         """The engine dies, and is started again."""
         engine = self._engine
         engine.dead, engine.was_killed = True, killed
         self._on_engine_death(engine, "told to")
+        self.ready.wait(5)
 
     def refuse(self) -> None:
         """The engine refuses what it runs."""
@@ -123,6 +126,13 @@ class StillReplica(ReplicaWorker):
                 following = MODELS[1 - MODELS.index(model)]
                 run.hand_over(following, {"model": model, "reason": "upstream_error", "mode": "continue"})
                 self._journaler.touch(run)
+
+    def _begin_alone(self, job_id: str) -> EngineRun | None:
+        """The others need not leave the engine: it dies only when it is told to, and steps only then."""
+        run = self._claim(job_id)
+        if run is not None:
+            self._submit(run)
+        return run
 
     def _restart_engine(self) -> None:
         self._engine = Engine(self.config)

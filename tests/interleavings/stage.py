@@ -53,6 +53,14 @@ class Facts:
     may_be_gone: bool = False
 
 
+class AllFacts(dict[str, Facts]):
+    """Facts by job. Of a job that no client was told of, nothing is known at first."""
+
+    def __missing__(self, job_id: str) -> Facts:
+        self[job_id] = Facts(job_id)
+        return self[job_id]
+
+
 @dataclass
 class Stage:
     """The processes, what is known of all jobs, and the one way to do something in a process."""
@@ -62,7 +70,7 @@ class Stage:
     numbers: Secrets
     #: What was raised though nobody expected it.
     complaints: list[str]
-    facts: dict[str, Facts] = field(default_factory=dict)
+    facts: AllFacts = field(default_factory=AllFacts)
     clients: list[Client] = field(default_factory=list)
     #: Jobs in the order in which they were accepted.
     jobs: list[str] = field(default_factory=list)
@@ -105,7 +113,7 @@ class Stage:
     def _is_half_made(self, line: str) -> bool:
         """Whether a job is in no index whose maker has got an error: the keeper's walk over all records finds it."""
         job_id, _, what = line.partition(" ")
-        return what.endswith("in no index") and not self.facts.get(job_id, Facts(job_id)).accepted
+        return what.endswith("in no index") and not self.facts[job_id].accepted
 
     # -- doing something in a process, with what goes wrong meanwhile
 

@@ -13,7 +13,7 @@ from tests.interleavings.backstage import Backstage
 from tests.interleavings.client import Client
 from tests.interleavings.processes import MODELS, KeeperProcess, Process, WebProcess
 from tests.interleavings.replica import ReplicaProcess
-from tests.interleavings.stage import KEY, SLICE_S, Facts, Fault
+from tests.interleavings.stage import KEY, SLICE_S, Fault
 from tests.interleavings.wire import WIRE
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ class World(Backstage):
         if submitted is None:
             return
         job_id = submitted.job.id
-        facts = self.facts.setdefault(job_id, Facts(job_id))
+        facts = self.facts[job_id]
         facts.accepted = True
         if run_id == WIRE.run_id:  # else it may be gone before the client was told
             facts.may_be_gone = False
@@ -216,7 +216,7 @@ class World(Backstage):
         self.server.rewind(number)
         held = {job_id for worker in self.workers for job_id in worker.remembers()}
         for job_id in before - self.server.records() - held:
-            self.facts.setdefault(job_id, Facts(job_id)).may_be_gone = True
+            self.facts[job_id].may_be_gone = True
         self.lose()
 
     def forget_scripts(self, number: int = 0) -> None:
