@@ -68,6 +68,7 @@ class Journaler:
         self._flushed_at = self._next_beat = self._next_audit = 0.0
         self._warned_at = -WARN_S
         self._redis_run_id = ""
+        self._restoring = threading.Lock()
         #: Jobs that ended lately; Redis may still forget their end.
         self._ended: deque[tuple[float, ClaimedJob]] = deque()
 
@@ -273,16 +274,15 @@ class Journaler:
 
     def _redis_came_back(self) -> bool:
         """Whether Redis is another process than last time. If so, it may lack its last second: send it all again."""
-        now = run_id(self.store.redis)
-        if self._redis_run_id not in ("", now):
-            log.warning("Redis has restarted; what it may have forgotten is sent again")
-            for job in [*self.held, *(job for _, job in self._ended)]:
-                self._restore(job)
-            self._ended.clear()  # not before all are restored; each comes back when its end is confirmed again
+        with self._restoring:
+            before, now = self._redis_run_id, run_id(self.store.redis)
+            if before not in ("", now):
+                log.warning("Redis has restarted; what it may have forgotten is sent again")
+                for job in [*self.held, *(job for _, job in self._ended)]:
+                    self._restore(job)
+                self._ended.clear()  # not before all are restored; each comes back when its end is confirmed again
             self._redis_run_id = now
-            return True
-        self._redis_run_id = now
-        return False
+        return before not in ("", now)
 
     def _restore(self, job: ClaimedJob) -> None:
         """Put a job back into Redis, and all its events of this claim. Raises: NOT_NOW."""
