@@ -119,12 +119,16 @@ class Journaler:
         job.finished.set()
 
     def release(self, jobs: Iterable[ClaimedJob], cause: Cause) -> None:
-        """Give jobs back to the queue. Redis must have them for that: if it has just come back, it may not."""
+        """Give jobs back to the queue, but for those that have ended meanwhile.
+
+        Redis must have them for that: if it has just come back, it may not.
+        """
         try:
             self._redis_came_back()
         except NOT_NOW as error:
             log.warning("jobs are given back though Redis may not have them all: %s", error)
-        for job in jobs:
+        held = set(self.held)
+        for job in [job for job in jobs if job in held]:
             self.drop(job)
             self._give_back(job.job, cause)
 

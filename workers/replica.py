@@ -439,14 +439,13 @@ class ReplicaWorker:
     def _on_engine_death(self, engine: EngineProcess, why: str) -> None:
         if self._stopping.is_set():
             return
-        held = self._journaler.held
-        log.error("engine died (%s); %d jobs go back to the queue", why, len(held))
+        log.error("engine died (%s); %d jobs go back to the queue", why, len(self._journaler.held))
         self.ready.clear()
         self.note(status="loading", engine_pid=0, sequences=0)
         try:
             self._journaler.flush(everything=True)
             cause = Cause.LOST if engine.was_killed else Cause.CRASHED
-            inside = set(self._sequences.runs())
+            held, inside = self._journaler.held, set(self._sequences.runs())
             self._journaler.release([run for run in held if run in inside], cause)
             self._journaler.release([run for run in held if run not in inside], Cause.GIVEN_BACK)
         finally:

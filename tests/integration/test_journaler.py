@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.job import EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.job import Cause, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.queues import make_celery
 from gateway.settings import Settings
@@ -216,3 +216,15 @@ def test_the_record_counts_the_tokens_of_the_claim(
     found = store.read(run.id)
     assert found is not None
     assert found.claim_tokens == 5
+
+
+def test_a_job_that_has_ended_is_not_given_back_though_redis_has_lost_its_end(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run]
+) -> None:
+    ends, runs = hold(), hold()
+    ends.done()
+    journaler.touch(ends)
+    journaler.flush()
+    store.redis.hset(keys.job(ends.id), mapping={"state": "running", "claim": ends.job.claim, "owner": "w"})
+    journaler.release([ends, runs], Cause.CRASHED)
+    assert [state(store, run) for run in (ends, runs)] == [JobState.RUNNING, JobState.QUEUED]
