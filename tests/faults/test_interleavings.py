@@ -23,7 +23,7 @@ from tests.interleavings.processes import Surroundings, WiredChannel
 from tests.interleavings.server import Server
 from tests.interleavings.world import World
 
-SEQUENCES, STEPS = (10_000, 30) if FULL else (250, 30)
+SEQUENCES, STEPS = (10_000, 30) if FULL else (200, 30)
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",

@@ -13,8 +13,8 @@ from tests.faults.matrix.store_faults import again_and_again, away, configured, 
 PROCESSES = ("engine", "worker", "agent", "keeper", "web", "rpc", "provider", "redis")
 #: Rows of `make test`.
 SHORT = {
-    *("kill_engine", "kill_worker_and_keeper", "kill_web_and_redis", "kill_provider", "stop_worker_long"),
-    *("redis_away_3s", "redis_out_of_memory_5s", "scripts_flushed_and_connections_cut", "hints_lost"),
+    *("kill_worker_and_keeper", "kill_web_and_redis", "redis_away_3s", "redis_out_of_memory_5s"),
+    *("scripts_flushed_and_connections_cut", "hints_lost"),
 }
 _Chaos = partial(Row, chaos=True)
 _SHORT_STOP_S, _LONG_STOP_S = 1.0, 6.0
