@@ -54,6 +54,8 @@ PROBE_S = 30.0
 MAX_ENGINE_STARTS = 3
 #: A job that so many engines have died of is under suspicion, and runs alone for so many tokens.
 SUSPECT_CRASHES, PROBATION_TOKENS = 2, 8
+#: A worker that did not look at its engine for so long judges anew how long that is silent.
+GAP_S = 3.0
 #: A job that has brought nothing for so long (or a quarter of `stall_s`) is said to go on, while its engine does.
 QUIET_S = 5.0
 
@@ -123,7 +125,7 @@ class ReplicaWorker:
         #: Whose turn it is to add to the batch: a suspect keeps it while it is alone there.
         self._admission, self._quarantine = threading.Lock(), threading.Lock()
         self._record_lock = threading.Lock()
-        self._last_step = time.monotonic()
+        self._last_step = self._looked_at = time.monotonic()
         self._places = Places(config.max_batch_size)
         self._rate = TokenRate()
         self._probing = False
@@ -323,6 +325,10 @@ class ReplicaWorker:
 
     def _read_steps(self, *, timeout_s: float) -> None:
         """Take every frame that is there, so that a late emitter catches up in one append."""
+        now = time.monotonic()
+        if now - self._looked_at > GAP_S:  # this process was stopped, and so may be the engine
+            self._last_step = now
+        self._looked_at = now
         engine = self._engine
         if engine is None or not self.ready.is_set():
             time.sleep(min(timeout_s, 0.05))
