@@ -56,4 +56,8 @@ class Faults:
 
     def _hits(self, fault: str, request: SequenceRequest, position: int = 0) -> bool:
         word, at = self._options.get(f"{fault}_word"), int(self._options.get(f"{fault}_at", 0))
-        return bool(word) and position >= at and self._token_of(str(word)) in request.prompt_ids
+        if not word or position < at:
+            return False
+        # Not in what was generated before a resume: any token may come there.
+        prompt = request.prompt_ids[: len(request.prompt_ids) - request.generated]
+        return self._token_of(str(word)) in prompt
