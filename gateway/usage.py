@@ -117,7 +117,7 @@ class Ledger:
         }
         fields = [part for name, count in counts.items() if count for part in (prefix + name + suffix, count)]
         total = counts["prompt_tokens"] + counts["completion_tokens"]
-        names = [*keys.limits(job.key_id), keys.usage(job.key_id, f"{made:%Y-%m-%d}")]
+        names = [*keys.limits(job.key_id), keys.usage(job.key_id, f"{made:%Y-%m-%d}"), keys.job(job.id)]
         self._scripts.add(pipe, "limit", names, "settle", job.id, total, *fields)
 
     def refund(self, pipe: redis.client.Pipeline, job: Job) -> None:

@@ -2,7 +2,7 @@
 -- What one API key may use and has used. All keys of it share a slot, which is another than the jobs'.
 -- KEYS: window (sorted set: job, when it was charged),
 -- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum),
--- open (set: jobs that the ledger has not counted yet), usage (hash: a day of the ledger; only to settle).
+-- open (set: jobs that the ledger has not counted yet); only to settle: usage (hash: a day of the ledger), the record.
 -- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
 --       'settle', job, tokens, field of the ledger, count, ...
 --       'refund', job: it was taken back before anybody knew of it
@@ -69,6 +69,10 @@ if what == 'reserved' then
 end
 
 if what == 'settle' then
+  local state = redis.call('HGET', KEYS[5], 'state')
+  if state and not ended(state) then
+    return 0  -- Redis has come back without its end, which will come again
+  end
   if redis.call('ZSCORE', KEYS[1], job) then
     charge(job, tonumber(ARGV[3]))
     redis.call('HDEL', KEYS[2], '?' .. job)

@@ -238,13 +238,25 @@ def test_a_restarted_redis_does_not_make_a_worker_count_twice(store: JobStore) -
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
 
 
+def test_an_end_that_redis_has_lost_again_is_not_counted(store: JobStore) -> None:
+    """It comes again, or the job goes on and has another."""
+    key = make_key(store)
+    claimed = run(store, make_job(store, key), prompt=7, tokens=20)
+    store.forget(claimed, JobState.CANCELLED, usage=usage(7, 0))
+    assert store.redis.sismember(keys.open_jobs(key.id), claimed.id)
+    finish(store, claimed, usage(7, 20))
+    store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    assert not store.redis.exists(keys.open_jobs(key.id))
+
+
 def test_the_report_takes_hours_models_and_keys_apart(store: JobStore) -> None:
     first, second = make_key(store), make_key(store)
     noon = datetime(2026, 3, 1, 12, 30, tzinfo=UTC)
     for key, hours in ((first, 0), (first, 1), (first, 24), (second, 0)):
         made = int((noon + timedelta(hours=hours)).timestamp() * 1000)
-        job = replace(make_job(store, key), created_at=made)
-        store.forget(job, JobState.DONE, usage=usage(10, 1))
+        claimed = run(store, make_job(store, key), prompt=10, tokens=1)
+        finish(store, claimed, usage(10, 1))
+        store.forget(replace(claimed, created_at=made), JobState.DONE, usage=usage(10, 1))
 
     def jobs(*key_ids: str, hours: float, model: str | None = None) -> int:
         rows = store.ledger.report(key_ids, start=noon, end=noon + timedelta(hours=hours), model=model)
