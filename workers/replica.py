@@ -41,6 +41,7 @@ from workers.sequences import Sequences
 from workers.stages.base import BringUp
 from workers.stall import stall_limit_s
 from workers.steps import StepFrame
+from workers.trust import GAP_S
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
 
@@ -54,8 +55,6 @@ PROBE_S = 30.0
 MAX_ENGINE_STARTS = 3
 #: A job that so many engines have died of is under suspicion, and runs alone for so many tokens.
 SUSPECT_CRASHES, PROBATION_TOKENS = 2, 8
-#: A worker that did not look at its engine for so long judges anew how long that is silent.
-GAP_S = 3.0
 #: A job that has brought nothing for so long (or a quarter of `stall_s`) is said to go on, while its engine does.
 QUIET_S = 5.0
 
@@ -327,7 +326,7 @@ class ReplicaWorker:
         """Take every frame that is there, so that a late emitter catches up in one append."""
         now = time.monotonic()
         if now - self._looked_at > GAP_S:  # this process was stopped, and so may be the engine
-            self._last_step = now
+            self._last_step, self._short_since = now, 0.0
         self._looked_at = now
         engine = self._engine
         if engine is None or not self.ready.is_set():
