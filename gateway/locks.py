@@ -50,21 +50,20 @@ def hold_lock(
 
 def lock_holder(data_dir: Path, name: str) -> Holder | None:
     """Who holds a lock, or None if nobody does."""
-    try:
-        handle = os.open(lock_path(data_dir, name), os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        return None if _try(handle) else _read(handle)
-    finally:
-        os.close(handle)
+    held, holder = _look(data_dir, name)
+    return holder if held else None
 
 
 def lock_holders(data_dir: Path) -> dict[str, Holder]:
     """All locks of a data folder that are held: name to holder."""
-    names = sorted(path.stem for path in lock_path(data_dir, "").parent.glob("*.lock"))
-    found = {name: lock_holder(data_dir, name) for name in names}
+    found = {name: lock_holder(data_dir, name) for name in _names(data_dir)}
     return {name: holder for name, holder in found.items() if holder}
+
+
+def dead_holders(data_dir: Path) -> dict[str, Holder]:
+    """All locks that a worker had last and nobody holds: those workers are dead, whatever their heartbeat says."""
+    found = {name: _look(data_dir, name) for name in _names(data_dir)}
+    return {name: last for name, (held, last) in found.items() if not held and last and last.incarnation}
 
 
 def last_holder(data_dir: Path, name: str) -> Holder | None:
@@ -83,6 +82,22 @@ def drop_lock(data_dir: Path, name: str) -> None:
     """Remove the file of a lock that nobody holds."""
     if lock_holder(data_dir, name) is None:
         lock_path(data_dir, name).unlink(missing_ok=True)
+
+
+def _names(data_dir: Path) -> list[str]:
+    return sorted(path.stem for path in lock_path(data_dir, "").parent.glob("*.lock"))
+
+
+def _look(data_dir: Path, name: str) -> tuple[bool, Holder | None]:
+    """Whether a lock is held, and who has it, or had it last. Nobody can take it between the two."""
+    try:
+        handle = os.open(lock_path(data_dir, name), os.O_RDWR)
+    except FileNotFoundError:
+        return False, None
+    try:
+        return not _try(handle), _read(handle)
+    finally:
+        os.close(handle)
 
 
 def _try(handle: int) -> bool:

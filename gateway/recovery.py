@@ -11,6 +11,7 @@ from gateway import keys
 from gateway.job import Cause, JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.queues import Priority, try_hint
+from gateway.registry import Registry
 
 
 def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bool:
@@ -19,6 +20,13 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
     if released:
         try_hint(celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
     return released
+
+
+def bury(store: JobStore, celery: Celery, incarnation: str) -> None:
+    """A worker is dead for sure: its jobs need not wait until its heartbeat has run out. Raises: NOT_NOW."""
+    Registry(store.redis).bury(incarnation)
+    for job in held_by(store, incarnation):
+        give_back(store, celery, job, Cause.LOST)
 
 
 def held_by(store: JobStore, owner: str, *, without: Collection[str] = ()) -> list[JobHead]:

@@ -22,14 +22,13 @@ from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.installation import Installation
-from gateway.job import Cause
 from gateway.jobs import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
 from gateway.memory import Footprint
 from gateway.model import Model
 from gateway.queues import device_queue, make_celery, slug
-from gateway.recovery import give_back, held_by
+from gateway.recovery import bury
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
@@ -129,10 +128,7 @@ class Agent:
         return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
 
     def _recover_from(self, incarnation: str) -> None:
-        """A model worker is dead for sure: its jobs need not wait until the keeper is. Raises: NOT_NOW."""
-        self.registry.bury(incarnation)
-        for job in held_by(self.runs.store, incarnation):
-            give_back(self.runs.store, self.runs.celery, job, Cause.LOST)
+        bury(self.runs.store, self.runs.celery, incarnation)
 
     def _beat(self) -> None:
         if self.stop.is_set():

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
 from typing import Any
 
 import kombu.exceptions
 import redis
+from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
 from gateway.breaker import Breaker
 from gateway.catalog import load_catalog
 from gateway.jobs import JobStore
+from gateway.locks import dead_holders, drop_lock, hold_lock
 from gateway.loop import Loop
-from gateway.queues import make_celery, model_queue, provider_queue
-from gateway.redis import connect
+from gateway.queues import make_celery, model_queue, provider_queue, slug
+from gateway.recovery import bury
+from gateway.redis import NOT_NOW, connect
 from gateway.registry import Registry
 from gateway.routing import Router
 from gateway.settings import Settings
@@ -30,6 +34,8 @@ log = logging.getLogger("headrace.provider")
 DRAIN_S = 3.0
 #: How often the queues are compared with the catalog.
 FOLLOW_S = 0.5
+#: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
+LOCKS = "provider."
 
 
 def main() -> int:
@@ -42,7 +48,10 @@ def main() -> int:
     store, registry = JobStore(client), Registry(client)
     router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
     app = make_celery(settings)
+    _bury_the_dead(settings, store, app)
     worker = RemoteWorker(settings=settings, catalog=catalog, store=store, registry=registry, router=router, celery=app)
+    lock = slug(worker.incarnation)
+    handle = hold_lock(settings.data_dir, lock, worker.incarnation)
     worker.start()
     app.replica = worker
     stop = threading.Event()
@@ -52,7 +61,22 @@ def main() -> int:
     finally:
         stop.set()
         worker.stop(grace_s=0)
+        if handle is not None:
+            os.close(handle)
+        drop_lock(settings.data_dir, lock)
     return 0
+
+
+def _bury_the_dead(settings: Settings, store: JobStore, app: Celery) -> None:
+    """Give back the jobs of those provider workers of this data folder that were killed, and remove their locks."""
+    for name, holder in dead_holders(settings.data_dir).items():
+        if name.startswith(LOCKS):
+            try:
+                bury(store, app, holder.incarnation)
+            except NOT_NOW as error:
+                log.warning("the jobs of %s are left to the keeper: %s", holder.incarnation, error)
+                return
+            drop_lock(settings.data_dir, name)
 
 
 def _drain(worker: RemoteWorker, stop: threading.Event) -> None:

@@ -19,6 +19,7 @@ from gateway import keys
 from gateway.inference import cancel, fail
 from gateway.job import Cause, JobHead, JobState
 from gateway.jobs import JobStore
+from gateway.locks import dead_holders
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
 from gateway.recovery import give_back
@@ -101,7 +102,8 @@ class RunningSweep(Sweep):
         """Look at all of them. Raises: NOT_NOW."""
         missing: set[str] = set()
         found = list(self.heads(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))))
-        alive = self._registry.alive(job.owner for _, job in found if job and job.owner)
+        dead = {holder.incarnation for holder in dead_holders(self.settings.data_dir).values()}
+        alive = self._registry.alive(job.owner for _, job in found if job and job.owner) - dead
         for job_id, job in found:
             with guarded(f"job {job_id}"):
                 if job is None:
@@ -111,14 +113,15 @@ class RunningSweep(Sweep):
                 elif job.state is JobState.QUEUED:
                     self.store.track(job_id, job.runs_on)
                 else:
-                    self._look_at(job, now_ms, job.owner in alive, missing)
+                    self._look_at(job, now_ms, alive, dead, missing)
         self._missing = missing
 
     def distrust(self) -> None:
         """What was seen last time means nothing."""
         self._missing = set()
 
-    def _look_at(self, job: JobHead, now_ms: int, owner_alive: bool, missing: set[str]) -> None:
+    def _look_at(self, job: JobHead, now_ms: int, alive: set[str], dead: set[str], missing: set[str]) -> None:
+        owner_alive = job.owner in alive
         silent_s = self.trust.age_s(now_ms, job.progress_at)
         if not job.cancel and self.deserted(job, now_ms):
             log.info("job %s: its client is gone, cancelling", job.id)
@@ -127,7 +130,8 @@ class RunningSweep(Sweep):
             self.cancel(job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
         elif not owner_alive:
             missing.add(job.claim)
-            if job.claim in self._missing and self.trust.held_for(self.settings.lease_s):
+            silent = job.claim in self._missing and self.trust.held_for(self.settings.lease_s)
+            if silent or job.owner in dead:
                 self._recover(job, Cause.LOST, f"worker {job.owner} is dead")
         elif silent_s > self.settings.stall_s and self.trust.held_for(2 * self.settings.lease_s):
             self._recover(job, Cause.GIVEN_BACK, f"no progress for {silent_s:.0f} s")

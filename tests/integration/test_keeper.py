@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import redis
@@ -15,6 +17,7 @@ from gateway.encoding import loads
 from gateway.inference import cancel
 from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
+from gateway.locks import hold_lock
 from gateway.queues import GENERATE, lists, make_celery, model_queue
 from gateway.registry import ProviderWorker, Registry
 from gateway.settings import Settings
@@ -213,6 +216,21 @@ def test_a_stall_is_no_crash(settings: Settings, store: JobStore, keeper: Keeper
     found = store.read(job.id)
     assert found is not None
     assert (found.state, found.crashes, found.losses) == (JobState.QUEUED, 0, 1)
+
+
+def test_a_free_lock_shows_that_a_worker_is_dead(settings: Settings, store: JobStore) -> None:
+    settings = replace(settings, data_dir=settings.data_dir / "locks")
+    jobs = {}
+    for name in ("dead", "living"):
+        Registry(store.redis).beat_provider(ProviderWorker(name, "n", 1), lease_s=60)
+        jobs[name] = claimed(store, name)
+        handle = hold_lock(settings.data_dir, f"provider.{name}", name)
+        assert handle is not None
+        if name == "dead":
+            os.close(handle)
+    fresh_keeper(settings, store).round()  # one that trusts nothing that it is told as yet
+    assert state(store, jobs["dead"]) is JobState.QUEUED
+    assert state(store, jobs["living"]) is JobState.RUNNING
 
 
 def test_nothing_is_judged_before_others_could_have_said_that_they_live(

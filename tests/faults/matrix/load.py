@@ -39,7 +39,9 @@ class Client:
 
     def __init__(self, world: World, key: str, *, model: str = "fake", tokens: int = 0, n: int = 1) -> None:
         self.world, self.key, self.model, self.tokens, self.n = world, key, model, tokens, n
-        self.job_id = ""
+        self._job_id = ""
+        #: When it was told that its job is accepted.
+        self.accepted_at = 0.0
         self.texts: dict[int, str] = defaultdict(str)
         self.finishes: dict[int, str] = {}
         #: When text came, and the seq of each event.
@@ -55,6 +57,17 @@ class Client:
         self.mark = secrets.token_hex(8)
         self._left = threading.Event()
         self.thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
+
+    @property
+    def job_id(self) -> str:
+        """The job's id, once it is accepted."""
+        return self._job_id
+
+    @job_id.setter
+    def job_id(self, job_id: str) -> None:
+        if job_id and not self._job_id:
+            self.accepted_at = time.monotonic()
+        self._job_id = job_id
 
     def start(self) -> Client:
         """Send the request."""

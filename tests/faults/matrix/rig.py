@@ -145,6 +145,8 @@ class World:
         self.rpc = RpcClient(stack, **{"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 1000})
         #: What the embedding model says of a text, undisturbed.
         self.vectors: dict[str, list[float]] = {}
+        #: From when to when all that was written is gone with a power cut.
+        self.power_cuts: list[tuple[float, float]] = []
         self.first = Census.of(self)
 
     def settle(self) -> None:

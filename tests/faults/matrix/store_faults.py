@@ -104,10 +104,15 @@ def flush_and_cut(client: redis.Redis) -> None:
 
 
 def without_its_last_moments(world: World, _: Load) -> Sequence[str] | None:
-    """As after a power cut: the end of the append-only file is missing."""
+    """As after a power cut: what was written in the last second is missing."""
+    folder = world.stack.folder / "redis" / "appendonlydir"
+    synced = {aof: aof.stat().st_size for aof in folder.glob("*.incr.aof")}
+    began = time.monotonic()
+    time.sleep(1)
     with world.without_redis():
-        aof = max((world.stack.folder / "redis" / "appendonlydir").glob("*.incr.aof"))
-        os.truncate(aof, max(0, aof.stat().st_size - 30_000))
+        world.power_cuts.append((began, time.monotonic()))
+        aof = max(folder.glob("*.incr.aof"))
+        os.truncate(aof, synced.get(aof, 0))
     return None
 
 
