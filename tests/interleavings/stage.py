@@ -78,6 +78,7 @@ class Stage:
     def __post_init__(self) -> None:
         self._acting: list[Process] = []
         self._next_attend_s, self._seconds = 0.0, 0
+        self._web_was_away_at = 0.0
         WIRE.heal()
         self.complaints.clear()
         self.server.empty()

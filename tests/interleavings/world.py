@@ -41,7 +41,7 @@ class World(Backstage):
                 log.info("refused: %r", error)
                 return None
 
-        run_id = WIRE.run_id
+        run_id, began = WIRE.run_id, self.now_s
         submitted = self.act(self.web, f"request {len(self.jobs)} {len(self._acting)}", ask, fault)
         if submitted is None:
             return
@@ -50,6 +50,8 @@ class World(Backstage):
         facts.accepted = True
         if run_id == WIRE.run_id:  # else it may be gone before the client was told
             facts.may_be_gone = False
+        if self._web_was_away_at >= began:  # it could not yet say that the client is there
+            facts.may_be_cancelled = True
         self.jobs.append(job_id)
         if submitted.watcher is not None:
             self.clients.append(Client(job_id, submitted.watcher))
@@ -150,6 +152,7 @@ class World(Backstage):
 
     def _web_goes_on(self) -> None:
         if self.web.frozen or self.web.name in WIRE.cut:
+            self._web_was_away_at = self.now_s
             for client in self.clients:
                 self.facts[client.job_id].may_be_cancelled = True
         if self.web.frozen:
