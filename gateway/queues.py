@@ -114,10 +114,10 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority) -> None:
+def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
     """As `send_hint`, but if it can't be sent now, it is left to the keeper."""
     try:
-        send_hint(app, job_id, place=place, priority=priority)
+        send_hint(app, job_id, place=place, priority=priority, queue=queue)
     except NOT_NOW as error:
         log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
