@@ -46,6 +46,10 @@ class Embedding:
         wrapped = [self._tokenizer.wrap(ids) for ids in inputs]
         return EmbeddingRun(job, inputs=wrapped, journal=takeover.own if takeover else ())
 
+    def check(self) -> list[str]:
+        """Nothing that was not read already."""
+        return []
+
     def probe(self) -> SequenceRequest:
         """One short text."""
         return SequenceRequest(0, self._tokenizer.wrap(self._tokenizer.encode(["probe"])[0]))

@@ -11,6 +11,8 @@ from workers.formats.files import Files, read_json
 
 #: Bytes of one number of the key-value cache.
 KV_NUMBER_BYTES = 2
+#: More layers has no model.
+MAX_LAYERS = 10_000
 #: Ends of the names of classes that generate, and so keep keys and values.
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -48,9 +50,7 @@ def read_shape(files: Files) -> Shape:
 
 def _kv_bytes(config: Mapping[str, Any]) -> int:
     """Keys and values of one token in all layers that keep them, each at full context."""
-    kinds = config.get("layer_types") or ["full_attention"] * _first(
-        config, "num_hidden_layers", "n_layer", "num_layers"
-    )
+    kinds = config.get("layer_types") or ["full_attention"] * _num_layers(config)
     # The last layers may use what earlier ones keep.
     own = kinds[: len(kinds) - _first(config, "num_kv_shared_layers")]
     # What differs by layer.
@@ -60,6 +60,14 @@ def _kv_bytes(config: Mapping[str, Any]) -> int:
         for i, kind in enumerate(own)
         if kind.endswith("attention") and kind != "linear_attention"
     )
+
+
+def _num_layers(config: Mapping[str, Any]) -> int:
+    """Raises: ValueError for more than any model has."""
+    layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
+    if layers > MAX_LAYERS:
+        raise ValueError(f"it claims {layers} layers")
+    return layers
 
 
 def _kv_numbers(config: Mapping[str, Any], kind: str) -> int:
