@@ -13,6 +13,8 @@ from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
 from workers.formats.files import LocalFiles, read_json
 
 TOKENIZER = "tokenizer.json"
+#: More tokens has no vocabulary.
+MAX_TOKENS = 1 << 22
 #: Tokens with a part of their own, as `tokenizer_config.json` names them; templates know them by these names.
 _ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
@@ -29,7 +31,7 @@ def read_folder(folder: Path) -> Vocabulary:
             "byte-level BPE (BPE with ByteLevel) is supported; sentencepiece (Llama 2, Mistral 7B, Gemma, Phi-3) "
             "is not.",
         )
-    config = {**_optional(folder, "special_tokens_map.json"), **_optional(folder, "tokenizer_config.json")}
+    config = {**read_optional(folder, "special_tokens_map.json"), **read_optional(folder, "tokenizer_config.json")}
     variables = {role: text for role in _ROLES if (text := _text(config.get(role)))}
     special = {*variables.values(), *map(_text, _listed(config.get("additional_special_tokens")))}
     control = {
@@ -38,7 +40,7 @@ def read_folder(folder: Path) -> Vocabulary:
         if token["special"] or token["content"] in special
     }
     templates = _templates(folder, config)
-    before, after = _around(parts, config, variables, control)
+    before, after = _around(parts)
     return Vocabulary(
         backend=_backend(parts, without=control),
         token_bytes=_bytes(parts, control),
@@ -63,7 +65,8 @@ def read_tokenizer_json(folder: Path) -> dict[str, Any]:
     return read_json(files, TOKENIZER)
 
 
-def _optional(folder: Path, name: str) -> dict[str, Any]:
+def read_optional(folder: Path, name: str) -> dict[str, Any]:
+    """An object from a file, empty if there is none. Raises: SourceFailed."""
     files = LocalFiles(folder)
     return read_json(files, name) if name in files.sizes else {}
 
@@ -92,7 +95,10 @@ def _backend(parts: Mapping[str, Any], *, without: Mapping[str, Any] = {}, **cha
 def _bytes(parts: Mapping[str, Any], control: Mapping[str, ControlToken]) -> list[bytes]:
     vocabulary: dict[str, int] = parts["model"]["vocab"]
     added = {int(token["id"]): token["content"] for token in parts["added_tokens"]}
-    found = [b""] * (max([*vocabulary.values(), *added], default=-1) + 1)
+    ids = [*vocabulary.values(), *added]
+    if not all(0 <= i < MAX_TOKENS for i in ids):
+        raise ValueError(f"its token ids are not within {MAX_TOKENS}")
+    found = [b""] * (max(ids, default=-1) + 1)
     for i, spelled in zip(vocabulary.values(), spelled_bytes(vocabulary), strict=True):
         found[i] = spelled
     for i, text in added.items():
@@ -100,22 +106,13 @@ def _bytes(parts: Mapping[str, Any], control: Mapping[str, ControlToken]) -> lis
     return found
 
 
-def _around(
-    parts: Mapping[str, Any],
-    config: Mapping[str, Any],
-    variables: Mapping[str, str],
-    control: Mapping[str, ControlToken],
-) -> tuple[list[int], list[int]]:
-    """What stands before and behind a prompt: as the configuration says, else the post-processor."""
-    ids = {role: [control[text].id] for role, text in variables.items() if text in control}
-    if "add_bos_token" in config or "add_eos_token" in config or not parts.get("post_processor"):
-        return (
-            ids.get("bos_token", []) if config.get("add_bos_token") else [],
-            ids.get("eos_token", []) if config.get("add_eos_token") else [],
-        )
+def _around(parts: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """What the post-processor puts before and behind a text."""
+    if not parts.get("post_processor"):
+        return [], []
     backend = _backend(parts, post_processor=parts["post_processor"])
     plain, full = backend.encode("a", add_special_tokens=False).ids, backend.encode("a").ids
-    at = next((i for i in range(len(full)) if full[i : i + len(plain)] == plain), 0) if plain else len(full)
+    at = next((i for i in range(len(full)) if full[i : i + len(plain)] == plain), 0)
     return full[:at], full[at + len(plain) :]
 
 
@@ -135,8 +132,8 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _eos_ids(folder: Path, of_tokenizer: ControlToken | None) -> tuple[int, ...]:
     """All that end an answer: those of the generation config, else of the model's, and the tokenizer's."""
-    told = _optional(folder, "generation_config.json").get("eos_token_id")
+    told = read_optional(folder, "generation_config.json").get("eos_token_id")
     if told is None:
-        told = _optional(folder, "config.json").get("eos_token_id")
+        told = read_optional(folder, "config.json").get("eos_token_id")
     ids = [int(i) for i in (told if isinstance(told, list) else [] if told is None else [told])]
     return tuple(dict.fromkeys([*ids, *([] if of_tokenizer is None else [of_tokenizer.id])]))

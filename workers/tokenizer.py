@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -57,8 +58,15 @@ def load_tokenizer(model_path: str, engine: str) -> Tokenizer:
     from workers.gguf_tokenizer import read_gguf
 
     path = Path(model_path)
-    try:
+    with told_as_damaged(path):
         return ByteLevelTokenizer(read_folder(path) if path.is_dir() else read_gguf(path))
+
+
+@contextlib.contextmanager
+def told_as_damaged(path: Path) -> Iterator[None]:
+    """Around the reading of a tokenizer: what goes wrong is the fault of files. Raises: DeploymentFailed, OSError."""
+    try:
+        yield
     except (DeploymentFailed, OSError):
         raise
     except Exception as error:  # whatever is wrong with files of others; `tokenizers` raises this class itself

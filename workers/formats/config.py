@@ -13,6 +13,10 @@ from workers.formats.files import Files, read_json
 KV_NUMBER_BYTES = 2
 #: More layers has no model.
 MAX_LAYERS = 10_000
+#: Their first position is behind the padding token's id.
+_COUNT_FROM_PADDING = frozenset(
+    {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod"}
+)
 #: Ends of the names of classes that generate, and so keep keys and values.
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -44,8 +48,16 @@ def read_shape(files: Files) -> Shape:
         kv_bytes_per_token=_kv_bytes(text) if generates else 0,
         hidden_size=_first(text, "hidden_size", "n_embd", "d_model"),
         vocabulary_size=_first(text, "vocab_size") or _first(config, "vocab_size"),
-        context_length=_first(text, "max_position_embeddings", "n_positions", "max_sequence_length"),
+        context_length=_context_length(text),
     )
+
+
+def _context_length(config: Mapping[str, Any]) -> int:
+    """The tokens that there are positions for; -1 is written for any number."""
+    positions = _first(config, "max_position_embeddings", "n_positions", "max_sequence_length")
+    if config.get("model_type") in _COUNT_FROM_PADDING:
+        positions -= _first(config, "pad_token_id") + 1
+    return max(positions, 0)
 
 
 def _kv_bytes(config: Mapping[str, Any]) -> int:
