@@ -23,6 +23,7 @@ from gateway.certificates import NAMES, authority
 from gateway.credentials import Credentials
 from gateway.errors import HeadraceError
 from gateway.installation import REMEDY
+from gateway.process import module_command
 from gateway.redis import connect as redis_client
 from gateway.settings import Settings
 
@@ -224,7 +225,7 @@ def _detach(settings: Settings, *options: str) -> None:
     ready.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up", *options],
+            module_command("cli.main", "up", *options),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -14,6 +14,7 @@ from gateway.catalog import load_catalog
 from gateway.certificates import server_tls
 from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
 from gateway.errors import InvalidSetting, StoreUnavailable
+from gateway.redis import masked
 from gateway.settings import Settings
 
 #: How long Redis may take to answer, and to read its append-only file.
@@ -86,7 +87,7 @@ def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEO
         except redis.exceptions.RedisError as error:
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
-                    f"Redis at {url} does not answer: {error}. Start it, or set HEADRACE_REDIS_URL to another."
+                    f"Redis at {masked(url)} does not answer: {error}. Start it, or set HEADRACE_REDIS_URL to another."
                 ) from error
             time.sleep(0.05)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from gateway.errors import InvalidSetting
+from gateway.process import module_command
 
 #: Wait before a process that has ended is started again: doubles from the first to the second.
 BACKOFF_S = (0.5, 30.0)
@@ -116,11 +117,10 @@ class Supervisor:
         # A child of another thread would end with that thread.
         assert threading.current_thread() is threading.main_thread()
         entry = self._table[name]
-        command = [sys.executable if part == "python" else part for part in entry.command]
-        begin = [sys.executable, "-m", "cli.supervised", str(self._folder), name, str(os.getpid())]
+        begin = module_command("cli.supervised", str(self._folder), name, str(os.getpid()))
         with (self._logs / f"{name}.log").open("ab") as output:
             entry.process = subprocess.Popen(
-                [*begin, *command],
+                [*begin, *_ours(entry.command)],
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -151,6 +151,13 @@ class Supervisor:
         draft = self._status.with_suffix(".new")
         draft.write_text(json.dumps({"pid": os.getpid(), "processes": table}))
         draft.replace(self._status)
+
+
+def _ours(command: list[str]) -> list[str]:
+    """A line of the Procfile, as this Python runs it."""
+    if command[:2] == ["python", "-m"]:
+        return module_command(*command[2:])
+    return [sys.executable if part == "python" else part for part in command]
 
 
 def _reap() -> list[tuple[int, int]]:

@@ -33,7 +33,7 @@ from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.installation import REMEDY, Installation
 from gateway.locks import hold_lock, lock_holder
 from gateway.queues import slug
-from gateway.redis import NOT_NOW, connect
+from gateway.redis import NOT_NOW, connect, masked
 from gateway.settings import Settings
 
 #: The lock of the supervisor itself.
@@ -120,7 +120,7 @@ def claim_redis(client: redis.Redis, settings: Settings, *, accept: bool) -> Non
     if accept:
         installation.accept()
     elif installation.begin():
-        raise StoreLost(f"Redis at {settings.effective_redis_url} has lost its data. {REMEDY}")
+        raise StoreLost(f"Redis at {masked(settings.effective_redis_url)} has lost its data. {REMEDY}")
 
 
 def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool) -> None:
@@ -130,7 +130,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
         supervisor.start("redis", redis_command)
     client = connect(settings)
     wait_for_redis(client, settings.effective_redis_url)
-    say(f"Redis {'at ' + settings.redis_url if settings.redis_url else '(embedded)'}: {check_redis(client)}")
+    say(f"Redis {'at ' + masked(settings.redis_url) if settings.redis_url else '(embedded)'}: {check_redis(client)}")
     claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.locks import drop_lock, lock_holder
+from gateway.process import module_command
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -183,7 +183,7 @@ class Starter:
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         wanted = dumps(asdict(self.wanted))
-        command = [sys.executable, "-m", "workers.model", self.wanted.model, "--wanted", wanted]
+        command = module_command("workers.model", self.wanted.model, "--wanted", wanted)
         command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
         with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
             process = subprocess.Popen(
