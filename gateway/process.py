@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway import logs, run_module
 from gateway.errors import InvalidSetting
+from gateway.loop import LOST_A_LOOP
 from gateway.settings import Settings
 
 #: Nobody else may read what this process writes.
@@ -27,6 +29,9 @@ def begin(settings: Settings) -> None:
 def begin_child(*, level: str = "info", fmt: str = logs.FORMAT, secrets: tuple[str, ...] = ()) -> None:
     """The same for processes that are told everything by their parent."""
     os.umask(UMASK)
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file of ours takes the place of a closed stdout
+        continue
+    os.close(handle)
     os.environ["PYTHONSAFEPATH"] = "1"  # the same for what libraries start
     logs.set_up(level, fmt=fmt, secrets=secrets)
 
@@ -50,6 +55,16 @@ def private_folder(path: Path) -> Path:
     if found.st_mode & ~PRIVATE & 0o777 and found.st_uid == os.geteuid():
         path.chmod(PRIVATE)
     return path
+
+
+def how_ended(status: int) -> str:
+    """How a process has ended, for people; a negative status is the signal's number."""
+    if status == LOST_A_LOOP:
+        return f"ended itself with status {status}, since one of its loops had ended; its log says which"
+    if status >= 0:
+        return f"exited with status {status}"
+    names = {int(number): number.name for number in signal.Signals}  # those in real time have none
+    return f"was killed by {names.get(-status, f'signal {-status}')}"
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ SECRET = "s3cret-word"
         (f"unix://user:{SECRET}@/run/redis.sock?db=1", "unix://user:***@/run/redis.sock?db=1"),
         (f"redis://:{SECRET}/and@more@host:1", "redis://:***@host:1"),
         (f"redis://:{SECRET}#x@host", "redis://:***@host"),
+        (f"user:{SECRET}@host:6379", "user:***@host:6379"),
         ("redis://host:6379/0", "redis://host:6379/0"),
         ("unix:///run/redis.sock", "unix:///run/redis.sock"),
     ],
