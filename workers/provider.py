@@ -18,6 +18,7 @@ from gateway.catalog import load_catalog
 from gateway.jobs import JobStore
 from gateway.locks import dead_holders, drop_lock, hold_lock
 from gateway.loop import Loop
+from gateway.process import begin
 from gateway.queues import make_celery, model_queue, provider_queue, slug
 from gateway.recovery import bury
 from gateway.redis import connect
@@ -41,7 +42,7 @@ LOCKS = "provider."
 def main() -> int:
     """Run until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     quiet_libraries()
     catalog = load_catalog(settings)
     client = connect(settings)
