@@ -19,6 +19,7 @@ def hunt(monkeypatch: pytest.MonkeyPatch, seconds: float) -> tuple[int, list[int
         seen.append(number)
 
     monkeypatch.setattr(module, "FUZZ_S", seconds)
+    monkeypatch.setattr(module, "LONG", False)
     return rounds(test, {}), seen
 
 
