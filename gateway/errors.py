@@ -160,9 +160,11 @@ class InvalidRequest(HeadraceError):
     def of(cls, fields: Mapping[str, Sequence[str]]) -> InvalidRequest:
         """The error for wrong fields, with the first of them in its text."""
         found = cls("", errors=fields)
-        text = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in found.errors.items())
-        more = f"; and {len(fields) - len(found.errors)} more" if len(fields) > len(found.errors) else ""
-        return cls(f"The request is not valid. {text}{more}", errors=found.errors)
+        texts = [f"{name}: {' '.join(each)}" for name, each in found.errors.items()]
+        while len(texts) > 1 and sum(map(len, texts)) > MAX_TEXT - 200:
+            texts.pop()
+        more = [f"and {len(fields) - len(texts)} more"] if len(fields) > len(texts) else []
+        return cls(f"The request is not valid. {'; '.join([*texts, *more])}", errors=found.errors)
 
 
 class ContextTooLong(InvalidRequest):

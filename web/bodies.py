@@ -13,7 +13,7 @@ from typing import Any
 
 import gevent
 from gunicorn.http.body import Body, ChunkedReader
-from gunicorn.http.errors import InvalidChunkSize
+from gunicorn.http.errors import InvalidChunkSize, ParseException
 
 #: A body must be here after so long.
 BODY_S = 120.0
@@ -59,11 +59,13 @@ class BoundedBody(Body):  # type: ignore[misc]
         return not left and not self.failed and not self.buf.tell()
 
     def _read_reader(self, size: int) -> bytes:
-        """Raises: TimeoutError, after which nothing more can be read."""
+        """Raises: OSError (TimeoutError if it took too long), after which nothing more can be read."""
         self._connection.settimeout(max(0.001, self._until - time.monotonic()))
         try:
             data: bytes = super()._read_reader(size)
             return data
+        except ParseException as error:
+            raise OSError(str(error)) from error
         finally:
             self._connection.settimeout(None)
 

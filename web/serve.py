@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-import logging
 import resource
 import select
 from typing import Any
 
 from gevent import monkey
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
 from gunicorn.workers.ggevent import GeventWorker
 
+from gateway import logs
 from gateway.settings import Settings
 from web.bodies import BoundedBody, linger
 
@@ -41,6 +42,16 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 linger(sock)
 
 
+class WebLogger(Logger):  # type: ignore[misc]
+    """gunicorn's, in lines like those of the others."""
+
+    def setup(self, cfg: Any) -> None:
+        """Give its handlers our formatter."""
+        super().setup(cfg)
+        for handler in (*self.error_log.handlers, *self.access_log.handlers):
+            handler.setFormatter(logs.OneLine(self.error_fmt, self.datefmt))
+
+
 class WebServer(BaseApplication):  # type: ignore[misc]
     """gunicorn without its command line."""
 
@@ -54,6 +65,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "bind": f"{self.settings.http_host}:{self.settings.http_port}",
             "workers": self.settings.web_workers,
             "worker_class": WebWorker,
+            "logger_class": WebLogger,
             "worker_connections": CONNECTIONS,
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "keepalive": 75,
@@ -87,7 +99,7 @@ def _post_worker_init(worker: Any) -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     WebServer(settings).run()

@@ -16,6 +16,7 @@ import redis
 from celery import Celery
 from celery.signals import worker_shutting_down
 
+from gateway import logs
 from gateway.catalog import Catalog, load_catalog
 from gateway.desired import UP, Desired, Wanted
 from gateway.errors import HeadraceError
@@ -167,7 +168,7 @@ class Agent:
 def main() -> int:
     """A Celery worker for the device's queue, with the agent beside it."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     name = f"agent.{settings.node}.{settings.device}"
     incarnation = f"{name}:{secrets.token_hex(4)}"
     before = last_holder(settings.data_dir, name)

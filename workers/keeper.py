@@ -15,7 +15,7 @@ from typing import cast
 
 from celery import Celery
 
-from gateway import keys
+from gateway import keys, logs
 from gateway.catalog import Catalog, load_catalog
 from gateway.compaction import compact_ended
 from gateway.desired import ASLEEP, UP, Desired
@@ -157,7 +157,7 @@ class Keeper:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     client = connect(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

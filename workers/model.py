@@ -17,6 +17,7 @@ import threading
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
+from gateway import logs
 from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
 from gateway.desired import Wanted, replica_id
@@ -71,7 +72,7 @@ def main() -> int:
     parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
     args = parser.parse_args()
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     wanted = Wanted(**loads(args.wanted))
     incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
     lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)

@@ -13,6 +13,7 @@ import redis
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
+from gateway import logs
 from gateway.breaker import Breaker
 from gateway.catalog import load_catalog
 from gateway.jobs import JobStore
@@ -41,7 +42,7 @@ LOCKS = "provider."
 def main() -> int:
     """Run until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     quiet_libraries()
     catalog = load_catalog(settings)
     client = connect(settings)

@@ -174,7 +174,7 @@ class Call:
 
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""
-        found = client_error(error, doing)
+        found = client_error(error, f"{doing} (request {self.request_id})")
         await self.head()
         await self._context.abort_with_status(to_status(found, request_id=self.request_id, job_id=self.job_id))
 

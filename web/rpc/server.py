@@ -14,6 +14,7 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from gateway import logs
 from gateway.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
@@ -122,7 +123,7 @@ def _is_loopback(host: str) -> bool:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_level)
     gateway = Gateway.connect(settings)
     if settings.bootstrap_key:
         gateway.credentials.bootstrap(settings.bootstrap_key)
