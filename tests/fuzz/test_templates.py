@@ -101,9 +101,9 @@ def test_any_conversation_is_rendered_and_its_texts_stay_text(
 
 
 WORDS = (
-    "messages tools m ns loop range namespace raise_exception strftime_now dict none true content role __class__ format "
-    "tojson join length items first default replace split {{ }} {% %} {# #} {%- -%} for in endfor if endif set = macro "
-    "endmacro generation endgeneration break continue ( ) [ ] | . , ~ + * ** ' \" 99999 10"
+    "messages tools m ns loop range namespace raise_exception strftime_now dict none true content role __class__ "
+    "format tojson join length items first default replace split {{ }} {% %} {# #} {%- -%} for in endfor if endif set "
+    "= macro endmacro generation endgeneration break continue ( ) [ ] | . , ~ + * ** ' \" 99999 10"
 )
 words = st.sampled_from(WORDS.split())
 
