@@ -38,6 +38,8 @@ TRIAL_TOOLS: Messages = [
         "function": {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}},
     }
 ]
+#: What is said of a template that had to be killed.
+ENDLESS = {"fault": "it takes too long", "killed": ""}
 #: Variables that the process needs: where programs and Python's modules are. It gets no secrets.
 _ENVIRONMENT = (
     "PATH",
@@ -59,6 +61,8 @@ class ChatTemplates:
         self.templates = dict(templates)
         self._variables = dict(variables)
         self._renderer = Renderer()
+        #: Those that could not even render a simple conversation with what they may take.
+        self._endless: set[str] = set()
 
     def check(self) -> list[str]:
         """Compile each, and try it. Returns what does not work, which is told to those who deploy.
@@ -75,6 +79,8 @@ class ChatTemplates:
                     f"The model's chat template ({name}) can't be read: {answered['fault']}.",
                 )
             answered = self._ask(template, TRIAL, TRIAL_TOOLS if name == TOOL_USE else None, 0)
+            if "killed" in answered:
+                self._endless.add(template)
             if "text" not in answered:
                 what = answered.get("fault") or answered.get("refused", "")
                 found.append(f"The chat template ({name}) does not render a simple conversation: {what}.")
@@ -87,7 +93,8 @@ class ChatTemplates:
             InvalidRequest: there is no template for this, or it refuses the conversation.
             TemplateFailed: the template is wrong, or takes too long.
         """
-        answered = self._ask(self._chosen(tools), messages, tools, at_ms)
+        template = self._chosen(tools)
+        answered = ENDLESS if template in self._endless else self._ask(template, messages, tools, at_ms)
         if "refused" in answered:
             raise InvalidRequest(f"The model's chat template refuses these messages: {answered['refused']}")
         if "fault" in answered:
@@ -145,7 +152,7 @@ class Renderer:
                 except (OSError, EOFError) as error:
                     status = self._end()
                     if isinstance(error, TimeoutError) or status == -signal.SIGPROF:
-                        return {"fault": "it takes too long"}
+                        return ENDLESS
                     log.warning("the process that renders templates has ended with status %s", status)
                     if attempt or fresh:
                         return {"fault": f"the process that renders it has ended with status {status}"}

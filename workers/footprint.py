@@ -20,8 +20,9 @@ FORMATS = {name: f"workers.formats.{name}" for name in ("gguf", "openvino", "saf
 
 #: Headers are others' data: whatever is wrong with them comes out as one of these.
 DAMAGED = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, RecursionError, MemoryError)
-#: No model has more bytes, parameters or tokens (2^53: JSON's whole numbers).
+#: No model has more bytes, parameters or tokens; what a plan multiplies them by must fit into 64 bits.
 MOST = 1 << 53
+MOST_OF = {"kv_bytes_per_token": 1 << 32, "hidden_size": 1 << 24, "vocabulary_size": 1 << 32}
 #: Characters of an error's text.
 LONGEST_TEXT = 300
 
@@ -63,7 +64,7 @@ def weights_of(files: Files, *, readable: Sequence[str] = ()) -> Weights:
 def _require_sense(found: Footprint) -> None:
     """Raises: ValueError if it has a number that no model has: memory could not be planned with it."""
     for name, value in vars(found).items():
-        if not isinstance(value, str) and not 0 <= value <= MOST:
+        if not isinstance(value, str) and not 0 <= value <= MOST_OF.get(name, MOST):
             raise ValueError(f"its {name} would be {value}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,26 +61,27 @@ def _context_length(config: Mapping[str, Any]) -> int:
     return max(positions, 0)
 
 
-def _kv_bytes(config: Mapping[str, Any]) -> int:
+def _kv_bytes(config: dict[str, Any]) -> int:
     """Keys and values of one token in all layers that keep them, each at full context."""
-    kinds = config.get("layer_types") or ["full_attention"] * _num_layers(config)
+    kinds = _layers(config)
     # The last layers may use what earlier ones keep.
     own = kinds[: len(kinds) - _first(config, "num_kv_shared_layers")]
     # What differs by layer.
     apart = {int(number): changes for number, changes in (config.get("per_layer_config") or {}).items()}
     return KV_NUMBER_BYTES * sum(
-        _kv_numbers({**config, **apart.get(i, {})}, kind)
+        _kv_numbers(ChainMap(apart.get(i, {}), config), kind)
         for i, kind in enumerate(own)
         if kind.endswith("attention") and kind != "linear_attention"
     )
 
 
-def _num_layers(config: Mapping[str, Any]) -> int:
-    """Raises: ValueError for more than any model has."""
-    layers = _first(config, "num_hidden_layers", "n_layer", "num_layers")
-    if layers > MAX_LAYERS:
-        raise ValueError(f"it claims {layers} layers")
-    return layers
+def _layers(config: Mapping[str, Any]) -> Sequence[str]:
+    """The kind of each layer. Raises: ValueError for more than any model has."""
+    kinds = config.get("layer_types")
+    count = len(kinds) if kinds else _first(config, "num_hidden_layers", "n_layer", "num_layers")
+    if not 0 <= count <= MAX_LAYERS:
+        raise ValueError(f"it claims {count} layers")
+    return kinds or ["full_attention"] * count
 
 
 def _kv_numbers(config: Mapping[str, Any], kind: str) -> int:

@@ -78,9 +78,10 @@ class HubClient:
             if sibling.size is None or not (sibling.lfs or sibling.blob_id):
                 continue
             sha256 = sibling.lfs.sha256 if sibling.lfs else ""
-            if type(sibling.size) is not int or sibling.size < 0:
+            if type(sibling.size) is not int or sibling.size < 0 or not isinstance(sibling.rfilename, str):
                 raise SourceFailed(
-                    FailureReason.SOURCE_UNREACHABLE, f"The hub says that a file has {str(sibling.size)[:100]} bytes."
+                    FailureReason.SOURCE_UNREACHABLE,
+                    f"The hub lists a file {str(sibling.rfilename)[:100]!r} of {str(sibling.size)[:100]!r} bytes.",
                 )
             found.append(RemoteFile(_checked(sibling.rfilename), sibling.size, sha256, sibling.blob_id or ""))
         return found
