@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -39,6 +40,8 @@ log = logging.getLogger(__name__)
 MEMORY_LIMIT = 0.8
 #: When a key that has used up its share may try again, in seconds.
 SHARE_RETRY_S = 10.0
+#: A request that takes so long to be written may have met an outage of Redis.
+OUTAGE_S = 0.5
 #: The capability that each kind of job asks of its model.
 CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
@@ -122,6 +125,7 @@ class Inference:
         """Make the job that was checked, or attach if another call has made it meanwhile."""
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
+        began = time.monotonic()
         with contextlib.ExitStack() as undo:
             watcher = None
             if not mark:
@@ -137,12 +141,19 @@ class Inference:
                 mark.check(created.job)
             else:
                 self._require_room(job, created.load)
+            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
+            try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
+            if time.monotonic() > began + OUTAGE_S:
+                self._require_record(job)
             undo.pop_all()
-        priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-        try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
         if mark and not background:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+
+    def _require_record(self, job: Job) -> None:
+        """Raises: StoreUnavailable if Redis was away meanwhile, and has come back without the job."""
+        if not self.store.redis.exists(keys.job(job.id)):
+            raise StoreUnavailable("Redis has lost the request before it was accepted. Send it again.")
 
     def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
         """`stays`: it runs on by itself when nobody waits for it."""
