@@ -90,8 +90,7 @@ class Inference:
             StoreUnavailable.
         """
         key.require("inference")
-        model = self.catalog.get(model_id)
-        key.require_model(model.id)
+        model = self.catalog.get_for(key, model_id)
         model.require(CAPABILITY[kind])
         mark = None
         if idempotency_key is not None:
