@@ -1,39 +1,64 @@
-"""How each process logs: one record begins one line, and nothing in it can begin another or command a terminal, whoever
-has chosen the text.
-"""
+"""Log lines, the same for every process: whatever a message quotes, it is one line, and no secret is in it."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+from collections.abc import Iterable
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: Control characters, and what else ends a line (Unicode, categories Cc, Zl and Zp), as Python writes them.
-_ESCAPED = {code: repr(chr(code))[1:-1] for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029)}
+#: Before each further line of an entry, such as those of a traceback, so that none looks like an entry of its own.
+CONTINUED = "    | "
+#: What stands in the place of a secret.
+MASK = "***"
+#: A secret that is shorter may be part of any word.
+MIN_SECRET = 6
+
+log = logging.getLogger(__name__)
 
 
-class OneLine(logging.Formatter):
-    """Escapes control characters. The lines of a traceback are indented."""
+class LineFormatter(logging.Formatter):
+    """One line for each entry; a traceback follows in lines that are marked. Control characters are spelled out."""
 
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - its name in logging
-        """The line."""
-        return super().formatMessage(record).translate(_ESCAPED)
+    def __init__(self, fmt: str = FORMAT, *, secrets: Iterable[str] = ()) -> None:
+        super().__init__(fmt)
+        self._secrets = sorted({one for one in secrets if len(one) >= MIN_SECRET}, key=len, reverse=True)
 
-    def formatException(self, ei: object) -> str:  # noqa: N802
-        """The lines of a traceback."""
-        return _indented(super().formatException(ei))  # type: ignore[arg-type]
-
-    def formatStack(self, stack_info: str) -> str:  # noqa: N802
-        """The lines of a stack."""
-        return _indented(stack_info)
-
-
-def configure(level: str, log_format: str = FORMAT) -> None:
-    """To be called once, when a process begins."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(log_format))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole entry."""
+        quoted = {"msg": escaped(record.getMessage()), "args": None, "exc_text": None}
+        first, *more = super().format(logging.makeLogRecord(record.__dict__ | quoted)).split("\n")
+        text = "\n".join((first, *(CONTINUED + escaped(line) for line in more)))
+        for secret in self._secrets:
+            text = text.replace(secret, MASK)
+        return text
 
 
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line.translate(_ESCAPED)}" for line in text.split("\n"))
+def escaped(text: str) -> str:
+    """The text with what can't be seen, or moves the cursor, spelled as in a Python string."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def set_up(level: str, *, fmt: str = FORMAT, secrets: Iterable[str] = ()) -> None:
+    """Log to stderr from this level on; also warnings, and what ends a thread or the process. Libraries follow."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(fmt, secrets=secrets))
+    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    threading.excepthook = _on_thread_end
+    sys.excepthook = _on_end
+
+
+def _on_thread_end(args: threading.ExceptHookArgs) -> None:
+    if args.exc_type is SystemExit or args.exc_value is None:
+        return
+    name = args.thread.name if args.thread else "?"
+    log.error("thread %s has ended", name, exc_info=args.exc_value)
+
+
+def _on_end(kind: type[BaseException], error: BaseException, _: object) -> None:
+    if not issubclass(kind, KeyboardInterrupt):
+        log.critical("this process ends", exc_info=error)

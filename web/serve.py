@@ -9,10 +9,10 @@ from typing import Any
 
 from gevent import monkey
 from gunicorn.app.base import BaseApplication
-from gunicorn.glogging import Logger
+from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from gateway import logs
+from gateway.process import begin
 from gateway.settings import Settings
 from web.bodies import BoundedBody, linger
 
@@ -42,14 +42,14 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 linger(sock)
 
 
-class WebLogger(Logger):  # type: ignore[misc]
-    """gunicorn's, in lines like those of the others."""
+class WebLogger(GunicornLogger):  # type: ignore[misc]
+    """gunicorn's, whose lines are written as all others are."""
 
     def setup(self, cfg: Any) -> None:
-        """Give its handlers our formatter."""
-        super().setup(cfg)
-        for handler in (*self.error_log.handlers, *self.access_log.handlers):
-            handler.setFormatter(logs.OneLine(self.error_fmt, self.datefmt))
+        """Without handlers of its own."""
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.propagate = True
 
 
 class WebServer(BaseApplication):  # type: ignore[misc]
@@ -72,7 +72,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "max_requests": 0,
             "control_socket_disable": True,
             "post_worker_init": _post_worker_init,
-            "loglevel": self.settings.log_level,
+            "logger_class": WebLogger,
             "proc_name": "headrace-web",
         }
         for name, value in options.items():
@@ -99,7 +99,7 @@ def _post_worker_init(worker: Any) -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    logs.configure(settings.log_level)
+    begin(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     WebServer(settings).run()

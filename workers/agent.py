@@ -16,7 +16,6 @@ import redis
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from gateway import logs
 from gateway.catalog import Catalog, load_catalog
 from gateway.desired import UP, Desired, Wanted
 from gateway.errors import HeadraceError
@@ -28,6 +27,7 @@ from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
 from gateway.memory import Footprint
 from gateway.model import Model
+from gateway.process import begin
 from gateway.queues import device_queue, make_celery, slug
 from gateway.recovery import bury
 from gateway.redis import NOT_NOW, connect
@@ -168,7 +168,7 @@ class Agent:
 def main() -> int:
     """A Celery worker for the device's queue, with the agent beside it."""
     settings = Settings.load()
-    logs.configure(settings.log_level)
+    begin(settings)
     name = f"agent.{settings.node}.{settings.device}"
     incarnation = f"{name}:{secrets.token_hex(4)}"
     before = last_holder(settings.data_dir, name)

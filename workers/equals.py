@@ -9,7 +9,7 @@ from celery import Celery
 
 from gateway.job import JobHead
 from gateway.jobs import JobStore
-from gateway.queues import Priority, replica_queue, send_hint
+from gateway.queues import Priority, replica_queue, try_hint
 from gateway.registry import Registry
 from gateway.takeover import last_weights
 
@@ -50,5 +50,5 @@ class EqualWeights:
         log.info("job %s: left to %s, which has the weights that it was begun with", job.id, equal[0].replica_id)
         time.sleep(PAUSE_S)
         queue = replica_queue(equal[0].node, equal[0].device, job.runs_on)
-        send_hint(self._celery, job.id, place=job.runs_on, queue=queue, priority=Priority.RECOVERED)
+        try_hint(self._celery, job.id, place=job.runs_on, queue=queue, priority=Priority.RECOVERED)
         return True

@@ -14,10 +14,10 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
-from gateway import logs
 from gateway.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
+from gateway.process import begin
 from gateway.settings import Settings
 from web.rpc.face import Face
 from web.rpc.handlers import handlers
@@ -123,7 +123,7 @@ def _is_loopback(host: str) -> bool:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    logs.configure(settings.log_level)
+    begin(settings)
     gateway = Gateway.connect(settings)
     if settings.bootstrap_key:
         gateway.credentials.bootstrap(settings.bootstrap_key)
