@@ -65,7 +65,6 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "bind": f"{self.settings.http_host}:{self.settings.http_port}",
             "workers": self.settings.web_workers,
             "worker_class": WebWorker,
-            "logger_class": WebLogger,
             "worker_connections": CONNECTIONS,
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "keepalive": 75,
