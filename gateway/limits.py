@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
 #: A reservation whose job is not there after so long was made by a process that has died.
 LAPSE_MS = 5_000
+#: The reason of a request that fits into no minute at all.
+TOO_MUCH = "request_exceeds_limit"
 #: HTTP statuses of requests that lie with the client, and count though they come to nothing.
 COUNTED = (400, 403, 404, 413, 415, 422)
 
@@ -84,7 +86,7 @@ class Limits:
 
     def refuse(self, key: KeyRecord, error: HeadraceError) -> HeadraceError:
         """Count a request that can't be taken for this error; the error to answer: it may have been one too many."""
-        if key.limited and error.http_status in COUNTED:
+        if key.limited and error.http_status in COUNTED and error.reason != TOO_MUCH:
             try:
                 self._charge("refused", key, f"refused-{secrets.token_hex(8)}", 0)
             except RateLimited as limited:
