@@ -76,7 +76,6 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "max_requests": 0,
             "control_socket_disable": True,
             "post_worker_init": _post_worker_init,
-            "logger_class": WebLogger,
             "proc_name": "headrace-web",
         }
         for name, value in options.items():
