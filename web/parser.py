@@ -13,7 +13,7 @@ from webargs.flaskparser import FlaskParser
 from gateway.errors import BadRequest, BodyTooLarge, UnsupportedEncoding
 from schemas.bounds import require_bounded
 from web.envelope import gateway
-from web.failures import invalid
+from web.failures import client_error, invalid
 
 
 class StrictParser(FlaskParser):
@@ -35,7 +35,7 @@ class StrictParser(FlaskParser):
         try:
             require_bounded(body, gateway().settings.max_body_values)
         except ValidationError as error:
-            raise invalid({"body": error.messages}) from error
+            raise client_error(error, "") from error
         return body
 
     def handle_error(self, error: ValidationError, req: Any, schema: Any, **_: Any) -> NoReturn:
