@@ -51,7 +51,7 @@ def read_body(req: Request) -> bytes:
         raise UnsupportedEncoding(f"The body's Content-Encoding is {encoding[:40]!r}; send it uncompressed (identity).")
     length, most = req.content_length, req.max_content_length or 0
     if length is not None and length > most:
-        raise BodyTooLarge(f"The body has {length} bytes; the limit is {most}.")
+        raise BodyTooLarge(f"The body has {length} bytes; the limit is {most} bytes.")
     try:
         raw: bytes = req.environ["wsgi.input"].read(most + 1 if length is None else length)
     except TimeoutError as error:

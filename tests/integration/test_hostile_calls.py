@@ -61,7 +61,7 @@ def reason(error: grpc.RpcError) -> str:
     "request_",
     [
         pb.ChatCompletionRequest(model_id="fake", messages=[pb.Message()] * 200_000),
-        pb.ChatCompletionRequest(model_id="fake", messages=[pb.Message(role="user", content="x")] * 19_999),
+        pb.ChatCompletionRequest(model_id="fake", messages=[pb.Message(role="user", content="x")] * 40_000),
         pb.CompletionRequest(model_id="fake", prompts=["x"] * 100_000),
         pb.EmbeddingsRequest(model_id="fake", input_ids=[pb.TokenIds()] * 200_000)
         if hasattr(pb, "TokenIds")
