@@ -11,6 +11,9 @@ from gateway import deployment_views, embeddings, tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
 from gateway.job import Event, EventType, Job
 
+#: Choices of one job: of each of its prompts, see `schemas/inference.py`.
+MAX_INDEXES = 1024
+
 
 @dataclass
 class Choice:
@@ -66,8 +69,11 @@ def voids(event: Event) -> bool:
 
 
 def num_indexes(events: Iterable[Event]) -> int:
-    """How many choices a journal speaks of, at least."""
-    return 1 + max((body.get("index", 0) for event in events for body in deltas(event)), default=0)
+    """How many choices a journal speaks of, at least. Raises: ValueError if that is more than any job can have."""
+    found = 1 + max((int(body.get("index", 0)) for event in events for body in deltas(event)), default=0)
+    if found > MAX_INDEXES:
+        raise ValueError(f"the journal speaks of {found} choices")
+    return found
 
 
 def follow(job: Job, event: Event) -> Job:
