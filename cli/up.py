@@ -39,6 +39,7 @@ from gateway.locks import hold_lock, lock_holder
 from gateway.queues import slug
 from gateway.redis import NOT_NOW, connect, masked
 from gateway.settings import Settings
+from workers import providers
 
 #: Secrets in the data folder, and what they are.
 SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
@@ -156,6 +157,9 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)
+    if not providers.is_installed():
+        table.pop("provider")
+        supervisor.leave_out("provider", providers.NOT_INSTALLED)
     for name, command in table.items():
         supervisor.start(name, command)
     say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
