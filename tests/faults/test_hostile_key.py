@@ -1,0 +1,248 @@
+"""One key sends everything that is known to hurt, again and again, while another key's streams run on the same models.
+
+No stream breaks, no process ends, each input has its answer in bounded time, and none of them is `internal_error`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from gateway.credentials import Credentials
+from gateway.encoding import dumps
+from gateway.locks import lock_holders
+from tests.faults.conftest import FULL, Ledger
+from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, REAL, attacker
+from tests.faults.hostile_upstream import ERRORS, GOOD, STREAMS, VECTORS, WORDS, HostileUpstream
+from tests.rpc import start_rpc
+from tests.stack import Stack, eventually
+from workers.engines.fake import fake_token
+
+#: How long it is quiet, and how long the hostile key has at least.
+CALM_S, HOSTILE_S = (60.0, 300.0) if FULL else (5.0, 15.0)
+#: Connections of the hostile key, and streams of the other one by model.
+ATTACKERS = 4
+READERS = {FAKE: 6, REAL: 6, f"odd/{GOOD}": 4}
+TOKENS = 60
+#: The longest gap of a hundred may grow so much.
+SLOWER = 2.0
+#: What an input must not come to.
+BAD = (HANGS, "500", "INTERNAL", "UNKNOWN", "failed internal_error", "failed engine_crashed")
+
+
+@dataclass
+class Reader(threading.Thread):
+    """Streams of the other key, one after another, until it is stopped."""
+
+    stack: Stack
+    key: str
+    model: str
+    stop: threading.Event
+    gaps_s: list[float] = field(default_factory=list)
+    whole: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        """The thread's body."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        with httpx.Client(base_url=self.stack.url, headers=headers, timeout=60, trust_env=False) as client:
+            while not self.stop.is_set():
+                try:
+                    self._once(client)
+                    self.whole += 1
+                except (httpx.TransportError, AssertionError, KeyError, ValueError) as error:
+                    self.broken.append(f"{self.model}: {error!r}"[:500])
+                    self.stop.wait(0.5)
+
+    def _once(self, client: httpx.Client) -> None:
+        messages = [{"role": "user", "content": "Tell a long story about a river."}]
+        body = {"model": self.model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+        text, finish, before = "", None, 0.0
+        with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            if response.status_code != 200:
+                raise ValueError(f"{response.status_code}: {response.read()[:300]!r}")
+            for line in response.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                now = time.monotonic()
+                if before:
+                    self.gaps_s.append(now - before)
+                before = now
+                if line == "data: [DONE]":
+                    break
+                text, finish = _add(text, finish, json.loads(line[6:]))
+            job_id = response.headers["X-Job-Id"]
+        wanted = {
+            FAKE: "".join(f" w{fake_token(f'{job_id}/0', i)}" for i in range(TOKENS)),
+            f"odd/{GOOD}": "".join(f" w{i}" for i in range(WORDS)),
+        }
+        assert finish in ("length", "stop"), (job_id, finish, text[-80:])
+        assert text == wanted.get(self.model, text), (job_id, text[-80:])
+
+
+def _add(text: str, finish: str | None, chunk: dict[str, Any]) -> tuple[str, str | None]:
+    assert "error" not in chunk, chunk
+    for choice in chunk["choices"]:
+        text += choice["delta"].get("content") or ""
+        finish = choice["finish_reason"] or finish
+    return text, finish
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    upstream = HostileUpstream()
+    common = {"base_url": f"{upstream.url}/v1", "between_timeout_s": 20.0, "first_byte_timeout_s": 20.0}
+    odd = {"protocol": "openai", "api_key_env": "", **common}
+    names = {f"odd/{name}": "odd" for name in (*STREAMS, *ERRORS, *VECTORS, GOOD)} | {"claude/parts": "claude"}
+    models = {
+        name: {
+            "capabilities": ["embedding"] if name.partition("/")[2] in VECTORS else ["chat", "tool_use"],
+            "provider": provider,
+            "upstream": name.partition("/")[2],
+        }
+        for name, provider in names.items()
+    }
+    providers = {"odd": odd, "claude": {**odd, "protocol": "anthropic", "base_url": upstream.url}}
+    stack = Stack(
+        tmp_path_factory.mktemp("h"),
+        providers_json=dumps(providers),
+        models_json=dumps(models),
+        breaker_failures=100_000,
+        grace_s=10.0,
+        lease_s=5.0,
+    )
+    try:
+        stack.up({FAKE: {"step_s": 0.03}, REAL: {}, ENCODER: {}})
+        stack.start("provider")
+        start_rpc(stack)
+        eventually(stack.registry.providers, "a provider worker")
+        yield stack
+    finally:
+        stack.close()
+        upstream.close()
+
+
+def processes(stack: Stack) -> dict[psutil.Process, str]:
+    """All processes of the stack, and what they run."""
+    roots = {psutil.Process(process.pid) for process in stack.processes.values()}
+    roots |= {psutil.Process(holder.pid) for holder in lock_holders(stack.folder).values()}
+    family = roots | {child for root in roots for child in root.children(recursive=True)}
+    return {one: " ".join(one.cmdline()[-3:])[:100] for one in family}
+
+
+def read(stack: Stack, key: str, readers: list[Reader], seconds: float) -> None:
+    """Let the streams run for a while."""
+    stop = threading.Event()
+    for model, count in READERS.items():
+        readers += [Reader(stack, key, model, stop) for _ in range(count)]
+    for reader in readers:
+        reader.start()
+    try:
+        time.sleep(seconds)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join(90)
+
+
+def attack(stack: Stack, key: str, over: threading.Event, order: Iterator[str], seen: dict[str, Counter[str]]) -> None:
+    """Send inputs, one after another, until it is over."""
+    with attacker(stack, key) as one:
+        while not over.is_set() and (name := next(order, None)) is not None:
+            try:
+                outcome = INPUTS[name](one)
+            except Exception as error:
+                outcome = f"the test failed: {error!r}"[:300]
+            seen.setdefault(name, Counter())[outcome] += 1
+
+
+def p99_ms(readers: list[Reader]) -> float:
+    """Of all gaps between two events of a stream."""
+    gaps = [gap for reader in readers for gap in reader.gaps_s]
+    return 1000 * statistics.quantiles(gaps, n=100)[98]
+
+
+@pytest.mark.timeout(900)
+def test_a_hostile_key_harms_nobody_else(stack: Stack, ledger: Ledger) -> None:
+    credentials = Credentials(stack.redis)
+    ours, theirs = (credentials.create(name)[1] for name in ("good", "hostile"))
+    calm: list[Reader] = []
+    read(stack, ours, calm, CALM_S)
+    assert [text for reader in calm for text in reader.broken] == []
+    before = processes(stack)
+
+    names = list(INPUTS)
+    random.Random(7).shuffle(names)
+    rounds = itertools.count() if FULL else range(1)
+    order, lock = ((name, number) for number in rounds for name in names), threading.Lock()
+
+    def following() -> Iterator[str]:
+        while True:
+            with lock:
+                found = next(order, None)
+            if found is None:
+                return
+            yield found[0]
+
+    over, seen = threading.Event(), dict[str, Counter[str]]()
+    attackers = [
+        threading.Thread(target=attack, args=(stack, theirs, over, following(), seen), daemon=True)
+        for _ in range(ATTACKERS)
+    ]
+    hit: list[Reader] = []
+    stop = threading.Event()
+    for model, count in READERS.items():
+        hit += [Reader(stack, ours, model, stop) for _ in range(count)]
+    began = time.monotonic()
+    for thread in (*hit, *attackers):
+        thread.start()
+    while (FULL and time.monotonic() < began + HOSTILE_S) or (not FULL and any(t.is_alive() for t in attackers)):
+        time.sleep(0.2)
+    over.set()
+    for thread in attackers:
+        thread.join(120)
+    stop.set()
+    for reader in hit:
+        reader.join(120)
+
+    bad = {name: dict(found) for name, found in seen.items() if any(one.startswith(BAD) for one in found)}
+    odd = {name: dict(found) for name, found in seen.items() if any("test failed" in one for one in found)}
+    ended = [what for process, what in before.items() if not process.is_running()]
+    broken = [text for reader in hit for text in reader.broken]
+    whole = sum(reader.whole for reader in hit)
+    gaps_ms = {"calm": p99_ms(calm), "hostile": p99_ms(hit)}
+    report = {
+        "inputs": len(seen),
+        "sent": sum(sum(found.values()) for found in seen.values()),
+        "streams": whole + len(broken),
+        "broken": len(broken),
+        "processes_ended": len(ended),
+        "gap_p99_ms_without": round(gaps_ms["calm"]),
+        "gap_p99_ms_with": round(gaps_ms["hostile"]),
+    }
+    print(json.dumps(report), f"{time.monotonic() - began:.0f} s")
+    ledger.counts["hostile_key"] = report
+    assert ended == [], "these processes have ended"
+    assert broken == []
+    assert (bad, odd) == ({}, {})
+    assert whole >= len(hit)
+    if FULL:
+        assert gaps_ms["hostile"] <= SLOWER * gaps_ms["calm"]
