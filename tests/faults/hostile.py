@@ -59,7 +59,10 @@ class Attacker:
             return HANGS
         except httpx.TransportError:
             return "cut"
-        return str(response.status_code)
+        # Why, if it is not the sender's fault.
+        return (
+            f"{response.status_code} {response.text[:160]}" if response.is_server_error else str(response.status_code)
+        )
 
     def chat(self, model: str, said: Any = "hi", **body: Any) -> Outcome:
         """A chat, whole or as a stream."""
@@ -89,7 +92,7 @@ class Attacker:
                 list(answer)
         except grpc.RpcError as error:
             code = error.code()
-            return HANGS if code is grpc.StatusCode.DEADLINE_EXCEEDED else str(code.name)
+            return HANGS if code is grpc.StatusCode.DEADLINE_EXCEEDED else f"{code.name} {error.details()[:160]}"
         return "OK"
 
 
@@ -245,15 +248,16 @@ def silent_connections(attacker: Attacker) -> Outcome:
 
 def many_jobs(attacker: Attacker) -> Outcome:
     """As many background jobs as are taken."""
-    body = {"messages": [_TURN], "max_tokens": 200}
+    body, made = {"messages": [_TURN], "max_tokens": 200}, []
     for _ in range(300):
         response = attacker.http.post(
             f"/models/{FAKE}/chat/completions", json=body, headers={"Prefer": "respond-async"}
         )
         if response.status_code != 202:
             break
-    for job in attacker.http.get("/jobs", params={"limit": 500}).json()["data"]["jobs"]:
-        attacker.http.delete(f"/jobs/{job['job_id']}")
+        made.append(response.json()["data"]["job_id"])
+    for job_id in made:
+        attacker.http.delete(f"/jobs/{job_id}")
     return str(response.status_code)
 
 
@@ -286,7 +290,7 @@ def background(attacker: Attacker, model: str) -> Outcome:
 def get(attacker: Attacker, path: str) -> Outcome:
     """A GET of any path."""
     try:
-        return str(attacker.http.get(path, headers={"Last-Event-ID": "9" * 300 + "-\xff"}).status_code)
+        return str(attacker.http.get(path, headers={"Last-Event-ID": "9" * 300 + "-x"}).status_code)
     except httpx.TimeoutException:
         return HANGS
     except (httpx.TransportError, httpx.InvalidURL):
