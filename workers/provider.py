@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import kombu.exceptions
 import redis
@@ -25,9 +25,12 @@ from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.routing import Router
 from gateway.settings import Settings
+from workers import providers
 from workers.consumer import consume
 from workers.providers.secrets import quiet_libraries
-from workers.providers.worker import RemoteWorker
+
+if TYPE_CHECKING:
+    from workers.providers.worker import RemoteWorker
 
 log = logging.getLogger("headrace.provider")
 
@@ -43,6 +46,11 @@ def main() -> int:
     """Run until SIGTERM."""
     settings = Settings.load()
     begin(settings)
+    if not providers.is_installed():
+        log.error("%s", providers.NOT_INSTALLED)
+        return 1
+    from workers.providers.worker import RemoteWorker
+
     quiet_libraries()
     catalog = load_catalog(settings)
     client = connect(settings)
