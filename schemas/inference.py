@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema
+from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema, with_tools
 from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
@@ -202,7 +202,8 @@ class ChatRequestSchema(InferenceRequestSchema):
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
         newer = data.pop("max_completion_tokens", None)
-        return ChatRequest(**{**data, "max_tokens": data["max_tokens"] or newer})
+        messages = with_tools(data["messages"])
+        return ChatRequest(**{**data, "messages": messages, "max_tokens": data["max_tokens"] or newer})
 
 
 class CompletionRequestSchema(InferenceRequestSchema):
@@ -219,16 +220,30 @@ class CompletionRequestSchema(InferenceRequestSchema):
         return CompletionRequest(**data)
 
 
+class PromptTokensDetailsSchema(Schema):
+    """What is known of the prompt's tokens."""
+
+    cached_tokens = fields.Integer(metadata={"description": "Those that a provider had in its cache"})
+
+
+class CompletionTokensDetailsSchema(Schema):
+    """What is known of the answer's tokens."""
+
+    reasoning_tokens = fields.Integer(metadata={"description": "Those that nobody sees"})
+
+
 class UsageSchema(Schema):
-    """Tokens, counted by the model's own tokenizer."""
+    """Tokens, counted by the model's own tokenizer, or by its provider."""
 
     prompt_tokens = fields.Integer(required=True)
     completion_tokens = fields.Integer()
     total_tokens = fields.Integer(required=True)
+    prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema)
+    completion_tokens_details = fields.Nested(CompletionTokensDetailsSchema)
 
 
 class AnswerMessageSchema(Schema):
-    """What the model said."""
+    """What the model said, and whatever else its provider has put there: `reasoning_content`, `refusal` and others."""
 
     role = fields.String(required=True)
     content = fields.String(required=True, allow_none=True)
