@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from marshmallow import INCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from schemas.fields import MAX_DEPTH, Boolean, StrictSchema, Text, Word, shaped, shown, too_deep
+from schemas.bounds import MAX_ERRORS, give_way
+from schemas.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, shaped, shown, too_deep
 
 #: `developer` is OpenAI's newer name of `system`, `function` the older one of `tool`.
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
@@ -42,7 +43,8 @@ class Content(fields.Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, list):
             return str(Text().deserialize(value))
-        for part in value:
+        for index, part in enumerate(value):
+            give_way(index)
             if not isinstance(part, dict) or part.get("type") not in ("text", "refusal"):
                 raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
         return "".join(Text().deserialize(part.get(part["type"])) for part in value)
@@ -109,7 +111,7 @@ class MessageSchema(AnsweredSchema):
     role = Word(ROLES, required=True)
     content = Content(allow_none=True)
     name = Text(validate=validate.Length(1, 64))
-    tool_calls = fields.List(fields.Nested(ToolCallSchema), validate=validate.Length(0, MAX_CALLS))
+    tool_calls = Items(fields.Nested(ToolCallSchema), most=MAX_CALLS)
     tool_call_id = Text(validate=validate.Length(1))
 
     @validates_schema
@@ -121,7 +123,7 @@ class MessageSchema(AnsweredSchema):
             if data.get("tool_calls"):
                 raise ValidationError(f"Only for the role assistant, not for {role}.", "tool_calls")
             if unknown := data.keys() - self.fields.keys():
-                raise ValidationError({name: [self.error_messages["unknown"]] for name in sorted(unknown)})
+                raise ValidationError({name: [self.error_messages["unknown"]] for name in sorted(unknown)[:MAX_ERRORS]})
         elif "function_call" in data and (errors := CalledFunctionSchema().validate(data["function_call"])):
             raise ValidationError({"function_call": errors})
         if ("tool_call_id" in data) != (role == "tool"):
@@ -138,6 +140,7 @@ def with_tools(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Turns of the time before there were tools as they are now: a `function_call` is a call, its result a tool's."""
     found, call_id = [], ""
     for number, turn in enumerate(turns):
+        give_way(number)
         turn = dict(turn)
         called = turn.pop("function_call", None)
         if called and not turn.get("tool_calls"):
