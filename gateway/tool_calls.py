@@ -12,6 +12,8 @@ from typing import Any
 from gateway import extras
 from gateway.encoding import writable
 
+#: What all know of a call, and of the function in it.
+_CALL, _FUNCTION = ("index", "id", "type", "function"), ("name", "arguments")
 #: Calls in one answer; an index beyond that is none.
 MAX_CALLS = 1024
 
@@ -40,27 +42,28 @@ class Calls:
         inner = function if isinstance(function, Mapping) else fragment
         said: dict[str, Any] = {name: _word(fragment.get(name)) for name in ("id", "type")}
         name, arguments = _word(inner.get("name")), as_text(inner.get("arguments"))
+        beside = extras.of(fragment, _CALL if inner is function else (*_CALL, *_FUNCTION))
+        beside_function = extras.of(function, _FUNCTION) if inner is function else {}
+        if not (said["id"] or name or arguments or beside or beside_function):
+            return None
         number = self._number(fragment.get("index"), said["id"], name, arguments)
         new = number not in self.calls
         call = self.calls.setdefault(number, {})
         if new and self._new_id is not None:
             self._made |= set() if said["id"] else {number}
             said = {"id": said["id"] or self._new_id(), "type": said["type"] or "function"}
-        added = {key: value for key, value in said.items() if value and not call.get(key)}
+        added = {key: value for key, value in said.items() if value and not call.get(key)} | beside
         known = call.get("function") or {}
-        more = {"name": name} if name and not known.get("name") else {}
-        if arguments or (inner is function and not known):
+        more = beside_function | ({"name": name} if name and not known.get("name") else {})
+        if arguments or (more and "arguments" not in known):
             more["arguments"] = arguments
-        more |= _beside(function, ("name", "arguments")) if inner is function else {}
-        added |= _beside(fragment, ("index", "id", "type", "function", *(("name", "arguments") if more else ())))
         if more:
-            joined = {**known, **more}
+            call["function"] = {**known, **more}
             if "arguments" in more:
-                joined["arguments"] = known.get("arguments", "") + arguments
-            call["function"], added["function"] = joined, more
-        call.update({key: value for key, value in added.items() if key != "function"})
+                call["function"]["arguments"] = known.get("arguments", "") + arguments
+        call.update(added)
         self._last = number
-        return {"index": number, **added} if added else None
+        return {"index": number, **added, **({"function": more} if more else {})}
 
     def _number(self, index: Any, call_id: str, name: str, arguments: str) -> int:
         """Which call a fragment belongs to, or the number of a new one."""
@@ -128,8 +131,3 @@ def _is_whole(arguments: str) -> bool:
         return isinstance(json.loads(arguments), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _beside(fragment: Mapping[str, Any], known: tuple[str, ...]) -> dict[str, Any]:
-    """What a sender has put beside the fields that all know."""
-    return extras.of(fragment, known)

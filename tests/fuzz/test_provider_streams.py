@@ -49,6 +49,10 @@ CHAT = [
     chunk({}, "tool_calls"),
     chunk(usage=USAGE),
 ]
+TWO_CHATS = [
+    *({**one, "choices": [{**choice, "index": 1} for choice in one["choices"]]} for one in CHAT[:-1]),
+    *CHAT,
+]
 COMPLETION = [
     {"choices": [{"index": 0, "text": "Hi", "logprobs": {"tokens": ["Hi"], "token_logprobs": [-0.5]}}]},
     {"choices": [{"index": 1, "text": "Ho", "finish_reason": "stop"}, {"index": 0, "finish_reason": "length"}]},
@@ -84,7 +88,7 @@ ERROR = {"error": {"message": "It went wrong", "type": "server_error", "param": 
 TURNS = {"messages": [{"role": "user", "content": "hi"}]}
 SHAPES: dict[str, tuple[str, list[Any], dict[str, Any], str]] = {
     "chat": ("openai", CHAT, {**TURNS, "logprobs": True}, "chat"),
-    "two chats": ("openai", CHAT, {**TURNS, "n": 2}, "chat"),
+    "two chats": ("openai", TWO_CHATS, {**TURNS, "n": 2}, "chat"),
     "completion": ("openai", COMPLETION, {"prompt": "hi", "n": 2, "logprobs": True}, "completion"),
     "message": ("anthropic", MESSAGE, TURNS, "chat"),
     "completed message": ("anthropic", MESSAGE, {"prompt": "hi"}, "completion"),

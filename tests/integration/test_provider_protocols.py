@@ -93,6 +93,46 @@ def test_a_begun_answer_is_sent_as_the_catalog_says(
     assert 80 < body["max_tokens"] < 100, "what there is counts, as far as can be guessed"
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"messages": TURNS, "temperature": 1.7, "user": "u" * 500, "stop": ["x"]},
+        {
+            "messages": TURNS,
+            "tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}],
+        },
+        {
+            "messages": [
+                {"role": "system", "content": " "},
+                {"role": "assistant", "content": "", "tool_calls": [{"id": "a.1", "function": {"name": "a b"}}]},
+                {"role": "tool", "tool_call_id": "a.1", "content": ""},
+                {"role": "user", "content": ""},
+            ]
+        },
+    ],
+)
+def test_a_request_is_put_into_anthropics_limits(monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any]) -> None:
+    monkeypatch.setenv("K", KEY)
+    server = AnthropicServer(KEY)
+    provider = Provider("p", "anthropic", server.url, "K")
+    assert not connect(provider).refusals("chat", request_)
+    assert call(provider, request_) in (answer(), "")
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "field"),
+    [
+        ("chat", {"messages": [{"role": "user", "content": " "}]}, "messages"),
+        ("chat", {"messages": TURNS, "stop": ["x", "\n\n"]}, "stop.1"),
+        ("chat", {"messages": TURNS, "seed": 0}, "seed"),
+        ("completion", {"prompt": ["x", ""]}, "prompt"),
+    ],
+)
+def test_what_anthropic_can_not_be_told_is_named(kind: str, request_: dict[str, Any], field: str) -> None:
+    assert list(connect(Provider("p", "anthropic", "http://127.0.0.1:1")).refusals(kind, request_)) == [field]
+
+
 def test_redirects_are_not_followed(openai: OpenAIServer) -> None:
     elsewhere = AnthropicServer(KEY)
     openai.faults.append(Fault("status", status=307, headers={"Location": elsewhere.url}))

@@ -117,7 +117,10 @@ async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Tra
     finally:
         await stream.aclose()
     if ask.kind != "embedding" and not _complete(ask, transcript):
-        raise UpstreamFailure("upstream_interrupted", f"Provider {provider.name} ended its answer too early.", True)
+        text = f"Provider {provider.name} ended its answer too early."
+        # Who gives one answer where several were asked for is asked for the others, and not blamed.
+        none = not any(transcript.choices[index].finish_reason for index in ask.indexes)
+        raise UpstreamFailure("upstream_interrupted", text, True, blame=none)
     call.counted = call.prompt is not None and (ask.kind == "embedding" or call.completion is not None)
 
 
