@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from gateway.model import Model, Provider
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
+from tests.upstreams.direct import Direct
 from tests.upstreams.openai import OpenAIServer
 from workers.providers import connect
 from workers.providers import openai as openai_module
@@ -131,6 +132,24 @@ def test_a_request_is_put_into_anthropics_limits(monkeypatch: pytest.MonkeyPatch
 )
 def test_what_anthropic_can_not_be_told_is_named(kind: str, request_: dict[str, Any], field: str) -> None:
     assert list(connect(Provider("p", "anthropic", "http://127.0.0.1:1")).refusals(kind, request_)) == [field]
+
+
+def test_who_only_shows_that_it_lives_is_not_waited_for_for_ever() -> None:
+    class Pinging(AnthropicServer):
+        def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+            while True:
+                yield "ping", '{"type": "ping"}'
+
+    server = Pinging("none")
+    server.pace_s = 0.02
+    limits = {"first_byte_timeout_s": 0.05, "between_timeout_s": 5.0}
+    direct = Direct(Provider("p", "anthropic", server.url, **limits))
+    failure = direct.ask("x").failure
+    assert failure is not None
+    assert (failure.reason, failure.retryable) == ("upstream_timeout", True)
+    assert server.left.acquire(timeout=10)
+    direct.close()
+    server.close()
 
 
 def test_redirects_are_not_followed(openai: OpenAIServer) -> None:

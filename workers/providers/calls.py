@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 
 import httpx2
@@ -21,6 +22,10 @@ log = logging.getLogger(__name__)
 
 #: What may be wrong with a call that is no error of ours.
 _EXPECTED = (UpstreamFailure, WireError, httpx2.HTTPError, OSError)
+
+#: For how many times its time-out a provider may only show that it lives.
+PATIENCE = 10
+_SIGN_OF_LIFE = Piece()
 
 #: Takes a piece as soon as it is there, on the loop's thread.
 Sink = Callable[[Piece], None]
@@ -105,12 +110,18 @@ def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[Ask]:
 async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Transcript, sink: Sink) -> None:
     call = transcript.begin_call()
     stream = upstream.stream(ask)
+    timeout_s, what = provider.first_byte_timeout_s, f"{provider.name} did not begin to answer"
+    heard_at = time.monotonic()
     try:
-        piece = await _next(stream, provider.first_byte_timeout_s, f"{provider.name} did not begin to answer")
-        while piece is not None:
+        while (piece := await _next(stream, timeout_s, what)) is not None:
             transcript.take(piece, call)
             sink(piece)
-            piece = await _next(stream, provider.between_timeout_s, f"{provider.name} stopped in the middle")
+            timeout_s, what = provider.between_timeout_s, f"{provider.name} stopped in the middle"
+            if piece != _SIGN_OF_LIFE:
+                heard_at = time.monotonic()
+            elif time.monotonic() > heard_at + PATIENCE * provider.first_byte_timeout_s:
+                text = f"Provider {provider.name} has said nothing for too long, though it lives."
+                raise UpstreamFailure("upstream_timeout", text, True)
     except Exception:
         if not _complete(ask, transcript):  # else only the count is missing
             raise
