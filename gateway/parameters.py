@@ -31,7 +31,10 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
         value = full.get(name)
         if value is not None and not limits.min <= value <= limits.max:
             errors[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
-    full |= sampling(model, request)
+    # What nobody has given is left to a provider: some have other defaults, some take no number at all.
+    may_be_remote = not model.local or bool(model.fallbacks)
+    left = sampling(model, request).items()
+    full |= {name: value for name, value in left if not may_be_remote or value != _AT_REST.get(name)}
     wanted = full.setdefault("max_tokens", None)
     if wanted is not None and wanted > model.max_tokens:
         errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
@@ -43,12 +46,8 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sampling(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that a request leaves to the model.
-
-    A provider is told only what differs from what everybody's default is: some servers have others, some take none.
-    """
-    left = {name: limits.default for name, limits in model.ranges.items() if request.get(name) is None}
-    return {name: value for name, value in left.items() if model.local or value != _AT_REST.get(name)}
+    """The numbers that a request leaves to the model."""
+    return {name: limits.default for name, limits in model.ranges.items() if request.get(name) is None}
 
 
 def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -62,17 +62,19 @@ class Arguments(Text):
         return super()._deserialize(value, attr, data, **kwargs)
 
 
-class AnsweredSchema(StrictSchema):
-    """Something that an answer has: a null in it is nothing, and what its provider has put beside it is kept."""
-
-    class Meta:
-        unknown = INCLUDE
+class NullFreeSchema(StrictSchema):
+    """An object in which a null is nothing."""
 
     @pre_load
     def _without_nulls(self, data: Any, **_: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        return {name: value for name, value in data.items() if value is not None}
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+
+class AnsweredSchema(NullFreeSchema):
+    """Something that an answer has: what its provider has put beside it is kept."""
+
+    class Meta:
+        unknown = INCLUDE
 
     @validates_schema
     def _extras_are_not_too_deep(self, data: dict[str, Any], **_: Any) -> None:
@@ -183,7 +185,7 @@ def message_shapes(message: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class FunctionSchema(StrictSchema):
+class FunctionSchema(NullFreeSchema):
     """A function that the model may call. `parameters` is a JSON schema."""
 
     name = Text(required=True, validate=_NAME)
@@ -192,7 +194,7 @@ class FunctionSchema(StrictSchema):
     strict = Boolean(allow_none=True)
 
 
-class ToolSchema(StrictSchema):
+class ToolSchema(NullFreeSchema):
     """A tool: always a function."""
 
     type = Word(("function",), load_default="function")

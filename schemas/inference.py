@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 
-from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema, with_tools
+from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_tools
 from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
@@ -136,7 +136,7 @@ class NumberOfLogprobs(fields.Field[int | None]):
         return value
 
 
-class StreamOptionsSchema(StrictSchema):
+class StreamOptionsSchema(NullFreeSchema):
     """What a stream carries besides the text."""
 
     include_usage = Boolean(load_default=False)
@@ -192,6 +192,10 @@ class ChatRequestSchema(InferenceRequestSchema):
             raise ValidationError("Needs logprobs to be true.", "top_logprobs")
         if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
             raise ValidationError("Needs tools to choose from.", "tool_choice")
+        wanted = data.get("tool_choice")
+        names = {tool["function"]["name"] for tool in data.get("tools") or ()}
+        if isinstance(wanted, dict) and wanted["function"]["name"] not in names:
+            raise ValidationError(f"Got {shown(wanted['function']['name'])}; allowed: one of the tools.", "tool_choice")
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
