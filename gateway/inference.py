@@ -16,6 +16,7 @@ from gateway import deployment_views, embeddings, keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.desired import Desired, Wanted
+from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
@@ -280,7 +281,7 @@ def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any],
     if verdict != "ended":
         return verdict
     if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
-        Desired(store.redis).drop(Wanted(**one) for one in job.request["wanted"])
+        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
     store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
     return state.value
 

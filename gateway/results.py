@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 from gateway import deployment_views, embeddings, tool_calls
-from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
+from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
 
 
@@ -25,13 +25,16 @@ class Choice:
 
 
 def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
-    """The choices that a journal adds up to, by index."""
+    """The choices that a journal adds up to, by index. Raises: Unreadable."""
     choices = [Choice() for _ in range(num_choices)]
     for event in events:
         if restarts(event):
             choices = [choice if choice.finish_reason else Choice() for choice in choices]
         for body in deltas(event):
-            choice = choices[body.get("index", 0)]
+            index = body.get("index", 0)
+            if index >= num_choices:
+                raise Unreadable(f"Entry {event.seq} is of choice {index}, and the job has {num_choices}.")
+            choice = choices[index]
             choice.text += body.get("text", "")
             choice.token_ids += body.get("ids", ())
             choice.logprobs += body.get("lp", ())
@@ -152,14 +155,14 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
         cancelled = [{"index": i, **empty, "finish_reason": "cancelled"} for i in range(num_choices(job))]
         return [{**head, "choices": cancelled}]
     if event.type is EventType.DONE and (job.request.get("stream_options") or {}).get("include_usage"):
-        return [{**head, "choices": [], "usage": body["usage"]}]
+        return [{**head, "choices": [], "usage": body.get("usage", {})}]
     return []
 
 
 def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What stands in the place of all chunks so far: the texts, then what else the choices have."""
     texts = {str(i): echo(job, i) for i in range(num_choices(job))} if event.seq else {}
-    for index, text in event.body["text"].items():
+    for index, text in event.body.get("text", {}).items():
         texts[index] = texts.get(index, "") + text
     stands = {"seq": event.seq, "text": {index: text for index, text in texts.items() if text}}
     name = "snapshot" if event.type is EventType.COMPACTED else "rewound"

@@ -11,6 +11,7 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 import redis
 from celery import Celery
@@ -97,15 +98,16 @@ class Agent:
         wanted = self.desired.on(self.settings.node, self.settings.device)
         for name, one in wanted.items():
             with guarded(f"replica {name}"):
-                if one.state == UP:
+                if one and one.state == UP:
                     if name not in self._starters:
                         self._starters[name] = self._starter(one)
                     self._starters[name].keep(one)
         if time.monotonic() >= self._next_search:
             self._next_search = time.monotonic() + SEARCH_S
-            self._adopt()
-            self._sweep()
-        for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
+            for search in (self._adopt, self._sweep):
+                with guarded(search.__qualname__):
+                    search()
+        for name in [name for name in self._starters if not _may_stay(wanted, name)]:
             with guarded(f"replica {name}"):
                 if self._starters[name].let_go():
                     del self._starters[name]
@@ -162,6 +164,14 @@ class Agent:
                 except SourceFailed as error:
                     log.debug("%s can't be deployed here: %s", model.id, error.message)
         return found
+
+
+def _may_stay(wanted: Mapping[str, Wanted | None], name: str) -> bool:
+    """Whether a replica is to be there, or what is said of it can't be read: then it stays as it is."""
+    if name not in wanted:
+        return False
+    one = wanted[name]
+    return one is None or one.state == UP
 
 
 def main() -> int:

@@ -19,7 +19,7 @@ from celery import Celery
 from gateway import keys
 from gateway.catalog import Model
 from gateway.desired import ASLEEP, UP, Desired, Wanted
-from gateway.errors import HeadraceError
+from gateway.errors import HeadraceError, Unreadable
 from gateway.inference import cancel, fail
 from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
@@ -29,6 +29,7 @@ from gateway.redis import NOT_NOW
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.takeover import Takeover
+from gateway.unreadable import note
 from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.devices import look_at
@@ -392,7 +393,11 @@ class ReplicaWorker:
         """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep."""
         if self.unwanted.is_set():
             return
-        wanted = self.desired.get(*self.wanted.place, self.wanted.replica_id)
+        try:
+            wanted = self.desired.get(*self.wanted.place, self.wanted.replica_id)
+        except Unreadable as error:
+            note(self.wanted.replica_id, error)
+            return  # it is wanted, if nobody knows how
         if wanted is None and self._installation.look():
             return  # what is wanted is lost, which is not to be wanted no more
         if wanted is None or wanted.state != UP:

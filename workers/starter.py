@@ -20,7 +20,7 @@ from gateway.catalog import Catalog
 from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.errors import HeadraceError
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.failures import DeploymentFailed, FailureReason, reason_of
 from gateway.locks import drop_lock, lock_holder
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
@@ -256,7 +256,7 @@ class Starter:
 def _failure(entries: list[Entry]) -> DeploymentFailed | None:
     """What the worker has said last of why it ended."""
     found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
-    return DeploymentFailed(FailureReason(found["reason"]), found["message"]) if found else None
+    return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None
 
 
 def _how(status: int) -> str:

@@ -16,8 +16,9 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
+from gateway.errors import Unreadable
 from gateway.inference import cancel, fail
-from gateway.job import Cause, JobHead, JobState
+from gateway.job import Cause, Job, JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.locks import dead_holders
 from gateway.loop import guarded
@@ -57,11 +58,11 @@ class Sweep:
         self.trust = trust
 
     def heads(self, job_ids: Iterable[str]) -> Iterator[tuple[str, JobHead | None]]:
-        """Records in their order, a batch at a time. One that can't be read is left alone."""
+        """Records in their order, a batch at a time. One that can't be read goes into quarantine."""
         ids = iter(job_ids)
         while batch := list(itertools.islice(ids, BATCH)):
             self.trust.tick()
-            yield from self.store.heads(batch).items()
+            yield from self.store.sift(batch).items()
 
     def hint(self, job: JobHead, priority: Priority) -> None:
         """Tell its queue of a job."""
@@ -69,13 +70,22 @@ class Sweep:
 
     def cancel(self, head: JobHead, *, reason: str, take_claim: str = "") -> None:
         """End a job as cancelled, or mark it."""
-        if job := self.store.read(head.id):
+        if job := self._whole(head):
             cancel(self.store, job, reason=reason, take_claim=take_claim)
 
     def fail(self, head: JobHead, *, reason: str, message: str, **details: str) -> None:
         """End a queued job as failed."""
-        if job := self.store.read(head.id):
+        if job := self._whole(head):
             fail(self.store, job, reason=reason, message=message, **details)
+
+    def _whole(self, head: JobHead) -> Job | None:
+        """The record with its request, unless that can't be read: then the job is in quarantine."""
+        try:
+            return self.store.read(head.id)
+        except Unreadable as error:
+            log.error("%s", error.message)
+            self.store.quarantine(head.id)
+            return None
 
     def deserted(self, job: JobHead, now_ms: int) -> bool:
         """Whether its client is gone: nobody has said for too long that it is there, and somebody could have."""
@@ -222,18 +232,26 @@ class QueueSweep(Sweep):
 
     def _ends(self, job: JobHead, now_ms: int) -> bool:
         """Whether a job waits no longer: nobody wants it, or nobody has taken it for too long."""
-        waited_s = self.trust.age_s(now_ms, job.queued_at if job.seq else job.created_at)
+        waited_s = self.trust.age_s(now_ms, job.queued_at if job.attempts else job.created_at)
         if job.cancel:
             self.cancel(job, reason=job.cancel_reason or "client_request")
         elif self.deserted(job, now_ms):
             log.info("job %s: its client is gone, cancelled before it began", job.id)
             self.cancel(job, reason="client_gone")
         elif waited_s > self.settings.queue_timeout_s and self.trust.held_for(2 * self.settings.lease_s):
-            message = f"No worker took the job within {self.settings.queue_timeout_s:.0f} s."
-            self.fail(job, reason="queue_timeout", message=message)
+            self._give_up(job)
         else:
             return False
         return True
+
+    def _give_up(self, job: JobHead) -> None:
+        """Nobody has taken a job for too long. One that was taken before has had other troubles than the queue."""
+        within = f"within {self.settings.queue_timeout_s:.0f} s"
+        if job.attempts:
+            message = f"The job was begun {job.attempts} times, and lost its worker. No other took it again {within}."
+            self.fail(job, reason="model_not_ready", message=message)
+        else:
+            self.fail(job, reason="queue_timeout", message=f"No worker took the job {within}.")
 
     def _hint_due(self, job: JobHead, rank: int, waited_s: float, *, some_lost: bool) -> bool:
         """Whether its hint may be lost: there are fewer than jobs, or it is not taken though it is first in line."""
