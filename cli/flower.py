@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import os
-import sys
+
+import click
+from celery.bin.base import CLIContext
+from celery.bin.celery import celery
+from flower.command import flower
 
 from cli.preflight import secret_file
+from gateway.process import begin
+from gateway.queues import make_celery
 from gateway.settings import Settings
 
 
 def main() -> None:
-    """Become Flower."""
+    """Run until SIGTERM."""
     settings = Settings.load()
-    password = secret_file(settings, "flower.password")
-    environ = {
-        **os.environ,
-        "FLOWER_BASIC_AUTH": f"admin:{password}",
+    begin(settings)
+    os.environ |= {
+        "FLOWER_BASIC_AUTH": f"admin:{secret_file(settings, 'flower.password')}",
         "FLOWER_ADDRESS": settings.flower_host,
         "FLOWER_PORT": str(settings.flower_port),
+        # Else it runs what a file of that name in the current folder holds.
+        "FLOWER_CONF": os.devnull,
     }
-    os.execve(sys.executable, [sys.executable, "-m", "celery", "-A", "tasks.app", "flower"], environ)
+    # As `celery -A tasks.app flower`, which would look for the application in the current folder.
+    parent = click.Context(celery, obj=CLIContext(app=make_celery(settings), no_color=True, workdir=None))
+    flower.main([], "flower", parent=parent)
 
 
 if __name__ == "__main__":

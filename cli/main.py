@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from typing import NoReturn
 
 import click
@@ -18,11 +19,12 @@ from cli.deployments import connect, deploy, key_option, models, unload, url_opt
 from cli.doctor.command import doctor
 from cli.keys import key, usage
 from cli.preflight import bootstrap_key, wait_for_redis
-from cli.up import SUPERVISOR, claim_redis, say, supervisor_of, up
+from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervisor_of, up
 from gateway.certificates import NAMES, authority
 from gateway.credentials import Credentials
 from gateway.errors import HeadraceError
 from gateway.installation import REMEDY
+from gateway.process import begin, module_command, private_folder
 from gateway.redis import connect as redis_client
 from gateway.settings import Settings
 
@@ -49,6 +51,7 @@ class Commands(click.Group):
 def main(ctx: click.Context) -> None:
     """Headrace: the model gateway that loses nothing."""
     ctx.obj = Settings.load()
+    begin(replace(ctx.obj, log_level="warning"))
 
 
 @main.command("up")
@@ -101,7 +104,8 @@ def status(settings: Settings) -> None:
     say(f"up, process {pid}")
     for name, entry in json.loads(path.read_text())["processes"].items():
         state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
-        click.echo(f"  {name:8} {state}, {entry['restarts']} restarts")
+        why = f" (the last time it {entry['ended']})" if entry["restarts"] else ""
+        click.echo(f"  {name:8} {state}, {entry['restarts']} restarts{why}")
     response = httpx.get(f"{api.http_url(settings)}/health/ready", timeout=5, trust_env=False)
     data = response.json()["data"]
     click.echo(
@@ -217,14 +221,17 @@ def _print(model: str, answer: api.Answer) -> str:
 
 
 def _detach(settings: Settings, *options: str) -> None:
-    """Run `headrace up` in a session of its own, showing what it says until it is up."""
+    """Run `headrace up` in a session of its own, showing what it says until it is up.
+
+    What it says lies in a file, so it says no secrets; they are shown here.
+    """
     folder = settings.data_dir.absolute()
     log, ready = folder / "logs" / "up.log", folder / "run" / "ready"
-    log.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(log.parent)
     ready.unlink(missing_ok=True)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "cli.main", "up", *options],
+            module_command("cli.main", "up", *options),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -237,6 +244,8 @@ def _detach(settings: Settings, *options: str) -> None:
         click.echo(stream.read(), nl=False)
     if process.returncode is not None:
         raise click.ClickException("it did not start")
+    for name, what in SECRETS.items():
+        click.echo(f"  {what:9} {shown_secret(settings, name)}")
     say(f"up in the background, process {process.pid}; 'headrace down' ends it")
 
 

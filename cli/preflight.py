@@ -14,6 +14,8 @@ from gateway.catalog import load_catalog
 from gateway.certificates import server_tls
 from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
 from gateway.errors import InvalidSetting, StoreUnavailable
+from gateway.process import private_folder
+from gateway.redis import masked
 from gateway.settings import Settings
 
 #: How long Redis may take to answer, and to read its append-only file.
@@ -21,11 +23,11 @@ REDIS_TIMEOUT_S = 10.0
 
 
 def check_data_dir(settings: Settings) -> None:
-    """Raises: InvalidSetting if the data folder can't be written."""
+    """Make the data folder, for its owner alone. Raises: InvalidSetting if it can't be written."""
     folder = settings.data_dir
     probe = folder / f".write-test-{os.getpid()}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         probe.write_text("")
         probe.unlink()
     except OSError as error:
@@ -86,7 +88,7 @@ def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEO
         except redis.exceptions.RedisError as error:
             if time.monotonic() > deadline:
                 raise StoreUnavailable(
-                    f"Redis at {url} does not answer: {error}. Start it, or set HEADRACE_REDIS_URL to another."
+                    f"Redis at {masked(url)} does not answer: {error}. Start it, or set HEADRACE_REDIS_URL to another."
                 ) from error
             time.sleep(0.05)
 
@@ -125,7 +127,7 @@ def appendfsync(client: redis.Redis) -> str:
 def secret_file(settings: Settings, name: str, given: str = "") -> str:
     """A secret that is kept in the data folder with mode 0600; made at random the first time, or set to `given`."""
     path = settings.data_dir / "keys" / name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(path.parent)
     if given or not path.exists():
         _write_private(path, given or f"hr-{secrets.token_urlsafe(32)}")
     return path.read_text().strip()
@@ -141,4 +143,5 @@ def bootstrap_key(settings: Settings) -> str:
 
 def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
+        os.fchmod(stream.fileno(), 0o600)  # it may have been there
         stream.write(text + "\n")

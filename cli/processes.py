@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from gateway.errors import InvalidSetting
+from gateway.process import how_ended, module_command, private_folder
 
 #: Wait before a process that has ended is started again: doubles from the first to the second.
 BACKOFF_S = (0.5, 30.0)
@@ -52,6 +53,8 @@ class Supervised:
     restarts: int = 0
     failures: int = 0
     next_start: float = 0.0
+    #: How it ended the last time; empty if it never did.
+    ended: str = ""
 
 
 class Supervisor:
@@ -66,7 +69,7 @@ class Supervisor:
         self._table: dict[str, Supervised] = {}
         self.stopping = threading.Event()
         for path in (self._logs, self._status.parent):
-            path.mkdir(parents=True, exist_ok=True)
+            private_folder(path)
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
     def start(self, name: str, command: Iterable[str]) -> None:
@@ -116,11 +119,10 @@ class Supervisor:
         # A child of another thread would end with that thread.
         assert threading.current_thread() is threading.main_thread()
         entry = self._table[name]
-        command = [sys.executable if part == "python" else part for part in entry.command]
-        begin = [sys.executable, "-m", "cli.supervised", str(self._folder), name, str(os.getpid())]
+        begin = module_command("cli.supervised", str(self._folder), name, str(os.getpid()))
         with (self._logs / f"{name}.log").open("ab") as output:
             entry.process = subprocess.Popen(
-                [*begin, *command],
+                [*begin, *_ours(entry.command)],
                 env=self._environ,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -139,18 +141,29 @@ class Supervisor:
         entry.failures = 1 if lived_s > STARTED_S else entry.failures + 1
         pause_s = min(BACKOFF_S[0] * 2 ** (entry.failures - 1), BACKOFF_S[1])
         entry.next_start = time.monotonic() + pause_s
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
-        self._say(f"{name} {how}; it starts again in {pause_s:g} s (see 'headrace logs {name}')")
+        entry.ended = how_ended(code)
+        self._say(f"{name} {entry.ended}; it starts again in {pause_s:g} s (see 'headrace logs {name}')")
         self._write_status()
 
     def _write_status(self) -> None:
         table = {
-            name: {"pid": entry.process.pid if entry.process else None, "restarts": entry.restarts}
+            name: {
+                "pid": entry.process.pid if entry.process else None,
+                "restarts": entry.restarts,
+                "ended": entry.ended,
+            }
             for name, entry in self._table.items()
         }
         draft = self._status.with_suffix(".new")
         draft.write_text(json.dumps({"pid": os.getpid(), "processes": table}))
         draft.replace(self._status)
+
+
+def _ours(command: list[str]) -> list[str]:
+    """A line of the Procfile, as this Python runs it."""
+    if command[:2] == ["python", "-m"]:
+        return module_command(*command[2:])
+    return [sys.executable if part == "python" else part for part in command]
 
 
 def _reap() -> list[tuple[int, int]]:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import shlex
 import signal
+import stat
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -33,9 +37,11 @@ from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.installation import REMEDY, Installation
 from gateway.locks import hold_lock, lock_holder
 from gateway.queues import slug
-from gateway.redis import NOT_NOW, connect
+from gateway.redis import NOT_NOW, connect, masked
 from gateway.settings import Settings
 
+#: Secrets in the data folder, and what they are.
+SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
 #: The lock of the supervisor itself.
 SUPERVISOR = "up"
 #: How often the supervisor looks at its processes.
@@ -46,7 +52,7 @@ QUESTION = "What is a water turbine? Answer in two sentences."
 
 
 def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
-    """Run until SIGINT or SIGTERM. Raises: HeadraceError if it can't start."""
+    """Run until SIGINT or SIGTERM, or the terminal or pipe is closed. Raises: HeadraceError if it can't start."""
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     check_data_dir(settings)
     lock = take_folder(settings.data_dir)
@@ -60,7 +66,7 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
         check_models(settings)
         check_grpc(settings)
         supervisor = Supervisor(folder=settings.data_dir, environ=settings.environ(), say=say)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _endings():
             signal.signal(number, lambda *_: supervisor.stopping.set())
         try:
             _run(settings, supervisor, accept_empty_redis=accept_empty_redis)
@@ -76,7 +82,23 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
 
 def say(text: str) -> None:
     """One line for whoever looks at the terminal."""
-    click.echo(f"headrace | {text}")
+    show(f"headrace | {text}")
+
+
+def show(text: str, *, nl: bool = True) -> None:
+    """Print something. That the reader has gone is no reason to do less than what is to be done."""
+    try:
+        click.echo(text, nl=nl)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def shown_secret(settings: Settings, name: str) -> str:
+    """A secret for whoever looks at the terminal; where all that is said lies in a file, the command that shows it."""
+    secret = secret_file(settings, name)
+    path = shlex.quote(str(settings.data_dir.absolute() / "keys" / name))
+    in_file = sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    return f"$(cat {path})" if in_file else secret
 
 
 def take_folder(data_dir: Path) -> int:
@@ -120,7 +142,7 @@ def claim_redis(client: redis.Redis, settings: Settings, *, accept: bool) -> Non
     if accept:
         installation.accept()
     elif installation.begin():
-        raise StoreLost(f"Redis at {settings.effective_redis_url} has lost its data. {REMEDY}")
+        raise StoreLost(f"Redis at {masked(settings.effective_redis_url)} has lost its data. {REMEDY}")
 
 
 def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool) -> None:
@@ -130,7 +152,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
         supervisor.start("redis", redis_command)
     client = connect(settings)
     wait_for_redis(client, settings.effective_redis_url)
-    say(f"Redis {'at ' + settings.redis_url if settings.redis_url else '(embedded)'}: {check_redis(client)}")
+    say(f"Redis {'at ' + masked(settings.redis_url) if settings.redis_url else '(embedded)'}: {check_redis(client)}")
     claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)
@@ -140,6 +162,23 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
     while not supervisor.stopping.wait(LOOK_S):
         supervisor.look()
+        if signal.SIGHUP in _endings() and _unheard():
+            return
+
+
+def _endings() -> list[signal.Signals]:
+    """The signals that end everything. Not a closed terminal's, if it is ignored: that is what nohup is for."""
+    every = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+    return [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _unheard() -> bool:
+    """Whether the terminal or pipe that this process writes to has been closed."""
+    if sys.stdout is None or not (sys.stdout.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
@@ -153,15 +192,15 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     if supervisor.stopping.is_set():
         return
     model = settings.demo_model or "MODEL"
-    click.echo(
+    show(
         f"""
   API       {url}   (documentation: {url}/docs)
   gRPC      {settings.grpc_host}:{settings.grpc_port}   ({_transport(settings)})
-  Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {secret_file(settings, "flower.password")})
-  API key   {key}
+  Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {shown_secret(settings, "flower.password")})
+  API key   {shown_secret(settings, "bootstrap")}
 
   curl -N {url}/models/{model}/chat/completions \\
-    -H 'Authorization: Bearer {key}' -H 'Content-Type: application/json' \\
+    -H "Authorization: Bearer {shown_secret(settings, "bootstrap")}" -H 'Content-Type: application/json' \\
     -d '{{"messages": [{{"role": "user", "content": "Hello!"}}], "stream": true}}'
 
   headrace chat {model}      headrace status      headrace logs      Ctrl-C ends everything
@@ -224,9 +263,9 @@ def _answers(url: str) -> bool:
 
 
 def _stream_one_answer(url: str, key: str, model: str) -> None:
-    click.echo(f"\n  you       {QUESTION}\n  {model}  ", nl=False)
+    show(f"\n  you       {QUESTION}\n  {model}  ", nl=False)
     with api.connect(url, key) as client:
         answer = api.chat(client, model, [{"role": "user", "content": QUESTION}], max_tokens=80, temperature=0)
         for text in answer:
-            click.echo(text, nl=False)
-    click.echo()
+            show(text, nl=False)
+    show("")

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.errors import InvalidSetting
+from gateway.process import private_folder
 from gateway.settings import Settings
 
 #: What the server's certificate is good for. The first is the name that the customer's document uses.
@@ -78,7 +79,7 @@ def authority(settings: Settings) -> Iterator[Authority]:
     """
     folder = tls_folder(settings)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        private_folder(folder)
         with (folder / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield _load(folder) or _create(folder)

@@ -25,6 +25,10 @@ SHOWN = {
 INTERNAL = frozenset({"type", "c", "at", "usage", "entry", "end", "failure"})
 
 
+#: Sums of floats may be short by so little of a percent.
+_ROUNDING = 1e-6
+
+
 @dataclass
 class Stage:
     """One stage of one replica. Times are ms since the epoch."""
@@ -40,14 +44,21 @@ class Progress:
     """What a journal adds up to."""
 
     #: Replica id, then stage.
-    stages: dict[str, dict[str, Stage]] = field(default_factory=dict)
+    stages: dict[str, dict[str, Stage]]
+    #: How long each stage should take, as it was expected at the deployment's beginning: the stages' weights.
+    expected_s: Mapping[str, float]
+    #: How far it is, 0 to 100. It never falls, though a replica that has failed begins anew.
+    percent: int = 0
     logs: list[dict[str, str]] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, replica_ids: Iterable[str], events: Iterable[Event]) -> Progress:
+    def of(cls, job: Job, events: Iterable[Event]) -> Progress:
         """Fold the events of a deployment."""
-        progress = cls({name: {stage: Stage() for stage in STAGES} for name in replica_ids})
+        names = [one["replica_id"] for one in job.request.get("wanted", ())]
+        progress = cls(
+            {name: {stage: Stage() for stage in STAGES} for name in names}, job.request.get("expected_s", {})
+        )
         for event in events:
             progress.take(event.type, event.body)
         return progress
@@ -60,21 +71,44 @@ class Progress:
         elif kind is EventType.FACTS:
             self.facts.setdefault(body["replica"], {}).update(body["facts"])
         elif kind is EventType.STAGE:
-            stage = self.stages.setdefault(body["replica"], {}).setdefault(body["stage"], Stage())
-            if body["status"] == "in_progress" and stage.status in ("pending", "failed"):
-                stage.began_at, stage.ended_at = body["at"], 0
-            stage.status, stage.progress = body["status"], body.get("progress", 0)
-            if stage.status != "in_progress":
-                stage.ended_at = body["at"]
+            self._take_stage(body)
+            self.percent = max(self.percent, int(100 - 100 * self.left_s() / self._total_s() + _ROUNDING))
 
     def of_stage(self, name: str) -> list[Stage]:
         """One stage of all replicas."""
         return [stages.get(name, Stage()) for stages in self.stages.values()]
 
+    def done(self, name: str) -> float:
+        """How far a stage is, on average over all replicas, 0 to 100."""
+        each = self.of_stage(name)
+        return sum(100 if s.status == "completed" else s.progress for s in each) / len(each) if each else 0
+
+    def left_s(self) -> float:
+        """How long what is left should take."""
+        return sum(self._expected_s(name) * (100 - self.done(name)) / 100 for name in STAGES)
+
     def seconds(self) -> dict[str, float]:
         """How long each stage took, from its first beginning to its last end; only of those that have ended."""
         spans = ((name, _span_s(self.of_stage(name))) for name in STAGES)
         return {name: span_s for name, span_s in spans if span_s is not None}
+
+    def _take_stage(self, body: Mapping[str, Any]) -> None:
+        stages = self.stages.setdefault(body["replica"], {})
+        stage = stages.setdefault(body["stage"], Stage())
+        if body["status"] == "in_progress" and stage.status != "in_progress":
+            for name in list(STAGES)[list(STAGES).index(body["stage"]) :]:  # those behind it are of an earlier try
+                stages[name] = Stage()
+            stage = stages[body["stage"]]
+            stage.began_at = body["at"]
+        stage.status, stage.progress = body["status"], body.get("progress", 0)
+        if stage.status != "in_progress":
+            stage.ended_at = body["at"]
+
+    def _expected_s(self, name: str) -> float:
+        return self.expected_s.get(name, 1.0)
+
+    def _total_s(self) -> float:
+        return sum(map(self._expected_s, STAGES)) or 1.0
 
 
 def summary(job: Job) -> dict[str, Any]:
@@ -91,14 +125,14 @@ def summary(job: Job) -> dict[str, Any]:
     }
 
 
-def detail(job: Job, events: Sequence[Event], expected_s: Mapping[str, float]) -> dict[str, Any]:
-    """All of one deployment. `expected_s`: how long each stage is expected to take."""
+def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
+    """All of one deployment."""
     wanted = job.request.get("wanted", [])
-    progress = Progress.of([one["replica_id"] for one in wanted], events)
+    progress = Progress.of(job, events)
     last = events[-1].body.get("at", 0) if events else 0
     return {
         **summary(job),
-        **stages(job, progress, expected_s, now_ms=max(last, job.progress_at, job.created_at)),
+        **stages(job, progress, now_ms=max(last, job.progress_at, job.created_at)),
         "logs": progress.logs[-MAX_LOGS:],
         "replicas": [_replica(one, progress) for one in wanted],
         **{name: job.request[name] for name in ("memory_plan", "effective_config", "warnings") if name in job.request},
@@ -106,17 +140,15 @@ def detail(job: Job, events: Sequence[Event], expected_s: Mapping[str, float]) -
     }
 
 
-def stages(job: Job, progress: Progress, expected_s: Mapping[str, float], *, now_ms: int) -> dict[str, Any]:
+def stages(job: Job, progress: Progress, *, now_ms: int) -> dict[str, Any]:
     """How far it is, in all and in each stage, and when it will be done."""
     each = [_stage(name, progress, job) for name in STAGES]
-    left_s = sum(expected_s.get(stage["name"], 1.0) * (100 - stage["done"]) / 100 for stage in each)
-    total_s = sum(expected_s.values()) or float(len(STAGES))
     current = next((stage["name"] for stage in each if stage["status"] != "completed"), each[-1]["name"])
     return {
-        "progress": 100 if job.state is JobState.DONE else int(100 * (1 - left_s / total_s)),
+        "progress": 100 if job.state is JobState.DONE else progress.percent,
         "current_stage": current,
-        "stages": [{name: value for name, value in stage.items() if name != "done"} for stage in each],
-        "estimated_completion": None if job.state.ended else iso(now_ms + int(left_s * 1000)),
+        "stages": each,
+        "estimated_completion": None if job.state.ended else iso(now_ms + int(progress.left_s() * 1000)),
     }
 
 
@@ -140,17 +172,16 @@ def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
     """A stage over all replicas: as far as they are on average, and ended when it has for all."""
     each = progress.of_stage(name)
     words = {stage.status for stage in each}
-    done = sum(100 if s.status == "completed" else s.progress for s in each) / len(each) if each else 0
     if not each and job.state is JobState.DONE:
-        return {"name": name, "status": "completed", "duration": duration(0), "done": 100}
+        return {"name": name, "status": "completed", "duration": duration(0)}
     word = next((w for w in ("failed", "in_progress") if w in words), "pending" if "pending" in words else "completed")
     if word == "pending" and "completed" in words:
         word = "in_progress"
     if job.state is JobState.CANCELLED and word == "in_progress":
         word = "cancelled"
-    shown: dict[str, Any] = {"name": name, "status": word if each else "pending", "done": done}
+    shown: dict[str, Any] = {"name": name, "status": word if each else "pending"}
     if word == "in_progress":
-        shown["progress"] = int(done)
+        shown["progress"] = int(progress.done(name))
     if (span_s := _span_s(each)) is not None:
         shown["duration"] = duration(span_s)
     return shown

@@ -116,7 +116,7 @@ class Deployments:
     def status(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """How a deployment stands. Raises: PermissionDenied, JobNotFound."""
         job = self.get(deployment_id, key=key)
-        return deployment_views.detail(job, self.store.journal(job.id), self.durations.expected(job.model))
+        return deployment_views.detail(job, self.store.journal(job.id))
 
     def list(
         self, *, key: KeyRecord, status: str | None = None, model_id: str | None = None, limit: int = 50
@@ -158,13 +158,19 @@ class Deployments:
     ) -> dict[str, Any]:
         """Write the job record, then hint the agent of the device of `at`, which carries it out."""
         self._reserve(model.id, deployment_id)
+        expected_s = self.durations.expected(model.id)
         job = Job(
             id=deployment_id,
             state=JobState.QUEUED,
             kind=DEPLOYMENT,
             model=model.id,
             key_id=key.id,
-            request={**body, "wanted": [asdict(one) for one in wanted], "replaced": [asdict(one) for one in replaced]},
+            request={
+                **body,
+                "wanted": [asdict(one) for one in wanted],
+                "replaced": [asdict(one) for one in replaced],
+                "expected_s": expected_s,
+            },
             route=device_place(*at.place),
             background=True,
         )
@@ -172,12 +178,11 @@ class Deployments:
         self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
         created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
         try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
-        seconds = sum(self.durations.expected(model.id).values())
         return {
             "deployment_id": job.id,
             "status": "in_progress",
             "model_id": model.id,
-            "estimated_time": deployment_views.duration(seconds),
+            "estimated_time": deployment_views.duration(sum(expected_s.values())),
             "progress_url": f"/models/local/deployments/{job.id}",
             "created_at": iso(created.job.created_at),
             **{name: body[name] for name in ("memory_plan", "effective_config", "warnings") if name in body},

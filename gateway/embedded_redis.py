@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gateway.errors import Conflict, HeadraceError, InvalidSetting
 from gateway.locks import hold_lock, lock_holder
+from gateway.process import begin, private_folder
 from gateway.settings import Settings
 
 #: Longest path of a unix socket on Linux, in bytes.
@@ -89,8 +90,9 @@ def main() -> None:
     """Become the server. Its lock goes with it: it is free when the server has ended, and not before."""
     settings = Settings.load()
     data = settings.data_dir.absolute()
-    (data / "redis").mkdir(parents=True, exist_ok=True)
     try:
+        begin(settings)
+        private_folder(data / "redis")
         command = server_command(socket_path(data), data / "redis", settings.appendfsync)
         if hold_lock(data, LOCK, over_exec=True) is None or _is_served(socket_path(data)):
             raise _taken(data)

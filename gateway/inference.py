@@ -200,7 +200,7 @@ class Inference:
     def answer(self, job: Job, events: Sequence[Event]) -> dict[str, Any]:
         """The full answer of a job that has ended with these events. Raises: JobNotFound if its vectors are gone."""
         if job.kind == DEPLOYMENT:
-            return deployment_views.detail(job, events, {})
+            return deployment_views.detail(job, events)
         if job.kind == "embedding":
             return embeddings.answer(job, events, self.store.vectors(job.id))
         return results.response(job, events)

@@ -166,11 +166,15 @@ class JobStore:
     def restore(self, job: Job, *, owner: str) -> None:
         """Put back what a restarted Redis may have lost of a job that this worker runs, or ran until just now.
 
-        A record that is missing is made anew, a claim that is missing is taken again; any later state stays.
+        A record that is missing is made anew, a claim that is missing is taken again; any later state stays. So does
+        the record of another request, which has come with the same idempotency key since.
         """
-        if not self.redis.exists(keys.job(job.id)):  # else it may be settled, and must not be opened again
-            self.create(job, ttl_ms=job.ttl_ms, attended_ms=ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1)
-        self.claim(job.id, model=job.runs_on, owner=owner, claim=job.claim)
+        state, fingerprint = cast("list[str | None]", self.redis.hmget(keys.job(job.id), "state", "fingerprint"))
+        if state is None:  # else it may be settled, and must not be opened again
+            attended_ms = ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1
+            fingerprint = self.create(job, ttl_ms=job.ttl_ms, attended_ms=attended_ms).job.fingerprint
+        if (fingerprint or "") == job.fingerprint:
+            self.claim(job.id, model=job.runs_on, owner=owner, claim=job.claim)
 
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""

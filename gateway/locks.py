@@ -34,7 +34,7 @@ def hold_lock(
     With `over_exec` it is also held by what this process becomes, and by children that inherit its descriptors.
     """
     path = lock_path(data_dir, name)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + wait_s
     while not _try(handle):

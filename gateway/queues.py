@@ -5,16 +5,21 @@ A message carries one argument, the job id, and is only a hint: losing it, or se
 
 from __future__ import annotations
 
+import importlib
 import logging
 import re
 from enum import IntEnum
+from types import ModuleType
+from urllib.parse import quote, urlencode
 
 from celery import Celery
+from celery.loaders.app import AppLoader
+from celery.signals import setup_logging
 from kombu.utils.uuid import uuid
 
 from gateway import broker
 from gateway.hints import DEPLOY, GENERATE
-from gateway.redis import KEEPALIVE, NOT_NOW
+from gateway.redis import KEEPALIVE, NOT_NOW, url_options
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -74,18 +79,44 @@ def lists(queue: str) -> list[str]:
 
 
 def broker_url(redis_url: str) -> str:
-    """kombu's and Celery's spelling of a Redis URL."""
-    return re.sub(r"^unix://", "redis+socket://", redis_url)
+    """kombu's and Celery's spelling of a Redis URL. Raises: InvalidSetting."""
+    options = url_options(redis_url)
+    who = ":".join(quote(options.pop(name, ""), safe="") for name in ("username", "password")).rstrip(":")
+    at, db = f"{who}@" if who else "", options.pop("db", 0)
+    if "path" in options:
+        return f"redis+socket://{at}{options['path']}?virtual_host={db}"
+    host, port = options.pop("host", "localhost"), options.pop("port", 6379)
+    place = f"{at}{f'[{host}]' if ':' in host else host}:{port}/{db}"
+    if redis_url.startswith("redis://"):
+        return f"redis://{place}"
+    # What redis-py takes for granted, they want to be told.
+    return f"rediss://{place}?{urlencode({'ssl_cert_reqs': 'required', **options})}"
+
+
+class Loader(AppLoader):  # type: ignore[misc]
+    """Celery's own looks into the current folder first, whatever lies there."""
+
+    def import_from_cwd(self, module: str, imp: object = None, package: str | None = None) -> ModuleType:
+        """Import a module, from where all others come."""
+        return importlib.import_module(module, package)
+
+
+def _keep_logging(**_: object) -> None:
+    """That somebody hears this keeps Celery from logging in its own way."""
+
+
+setup_logging.connect(_keep_logging)
 
 
 def make_celery(settings: Settings) -> Celery:
     """The Celery application, without tasks."""
     broker.register()
-    app = Celery("headrace", broker=broker_url(settings.effective_redis_url), set_as_current=False)
+    url = broker_url(settings.effective_redis_url)
+    app = Celery("headrace", broker=url, loader=Loader, set_as_current=False)
     app.conf.update(
         imports=("tasks.inference", "tasks.deployment"),
         # Only deployments have results: their progress. See `workers/deployment.py`.
-        result_backend=broker_url(settings.effective_redis_url),
+        result_backend=url,
         result_backend_thread_safe=True,
         accept_content=["json"],
         task_serializer="json",

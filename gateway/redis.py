@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from gateway.errors import InvalidSetting
+from gateway.logs import MASK
 from gateway.settings import Settings
 
 #: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, failing over. The one name of this
@@ -20,6 +22,11 @@ from gateway.settings import Settings
 NOT_NOW = (redis.exceptions.RedisError, kombu.exceptions.OperationalError)
 #: Error replies that the same command gets each time, whatever the state of the server.
 _LASTING = ("ERR", "WRONGTYPE", "NOPERM", "CROSSSLOT")
+#: What may stand in its URL: what Celery's connections understand, too.
+_URL_OPTIONS = {
+    *("host", "port", "path", "db", "username", "password"),
+    *("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
+}
 #: What a TCP connection asks of the kernel (tcp(7)): a peer that is gone without a word is noticed within 20 s, whether
 #: nothing was to be sent (a probe after 10 s, three more, 3 s apart) or what was sent is not acknowledged (in ms).
 KEEPALIVE = {
@@ -38,14 +45,12 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
     Raises:
         InvalidSetting: `redis_url` is not a URL of Redis.
     """
-    if not settings.effective_redis_url.startswith(("redis://", "rediss://", "unix://")):
-        raise InvalidSetting(
-            f"HEADRACE_REDIS_URL is {settings.redis_url!r}; it must begin with redis://, rediss:// or unix://."
-        )
-    tcp = {} if settings.effective_redis_url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE}
+    url = settings.effective_redis_url
+    url_options(url)
+    tcp = {} if url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE}
     backoff = ExponentialBackoff(cap=0.5, base=0.02) if retries else NoBackoff()
     pool = redis.BlockingConnectionPool.from_url(
-        settings.effective_redis_url,
+        url,
         decode_responses=True,
         # A byte that is no UTF-8 is damage of one value: without this no reply with it could be read at all.
         encoding_errors="replace",
@@ -58,6 +63,36 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
         **tcp,
     )
     return redis.Redis(connection_pool=pool)
+
+
+def masked(url: str) -> str:
+    """A URL of Redis to be shown: without passwords. What can't be told apart is left out with them."""
+    scheme, there, rest = url.partition("://") if "://" in url else ("", "", url)
+    credentials, at, place = rest.rpartition("@")
+    user = credentials.partition(":")[0]
+    place = re.sub(r"(?i)([?&][^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", place)
+    return f"{scheme}{there}{f'{user}:{MASK}' if credentials else ''}{at}{place}"
+
+
+def url_options(url: str) -> dict[str, Any]:
+    """What a URL of Redis says, by redis-py's names. Raises: InvalidSetting."""
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise InvalidSetting(
+            f"HEADRACE_REDIS_URL is {masked(url)!r}; it must begin with redis://, rediss:// or unix://."
+        )
+    try:
+        options = dict(redis.connection.parse_url(url))
+    except ValueError:  # its text may quote the password
+        raise InvalidSetting(
+            f"HEADRACE_REDIS_URL is {masked(url)!r}, which can't be read. Write it as "
+            "redis://USER:PASSWORD@HOST:PORT/DB, with %2F for / and %40 for @ in the password."
+        ) from None
+    options.pop("connection_class", None)
+    if unknown := options.keys() - _URL_OPTIONS:
+        raise InvalidSetting(
+            f"HEADRACE_REDIS_URL has the option {min(unknown)!r}. It may have: {', '.join(sorted(_URL_OPTIONS))}."
+        )
+    return options
 
 
 def pipeline(

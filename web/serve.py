@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import gc
-import logging
 import resource
 import select
 from typing import Any
 
 from gevent import monkey
 from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
+from gateway.process import begin
 from gateway.settings import Settings
 
 #: Connections that one process may hold open.
@@ -29,6 +30,16 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         # Here it only ever asks what is there now: redis-py does, of each connection before each use. gevent's goes
         # through the event loop for that, and takes as long as the command that follows.
         select.poll = monkey.get_original("select", "poll")  # type: ignore[misc]
+
+
+class WebLogger(GunicornLogger):  # type: ignore[misc]
+    """gunicorn's, whose lines are written as all others are."""
+
+    def setup(self, cfg: Any) -> None:
+        """Without handlers of its own."""
+        self.cfg = cfg
+        self._access_log_enabled = False
+        self.error_log.propagate = True
 
 
 class WebServer(BaseApplication):  # type: ignore[misc]
@@ -50,7 +61,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "max_requests": 0,
             "control_socket_disable": True,
             "post_worker_init": _post_worker_init,
-            "loglevel": self.settings.log_level,
+            "logger_class": WebLogger,
             "proc_name": "headrace-web",
         }
         for name, value in options.items():
@@ -77,7 +88,7 @@ def _post_worker_init(worker: Any) -> None:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     WebServer(settings).run()

@@ -28,6 +28,7 @@ from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
 from gateway.memory import Footprint
 from gateway.model import Model
+from gateway.process import begin
 from gateway.queues import device_queue, make_celery, slug
 from gateway.recovery import bury
 from gateway.redis import NOT_NOW, connect
@@ -177,7 +178,7 @@ def _may_stay(wanted: Mapping[str, Wanted | None], name: str) -> bool:
 def main() -> int:
     """A Celery worker for the device's queue, with the agent beside it."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     name = f"agent.{settings.node}.{settings.device}"
     incarnation = f"{name}:{secrets.token_hex(4)}"
     before = last_holder(settings.data_dir, name)

@@ -183,7 +183,7 @@ class DeploymentRun:
         self._replaced = [build(Wanted, one) for one in request["replaced"]]
         self._logs = {one.replica_id: BringUpLog(client, one.replica_id) for one in (*self._wanted, *self._replaced)}
         events = runs.store.journal(job.id) if job.job.seq else []
-        self._progress = deployment_views.Progress.of([one.replica_id for one in self._wanted], events)
+        self._progress = deployment_views.Progress.of(job.job, events)
         self._copied = _copied(events)
         self._ends = {
             event.body["replica"]: Entry(event.body["at"], end=event.body["end"], failure=event.body["failure"])
@@ -353,8 +353,7 @@ class DeploymentRun:
 
     def _meta(self, state: str, **more: str) -> None:
         """The progress as metadata of the Celery task, for Flower and AsyncResult."""
-        expected_s = self._durations.expected(self._job.job.model)
-        view = deployment_views.stages(self._job.job, self._progress, expected_s, now_ms=_now())
+        view = deployment_views.stages(self._job.job, self._progress, now_ms=_now())
         meta: dict[str, Any] = {"model_id": self._job.job.model, **view, **more}
         if state == "FAILURE":
             meta |= {"exc_type": "DeploymentFailed", "exc_message": [more["message"]], "exc_module": "gateway.failures"}

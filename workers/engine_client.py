@@ -7,7 +7,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
 from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
@@ -54,7 +54,7 @@ class EngineProcess:
         ours.settimeout(SEND_S)
         with theirs:
             process = subprocess.Popen(
-                [sys.executable, "-m", "workers.engine_process", str(theirs.fileno())],
+                module_command("workers.engine_process", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # It is given files. Without this its libraries may look for more on the hub, kernels to run included.

@@ -19,6 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from gateway.process import begin_child
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.failures import classify
@@ -33,7 +34,7 @@ Inbox = queue.SimpleQueue[Any]
 
 def main() -> None:
     """Load, then step for ever. The process ends with its parent."""
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_child()
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     start = frames.receive()
     config, pace = EngineConfig(**start["config"]), Pace(*start["pace"])

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import how_ended
 
 _ERRNOS = {
     errno.ENOENT: FailureReason.MISSING_FILE,
@@ -43,8 +44,7 @@ def classify_exit(status: int, *, new_oom_kills: int) -> tuple[FailureReason, st
     """The reason for a process that ended while it loaded; a negative status is the signal's number."""
     if status == -signal.SIGKILL and new_oom_kills > 0:
         return FailureReason.OUT_OF_MEMORY, "the kernel killed the engine for want of memory while it loaded"
-    how = f"killed by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
-    return FailureReason.ENGINE_CRASHED, f"the engine process ended while it loaded, {how}"
+    return FailureReason.ENGINE_CRASHED, f"while it loaded, the engine process {how_ended(status)}"
 
 
 def _reason(error: BaseException) -> FailureReason | None:

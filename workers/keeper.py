@@ -25,6 +25,7 @@ from gateway.job import JobHead
 from gateway.jobs import JobStore
 from gateway.limits import Limits
 from gateway.loop import guarded, repeat
+from gateway.process import begin
 from gateway.queues import device_place, make_celery
 from gateway.redis import NOT_NOW, connect, run_id
 from gateway.registry import KeeperState, Registry
@@ -157,7 +158,7 @@ class Keeper:
 def main() -> None:
     """Run until SIGTERM or SIGINT."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     client = connect(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -24,6 +24,7 @@ from gateway.encoding import loads
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.jobs import JobStore
 from gateway.locks import hold_lock
+from gateway.process import begin
 from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect
 from gateway.registry import Registry
@@ -71,7 +72,7 @@ def main() -> int:
     parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
     args = parser.parse_args()
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     wanted = Wanted(**loads(args.wanted))
     incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
     lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)

@@ -18,9 +18,10 @@ from gateway.catalog import load_catalog
 from gateway.jobs import JobStore
 from gateway.locks import dead_holders, drop_lock, hold_lock
 from gateway.loop import Loop
+from gateway.process import begin
 from gateway.queues import make_celery, model_queue, provider_queue, slug
 from gateway.recovery import bury
-from gateway.redis import NOT_NOW, connect
+from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.routing import Router
 from gateway.settings import Settings
@@ -32,7 +33,7 @@ log = logging.getLogger("headrace.provider")
 
 #: How long running jobs may still end after SIGTERM.
 DRAIN_S = 3.0
-#: How often the queues are compared with the catalog.
+#: How often the queues are compared with the catalog, and the dead are looked for.
 FOLLOW_S = 0.5
 #: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
 LOCKS = "provider."
@@ -41,14 +42,13 @@ LOCKS = "provider."
 def main() -> int:
     """Run until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     quiet_libraries()
     catalog = load_catalog(settings)
     client = connect(settings)
     store, registry = JobStore(client), Registry(client)
     router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
     app = make_celery(settings)
-    _bury_the_dead(settings, store, app)
     worker = RemoteWorker(settings=settings, catalog=catalog, store=store, registry=registry, router=router, celery=app)
     lock = slug(worker.incarnation)
     handle = hold_lock(settings.data_dir, lock, worker.incarnation)
@@ -67,18 +67,6 @@ def main() -> int:
     return 0
 
 
-def _bury_the_dead(settings: Settings, store: JobStore, app: Celery) -> None:
-    """Give back the jobs of those provider workers of this data folder that were killed, and remove their locks."""
-    for name, holder in dead_holders(settings.data_dir).items():
-        if name.startswith(LOCKS):
-            try:
-                bury(store, app, holder.incarnation)
-            except NOT_NOW as error:
-                log.warning("the jobs of %s are left to the keeper: %s", holder.incarnation, error)
-                return
-            drop_lock(settings.data_dir, name)
-
-
 def _drain(worker: RemoteWorker, stop: threading.Event) -> None:
     stop.set()
     threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True).start()
@@ -90,9 +78,22 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
     names = [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
     hostname = f"provider@{settings.node}"
     consumed = set(names[1:])
-    following = Loop(lambda: _follow(app, worker, hostname, consumed), name="follow", over=lambda: stop.wait(FOLLOW_S))
+
+    def look() -> None:
+        _bury_the_dead(app, worker)
+        _follow(app, worker, hostname, consumed)
+
+    following = Loop(look, name="follow", over=lambda: stop.wait(FOLLOW_S))
     worker_ready.connect(lambda **_: following.start(), weak=False)
     consume(app, settings, hostname=hostname, queues=names, concurrency=settings.provider_concurrency)
+
+
+def _bury_the_dead(app: Celery, worker: RemoteWorker) -> None:
+    """Give back the jobs of those provider workers of this data folder that were killed, and remove their locks."""
+    for name, holder in dead_holders(worker.settings.data_dir).items():
+        if name.startswith(LOCKS):
+            bury(worker.store, app, holder.incarnation)
+            drop_lock(worker.settings.data_dir, name)
 
 
 def _follow(app: Any, worker: RemoteWorker, hostname: str, consumed: set[str]) -> None:

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +21,7 @@ from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason, reason_of
 from gateway.locks import drop_lock, lock_holder
+from gateway.process import how_ended, module_command
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -92,6 +92,7 @@ class Starter:
         if holder:
             self._incarnation = holder.incarnation
         if self._process is not None and self._process.poll() is not None:
+            log.warning("replica %s: its worker %s", self.wanted.replica_id, how_ended(self._process.returncode))
             self._process = None
         return holder is not None or self._process is not None
 
@@ -183,7 +184,7 @@ class Starter:
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         wanted = dumps(asdict(self.wanted))
-        command = [sys.executable, "-m", "workers.model", self.wanted.model, "--wanted", wanted]
+        command = module_command("workers.model", self.wanted.model, "--wanted", wanted)
         command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
         with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
             process = subprocess.Popen(
@@ -214,7 +215,7 @@ class Starter:
             time.sleep(_LOOK_S)
         self._bury()
         raise _failure(self._log.read(began)) or DeploymentFailed(
-            FailureReason.ENGINE_CRASHED, f"the model worker ended while it loaded, {_how(process.returncode)}"
+            FailureReason.ENGINE_CRASHED, f"while it loaded, the model worker {how_ended(process.returncode)}"
         )
 
     def _count_failure(self, reason: FailureReason, message: str) -> None:
@@ -257,7 +258,3 @@ def _failure(entries: list[Entry]) -> DeploymentFailed | None:
     """What the worker has said last of why it ended."""
     found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
     return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None
-
-
-def _how(status: int) -> str:
-    return f"killed by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"

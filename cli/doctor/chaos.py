@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,14 +30,13 @@ from cli.preflight import bootstrap_key
 from gateway import keys
 from gateway.errors import HeadraceError, Unavailable
 from gateway.jobs import JobStore
+from gateway.process import module_command
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from workers.engines.fake import fake_token
 
 MODEL = "canary"
-_COMMAND = (sys.executable, "-m", "cli.main")
-_SUPERVISED = (sys.executable, "-m", "cli.supervised")
 #: Streams under each fault, their tokens, and the pause between two.
 STREAMS, TOKENS, STEP_S = 4, 120, 0.02
 #: How long everything may take to be up, a stream to end, and what is left of it to be gone.
@@ -164,7 +162,10 @@ def _running(settings: Settings) -> Iterator[Sandbox]:
     log = settings.data_dir / "up.log"
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
-            [*(*_SUPERVISED, str(settings.data_dir), "sandbox", str(os.getpid())), *(*_COMMAND, "up")],
+            module_command(
+                *("cli.supervised", str(settings.data_dir), "sandbox", str(os.getpid())),
+                *module_command("cli.main", "up"),
+            ),
             env={**os.environ, **settings.environ()},
             stdin=subprocess.DEVNULL,
             stdout=output,

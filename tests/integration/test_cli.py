@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shlex
 import signal
 import socket
 import subprocess
@@ -70,12 +69,8 @@ def test_up_shows_an_answer_and_a_request_that_can_be_pasted(home: Home) -> None
     assert "fake: active" in said
     assert "  fake   w" in said, "the streamed answer"
     curl = said[said.index("curl -N") :].split("\n\n")[0]
-    _, _, url, *options = shlex.split(curl.replace("\\\n", " "))
-    headers = dict(
-        value.split(": ", 1) for flag, value in zip(options[::2], options[1::2], strict=True) if flag == "-H"
-    )
-    response = httpx.post(url, headers=headers, content=options[-1], timeout=30)
-    assert response.text.endswith("data: [DONE]\n\n")
+    pasted = subprocess.run(["sh", "-c", f"set -e; {curl}"], capture_output=True, text=True, timeout=30, check=True)
+    assert pasted.stdout.endswith("data: [DONE]\n\n")
 
 
 @pytest.mark.usefixtures("up")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import module_command
 from tests.tiny_models import save_tiny_ir
 from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
@@ -79,7 +79,7 @@ def test_an_engine_that_is_gone_when_the_copy_is_ready_leaves_none(folder: Path,
     copy.mkdir()
     with ours, theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers.engines.compression_process", str(theirs.fileno())],
+            module_command("workers.engines.compression_process", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
         )
         theirs.close()

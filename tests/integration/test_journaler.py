@@ -174,6 +174,24 @@ def test_a_record_that_is_gone_is_made_anew(store: JobStore, journaler: Journale
     assert found.created_at == speaks.job.created_at
 
 
+def test_another_request_with_the_same_idempotency_key_is_not_taken_for_the_one_that_is_gone(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], dropped: list[ClaimedJob]
+) -> None:
+    run = hold()
+    say(journaler, run, "a")
+    journaler.tend(lambda: None)
+    store.redis.delete(*keys.of(run.id))
+    another = Job(run.id, JobState.QUEUED, "chat", "fake", "key", {"messages": [], "n": 2}, fingerprint="another")
+    store.create(another, ttl_ms=60_000)
+    journaler._redis_run_id = "the process before"
+    say(journaler, run, "b")
+    for _ in range(3):
+        journaler.tend(lambda: None)
+    assert state(store, run) is JobState.QUEUED
+    assert store.journal(run.id) == []
+    assert dropped == [run]
+
+
 def test_redis_fails_in_the_middle_of_the_resending(
     store: JobStore, journaler: Journaler, hold: Callable[[], Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

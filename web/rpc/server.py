@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from gateway.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
+from gateway.process import begin
 from gateway.settings import Settings
 from web.rpc.face import Face
 from web.rpc.handlers import handlers
@@ -122,7 +123,7 @@ def _is_loopback(host: str) -> bool:
 def main() -> None:
     """Serve until SIGTERM."""
     settings = Settings.load()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin(settings)
     gateway = Gateway.connect(settings)
     if settings.bootstrap_key:
         gateway.credentials.bootstrap(settings.bootstrap_key)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import module_command
 from workers.failures import classify_exit, oom_kills
 from workers.frames import FrameSocket
 
@@ -35,7 +35,7 @@ def compressed(folder: Path, quantization: str) -> Iterator[Path]:
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers.engines.compression_process", str(theirs.fileno())],
+            module_command("workers.engines.compression_process", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

@@ -19,6 +19,7 @@ from typing import Any
 import openvino
 
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import begin_child
 from workers.failures import classify
 from workers.frames import FrameSocket
 
@@ -36,7 +37,7 @@ _LOW_BIT = ("i8", "u8", "i4", "u4", "nf4", "i2", "u2")
 
 def main() -> None:
     """Compress, say so, and wait for the end."""
-    logging.basicConfig(level="INFO", format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    begin_child()
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     told = frames.receive()
     copy = Path(told["copy"])

@@ -14,6 +14,8 @@ from datetime import timedelta
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
+from gateway.logs import FORMAT
+from gateway.process import begin_child
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import load_causal_lm, start_manager
 from workers.engines.ranks import MEET_S, join
@@ -36,7 +38,7 @@ def main() -> None:
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
     told = frames.receive()
     config, rank = EngineConfig(**told["config"]), int(told["rank"])
-    logging.basicConfig(level="INFO", format=f"%(asctime)s %(levelname)s %(name)s rank {rank}: %(message)s")
+    begin_child(fmt=FORMAT.replace("%(name)s", f"%(name)s rank {rank}"))
     threading.Thread(target=_end_with, args=(frames,), daemon=True).start()
     try:
         store = TCPStore("127.0.0.1", told["port"], timeout=timedelta(seconds=MEET_S))

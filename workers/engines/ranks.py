@@ -11,7 +11,6 @@ import logging
 import os
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -24,6 +23,7 @@ from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import module_command
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import device_of
 from workers.failures import classify_exit, oom_kills
@@ -146,7 +146,7 @@ def _start(config: EngineConfig, rank: int, port: int) -> tuple[subprocess.Popen
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            [sys.executable, "-m", "workers.engines.rank_process", str(theirs.fileno())],
+            module_command("workers.engines.rank_process", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )

@@ -8,7 +8,8 @@ from tests.faults.matrix.store_faults import no_small_disk, small_disk
 from tests.stack import free_port
 
 DESIGNS = {
-    "plain": Design(),
+    # A chaos run takes longer than a job is kept.
+    "plain": Design(settings={"job_ttl_s": 3600.0}),
     "behind a proxy": Design(proxied=True),
     "with a replica of Redis": Design(
         proxied=True, redis_args=("--port", str(free_port()), "--bind", "127.0.0.1", "--repl-diskless-sync-delay", "0")
