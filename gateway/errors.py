@@ -268,6 +268,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "queue_timeout": Unavailable,
     "model_not_ready": ModelNotReady,
     "engine_crashed": GenerationFailed,
+    "worker_crashed": GenerationFailed,
     "internal_error": HeadraceError,
     "unreadable": Unreadable,
     # What may be wrong with a provider.

@@ -288,8 +288,10 @@ class Append:
 class Cause(StrEnum):
     """Why a running job goes back to the queue."""
 
-    #: Its engine died of itself, or hung: the job may be the cause.
+    #: Its engine or worker died of itself, or hung: the job may be the cause.
     CRASHED = "crashed"
+    #: Its engine or worker died of itself, and had nothing else to do: the job is the cause.
+    CRASHED_ALONE = "crashed_alone"
     #: Its worker died, or somebody killed its engine.
     LOST = "lost"
     #: Nothing is wrong with it: a drain, a stall, Redis.

@@ -23,6 +23,7 @@ from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.installation import Installation
+from gateway.job import Cause
 from gateway.jobs import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
@@ -130,8 +131,8 @@ class Agent:
     def _starter(self, wanted: Wanted) -> Starter:
         return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
 
-    def _recover_from(self, incarnation: str) -> None:
-        bury(self.runs.store, self.runs.celery, incarnation)
+    def _recover_from(self, incarnation: str, cause: Cause) -> None:
+        bury(self.runs.store, self.runs.celery, incarnation, cause)
 
     def _beat(self) -> None:
         if self.stop.is_set():

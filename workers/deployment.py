@@ -107,6 +107,7 @@ class DeploymentRuns:
 
     def run(self, job_id: str) -> None:
         """Claim a deployment and carry it out to its end. One that is not to be had is no error."""
+        claimed = None
         with self._journaler.claiming(job_id) as mine:
             waiting = self.store.read(job_id) if mine and not self.stopping else None
             job = waiting and self.store.claim(job_id, model=waiting.runs_on, owner=self.owner, claim=new_claim_id())
@@ -128,6 +129,8 @@ class DeploymentRuns:
             if job.cancel:
                 claimed.cancel()
             self._journaler.hold(claimed)
+        if claimed is None:
+            return
         try:
             run = DeploymentRun(self, claimed)
         except NOT_NOW as error:

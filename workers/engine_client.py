@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from gateway.crashes import oom_kills
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
-from workers.failures import classify_exit, oom_kills
+from workers.failures import classify_exit
 from workers.frames import FrameSocket
 from workers.pace import Pace
 from workers.steps import StepFrame

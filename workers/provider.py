@@ -1,9 +1,13 @@
-"""The provider worker process: `python -m workers.provider`. A Celery worker for all remote models of the catalog."""
+"""The provider worker process: `python -m workers.provider`. A Celery worker for all remote models of the catalog.
+
+With the id of a job as its argument it runs that job alone, since it may kill whoever runs it, and ends.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -16,11 +20,11 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.breaker import Breaker
 from gateway.catalog import load_catalog
 from gateway.jobs import JobStore
-from gateway.locks import dead_holders, drop_lock, hold_lock
+from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.loop import Loop
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, provider_queue, slug
-from gateway.recovery import bury
+from gateway.recovery import bury, cause_of_death
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.routing import Router
@@ -40,7 +44,7 @@ LOCKS = "provider."
 
 
 def main() -> int:
-    """Run until SIGTERM."""
+    """Run until SIGTERM; or, with the id of a job, until that has ended."""
     settings = Settings.load()
     begin(settings)
     quiet_libraries()
@@ -49,15 +53,28 @@ def main() -> int:
     store, registry = JobStore(client), Registry(client)
     router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
     app = make_celery(settings)
-    worker = RemoteWorker(settings=settings, catalog=catalog, store=store, registry=registry, router=router, celery=app)
+    worker = RemoteWorker(
+        settings=settings,
+        catalog=catalog,
+        store=store,
+        registry=registry,
+        router=router,
+        celery=app,
+        alone=len(sys.argv) > 1,
+    )
     lock = slug(worker.incarnation)
     handle = hold_lock(settings.data_dir, lock, worker.incarnation)
+    report_crashes(settings.data_dir, lock)
     worker.start()
     app.replica = worker
     stop = threading.Event()
-    worker_shutting_down.connect(lambda **_: _drain(worker, stop), weak=False)
     try:
-        _consume(app, worker, settings, stop)
+        if worker.alone:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            worker.generate(sys.argv[1])
+        else:
+            worker_shutting_down.connect(lambda **_: _drain(worker, stop), weak=False)
+            _consume(app, worker, settings, stop)
     finally:
         stop.set()
         worker.stop(grace_s=0)
@@ -92,7 +109,7 @@ def _bury_the_dead(app: Celery, worker: RemoteWorker) -> None:
     """Give back the jobs of those provider workers of this data folder that were killed, and remove their locks."""
     for name, holder in dead_holders(worker.settings.data_dir).items():
         if name.startswith(LOCKS):
-            bury(worker.store, app, holder.incarnation)
+            bury(worker.store, app, holder.incarnation, cause_of_death(worker.settings.data_dir, name, holder))
             drop_lock(worker.settings.data_dir, name)
 
 

@@ -20,8 +20,10 @@ from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason, reason_of
-from gateway.locks import drop_lock, lock_holder
+from gateway.job import Cause
+from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.process import how_ended, module_command
+from gateway.recovery import cause_of_death
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -68,7 +70,7 @@ class Starter:
         wanted: Wanted,
         *,
         turn: threading.Semaphore,
-        on_death: Callable[[str], None],
+        on_death: Callable[[str, Cause], None],
     ) -> None:
         self.wanted = wanted
         self._on_death = on_death
@@ -240,7 +242,11 @@ class Starter:
 
     def _bury(self) -> None:
         if self._incarnation:
-            self._on_death(self._incarnation)
+            last = last_holder(self._settings.data_dir, self.wanted.replica_id)
+            cause = Cause.LOST
+            if last and last.incarnation == self._incarnation:
+                cause = cause_of_death(self._settings.data_dir, self.wanted.replica_id, last)
+            self._on_death(self._incarnation, cause)
             self._incarnation = ""
 
     def _kill(self) -> None:

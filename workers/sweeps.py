@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -20,10 +20,10 @@ from gateway.errors import Unreadable
 from gateway.inference import cancel, fail
 from gateway.job import Cause, Job, JobHead, JobState
 from gateway.jobs import JobStore
-from gateway.locks import dead_holders
+from gateway.locks import Holder, dead_holders
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
-from gateway.recovery import give_back
+from gateway.recovery import cause_of_death, give_back
 from gateway.redis import pipeline
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -112,8 +112,8 @@ class RunningSweep(Sweep):
         """Look at all of them. Raises: NOT_NOW."""
         missing: set[str] = set()
         found = list(self.heads(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))))
-        dead = {holder.incarnation for holder in dead_holders(self.settings.data_dir).values()}
-        alive = self._registry.alive(job.owner for _, job in found if job and job.owner) - dead
+        dead = {last.incarnation: (name, last) for name, last in dead_holders(self.settings.data_dir).items()}
+        alive = self._registry.alive(job.owner for _, job in found if job and job.owner) - dead.keys()
         for job_id, job in found:
             with guarded(f"job {job_id}"):
                 if job is None:
@@ -130,7 +130,9 @@ class RunningSweep(Sweep):
         """What was seen last time means nothing."""
         self._missing = set()
 
-    def _look_at(self, job: JobHead, now_ms: int, alive: set[str], dead: set[str], missing: set[str]) -> None:
+    def _look_at(
+        self, job: JobHead, now_ms: int, alive: set[str], dead: Mapping[str, tuple[str, Holder]], missing: set[str]
+    ) -> None:
         owner_alive = job.owner in alive
         silent_s = self.trust.age_s(now_ms, job.progress_at)
         if not job.cancel and self.deserted(job, now_ms):
@@ -141,7 +143,10 @@ class RunningSweep(Sweep):
         elif not owner_alive:
             missing.add(job.claim)
             silent = job.claim in self._missing and self.trust.held_for(self.settings.lease_s)
-            if silent or job.owner in dead:
+            if job.owner in dead:
+                cause = cause_of_death(self.settings.data_dir, *dead[job.owner])
+                self._recover(job, cause, f"worker {job.owner} is dead")
+            elif silent:
                 self._recover(job, Cause.LOST, f"worker {job.owner} is dead")
         elif silent_s > self.settings.stall_s and self.trust.held_for(2 * self.settings.lease_s):
             self._recover(job, Cause.GIVEN_BACK, f"no progress for {silent_s:.0f} s")

@@ -22,11 +22,12 @@ import torch
 from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
+from gateway.crashes import oom_kills
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import device_of
-from workers.failures import classify_exit, oom_kills
+from workers.failures import classify_exit
 from workers.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
