@@ -20,7 +20,7 @@ def report_into(path: Path) -> None:
     """Leave word in this file if this process ends of itself."""
     file = path.open("w")
     _reports.append(file)
-    faulthandler.enable(file)
+    faulthandler.enable(file, all_threads=False)
 
 
 def report(text: str) -> None:

@@ -19,7 +19,7 @@ from gateway.takeover import Takeover
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.text import IncrementalDetokenizer
 from workers.tokenizer import Tokenizer
-from workers.work import EngineRun
+from workers.work import ENGINE_ERRORS, EngineRun
 
 
 def digest_of(prompts: Sequence[Sequence[int]]) -> str:
@@ -145,8 +145,8 @@ class Run(EngineRun):
         choice = self.choices[index]
         if choice.finish_reason is not None or self.state is not None:
             return False
-        if output.finish_reason == "error":
-            self.fail("invalid_request", output.error or "the engine refused the request")
+        if output.finish_reason in ENGINE_ERRORS:
+            self.fail(ENGINE_ERRORS[output.finish_reason], output.error or "the engine refused the request")
             return False
         text, stopped, kept = choice.detokenizer.push(output.token_ids, final=output.finish_reason is not None)
         ids = output.token_ids[:kept]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.catalog import Catalog, Model
+from gateway.errors import InvalidRequest
 from gateway.job import Job
 from gateway.results import num_choices
 from gateway.takeover import Takeover
@@ -30,6 +31,8 @@ class Generation:
     def prepare(self, job: Job, takeover: Takeover | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; ContextTooLong."""
         prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at)
+        if not all(prompts):
+            raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
         model = self._catalog.latest(self._model)
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)

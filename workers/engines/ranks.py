@@ -110,8 +110,9 @@ class RankGroup:
         try:
             with frames.socket:
                 told = frames.receive()
-            reason, message = FailureReason(told["reason"]), told["message"]
-        except (EOFError, OSError):
+            reason, message = FailureReason(told["reason"]), str(told["message"])
+        except Exception:  # noqa: BLE001 - it has said nothing that can be understood, and has ended or is to
+            process.kill()
             reason, message = classify_exit(process.wait(), new_oom_kills=oom_kills() - self._oom_kills)
         with self._lock:
             if self._ready:

@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Jobs that run in processes of their own at once, since they may kill workers, and how often such a one is looked at.
-MAX_APART, APART_LOOK_S = 2, 0.2
+MAX_APART, APART_LOOK_S = 4, 0.2
 #: Why a job has no worker any more that had begun it.
 LOST = "The provider worker that ran it was lost or stopped"
 
