@@ -145,6 +145,9 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> S
     sampling = request.sampling
     if not request.prompt_ids:
         raise EngineRequestError("The prompt has no tokens.")
+    wrong = next((i for i in request.prompt_ids if type(i) is not int or i < 0), None)
+    if wrong is not None:
+        raise EngineRequestError(f"It holds the token id {wrong}; ids are whole numbers from 0 on.")
     if sampling is None:
         raise EngineRequestError(f"The {engine} engine makes text, not vectors.")
     missing = sorted(sampling.used() - allowed)
