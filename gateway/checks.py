@@ -19,6 +19,7 @@ MAX_MS, MAX_COUNT = 253_402_300_799_999, 2**53
 #: What one token costs, in and out, then the currency; see `gateway/usage.py`.
 _PRICE = re.compile(r"\d{1,18} \d{1,18} .*", re.DOTALL)
 _NUMBER = re.compile(r"-?\d{1,16}")
+_HEX = re.compile(r"([0-9a-f]{2})*")
 _TIMES = ("attended_until", "created_at", "queued_at", "started_at", "finished_at", "progress_at")
 
 
@@ -60,7 +61,16 @@ def _ids(value: Any) -> bool:
 
 
 def _logprob(value: Any) -> bool:
-    return isinstance(value, list | tuple) and len(value) == 2 and _text(value[0]) and is_number(value[1])
+    """Token, log probability, and perhaps where it begins and its bytes in hex."""
+    return (
+        isinstance(value, list | tuple)
+        and 2 <= len(value) <= 4
+        and all(check(part) for check, part in zip((_text, is_number, _count, _hex), value, strict=False))
+    )
+
+
+def _hex(value: Any) -> bool:
+    return isinstance(value, str) and _HEX.fullmatch(value) is not None
 
 
 def _maybe(check: Check) -> Check:

@@ -11,6 +11,10 @@ from gateway import deployment_views, embeddings, tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
 
+#: The text of a token and its log probability; of our own models also where the token begins in the text of its choice,
+#: in characters, and its bytes as hex digits where they are no text by themselves.
+Logprob = Sequence[Any]
+
 
 @dataclass
 class Choice:
@@ -18,7 +22,8 @@ class Choice:
 
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
-    logprobs: list[tuple[str, float]] = field(default_factory=list)
+    #: Token, log probability, and, if it is known, where it begins in the text; see `Logprob`.
+    logprobs: list[Logprob] = field(default_factory=list)
     #: Fragments, see `gateway/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
@@ -172,7 +177,7 @@ def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any
 
 def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `choices` entry of a delta event, or None if it has nothing to show."""
-    return _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls")) else None
+    return _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls", "lp")) else None
 
 
 def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +187,7 @@ def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
     content: dict[str, Any] = {"delta": shown} if job.kind == "chat" else {"text": text}
     choice = {"index": body.get("index", 0), **content, "finish_reason": finish}
     if body.get("lp"):
-        choice["logprobs"] = _logprobs(job, body["lp"])
+        choice["logprobs"] = _logprobs(job, body.get("index", 0), body["lp"])
     return choice
 
 
@@ -199,9 +204,7 @@ def response(job: Job, events: Iterable[Event]) -> dict[str, Any]:
             content = {"message": _message(choice)}
         entry = {**content, "index": index, "finish_reason": choice.finish_reason}
         if job.request.get("logprobs"):
-            entry["logprobs"] = _logprobs(job, choice.logprobs)
-            if job.kind == "completion":
-                entry["logprobs"]["text_offset"] = _offsets(choice.logprobs)
+            entry["logprobs"] = _logprobs(job, index, choice.logprobs)
         choices.append(entry)
     others = {"served_by": models} if models != [job.model] else {}
     return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal), **others}
@@ -222,18 +225,23 @@ def failure(event: Event) -> HeadraceError | None:
     return None
 
 
-def _offsets(logprobs: list[tuple[str, float]]) -> list[int]:
-    """Where each token begins in the text, in characters."""
-    return [0, *accumulate(len(token) for token, _ in logprobs)][: len(logprobs)]
-
-
-def _logprobs(job: Job, logprobs: list[tuple[str, float]]) -> dict[str, Any]:
+def _logprobs(job: Job, index: int, entries: Sequence[Logprob]) -> dict[str, Any]:
     if job.kind == "chat":
         return {
             "content": [
-                {"token": token, "logprob": logprob, "bytes": list(token.encode()), "top_logprobs": []}
-                for token, logprob in logprobs
+                {"token": entry[0], "logprob": entry[1], "bytes": list(_bytes(entry)), "top_logprobs": []}
+                for entry in entries
             ]
         }
-    tokens, values = [token for token, _ in logprobs], [value for _, value in logprobs]
-    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None}
+    shown = {"tokens": [entry[0] for entry in entries], "token_logprobs": [entry[1] for entry in entries]}
+    return {**shown, "top_logprobs": None, "text_offset": _offsets(len(echo(job, index)), entries)}
+
+
+def _offsets(first: int, entries: Sequence[Logprob]) -> list[int]:
+    """Where each token begins in the text that is sent, in characters. Providers don't say, so it is counted."""
+    counted = accumulate((len(entry[0]) for entry in entries), initial=0)
+    return [first + (entry[2] if len(entry) > 2 else at) for entry, at in zip(entries, counted, strict=False)]
+
+
+def _bytes(entry: Logprob) -> bytes:
+    return bytes.fromhex(entry[3]) if len(entry) > 3 else str(entry[0]).encode()

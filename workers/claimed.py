@@ -188,12 +188,12 @@ class ClaimedJob:
         self._tokens.append(before + _num_tokens(kind, body))
 
 
-def _possible(entry: tuple[str, float | None]) -> tuple[str, float]:
-    """A token with its log probability, which is finite in JSON."""
-    token, logprob = entry
+def _possible(entry: Sequence[Any]) -> Sequence[Any]:
+    """A token with its log probability, which is finite in JSON, and what else is said of it."""
+    token, logprob, *more = entry
     if logprob is None or (isinstance(logprob, float) and not math.isfinite(logprob)):
-        return token, IMPOSSIBLE
-    return token, logprob
+        return token, IMPOSSIBLE, *more
+    return entry
 
 
 def _num_tokens(kind: EventType, body: Mapping[str, Any]) -> int:
