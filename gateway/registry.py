@@ -93,11 +93,15 @@ class Replica:
     effective: Mapping[str, Any] = field(default_factory=dict)
     #: The engine has work, but makes no step.
     stalled: bool = False
+    #: It has taken hints, and does so no more.
+    deaf: bool = False
 
     @property
     def health(self) -> str:
-        """`healthy`, or why not: `loading`, `failed`, `stalled`."""
-        return "stalled" if self.stalled else {"active": "healthy"}.get(self.status, self.status)
+        """`healthy`, or why not: `loading`, `failed`, `stalled`, `deaf`."""
+        if self.stalled or self.deaf:
+            return "stalled" if self.stalled else "deaf"
+        return {"active": "healthy"}.get(self.status, self.status)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def main() -> int:
         app,
         settings,
         hostname=f"agent@{settings.node}.{settings.device}",
-        queues=[device_queue(settings.node, settings.device)],
+        queues=lambda: [device_queue(settings.node, settings.device)],
         concurrency=CONCURRENCY,
     )
     return 0

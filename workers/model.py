@@ -142,8 +142,9 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
             app,
             worker.settings,
             hostname=f"{slug(wanted.model)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
-            queues=[model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
+            queues=lambda: [model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
             concurrency=worker.config.max_batch_size,
+            on_look=worker.consumes,
         )
         return FAILED if failed.is_set() or worker.lost.is_set() else 0
     finally:

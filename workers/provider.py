@@ -12,8 +12,6 @@ import sys
 import threading
 from typing import Any
 
-import kombu.exceptions
-import redis
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
@@ -37,8 +35,8 @@ log = logging.getLogger("headrace.provider")
 
 #: How long running jobs may still end after SIGTERM.
 DRAIN_S = 3.0
-#: How often the queues are compared with the catalog, and the dead are looked for.
-FOLLOW_S = 0.5
+#: How often the dead are looked for.
+BURY_S = 0.5
 #: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
 LOCKS = "provider."
 
@@ -91,18 +89,15 @@ def _drain(worker: RemoteWorker, stop: threading.Event) -> None:
 
 def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading.Event) -> None:
     """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
-    # A queue of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
-    names = [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
+
+    def queues() -> list[str]:
+        # One of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
+        return [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
+
+    burying = Loop(lambda: _bury_the_dead(app, worker), name="bury", over=lambda: stop.wait(BURY_S))
+    worker_ready.connect(lambda **_: burying.start(), weak=False)
     hostname = f"provider@{settings.node}"
-    consumed = set(names[1:])
-
-    def look() -> None:
-        _bury_the_dead(app, worker)
-        _follow(app, worker, hostname, consumed)
-
-    following = Loop(look, name="follow", over=lambda: stop.wait(FOLLOW_S))
-    worker_ready.connect(lambda **_: following.start(), weak=False)
-    consume(app, settings, hostname=hostname, queues=names, concurrency=settings.provider_concurrency)
+    consume(app, settings, hostname=hostname, queues=queues, concurrency=settings.provider_concurrency)
 
 
 def _bury_the_dead(app: Celery, worker: RemoteWorker) -> None:
@@ -111,26 +106,6 @@ def _bury_the_dead(app: Celery, worker: RemoteWorker) -> None:
         if name.startswith(LOCKS):
             bury(worker.store, app, holder.incarnation, cause_of_death(worker.settings.data_dir, name, holder))
             drop_lock(worker.settings.data_dir, name)
-
-
-def _follow(app: Any, worker: RemoteWorker, hostname: str, consumed: set[str]) -> None:
-    """Consume the queues of those models that the catalog has now."""
-    wanted = {model_queue(model.id) for model in worker.models()}
-    for name in wanted - consumed:
-        if _told(app.control.add_consumer, name, hostname, routing_key=name, options={"no_ack": True}):
-            consumed.add(name)
-    for name in consumed - wanted:
-        if _told(app.control.cancel_consumer, name, hostname):
-            consumed.discard(name)
-
-
-def _told(command: Any, name: str, hostname: str, **more: Any) -> bool:
-    """Whether this worker's consumer has heard it; if not, the next round tells it again."""
-    try:
-        return bool(command(name, destination=[hostname], reply=True, timeout=2, **more))
-    except (kombu.exceptions.KombuError, redis.exceptions.RedisError, OSError) as error:
-        log.warning("queue %s: %s", name, error)
-        return False
 
 
 if __name__ == "__main__":

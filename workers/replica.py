@@ -19,14 +19,16 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Model
+from gateway.crashes import report
 from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError, Unreadable
 from gateway.inference import cancel, fail
 from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
-from gateway.loop import Loop
+from gateway.loop import LOST_A_LOOP, Loop
 from gateway.queues import Priority, replica_queue, try_hint
+from gateway.redis import NOT_NOW
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.takeover import Takeover
@@ -52,6 +54,8 @@ log = logging.getLogger(__name__)
 
 #: An engine with work that makes no step for so long counts as unhealthy.
 STALLED_S = 5.0
+#: A worker whose consumer of hints does not look at its queues for so long is unhealthy, and ends after so long.
+DEAF_S, GONE_DEAF_S = 5.0, 60.0
 #: An engine that was idle for so long is asked for one token.
 PROBE_S = 30.0
 #: Engine starts in a row that may fail before the worker gives up.
@@ -121,6 +125,8 @@ class ReplicaWorker:
         #: The process is to end, for one of these reasons.
         self.over = threading.Event()
         self._stopping = threading.Event()
+        #: When the consumer of hints was last at work; 0 = it has not begun.
+        self._consumed_at = 0.0
         self._used_at = time.monotonic()
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
@@ -335,6 +341,7 @@ class ReplicaWorker:
         now = time.monotonic()
         if now - self._looked_at > GAP_S:  # this process was stopped, and so may be the engine
             self._last_step, self._short_since = now, 0.0
+            self._excuse_ears(now)
         self._looked_at = now
         engine = self._engine
         if engine is None or not self.ready.is_set():
@@ -389,12 +396,34 @@ class ReplicaWorker:
             sequences=self.record.sequences if self._sequences else 0,
             stalled=bool(self._sequences or self._probing) and now - self._last_step > STALLED_S,
             memory_bytes=memory_bytes,
+            deaf=self._silent_s(now) > DEAF_S,
         )
-        self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        try:
+            self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        except NOT_NOW:
+            self._excuse_ears(now)  # the consumer can't reach it either
+            raise
+        if self._silent_s(now) > GONE_DEAF_S:
+            report("its consumer of hints has ended")
+            log.critical("no hints are taken for %.0f s, so this process ends", GONE_DEAF_S)
+            os._exit(LOST_A_LOOP)
         # A prefill, or a wait for cache or for quarantine, is progress: an engine that hangs is killed by its watchdog.
         quiet_s = min(QUIET_S, self.settings.stall_s / 4)
         self.store.progress(run.job for run in self._journaler.held if now - run.confirmed_at > quiet_s)
         self._look_at_desired()
+
+    def consumes(self) -> None:
+        """The consumer of hints lives, and takes them from the right queues."""
+        self._consumed_at = time.monotonic()
+
+    def _silent_s(self, now: float) -> float:
+        """For how long the consumer of hints has not been at work, though it should."""
+        over = self._consumed_at == 0 or self._stopping.is_set() or self.over.is_set()
+        return 0.0 if over else now - self._consumed_at
+
+    def _excuse_ears(self, now: float) -> None:
+        """It could not be at work until now."""
+        self._consumed_at = self._consumed_at and now
 
     def _look_at_desired(self) -> None:
         """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep."""
