@@ -18,6 +18,7 @@ from gateway.bringup import AGENT, BringUpLog, Entry
 from gateway.catalog import Catalog
 from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
+from gateway.environment import with_settings
 from gateway.errors import HeadraceError
 from gateway.failures import DeploymentFailed, FailureReason, reason_of
 from gateway.job import Cause
@@ -191,7 +192,7 @@ class Starter:
         with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **self._settings.environ()},
+                env=with_settings({**os.environ, **self._settings.environ()}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -213,3 +214,12 @@ def test_a_probability_of_nothing_crosses_the_wire() -> None:
     output = SequenceOutput(1, [5], [float("-inf")])
     frame = StepFrame.parse(json.loads(json.dumps(StepFrame([output], 1, 1).pack())))
     assert frame.outputs[0].logprobs == [IMPOSSIBLE]
+
+
+def test_an_engine_has_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "HEADRACE_BOOTSTRAP_KEY", "HEADRACE_REDIS_URL"):
+        monkeypatch.setenv(name, "a-secret-of-ours")
+    with started() as engine:
+        assert "a-secret-of-ours" not in Path(f"/proc/{engine.pid}/environ").read_text()
+        engine.submit([request(1, GOOD)])
+        assert len(tokens(until_all_end(engine, 1)[1])) == 5
