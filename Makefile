@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check format bench faults clean
+.PHONY: run test check format bench faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -29,6 +29,12 @@ bench: $(STAMP)
 
 faults: $(STAMP)
 	HEADRACE_FAULTS=full $(BIN)/pytest tests/faults -o session_timeout=14400 -o faulthandler_timeout=1200
+
+# Seconds for each fuzz test.
+HEADRACE_FUZZ_S ?= 120
+
+fuzz: $(STAMP)
+	HEADRACE_FUZZ_S=$(HEADRACE_FUZZ_S) $(BIN)/pytest tests/fuzz -o session_timeout=86400 -o faulthandler_timeout=86400
 
 clean:
 	rm -rf $(VENV) build *.egg-info

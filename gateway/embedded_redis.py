@@ -23,8 +23,9 @@ MAX_SOCKET_PATH = 107
 LOCK = "redis-server"
 
 
-def server_command(socket: Path, data: Path, appendfsync: str = "everysec") -> list[str]:
-    """The argument list of a server on `socket` that keeps its files in `data`, and syncs them as `appendfsync` says.
+def server_command(socket: Path, data: Path, appendfsync: str = "everysec", memory_bytes: int = 0) -> list[str]:
+    """The argument list of a server on `socket` that keeps its files in `data`, syncs them as `appendfsync` says, and
+    takes no more memory than that (0: all there is).
 
     Raises:
         InvalidSetting: the package is missing, or the socket's path is too long.
@@ -44,6 +45,7 @@ def server_command(socket: Path, data: Path, appendfsync: str = "everysec") -> l
         "appendonly": "yes",
         "appendfsync": appendfsync,
         "save": "",
+        "maxmemory": str(memory_bytes),
         "maxmemory-policy": "noeviction",
         # Looks after itself twice a second, not ten times: a look takes 0.3 ms, and nothing here waits for one.
         "hz": "2",
@@ -93,7 +95,7 @@ def main() -> None:
     try:
         begin(settings)
         private_folder(data / "redis")
-        command = server_command(socket_path(data), data / "redis", settings.appendfsync)
+        command = server_command(socket_path(data), data / "redis", settings.appendfsync, settings.redis_memory_bytes)
         if hold_lock(data, LOCK, over_exec=True) is None or _is_served(socket_path(data)):
             raise _taken(data)
     except HeadraceError as error:

@@ -12,6 +12,7 @@ HeadraceError
 ├── Conflict              409
 │   └── DoesNotFit             the device lacks the memory; `details` has the plan and what would fit
 ├── BodyTooLarge          413
+├── UnsupportedEncoding   415  the body is compressed
 ├── InvalidRequest        422  fields are wrong; `errors` names each
 │   ├── ContextTooLong
 │   └── IdempotencyMismatch    the key was used with another body
@@ -39,6 +40,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gateway.limits import Quota
 
+#: Characters of an error's text, of one flaw in it, and of a name in it, which may all be a client's own; and how many
+#: flaws are told.
+MAX_TEXT, MAX_FLAW, MAX_NAME, MAX_FLAWS = 4_000, 500, 200, 20
+
+
+def bounded(text: str, most: int) -> str:
+    """A text that is not too long, and can be written as UTF-8, whatever a client or a provider has put into it."""
+    text = text if len(text) <= most else f"{text[: most - 3]}..."
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
 
 class HeadraceError(Exception):
     """Base of all errors that a client may see.
@@ -60,11 +71,12 @@ class HeadraceError(Exception):
         retry_after_s: float | None = None,
         details: Mapping[str, object] | None = None,
     ) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = bounded(message, MAX_TEXT)
+        super().__init__(self.message)
         self.reason = reason or type(self).reason
         self.details = dict(details or {})
-        self.errors = {name: list(texts) for name, texts in (errors or {}).items()}
+        flaws = list((errors or {}).items())[:MAX_FLAWS]
+        self.errors = {bounded(name, MAX_NAME): [bounded(text, MAX_FLAW) for text in texts] for name, texts in flaws}
         self.retry_after_s = retry_after_s
 
 
@@ -134,6 +146,12 @@ class BodyTooLarge(HeadraceError):
     http_status, grpc_code, reason = 413, "RESOURCE_EXHAUSTED", "body_too_large"
 
 
+class UnsupportedEncoding(HeadraceError):
+    """The body is compressed."""
+
+    http_status, grpc_code, reason = 415, "INVALID_ARGUMENT", "unsupported_encoding"
+
+
 class InvalidRequest(HeadraceError):
     """The body was read, but fields in it are wrong."""
 
@@ -141,9 +159,13 @@ class InvalidRequest(HeadraceError):
 
     @classmethod
     def of(cls, fields: Mapping[str, Sequence[str]]) -> InvalidRequest:
-        """The error for wrong fields, with all of them in its text."""
-        text = "; ".join(f"{name}: {' '.join(texts)}" for name, texts in fields.items())
-        return cls(f"The request is not valid. {text}", errors=fields)
+        """The error for wrong fields, with the first of them in its text."""
+        found = cls("", errors=fields)
+        texts = [f"{name}: {' '.join(each)}" for name, each in found.errors.items()]
+        while len(texts) > 1 and sum(map(len, texts)) > MAX_TEXT - 200:
+            texts.pop()
+        more = [f"and {len(fields) - len(texts)} more"] if len(fields) > len(texts) else []
+        return cls(f"The request is not valid. {'; '.join([*texts, *more])}", errors=found.errors)
 
 
 class ContextTooLong(InvalidRequest):

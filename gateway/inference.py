@@ -20,7 +20,7 @@ from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import Created, JobStore
+from gateway.jobs import Created, JobStore, Load
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.parameters import check_embedding, with_defaults
 from gateway.queues import Priority, try_hint
@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
+#: When a key that has used up its share may try again, in seconds.
+SHARE_RETRY_S = 10.0
 #: The capability that each kind of job asks of its model.
 CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
@@ -100,8 +102,6 @@ class Inference:
         full = check_embedding(model, request) if kind == "embedding" else with_defaults(model, request)
         runs_on = self._route(model, CAPABILITY[kind])
         self._require_memory()
-        if mark:  # its job is never taken back, since another request may have attached to it
-            self._require_room(runs_on.id, self.store.redis.zcard(keys.queued(runs_on.id)) + 1)
         job = Job(
             id=mark.job_id(kind) if mark else new_job_id(kind),
             state=JobState.QUEUED,
@@ -114,6 +114,8 @@ class Inference:
             price=price(model.pricing),
             fingerprint=mark.fingerprint if mark else "",
         )
+        if mark:  # its job is never taken back, since another request may have attached to it
+            self._require_room(job, self.store.load(job), more=1)
         quota = self.limits.reserve(key, job.id, tokens_wanted(kind, model, full)) if key.limited else None
         return replace(self._create(job, background=background, mark=mark), quota=quota)
 
@@ -135,7 +137,7 @@ class Inference:
             if mark:
                 mark.check(created.job)
             else:
-                self._require_room(job.runs_on, created.waiting)
+                self._require_room(job, created.load)
             undo.pop_all()
         priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
         try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
@@ -225,17 +227,36 @@ class Inference:
             self._count_refusal(model)
             raise
 
-    def _require_room(self, model_id: str, waiting: int) -> None:
-        """`waiting` counts the new job too, so the bound holds however many ask at once. Raises: QueueFull."""
-        excess = waiting - self.settings.queue_limit
-        if excess <= 0:
-            return
-        retry_s = retry_after_s(self.store, model_id, excess=excess)
-        raise QueueFull(
-            f"{waiting - 1} requests wait for {model_id!r}; the limit is {self.settings.queue_limit}. "
-            f"Try again in {retry_s:.0f} s.",
-            retry_after_s=retry_s,
-        )
+    def _require_room(self, job: Job, load: Load, *, more: int = 0) -> None:
+        """The load counts the new job too, or will with `more`: a bound holds however many ask at once.
+
+        Raises: QueueFull, for the model's queue, or for the share of the key.
+        """
+        settings, waiting = self.settings, load.waiting + more
+        which, most = "background", settings.background_queue_limit
+        if not job.background:
+            which, most = "interactive", settings.queue_limit
+        if waiting > most:
+            retry_s = retry_after_s(self.store, job.runs_on, excess=waiting - most)
+            raise QueueFull(
+                f"{waiting - 1} {which} requests wait for {job.runs_on!r}; the limit is {most}. "
+                f"Try again in {retry_s:.0f} s.",
+                retry_after_s=retry_s,
+            )
+        if 0 < settings.key_max_jobs < load.open + more:
+            raise QueueFull(
+                f"{load.open + more - 1} jobs of this key have not ended; the limit is {settings.key_max_jobs}. Wait "
+                "until some have, or cancel them.",
+                reason="too_many_jobs",
+                retry_after_s=SHARE_RETRY_S,
+            )
+        if 0 < settings.key_max_bytes < load.stored:
+            raise QueueFull(
+                f"The requests of this key that can still be read have {load.stored} bytes together; the limit is "
+                f"{settings.key_max_bytes}. Wait until some have expired.",
+                reason="too_much_stored",
+                retry_after_s=SHARE_RETRY_S,
+            )
 
     def _count_refusal(self, model: Model) -> None:
         pipe = self.store.redis.pipeline(transaction=False)

@@ -46,6 +46,8 @@ CLOCK_CHECK_S = 10.0
 ATTENDED_AGAIN_MS = 15_000
 #: How long a record that could not be read is kept, and the one of a failed job in its place.
 DAMAGED_MS = 86_400_000
+#: What the score of a background job is more than the time in ms that it was made, as in `lib.lua`.
+BACKGROUND_SCORE = 10**13
 #: An entry of an index that has no record yet may be of a job that is being made.
 YOUNG_MS = 60_000
 
@@ -75,16 +77,31 @@ class Appended:
 
 def queue_score(created_at: int, background: bool) -> int:
     """Place in the queue index: interactive jobs first, then by age."""
-    return created_at + (10**13 if background else 0)
+    return created_at + (BACKGROUND_SCORE if background else 0)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What weighs on Redis and the queue of a model: jobs of one kind of priority that wait, and of one API key those
+    that have not ended, and the bytes of its requests."""
+
+    waiting: int
+    open: int
+    stored: int
+
+    @classmethod
+    def of(cls, waiting: Any, opened: Any, stored: Any) -> Load:
+        """From Redis' replies."""
+        return cls(int(waiting), int(opened), int(stored or 0))
 
 
 @dataclass(frozen=True)
 class Created:
-    """A job, how many wait for its model with it, and its place among them."""
+    """A job, its place in the queue, and the load with it."""
 
     job: Job
-    waiting: int
     position: int
+    load: Load
     #: It was made by this call, not by an earlier one with the same id.
     new: bool = True
 
@@ -110,7 +127,7 @@ class JobStore:
             "kind": job.kind,
             "model": job.model,
             "key_id": job.key_id,
-            "request": dumps(job.request),
+            "request": (request := dumps(job.request)),
             "background": int(job.background),
             "ttl_ms": ttl_ms,
             "watch": hub_id,
@@ -129,11 +146,18 @@ class JobStore:
         self.scripts.add(
             pipe, "create", names, job.id, attended_ms, *(part for pair in fields.items() for part in pair)
         )
-        pipe.zcard(index)
+        self.ledger.store(pipe, job, request)
         pipe.zrank(index, job.id)
-        *_, (created_at, new, fingerprint), waiting, rank = self.scripts.execute(pipe, whole=True)
+        self._weigh(pipe, job)
+        *_, (created_at, new, fingerprint), _, rank, waiting, opened, stored = self.scripts.execute(pipe, whole=True)
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
-        return Created(made, waiting, (rank or 0) + 1, bool(new))
+        return Created(made, (rank or 0) + 1, Load.of(waiting, opened, stored), bool(new))
+
+    def load(self, job: Job) -> Load:
+        """What there is already where a job is to be made."""
+        pipe = self.redis.pipeline(transaction=False)
+        self._weigh(pipe, job)
+        return Load.of(*self.scripts.execute(pipe))
 
     def discard(self, job: Job) -> None:
         """Take back a job that was just created, and that nobody has been told of; one that has begun goes on.
@@ -146,6 +170,7 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         pipe.zrem(keys.queued(job.runs_on), job.id)
         self.ledger.refund(pipe, job)
+        self.ledger.drop(pipe, job.key_id, [job.id])
         self.scripts.execute(pipe)
         self.redis.zrem(keys.owned(job.key_id), job.id)
 
@@ -395,6 +420,21 @@ class JobStore:
                 job = _job(job_id, raw)
             found.append(job)
         return found
+
+    def forget_gone(self, key_id: str, job_ids: Sequence[str]) -> int:
+        """Take jobs whose records are gone out of what is known of their API key. Returns how many were not settled."""
+        pipe = self.redis.pipeline(transaction=False)
+        self.ledger.drop(pipe, key_id, job_ids)
+        pipe.zrem(keys.owned(key_id), *job_ids)
+        pipe.srem(keys.open_jobs(key_id), *job_ids)
+        return int(self.scripts.execute(pipe)[-1])
+
+    def _weigh(self, pipe: redis.client.Pipeline, job: Job) -> None:
+        """Three replies, for `Load.of`."""
+        first, last = (BACKGROUND_SCORE, "+inf") if job.background else ("-inf", f"({BACKGROUND_SCORE}")
+        pipe.zcount(keys.queued(job.runs_on), first, last)
+        pipe.scard(keys.open_jobs(job.key_id))
+        pipe.hget(keys.stored(job.key_id), "")
 
     def _settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
         self.ledger.settle(pipe, job, usage)

@@ -126,6 +126,11 @@ def open_jobs(key_id: str) -> str:
     return f"hr:open:{{{key_id}}}"
 
 
+def stored(key_id: str) -> str:
+    """Hash: what the request of each job of one API key takes in Redis, in bytes; the sum under the empty name."""
+    return f"hr:stored:{{{key_id}}}"
+
+
 def usage(key_id: str, day: str) -> str:
     """Hash: the ledger of one API key and day; `{hour} {count} {currency} {model}` to a whole number."""
     return f"hr:usage:{{{key_id}}}:{day}"

@@ -6,7 +6,9 @@ A request reserves its prompt, estimated, and the longest answer it allows. Its 
 
 from __future__ import annotations
 
+import logging
 import math
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,14 +17,19 @@ import redis
 
 from gateway import keys
 from gateway.credentials import KeyRecord
-from gateway.errors import InvalidRequest, RateLimited
+from gateway.errors import HeadraceError, InvalidRequest, RateLimited
 from gateway.model import Model
+from gateway.redis import NOT_NOW
 from gateway.scripts import Scripts
+
+log = logging.getLogger(__name__)
 
 #: Bytes of UTF-8 that are taken for one token, and tokens for the frame of one message, before a tokenizer has counted.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
 #: A reservation whose job is not there after so long was made by a process that has died.
 LAPSE_MS = 5_000
+#: HTTP statuses of requests that lie with the client, and count though they come to nothing.
+COUNTED = (400, 403, 404, 413, 415, 422)
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,8 @@ class Limits:
             RateLimited: the key has used up its minute.
             InvalidRequest: the job alone is more than a whole minute allows.
         """
-        max_requests, max_tokens = key.requests_per_minute, key.tokens_per_minute
-        if not max_requests and not max_tokens:
+        max_tokens = key.tokens_per_minute
+        if not key.limited:
             return None
         if max_tokens and tokens > max_tokens:
             raise InvalidRequest(
@@ -72,9 +79,25 @@ class Limits:
                 "minute. Lower max_tokens or n, or shorten the prompt.",
                 reason="request_exceeds_limit",
             )
+        return self._charge("reserve", key, job_id, tokens)
+
+    def refuse(self, key: KeyRecord, error: HeadraceError) -> HeadraceError:
+        """Count a request that can't be taken for this error; the error to answer: it may have been one too many."""
+        if key.limited and error.http_status in COUNTED:
+            try:
+                self._charge("refused", key, f"refused-{secrets.token_hex(8)}", 0)
+            except RateLimited as limited:
+                return limited
+            except NOT_NOW as away:
+                log.warning("key %s: a refused request is not counted (%s)", key.id, away)
+        return error
+
+    def _charge(self, what: str, key: KeyRecord, name: str, tokens: int) -> Quota:
+        """Raises: RateLimited."""
+        max_requests, max_tokens = key.requests_per_minute, key.tokens_per_minute
         pipe = self._redis.pipeline(transaction=False)
         pipe.sadd(keys.LIMITED, key.id)
-        self._scripts.add(pipe, "limit", keys.limits(key.id), "reserve", job_id, tokens, max_requests, max_tokens)
+        self._scripts.add(pipe, "limit", keys.limits(key.id), what, name, tokens, max_requests, max_tokens)
         _, (over, requests, used, reset_ms, wait_ms) = self._scripts.execute(pipe)
         quota = Quota(
             limit_requests=max_requests,

@@ -57,6 +57,8 @@ class Settings:
     grpc_reflection: bool = True
     #: gRPC calls that may be open at once, streams included.
     grpc_max_calls: int = 1000
+    #: Those of one API key: fewer, so that no key can close gRPC for the others. 0: any number.
+    grpc_key_max_calls: int = 500
     #: A gRPC connection that is silent for so long is probed; without an answer within 10 s it is closed.
     grpc_keepalive_s: float = 30.0
     #: PEM files of the gRPC server's certificate and key; empty: development ones are made in `{data_dir}/tls`.
@@ -66,6 +68,8 @@ class Settings:
     tls_client_ca: str = ""
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
+    #: Origins whose pages may call the REST face from a browser, apart by spaces or commas; `*`: all, empty: none.
+    cors_origins: str = "*"
     #: gunicorn worker processes of the web face.
     web_workers: int = 1
     #: Name of this machine in queue names and `target_nodes`.
@@ -94,14 +98,26 @@ class Settings:
     engine_stall_s: float = 30.0
     #: Engines that may die of themselves while they run a job, before it fails with `engine_crashed`.
     max_attempts: int = 3
-    #: Jobs that may wait for one model before submit answers 429.
+    #: Interactive jobs that may wait for one model before submit answers 429.
     queue_limit: int = 256
+    #: The same for background jobs.
+    background_queue_limit: int = 8192
+    #: Jobs of one API key that have not ended; 0: any number.
+    key_max_jobs: int = 2048
+    #: Bytes of the requests of one API key whose jobs can still be read; 0: any number.
+    key_max_bytes: int = 256 * 1024 * 1024
+    #: Requests of one API key that one web process has open at once, streams included; 0: any number.
+    key_max_streams: int = 2000
+    #: What the embedded Redis may use; jobs are refused above four fifths of it. 0: all there is.
+    redis_memory_bytes: int = 2 * 1024 * 1024 * 1024
     #: A job that no worker took for this long fails with `queue_timeout`.
     queue_timeout_s: float = 600.0
     #: A waiting background job gets a more urgent hint after each such period.
     ageing_s: float = 5.0
     #: Largest accepted request body.
     max_body_bytes: int = 4 * 1024 * 1024
+    #: Objects, lists and fields of objects that one request may hold.
+    max_body_values: int = 20_000
     #: Sequences that one replica runs at once when its deployment does not say.
     max_batch_size: int = 32
     #: Running requests of a replica that is unloaded have so long to end; then they go on elsewhere, or wait.

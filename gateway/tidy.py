@@ -60,9 +60,7 @@ class Tidy:
         if not gone:
             return
         self._rest = 0
-        self._store.redis.zrem(keys.owned(key_id), *gone)
-        unsettled = self._store.redis.srem(keys.open_jobs(key_id), *gone)
-        if unsettled:
+        if unsettled := self._store.forget_gone(key_id, gone):
             log.error("key %s: %s jobs expired before they were settled, and are not in the ledger", key_id, unsettled)
 
 

@@ -106,6 +106,14 @@ class Ledger:
         """The set in which a job is from when it is made until it is settled. Deployments cost nothing."""
         return [] if job.kind == DEPLOYMENT else [keys.open_jobs(job.key_id)]
 
+    def store(self, pipe: redis.client.Pipeline, job: Job, request: str) -> None:
+        """Count what the request of a job takes in Redis, until its record is gone."""
+        self._scripts.add(pipe, "stored", [keys.stored(job.key_id)], "add", job.id, len(request.encode()))
+
+    def drop(self, pipe: redis.client.Pipeline, key_id: str, job_ids: Sequence[str]) -> None:
+        """These records are gone."""
+        self._scripts.add(pipe, "stored", [keys.stored(key_id)], "drop", *job_ids)
+
     def settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
         """Count the job and correct its reservation to what it used. Again, late or by another process: no change."""
         if job.kind == DEPLOYMENT:

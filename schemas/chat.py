@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 from marshmallow import ValidationError, fields, post_load, validate, validates_schema
 
-from schemas.fields import MAX_DEPTH, Boolean, StrictSchema, Text, Word, shaped, shown, too_deep
+from schemas.bounds import give_way
+from schemas.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, shaped, shown, too_deep
 
 #: `developer` is OpenAI's newer name of `system`.
 ROLES = ("system", "user", "assistant", "tool", "developer")
@@ -39,7 +40,8 @@ class Content(fields.Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, list):
             return str(Text().deserialize(value))
-        for part in value:
+        for index, part in enumerate(value):
+            give_way(index)
             if not isinstance(part, dict) or part.get("type") != "text":
                 raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
         return "".join(Text().deserialize(part.get("text")) for part in value)
@@ -86,7 +88,7 @@ class MessageSchema(StrictSchema):
     role = Word(ROLES, required=True)
     content = Content(allow_none=True)
     name = Text(validate=validate.Length(1, 64))
-    tool_calls = fields.List(fields.Nested(ToolCallSchema), validate=validate.Length(1, MAX_TOOLS))
+    tool_calls = Items(fields.Nested(ToolCallSchema), least=1, most=MAX_TOOLS)
     tool_call_id = Text(validate=validate.Length(1, 128))
 
     @validates_schema

@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, post_load, validate
 
-from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word
+from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word
 from schemas.jobs import CANCELLING, STATUSES
 
 #: `none` leaves the weights as the source has them.
@@ -77,11 +77,11 @@ class DeployRequestSchema(StrictSchema):
     model_type = Text(required=True, validate=validate.Length(1, 200))
     model_size = Text(load_default="", validate=validate.Length(0, 100))
     quantization = Word(QUANTIZATIONS, allow_none=True, load_default=None)
-    target_nodes = fields.List(
+    target_nodes = Items(
         Text(validate=validate.Length(1, 200)),
+        most=MAX_REPLICAS,
         load_default=list,
         allow_none=True,
-        validate=validate.Length(max=MAX_REPLICAS),
         metadata={"description": "Nodes, or `node.device`; one replica on each. Empty: where most memory is free"},
     )
     deployment_config = fields.Nested(DeploymentConfigSchema, load_default=dict, allow_none=True)

@@ -9,6 +9,8 @@ from typing import Any
 import marshmallow
 from marshmallow import ValidationError, fields, validate
 
+from schemas.bounds import MAX_ERRORS, give_way
+
 #: How deeply a JSON value that we keep may be nested.
 MAX_DEPTH = 64
 
@@ -84,6 +86,33 @@ class Moment(fields.Field[datetime]):
         return moment
 
 
+class Items(fields.List[Any]):
+    """A list of at most `most` items. It stops after some that are wrong."""
+
+    def __init__(self, inner: fields.Field[Any], *, most: int, least: int = 0, **kwargs: Any) -> None:
+        limits = {"maxItems": most, **({"minItems": least} if least else {})}
+        super().__init__(inner, **{**kwargs, "metadata": {**limits, **kwargs.get("metadata", {})}})
+        self.most, self.least = most, least
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValidationError(f"Got {shown(value)}; must be a list.")
+        if not self.least <= len(value) <= self.most:
+            raise ValidationError(f"Got {len(value)} items; must be a list of {self.least} to {self.most}.")
+        found, errors = [], {}
+        for index, item in enumerate(value):
+            give_way(index)
+            try:
+                found.append(self.inner.deserialize(item, **kwargs))
+            except ValidationError as error:
+                errors[index] = error.messages
+                if len(errors) == MAX_ERRORS:
+                    break
+        if errors:
+            raise ValidationError(errors)
+        return found
+
+
 class Word(Text):
     """One of a few words."""
 
@@ -107,6 +136,14 @@ class StrictSchema(marshmallow.Schema):
 
     class Meta:
         unknown = marshmallow.RAISE
+
+    @marshmallow.pre_load
+    def _bounded(self, data: Any, **_: Any) -> Any:
+        """More unknown fields than anybody wants to hear of."""
+        if isinstance(data, Mapping) and len(data) > len(self.fields) + MAX_ERRORS:
+            known = ", ".join(sorted(field.data_key or name for name, field in self.fields.items()))
+            raise ValidationError(f"Has {len(data)} fields, most of them unknown. Allowed: {known}.")
+        return data
 
     def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
         """Says what would be allowed instead of an unknown field."""

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 
 from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema
-from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shaped, shown
+from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
+#: Turns in one conversation.
+MAX_MESSAGES = 16_384
 #: Answers to one request.
 MAX_CHOICES = 8
 #: Prompts in one completion request.
@@ -169,22 +171,14 @@ class InferenceRequestSchema(JobRequestSchema):
 class ChatRequestSchema(InferenceRequestSchema):
     """Body of a chat request."""
 
-    messages = fields.List(fields.Nested(MessageSchema), required=True, metadata={"minItems": 1})
+    messages = Items(fields.Nested(MessageSchema), least=1, most=MAX_MESSAGES, required=True)
     logprobs = Boolean(load_default=False, allow_none=True)
     top_logprobs = Integer(0, MAX_TOP_LOGPROBS)
-    tools = fields.List(
-        fields.Nested(ToolSchema), validate=validate.Length(1, MAX_TOOLS), allow_none=True, load_default=None
-    )
+    tools = Items(fields.Nested(ToolSchema), least=1, most=MAX_TOOLS, allow_none=True, load_default=None)
     tool_choice = ToolChoice(allow_none=True, load_default=None)
     parallel_tool_calls = Boolean(allow_none=True, load_default=None)
     #: The newer name of max_tokens.
     max_completion_tokens = Integer(1, 2**31 - 1)
-
-    @pre_load
-    def _messages_are_a_list(self, data: Any, **_: Any) -> Any:
-        if isinstance(data, dict) and data.get("messages") == []:
-            raise ValidationError("Must hold at least one message.", "messages")
-        return data
 
     @validates_schema
     def _one_limit(self, data: dict[str, Any], **_: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates
 
-from schemas.fields import Integer, Moment, StrictSchema, Text
+from schemas.fields import Integer, Items, Moment, StrictSchema, Text
 
 #: What a key may be allowed to do: ask models; deploy and unload them; all that, and manage keys.
 SCOPES = ("inference", "deploy", "admin")
@@ -43,11 +43,11 @@ class KeyLimitsSchema(StrictSchema):
     """What can be changed later."""
 
     name = Text(required=True, validate=validate.Length(1, 100))
-    models = fields.List(
+    models = Items(
         Text(validate=validate.Length(1, MAX_MODEL_ID)),
+        most=MAX_MODELS,
         allow_none=True,
         load_default=list,
-        validate=validate.Length(max=MAX_MODELS),
         metadata={"description": "Ids of the models that it may ask; empty or null: all"},
     )
     requests_per_minute = Integer(1, 10**9)
@@ -70,10 +70,11 @@ class KeyLimitsSchema(StrictSchema):
 class KeyRequestSchema(KeyLimitsSchema):
     """Body of a new key."""
 
-    scopes = fields.List(
+    scopes = Items(
         Text(validate=validate.OneOf(SCOPES, error=f"Got {{input}}; allowed: {', '.join(SCOPES)}.")),
+        least=1,
+        most=len(SCOPES),
         load_default=lambda: ["inference"],
-        validate=validate.Length(1, len(SCOPES)),
     )
 
     @post_load

@@ -11,11 +11,12 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.context import Gateway
 from gateway.encoding import dumps
+from gateway.shares import Shares
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
 from schemas.openai import OpenAIErrorSchema
-from web import errors, submission
+from web import auth, cors, errors, submission
 from web.model_ids import ModelIdConverter, path_parameter
 from web.openapi import complete
 from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
@@ -34,6 +35,7 @@ def create_app(gateway: Gateway) -> Flask:
     app = Flask("headrace", static_folder=None)
     app.extensions["headrace"] = gateway
     app.extensions["headrace.alive"] = lambda: True
+    app.extensions["headrace.shares"] = Shares(gateway.settings.key_max_streams)
     app.config.update(
         MAX_CONTENT_LENGTH=gateway.settings.max_body_bytes,
         API_TITLE="Headrace",
@@ -73,12 +75,15 @@ class QuietApi(Api):  # type: ignore[misc]
         return Response(self._document, mimetype="application/json")
 
 
-def _begin() -> None:
+def _begin() -> Response | None:
     wanted = request.headers.get("X-Request-Id", "")
     g.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
+    return cors.preflight()
 
 
 def _finish(response: Response) -> Response:
     response.headers["X-Request-Id"] = g.request_id
     submission.add_headers(response)
+    cors.add_headers(response)
+    auth.give_back(response)
     return response

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
 from gateway.errors import BadRequest, BodyTooLarge, HeadraceError, NotFound
+from web import submission
 from web.envelope import failure
 from web.failures import client_error
 
 
 def register(app: Flask) -> None:
     """Install the handlers."""
-    app.register_error_handler(HeadraceError, failure)
+    app.register_error_handler(HeadraceError, _known)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _other)
+
+
+def _known(error: HeadraceError) -> Response:
+    return failure(submission.refused(error))
 
 
 def _http(error: HTTPException) -> Response:
@@ -38,4 +43,4 @@ def _http(error: HTTPException) -> Response:
 
 
 def _other(error: Exception) -> Response:
-    return failure(client_error(error, f"{request.method} {request.path}"))
+    return failure(client_error(error, f"{request.method} {request.path} (request {g.request_id})"))

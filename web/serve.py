@@ -14,6 +14,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.process import begin
 from gateway.settings import Settings
+from web.bodies import BoundedBody, linger
 
 #: Connections that one process may hold open.
 CONNECTIONS = 20_000
@@ -22,7 +23,7 @@ GRACEFUL_TIMEOUT_S = 5
 
 
 class WebWorker(GeventWorker):  # type: ignore[misc]
-    """gunicorn's worker with gevent, but for one function."""
+    """gunicorn's worker with gevent, but for one function, and for how it reads bodies."""
 
     def patch(self) -> None:
         """Make what waits a matter of greenlets."""
@@ -30,6 +31,15 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         # Here it only ever asks what is there now: redis-py does, of each connection before each use. gevent's goes
         # through the event loop for that, and takes as long as the command that follows.
         select.poll = monkey.get_original("select", "poll")  # type: ignore[misc]
+
+    def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
+        """Answer one request. What the application has not read of its body is not wanted."""
+        body = BoundedBody(req, sock)
+        try:
+            super().handle_request(listener_name, req, sock, addr)
+        finally:
+            if not body.finished:
+                linger(sock)
 
 
 class WebLogger(GunicornLogger):  # type: ignore[misc]
@@ -55,13 +65,13 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "bind": f"{self.settings.http_host}:{self.settings.http_port}",
             "workers": self.settings.web_workers,
             "worker_class": WebWorker,
+            "logger_class": WebLogger,
             "worker_connections": CONNECTIONS,
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "keepalive": 75,
             "max_requests": 0,
             "control_socket_disable": True,
             "post_worker_init": _post_worker_init,
-            "logger_class": WebLogger,
             "proc_name": "headrace-web",
         }
         for name, value in options.items():

@@ -7,9 +7,12 @@ from typing import Any
 
 from flask import Response, g, request
 
-from gateway.errors import RateLimited
+from gateway.errors import HeadraceError, RateLimited
 from gateway.inference import Submitted
 from web.envelope import caller, gateway
+
+#: Blueprints whose POSTs ask a model.
+ASKING = ("inference", "openai")
 
 
 def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
@@ -29,6 +32,16 @@ def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
         raise
     g.quota, g.replayed = submitted.quota, submitted.replayed
     return submitted
+
+
+def refused(error: HeadraceError) -> HeadraceError:
+    """What to answer where no job was made, which counts as a request too. For a model's own paths only."""
+    if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or g.get("quota"):
+        return error
+    found = gateway().inference.limits.refuse(caller(), error)
+    if isinstance(found, RateLimited):
+        g.quota = found.quota
+    return found
 
 
 def add_headers(response: Response) -> None:

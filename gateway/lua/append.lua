@@ -16,13 +16,16 @@ end
 local first = tonumber(ARGV[2])
 local behind = 7 + tonumber(ARGV[6])
 local last = first + tonumber(ARGV[6]) - 1
-if last <= seq then
-  -- A replay after a lost reply: fine if the journal holds just this.
-  local held = redis.call('XRANGE', KEYS[2], last .. '-0', last .. '-0')
-  if held[1] and held[1][2][2] == ARGV[behind - 1] then
-    return {'ok', seq, cancel, watch or ''}
+local both = math.min(last, seq)
+if both >= first then
+  -- Sent again: fine if the journal holds just this. Else another claim has written before this one was taken back.
+  local held = redis.call('XRANGE', KEYS[2], both .. '-0', both .. '-0')
+  if not held[1] or held[1][2][2] ~= ARGV[7 + both - first] then
+    return {'fenced', seq, '', ''}
   end
-  return {'fenced', seq, '', ''}
+end
+if last <= seq then
+  return {'ok', seq, cancel, watch or ''}
 end
 if state ~= 'running' then
   return {ended(state) and 'ended' or 'fenced', seq, '', ''}

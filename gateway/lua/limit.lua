@@ -4,6 +4,7 @@
 -- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum),
 -- open (set: jobs that the ledger has not counted yet); only to settle: usage (hash: a day of the ledger), the record.
 -- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
+--       'refused', a name, 0, requests a minute, tokens a minute: a request that was not even one counts as one
 --       'settle', job, tokens, field of the ledger, count, ...
 --       'refund', job: it was taken back before anybody knew of it
 --       'reserved', age: which jobs have been only reserved for so many ms, or longer
@@ -109,7 +110,9 @@ if not redis.call('ZSCORE', KEYS[1], job) then
   if over == '' then
     redis.call('ZADD', KEYS[1], now, job)
     charge(job, tokens)
-    redis.call('HSET', KEYS[2], '?' .. job, 1)
+    if what == 'reserve' then
+      redis.call('HSET', KEYS[2], '?' .. job, 1)
+    end
     used_requests, used_tokens = used_requests + 1, used_tokens + tokens
     redis.call('PEXPIRE', KEYS[1], MINUTE)
     redis.call('PEXPIRE', KEYS[2], MINUTE)

@@ -122,6 +122,23 @@ def test_a_zombie_adds_nothing_after_another_took_over(store: JobStore) -> None:
     assert texts(store, zombie) == ["a", "b"]
 
 
+def test_a_claim_that_is_taken_again_adds_nothing_behind_what_another_has_written(store: JobStore) -> None:
+    """As after a power cut, when a worker that was away sends all again."""
+    zombie = claimed(store)
+    append(store, zombie, 1, "a")
+    assert store.release(zombie, Cause.LOST)
+    successor = store.claim(zombie.id, model="fake", owner="w2", claim=new_claim_id())
+    assert successor is not None
+    append(store, successor, 2, "b")
+    assert store.release(successor, Cause.LOST)
+    store.restore(zombie, owner="w1")
+    assert append(store, zombie, 1, "a") == ("ok", 2)
+    assert append(store, zombie, 1, "a", "y")[0] == "fenced"
+    assert append(store, zombie, 1, "a", "y", "z", state=JobState.DONE)[0] == "fenced"
+    assert append(store, zombie, 2, "y", "z")[0] == "fenced"
+    assert texts(store, zombie) == ["a", "b"]
+
+
 def test_a_job_ends_once(store: JobStore) -> None:
     job = claimed(store)
     assert append(store, job, 1, "a", state=JobState.DONE) == ("ok", 1)

@@ -63,7 +63,8 @@ def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pyte
         raise ValueError("a mistake of ours")
 
     async def scenario() -> None:
-        gateway: Any = SimpleNamespace(settings=SimpleNamespace(grpc_max_calls=2), hub=SimpleNamespace(on_news=None))
+        settings = SimpleNamespace(grpc_max_calls=2, grpc_key_max_calls=0)
+        gateway: Any = SimpleNamespace(settings=settings, hub=SimpleNamespace(on_news=None))
         found, cut = Face(gateway), asyncio.Event()
         found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}  # type: ignore[arg-type]
         for _ in range(2):

@@ -111,9 +111,11 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
 def client_left() -> bool:
     """Whether the client has closed its side, found without reading from it."""
     connection: Any = request.environ.get("gunicorn.socket")
-    if connection is None or not select.select([connection], [], [], 0)[0]:
+    if connection is None:
         return False
+    ready = select.poll()  # select() takes no descriptor above 1023
+    ready.register(connection, select.POLLIN)
     try:
-        return not connection.recv(1, socket.MSG_PEEK)
+        return bool(ready.poll(0)) and not connection.recv(1, socket.MSG_PEEK)
     except OSError:
         return True

@@ -55,17 +55,20 @@ class Call:
         self._wakers: list[Callable[[], None]] = []
         self._deferred: list[Callable[[], None]] = []
         self._cut = False
+        #: Gives back the place of the key, if there is one yet.
+        self._give_back: Callable[[], None] = lambda: None
 
     # -- for behaviours, in threads
 
     def authenticate(self) -> None:
-        """Find the key, or the one that calls without a token act as. Raises: Unauthenticated."""
+        """Find the key, or the one that calls without a token act as. Raises: Unauthenticated, QueueFull."""
         secret = bearer(self.header("authorization") or "")
         assumed = self.gateway.settings.grpc_default_key
         if assumed and not secret:
             self.key = self.gateway.credentials.assume(assumed)
         else:
             self.key = self.gateway.credentials.authenticate(secret)
+        self._give_back = self.face.shares.take(self.key.id)
 
     def header(self, name: str) -> str | None:
         """A value of the client's metadata."""
@@ -165,12 +168,13 @@ class Call:
             if self._deferred:
                 await self.in_thread(self._run_deferred)
         finally:
+            self._give_back()
             if self._head:
                 await asyncio.gather(self._head, return_exceptions=True)
 
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""
-        found = client_error(error, doing)
+        found = client_error(error, f"{doing} (request {self.request_id})")
         await self.head()
         await self._context.abort_with_status(to_status(found, request_id=self.request_id, job_id=self.job_id))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from gateway.context import Gateway
 from gateway.errors import QueueFull
+from gateway.shares import Shares
 from gateway.watcher import Watcher
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Face:
         self.gateway = gateway
         self.loop = asyncio.get_running_loop()
         self.max_calls = gateway.settings.grpc_max_calls
+        #: No key can close this face for the others.
+        self.shares = Shares(gateway.settings.grpc_key_max_calls)
         #: For behaviours; one that waits for a whole answer takes long. A call is in one of them at most.
         self.threads = ThreadPoolExecutor(self.max_calls, thread_name_prefix="rpc")
         #: For the short reads of streams, however many there are.

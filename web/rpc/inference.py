@@ -6,19 +6,21 @@ from collections.abc import Callable
 from typing import Any
 
 from google.protobuf.message import Message
-from marshmallow import Schema
+from marshmallow import Schema, ValidationError
 
 from gateway.answers import whole
-from gateway.errors import RateLimited
+from gateway.errors import HeadraceError, RateLimited
 from gateway.inference import Submitted
 from gateway.job import Job
 from gateway.watcher import Watcher
+from schemas.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
+from web.failures import client_error
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
-from web.rpc.messages import chat_body, completion_body, embedding_body
+from web.rpc.messages import chat_body, completion_body, embedding_body, require_few
 from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
 
@@ -32,10 +34,16 @@ _KINDS: dict[type[Message], tuple[str, Callable[[Any], dict[str, Any]], Schema]]
 }
 
 
-def read(request: Request) -> tuple[str, JobRequest]:
-    """The kind of job that a request asks for, and its body. Raises: marshmallow.ValidationError."""
+def read(request: Request, most: int) -> tuple[str, JobRequest]:
+    """The kind of job that a request asks for, and its body, which has so many values at most.
+
+    Raises: marshmallow.ValidationError.
+    """
     kind, as_body, schema = _KINDS[type(request)]
-    body: JobRequest = schema.load(as_body(request))
+    require_few(request, most)
+    found = as_body(request)
+    require_bounded(found, most)
+    body: JobRequest = schema.load(found)
     return kind, body
 
 
@@ -66,8 +74,8 @@ def create_embeddings(call: Call, request: pb.EmbeddingsRequest) -> Message:
 
 def submit(call: Call, request: Request, *, background: bool = False) -> Submitted:
     """Queue a request, and tell the client at once which job it is. Raises: as `Inference.submit`."""
-    kind, body = read(request)
     try:
+        kind, body = read(request, call.gateway.settings.max_body_values)
         submitted = call.gateway.inference.submit(
             kind,
             request.model_id,
@@ -77,8 +85,10 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
             idempotency_key=call.header("idempotency-key"),
         )
     except RateLimited as error:
-        call.answer(error.quota.headers())
+        call.answer(error.quota.headers() if error.quota else {})
         raise
+    except (HeadraceError, ValidationError) as error:
+        raise call.gateway.inference.limits.refuse(call.key, client_error(error, "")) from error
     call.job_id = submitted.job.id
     headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}
     if submitted.replayed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, TypeVar
 
 from google.protobuf.json_format import MessageToDict, ParseDict
@@ -22,6 +23,29 @@ def parse(kind: type[M], raw: bytes) -> M:
     except DecodeError as error:
         name = kind.DESCRIPTOR.full_name
         raise BadRequest(f"The request is not a valid {name} message: {error}.", reason="invalid_message") from error
+
+
+def require_few(message: Message, most: int) -> None:
+    """Raises: InvalidRequest if it holds more than `most` messages, before any of them is looked at."""
+    level, count = [message], 0
+    while level:
+        level = [inner for outer in level for inner in _inner(outer, most - count)]
+        count += len(level)
+        if count > most:
+            raise InvalidRequest(f"The request holds more than {most} messages, which is the limit. Send fewer.")
+
+
+def _inner(message: Message, most: int) -> list[Message]:
+    """The messages right in a message; no more of a field than `most`, and one."""
+    found: list[Message] = []
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            found += (one for one in islice(value.values(), most + 1) if isinstance(one, Message))
+        else:
+            found += islice(value, most + 1) if field.is_repeated else [value]
+    return found
 
 
 def build(kind: type[M], data: Mapping[str, Any]) -> M:
