@@ -261,7 +261,7 @@ class Inference:
     def _count_refusal(self, model: Model) -> None:
         pipe = self.store.redis.pipeline(transaction=False)
         count_failure(pipe, model.id, now_ms=self.store.estimated_now_ms())
-        pipe.execute()
+        pipe.execute(raise_on_error=False)
 
     def _require_memory(self) -> None:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))

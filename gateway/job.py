@@ -99,7 +99,7 @@ class Event:
     @classmethod
     def of(cls, seq: Any, body: Any) -> Event:
         """An event of somebody else. Raises: Unreadable if it is none, or is not as its type says."""
-        if not isinstance(body, dict) or body.get("type") not in _EVENT_TYPES:
+        if not isinstance(body, dict) or str(body.get("type")) not in _EVENT_TYPES:
             raise Unreadable(f"Entry {seq!r:.20} is of no known type: {body!r:.80}.")
         if problem := checks.event(seq, body):
             raise Unreadable(f"Entry {seq!r:.20}, {body['type']}: {problem}")
@@ -219,6 +219,8 @@ class Job(JobHead):
         return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
 
 
+#: What a job may be.
+KINDS = ("chat", "completion", "embedding", "deployment")
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
     *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until"),
@@ -260,6 +262,8 @@ def _problem(raw: Mapping[str, str | None]) -> str:
     """What is wrong with a record's fields; empty if nothing is."""
     if raw.get("state") not in set(JobState):
         return f"The state is {raw.get('state')!r:.80}."
+    if raw.get("kind", KINDS[0]) not in KINDS:
+        return f"The kind is {raw['kind']!r:.80}."
     for name in _NUMBERS:
         if not checks.number(name, raw.get(name) or "0"):
             return f"The field {name} is {raw[name]!r:.80}."

@@ -6,6 +6,7 @@ Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whos
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, cast
 import redis
 from redis.client import NEVER_DECODE
 
-from gateway import keys
+from gateway import checks, keys
 from gateway.encoding import dumps, loads
 from gateway.errors import Unreadable, lies_with_client
 from gateway.job import (
@@ -36,7 +37,7 @@ from gateway.redis import is_lasting, pipeline
 from gateway.scripts import Scripts
 from gateway.stats import count_answer, count_failure
 from gateway.unreadable import leaving_out, reading
-from gateway.usage import Ledger
+from gateway.usage import DEPLOYMENT, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -185,8 +186,9 @@ class JobStore:
         pipe = self.redis.pipeline(transaction=False)
         self._call(pipe, "claim", job_id, owner, claim, model, RECORD_VERSION)
         self._track(pipe, job_id, model)
-        (verdict, flat), _ = self.scripts.execute(pipe)
-        return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
+        with reading(_record(job_id)):
+            (verdict, flat), _ = self.scripts.execute(pipe)
+            return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
 
     def restore(self, job: Job, *, owner: str) -> None:
         """Put back what a restarted Redis may have lost of a job that this worker runs, or ran until just now.
@@ -272,7 +274,10 @@ class JobStore:
             count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
         elif state is JobState.FAILED and not lies_with_client(reason):
             count_failure(pipe, job.runs_on, now_ms=now)
-        self.scripts.execute(pipe)
+        for reply in self.scripts.execute(pipe, raise_on_error=False):
+            with leaving_out(f"What is counted of {job.runs_on}"):
+                if isinstance(reply, Exception):
+                    raise reply
 
     def settle(self, job: JobHead) -> None:
         """Settle a job that has ended, from its record, and take it out of the indexes."""
@@ -281,8 +286,9 @@ class JobStore:
         self.scripts.execute(pipe)
 
     def watch(self, job_id: str, *, hub_id: str, attended_ms: int) -> bool:
-        """Have the job's events published to a hub. False if there is no such job."""
-        return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
+        """Have the job's events published to a hub. False if there is no such job. Raises: Unreadable."""
+        with reading(_record(job_id)):
+            return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
 
     def attend(self, job_ids: Sequence[str], *, hub_id: str, attended_ms: int) -> list[str]:
         """Say that clients are still there for these jobs, and that the hub wants their events.
@@ -342,8 +348,10 @@ class JobStore:
             return False
         error = {"reason": Unreadable.reason, "message": "What Redis held of this job was damaged, so it was given up."}
         event = Event(0, {"type": EventType.FAILED.value, "c": new_claim_id(), "error": error}).encoded
-        defaults = {"kind": "unknown", "model": "unknown", "key_id": "unknown", "created_at": str(self.now_ms())}
-        kept = {**defaults, **salvaged(raw), "v": str(RECORD_VERSION), "error": dumps(error), "ttl_ms": str(DAMAGED_MS)}
+        defaults = {"kind": "chat", "model": "unknown", "key_id": "unknown", "created_at": str(self.now_ms())}
+        kept = {**defaults, **salvaged(raw)}
+        kept |= {"request": _salvaged_request(kept["kind"], raw), "v": str(RECORD_VERSION)}
+        kept |= {"error": dumps(error), "ttl_ms": str(DAMAGED_MS)}
         for name in ("state", "seq", "finished_at", "owner", "claim"):
             kept.pop(name, None)
         fields = [part for pair in kept.items() for part in pair]
@@ -468,3 +476,12 @@ def _head(job_id: str, reply: Any) -> JobHead | None:
         raise reply
     raw = dict(zip(HEAD_FIELDS, reply, strict=True))
     return JobHead.parse(job_id, raw) if any(value is not None for value in reply) else None
+
+
+def _salvaged_request(kind: str, raw: Mapping[str, str]) -> str:
+    """The request of a record that can't be read as a whole; an empty one if it can't be read either."""
+    text = raw.get("request") or ""
+    with contextlib.suppress(ValueError):
+        if text and not checks.request(kind, loads(text)):
+            return text
+    return dumps({"wanted": [], "replaced": []} if kind == DEPLOYMENT else {})

@@ -318,12 +318,14 @@ class Journaler:
 
     def _break_off(self, job_id: str, error: Exception) -> None:
         """End a job that waits, or that is claimed in our name, though it is not held yet. Raises: NOT_NOW."""
-        if isinstance(error, Unreadable):
-            log.error("job %s: %s", job_id, error.message)
+        log.error("job %s: not begun", job_id, exc_info=error)
+        try:
+            if isinstance(error, Unreadable):
+                raise error
+            job = self.store.read(job_id)
+        except Unreadable:
             self.store.quarantine(job_id)
             return
-        log.exception("job %s: not begun", job_id)
-        job = self.store.read(job_id)
         if job and (job.state is JobState.QUEUED or job.owner == self.owner):
             break_off(self.store, job, error)
 
