@@ -12,13 +12,13 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.errors import InvalidRequest, TemplateFailed
 from gateway.failures import DeploymentFailed, FailureReason
+from gateway.process import module_command
 from workers.frames import FrameSocket
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class Renderer:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "workers.template_process", str(theirs.fileno())],
+                module_command("workers.template_process", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"HF_HUB_OFFLINE": "1"},
