@@ -16,6 +16,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.environment import public
 from gateway.errors import InvalidRequest, TemplateFailed
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
@@ -40,18 +41,6 @@ TRIAL_TOOLS: Messages = [
 ]
 #: What is said of a template that had to be killed.
 ENDLESS = {"fault": "it takes too long", "killed": ""}
-#: Variables that the process needs: where programs and Python's modules are. It gets no secrets.
-_ENVIRONMENT = (
-    "PATH",
-    "PYTHONPATH",
-    "PYTHONHOME",
-    "LD_LIBRARY_PATH",
-    "LANG",
-    "LC_ALL",
-    "HOME",
-    "TMPDIR",
-    "VIRTUAL_ENV",
-)
 
 
 class ChatTemplates:
@@ -172,7 +161,7 @@ class Renderer:
                 module_command("workers.template_process", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"HF_HUB_OFFLINE": "1"},
+                env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
             )
         self._frames = FrameSocket(ours)
 
