@@ -53,6 +53,11 @@ class IncrementalDetokenizer:
         return ready
 
 
+def well_formed(text: str) -> str:
+    """The text with U+FFFD for halves of surrogate pairs, which neither JSON nor tokenizers take."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a beginning of `stop`."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):
