@@ -18,6 +18,7 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
+from gateway.process import begin_child
 from workers.frames import FrameSocket
 from workers.text import well_formed
 
@@ -31,6 +32,7 @@ MAX_CHARACTERS = 16 << 20
 
 def main() -> int:
     """Answer each frame by one, until the model worker is gone."""
+    begin_child()
     # So that no answer of a template that was tried at once waits for a module.
     answer({"template": "{{ messages }}", "messages": [], "tools": None, "at_ms": 0, "variables": {}})
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
