@@ -21,6 +21,7 @@ from pathlib import Path
 
 import psutil
 
+from gateway.environment import of_process
 from gateway.errors import InvalidSetting
 from gateway.process import how_ended, module_command, private_folder
 
@@ -131,7 +132,7 @@ class Supervisor:
         with (self._logs / f"{name}.log").open("ab") as output:
             entry.process = subprocess.Popen(
                 [*begin, *_ours(entry.command)],
-                env=self._environ,
+                env=of_process(name, self._environ),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

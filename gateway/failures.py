@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -50,6 +51,12 @@ REMEDIES = {
     FailureReason.CANCELLED: "Deploy again when you want the model.",
     FailureReason.INTERNAL: "See the log of the agent and of the model worker.",
 }
+
+
+def reason_of(failure: Mapping[str, str]) -> FailureReason:
+    """The reason that a failure says which somebody has written; another version may have others."""
+    word = failure.get("reason", "")
+    return FailureReason(word) if word in set(FailureReason) else FailureReason.INTERNAL
 
 
 class DeploymentFailed(Exception):

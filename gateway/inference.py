@@ -17,6 +17,7 @@ from gateway import deployment_views, embeddings, keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.desired import Desired, Wanted
+from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
@@ -272,7 +273,7 @@ class Inference:
     def _count_refusal(self, model: Model) -> None:
         pipe = self.store.redis.pipeline(transaction=False)
         count_failure(pipe, model.id, now_ms=self.store.estimated_now_ms())
-        pipe.execute()
+        pipe.execute(raise_on_error=False)
 
     def _require_memory(self) -> None:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
@@ -313,7 +314,7 @@ def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any],
     if verdict != "ended":
         return verdict
     if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
-        Desired(store.redis).drop(Wanted(**one) for one in job.request["wanted"])
+        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
     store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
     return state.value
 

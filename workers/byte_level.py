@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.encoding import mended
 from gateway.errors import ContextTooLong
 from gateway.tool_calls import as_object
 from workers.chat_template import ChatTemplates, Messages
-from workers.text import well_formed
 
 
 @dataclass(frozen=True)
@@ -72,11 +72,11 @@ class ByteLevelTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text; `<|im_start|>` in it is so many letters."""
-        return list(self._plain.encode(well_formed(text), add_special_tokens=False).ids)
+        return list(self._plain.encode(mended(text), add_special_tokens=False).ids)
 
     def encode_prompt(self, text: str, *, most: int | None = None) -> list[int]:
         """Ids of a prompt by itself, with what the model wants around it. Raises: ContextTooLong."""
-        text = well_formed(text)
+        text = mended(text)
         self._require_room(text, most)
         return [*self._before, *self.encode(text), *self._after]
 
@@ -92,7 +92,7 @@ class ByteLevelTokenizer:
         """
         told = [[_as_templates_expect(message) for message in messages], list(tools) if tools else None]
         mark = _unused_mark(told)
-        turns, functions = _mapped(told, lambda text: self._defused(well_formed(text), mark))
+        turns, functions = _mapped(told, lambda text: self._defused(mended(text), mark))
         text = self.templates.render(turns, functions, at_ms=at_ms)
         self._require_room(text, most)
         ids: list[int] = []

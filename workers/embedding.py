@@ -15,7 +15,7 @@ from gateway.takeover import Takeover
 from workers.encoder_tokenizer import EncoderTokenizer
 from workers.engines.base import SequenceOutput, SequenceRequest
 from workers.tokenizer import told_as_damaged
-from workers.work import EngineRun
+from workers.work import ENGINE_ERRORS, EngineRun
 
 
 class Embedding:
@@ -103,7 +103,8 @@ class EmbeddingRun(EngineRun):
         if self.state is not None or output.finish_reason == "cancelled":
             return False
         if output.vector is None:
-            self.fail("invalid_request", f"input[{index}]: {output.error or 'the engine refused it.'}")
+            reason = ENGINE_ERRORS.get(output.finish_reason or "", "generation_failed")
+            self.fail(reason, f"input[{index}]: {output.error or 'the engine refused it.'}")
             return False
         self.new_tokens += len(self._inputs[index])
         self.add_vector(index, shortened(output.vector, self._dimensions))

@@ -10,10 +10,10 @@ from pathlib import Path
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
+from gateway.encoding import mended
 from workers.folder_tokenizer import read_optional, read_tokenizer_json
 from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles
-from workers.text import well_formed
 
 #: How sentence-transformers treats text before the tokenizer.
 SETTINGS = "sentence_bert_config.json"
@@ -42,7 +42,7 @@ class EncoderTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts, without special tokens."""
-        batch = self._backend.encode_batch_fast([well_formed(text) for text in texts], add_special_tokens=False)
+        batch = self._backend.encode_batch_fast([mended(text) for text in texts], add_special_tokens=False)
         return [found.ids for found in batch]
 
     def unwrap(self, ids: Sequence[int]) -> list[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import signal
-from pathlib import Path
 
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import how_ended
@@ -29,15 +28,6 @@ def classify(error: BaseException) -> tuple[FailureReason, str]:
             return reason, str(cause) or type(cause).__name__
         cause = cause.__cause__
     return FailureReason.INTERNAL, f"{type(error).__name__}: {error}"
-
-
-def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
-    """How many processes the kernel of this machine has killed for want of memory; 0 if it does not tell."""
-    try:
-        fields = dict(line.split() for line in vmstat.read_text().splitlines())
-    except OSError:
-        return 0
-    return int(fields.get("oom_kill", 0))
 
 
 def classify_exit(status: int, *, new_oom_kills: int) -> tuple[FailureReason, str]:

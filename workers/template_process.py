@@ -18,9 +18,9 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
+from gateway.encoding import mended
 from gateway.process import begin_child
 from workers.frames import FrameSocket
-from workers.text import well_formed
 
 #: Seconds of the processor that one rendering may take. An ordinary one takes a millisecond.
 CPU_S = 2.0
@@ -60,11 +60,11 @@ def answer(asked: dict[str, Any]) -> dict[str, str]:
         return {"fault": f"line {error.lineno}: {error.message}"}
     except TemplateError as error:
         # What `raise_exception` raises is no subclass of it; what is wrong with a template is.
-        return {"refused" if type(error) is TemplateError else "fault": well_formed(str(error))}
+        return {"refused" if type(error) is TemplateError else "fault": mended(str(error))}
     except MemoryError:
         return {"fault": f"it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
     except Exception as error:  # noqa: BLE001 - whatever a program of others raises
-        return {"fault": well_formed(f"{type(error).__name__}: {error}")[:1000]}
+        return {"fault": mended(f"{type(error).__name__}: {error}")[:1000]}
 
 
 def _rendered(asked: dict[str, Any]) -> str:
@@ -83,7 +83,7 @@ def _rendered(asked: dict[str, Any]) -> str:
     text = rendered[0][0]
     if len(text) > MAX_CHARACTERS:
         raise OverflowError(f"it makes {len(text)} characters, of {MAX_CHARACTERS} at most")
-    return well_formed(text)
+    return mended(text)
 
 
 def _address_space() -> int:

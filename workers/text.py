@@ -53,9 +53,18 @@ class IncrementalDetokenizer:
         return ready
 
 
-def well_formed(text: str) -> str:
-    """The text with U+FFFD for halves of surrogate pairs, which neither JSON nor tokenizers take."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+class Offsets:
+    """Where each token begins in the text of a choice, in characters. Half a character has the place of the whole."""
+
+    def __init__(self, first: int = 0) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._characters = first
+
+    def push(self, token: bytes) -> int:
+        """Add a token. Returns where it begins."""
+        begins = self._characters
+        self._characters += len(self._decoder.decode(token))
+        return begins
 
 
 def _overlap(text: str, stop: str) -> int:

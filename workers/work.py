@@ -20,6 +20,10 @@ WORK = {"embedding": "workers.embedding:load_embedding"}
 GENERATION = "workers.generation:load_generation"
 
 
+#: Finish reasons that end the whole job, and why it has failed.
+ENGINE_ERRORS = {"error": "invalid_request", "failed": "generation_failed"}
+
+
 class EngineRun(ClaimedJob):
     """A claimed job whose sequences are in an engine. Only the emitter thread changes it once they are there."""
 

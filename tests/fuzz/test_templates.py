@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
+from gateway.encoding import mended
 from gateway.errors import HeadraceError, InvalidRequest, TemplateFailed
 from tests.fuzz.budget import budget
 from tests.tokenizers import CONTROL, NASTY, save_folder, train, write_gguf
 from workers.byte_level import ByteLevelTokenizer
 from workers.chat_template import ChatTemplates, Renderer
-from workers.text import IncrementalDetokenizer, well_formed
+from workers.text import IncrementalDetokenizer
 from workers.tokenizer import load_tokenizer
 
 TEMPLATE = (
@@ -81,11 +82,11 @@ def tokenizer(
 @given(text=texts)
 def test_any_text_comes_back_as_it_was(text: str, tokenizer: ByteLevelTokenizer) -> None:
     ids = tokenizer.encode(text)
-    assert tokenizer.decode(ids) == well_formed(text)
+    assert tokenizer.decode(ids) == mended(text)
     assert not set(tokenizer.control.values()) & set(ids)
     detokenizer = IncrementalDetokenizer(tokenizer)
     pieces = [detokenizer.push([i])[0] for i in ids]
-    assert "".join([*pieces, detokenizer.push([], final=True)[0]]) == well_formed(text)
+    assert "".join([*pieces, detokenizer.push([], final=True)[0]]) == mended(text)
 
 
 @budget()
@@ -97,7 +98,7 @@ def test_any_conversation_is_rendered_and_its_texts_stay_text(
     begin, end = (tokenizer.control[name] for name in CONTROL)
     assert (ids.count(begin), ids.count(end)) == (len(messages), len(messages))
     text = tokenizer.decode(ids)
-    assert all(well_formed(message["content"]) in text for message in messages if message["content"])
+    assert all(mended(message["content"]) in text for message in messages if message["content"])
 
 
 WORDS = (
@@ -116,11 +117,11 @@ words = st.sampled_from(WORDS.split())
     message=texts,
 )
 def test_any_template_renders_refuses_or_fails(template: str, message: str, renderer: Renderer) -> None:
-    templates = ChatTemplates({"default": well_formed(template)}, {"bos_token": "<|bos|>"})
+    templates = ChatTemplates({"default": mended(template)}, {"bos_token": "<|bos|>"})
     templates._renderer = renderer
     try:
-        text = templates.render([{"role": "user", "content": well_formed(message)}], None, at_ms=0)
+        text = templates.render([{"role": "user", "content": mended(message)}], None, at_ms=0)
     except (InvalidRequest, TemplateFailed) as error:
         assert isinstance(error, HeadraceError)
     else:
-        assert text == well_formed(text)
+        assert text == mended(text)

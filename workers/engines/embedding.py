@@ -7,14 +7,16 @@ Reads a sentence-transformers folder: `modules.json` says how token states becom
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import AutoModel
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from gateway.failures import DeploymentFailed, FailureReason
 from workers.engines.base import (
@@ -31,6 +33,8 @@ from workers.engines.weights import weights_digest
 from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles
 
+log = logging.getLogger("headrace.engine")
+
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
@@ -42,7 +46,7 @@ class EmbeddingEngine:
         folder, options = Path(config.model_path), config.options
         self._pooling, self._normalize = read_modules(folder)
         torch.set_num_threads(int(options.get("threads", 0)) or os.cpu_count() or 1)
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         dtype = _dtype(config)
         self._device = torch.device(config.device.lower())
         self._model = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device).eval()
@@ -92,10 +96,22 @@ class EmbeddingEngine:
         self._cancelled = []
         batch = self._batcher.next_batch()
         if batch:
-            vectors = self._embed([request.prompt_ids for request in batch]).cpu().numpy().astype("<f4", copy=False)
-            for request, vector in zip(batch, vectors, strict=True):
-                outputs.append(SequenceOutput(request.sequence_id, [], None, "stop", vector=vector.tobytes()))
+            outputs += self._together(batch)
         return outputs
+
+    def _together(self, batch: Sequence[SequenceRequest]) -> list[SequenceOutput]:
+        """The vectors of a batch. If it fails as a whole, each sequence has its turn alone."""
+        try:
+            vectors = self._embed([request.prompt_ids for request in batch]).cpu().numpy().astype("<f4", copy=False)
+        except Exception as error:
+            if len(batch) > 1:
+                return [output for request in batch for output in self._together([request])]
+            log.exception("sequence %d can't be embedded", batch[0].sequence_id)
+            return [SequenceOutput(batch[0].sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
+        return [
+            SequenceOutput(request.sequence_id, [], None, "stop", vector=vector.tobytes())
+            for request, vector in zip(batch, vectors, strict=True)
+        ]
 
     def _effective(self) -> dict[str, Any]:
         return {
