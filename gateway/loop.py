@@ -13,14 +13,13 @@ import time
 from collections.abc import Callable, Iterator
 
 from gateway.crashes import report
+from gateway.process import LOST_A_LOOP
 from gateway.redis import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
 
 #: Pause behind a step that has failed: doubles from the first to the second.
 PAUSE_S = (0.1, 1.0)
-#: Exit status of a process that has lost a loop (EX_SOFTWARE of sysexits.h).
-LOST_A_LOOP = 70
 
 
 @contextlib.contextmanager

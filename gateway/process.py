@@ -11,12 +11,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway import logs, run_module
 from gateway.errors import InvalidSetting
-from gateway.loop import LOST_A_LOOP
 from gateway.settings import Settings
 
 #: Nobody else may read what this process writes.
 UMASK = 0o077
 PRIVATE = 0o700
+#: Exit status of a process that has lost a loop (`gateway/loop.py`; EX_SOFTWARE of sysexits.h).
+LOST_A_LOOP = 70
 
 
 def begin(settings: Settings) -> None:

@@ -27,7 +27,8 @@ from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
 from gateway.limits import Limits
-from gateway.loop import LOST_A_LOOP, Loop
+from gateway.loop import Loop
+from gateway.process import LOST_A_LOOP
 from gateway.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry, Replica

@@ -19,6 +19,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
 from gateway.encoding import mended
+from gateway.process import begin_child
 from workers.frames import FrameSocket
 
 #: Seconds of the processor that one rendering may take. An ordinary one takes a millisecond.
@@ -31,6 +32,7 @@ MAX_CHARACTERS = 16 << 20
 
 def main() -> int:
     """Answer each frame by one, until the model worker is gone."""
+    begin_child()
     # So that no answer of a template that was tried at once waits for a module.
     answer({"template": "{{ messages }}", "messages": [], "tools": None, "at_ms": 0, "variables": {}})
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))

@@ -1,5 +1,7 @@
 """What a hostile key may send: each input by a name, as a function that sends it and says what came back.
 
+`python -m tests.faults.hostile KEY SECONDS` sends them to the installation of its environment, and prints the outcomes.
+
 An outcome is the status of the answer, or of the job that was made; `hangs` if there was none in time.
 """
 
@@ -7,11 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import itertools
 import json
+import random
 import socket
 import ssl
+import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -20,15 +27,17 @@ from urllib.parse import urlsplit
 import grpc
 import httpx
 
+from gateway.settings import Settings
 from tests.faults.hostile_upstream import ERRORS, STREAMS, VECTORS
 from tests.rpc import Client
 from tests.rpc import client as rpc_client
-from tests.stack import Stack
 from web.rpc.stubs import model_pb2 as pb
 
 #: Every answer must be there within so long.
 PATIENCE_S = 30.0
 HANGS = "hangs"
+#: How many there are.
+CONNECTIONS = 4
 TOOLS = [{"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}]
 NONCHARACTERS = "".join(map(chr, range(0xFDD0, 0xFDF0)))
 FAKE, REAL, ENCODER = "fake", "smollm2-135m", "all-minilm-l6-v2"
@@ -37,11 +46,23 @@ Outcome = str
 Input = Callable[["Attacker"], Outcome]
 
 
+@dataclass(frozen=True)
+class Target:
+    """An installation on this machine."""
+
+    settings: Settings
+
+    @property
+    def url(self) -> str:
+        """Of its HTTP API."""
+        return f"http://127.0.0.1:{self.settings.http_port}"
+
+
 @dataclass
 class Attacker:
     """Somebody with an ordinary key, on both faces."""
 
-    stack: Stack
+    target: Target
     key: str
     rpc: Client
     http: httpx.Client
@@ -72,7 +93,7 @@ class Attacker:
     def raw(self, data: Iterator[bytes], *, port: int | None = None) -> Outcome:
         """Bytes over a connection of their own, as fast as they are taken."""
         try:
-            with socket.create_connection(("127.0.0.1", port or urlsplit(self.stack.url).port), PATIENCE_S) as line:
+            with socket.create_connection(("127.0.0.1", port or urlsplit(self.target.url).port), PATIENCE_S) as line:
                 with contextlib.suppress(ConnectionError):
                     for part in data:
                         line.sendall(part)
@@ -97,14 +118,14 @@ class Attacker:
 
 
 @contextlib.contextmanager
-def attacker(stack: Stack, key: str) -> Iterator[Attacker]:
+def attacker(target: Target, key: str) -> Iterator[Attacker]:
     """One with connections of its own."""
     headers = {"Authorization": f"Bearer {key}"}
     with (
-        httpx.Client(base_url=stack.url, headers=headers, timeout=PATIENCE_S, trust_env=False) as http,
-        rpc_client(stack, key) as rpc,
+        httpx.Client(base_url=target.url, headers=headers, timeout=PATIENCE_S, trust_env=False) as http,
+        rpc_client(target, key) as rpc,
     ):
-        one = Attacker(stack, key, rpc, http)
+        one = Attacker(target, key, rpc, http)
         yield one
         for line in one.silent:
             line.close()
@@ -236,7 +257,7 @@ def bad_chunk_size(attacker: Attacker) -> Outcome:
 
 def silent_connections(attacker: Attacker) -> Outcome:
     """A thousand connections that say nothing, and a request that is not streamed beside them."""
-    address = ("127.0.0.1", urlsplit(attacker.stack.url).port)
+    address = ("127.0.0.1", urlsplit(attacker.target.url).port)
     with contextlib.suppress(OSError):
         while len(attacker.silent) < 1_100:
             attacker.silent.append(socket.create_connection(address, PATIENCE_S))
@@ -265,7 +286,7 @@ def abandoned_streams(attacker: Attacker) -> Outcome:
     """Streams whose client leaves after the first bytes."""
     body = json.dumps({**_SENTENCE, "stream": True, "max_tokens": 400}).encode()
     for _ in range(20):
-        with socket.create_connection(("127.0.0.1", urlsplit(attacker.stack.url).port), PATIENCE_S) as line:
+        with socket.create_connection(("127.0.0.1", urlsplit(attacker.target.url).port), PATIENCE_S) as line:
             line.sendall(_head(attacker, key=True) + b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
             line.recv(64)
     return "left"
@@ -299,7 +320,7 @@ def get(attacker: Attacker, path: str) -> Outcome:
 
 def noise(attacker: Attacker) -> Outcome:
     """HTTP/1, garbage within TLS, and garbage without, to the port of gRPC."""
-    port = attacker.stack.settings.grpc_port
+    port = attacker.target.settings.grpc_port
     attacker.raw(iter([b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"]), port=port)
     attacker.raw(iter([b"\xff" * 100_000]), port=port)
     context = ssl.create_default_context()
@@ -403,3 +424,53 @@ def _send_deployment(attacker: Attacker, *, body: dict[str, Any]) -> Outcome:
 
 #: Name -> how it is sent.
 INPUTS: Mapping[str, Input] = _inputs()
+
+
+def in_turn(inputs: Iterable[str]) -> list[str]:
+    """Names in an order in which each kind has its turn soon, and that is the same in each run."""
+    kinds = defaultdict[str, list[str]](list)
+    for name in random.Random(7).sample(sorted(inputs), len(list(inputs))):
+        kinds[name.partition(":")[0]].append(name)
+    return [name for row in itertools.zip_longest(*kinds.values()) for name in row if name]
+
+
+class Turns:
+    """Names, again and again, for several threads."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = itertools.cycle(names)
+        self._lock = threading.Lock()
+
+    def __next__(self) -> str:
+        with self._lock:
+            return next(self._names)
+
+
+def attack(target: Target, key: str, until: float, order: Turns, seen: dict[str, Counter[str]]) -> None:
+    """Send inputs, one after another, up to a time."""
+    with attacker(target, key) as one:
+        while time.monotonic() < until:
+            name = next(order)
+            try:
+                outcome = INPUTS[name](one)
+            except Exception as error:
+                outcome = f"the test failed: {error!r}"[:300]
+            seen[name][outcome] += 1
+
+
+def main() -> None:
+    """Send them all in a loop, over several connections."""
+    key, seconds = sys.argv[1], float(sys.argv[2])
+    seen = defaultdict[str, Counter[str]](Counter)
+    common = Target(Settings.load()), key, time.monotonic() + seconds, Turns(in_turn(INPUTS)), seen
+    threads = [threading.Thread(target=attack, args=common) for _ in range(CONNECTIONS)]
+    print("begins", flush=True)
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(json.dumps(seen))
+
+
+if __name__ == "__main__":
+    main()

@@ -5,14 +5,14 @@ No stream breaks, no process ends, each input has its answer in bounded time, an
 
 from __future__ import annotations
 
-import itertools
 import json
-import random
+import os
 import statistics
+import subprocess
+import sys
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,16 +24,15 @@ from gateway.credentials import Credentials
 from gateway.encoding import dumps
 from gateway.locks import lock_holders
 from tests.faults.conftest import FULL, Ledger
-from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, PATIENCE_S, REAL, attacker
+from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, PATIENCE_S, REAL
 from tests.faults.hostile_upstream import ERRORS, GOOD, STREAMS, VECTORS, WORDS, HostileUpstream
 from tests.rpc import start_rpc
-from tests.stack import Stack, eventually
+from tests.stack import REPOSITORY, Stack, eventually
 from workers.engines.fake import fake_token
 
 #: How long it is quiet, and how long the hostile key has at least.
 CALM_S, HOSTILE_S = (60.0, 300.0) if FULL else (5.0, 15.0)
-#: Connections of the hostile key, and streams of the other one by model.
-ATTACKERS = 4
+#: Streams of the other key by model.
 READERS = {FAKE: 6, REAL: 6, f"odd/{GOOD}": 4}
 TOKENS = 60
 #: The longest gap of a hundred may grow so much.
@@ -163,41 +162,9 @@ def read(stack: Stack, key: str, readers: list[Reader], seconds: float) -> None:
             reader.join(90)
 
 
-def in_turn(inputs: Iterable[str]) -> list[str]:
-    """Names in an order in which each kind has its turn soon, and that is the same in each run."""
-    kinds = defaultdict[str, list[str]](list)
-    for name in random.Random(7).sample(sorted(inputs), len(list(inputs))):
-        kinds[name.partition(":")[0]].append(name)
-    return [name for row in itertools.zip_longest(*kinds.values()) for name in row if name]
-
-
-class Turns:
-    """Names, again and again, for several threads."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self._names = itertools.cycle(names)
-        self._lock = threading.Lock()
-
-    def __next__(self) -> str:
-        with self._lock:
-            return next(self._names)
-
-
 def bad(outcome: str) -> bool:
     """Whether an input must not come to this."""
     return outcome.startswith(BAD)
-
-
-def attack(stack: Stack, key: str, over: threading.Event, order: Turns, seen: dict[str, Counter[str]]) -> None:
-    """Send inputs, one after another, until it is over."""
-    with attacker(stack, key) as one:
-        while not over.is_set():
-            name = next(order)
-            try:
-                outcome = INPUTS[name](one)
-            except Exception as error:
-                outcome = f"the test failed: {error!r}"[:300]
-            seen.setdefault(name, Counter())[outcome] += 1
 
 
 def p99_ms(readers: list[Reader]) -> float:
@@ -215,18 +182,15 @@ def test_a_hostile_key_harms_nobody_else(stack: Stack, ledger: Ledger) -> None:
     assert [text for reader in calm for text in reader.broken] == []
     before = processes(stack)
 
-    order = Turns(in_turn(INPUTS))
-    over, seen = threading.Event(), dict[str, Counter[str]]()
-    attackers = [
-        threading.Thread(target=attack, args=(stack, theirs, over, order, seen), daemon=True) for _ in range(ATTACKERS)
-    ]
-    for thread in attackers:
-        thread.start()
     hit: list[Reader] = []
-    read(stack, ours, hit, HOSTILE_S)
-    over.set()
-    for thread in attackers:
-        thread.join(4 * PATIENCE_S)
+    # In a process of its own: what it does is no matter of those who measure.
+    command = [sys.executable, "-m", "tests.faults.hostile", theirs, str(HOSTILE_S)]
+    environ = {**os.environ, **stack.settings.environ()}
+    with subprocess.Popen(command, cwd=REPOSITORY, env=environ, stdout=subprocess.PIPE) as hostile:
+        assert hostile.stdout is not None
+        hostile.stdout.readline()  # it begins
+        read(stack, ours, hit, HOSTILE_S)
+        seen: dict[str, dict[str, int]] = json.loads(hostile.communicate(timeout=6 * PATIENCE_S)[0])
 
     ended = [what for process, what in before.items() if not process.is_running()]
     broken = [text for reader in hit for text in reader.broken]
@@ -242,7 +206,7 @@ def test_a_hostile_key_harms_nobody_else(stack: Stack, ledger: Ledger) -> None:
     print(json.dumps(report))
     ledger.counts["hostile_key"] = report
     problems = [f"ended: {what}" for what in ended] + [f"broken: {text}" for text in broken]
-    problems += [f"{name}: {dict(found)}" for name, found in seen.items() if any(bad(outcome) for outcome in found)]
+    problems += [f"{name}: {found}" for name, found in seen.items() if any(bad(outcome) for outcome in found)]
     assert not problems, "\n".join(problems)
     assert all(reader.whole for reader in hit), "every stream has come to its end"
     if FULL:
