@@ -240,7 +240,7 @@ BAD: list[tuple[str, str, Any, int, str]] = [
     ("no credentials", "/models/gpt-4/chat/completions", CHAT, 503, "Set the variable OPENAI_API_KEY"),
     ("no weights", "/models/qwen3-7b/chat/completions", CHAT, 503, "weights are on no machine"),
     ("no capability", "/models/all-minilm-l6-v2/completions", {"prompt": "x"}, 422, "it offers embedding"),
-    ("no messages", "/models/fake/chat/completions", {"messages": []}, 422, "at least one"),
+    ("no messages", "/models/fake/chat/completions", {"messages": []}, 422, "a list of 1 to"),
     (
         "unknown role",
         "/models/fake/chat/completions",

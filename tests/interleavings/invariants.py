@@ -27,6 +27,7 @@ def come_to_rest(world: World) -> None:
     world.server.refuse_writes("")
     for process in (*world.workers, *world.keepers, world.web):
         process.frozen = False
+    passed = False
     for second in range(REST_S):
         world.elapse(SLICE_S)
         for number in range(2):
@@ -35,8 +36,9 @@ def come_to_rest(world: World) -> None:
             world.step(6 + number)
         if not world.server.left() and not any(worker.journaler.held for worker in world.workers):
             break
-        if second == PATIENCE_S and world.server.left() == 2:  # entries of jobs that were not made are young for long
-            world.server.pass_time(YOUNG_MS / 1000)
+        if second >= PATIENCE_S and not passed and world.server.left() == 2:
+            world.server.pass_time(YOUNG_MS / 1000)  # entries of jobs that were not made are young for long
+            passed = True
     while second < REST_S and not all(client.watcher.ended for client in world.clients):
         second += 1
         world.elapse(SLICE_S)

@@ -35,7 +35,8 @@ class ChunkEncoder:
         body = event.body
         if "model" in body:
             self._take(results.follow(self._job, event))
-        if body["type"] != EventType.DELTA or not body.keys() <= results.PLAIN:
+        plain = body["type"] == EventType.DELTA and body.keys() <= results.PLAIN
+        if not plain or self._job.kind not in ("chat", "completion"):
             return [self._full(event, chunk) for chunk in results.chunks(self._job, event)]
         text = body.get("text")
         if not text:
