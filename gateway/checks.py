@@ -53,6 +53,11 @@ def _texts(value: Any) -> bool:
 
 
 def _counts(value: Any) -> bool:
+    """Tokens by kind; of some there are parts."""
+    return isinstance(value, dict) and all(_count(part) or _parts(part) for part in value.values())
+
+
+def _parts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_count, value.values()))
 
 
@@ -77,13 +82,6 @@ def _maybe(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-def _tool_call(value: Any) -> bool:
-    if not isinstance(value, dict) or not _maybe(_index)(value.get("index")):
-        return False
-    function = value.get("function") or {}
-    return isinstance(function, dict) and all(_maybe(_text)(function.get(name)) for name in ("name", "arguments"))
-
-
 def _delta(value: Any) -> bool:
     return isinstance(value, dict) and not _wrong(value, _DELTA)
 
@@ -93,14 +91,16 @@ _DELTA: Mapping[str, Check] = {
     "text": _text,
     "ids": _ids,
     "lp": _list(_logprob),
-    "tool_calls": _list(_tool_call),
+    # These are read in any shape, see `gateway/tool_calls.py` and `gateway/extras.py`.
+    "tool_calls": _list(_object),
+    "extra": _list(_object),
     "finish": _text,
 }
 _FIELDS: Mapping[str, Check] = {
     **_DELTA,
     **dict.fromkeys(("c", "model", "mode", "reason", "message", "next", "weights", "tokenizer", "prompt"), _text),
     **dict.fromkeys(("replica", "stage", "status", "level", "end", "entry"), _text),
-    **dict.fromkeys(("prompt_tokens", "completion_tokens"), _count),
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), _count),
     "at": _time,
     "progress": is_number,
     "usage": _counts,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -94,7 +94,7 @@ SHAPES: dict[str, tuple[str, list[Any], dict[str, Any], str]] = {
     "completed message": ("anthropic", MESSAGE, {"prompt": "hi"}, "completion"),
 }
 
-HALVES = st.text(st.characters(codec=None), max_size=4) | st.sampled_from(["\ud83d", "\ude0a", "\udcff", "\x00", ""])
+HALVES = st.text(st.characters(codec=None), max_size=4) | st.sampled_from(["\ud83d", "\ude0a", "\udcff", "\x00"])
 ODD = st.recursive(
     st.none()
     | st.booleans()
@@ -109,23 +109,42 @@ ODD = st.recursive(
 )
 
 
+def paths(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """The ways to all values in a JSON value."""
+    yield at
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, found in inner:
+        yield from paths(found, (*at, name))
+
+
+def changed(value: Any, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Any:
+    """A JSON value with one of those in it changed."""
+    if not path:
+        return change(value)
+    if isinstance(value, dict):
+        return {**value, path[0]: changed(value[path[0]], path[1:], change)}
+    return [*value[: path[0]], changed(value[path[0]], path[1:], change), *value[path[0] + 1 :]]
+
+
 @st.composite
 def mutated(draw: st.DrawFn, value: Any) -> Any:
     """A JSON value with one change somewhere in it: gone, of another type, nested wrongly, or beside something odd."""
-    if isinstance(value, dict) and value and draw(st.integers(0, 3)):
-        name = draw(st.sampled_from(sorted(value)))
-        return {**value, name: draw(mutated(value[name]))}
-    if isinstance(value, list) and value and draw(st.integers(0, 3)):
-        place = draw(st.integers(0, len(value) - 1))
-        return [*value[:place], draw(mutated(value[place])), *value[place + 1 :]]
+    all_paths = list(paths(value))
+    deepest = [path for path in all_paths if not any(other and path == other[:-1] for other in all_paths)]
+    path = draw(st.sampled_from(deepest) | st.sampled_from(all_paths))
+    return changed(value, path, lambda found: draw(others(found)))
+
+
+@st.composite
+def others(draw: st.DrawFn, value: Any) -> Any:
+    """What may stand in the place of a JSON value."""
     if isinstance(value, dict):
         kept = {name: inner for name, inner in value.items() if draw(st.integers(0, 3))}
         return draw(st.sampled_from([kept, [value], None, {**value, draw(HALVES): draw(ODD)}]) | ODD)
-    if isinstance(value, str) and value:
+    if isinstance(value, str):
         cut = draw(st.integers(0, len(value)))
-        return draw(
-            st.sampled_from([value[:cut], value[:cut] + draw(HALVES) + value[cut:], [value], {"text": value}]) | ODD
-        )
+        longer = value[:cut] + draw(HALVES) + value[cut:]
+        return draw(st.sampled_from([value[:cut], longer, longer, [value], {"text": value}]) | ODD)
     return draw(st.sampled_from([[value], {"value": value}, str(value), [value, value]]) | ODD)
 
 
@@ -165,7 +184,7 @@ def replies(draw: st.DrawFn, protocol: str, events: list[Any]) -> Reply:
 @st.composite
 def damaged(draw: st.DrawFn, body: bytes, kind: str) -> Reply:
     """Bytes that may end anywhere, or have other bytes in them, as an answer."""
-    how = draw(st.sampled_from(["whole"] * 4 + ["cut", "end", "bytes", "gone"]))
+    how = draw(st.sampled_from(["whole"] * 8 + ["cut", "end", "bytes", "gone"]))
     place = draw(st.integers(0, len(body)))
     if how == "bytes":
         body = body[:place] + draw(st.binary(min_size=1, max_size=4)) + body[place + draw(st.integers(0, 3)) :]
@@ -173,7 +192,7 @@ def damaged(draw: st.DrawFn, body: bytes, kind: str) -> Reply:
         body = body[:place]
     elif how == "gone":
         body = body[:place] + body[place + draw(st.integers(1, 200)) :]
-    status = draw(st.sampled_from([200] * 9 + [400, 429, 500]))
+    status = draw(st.sampled_from([200] * 20 + [400, 429, 500]))
     return Reply(body, status, kind, cut=how == "cut")
 
 
