@@ -14,7 +14,10 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
+from gateway.checks import MAX_MS
 from gateway.encoding import dumps, load_as
+from gateway.errors import Unreadable
+from gateway.unreadable import readable
 
 #: Who runs a stage: the agent of the device, or the model worker that it starts.
 AGENT, WORKER = "agent", "worker"
@@ -29,6 +32,8 @@ STAGES = {
 }
 #: Entries that are kept of one replica, and for how long after the last one.
 MAX_ENTRIES, KEEP_S = 1_000, 86_400
+#: What `end` may say.
+ENDS = ("", "active", "failed", "gone")
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,21 @@ class BringUpLog:
         pipe.execute()
 
     def read(self, after: str = "") -> list[Entry]:
-        """The entries behind one of them, or all."""
+        """The entries behind one of them, or all, but for those that can't be read."""
         found = cast(
             "list[tuple[str, dict[str, str]]]", self._redis.xrange(self._key, min=f"({after}" if after else "-")
         )
-        return [replace(load_as(Entry, fields["e"]), id=entry_id) for entry_id, fields in found]
+        named = [(f"Entry {entry_id} of {self._key}", (entry_id, fields)) for entry_id, fields in found]
+        return [entry for _, entry in readable(named, _read)]
 
     def clear(self) -> None:
         """Forget everything, before a replica of the same id begins anew."""
         self._redis.delete(self._key)
+
+
+def _read(raw: tuple[str, Mapping[str, str] | None]) -> Entry:
+    entry_id, fields = raw
+    entry = replace(load_as(Entry, (fields or {}).get("e", "")), id=entry_id)
+    if not 0 <= entry.at_ms <= MAX_MS or entry.end not in ENDS:
+        raise Unreadable("Its time, or the end that it tells of, can't be.")
+    return entry

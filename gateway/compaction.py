@@ -6,10 +6,12 @@ import itertools
 from collections.abc import Sequence
 
 from gateway import keys
+from gateway.errors import Unreadable
 from gateway.job import Event, EventType
 from gateway.jobs import JobStore
 from gateway.loop import guarded
 from gateway.results import as_delta, fold, num_indexes, usage
+from gateway.unreadable import note
 
 #: A journal with fewer entries stays as it is.
 MIN_ENTRIES = 5
@@ -35,7 +37,11 @@ def compact_ended(store: JobStore, model: str, *, before_ms: int) -> int:
 
 
 def _compact(store: JobStore, job_id: str) -> bool:
-    events = store.journal(job_id)
+    try:
+        events = store.journal(job_id)
+    except Unreadable as error:
+        note(job_id, error)
+        return False
     entries = snapshot(events)
     return store.replace_journal(job_id, entries) if len(entries) < len(events) else False
 

@@ -16,11 +16,14 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.encoding import dumps, loads
-from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated
+from gateway.encoding import build, dumps, loads
+from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated, Unreadable
 from gateway.installation import Installation
 from gateway.redis import pipeline
+from gateway.unreadable import readable, reading
 
+#: The last second that a date can be made of, the end of the year 9999.
+MAX_S = 253_402_300_799
 #: Characters of a secret that are shown, at most a third of it.
 PREFIX_LENGTH = 7
 
@@ -74,15 +77,16 @@ class KeyRecord:
 
     @classmethod
     def parse(cls, raw: Mapping[str, str]) -> KeyRecord:
-        """Build from the hash's fields."""
-        return cls(
-            id=raw["id"],
-            name=raw["name"],
-            prefix=raw["prefix"],
-            scopes=tuple(raw["scopes"].split(",")),
-            models=tuple(loads(raw.get("models") or "[]")),
-            **{name: int(raw.get(name) or 0) for name in _NUMBERS},
-        )
+        """Build from the hash's fields. Raises: Unreadable."""
+        try:
+            numbers = {name: int(raw.get(name) or 0) for name in _NUMBERS}
+            fields = {**raw, "scopes": raw["scopes"].split(","), "models": loads(raw.get("models") or "[]"), **numbers}
+        except (KeyError, ValueError) as error:
+            raise Unreadable(f"It is damaged: {error!r}.") from error
+        record = build(cls, fields)
+        if not all(0 <= number <= MAX_S for number in numbers.values()):
+            raise Unreadable("It has a number that can't be.")
+        return record
 
 
 _NUMBERS = ("created_at", "requests_per_minute", "tokens_per_minute", "expires_at", "revoked_at")
@@ -133,9 +137,13 @@ class Credentials:
         if not secret:
             raise Unauthenticated("No API key. Send the header 'Authorization: Bearer YOUR_KEY'.", reason="no_api_key")
         commands = [("HGETALL", keys.api_key(_digest(secret))), ("GET", keys.INSTALLATION)]
-        raw, installation = pipeline(self.redis, commands)
-        self._require_store(installation)
-        record = KeyRecord.parse(raw) if raw else None
+        raw, installation = pipeline(self.redis, commands, raise_on_error=False)
+        with reading("The record of this API key"):
+            for reply in (raw, installation):
+                if isinstance(reply, Exception):
+                    raise reply
+            self._require_store(installation)
+            record = KeyRecord.parse(raw) if raw else None
         if record is None:
             raise Unauthenticated("This API key is unknown. Make one with 'headrace key create'.")
         _require_active(record)
@@ -152,12 +160,11 @@ class Credentials:
         return record
 
     def list(self) -> list[KeyRecord]:
-        """All keys, oldest first."""
-        digests = cast("list[str]", self.redis.hvals(keys.API_KEYS))
-        pipe = self.redis.pipeline(transaction=False)
-        for digest in digests:
-            pipe.hgetall(keys.api_key(digest))
-        records = [KeyRecord.parse(raw) for raw in pipe.execute() if raw]
+        """All keys, oldest first, but for those that can't be read."""
+        digests = cast("dict[str, str]", self.redis.hgetall(keys.API_KEYS))
+        raws = pipeline(self.redis, [("HGETALL", keys.api_key(d)) for d in digests.values()], raise_on_error=False)
+        named = [(f"The record of API key {key_id}", raw) for key_id, raw in zip(digests, raws, strict=True) if raw]
+        records = [record for _, record in readable(named, KeyRecord.parse)]
         return sorted(records, key=lambda record: (record.created_at, record.id))
 
     def get(self, key_id: str) -> KeyRecord:
@@ -207,8 +214,9 @@ class Credentials:
             self._installation.require(found)
 
     def _load(self, digest: str) -> KeyRecord | None:
-        (raw,) = pipeline(self.redis, [("HGETALL", keys.api_key(digest))])
-        return KeyRecord.parse(raw) if raw else None
+        with reading(f"The record of API key {digest[:16]}"):
+            (raw,) = pipeline(self.redis, [("HGETALL", keys.api_key(digest))])
+            return KeyRecord.parse(raw) if raw else None
 
 
 def _require_active(record: KeyRecord) -> None:

@@ -13,8 +13,10 @@ import redis
 
 from gateway import keys
 from gateway.encoding import dumps, load_as
+from gateway.errors import Unreadable
 from gateway.queues import slug
 from gateway.redis import pipeline
+from gateway.unreadable import leaving_out, readable, reading
 
 #: What becomes of a replica that is wanted.
 UP, ASLEEP, FAILED = "up", "asleep", "failed"
@@ -82,16 +84,18 @@ class Desired:
 
     def change(self, wanted: Wanted, **changes: Any) -> bool:
         """Change one replica, if it is still wanted just as it was. False if it is not."""
-        name, before = keys.desired(wanted.node, wanted.device), dumps(asdict(wanted))
+        name = keys.desired(wanted.node, wanted.device)
         with self._redis.pipeline() as pipe:
             try:
                 pipe.watch(name)
-                if pipe.hget(name, wanted.replica_id) != before:
+                raw = pipe.hget(name, wanted.replica_id)
+                # Another version may have written the same in other words.
+                if not raw or _read(str(raw)) != wanted:
                     return False
                 pipe.multi()
                 pipe.hset(name, wanted.replica_id, dumps(asdict(replace(wanted, **changes))))
                 pipe.execute()
-            except redis.exceptions.WatchError:
+            except (redis.exceptions.WatchError, Unreadable):
                 return False
         return True
 
@@ -101,23 +105,46 @@ class Desired:
             if one.state == ASLEEP:
                 self.change(one, state=UP)
 
-    def on(self, node: str, device: str) -> dict[str, Wanted]:
-        """What one device should hold, by replica id."""
+    def on(self, node: str, device: str) -> dict[str, Wanted | None]:
+        """What one device should hold, by replica id; None for what can't be read, and is to be left as it is."""
         (raw,) = pipeline(self._redis, [("HGETALL", keys.desired(node, device))])
-        return {name: load_as(Wanted, value) for name, value in raw.items()}
+        found: dict[str, Wanted | None] = dict.fromkeys(raw)
+        for name, value in raw.items():
+            with leaving_out(_named(node, device, name)):
+                found[name] = _read(value)
+        return found
 
     def get(self, node: str, device: str, name: str) -> Wanted | None:
-        """One replica of a device, if it is wanted."""
-        (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
-        return load_as(Wanted, raw) if raw else None
+        """One replica of a device, if it is wanted. Raises: Unreadable."""
+        with reading(_named(node, device, name)):
+            (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
+            return _read(raw) if raw else None
 
     def all(self, model: str | None = None) -> list[Wanted]:
         """What all devices should hold, of one model or of all."""
-        places = sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))
-        raws = pipeline(self._redis, [("HGETALL", keys.desired(*place.split(" ", 1))) for place in places])
-        found = [load_as(Wanted, value) for raw in raws for value in raw.values()]
+        places = [place.split(" ", 1) for place in sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))]
+        places = [place for place in places if len(place) == 2]
+        raws = pipeline(self._redis, [("HGETALL", keys.desired(*place)) for place in places], raise_on_error=False)
+        found: list[Wanted] = []
+        for place, raw in zip(places, raws, strict=True):
+            with leaving_out(f"What is wanted on {'.'.join(place)}"):
+                if isinstance(raw, Exception):
+                    raise raw
+                named = [(_named(place[0], place[1], name), value) for name, value in raw.items()]
+                found += [wanted for _, wanted in readable(named, _read)]
         return [wanted for wanted in found if model in (None, wanted.model)]
 
     def of_deployment(self, deployment_id: str) -> list[Wanted]:
         """What a deployment has added, as far as it is still wanted."""
         return [wanted for wanted in self.all() if wanted.deployment_id == deployment_id]
+
+
+def _named(node: str, device: str, name: str) -> str:
+    return f"What is wanted of replica {name} on {node}.{device}"
+
+
+def _read(raw: str) -> Wanted:
+    wanted = load_as(Wanted, raw)
+    if wanted.state not in (UP, ASLEEP, FAILED):
+        raise Unreadable(f"The state is {wanted.state!r:.80}.")
+    return wanted

@@ -10,7 +10,8 @@ import redis
 
 from gateway import keys
 from gateway.bringup import STAGES
-from gateway.encoding import dumps, loads
+from gateway.encoding import dumps, is_number, loads
+from gateway.unreadable import leaving_out
 
 #: Deployments that are remembered of each model.
 REMEMBERED = 10
@@ -26,8 +27,10 @@ class Durations:
 
     def expected(self, model: str) -> dict[str, float]:
         """Seconds of each stage: the median of the last ones."""
-        raw = cast("dict[str, str]", self._redis.hgetall(keys.durations(model)))
-        known = {stage: statistics.median(loads(text)) for stage, text in raw.items()}
+        known: dict[str, float] = {}
+        with leaving_out(f"How long deployments of {model} took"):
+            raw = cast("dict[str, str]", self._redis.hgetall(keys.durations(model)))
+            known = {stage: statistics.median(recent) for stage, text in raw.items() if (recent := _seconds(text))}
         return {stage: known.get(stage, UNKNOWN_S[stage]) for stage in STAGES}
 
     def add(self, model: str, seconds: Mapping[str, float]) -> None:
@@ -35,5 +38,14 @@ class Durations:
         name = keys.durations(model)
         for stage, took_s in seconds.items():
             raw = cast("str | None", self._redis.hget(name, stage))
-            recent = [round(took_s, 3), *(loads(raw) if raw else [])][:REMEMBERED]
+            recent = [round(took_s, 3), *_seconds(raw or "[]")][:REMEMBERED]
             self._redis.hset(name, stage, dumps(recent))
+
+
+def _seconds(text: str) -> list[float]:
+    """What is remembered of one stage; nothing if it can't be read."""
+    try:
+        value = loads(text)
+    except ValueError:
+        return []
+    return value if isinstance(value, list) and all(map(is_number, value)) else []

@@ -12,6 +12,7 @@ from gateway import keys
 from gateway.encoding import dumps, load_as
 from gateway.memory import Footprint
 from gateway.registry import Device
+from gateway.unreadable import leaving_out
 
 
 class Footprints:
@@ -22,15 +23,18 @@ class Footprints:
 
     def get(self, device: Device, model: str) -> Footprint | None:
         """None where the device's agent does not know it: it has not looked yet, or there are no files."""
-        raw = cast("str | None", self._redis.hget(keys.footprints(*device.place), model))
-        return load_as(Footprint, raw) if raw else None
+        with leaving_out(f"What {device.name} has found of the size of {model}"):
+            raw = cast("str | None", self._redis.hget(keys.footprints(*device.place), model))
+            return load_as(Footprint, raw) if raw else None
+        return None
 
     def known(self, devices: Iterable[Device]) -> set[str]:
         """The models whose files one of these devices has, or can get."""
         pipe = self._redis.pipeline(transaction=False)
         for device in devices:
             pipe.hkeys(keys.footprints(*device.place))
-        return {str(model) for models in pipe.execute() for model in models}
+        found = pipe.execute(raise_on_error=False)
+        return {str(model) for models in found if isinstance(models, list) for model in models}
 
     def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:
         """Replace what was known of a device."""

@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -16,6 +17,7 @@ from gateway import deployment_views, embeddings, keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.desired import Desired, Wanted
+from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.idempotency import Mark
 from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 MEMORY_LIMIT = 0.8
 #: When a key that has used up its share may try again, in seconds.
 SHARE_RETRY_S = 10.0
+#: A request that takes so long to be written may have met an outage of Redis.
+OUTAGE_S = 0.5
 #: The capability that each kind of job asks of its model.
 CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
@@ -123,6 +127,7 @@ class Inference:
         """Make the job that was checked, or attach if another call has made it meanwhile."""
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
+        began = time.monotonic()
         with contextlib.ExitStack() as undo:
             watcher = None
             if not mark:
@@ -138,12 +143,19 @@ class Inference:
                 mark.check(created.job)
             else:
                 self._require_room(job, created.load)
+            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
+            try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
+            if time.monotonic() > began + OUTAGE_S:
+                self._require_record(job)
             undo.pop_all()
-        priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-        try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
         if mark and not background:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+
+    def _require_record(self, job: Job) -> None:
+        """Raises: StoreUnavailable if Redis was away meanwhile, and has come back without the job."""
+        if not self.store.redis.exists(keys.job(job.id)):
+            raise StoreUnavailable("Redis has lost the request before it was accepted. Send it again.")
 
     def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
         """`stays`: it runs on by itself when nobody waits for it."""
@@ -261,7 +273,7 @@ class Inference:
     def _count_refusal(self, model: Model) -> None:
         pipe = self.store.redis.pipeline(transaction=False)
         count_failure(pipe, model.id, now_ms=self.store.estimated_now_ms())
-        pipe.execute()
+        pipe.execute(raise_on_error=False)
 
     def _require_memory(self) -> None:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
@@ -302,7 +314,7 @@ def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any],
     if verdict != "ended":
         return verdict
     if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
-        Desired(store.redis).drop(Wanted(**one) for one in job.request["wanted"])
+        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
     store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
     return state.value
 

@@ -1,4 +1,7 @@
-"""The record of a job, its states and its events. Knows no Redis, queue, engine or face."""
+"""The record of a job, its states and its events. Knows no Redis, queue, engine or face.
+
+What is read is checked here, so that nobody behind it meets a value that it can't use (`gateway/checks.py`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from gateway import checks
 from gateway.encoding import dumps, loads
+from gateway.errors import Unreadable
 
 #: Version of records and events, so that old and new workers can live side by side: a worker leaves what is newer.
 RECORD_VERSION = 1
@@ -91,6 +96,24 @@ class Event:
     seq: int
     body: Mapping[str, Any]
 
+    @classmethod
+    def of(cls, seq: Any, body: Any) -> Event:
+        """An event of somebody else. Raises: Unreadable if it is none, or is not as its type says."""
+        if not isinstance(body, dict) or str(body.get("type")) not in _EVENT_TYPES:
+            raise Unreadable(f"Entry {seq!r:.20} is of no known type: {body!r:.80}.")
+        if problem := checks.event(seq, body):
+            raise Unreadable(f"Entry {seq!r:.20}, {body['type']}: {problem}")
+        return cls(seq, body)
+
+    @classmethod
+    def parse(cls, entry_id: str, fields: Mapping[str, str] | None) -> Event:
+        """An entry of a journal. Raises: Unreadable."""
+        try:
+            seq, body = int(entry_id.partition("-")[0]), loads((fields or {})["e"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise Unreadable(f"Entry {entry_id:.20} is no JSON: {error}.") from error
+        return cls.of(seq, body)
+
     @property
     def type(self) -> EventType:
         """The kind of entry."""
@@ -167,7 +190,7 @@ class JobHead:
 
     @classmethod
     def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> JobHead:
-        """Build from the hash's fields."""
+        """Build from the hash's fields. Raises: Unreadable."""
         return cls(id=job_id, **_parsed(raw))
 
 
@@ -179,8 +202,15 @@ class Job(JobHead):
 
     @classmethod
     def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> Job:
-        """Build from the hash's fields."""
-        return cls(id=job_id, request=loads(raw.get("request") or "{}"), **_parsed(raw))
+        """Build from the hash's fields. Raises: Unreadable."""
+        fields = _parsed(raw)
+        try:
+            request = loads(raw.get("request") or "{}")
+        except ValueError as error:
+            raise Unreadable(f"Its request is no JSON: {error}.") from error
+        if problem := checks.request(fields["kind"], request):
+            raise Unreadable(f"Its request: {problem}")
+        return cls(id=job_id, request=request, **fields)
 
     def end_fields(self) -> dict[str, str]:
         """What its record takes over at the end: with `store: false` the prompts are blanked, but still counted."""
@@ -191,6 +221,8 @@ class Job(JobHead):
         return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
 
 
+#: What a job may be.
+KINDS = ("chat", "completion", "embedding", "deployment")
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
     *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),
@@ -199,11 +231,26 @@ _NUMBERS = (
 _TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")
 _FLAGS = ("background", "cancel")
 _OBJECTS = ("usage", "error")
-#: Those of a `JobHead`.
-HEAD_FIELDS = ("state", *_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS)
+#: Those of a `JobHead`, and the version that has written it.
+HEAD_FIELDS = ("state", "v", *_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS)
+
+
+def is_newer(raw: Mapping[str, str | None]) -> bool:
+    """Whether a record is of a version that this program does not know."""
+    version = raw.get("v") or ""
+    return version.isdecimal() and len(version) < 10 and int(version) > RECORD_VERSION
+
+
+def salvaged(raw: Mapping[str, str | None]) -> dict[str, str]:
+    """The fields of a record that can be read, of one that can't be read as a whole."""
+    found = {name: value for name, value in raw.items() if name in (*_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS) and value}
+    return {name: value for name, value in found.items() if not _problem({"state": "failed", name: value})}
 
 
 def _parsed(raw: Mapping[str, str | None]) -> dict[str, Any]:
+    if problem := _problem(raw):
+        version = f" It is of version {raw['v']}, and this program knows {RECORD_VERSION}." if is_newer(raw) else ""
+        raise Unreadable(f"{problem}{version}")
     return {
         "state": JobState(str(raw["state"])),
         **{name: raw.get(name) or "" for name in _TEXTS},
@@ -211,6 +258,21 @@ def _parsed(raw: Mapping[str, str | None]) -> dict[str, Any]:
         **{name: loads(raw.get(name) or "{}") for name in _OBJECTS},
         **{name: int(raw.get(name) or 0) for name in _NUMBERS},
     }
+
+
+def _problem(raw: Mapping[str, str | None]) -> str:
+    """What is wrong with a record's fields; empty if nothing is."""
+    if raw.get("state") not in set(JobState):
+        return f"The state is {raw.get('state')!r:.80}."
+    if raw.get("kind", KINDS[0]) not in KINDS:
+        return f"The kind is {raw['kind']!r:.80}."
+    for name in _NUMBERS:
+        if not checks.number(name, raw.get(name) or "0"):
+            return f"The field {name} is {raw[name]!r:.80}."
+    for name in _OBJECTS:
+        if not checks.record_object(name, raw.get(name) or "{}"):
+            return f"The field {name} is {raw[name]!r:.80}."
+    return "" if checks.price(raw.get("price") or "") else f"The price is {raw['price']!r:.80}."
 
 
 @dataclass(frozen=True)
@@ -232,8 +294,10 @@ class Append:
 class Cause(StrEnum):
     """Why a running job goes back to the queue."""
 
-    #: Its engine died of itself, or hung: the job may be the cause.
+    #: Its engine or worker died of itself, or hung: the job may be the cause.
     CRASHED = "crashed"
+    #: Its engine or worker died of itself, and had nothing else to do: the job is the cause.
+    CRASHED_ALONE = "crashed_alone"
     #: Its worker died, or somebody killed its engine.
     LOST = "lost"
     #: Nothing is wrong with it: a drain, a stall, Redis.

@@ -6,6 +6,7 @@ Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whos
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,14 +16,28 @@ from typing import Any, cast
 import redis
 from redis.client import NEVER_DECODE
 
-from gateway import keys
+from gateway import checks, keys
 from gateway.encoding import dumps, loads
-from gateway.errors import lies_with_client
-from gateway.job import HEAD_FIELDS, RECORD_VERSION, Append, Cause, Event, Job, JobHead, JobState
+from gateway.errors import Unreadable, lies_with_client
+from gateway.job import (
+    HEAD_FIELDS,
+    RECORD_VERSION,
+    Append,
+    Cause,
+    Event,
+    EventType,
+    Job,
+    JobHead,
+    JobState,
+    is_newer,
+    new_claim_id,
+    salvaged,
+)
 from gateway.redis import is_lasting, pipeline
 from gateway.scripts import Scripts
 from gateway.stats import count_answer, count_failure
-from gateway.usage import Ledger
+from gateway.unreadable import leaving_out, reading
+from gateway.usage import DEPLOYMENT, Ledger
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +47,8 @@ _BROUGHT = ("reserved", "created_at", "crashes", "losses")
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
 ATTENDED_AGAIN_MS = 15_000
+#: How long a record that could not be read is kept, and the one of a failed job in its place.
+DAMAGED_MS = 86_400_000
 #: What the score of a background job is more than the time in ms that it was made, as in `lib.lua`.
 BACKGROUND_SCORE = 10**13
 #: An entry of an index that has no record yet may be of a job that is being made.
@@ -165,12 +182,15 @@ class JobStore:
 
         Returns its record, or None if it is not to be had (taken, ended, gone, handed to another model, or of
         a newer version than this program knows).
+
+        Raises: Unreadable, and then the claim holds until the job is put into quarantine.
         """
         pipe = self.redis.pipeline(transaction=False)
         self._call(pipe, "claim", job_id, owner, claim, model, RECORD_VERSION)
         self._track(pipe, job_id, model)
-        (verdict, flat), _ = self.scripts.execute(pipe)
-        return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
+        with reading(_record(job_id)):
+            (verdict, flat), _ = self.scripts.execute(pipe)
+            return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
 
     def restore(self, job: Job, *, owner: str) -> None:
         """Put back what a restarted Redis may have lost of a job that this worker runs, or ran until just now.
@@ -256,7 +276,10 @@ class JobStore:
             count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
         elif state is JobState.FAILED and not lies_with_client(reason):
             count_failure(pipe, job.runs_on, now_ms=now)
-        self.scripts.execute(pipe)
+        for reply in self.scripts.execute(pipe, raise_on_error=False):
+            with leaving_out(f"What is counted of {job.runs_on}"):
+                if isinstance(reply, Exception):
+                    raise reply
 
     def settle(self, job: JobHead) -> None:
         """Settle a job that has ended, from its record, and take it out of the indexes."""
@@ -265,8 +288,9 @@ class JobStore:
         self.scripts.execute(pipe)
 
     def watch(self, job_id: str, *, hub_id: str, attended_ms: int) -> bool:
-        """Have the job's events published to a hub. False if there is no such job."""
-        return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
+        """Have the job's events published to a hub. False if there is no such job. Raises: Unreadable."""
+        with reading(_record(job_id)):
+            return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
 
     def attend(self, job_ids: Sequence[str], *, hub_id: str, attended_ms: int) -> list[str]:
         """Say that clients are still there for these jobs, and that the hub wants their events.
@@ -285,14 +309,13 @@ class JobStore:
         return 0 if rank is None else rank + 1
 
     def read(self, job_id: str) -> Job | None:
-        """The record, or None."""
-        (raw,) = pipeline(self.redis, [("HGETALL", keys.job(job_id))])
-        return Job.parse(job_id, raw) if "state" in raw else None
+        """The record, or None. Raises: Unreadable."""
+        (job,) = self._read([job_id], raise_unreadable=True)
+        return job
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
-        """Records in one round trip."""
-        raws = pipeline(self.redis, [("HGETALL", keys.job(job_id)) for job_id in job_ids])
-        return [Job.parse(i, raw) if "state" in raw else None for i, raw in zip(job_ids, raws, strict=True)]
+        """Records in one round trip. One that can't be read is None, as one that is gone."""
+        return self._read(job_ids, raise_unreadable=False)
 
     def heads(self, job_ids: Iterable[str]) -> dict[str, JobHead | None]:
         """Records without their requests in one round trip, for those who look at many; None for one that is gone.
@@ -301,15 +324,49 @@ class JobStore:
         """
         ids = list(job_ids)
         commands = [("HMGET", keys.job(job_id), *HEAD_FIELDS) for job_id in ids]
+        replies = pipeline(self.redis, commands, raise_on_error=False)
         found: dict[str, JobHead | None] = {}
-        for job_id, reply in zip(ids, pipeline(self.redis, commands, raise_on_error=False), strict=True):
-            try:
+        for job_id, reply in zip(ids, replies, strict=True):
+            with leaving_out(_record(job_id)):
                 found[job_id] = _head(job_id, reply)
-            except (ValueError, TypeError, redis.exceptions.ResponseError) as error:
-                if isinstance(error, redis.exceptions.ResponseError) and not is_lasting(error):
-                    raise
-                log.error("job %s: its record can't be read: %s", job_id, error)
         return found
+
+    def sift(self, job_ids: Sequence[str]) -> dict[str, JobHead | None]:
+        """The same; those that can't be read are put into quarantine. For the keeper."""
+        found = self.heads(job_ids)
+        for job_id in job_ids:
+            if job_id not in found:
+                self.quarantine(job_id)
+        return found
+
+    def quarantine(self, job_id: str) -> bool:
+        """Put a record that can't be read out of the way, and one of a failed job in its place, which says so.
+
+        One that a newer version has written is left to workers that know it. Returns whether it was done.
+        """
+        raws = pipeline(self.redis, [("HGETALL", keys.job(job_id))], raise_on_error=False)
+        raw = raws[0] if isinstance(raws[0], dict) else {}
+        if is_newer(raw):
+            return False
+        error = {"reason": Unreadable.reason, "message": "What Redis held of this job was damaged, so it was given up."}
+        event = Event(0, {"type": EventType.FAILED.value, "c": new_claim_id(), "error": error}).encoded
+        defaults = {"kind": "chat", "model": "unknown", "key_id": "unknown", "created_at": str(self.now_ms())}
+        kept = {**defaults, **salvaged(raw)}
+        kept |= {"request": _salvaged_request(kept["kind"], raw), "v": str(RECORD_VERSION)}
+        kept |= {"error": dumps(error), "ttl_ms": str(DAMAGED_MS)}
+        for name in ("state", "seq", "finished_at", "owner", "claim"):
+            kept.pop(name, None)
+        fields = [part for pair in kept.items() for part in pair]
+        names = [*keys.of(job_id), keys.damaged(job_id)]
+        done, seq, watch = self.scripts.run("quarantine", names, DAMAGED_MS, DAMAGED_MS, event, *fields)
+        if not done:
+            return False
+        log.error("job %s: its record could not be read, and lies in %s now", job_id, keys.damaged(job_id))
+        self.publish({hub: [(job_id, int(seq), [event])] for hub in str(watch).split(",") if hub})
+        with leaving_out(_record(job_id)):
+            if head := self.heads([job_id])[job_id]:
+                self.settle(head)
+        return True
 
     def owners(self, job_ids: Iterable[str]) -> dict[str, str]:
         """Who holds each of these jobs, in one round trip; empty for nobody."""
@@ -318,23 +375,26 @@ class JobStore:
         return {job_id: reply or "" for job_id, reply in zip(ids, replies, strict=True)}
 
     def journal(self, job_id: str, *, after: int = 0, count: int | None = None) -> list[Event]:
-        """Entries whose seq is above `after`."""
-        entries = cast(
-            "list[tuple[str, dict[str, str]]]",
-            self.redis.xrange(keys.events(job_id), min=f"{after + 1}-0", count=count),
-        )
-        return [Event(int(entry_id.split("-")[0]), loads(fields["e"])) for entry_id, fields in entries]
+        """Entries whose seq is above `after`. Raises: Unreadable."""
+        with reading(f"The journal of job {job_id}"):
+            entries = cast(
+                "list[tuple[str, dict[str, str] | None]]",
+                self.redis.xrange(keys.events(job_id), min=f"{after + 1}-0", count=count),
+            )
+            return [Event.parse(entry_id, fields) for entry_id, fields in entries]
 
     def vectors(self, job_id: str) -> bytes:
-        """The vectors of an embedding job, float32 behind float32; empty if there are none."""
-        return cast(bytes, self.redis.execute_command("GET", keys.vectors(job_id), **{NEVER_DECODE: []}) or b"")
+        """The vectors of an embedding job, float32 behind float32; empty if there are none. Raises: Unreadable."""
+        with reading(f"What job {job_id} has made"):
+            return cast(bytes, self.redis.execute_command("GET", keys.vectors(job_id), **{NEVER_DECODE: []}) or b"")
 
     def with_long_journals(self, job_ids: Sequence[str], min_entries: int) -> list[str]:
         """Those of the jobs whose journal has that many entries at least."""
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.xlen(keys.events(job_id))
-        return [job_id for job_id, length in zip(job_ids, pipe.execute(), strict=True) if length >= min_entries]
+        lengths = zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
+        return [job_id for job_id, length in lengths if isinstance(length, int) and length >= min_entries]
 
     def replace_journal(self, job_id: str, events: Sequence[Event]) -> bool:
         """Put these events in the place of an ended job's journal. False if it is another one by now."""
@@ -360,6 +420,16 @@ class JobStore:
         if now > self._clock_checked + CLOCK_CHECK_S:
             self._clock_offset_ms, self._clock_checked = self.now_ms() - now * 1000, now
         return int(now * 1000 + self._clock_offset_ms)
+
+    def _read(self, job_ids: Sequence[str], *, raise_unreadable: bool) -> list[Job | None]:
+        raws = pipeline(self.redis, [("HGETALL", keys.job(job_id)) for job_id in job_ids], raise_on_error=False)
+        found: list[Job | None] = []
+        for job_id, raw in zip(job_ids, raws, strict=True):
+            job = None
+            with reading(_record(job_id)) if raise_unreadable else leaving_out(_record(job_id)):
+                job = _job(job_id, raw)
+            found.append(job)
+        return found
 
     def forget_gone(self, key_id: str, job_ids: Sequence[str]) -> int:
         """Take jobs whose records are gone out of what is known of their API key. Returns how many were not settled."""
@@ -393,8 +463,27 @@ class JobStore:
         self.scripts.add(pipe, script, keys.of(job_id), *args)
 
 
+def _record(job_id: str) -> str:
+    return f"The record of job {job_id}"
+
+
+def _job(job_id: str, reply: Any) -> Job | None:
+    if isinstance(reply, Exception):
+        raise reply
+    return Job.parse(job_id, reply) if reply else None
+
+
 def _head(job_id: str, reply: Any) -> JobHead | None:
     if isinstance(reply, Exception):
         raise reply
     raw = dict(zip(HEAD_FIELDS, reply, strict=True))
-    return JobHead.parse(job_id, raw) if raw["state"] else None
+    return JobHead.parse(job_id, raw) if any(value is not None for value in reply) else None
+
+
+def _salvaged_request(kind: str, raw: Mapping[str, str]) -> str:
+    """The request of a record that can't be read as a whole; an empty one if it can't be read either."""
+    text = raw.get("request") or ""
+    with contextlib.suppress(ValueError):
+        if text and not checks.request(kind, loads(text)):
+            return text
+    return dumps({"wanted": [], "replaced": []} if kind == DEPLOYMENT else {})

@@ -31,6 +31,11 @@ def job(job_id: str) -> str:
     return f"hr:{{{job_id}}}"
 
 
+def damaged(job_id: str) -> str:
+    """Hash, if it is one: what lay in the place of a job's record and could not be read."""
+    return f"hr:{{{job_id}}}:damaged"
+
+
 def events(job_id: str) -> str:
     """Stream: the journal; the id of an entry is `{seq}-0`."""
     return f"hr:{{{job_id}}}:events"

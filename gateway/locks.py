@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from gateway.crashes import oom_kills, report_into
+
 #: Whoever asks who holds a lock has it for a moment: one that seems taken is tried again for so long.
 WAIT_S = 0.25
 _TRY_S = 0.02
@@ -19,6 +21,8 @@ class Holder:
 
     pid: int
     incarnation: str
+    #: How many processes the kernel had killed for want of memory when it took the lock.
+    oom_kills: int = 0
 
 
 def lock_path(data_dir: Path, name: str) -> Path:
@@ -44,8 +48,24 @@ def hold_lock(
         time.sleep(_TRY_S)
     os.set_inheritable(handle, over_exec)
     os.ftruncate(handle, 0)
-    os.write(handle, f"{os.getpid()} {incarnation}".encode())
+    os.write(handle, f"{os.getpid()} {incarnation} {oom_kills()}".encode())
     return handle
+
+
+def report_crashes(data_dir: Path, name: str) -> None:
+    """Leave word beside the lock, which this process holds, if it ends of itself."""
+    report_into(_report(data_dir, name))
+
+
+def crash_of(data_dir: Path, name: str, last: Holder) -> str:
+    """How the one that had a lock last, and is dead, has ended of itself; empty if it was ended, or nobody knows."""
+    try:
+        text = _report(data_dir, name).read_text(errors="replace").strip()
+    except OSError:
+        text = ""
+    if not text and oom_kills() > last.oom_kills:
+        text = "the kernel has killed a process for want of memory while it lived"
+    return text
 
 
 def lock_holder(data_dir: Path, name: str) -> Holder | None:
@@ -81,7 +101,8 @@ def last_holder(data_dir: Path, name: str) -> Holder | None:
 def drop_lock(data_dir: Path, name: str) -> None:
     """Remove the file of a lock that nobody holds."""
     if lock_holder(data_dir, name) is None:
-        lock_path(data_dir, name).unlink(missing_ok=True)
+        for path in (lock_path(data_dir, name), _report(data_dir, name)):
+            path.unlink(missing_ok=True)
 
 
 def _names(data_dir: Path) -> list[str]:
@@ -109,5 +130,13 @@ def _try(handle: int) -> bool:
 
 
 def _read(handle: int) -> Holder:
-    pid, _, incarnation = os.read(handle, 256).decode().partition(" ")
-    return Holder(int(pid or 0), incarnation)
+    pid, incarnation, ooms, *_ = [*os.read(handle, 256).decode(errors="replace").split(" "), "", ""]
+    return Holder(_number(pid), incarnation, _number(ooms))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def _report(data_dir: Path, name: str) -> Path:
+    return lock_path(data_dir, name).with_suffix(".crash")

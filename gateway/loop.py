@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from gateway.crashes import report
 from gateway.redis import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
@@ -67,5 +68,6 @@ class Loop(threading.Thread):
         try:
             repeat(self._step, name=self.name, over=self._over)
         except BaseException:
+            report(f"loop {self.name} has ended")
             log.critical("loop %s has ended; so does this process", self.name, exc_info=True)
             os._exit(LOST_A_LOOP)

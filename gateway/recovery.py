@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
+from pathlib import Path
 from typing import cast
 
 from celery import Celery
@@ -10,8 +12,14 @@ from celery import Celery
 from gateway import keys
 from gateway.job import Cause, JobHead, JobState
 from gateway.jobs import JobStore
+from gateway.locks import Holder, crash_of
 from gateway.queues import Priority, try_hint
 from gateway.registry import Registry
+
+log = logging.getLogger(__name__)
+
+#: In the incarnation of a worker that does nothing but one job, which may kill workers.
+ALONE = ".alone"
 
 
 def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bool:
@@ -22,11 +30,20 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
     return released
 
 
-def bury(store: JobStore, celery: Celery, incarnation: str) -> None:
+def cause_of_death(data_dir: Path, lock: str, last: Holder) -> Cause:
+    """What the death of the one that had a lock last says about its jobs."""
+    crash = crash_of(data_dir, lock, last)
+    if not crash:
+        return Cause.LOST
+    log.error("worker %s has ended of itself: %s", last.incarnation, crash)
+    return Cause.CRASHED_ALONE if ALONE in last.incarnation else Cause.CRASHED
+
+
+def bury(store: JobStore, celery: Celery, incarnation: str, cause: Cause) -> None:
     """A worker is dead for sure: its jobs need not wait until its heartbeat has run out. Raises: NOT_NOW."""
     Registry(store.redis).bury(incarnation)
     for job in held_by(store, incarnation):
-        give_back(store, celery, job, Cause.LOST)
+        give_back(store, celery, job, cause)
 
 
 def held_by(store: JobStore, owner: str, *, without: Collection[str] = ()) -> list[JobHead]:

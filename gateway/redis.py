@@ -52,6 +52,8 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
     pool = redis.BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
+        # A byte that is no UTF-8 is damage of one value: without this no reply with it could be read at all.
+        encoding_errors="replace",
         protocol=3,
         retry=Retry(backoff, retries),
         socket_timeout=timeout_s,

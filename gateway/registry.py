@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 import redis
 
 from gateway import keys
 from gateway.encoding import dumps, load_as
 from gateway.redis import pipeline
+from gateway.unreadable import leaving_out, readable
+
+Worker = TypeVar("Worker")
 
 
 @dataclass(frozen=True)
@@ -89,11 +93,15 @@ class Replica:
     effective: Mapping[str, Any] = field(default_factory=dict)
     #: The engine has work, but makes no step.
     stalled: bool = False
+    #: It has taken hints, and does so no more.
+    deaf: bool = False
 
     @property
     def health(self) -> str:
-        """`healthy`, or why not: `loading`, `failed`, `stalled`."""
-        return "stalled" if self.stalled else {"active": "healthy"}.get(self.status, self.status)
+        """`healthy`, or why not: `loading`, `failed`, `stalled`, `deaf`."""
+        if self.stalled or self.deaf:
+            return "stalled" if self.stalled else "deaf"
+        return {"active": "healthy"}.get(self.status, self.status)
 
 
 @dataclass(frozen=True)
@@ -129,19 +137,21 @@ class Registry:
         self.redis.set(keys.KEEPER, dumps(asdict(state)), px=int(lease_s * 1000))
 
     def keeper(self) -> KeeperState | None:
-        """How the keeper is; None if there is none."""
-        value = cast("str | None", self.redis.get(keys.KEEPER))
-        if value == "1":  # of an older version, which says no more
-            return KeeperState()
-        return load_as(KeeperState, value) if value else None
+        """How the keeper is; None if there is none, or it says what can't be read."""
+        with leaving_out("The heartbeat of the keeper"):
+            value = cast("str | None", self.redis.get(keys.KEEPER))
+            if value == "1":  # of an older version, which says no more
+                return KeeperState()
+            return load_as(KeeperState, value) if value else None
+        return None
 
     def devices(self) -> list[Device]:
         """All devices whose agent lives."""
-        return [load_as(Device, value) for value in self._values(keys.DEVICES)]
+        return self._living(keys.DEVICES, Device)
 
     def providers(self) -> list[ProviderWorker]:
         """All living provider workers."""
-        return [load_as(ProviderWorker, value) for value in self._values(keys.PROVIDERS)]
+        return self._living(keys.PROVIDERS, ProviderWorker)
 
     def bury(self, incarnation: str) -> None:
         """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
@@ -155,23 +165,23 @@ class Registry:
         wanted = list(dict.fromkeys(incarnations))
         if not wanted:
             return set()
-        values = cast("list[str | None]", self.redis.mget([keys.worker(name) for name in wanted]))
-        return {name for name, value in zip(wanted, values, strict=True) if value}
+        there = pipeline(self.redis, [("EXISTS", keys.worker(name)) for name in wanted])
+        return {name for name, found in zip(wanted, there, strict=True) if found}
 
     def replicas(self, model: str | None = None) -> list[Replica]:
         """All living replicas, or those of one model."""
-        found = [load_as(Replica, value) for value in self._values(keys.WORKERS)]
-        return [replica for replica in found if model in (None, replica.model)]
+        return [replica for replica in self._living(keys.WORKERS, Replica) if model in (None, replica.model)]
 
     def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
         beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
         pipeline(self.redis, [("SADD", index, worker.incarnation), beat])
 
-    def _values(self, index: str) -> list[str]:
-        """The heartbeats of one kind of worker; those that have none any more leave the index."""
+    def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
+        """What workers of one kind say of themselves; those that say nothing any more leave the index."""
         names = sorted(pipeline(self.redis, [("SMEMBERS", index)])[0])
-        values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names])
+        values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names], raise_on_error=False)
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
         if gone:
             self.redis.srem(index, *gone)
-        return [value for value in values if value]
+        said = [(f"The heartbeat of {name}", v) for name, v in zip(names, values, strict=True) if v is not None]
+        return [worker for _, worker in readable(said, partial(load_as, kind))]

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import deployment_views, embeddings, tool_calls
-from gateway.errors import GenerationFailed, HeadraceError, JobNotFound
+from gateway import deployment_views, embeddings, extras, tool_calls
+from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
 
 #: Choices of one job: of each of its prompts, see `schemas/inference.py`.
 MAX_INDEXES = 1024
+#: Fields of a delta that has nothing but text to show.
+PLAIN = frozenset({"type", "c", "index", "text", "ids"})
+#: Where OpenAI's usage has the tokens of which a provider tells more.
+_DETAILS = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
+#: The text of a token and its log probability; of our own models also where the token begins in the text of its choice,
+#: in characters, and its bytes as hex digits where they are no text by themselves.
+Logprob = Sequence[Any]
 
 
 @dataclass
@@ -21,24 +29,31 @@ class Choice:
 
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
-    logprobs: list[tuple[str, float]] = field(default_factory=list)
+    #: Token, log probability, and, if it is known, where it begins in the text; see `Logprob`.
+    logprobs: list[Logprob] = field(default_factory=list)
     #: Fragments, see `gateway/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
+    #: Pieces of what a provider has put beside them, see `gateway/extras.py`.
+    extra: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 
 
 def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
-    """The choices that a journal adds up to, by index."""
+    """The choices that a journal adds up to, by index. Raises: Unreadable."""
     choices = [Choice() for _ in range(num_choices)]
     for event in events:
         if restarts(event):
             choices = [choice if choice.finish_reason else Choice() for choice in choices]
         for body in deltas(event):
-            choice = choices[body.get("index", 0)]
+            index = body.get("index", 0)
+            if index >= num_choices:
+                raise Unreadable(f"Entry {event.seq} is of choice {index}, and the job has {num_choices}.")
+            choice = choices[index]
             choice.text += body.get("text", "")
             choice.token_ids += body.get("ids", ())
             choice.logprobs += body.get("lp", ())
             choice.tool_calls += body.get("tool_calls", ())
+            choice.extra += body.get("extra", ())
             choice.finish_reason = body.get("finish") or choice.finish_reason
         if event.type is EventType.CANCELLED:
             for choice in choices:
@@ -53,6 +68,7 @@ def as_delta(index: int, choice: Choice) -> dict[str, Any]:
         "text": choice.text,
         "lp": choice.logprobs,
         "tool_calls": tool_calls.merge(choice.tool_calls),
+        "extra": [extras.merge(choice.extra)] if choice.extra else [],
         "finish": choice.finish_reason,
     }
     return {name: value for name, value in body.items() if value}
@@ -102,13 +118,33 @@ def deltas(event: Event) -> Sequence[Mapping[str, Any]]:
     return [event.body] if event.type is EventType.DELTA else []
 
 
-def usage(events: Iterable[Event]) -> dict[str, int]:
+def usage(events: Iterable[Event]) -> dict[str, Any]:
     """Tokens of a job, counted from its journal."""
+    journal = list(events)
     prompt = completion = 0
-    for event in events:
+    for event in journal:
         prompt = event.body.get("prompt_tokens", prompt)
         completion += len(event.body.get("ids", ())) + event.body.get("completion_tokens", 0)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return as_usage(prompt, completion, last_details(journal))
+
+
+def last_details(events: Iterable[Event]) -> Counter[str]:
+    """Tokens that a provider had in its cache, and those that nobody sees, by the last event that knows of them."""
+    details: Counter[str] = Counter()
+    for event in events:
+        found = {name: event.body[name] for _, name in _DETAILS if name in event.body}
+        details = Counter(found) if found else details
+    return details
+
+
+def as_usage(prompt: int, completion: int, details: Mapping[str, int]) -> dict[str, Any]:
+    """Tokens in OpenAI's form; details that are zero are left out."""
+    whole: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    return whole | {group: {name: details[name]} for group, name in _DETAILS if details.get(name)}
 
 
 def prompts(job: Job) -> list[str]:
@@ -158,14 +194,14 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
         cancelled = [{"index": i, **empty, "finish_reason": "cancelled"} for i in range(num_choices(job))]
         return [{**head, "choices": cancelled}]
     if event.type is EventType.DONE and (job.request.get("stream_options") or {}).get("include_usage"):
-        return [{**head, "choices": [], "usage": body["usage"]}]
+        return [{**head, "choices": [], "usage": body.get("usage", {})}]
     return []
 
 
 def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What stands in the place of all chunks so far: the texts, then what else the choices have."""
     texts = {str(i): echo(job, i) for i in range(num_choices(job))} if event.seq else {}
-    for index, text in event.body["text"].items():
+    for index, text in event.body.get("text", {}).items():
         texts[index] = texts.get(index, "") + text
     stands = {"seq": event.seq, "text": {index: text for index, text in texts.items() if text}}
     name = "snapshot" if event.type is EventType.COMPACTED else "rewound"
@@ -175,17 +211,20 @@ def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any
 
 def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `choices` entry of a delta event, or None if it has nothing to show."""
-    return _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls")) else None
+    return (
+        _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls", "extra", "lp")) else None
+    )
 
 
 def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
     text, finish = body.get("text", ""), body.get("finish")
     calls = tool_calls.merge(body.get("tool_calls", ()))
-    shown = {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
+    shown = extras.merge(body.get("extra", ()))
+    shown |= {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
     content: dict[str, Any] = {"delta": shown} if job.kind == "chat" else {"text": text}
     choice = {"index": body.get("index", 0), **content, "finish_reason": finish}
     if body.get("lp"):
-        choice["logprobs"] = _logprobs(job, body["lp"])
+        choice["logprobs"] = _logprobs(job, body.get("index", 0), body["lp"])
     return choice
 
 
@@ -202,18 +241,16 @@ def response(job: Job, events: Iterable[Event]) -> dict[str, Any]:
             content = {"message": _message(choice)}
         entry = {**content, "index": index, "finish_reason": choice.finish_reason}
         if job.request.get("logprobs"):
-            entry["logprobs"] = _logprobs(job, choice.logprobs)
-            if job.kind == "completion":
-                entry["logprobs"]["text_offset"] = _offsets(choice.logprobs)
+            entry["logprobs"] = _logprobs(job, index, choice.logprobs)
         choices.append(entry)
     others = {"served_by": models} if models != [job.model] else {}
     return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal), **others}
 
 
 def _message(choice: Choice) -> dict[str, Any]:
-    calls = tool_calls.whole(choice.tool_calls)
-    text = choice.text or None if calls else choice.text
-    return {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
+    calls, extra = tool_calls.whole(choice.tool_calls), extras.merge(choice.extra)
+    text = choice.text or None if calls or extra.get("refusal") else choice.text
+    return {**extra, "role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
 
 
 def failure(event: Event) -> HeadraceError | None:
@@ -225,18 +262,23 @@ def failure(event: Event) -> HeadraceError | None:
     return None
 
 
-def _offsets(logprobs: list[tuple[str, float]]) -> list[int]:
-    """Where each token begins in the text, in characters."""
-    return [0, *accumulate(len(token) for token, _ in logprobs)][: len(logprobs)]
-
-
-def _logprobs(job: Job, logprobs: list[tuple[str, float]]) -> dict[str, Any]:
+def _logprobs(job: Job, index: int, entries: Sequence[Logprob]) -> dict[str, Any]:
     if job.kind == "chat":
         return {
             "content": [
-                {"token": token, "logprob": logprob, "bytes": list(token.encode()), "top_logprobs": []}
-                for token, logprob in logprobs
+                {"token": entry[0], "logprob": entry[1], "bytes": list(_bytes(entry)), "top_logprobs": []}
+                for entry in entries
             ]
         }
-    tokens, values = [token for token, _ in logprobs], [value for _, value in logprobs]
-    return {"tokens": tokens, "token_logprobs": values, "top_logprobs": None}
+    shown = {"tokens": [entry[0] for entry in entries], "token_logprobs": [entry[1] for entry in entries]}
+    return {**shown, "top_logprobs": None, "text_offset": _offsets(len(echo(job, index)), entries)}
+
+
+def _offsets(first: int, entries: Sequence[Logprob]) -> list[int]:
+    """Where each token begins in the text that is sent, in characters. Providers don't say, so it is counted."""
+    counted = accumulate((len(entry[0]) for entry in entries), initial=0)
+    return [first + (entry[2] if len(entry) > 2 else at) for entry, at in zip(entries, counted, strict=False)]
+
+
+def _bytes(entry: Logprob) -> bytes:
+    return bytes.fromhex(entry[3]) if len(entry) > 3 else str(entry[0]).encode()

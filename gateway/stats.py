@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import redis
 
@@ -35,12 +34,12 @@ class Stats:
 
 def count_answer(pipe: redis.client.Pipeline, model: str, *, now_ms: int, latency_ms: int) -> None:
     """Add an answer to a pipeline."""
-    _count(pipe, model, now_ms, {"answered": 1, "total_ms": latency_ms})
+    _add(pipe, model, now_ms, {"answered": 1, "total_ms": latency_ms})
 
 
 def count_failure(pipe: redis.client.Pipeline, model: str, *, now_ms: int) -> None:
     """Add to a pipeline a request that was not answered, through no fault of its client."""
-    _count(pipe, model, now_ms, {"failed": 1})
+    _add(pipe, model, now_ms, {"failed": 1})
 
 
 def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
@@ -49,12 +48,12 @@ def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
     pipe = client.pipeline(transaction=False)
     for bucket in range(last - WINDOW_S // BUCKET_S + 1, last + 1):
         pipe.hmget(keys.stats(model, bucket), "answered", "failed", "total_ms")
-    rows = cast("list[list[str | None]]", pipe.execute())
-    answered, failed, total_ms = (sum(int(row[column] or 0) for row in rows) for column in range(3))
+    rows = [row for row in pipe.execute(raise_on_error=False) if isinstance(row, list)]
+    answered, failed, total_ms = (sum(_count(row[column]) for row in rows) for column in range(3))
     return Stats(answered, failed, total_ms)
 
 
-def _count(pipe: redis.client.Pipeline, model: str, now_ms: int, amounts: dict[str, int]) -> None:
+def _add(pipe: redis.client.Pipeline, model: str, now_ms: int, amounts: dict[str, int]) -> None:
     key = keys.stats(model, _bucket(now_ms))
     for name, amount in amounts.items():
         pipe.hincrby(key, name, amount)
@@ -63,3 +62,8 @@ def _count(pipe: redis.client.Pipeline, model: str, now_ms: int, amounts: dict[s
 
 def _bucket(now_ms: int) -> int:
     return now_ms // (BUCKET_S * 1000)
+
+
+def _count(text: str | None) -> int:
+    """A counter; 0 for one that can't be read."""
+    return int(text) if text and text.isdecimal() and len(text) < 16 else 0

@@ -5,7 +5,7 @@ API key, and puts jobs that are in no index back into one. The keeper calls it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import cast
 
 from gateway import keys
@@ -70,8 +70,10 @@ class Strays:
     Each change of a job sees to that. This is for what nobody has foreseen, and for jobs from before an outage.
     """
 
-    def __init__(self, store: JobStore) -> None:
+    def __init__(self, store: JobStore, *, mends: bool = True) -> None:
         self._store = store
+        #: Records that can't be read go into quarantine; else they are only left out.
+        self._read = store.sift if mends else store.heads
         self._cursor = 0
         self._rest = 0
 
@@ -99,9 +101,9 @@ class Strays:
         open_ids = [i for i, state in zip(job_ids, states, strict=True) if state in (JobState.QUEUED, JobState.RUNNING)]
         return self.among(open_ids)
 
-    def among(self, job_ids: Iterable[str]) -> list[JobHead]:
+    def among(self, job_ids: Sequence[str]) -> list[JobHead]:
         """The strays among these."""
-        jobs = [job for job in self._store.heads(job_ids).values() if job is not None and not job.state.ended]
+        jobs = [job for job in self._read(job_ids).values() if job is not None and not job.state.ended]
         return [job for job in jobs if not self._is_indexed(job)]
 
     def _is_indexed(self, job: JobHead) -> bool:

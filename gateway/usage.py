@@ -6,6 +6,7 @@ A job counts for the hour in which it was made, at the price that its record has
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,9 +15,11 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
+from gateway.errors import Unreadable
 from gateway.job import Job, JobHead
 from gateway.model import Pricing
 from gateway.scripts import Scripts
+from gateway.unreadable import leaving_out, readable
 
 #: For so many days the ledger can be read; `limit.lua` keeps it for as long.
 LEDGER_DAYS = 400
@@ -25,6 +28,7 @@ PICO = 10**12
 #: The kind of job that uses no tokens.
 DEPLOYMENT = "deployment"
 _COUNTS = ("jobs", "prompt_tokens", "completion_tokens", "cost")
+_ENTRY = re.compile(r"(?P<hour>[01]\d|2[0-3]) (?P<name>\w+) (?P<currency>\S*) (?P<model>.+)", re.DOTALL)
 #: Hashes that are read in one round trip.
 _BATCH = 1_000
 
@@ -141,11 +145,12 @@ class Ledger:
         wanted = [(key_id, f"{day}") for key_id in key_ids for day in days]
         sums: dict[tuple[str, str, str], dict[str, int]] = {}
         for key_id, day, raw in self._read(wanted):
-            for field, count in raw.items():
-                hour, name, currency, of_model = field.split(" ", 3)
+            place = f"of key {key_id} in the ledger of {day}"
+            named = [(f"The entry {pair[0]!r:.80} {place}", pair) for pair in raw.items()]
+            for _, (hour, name, currency, of_model, count) in readable(named, _entry):
                 if model in (None, of_model) and first <= datetime.fromisoformat(f"{day}T{hour}:00Z") < end:
                     row = sums.setdefault((key_id, of_model, currency), dict.fromkeys(_COUNTS, 0))
-                    row[name] += int(count)
+                    row[name] += count
         return [Usage(*place, *row.values()) for place, row in sorted(sums.items())]
 
     def _read(self, wanted: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, dict[str, str]]]:
@@ -154,5 +159,16 @@ class Ledger:
             batch = wanted[at : at + _BATCH]
             for key_id, day in batch:
                 pipe.hgetall(keys.usage(key_id, day))
-            for (key_id, day), raw in zip(batch, pipe.execute(), strict=True):
-                yield key_id, day, cast("dict[str, str]", raw)
+            for (key_id, day), raw in zip(batch, pipe.execute(raise_on_error=False), strict=True):
+                with leaving_out(f"The ledger of key {key_id} for {day}"):
+                    if isinstance(raw, Exception):
+                        raise raw
+                    yield key_id, day, cast("dict[str, str]", raw)
+
+
+def _entry(pair: tuple[str, str]) -> tuple[str, str, str, str, int]:
+    """Hour, what is counted, currency, model and count. Raises: Unreadable."""
+    found = _ENTRY.fullmatch(pair[0])
+    if found is None or found["name"] not in _COUNTS or not re.fullmatch(r"-?\d{1,18}", pair[1]):
+        raise Unreadable(f"It counts {pair[1]!r:.40}.")
+    return found["hour"], found["name"], found["currency"], found["model"], int(pair[1])

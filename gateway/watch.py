@@ -18,6 +18,7 @@ import redis
 
 from gateway import keys
 from gateway.encoding import loads
+from gateway.errors import Unreadable
 from gateway.job import Event
 from gateway.jobs import JobStore
 from gateway.loop import Loop
@@ -207,13 +208,12 @@ def _read(message: bytes) -> Iterator[tuple[str, list[Event]]]:
     for item in items:
         try:
             yield _read_item(item)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, Unreadable) as error:
             log.warning("a part of a message on the channel is not ours (%r): %.200r", error, item)
 
 
 def _read_item(item: Any) -> tuple[str, list[Event]]:
     job_id, first, bodies = item
-    events = [Event(first + i, body) for i, body in enumerate(bodies)]
-    if not isinstance(job_id, str) or not isinstance(first, int) or None in [event.type for event in events]:
+    if not isinstance(job_id, str) or type(first) is not int or not isinstance(bodies, list):
         raise TypeError("not a job with events")
-    return job_id, events
+    return job_id, [Event.of(first + i, body) for i, body in enumerate(bodies)]

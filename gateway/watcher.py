@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from gateway.errors import Unreadable
 from gateway.job import Event, EventType, JobHead, JobState
 from gateway.redis import NOT_NOW
 from gateway.results import as_delta, fold, num_indexes
@@ -106,12 +107,20 @@ class Watcher:
         return events
 
     def catch_up(self) -> list[list[Event]]:
-        """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away."""
+        """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away.
+
+        A journal that can't be read is the end of the watcher, not of the job: its client hears it as an error.
+        """
         while not self._pending.empty():
             self._pending.get_nowait()
         self.lagging = False  # from here on the channel collects; repeats are dropped by seq
         try:
             return self._from_journal()
+        except Unreadable as error:
+            self.ended = True
+            log.error("job %s: %s", self.job_id, error.message)
+            failed = {"reason": error.reason, "message": error.message}
+            return [[Event(self.seq, {"type": EventType.FAILED.value, "c": self.claim, "error": failed})]]
         except NOT_NOW as error:
             self.lagging = True
             self._missing_since = 0.0

@@ -108,7 +108,7 @@ class ChunkEncoder:
         body = event.body
         if "model" in body:
             self._take(results.follow(self._job, event))
-        if body["type"] != EventType.DELTA or "lp" in body or "finish" in body or "tool_calls" in body:
+        if body["type"] != EventType.DELTA or not body.keys() <= results.PLAIN:
             return [dumps(chunk) for chunk in results.chunks(self._job, event)]
         if not body.get("text"):
             return []

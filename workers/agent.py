@@ -11,6 +11,7 @@ import secrets
 import sys
 import threading
 import time
+from collections.abc import Mapping
 
 import redis
 from celery import Celery
@@ -22,6 +23,7 @@ from gateway.errors import HeadraceError
 from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.installation import Installation
+from gateway.job import Cause
 from gateway.jobs import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
@@ -98,15 +100,16 @@ class Agent:
         wanted = self.desired.on(self.settings.node, self.settings.device)
         for name, one in wanted.items():
             with guarded(f"replica {name}"):
-                if one.state == UP:
+                if one and one.state == UP:
                     if name not in self._starters:
                         self._starters[name] = self._starter(one)
                     self._starters[name].keep(one)
         if time.monotonic() >= self._next_search:
             self._next_search = time.monotonic() + SEARCH_S
-            self._adopt()
-            self._sweep()
-        for name in [name for name in self._starters if name not in wanted or wanted[name].state != UP]:
+            for search in (self._adopt, self._sweep):
+                with guarded(search.__qualname__):
+                    search()
+        for name in [name for name in self._starters if not _may_stay(wanted, name)]:
             with guarded(f"replica {name}"):
                 if self._starters[name].let_go():
                     del self._starters[name]
@@ -128,8 +131,8 @@ class Agent:
     def _starter(self, wanted: Wanted) -> Starter:
         return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
 
-    def _recover_from(self, incarnation: str) -> None:
-        bury(self.runs.store, self.runs.celery, incarnation)
+    def _recover_from(self, incarnation: str, cause: Cause) -> None:
+        bury(self.runs.store, self.runs.celery, incarnation, cause)
 
     def _beat(self) -> None:
         if self.stop.is_set():
@@ -165,6 +168,14 @@ class Agent:
         return found
 
 
+def _may_stay(wanted: Mapping[str, Wanted | None], name: str) -> bool:
+    """Whether a replica is to be there, or what is said of it can't be read: then it stays as it is."""
+    if name not in wanted:
+        return False
+    one = wanted[name]
+    return one is None or one.state == UP
+
+
 def main() -> int:
     """A Celery worker for the device's queue, with the agent beside it."""
     settings = Settings.load()
@@ -192,7 +203,7 @@ def main() -> int:
         app,
         settings,
         hostname=f"agent@{settings.node}.{settings.device}",
-        queues=[device_queue(settings.node, settings.device)],
+        queues=lambda: [device_queue(settings.node, settings.device)],
         concurrency=CONCURRENCY,
     )
     return 0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.encoding import dumps
+from gateway import checks
+from gateway.encoding import Unwritable, dumps
 from gateway.job import (
     MAX_BYTES_PER_APPEND,
     MAX_EVENTS_PER_APPEND,
@@ -17,6 +19,7 @@ from gateway.job import (
     Job,
     JobState,
 )
+from workers.steps import IMPOSSIBLE
 
 #: Claims in a row that come to nothing before a job is given up, whatever the reason.
 MAX_LOSSES = 20
@@ -71,7 +74,7 @@ class ClaimedJob:
             body.setdefault("ids", []).extend(ids)
         for name, values in more.items():
             if values:
-                body.setdefault(name, []).extend(values)
+                body.setdefault(name, []).extend(map(_possible, values) if name == "lp" else values)
         if text:
             body["text"] = body.get("text", "") + text
 
@@ -177,9 +180,20 @@ class ClaimedJob:
             self._write(EventType.VECTORS, {"done": [index for index, _ in batch]})
 
     def _write(self, kind: EventType, body: Mapping[str, Any]) -> None:
-        self._events.append(dumps({"type": kind.value, "c": self.job.claim, **body}))
+        event = {"type": kind.value, "c": self.job.claim, **body}
+        if problem := checks.event(self.first_seq, event):  # nobody could read it again
+            raise Unwritable(f"An event of type {kind.value}: {problem}")
+        self._events.append(dumps(event))
         before = self._tokens[-1] if self._tokens else 0
         self._tokens.append(before + _num_tokens(kind, body))
+
+
+def _possible(entry: Sequence[Any]) -> Sequence[Any]:
+    """A token with its log probability, which is finite in JSON, and what else is said of it."""
+    token, logprob, *more = entry
+    if logprob is None or (isinstance(logprob, float) and not math.isfinite(logprob)):
+        return token, IMPOSSIBLE, *more
+    return entry
 
 
 def _num_tokens(kind: EventType, body: Mapping[str, Any]) -> int:

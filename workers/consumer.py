@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
-from celery import Celery
 from celery.worker.consumer import Consumer
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Entry
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
+from gateway.redis import NOT_NOW
 from gateway.settings import Settings
 
-#: How often what Flower shows of tasks is sent.
-EVENTS_S = 0.5
+log = logging.getLogger(__name__)
+
+#: How often what Flower shows of tasks is sent, and it is seen to that hints are taken from the right queues.
+LOOK_S = 0.5
 
 
 #: Pauses between two tries to reach the broker, in seconds: the first, how much longer each is, and the longest.
@@ -23,7 +27,9 @@ RECONNECT_S = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
 
 
 class HintConsumer(Consumer):  # type: ignore[misc]
-    """Sends events of tasks together. Celery's own sends most of them one by one, which takes longer than a claim.
+    """Takes hints from the queues that it is to take them from, whatever a remote command has told it.
+
+    Sends events of tasks together. Celery's own sends most of them one by one, which takes longer than a claim.
 
     It notices within a second that the broker is back; Celery's own waits longer each time, up to half a minute.
     """
@@ -41,22 +47,55 @@ class HintConsumer(Consumer):  # type: ignore[misc]
         super().register_with_event_loop(hub)
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = hub.call_repeatedly(EVENTS_S, super()._flush_events)
+        self._timer = hub.call_repeatedly(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        super()._flush_events()
+        try:
+            self._take_from(set(self.app.wanted_queues()))
+            self.app.on_look()
+        except NOT_NOW as error:
+            log.warning("the queues of this worker are looked at later: %s", error)
+        except Exception:  # a timer of Celery's loop, which must go on
+            log.exception("the queues of this worker could not be looked at")
+
+    def _take_from(self, wanted: set[str]) -> None:
+        """Take hints from these queues, and no others."""
+        taken = {queue.name for queue in self.task_consumer.queues}
+        for name in wanted - taken:
+            log.info("queue %s: hints are taken from now on", name)
+            self.add_task_queue(name, name, "direct", name, no_ack=True)
+        for name in taken - wanted:
+            log.info("queue %s: hints are not taken any more", name)
+            self.cancel_task_queue(name)
 
     def _flush_events(self) -> None:
         """Celery has the loop call this after each event. The loop wakes, and takes the next hint; the timer sends."""
 
 
-def consume(app: Celery, settings: Settings, *, hostname: str, queues: Sequence[str], concurrency: int) -> None:
-    """Take hints until SIGTERM; returns when the running tasks have ended."""
+def consume(
+    app: Any,
+    settings: Settings,
+    *,
+    hostname: str,
+    queues: Callable[[], Iterable[str]],
+    concurrency: int,
+    on_look: Callable[[], None] = lambda: None,
+) -> None:
+    """Take hints until SIGTERM; returns when the running tasks have ended.
+
+    `queues` is asked again and again; `on_look` is called each time, and says that the consumer lives.
+    """
+    app.wanted_queues, app.on_look = queues, on_look
+    names = list(queues())
     # A hint that is lost is sent again, so the transport need not keep it until it is acknowledged.
-    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in queues]
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
     app.conf.worker_consumer = HintConsumer
     app.Worker(
         hostname=hostname,
         pool="threads",
         concurrency=concurrency,
-        queues=list(queues),
+        queues=names,
         loglevel=settings.log_level,
         without_gossip=True,
         without_mingle=True,

@@ -17,7 +17,8 @@ from gateway import deployment_views
 from gateway.bringup import BringUpLog, Entry
 from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.encoding import build
+from gateway.failures import DeploymentFailed, FailureReason, reason_of
 from gateway.inference import fail
 from gateway.job import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs import JobStore
@@ -26,7 +27,7 @@ from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.claimed import MAX_LOSSES, ClaimedJob
-from workers.journaler import Journaler
+from workers.journaler import Journaler, break_off
 
 log = logging.getLogger("headrace.agent")
 
@@ -106,6 +107,7 @@ class DeploymentRuns:
 
     def run(self, job_id: str) -> None:
         """Claim a deployment and carry it out to its end. One that is not to be had is no error."""
+        claimed = None
         with self._journaler.claiming(job_id) as mine:
             waiting = self.store.read(job_id) if mine and not self.stopping else None
             job = waiting and self.store.claim(job_id, model=waiting.runs_on, owner=self.owner, claim=new_claim_id())
@@ -127,11 +129,18 @@ class DeploymentRuns:
             if job.cancel:
                 claimed.cancel()
             self._journaler.hold(claimed)
+        if claimed is None:
+            return
         try:
             run = DeploymentRun(self, claimed)
         except NOT_NOW as error:
             log.warning("deployment %s waits for Redis: %s", job_id, error)
             self._journaler.release([claimed], Cause.GIVEN_BACK)
+            return
+        except Exception as error:  # the task's edge: its record or journal can't be used
+            log.exception("deployment %s: not prepared", job_id)
+            self._journaler.drop(claimed)
+            break_off(self.store, job, error)
             return
         try:
             run.carry_out()
@@ -173,8 +182,8 @@ class DeploymentRun:
         self._registry = Registry(client)
         self._durations = Durations(client)
         request = job.job.request
-        self._wanted = [Wanted(**one) for one in request["wanted"]]
-        self._replaced = [Wanted(**one) for one in request["replaced"]]
+        self._wanted = [build(Wanted, one) for one in request["wanted"]]
+        self._replaced = [build(Wanted, one) for one in request["replaced"]]
         self._logs = {one.replica_id: BringUpLog(client, one.replica_id) for one in (*self._wanted, *self._replaced)}
         events = runs.store.journal(job.id) if job.job.seq else []
         self._progress = deployment_views.Progress.of(job.job, events)
@@ -226,7 +235,7 @@ class DeploymentRun:
         for one in self._wanted:
             end = self._ends.get(one.replica_id)
             if end is not None and end.end == "failed":
-                raise DeploymentFailed(FailureReason(end.failure["reason"]), end.failure["message"])
+                raise DeploymentFailed(reason_of(end.failure), end.failure.get("message", ""))
         self._require_nodes()
         return all(one.replica_id in self._ends and self._ends[one.replica_id].end == "active" for one in self._wanted)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from gateway.encoding import dumps
 from gateway.job import EventType, Job, JobState
-from gateway.results import fold
+from gateway.results import Logprob, fold
 from gateway.takeover import Takeover
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
-from workers.text import IncrementalDetokenizer
+from workers.text import IncrementalDetokenizer, Offsets
 from workers.tokenizer import Tokenizer
-from workers.work import EngineRun
+from workers.work import ENGINE_ERRORS, EngineRun
 
 
 def digest_of(prompts: Sequence[Sequence[int]]) -> str:
@@ -53,6 +53,8 @@ class Choice:
     unsent: str = ""
     #: All ids of the answer so far, in our tokens: what the engine is given behind the prompt.
     ids: list[int] = field(default_factory=list)
+    #: For log probabilities: where the next token begins.
+    offsets: Offsets = field(default_factory=Offsets)
     #: The replay of the journal showed that it had ended.
     finished_on_resume: bool = False
 
@@ -146,8 +148,8 @@ class Run(EngineRun):
         choice = self.choices[index]
         if choice.finish_reason is not None or self.state is not None:
             return False
-        if output.finish_reason == "error":
-            self.fail("invalid_request", output.error or "the engine refused the request")
+        if output.finish_reason in ENGINE_ERRORS:
+            self.fail(ENGINE_ERRORS[output.finish_reason], output.error or "the engine refused the request")
             return False
         text, stopped, kept = choice.detokenizer.push(output.token_ids, final=output.finish_reason is not None)
         ids = output.token_ids[:kept]
@@ -156,7 +158,7 @@ class Run(EngineRun):
         self.new_tokens += kept
         choice.finish_reason = "stop" if stopped else output.finish_reason
         if output.logprobs and self._want_logprobs:
-            self.extend(index, ids=ids, text=text, lp=self._logprobs(ids, output.logprobs))
+            self.extend(index, ids=ids, text=text, lp=self._logprobs(choice, ids, output.logprobs))
         else:
             self.extend(index, ids=ids, text=text)
         if choice.finish_reason:
@@ -164,8 +166,15 @@ class Run(EngineRun):
             self._end_if_all_finished()
         return stopped and output.finish_reason is None
 
-    def _logprobs(self, ids: Sequence[int], logprobs: Sequence[float]) -> list[tuple[str, float]]:
-        return list(zip([self.tokenizer.decode([i]) for i in ids], logprobs, strict=False))
+    def _logprobs(self, choice: Choice, ids: Sequence[int], logprobs: Sequence[float]) -> list[Logprob]:
+        """What is told of each token, see `Logprob`."""
+        entries: list[Logprob] = []
+        for token_id, logprob in zip(ids, logprobs, strict=False):
+            raw = self.tokenizer.token_bytes(token_id)
+            text = self.tokenizer.decode([token_id])
+            whole = text.encode() == raw or not raw
+            entries.append((text, logprob, choice.offsets.push(raw), *(() if whole else (raw.hex(),))))
+        return entries
 
     def _end_if_all_finished(self) -> None:
         if all(choice.finish_reason for choice in self.choices):
@@ -180,6 +189,9 @@ class Run(EngineRun):
             choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
             choice.ids = choice.before_ids + old.token_ids
             choice.num_tokens = len(choice.ids)
+            choice.offsets = Offsets(len(before.text))
+            for token_id in old.token_ids if self._want_logprobs else ():
+                choice.offsets.push(self.tokenizer.token_bytes(token_id))
             choice.finish_reason = before.finish_reason or old.finish_reason
             if choice.finish_reason:
                 continue

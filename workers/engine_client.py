@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from gateway.crashes import oom_kills
+from gateway.environment import public
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
-from workers.failures import classify_exit, oom_kills
+from workers.failures import classify_exit
 from workers.frames import FrameSocket
 from workers.pace import Pace
 from workers.steps import StepFrame
@@ -58,7 +60,7 @@ class EngineProcess:
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # It is given files. Without this its libraries may look for more on the hub, kernels to run included.
-                env={**os.environ, "HF_HUB_OFFLINE": "1"},
+                env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
             )
         engine = cls(process, FrameSocket(ours))
         engine._send({"config": asdict(config), "pace": list(pace)})

@@ -29,6 +29,9 @@ from workers.steps import StepFrame
 
 log = logging.getLogger("headrace.engine")
 
+#: The sequence that shows whether an engine is sound, and how many steps it may take.
+TRIAL_ID, TRIAL_STEPS = 2**40, 1_000
+
 Inbox = queue.SimpleQueue[Any]
 
 
@@ -106,44 +109,96 @@ def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
 
 def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
     """Take everything that has arrived, step, report; wait when there is nothing to do."""
+    batch = Batch(engine)
     while True:
-        refused: list[SequenceOutput] = []
         while not inbox.empty() or not engine.has_work():
-            _obey(engine, inbox.get(), refused)
-            if refused:
+            batch.obey(inbox.get())
+            if batch.refused:
                 break
-        outputs = refused + (engine.step() if engine.has_work() else [])
-        outbox.put(outputs, sequences=engine.num_sequences())
+        outbox.put(batch.step(), sequences=engine.num_sequences())
 
 
-def _obey(engine: Engine, frame: Any, refused: list[SequenceOutput]) -> None:
-    """Do what a frame says. What can't be done for one request ends that request, not the others of the engine."""
-    match frame:
-        case {"op": "cancel", "ids": [*ids]}:
-            for sequence_id in ids:
-                engine.cancel(sequence_id)
-        case {"op": "add", "requests": [*requests]}:
-            refused += [refusal for raw in requests if (refusal := _add(engine, raw))]
-        case _:
-            log.error("a frame that means nothing was left out: %.200r", frame)
+class Batch:
+    """What the engine was given, so that what its library raises can be laid at the door of the one that caused it.
 
+    What can't is raised: the engine ends, and whoever was in it counts a crash.
+    """
 
-def _add(engine: Engine, raw: Any) -> SequenceOutput | None:
-    """Hand one request to the engine. Returns the refusal, if it can't be taken."""
-    if not isinstance(raw, dict) or not isinstance(raw.get("sequence_id"), int):
-        log.error("a request without a sequence was left out: %.200r", raw)
-        return None
-    try:
-        sampling = Sampling(**raw["sampling"]) if raw["sampling"] else None
-        engine.add(SequenceRequest(**{**raw, "sampling": sampling}))
-    except EngineRequestError as error:
-        why = str(error)
-    except Exception as error:  # the edge of one request: libraries raise what they like
-        log.exception("the engine could not take sequence %s", raw["sequence_id"])
-        why = f"The engine could not take this request: {error!r:.300}"
-    else:
-        return None
-    return SequenceOutput(raw["sequence_id"], [], None, "error", why)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: dict[int, SequenceRequest] = {}
+        #: Requests that could not be taken, to be told with the next step.
+        self.refused: list[SequenceOutput] = []
+
+    def obey(self, frame: Any) -> None:
+        """Do what a frame says. What can't be done for one request ends that request, not the others."""
+        match frame:
+            case {"op": "cancel", "ids": [*ids]}:
+                for sequence_id in ids:
+                    self._cancel(sequence_id)
+            case {"op": "add", "requests": [*requests]}:
+                for raw in requests:
+                    self._add(raw)
+            case _:
+                log.error("a frame that means nothing was left out: %.200r", frame)
+
+    def step(self) -> list[SequenceOutput]:
+        """What one step makes, behind the refusals."""
+        outputs, self.refused = self.refused, []
+        if self._engine.has_work():
+            outputs += self._stepped()
+        for output in outputs:
+            if output.finish_reason is not None:
+                self._open.pop(output.sequence_id, None)
+        return outputs
+
+    def _stepped(self) -> list[SequenceOutput]:
+        try:
+            return self._engine.step()
+        except Exception as error:
+            if len(self._open) != 1:
+                raise
+            ((sequence_id, request),) = self._open.items()
+            log.exception("a step has failed, and sequence %d was alone in it", sequence_id)
+            self._engine.cancel(sequence_id)
+            self._require_sound(request)
+            return [SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
+
+    def _require_sound(self, request: SequenceRequest) -> None:
+        """Do something small of the same kind: an engine that can't has lost more than one request. Raises."""
+        small = None if request.sampling is None else Sampling(max_tokens=1, temperature=0.0)
+        self._engine.add(SequenceRequest(TRIAL_ID, [0], small))
+        for _ in range(TRIAL_STEPS):
+            if any(output.sequence_id == TRIAL_ID and output.finish_reason for output in self._engine.step()):
+                return
+        raise RuntimeError("the engine makes no token any more")
+
+    def _cancel(self, sequence_id: Any) -> None:
+        try:
+            self._engine.cancel(sequence_id)
+        except Exception as error:  # the edge of one request
+            log.exception("sequence %.20r can't be cancelled", sequence_id)
+            if sequence_id in self._open:
+                self.refused.append(SequenceOutput(sequence_id, [], None, "failed", f"{error!r:.300}"))
+
+    def _add(self, raw: Any) -> None:
+        """Hand one request to the engine, or note why it can't be taken."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("sequence_id"), int):
+            log.error("a request without a sequence was left out: %.200r", raw)
+            return
+        try:
+            sampling = Sampling(**raw["sampling"]) if raw["sampling"] else None
+            request = SequenceRequest(**{**raw, "sampling": sampling})
+            self._engine.add(request)
+        except EngineRequestError as error:
+            why = str(error)
+        except Exception as error:  # the edge of one request: libraries raise what they like
+            log.exception("the engine could not take sequence %s", raw["sequence_id"])
+            why = f"The engine could not take this request: {error!r:.300}"
+        else:
+            self._open[request.sequence_id] = request
+            return
+        self.refused.append(SequenceOutput(raw["sequence_id"], [], None, "error", why))
 
 
 def _read(frames: FrameSocket, inbox: Inbox) -> None:
@@ -154,6 +209,9 @@ def _read(frames: FrameSocket, inbox: Inbox) -> None:
             log.exception("a frame that can't be read was left out")
         except (EOFError, OSError):
             os._exit(0)
+        except BaseException:
+            log.exception("nothing is heard any more")
+            os._exit(1)  # an engine that hears nothing is of no use
 
 
 if __name__ == "__main__":

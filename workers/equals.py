@@ -7,6 +7,7 @@ import time
 
 from celery import Celery
 
+from gateway.errors import Unreadable
 from gateway.job import JobHead
 from gateway.jobs import JobStore
 from gateway.queues import Priority, replica_queue, try_hint
@@ -37,7 +38,10 @@ class EqualWeights:
         """Whether a job was left to others, since they have the weights that it was begun with, and not `weights`."""
         if not job.seq or self._left.get(job.id, 0) >= TIMES:
             return False
-        begun_with = last_weights(self._store.journal(job.id))
+        try:
+            begun_with = last_weights(self._store.journal(job.id))
+        except Unreadable:
+            return False  # whoever claims it says so
         if begun_with in ("", weights):
             return False
         replicas = self._registry.replicas(job.runs_on)

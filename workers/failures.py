@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import signal
-from pathlib import Path
 
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import how_ended
@@ -31,15 +30,6 @@ def classify(error: BaseException) -> tuple[FailureReason, str]:
     return FailureReason.INTERNAL, f"{type(error).__name__}: {error}"
 
 
-def oom_kills(vmstat: Path = Path("/proc/vmstat")) -> int:
-    """How many processes the kernel of this machine has killed for want of memory; 0 if it does not tell."""
-    try:
-        fields = dict(line.split() for line in vmstat.read_text().splitlines())
-    except OSError:
-        return 0
-    return int(fields.get("oom_kill", 0))
-
-
 def classify_exit(status: int, *, new_oom_kills: int) -> tuple[FailureReason, str]:
     """The reason for a process that ended while it loaded; a negative status is the signal's number."""
     if status == -signal.SIGKILL and new_oom_kills > 0:
@@ -53,6 +43,9 @@ def _reason(error: BaseException) -> FailureReason | None:
     # torch.OutOfMemoryError, which can't be imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return FailureReason.OUT_OF_MEMORY
+    # What safetensors says of a file, which can't be imported here either.
+    if type(error).__name__ == "SafetensorError":
+        return FailureReason.CHECKSUM
     if isinstance(error, OSError):
         return _ERRNOS.get(error.errno or 0)
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS):

@@ -10,6 +10,8 @@ from typing import Any
 
 import orjson
 
+from gateway.encoding import dumps
+
 _LENGTH = struct.Struct(">I")
 #: A longer frame is none: what was read as its length is something else.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
@@ -23,8 +25,11 @@ class FrameSocket:
         self._buffer = bytearray()
 
     def send(self, value: Any) -> None:
-        """Write one frame. Raises: OSError if the other side is gone, ValueError if the frame would be too long."""
-        body = orjson.dumps(value)
+        """Write one frame.
+
+        Raises: OSError if the other side is gone, ValueError if it would be too long, or can't be written.
+        """
+        body = dumps(value).encode()
         if len(body) > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {len(body)} bytes; {MAX_FRAME_BYTES} at most")
         self.socket.sendall(_LENGTH.pack(len(body)) + body)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.catalog import Catalog, Model
+from gateway.errors import InvalidRequest
 from gateway.job import Job
+from gateway.parameters import sampling
 from gateway.results import num_choices
 from gateway.takeover import Takeover
 from workers.admission import prompt_ids, token_limit
@@ -28,11 +31,20 @@ class Generation:
         return num_choices(job)
 
     def prepare(self, job: Job, takeover: Takeover | None) -> Run:
-        """Raises: InvalidRequest if the chat template refuses the messages; ContextTooLong."""
-        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at)
+        """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
         model = self._catalog.latest(self._model)
+        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
+        if not all(prompts):
+            raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
+        job = replace(
+            job, request={**job.request, **sampling(model, job.request)}
+        )  # of a remote model it may lack them
         return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)
+
+    def check(self) -> list[str]:
+        """Try the chat templates. Raises: DeploymentFailed."""
+        return self._tokenizer.check()
 
     def probe(self) -> SequenceRequest:
         """One token."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from celery import Celery
 
+from gateway.errors import Unreadable
 from gateway.inference import fail
 from gateway.job import Append, Cause, Job, JobHead, JobState
 from gateway.jobs import Appended, JobStore
@@ -87,13 +88,22 @@ class Journaler:
 
     @contextlib.contextmanager
     def claiming(self, job_id: str) -> Iterator[bool]:
-        """While a claim is made, the audit leaves the job alone. False if this worker has the job already."""
+        """While a claim is made, the audit leaves the job alone. False if this worker has the job already.
+
+        Whatever is raised within ends the job, unless it is a matter of waiting: it must not come back for ever.
+
+        Raises: NOT_NOW, and what was claimed is given back by the audit.
+        """
         with self._lock:
             mine = job_id not in self._held and job_id not in self._claiming
             if mine:
                 self._claiming.add(job_id)
         try:
             yield mine
+        except Exception as error:
+            if isinstance(error, NOT_NOW) and not is_lasting(error):
+                raise
+            self._break_off(job_id, error)
         finally:
             if mine:
                 with self._lock:
@@ -305,6 +315,19 @@ class Journaler:
     def _known(self) -> set[str]:
         with self._lock:
             return {*self._claiming, *self._held}
+
+    def _break_off(self, job_id: str, error: Exception) -> None:
+        """End a job that waits, or that is claimed in our name, though it is not held yet. Raises: NOT_NOW."""
+        log.error("job %s: not begun", job_id, exc_info=error)
+        try:
+            if isinstance(error, Unreadable):
+                raise error
+            job = self.store.read(job_id)
+        except Unreadable:
+            self.store.quarantine(job_id)
+            return
+        if job and (job.state is JobState.QUEUED or job.owner == self.owner):
+            break_off(self.store, job, error)
 
     def _pass_on(self, job: ClaimedJob) -> None:
         """The job waits for another model now: tell its queue."""

@@ -20,10 +20,10 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
 from gateway.desired import Wanted, replica_id
-from gateway.encoding import loads
+from gateway.encoding import load_as
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.jobs import JobStore
-from gateway.locks import hold_lock
+from gateway.locks import hold_lock, report_crashes
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect
@@ -73,12 +73,13 @@ def main() -> int:
     args = parser.parse_args()
     settings = Settings.load()
     begin(settings)
-    wanted = Wanted(**loads(args.wanted))
+    wanted = load_as(Wanted, args.wanted)
     incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
     lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)
     if lock is None:
         log.error("replica %s runs already", wanted.replica_id)
         return TAKEN
+    report_crashes(settings.data_dir, wanted.replica_id)
     app = make_celery(settings)
     worker = _load_worker(app, settings, wanted, incarnation, args.path)
     if worker:
@@ -92,11 +93,14 @@ def _load_worker(app: Celery, settings: Settings, wanted: Wanted, incarnation: s
     catalog = load_catalog(settings)
     model = catalog.get(wanted.model)
     config = engine_config(model, settings, wanted, path)
+    bringup = BringUpLog(client, wanted.replica_id)
     try:
         work = load_work(config.engine, config.model_path, model, catalog)
+        for text in work.check():
+            bringup.append(level="warning", message=text)
     except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
         log.exception("the tokenizer of %s can't be read", wanted.model)
-        _report_failure(BringUpLog(client, wanted.replica_id), *classify(error))
+        _report_failure(bringup, *classify(error))
         return None
     return ReplicaWorker(
         settings=settings,
@@ -141,8 +145,9 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
             app,
             worker.settings,
             hostname=f"{slug(wanted.model)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
-            queues=[model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
+            queues=lambda: [model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
             concurrency=worker.config.max_batch_size,
+            on_look=worker.consumes,
         )
         return FAILED if failed.is_set() or worker.lost.is_set() else 0
     finally:

@@ -6,6 +6,7 @@ which the worker raises fails alone, wherever that is.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import os
@@ -18,30 +19,34 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Model
+from gateway.crashes import report
 from gateway.desired import ASLEEP, UP, Desired, Wanted
-from gateway.errors import HeadraceError
+from gateway.errors import HeadraceError, Unreadable
 from gateway.inference import cancel, fail
 from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
 from gateway.limits import Limits
-from gateway.loop import Loop
+from gateway.loop import LOST_A_LOOP, Loop
+from gateway.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.takeover import Takeover
+from gateway.unreadable import note
 from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.devices import look_at
 from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.equals import EqualWeights
-from workers.journaler import Journaler, break_off
+from workers.journaler import Journaler
 from workers.pace import Pace
 from workers.sequences import Sequences
 from workers.stages.base import BringUp
 from workers.stall import stall_limit_s
 from workers.steps import StepFrame
+from workers.suspects import SUSPECT_CRASHES, Turnstile
 from workers.trust import GAP_S
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
@@ -50,12 +55,14 @@ log = logging.getLogger(__name__)
 
 #: An engine with work that makes no step for so long counts as unhealthy.
 STALLED_S = 5.0
+#: A worker whose consumer of hints does not look at its queues for so long is unhealthy, and ends after so long.
+DEAF_S, GONE_DEAF_S = 5.0, 60.0
 #: An engine that was idle for so long is asked for one token.
 PROBE_S = 30.0
 #: Engine starts in a row that may fail before the worker gives up.
 MAX_ENGINE_STARTS = 3
-#: A job that so many engines have died of is under suspicion, and runs alone for so many tokens.
-SUSPECT_CRASHES, PROBATION_TOKENS = 2, 8
+#: A job under suspicion runs alone for so many tokens.
+PROBATION_TOKENS = 8
 #: A job that has brought nothing for so long (or a quarter of `stall_s`) is said to go on, while its engine does.
 QUIET_S = 5.0
 
@@ -87,6 +94,7 @@ class ReplicaWorker:
         self.store = store
         self.registry = registry
         self.wanted = wanted
+        self.celery = celery
         self.incarnation = incarnation
         self.desired = Desired(store.redis)
         self._installation = Installation(store.redis, settings.data_dir)
@@ -119,12 +127,15 @@ class ReplicaWorker:
         #: The process is to end, for one of these reasons.
         self.over = threading.Event()
         self._stopping = threading.Event()
+        #: When the consumer of hints was last at work; 0 = it has not begun.
+        self._consumed_at = 0.0
         self._used_at = time.monotonic()
         self._engine: EngineProcess | None = None
         self._info: EngineInfo | None = None
         self._sequences = Sequences()
         #: Whose turn it is to add to the batch: a suspect keeps it while it is alone there.
-        self._admission, self._quarantine = threading.Lock(), threading.Lock()
+        self._admission = threading.Lock()
+        self._suspects = Turnstile(1, self._call_suspect)
         self._record_lock = threading.Lock()
         self._last_step = self._looked_at = time.monotonic()
         self._places = Places(config.max_batch_size)
@@ -145,20 +156,18 @@ class ReplicaWorker:
         while not self.ready.wait(0.5):
             if self._stopping.is_set():
                 return
-        taken, run = 0, None
-        try:
+        with contextlib.ExitStack() as places:
+            run = None
             with self._journaler.claiming(job_id) as mine:
                 waiting = self.store.read(job_id) if mine else None
                 if waiting is None or waiting.state is not JobState.QUEUED:
                     return
                 if self._equals.leave(waiting, self._info.weights_digest if self._info else ""):
                     return
-                taken = self._places.take(self.work.places(waiting))
-                run = self._begin_alone(job_id) if waiting.crashes >= SUSPECT_CRASHES else self._begin(job_id)
+                begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
+                run = begin(waiting, places)
             if run is not None:
                 run.finished.wait()
-        finally:
-            self._places.give_back(taken)
 
     def stop(self, *, grace_s: float) -> None:
         """Let running jobs end for `grace_s`, then give the rest back to the queue and end the engine."""
@@ -225,9 +234,10 @@ class ReplicaWorker:
 
     # -- admission
 
-    def _begin(self, job_id: str) -> EngineRun | None:
+    def _begin(self, waiting: Job, places: contextlib.ExitStack) -> EngineRun | None:
         """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
-        run = self._claim(job_id)
+        self._take_places(waiting, places)
+        run = self._claim(waiting.id)
         if run is None:
             return None
         if run.job.crashes >= SUSPECT_CRASHES:  # another engine died of it while it waited for places here
@@ -237,13 +247,17 @@ class ReplicaWorker:
             self._submit(run)
         return run
 
-    def _begin_alone(self, job_id: str) -> EngineRun | None:
+    def _begin_alone(self, waiting: Job, places: contextlib.ExitStack) -> EngineRun | None:
         """The same for a job that may kill engines: the others leave the batch until it has made a few tokens.
 
-        They go on from where they are, so that they lose the time of these tokens and nothing else.
+        They go on from where they are, so that they lose the time of these tokens and nothing else. Until it is its
+        turn to be alone, it is left in the queue, and nobody waits for it.
         """
-        with self._quarantine:
-            run = self._claim(job_id)
+        with self._suspects.turn(waiting.id) as mine:
+            if not mine:
+                return None
+            self._take_places(waiting, places)
+            run = self._claim(waiting.id)
             if run is None:
                 return None
             with self._admission:
@@ -256,19 +270,19 @@ class ReplicaWorker:
                     self._submit(other)
         return run
 
+    def _take_places(self, waiting: Job, places: contextlib.ExitStack) -> None:
+        """Wait for the places of a job; `places` gives them back."""
+        places.callback(self._places.give_back, self._places.take(self.work.places(waiting)))
+
+    def _call_suspect(self, job_id: str) -> None:
+        """It is the turn of a job that was left in the queue."""
+        queue = replica_queue(self.wanted.node, self.wanted.device, self.model.id)
+        try_hint(self.celery, job_id, place=self.model.id, queue=queue, priority=Priority.RECOVERED)
+
     def _claim(self, job_id: str) -> EngineRun | None:
         """Claim a job and hold it. None if it is not to be had, or has ended already."""
         job = self.store.claim(job_id, model=self.model.id, owner=self.incarnation, claim=new_claim_id())
-        if job is None:
-            return None
-        try:
-            run = self._prepare(job)
-        except Exception as error:
-            if isinstance(error, NOT_NOW):
-                raise  # the claim stands, and the audit gives it back
-            log.exception("job %s: not prepared", job.id)
-            break_off(self.store, job, error)
-            return None
+        run = self._prepare(job) if job else None
         if run is not None:
             self._journaler.hold(run)
         return run
@@ -276,7 +290,7 @@ class ReplicaWorker:
     def _prepare(self, job: Job) -> EngineRun | None:
         """Tokenize, and replay the journal. A job that can't run is ended here."""
         if job.crashes >= self.settings.max_attempts:
-            message = f"The engine died {job.crashes} times while it ran this job."
+            message = f"The engine, or the worker around it, died {job.crashes} times while it ran this job."
             fail(self.store, job, reason="engine_crashed", message=message, take_claim=job.claim)
         elif job.losses >= MAX_LOSSES:
             message = f"The job was begun {job.losses} times in a row and never came far."
@@ -331,6 +345,7 @@ class ReplicaWorker:
         now = time.monotonic()
         if now - self._looked_at > GAP_S:  # this process was stopped, and so may be the engine
             self._last_step, self._short_since = now, 0.0
+            self._excuse_ears(now)
         self._looked_at = now
         engine = self._engine
         if engine is None or not self.ready.is_set():
@@ -385,18 +400,44 @@ class ReplicaWorker:
             sequences=self.record.sequences if self._sequences else 0,
             stalled=bool(self._sequences or self._probing) and now - self._last_step > STALLED_S,
             memory_bytes=memory_bytes,
+            deaf=self._silent_s(now) > DEAF_S,
         )
-        self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        try:
+            self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        except NOT_NOW:
+            self._excuse_ears(now)  # the consumer can't reach it either
+            raise
+        if self._silent_s(now) > GONE_DEAF_S:
+            report("its consumer of hints has ended")
+            log.critical("no hints are taken for %.0f s, so this process ends", GONE_DEAF_S)
+            os._exit(LOST_A_LOOP)
         # A prefill, or a wait for cache or for quarantine, is progress: an engine that hangs is killed by its watchdog.
         quiet_s = min(QUIET_S, self.settings.stall_s / 4)
         self.store.progress(run.job for run in self._journaler.held if now - run.confirmed_at > quiet_s)
         self._look_at_desired()
 
+    def consumes(self) -> None:
+        """The consumer of hints lives, and takes them from the right queues."""
+        self._consumed_at = time.monotonic()
+
+    def _silent_s(self, now: float) -> float:
+        """For how long the consumer of hints has not been at work, though it should."""
+        over = self._consumed_at == 0 or self._stopping.is_set() or self.over.is_set()
+        return 0.0 if over else now - self._consumed_at
+
+    def _excuse_ears(self, now: float) -> None:
+        """It could not be at work until now."""
+        self._consumed_at = self._consumed_at and now
+
     def _look_at_desired(self) -> None:
         """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep."""
         if self.unwanted.is_set():
             return
-        wanted = self.desired.get(*self.wanted.place, self.wanted.replica_id)
+        try:
+            wanted = self.desired.get(*self.wanted.place, self.wanted.replica_id)
+        except Unreadable as error:
+            note(self.wanted.replica_id, error)
+            return  # it is wanted, if nobody knows how
         if wanted is None and self._installation.look():
             return  # what is wanted is lost, which is not to be wanted no more
         if wanted is None or wanted.state != UP:

@@ -18,10 +18,13 @@ from gateway.bringup import AGENT, BringUpLog, Entry
 from gateway.catalog import Catalog
 from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
+from gateway.environment import with_settings
 from gateway.errors import HeadraceError
-from gateway.failures import DeploymentFailed, FailureReason
-from gateway.locks import drop_lock, lock_holder
+from gateway.failures import DeploymentFailed, FailureReason, reason_of
+from gateway.job import Cause
+from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.process import how_ended, module_command
+from gateway.recovery import cause_of_death
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -68,7 +71,7 @@ class Starter:
         wanted: Wanted,
         *,
         turn: threading.Semaphore,
-        on_death: Callable[[str], None],
+        on_death: Callable[[str, Cause], None],
     ) -> None:
         self.wanted = wanted
         self._on_death = on_death
@@ -189,7 +192,7 @@ class Starter:
         with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
             process = subprocess.Popen(
                 command,
-                env={**os.environ, **self._settings.environ()},
+                env=with_settings({**os.environ, **self._settings.environ()}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -240,7 +243,11 @@ class Starter:
 
     def _bury(self) -> None:
         if self._incarnation:
-            self._on_death(self._incarnation)
+            last = last_holder(self._settings.data_dir, self.wanted.replica_id)
+            cause = Cause.LOST
+            if last and last.incarnation == self._incarnation:
+                cause = cause_of_death(self._settings.data_dir, self.wanted.replica_id, last)
+            self._on_death(self._incarnation, cause)
             self._incarnation = ""
 
     def _kill(self) -> None:
@@ -257,4 +264,4 @@ class Starter:
 def _failure(entries: list[Entry]) -> DeploymentFailed | None:
     """What the worker has said last of why it ended."""
     found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
-    return DeploymentFailed(FailureReason(found["reason"]), found["message"]) if found else None
+    return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None

@@ -9,20 +9,21 @@ from __future__ import annotations
 import itertools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from celery import Celery
 
 from gateway import keys
+from gateway.errors import Unreadable
 from gateway.inference import cancel, fail
-from gateway.job import Cause, JobHead, JobState
+from gateway.job import Cause, Job, JobHead, JobState
 from gateway.jobs import JobStore
-from gateway.locks import dead_holders
+from gateway.locks import Holder, dead_holders
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
-from gateway.recovery import give_back
+from gateway.recovery import cause_of_death, give_back
 from gateway.redis import pipeline
 from gateway.registry import Registry
 from gateway.settings import Settings
@@ -57,11 +58,11 @@ class Sweep:
         self.trust = trust
 
     def heads(self, job_ids: Iterable[str]) -> Iterator[tuple[str, JobHead | None]]:
-        """Records in their order, a batch at a time. One that can't be read is left alone."""
+        """Records in their order, a batch at a time. One that can't be read goes into quarantine."""
         ids = iter(job_ids)
         while batch := list(itertools.islice(ids, BATCH)):
             self.trust.tick()
-            yield from self.store.heads(batch).items()
+            yield from self.store.sift(batch).items()
 
     def hint(self, job: JobHead, priority: Priority) -> None:
         """Tell its queue of a job."""
@@ -69,13 +70,22 @@ class Sweep:
 
     def cancel(self, head: JobHead, *, reason: str, take_claim: str = "") -> None:
         """End a job as cancelled, or mark it."""
-        if job := self.store.read(head.id):
+        if job := self._whole(head):
             cancel(self.store, job, reason=reason, take_claim=take_claim)
 
     def fail(self, head: JobHead, *, reason: str, message: str, **details: str) -> None:
         """End a queued job as failed."""
-        if job := self.store.read(head.id):
+        if job := self._whole(head):
             fail(self.store, job, reason=reason, message=message, **details)
+
+    def _whole(self, head: JobHead) -> Job | None:
+        """The record with its request, unless that can't be read: then the job is in quarantine."""
+        try:
+            return self.store.read(head.id)
+        except Unreadable as error:
+            log.error("%s", error.message)
+            self.store.quarantine(head.id)
+            return None
 
     def deserted(self, job: JobHead, now_ms: int) -> bool:
         """Whether its client is gone: nobody has said for too long that it is there, and somebody could have."""
@@ -102,8 +112,8 @@ class RunningSweep(Sweep):
         """Look at all of them. Raises: NOT_NOW."""
         missing: set[str] = set()
         found = list(self.heads(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))))
-        dead = {holder.incarnation for holder in dead_holders(self.settings.data_dir).values()}
-        alive = self._registry.alive(job.owner for _, job in found if job and job.owner) - dead
+        dead = {last.incarnation: (name, last) for name, last in dead_holders(self.settings.data_dir).items()}
+        alive = self._registry.alive(job.owner for _, job in found if job and job.owner) - dead.keys()
         for job_id, job in found:
             with guarded(f"job {job_id}"):
                 if job is None:
@@ -120,7 +130,9 @@ class RunningSweep(Sweep):
         """What was seen last time means nothing."""
         self._missing = set()
 
-    def _look_at(self, job: JobHead, now_ms: int, alive: set[str], dead: set[str], missing: set[str]) -> None:
+    def _look_at(
+        self, job: JobHead, now_ms: int, alive: set[str], dead: Mapping[str, tuple[str, Holder]], missing: set[str]
+    ) -> None:
         owner_alive = job.owner in alive
         silent_s = self.trust.age_s(now_ms, job.progress_at)
         if not job.cancel and self.deserted(job, now_ms):
@@ -131,7 +143,10 @@ class RunningSweep(Sweep):
         elif not owner_alive:
             missing.add(job.claim)
             silent = job.claim in self._missing and self.trust.held_for(self.settings.lease_s)
-            if silent or job.owner in dead:
+            if job.owner in dead:
+                cause = cause_of_death(self.settings.data_dir, *dead[job.owner])
+                self._recover(job, cause, f"worker {job.owner} is dead")
+            elif silent:
                 self._recover(job, Cause.LOST, f"worker {job.owner} is dead")
         elif silent_s > self.settings.stall_s and self.trust.held_for(2 * self.settings.lease_s):
             self._recover(job, Cause.GIVEN_BACK, f"no progress for {silent_s:.0f} s")
@@ -222,18 +237,26 @@ class QueueSweep(Sweep):
 
     def _ends(self, job: JobHead, now_ms: int) -> bool:
         """Whether a job waits no longer: nobody wants it, or nobody has taken it for too long."""
-        waited_s = self.trust.age_s(now_ms, job.queued_at if job.seq else job.created_at)
+        waited_s = self.trust.age_s(now_ms, job.queued_at if job.attempts else job.created_at)
         if job.cancel:
             self.cancel(job, reason=job.cancel_reason or "client_request")
         elif self.deserted(job, now_ms):
             log.info("job %s: its client is gone, cancelled before it began", job.id)
             self.cancel(job, reason="client_gone")
         elif waited_s > self.settings.queue_timeout_s and self.trust.held_for(2 * self.settings.lease_s):
-            message = f"No worker took the job within {self.settings.queue_timeout_s:.0f} s."
-            self.fail(job, reason="queue_timeout", message=message)
+            self._give_up(job)
         else:
             return False
         return True
+
+    def _give_up(self, job: JobHead) -> None:
+        """Nobody has taken a job for too long. One that was taken before has had other troubles than the queue."""
+        within = f"within {self.settings.queue_timeout_s:.0f} s"
+        if job.attempts:
+            message = f"The job was begun {job.attempts} times, and lost its worker. No other took it again {within}."
+            self.fail(job, reason="model_not_ready", message=message)
+        else:
+            self.fail(job, reason="queue_timeout", message=f"No worker took the job {within}.")
 
     def _hint_due(self, job: JobHead, rank: int, waited_s: float, *, some_lost: bool) -> bool:
         """Whether its hint may be lost: there are fewer than jobs, or it is not taken though it is first in line."""

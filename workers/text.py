@@ -53,6 +53,20 @@ class IncrementalDetokenizer:
         return ready
 
 
+class Offsets:
+    """Where each token begins in the text of a choice, in characters. Half a character has the place of the whole."""
+
+    def __init__(self, first: int = 0) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._characters = first
+
+    def push(self, token: bytes) -> int:
+        """Add a token. Returns where it begins."""
+        begins = self._characters
+        self._characters += len(self._decoder.decode(token))
+        return begins
+
+
 def _overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a beginning of `stop`."""
     for size in range(min(len(text), len(stop) - 1), 0, -1):

@@ -20,6 +20,10 @@ WORK = {"embedding": "workers.embedding:load_embedding"}
 GENERATION = "workers.generation:load_generation"
 
 
+#: Finish reasons that end the whole job, and why it has failed.
+ENGINE_ERRORS = {"error": "invalid_request", "failed": "generation_failed"}
+
+
 class EngineRun(ClaimedJob):
     """A claimed job whose sequences are in an engine. Only the emitter thread changes it once they are there."""
 
@@ -48,6 +52,9 @@ class Work(Protocol):
 
     def prepare(self, job: Job, takeover: Takeover | None) -> EngineRun:
         """Tokenize, and replay what was published before. Raises: HeadraceError if the job can't run."""
+
+    def check(self) -> list[str]:
+        """Try what only requests use. Returns what people should know. Raises: DeploymentFailed if it is of no use."""
 
     def probe(self) -> SequenceRequest:
         """The least that an engine can be asked, as sequence 0."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
 
 from cli.doctor.canary import ask
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from gateway import keys
+from gateway import keys, unreadable
+from gateway.credentials import Credentials
 from gateway.desired import FAILED, UP, Desired
 from gateway.tidy import Strays
 
 #: A round of the keeper that takes longer makes recovery late.
 ROUND_S = 2.0
+#: Records that are looked at in one round trip, and journals that are read.
+BATCH, JOURNALS = 500, 2_000
 #: A job between two indexes is in one of them so much later.
 BETWEEN_S = 1.0
 
@@ -65,13 +69,13 @@ def providers(installed: Installed) -> Iterable[Finding]:
 
 def jobs(installed: Installed) -> Iterable[Finding]:
     """Jobs that have not ended must be in an index, or nobody finds them."""
-    walk = Strays(installed.store)
+    walk = Strays(installed.store, mends=False)
     found = {job.id for job in walk.look()}
     while walk.goes_on:
         found |= {job.id for job in walk.look()}
     if found:
         time.sleep(BETWEEN_S)
-        found = {job.id for job in walk.among(found)}
+        found = {job.id for job in walk.among(sorted(found))}
     if found:
         some = ", ".join(sorted(found)[:3])
         remedy = "A living keeper puts them back within a minute; if they stay, please report it."
@@ -81,4 +85,32 @@ def jobs(installed: Installed) -> Iterable[Finding]:
         yield ok(f"each that has not ended is in an index; {running} run")
 
 
-CHECKS: tuple[Check, ...] = (keeper, replicas, providers, jobs)
+def stored_data(installed: Installed) -> Iterable[Finding]:
+    """What Redis holds must be readable. What is not is left out, and harms nothing else."""
+    client, store = installed.redis, installed.store
+    registry = installed.registry
+    looks: tuple[Callable[[], object], ...]
+    looks = (registry.keeper, registry.devices, registry.providers, registry.replicas, Desired(client).all)
+    for look in looks:
+        look()
+    key_ids = [key.id for key in Credentials(client).list()]
+    now = datetime.now(UTC)
+    store.ledger.report(key_ids, start=now - timedelta(days=1), end=now)
+    prefix = len(keys.job("")) - 1
+    job_ids = [name[prefix:-1] for name in client.scan_iter(keys.job("*"), count=BATCH)]
+    for at in range(0, len(job_ids), BATCH):
+        store.read_many(job_ids[at : at + BATCH])
+    for job_id in job_ids[:JOURNALS]:
+        with unreadable.leaving_out(f"The journal of job {job_id}"):
+            store.journal(job_id)
+    for found in unreadable.found():
+        yield problem(found, "Make it anew, or restore it; what a newer version has written needs that version.")
+    damaged = list(client.scan_iter(keys.damaged("*"), count=BATCH))
+    if damaged:
+        remedy = "These jobs have failed as unreadable. What Redis held of them stays there for a day."
+        yield warning(f"{len(damaged)} records could not be read: {', '.join(sorted(damaged)[:3])}", remedy)
+    if not unreadable.found() and not damaged:
+        yield ok(f"all can be read: {len(job_ids)} jobs, {len(key_ids)} keys, and what workers say")
+
+
+CHECKS: tuple[Check, ...] = (keeper, replicas, providers, jobs, stored_data)

@@ -4,7 +4,7 @@
 -- Returns {when it was created, in ms; 1 if by this call; the fingerprint of the request that it was created for}.
 local before, fingerprint = unpack(redis.call('HMGET', KEYS[1], 'created_at', 'fingerprint'))
 if before then
-  return {tonumber(before), 0, fingerprint or ''}
+  return {tonumber(before) or 0, 0, fingerprint or ''}
 end
 local now = now_ms()
 local attended = tonumber(ARGV[2])

@@ -3,13 +3,20 @@
 -- A running job of another claim is only marked, if it is to be cancelled. Returns {verdict, seq, watch, usage}:
 -- 'ended' = now, by this call; 'cancelling' | 'running' = not now; else the state in which the job is.
 
--- What the journal says was used so far, as JSON.
+-- A number of tokens, if it is one.
+local function count(value)
+  return type(value) == 'number' and value >= 0 and value < 2^53 and value or nil
+end
+
+-- What the journal says was used so far, as JSON. An entry that can't be read says nothing.
 local function used()
   local prompt, completion = 0, 0
   for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+')) do
-    local body = cjson.decode(entry[2][2])
-    prompt = body.prompt_tokens or prompt
-    completion = completion + (body.ids and #body.ids or 0) + (body.completion_tokens or 0)
+    local read, body = pcall(cjson.decode, entry[2][2])
+    if read and type(body) == 'table' then
+      prompt = count(body.prompt_tokens) or prompt
+      completion = completion + (type(body.ids) == 'table' and #body.ids or 0) + (count(body.completion_tokens) or 0)
+    end
   end
   return string.format('{"prompt_tokens":%d,"completion_tokens":%d,"total_tokens":%d}', prompt, completion,
     prompt + completion)
@@ -35,10 +42,14 @@ for name, value in pairs(cjson.decode(ARGV[3])) do
   fields[#fields + 1] = name
   fields[#fields + 1] = value
 end
+if redis.call('TYPE', KEYS[2]).ok ~= 'stream' then
+  redis.call('DEL', KEYS[2])
+end
 local usage = used()
 fields[#fields + 1] = 'usage'
 fields[#fields + 1] = usage
-local last = redis.call('HINCRBY', KEYS[1], 'seq', 1)
-redis.call('XADD', KEYS[2], last .. '-0', 'e', ARGV[2])
+local last = seq + 1
+redis.call('XADD', KEYS[2], string.format('%d-0', last), 'e', ARGV[2])
+redis.call('HSET', KEYS[1], 'seq', last)
 finish(ARGV[1], fields)
 return {'ended', last, watch or '', usage}

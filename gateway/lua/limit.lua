@@ -20,7 +20,7 @@ local what, job = ARGV[1], ARGV[2]
 local function charge(id, tokens)
   local before = tonumber(redis.call('HGET', KEYS[2], id)) or 0
   redis.call('HSET', KEYS[2], id, tokens)
-  redis.call('HINCRBY', KEYS[2], '', tokens - before)
+  redis.call('HSET', KEYS[2], '', (tonumber(redis.call('HGET', KEYS[2], '')) or 0) + tokens - before)
 end
 
 local function discharge(id)

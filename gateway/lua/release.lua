@@ -1,6 +1,7 @@
 -- running -> queued, by the holder of the claim or by the keeper that found it dead.
--- ARGV: claim id that must still hold, and why: 'crashed' (its engine died of itself), 'lost' (its worker died, or its
--- engine was killed), 'given_back' (a drain, a stall, Redis). Returns 1 if it was released.
+-- ARGV: claim id that must still hold, and why: 'crashed' (its engine or worker died of itself), 'crashed_alone' (so did
+-- one that had nothing else to do), 'lost' (its worker died, or its engine was killed), 'given_back' (a drain, a stall,
+-- Redis). Returns 1 if it was released.
 -- A crash is counted while the job may be its cause: it was one of the first two, or the job died alone in its
 -- first 8 tokens; and a loss before it had begun, since preparing it may have killed the worker. Losses count the
 -- claims in a row that have not come to 64 new tokens, which clear its name.
@@ -12,10 +13,11 @@ end
 local events = (tonumber(seq) or 0) - (tonumber(claim_seq) or 0)
 tokens = tonumber(tokens) or events  -- older workers count events
 crashes, losses = tonumber(crashes) or 0, tonumber(losses) or 0
-if tokens >= 64 then
+if tokens >= 64 and ARGV[2] ~= 'crashed_alone' then
   crashes, losses = 0, 0
 end
 local blamed = ARGV[2] == 'crashed' and (crashes < 2 or tokens <= 8) or ARGV[2] == 'lost' and events == 0
+  or ARGV[2] == 'crashed_alone'
 redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(),
   'crashes', crashes + (blamed and 1 or 0), 'losses', losses + 1)
 return 1

@@ -31,7 +31,7 @@ elseif state == 'queued' then
     return 'elsewhere'
   end
   redis.call('SADD', KEYS[5], ARGV[2])
-  redis.call('ZADD', KEYS[6], created_at + (background == '1' and BACKGROUND or 0), id)
+  redis.call('ZADD', KEYS[6], (tonumber(created_at) or now) + (background == '1' and BACKGROUND or 0), id)
   redis.call('ZREM', KEYS[4], id)
   leave(7)
 elseif ARGV[4] ~= '' and redis.call('SISMEMBER', ARGV[4], id) == 0 then

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,8 +66,26 @@ def test_a_request_at_which_the_engine_raises_is_refused_and_the_others_go_on() 
             assert tokens(outputs[i]) == [fake_token(f"job/{i}", n) for n in range(5)]
 
 
-def test_a_step_that_raises_is_the_end_of_the_engine() -> None:
+def test_a_step_that_raises_for_one_sequence_ends_that_one() -> None:
     with started(raise_word="bad", raise_at=2) as engine:
+        engine.submit([request(1, BAD)])
+        failed = until_all_end(engine, 1)[1][-1]
+        assert failed.finish_reason == "failed"
+        assert failed.error is not None
+        assert "raise_word" in failed.error
+        engine.submit([request(2, GOOD)])
+        assert tokens(until_all_end(engine, 2)[2]) == [fake_token("job/2", n) for n in range(5)]
+
+
+def test_a_step_that_raises_for_nobody_knows_whom_is_the_end_of_the_engine() -> None:
+    with started(raise_word="bad", raise_at=2) as engine:
+        engine.submit([request(1, BAD), request(2, GOOD)])
+        with pytest.raises(EngineDied, match="ended with status 1"):
+            until_all_end(engine, 1, 2)
+
+
+def test_an_engine_that_is_not_sound_behind_a_step_that_raised_ends() -> None:
+    with started(raise_word="bad", raise_at=2, broken_by="raise") as engine:
         engine.submit([request(1, BAD)])
         with pytest.raises(EngineDied, match="ended with status 1"):
             until_all_end(engine, 1)
@@ -195,3 +214,12 @@ def test_a_probability_of_nothing_crosses_the_wire() -> None:
     output = SequenceOutput(1, [5], [float("-inf")])
     frame = StepFrame.parse(json.loads(json.dumps(StepFrame([output], 1, 1).pack())))
     assert frame.outputs[0].logprobs == [IMPOSSIBLE]
+
+
+def test_an_engine_has_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HF_TOKEN", "OPENAI_API_KEY", "HEADRACE_BOOTSTRAP_KEY", "HEADRACE_REDIS_URL"):
+        monkeypatch.setenv(name, "a-secret-of-ours")
+    with started() as engine:
+        assert "a-secret-of-ours" not in Path(f"/proc/{engine.pid}/environ").read_text()
+        engine.submit([request(1, GOOD)])
+        assert len(tokens(until_all_end(engine, 1)[1])) == 5

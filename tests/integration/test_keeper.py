@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import pytest
@@ -14,6 +15,7 @@ import redis
 from gateway import keys
 from gateway.catalog import load_catalog
 from gateway.encoding import loads
+from gateway.errors import Unreadable
 from gateway.inference import cancel
 from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
@@ -270,22 +272,73 @@ def test_attendance_that_lies_far_in_the_future_is_put_right(
 # -- odd records
 
 
-def test_a_record_that_can_not_be_read_is_left_alone_and_harms_nobody(
-    store: JobStore, keeper: Keeper, caplog: pytest.LogCaptureFixture
+DAMAGES: Mapping[str, Mapping[str, str]] = {
+    "no JSON": {"usage": "{not json"},
+    "an unknown state": {"state": "paused"},
+    "no number": {"created_at": "soon"},
+    "a time beyond all dates": {"progress_at": "9" * 16},
+    "a request that is no object": {"request": "7"},
+    "a request without an end": {"request": "{"},
+    "more answers than memory": {"request": '{"n":1000000000}'},
+    "a price that is none": {"price": "gratis"},
+    "no time to live": {"ttl_ms": "for ever"},
+    "a byte that is no UTF-8": {"state": b"runn\xedng"},  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+@pytest.mark.parametrize("runs", [True, False])
+def test_a_record_that_can_not_be_read_goes_into_quarantine_and_harms_nobody(
+    store: JobStore, keeper: Keeper, settings: Settings, alive: str, runs: bool, name: str
 ) -> None:
-    odd, wrong_type, newer = claimed(store, "nobody"), claimed(store, "nobody"), claimed(store, "nobody")
-    waits = make_job(store)
-    good = claimed(store, "nobody")
-    store.redis.hset(keys.job(odd.id), "usage", "{not json")
-    store.redis.delete(keys.job(wrong_type.id))
-    store.redis.lpush(keys.job(wrong_type.id), "x")
-    store.redis.hset(keys.job(newer.id), "state", "paused")
-    store.redis.hset(keys.job(waits.id), "created_at", "soon")
-    for _ in range(2):
+    """Its client hears of it, and the operator finds it."""
+    odd = claimed(store, alive) if runs else make_job(store)
+    store.redis.hset(keys.job(odd.id), mapping=DAMAGES[name])  # type: ignore[arg-type]
+    lost, waits = claimed(store, "nobody"), make_job(store)
+    with contextlib.suppress(Unreadable):
+        # Whoever needs the request finds that it can't be read: a worker, or the keeper where the job is to end.
+        store.read(odd.id)
+        pytest.fail("it could be read")
+    if "request" in DAMAGES[name]:
+        cancel_as_client(store, odd)
+    for _ in range(3):
         keeper.round()
-    assert state(store, good) is JobState.QUEUED
+    assert (state(store, lost), state(store, waits)) == (JobState.QUEUED, JobState.QUEUED)
+    found = store.read(odd.id)
+    assert found is not None
+    assert (found.state, found.error["reason"], indexes(store, odd)) == (JobState.FAILED, "unreadable", set())
+    assert store.journal(odd.id)[-1].type.terminal
+    assert store.redis.hgetall(keys.damaged(odd.id))
+    assert not store.redis.sismember(keys.open_jobs("key"), odd.id)
+    assert store.redis.pttl(keys.damaged(odd.id)) > 0
+    assert store.redis.pttl(keys.job(odd.id)) > 0
+
+
+def cancel_as_client(store: JobStore, job: Job) -> None:
+    """Mark it: who cancels it needs its whole record."""
+    store.redis.hset(keys.job(job.id), mapping={"cancel": "1", "owner": "nobody", "progress_at": 1})
+
+
+def test_a_record_of_another_type_goes_into_quarantine(store: JobStore, keeper: Keeper, alive: str) -> None:
+    odd = claimed(store, alive)
+    store.redis.delete(keys.job(odd.id))
+    store.redis.lpush(keys.job(odd.id), "x")
+    keeper.round()
+    assert state(store, odd) is JobState.FAILED
+    assert store.redis.lrange(keys.damaged(odd.id), 0, -1) == ["x"]
+
+
+def test_a_record_of_a_newer_version_is_left_to_those_who_know_it(
+    store: JobStore, keeper: Keeper, alive: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    newer = claimed(store, alive)
+    store.redis.hset(keys.job(newer.id), mapping={"state": "paused", "v": "2"})
+    for _ in range(3):
+        keeper.round()
     assert store.redis.hget(keys.job(newer.id), "state") == "paused"
-    assert any(newer.id in record.getMessage() for record in caplog.records)
+    said = [record.getMessage() for record in caplog.records if newer.id in record.getMessage()]
+    assert len(said) == 1, "once, not in each round"
+    assert "version 2" in said[0]
 
 
 def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Keeper, alive: str) -> None:
@@ -299,7 +352,9 @@ def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Kee
     store.redis.zadd(keys.ended(MODEL), {job.id: 1 for job in jobs})
     store.redis.sadd(keys.QUEUES, MODEL)
     keeper.round()
-    assert [len(store.journal(job.id)) for job in jobs] == [9, 2]
+    assert [store.redis.xlen(keys.events(job.id)) for job in jobs] == [9, 2]
+    with pytest.raises(Unreadable, match="tool_calls"):
+        store.journal(jobs[0].id)
     assert not store.redis.zcard(keys.ended(MODEL))
 
 

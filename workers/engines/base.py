@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 #: Tokens of the sequence that warms an engine up.
 WARM_UP_STEPS = 4
-#: Why a sequence ended.
-FINISH_REASONS = frozenset({"stop", "length", "cancelled", "error"})
+#: Why a sequence ended. `error`: the engine can't do what was asked; `failed`: it went wrong.
+FINISH_REASONS = frozenset({"stop", "length", "cancelled", "error", "failed"})
 #: How an engine tells what it does while it loads: the stage, then how many of how many parts are done. Stages are
 #: `model_initialization` (building the model) and `model_loading` (tensors, warm-up steps).
 Report = Callable[[str, int, int], None]
@@ -71,6 +71,11 @@ class Sampling:
     #: Give the log probability of each chosen token.
     logprobs: bool = False
 
+    @property
+    def greedy(self) -> bool:
+        """Whether each token is the likeliest one: what a temperature, or a share, of 0 comes to."""
+        return self.temperature == 0 or self.top_p == 0
+
     def used(self) -> set[str]:
         """The features that this request really asks for, beyond max_tokens and temperature."""
         default = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
@@ -96,7 +101,7 @@ class SequenceRequest:
 
 
 class SequenceOutput(NamedTuple):
-    """What one step made for one sequence. `finish_reason`: stop, length, cancelled, error, or None = it goes on."""
+    """What one step made for one sequence. `finish_reason`: one of FINISH_REASONS, or None = it goes on."""
 
     sequence_id: int
     token_ids: Sequence[int]
@@ -138,6 +143,11 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> S
         EngineRequestError: the request uses a feature that the engine lacks; nothing is ignored silently.
     """
     sampling = request.sampling
+    if not request.prompt_ids:
+        raise EngineRequestError("The prompt has no tokens.")
+    wrong = next((i for i in request.prompt_ids if type(i) is not int or i < 0), None)
+    if wrong is not None:
+        raise EngineRequestError(f"It holds the token id {wrong}; ids are whole numbers from 0 on.")
     if sampling is None:
         raise EngineRequestError(f"The {engine} engine makes text, not vectors.")
     missing = sorted(sampling.used() - allowed)

@@ -7,14 +7,16 @@ Reads a sentence-transformers folder: `modules.json` says how token states becom
 from __future__ import annotations
 
 import json
+import logging
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from transformers import AutoModel
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from gateway.failures import DeploymentFailed, FailureReason
 from workers.engines.base import (
@@ -28,6 +30,10 @@ from workers.engines.base import (
 )
 from workers.engines.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
+from workers.formats.config import read_shape
+from workers.formats.files import LocalFiles
+
+log = logging.getLogger("headrace.engine")
 
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
@@ -40,7 +46,7 @@ class EmbeddingEngine:
         folder, options = Path(config.model_path), config.options
         self._pooling, self._normalize = read_modules(folder)
         torch.set_num_threads(int(options.get("threads", 0)) or os.cpu_count() or 1)
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         dtype = _dtype(config)
         self._device = torch.device(config.device.lower())
         self._model = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device).eval()
@@ -53,8 +59,7 @@ class EmbeddingEngine:
         report("model_loading", 1, 1)
         self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
         self._cancelled: list[int] = []
-        positions = int(getattr(self._model.config, "max_position_embeddings", config.context_length))
-        length = min(config.context_length, positions)
+        length = min(config.context_length, read_shape(LocalFiles(folder)).context_length or config.context_length)
         digest = weights_digest(folder)
         self.info = EngineInfo("embedding", length, digest, ["embedding"], self._effective(), slowest_s)
 
@@ -91,10 +96,22 @@ class EmbeddingEngine:
         self._cancelled = []
         batch = self._batcher.next_batch()
         if batch:
-            vectors = self._embed([request.prompt_ids for request in batch]).cpu().numpy().astype("<f4", copy=False)
-            for request, vector in zip(batch, vectors, strict=True):
-                outputs.append(SequenceOutput(request.sequence_id, [], None, "stop", vector=vector.tobytes()))
+            outputs += self._together(batch)
         return outputs
+
+    def _together(self, batch: Sequence[SequenceRequest]) -> list[SequenceOutput]:
+        """The vectors of a batch. If it fails as a whole, each sequence has its turn alone."""
+        try:
+            vectors = self._embed([request.prompt_ids for request in batch]).cpu().numpy().astype("<f4", copy=False)
+        except Exception as error:
+            if len(batch) > 1:
+                return [output for request in batch for output in self._together([request])]
+            log.exception("sequence %d can't be embedded", batch[0].sequence_id)
+            return [SequenceOutput(batch[0].sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
+        return [
+            SequenceOutput(request.sequence_id, [], None, "stop", vector=vector.tobytes())
+            for request, vector in zip(batch, vectors, strict=True)
+        ]
 
     def _effective(self) -> dict[str, Any]:
         return {
@@ -139,14 +156,25 @@ def read_modules(folder: Path) -> tuple[str, bool]:
     """How a sentence-transformers folder pools (`mean` or `cls`), and whether it normalizes.
 
     Raises:
-        ValueError: it wants something that this engine can't do.
+        DeploymentFailed: it wants something that this engine can't do, or does not say what it wants.
     """
-    modules = json.loads((folder / "modules.json").read_text())
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ValueError(f"{folder.name} has the modules {kinds}; supported: Transformer, Pooling, and then Normalize.")
-    pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
-    modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
+    try:
+        modules = json.loads((folder / "modules.json").read_text())
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+            raise DeploymentFailed(
+                FailureReason.UNSUPPORTED_ARCHITECTURE,
+                f"{folder.name} has the modules {kinds}; supported: Transformer, Pooling, and then Normalize.",
+            )
+        pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
+        modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DeploymentFailed(
+            FailureReason.CHECKSUM, f"modules.json of {folder.name}, or what it names, is damaged: {error!r:.300}."
+        ) from error
     if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise ValueError(f"{folder.name} pools by {modes}; supported: one of {sorted(_POOLINGS)}.")
+        raise DeploymentFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"{folder.name} pools by {modes}; supported: one of {sorted(_POOLINGS)}.",
+        )
     return _POOLINGS[modes[0]], kinds[-1] == "Normalize"

@@ -3,7 +3,7 @@
 Options, each with the word that sets it off: `crash_word`, `hang_word`, `raise_word`, `garbage_word`, at the token
 number of `crash_at` and so on: the process ends, no step ends any more, a step raises, the output is one of `GARBAGE`
 (`garbage` names it). `hog_word`, `hog_at`: each step takes `HOG_BYTES` more memory. `refuse_word`: the request is not
-taken, by an error of no class of ours.
+taken, by an error of no class of ours. `broken_by`: with `raise`, all steps raise behind the first that did.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class Faults:
         self._options = options
         self._token_of = token_of
         self._hoard: list[bytes] = []
+        self._broken = False
 
     def on_add(self, request: SequenceRequest) -> None:
         """Before a request is taken."""
@@ -43,7 +44,8 @@ class Faults:
             os._exit(70)
         if self._hits("hang", request, position):
             time.sleep(3600)
-        if self._hits("raise", request, position):
+        if self._broken or self._hits("raise", request, position):
+            self._broken = self._options.get("broken_by") == "raise"
             raise RuntimeError("The option raise_word says so.")
         if self._hits("hog", request, position):
             self._hoard.append(b"\x01" * HOG_BYTES)

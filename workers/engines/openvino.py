@@ -6,6 +6,7 @@ Options: `cache_gib` size of the KV cache, `properties` for the OpenVINO device.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -32,11 +33,14 @@ from workers.engines.base import (
 from workers.engines.compression import COMPRESSED, compressed
 from workers.engines.weights import weights_digest
 
+log = logging.getLogger("headrace.engine")
+
 _CAN = SPECS["openvino"].sampling
 _FINISH = {
     openvino_genai.GenerationFinishReason.STOP: "stop",
     openvino_genai.GenerationFinishReason.LENGTH: "length",
 }
+_LEFT_OUT = "The engine has left it out: its cache may have no room for so long a prompt."
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
 #: OpenVINO tells these apart by their text only.
@@ -98,16 +102,33 @@ class OpenVinoEngine:
         self._cancelled = []
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
+        over = not self._pipeline.has_non_finished_requests()
         for sequence_id, handle in list(self._handles.items()):
-            if not handle.can_read():
-                continue
-            for part in handle.read().values():
-                finish = _FINISH.get(part.finish_reason)
-                logprobs = [float(x) for x in part.generated_log_probs]
-                outputs.append(SequenceOutput(sequence_id, list(part.generated_ids), logprobs, finish))
-                if finish:
-                    del self._handles[sequence_id]
+            made = _read(sequence_id, handle)
+            if over and not (made and made[-1].finish_reason):  # the pipeline has left it out
+                made.append(SequenceOutput(sequence_id, [], None, "failed", _LEFT_OUT))
+            if made and made[-1].finish_reason:
+                del self._handles[sequence_id]
+            outputs += made
         return outputs
+
+
+def _read(sequence_id: int, handle: Any) -> list[SequenceOutput]:
+    """What a sequence has made since it was read last. What the library raises for it is its end."""
+    try:
+        parts = list(handle.read().values()) if handle.can_read() else []
+        return [
+            SequenceOutput(
+                sequence_id,
+                list(part.generated_ids),
+                [float(x) for x in part.generated_log_probs],
+                _FINISH.get(part.finish_reason),
+            )
+            for part in parts
+        ]
+    except Exception as error:
+        log.exception("sequence %d can't be read", sequence_id)
+        return [SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
 
 
 def _loaded(config: EngineConfig) -> Any:
@@ -156,7 +177,7 @@ def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
     config.frequency_penalty = sampling.frequency_penalty
     config.repetition_penalty = sampling.repetition_penalty
     config.logprobs = int(sampling.logprobs)
-    config.do_sample = sampling.temperature > 0
+    config.do_sample = not sampling.greedy
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p

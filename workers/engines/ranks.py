@@ -22,11 +22,12 @@ import torch
 from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
+from gateway.crashes import oom_kills
 from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import device_of
-from workers.failures import classify_exit, oom_kills
+from workers.failures import classify_exit
 from workers.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
@@ -109,8 +110,9 @@ class RankGroup:
         try:
             with frames.socket:
                 told = frames.receive()
-            reason, message = FailureReason(told["reason"]), told["message"]
-        except (EOFError, OSError):
+            reason, message = FailureReason(told["reason"]), str(told["message"])
+        except Exception:  # noqa: BLE001 - it has said nothing that can be understood, and has ended or is to
+            process.kill()
             reason, message = classify_exit(process.wait(), new_oom_kills=oom_kills() - self._oom_kills)
         with self._lock:
             if self._ready:

@@ -30,6 +30,7 @@ from workers.engines.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
 _CAN = SPECS["transformers"].sampling
+MIN_TEMPERATURE = 1e-3
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0
 #: How long the manager may take to end.
@@ -142,16 +143,17 @@ class TransformersEngine:
             return [SequenceOutput(sequence_id, tokens)]
         del self._sequences[sequence_id]
         if result.error is not None:
-            return [SequenceOutput(sequence_id, tokens, None, "error", result.error)]
+            return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
         stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in request.eos_ids
         return [SequenceOutput(sequence_id, tokens, None, "stop" if stopped else "length")]
 
     def _processors(self, sampling: Sampling) -> dict[str, float | int]:
         """The manager samples all sequences or none: greedy is sampling from the one best token, ties broken."""
-        if sampling.temperature == 0:
+        if sampling.greedy:
             return {"temperature": 1.0, "top_k": 1, "top_p": 0.0}
         return {
-            "temperature": float(sampling.temperature),
-            "top_k": sampling.top_k or self._vocabulary,
+            # One that is smaller makes infinities of scores, in 16 bits.
+            "temperature": max(float(sampling.temperature), MIN_TEMPERATURE),
+            "top_k": min(sampling.top_k or self._vocabulary, self._vocabulary),
             "top_p": float(sampling.top_p),
         }

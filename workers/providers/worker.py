@@ -11,6 +11,7 @@ import logging
 import os
 import queue
 import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -24,12 +25,15 @@ from gateway.inference import cancel, fail
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
 from gateway.loop import Loop
+from gateway.process import module_command
+from gateway.queues import Priority, try_hint
+from gateway.recovery import ALONE
 from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import ProviderWorker, Registry
 from gateway.routing import Router
 from gateway.settings import Settings
 from workers.claimed import MAX_LOSSES, ClaimedJob
-from workers.journaler import Journaler, break_off
+from workers.journaler import Journaler
 from workers.pace import Pace
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
@@ -39,11 +43,14 @@ from workers.providers.policy import Step, after
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
+from workers.suspects import SUSPECT_CRASHES, Turnstile
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: Jobs that run in processes of their own at once, since they may kill workers, and how often such a one is looked at.
+MAX_APART, APART_LOOK_S = 4, 0.2
 #: Why a job has no worker any more that had begun it.
 LOST = "The provider worker that ran it was lost or stopped"
 
@@ -66,13 +73,17 @@ class RemoteWorker:
         registry: Registry,
         router: Router,
         celery: Celery,
+        alone: bool = False,
     ) -> None:
         self.settings = settings
+        self.celery = celery
+        #: This process does nothing but one job, which may kill workers.
+        self.alone = alone
         self.catalog = catalog
         self.store = store
         self.registry = registry
         self.router = router
-        self.incarnation = f"provider.{settings.node}:{secrets.token_hex(4)}"
+        self.incarnation = f"provider.{settings.node}{ALONE if alone else ''}:{secrets.token_hex(4)}"
         self._calls = Calls(self._clean)
         self._fallbacks = Fallbacks(catalog, router, self._calls)
         self._journaler = Journaler(
@@ -84,6 +95,7 @@ class RemoteWorker:
             pace=Pace.of(settings),
         )
         self._stopping = threading.Event()
+        self._suspects = Turnstile(MAX_APART, self._call_suspect)
         #: What the emitter is to do next.
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
@@ -101,9 +113,13 @@ class RemoteWorker:
 
     def generate(self, job_id: str) -> None:
         """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
+        run = None
         with self._journaler.claiming(job_id) as mine:
             waiting = self.store.read(job_id) if mine else None
             if waiting is None or waiting.state is not JobState.QUEUED or self._stopping.is_set():
+                return
+            if SUSPECT_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
+                self._run_apart(job_id)
                 return
             run = self._begin(waiting)
         if run is not None:
@@ -145,6 +161,10 @@ class RemoteWorker:
         if job.cancel:
             cancel(self.store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
             return None
+        if job.crashes >= self.settings.max_attempts:
+            message = f"The provider worker died {job.crashes} times while it ran this job."
+            fail(self.store, job, reason="worker_crashed", message=message, take_claim=job.claim)
+            return None
         if job.losses >= MAX_LOSSES:
             message = f"The job was begun {job.losses} times in a row and never came far."
             fail(self.store, job, reason="internal_error", message=message, take_claim=job.claim)
@@ -157,15 +177,26 @@ class RemoteWorker:
         except HeadraceError as error:
             fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim)
             return None
-        except Exception as error:
-            if isinstance(error, NOT_NOW):
-                raise  # the claim stands, and the audit gives it back
-            log.exception("job %s: not prepared", job.id)
-            break_off(self.store, job, error)
-            return None
         run = ProviderRun(job, model, provider, transcript)
         self._journaler.hold(run)
         return run
+
+    def _run_apart(self, job_id: str) -> None:
+        """Run a job that may kill workers in a process that does nothing else, in its turn."""
+        with self._suspects.turn(job_id) as mine:
+            if not mine:
+                return
+            log.warning("job %s: workers have died of it, or beside it; it runs in a process of its own", job_id)
+            process = subprocess.Popen(module_command("workers.provider", job_id), stdin=subprocess.DEVNULL)
+            while process.poll() is None:
+                if self._stopping.wait(APART_LOOK_S):
+                    process.terminate()
+                    process.wait()
+
+    def _call_suspect(self, job_id: str) -> None:
+        """It is the turn of a job that was left in the queue."""
+        if job := self.store.heads([job_id]).get(job_id):
+            try_hint(self.celery, job_id, place=job.runs_on, priority=Priority.RECOVERED)
 
     def _drive(self, run: ProviderRun) -> None:
         """Call until the job is done, has failed, or belongs to another model."""

@@ -1,0 +1,49 @@
+"""A worker takes hints from its queues, whatever a remote command, such as Flower's buttons send, has told it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from gateway.desired import Wanted
+from gateway.queues import make_celery, model_queue, replica_queue
+from gateway.registry import Replica
+from tests.stack import Stack, chat, eventually
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    stack = Stack(tmp_path_factory.mktemp("c"))
+    try:
+        stack.up({"fake": {}})
+        yield stack
+    finally:
+        stack.close()
+
+
+def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:
+    replica = stack.replica()
+    with closing(make_celery(stack.settings)) as app:
+        (hostname,) = [host for answer in app.control.ping(timeout=5) for host in answer if host.startswith("fake")]
+        for queue in (model_queue("fake"), replica_queue("n1", "cpu0", "fake")):
+            answers = app.control.cancel_consumer(queue, destination=[hostname], reply=True, timeout=5)
+            assert "ok" in answers[0][hostname]
+        assert chat(stack, max_tokens=2).join(30).finish_reason == "length"
+        app.control.add_consumer("model.other", destination=[hostname], reply=True, timeout=5)
+
+        def queues() -> set[str]:
+            found = app.control.inspect([hostname], timeout=2).active_queues() or {}
+            return {queue["name"] for queue in found.get(hostname, [])}
+
+        wanted = {model_queue("fake"), replica_queue("n1", "cpu0", "fake")}
+        eventually(lambda: queues() == wanted, "it takes from its own queues, and no others")
+    assert stack.replica().pid == replica.pid
+    assert stack.replica().health == "healthy"
+
+
+def test_a_replica_that_takes_no_hints_is_not_healthy() -> None:
+    wanted = Wanted("r", "m", "n", "cpu0")
+    replica = Replica("i", wanted.replica_id, wanted.model, wanted.node, wanted.device, "active", 1, deaf=True)
+    assert replica.health == "deaf"
