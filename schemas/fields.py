@@ -11,6 +11,8 @@ from marshmallow import ValidationError, fields, validate
 
 from schemas.bounds import MAX_ERRORS, give_way
 
+#: The OpenAPI document shows no larger bound of a list.
+MAX_SHOWN = 1_000
 #: How deeply a JSON value that we keep may be nested.
 MAX_DEPTH = 64
 
@@ -90,7 +92,8 @@ class Items(fields.List[Any]):
     """A list of at most `most` items. It stops after some that are wrong."""
 
     def __init__(self, inner: fields.Field[Any], *, most: int, least: int = 0, **kwargs: Any) -> None:
-        limits = {"maxItems": most, **({"minItems": least} if least else {})}
+        # Of a bound that is there for safety alone nobody wants an example.
+        limits = {**({"minItems": least} if least else {}), **({"maxItems": most} if most <= MAX_SHOWN else {})}
         super().__init__(inner, **{**kwargs, "metadata": {**limits, **kwargs.get("metadata", {})}})
         self.most, self.least = most, least
 

@@ -15,8 +15,9 @@ ERRORS = {
     404: "There is no such thing, or it belongs to another key",
     409: "The request contradicts the present state",
     413: "The body is too large",
+    415: "The body is compressed",
     422: "A field is wrong; `data.errors` names each",
-    429: "The queue is full, or the key has used up its minute",
+    429: "The queue is full, or the key has used up its minute or its share",
     500: "The job failed on our side",
     502: "The provider failed",
     503: "The model, or the job store, is not ready",
@@ -105,12 +106,12 @@ def _complete(path: str, operation: dict[str, Any], *, has_parameter: bool) -> N
 
 def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parameter: bool) -> list[int]:
     """The errors that an operation may answer with."""
-    statuses = {401, 503}
+    statuses = {401, 429, 503}
     takes_input = "requestBody" in operation or any(p.get("in") == "query" for p in operation.get("parameters", ()))
     if takes_input or path.endswith("/events"):
         statuses |= {400} if path.startswith("/v1/") else {400, 422}
     if "requestBody" in operation:
-        statuses |= {409, 413} if has_parameter else {413}
+        statuses |= {409, 413, 415} if has_parameter else {413, 415}
     if path == "/models/local/deploy":
         statuses |= {409}
     if has_parameter or path in ("/usage", "/models/local/deploy"):
@@ -118,7 +119,7 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
     if path.startswith(("/keys", "/usage", "/models/local")):
         statuses |= {403}
     if asks:
-        statuses |= {403, 404, 409, 429, 500, 502, 504}
+        statuses |= {403, 404, 409, 500, 502, 504}
     return sorted(statuses)
 
 
