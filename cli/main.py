@@ -102,10 +102,13 @@ def status(settings: Settings) -> None:
     if not pid or not path.exists():
         _unsupervised(settings)
     say(f"up, process {pid}")
-    for name, entry in json.loads(path.read_text())["processes"].items():
+    found = json.loads(path.read_text())
+    for name, entry in found["processes"].items():
         state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
         why = f" (the last time it {entry['ended']})" if entry["restarts"] else ""
         click.echo(f"  {name:8} {state}, {entry['restarts']} restarts{why}")
+    for name, why in found["left_out"].items():
+        click.echo(f"  {name:8} not installed: {why}")
     response = httpx.get(f"{api.http_url(settings)}/health/ready", timeout=5, trust_env=False)
     data = response.json()["data"]
     click.echo(

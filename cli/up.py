@@ -39,6 +39,7 @@ from gateway.locks import hold_lock, lock_holder
 from gateway.queues import slug
 from gateway.redis import NOT_NOW, connect, masked
 from gateway.settings import Settings
+from workers import providers
 
 #: Secrets in the data folder, and what they are.
 SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
@@ -48,6 +49,8 @@ SUPERVISOR = "up"
 LOOK_S = 0.1
 #: A model that is not up after so long is reported, and waited for no longer.
 DEMO_TIMEOUT_S = 180.0
+#: A write has failed: the terminal or pipe has been closed.
+_unheard = threading.Event()
 QUESTION = "What is a water turbine? Answer in two sentences."
 
 
@@ -90,6 +93,7 @@ def show(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(text, nl=nl)
     except OSError:
+        _unheard.set()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -156,13 +160,16 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)
+    if not providers.is_installed():
+        table.pop("provider")
+        supervisor.leave_out("provider", providers.NOT_INSTALLED)
     for name, command in table.items():
         supervisor.start(name, command)
     say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
     while not supervisor.stopping.wait(LOOK_S):
         supervisor.look()
-        if signal.SIGHUP in _endings() and _unheard():
+        if signal.SIGHUP in _endings() and _is_unheard():
             return
 
 
@@ -172,9 +179,12 @@ def _endings() -> list[signal.Signals]:
     return [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _unheard() -> bool:
+def _is_unheard() -> bool:
     """Whether the terminal or pipe that this process writes to has been closed."""
-    if sys.stdout is None or not (sys.stdout.isatty() or stat.S_ISFIFO(os.fstat(sys.stdout.fileno()).st_mode)):
+    if sys.stdout is None or _unheard.is_set():
+        return _unheard.is_set()
+    mode = os.fstat(sys.stdout.fileno()).st_mode
+    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
         return False
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)

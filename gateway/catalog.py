@@ -11,7 +11,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.catalog_file import CatalogFile, Entries
-from gateway.errors import InvalidSetting, ModelNotFound
+from gateway.credentials import KeyRecord
+from gateway.errors import MAX_NAME, InvalidSetting, ModelNotFound, bounded
 from gateway.model import LOCAL, Model, Pricing, Provider, Range
 from gateway.settings import Settings
 
@@ -61,8 +62,24 @@ class Catalog:
         try:
             return models[model_id]
         except KeyError:
-            known = ", ".join(sorted(models))
-            raise ModelNotFound(f"There is no model {model_id!r}. Known models: {known}.") from None
+            raise _not_found(model_id, models) from None
+
+    def get_for(self, key: KeyRecord, model_id: str) -> Model:
+        """A model that a client has named.
+
+        Raises:
+            ModelNotFound: naming the ids that the key may use.
+            PermissionDenied: the key may not use this one.
+        """
+        models = self._current().models
+        if model_id not in models:
+            raise _not_found(model_id, filter(key.may_use, models))
+        key.require_model(model_id)
+        return models[model_id]
+
+    def seen_by(self, key: KeyRecord) -> list[Model]:
+        """The models that a key may use."""
+        return [model for model in self if key.may_use(model.id)]
 
     def latest(self, model: Model) -> Model:
         """The entry as it is now; the given one if the catalog has dropped it since."""
@@ -85,6 +102,12 @@ class Catalog:
         else:
             self.read_at = int(time.time())
             log.info("read %s: %d models", file.path, len(self._entries.models))
+
+
+def _not_found(model_id: str, known: Iterable[str]) -> ModelNotFound:
+    return ModelNotFound(
+        f"There is no model {bounded(model_id, MAX_NAME)!r}. Known models: {', '.join(sorted(known))}."
+    )
 
 
 def load_catalog(settings: Settings, *, strict: bool = False) -> Catalog:

@@ -52,8 +52,9 @@ def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_text, value.values()))
 
 
-def _counts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_count, value.values()))
+def _usage(value: Any) -> bool:
+    """Tokens by kind, and for some kinds what of them was special."""
+    return isinstance(value, dict) and all(_count(part) or (_object(part) and _usage(part)) for part in value.values())
 
 
 def _ids(value: Any) -> bool:
@@ -77,13 +78,6 @@ def _maybe(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
-def _tool_call(value: Any) -> bool:
-    if not isinstance(value, dict) or not _maybe(_index)(value.get("index")):
-        return False
-    function = value.get("function") or {}
-    return isinstance(function, dict) and all(_maybe(_text)(function.get(name)) for name in ("name", "arguments"))
-
-
 def _delta(value: Any) -> bool:
     return isinstance(value, dict) and not _wrong(value, _DELTA)
 
@@ -93,17 +87,18 @@ _DELTA: Mapping[str, Check] = {
     "text": _text,
     "ids": _ids,
     "lp": _list(_logprob),
-    "tool_calls": _list(_tool_call),
+    "tool_calls": _list(_object),
+    "extra": _list(_object),
     "finish": _text,
 }
 _FIELDS: Mapping[str, Check] = {
     **_DELTA,
     **dict.fromkeys(("c", "model", "mode", "reason", "message", "next", "weights", "tokenizer", "prompt"), _text),
     **dict.fromkeys(("replica", "stage", "status", "level", "end", "entry"), _text),
-    **dict.fromkeys(("prompt_tokens", "completion_tokens"), _count),
+    **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), _count),
     "at": _time,
     "progress": is_number,
-    "usage": _counts,
+    "usage": _usage,
     "error": _object,
     "facts": _object,
     "failure": _texts,
@@ -161,7 +156,7 @@ def record_object(name: str, text: str) -> bool:
         value = loads(text)
     except ValueError:
         return False
-    return (_counts if name == "usage" else _object)(value)
+    return (_usage if name == "usage" else _object)(value)
 
 
 def price(text: str) -> bool:

@@ -37,7 +37,7 @@ class KeyRecord:
     prefix: str
     scopes: tuple[str, ...]
     created_at: int
-    #: Models that it may ask; empty: all.
+    #: Models that it may use; empty: all.
     models: tuple[str, ...] = ()
     #: Limits over any 60 s; 0: none.
     requests_per_minute: int = 0
@@ -63,9 +63,13 @@ class KeyRecord:
         if scope not in self.scopes and "admin" not in self.scopes:
             raise PermissionDenied(f"Key {self.prefix}… lacks the scope {scope!r}; it has {', '.join(self.scopes)}.")
 
+    def may_use(self, model_id: str) -> bool:
+        """Whether the key may ask this model, see it, and deploy it if it may deploy at all."""
+        return not self.models or model_id in self.models
+
     def require_model(self, model_id: str) -> None:
-        """Raises: PermissionDenied if the key may not ask this model."""
-        if self.models and model_id not in self.models:
+        """Raises: PermissionDenied if the key may not use this model."""
+        if not self.may_use(model_id):
             allowed = ", ".join(self.models)
             raise PermissionDenied(
                 f"Key {self.prefix}… may not use model {model_id!r}; it may use {allowed}.", reason="model_not_allowed"

@@ -65,7 +65,7 @@ class Deployments:
             Conflict: another deployment is changing the model.
         """
         key.require("deploy")
-        model = self._local(request.model_id)
+        model = self._local(key, request.model_id)
         deployment_id = new_job_id(DEPLOYMENT)
         planned = self.planner.deployment(model, request, deployment_id)
         if request.dry_run:
@@ -82,7 +82,7 @@ class Deployments:
         Raises: as `deploy`, and NotDeployed.
         """
         key.require("deploy")
-        model = self._local(model_id)
+        model = self._local(key, model_id)
         present = self._deployed(model)
         if replicas <= len(present):
             self._healthy_first(present)
@@ -100,7 +100,7 @@ class Deployments:
         Raises: PermissionDenied, ModelNotFound, NotDeployed.
         """
         key.require("deploy")
-        model = self._local(model_id)
+        model = self._local(key, model_id)
         changing = self._changing(model.id)
         if changing:
             cancel(self.store, changing, reason="unloaded")
@@ -124,7 +124,8 @@ class Deployments:
         """The newest deployments first, of one status and model, or of all."""
         key.require("deploy")
         ids = cast("builtins.list[str]", self.store.redis.zrevrange(keys.DEPLOYMENTS, 0, MAX_LISTED))
-        found = [deployment_views.summary(job) for job in self.store.read_many(ids) if job]
+        jobs = [job for job in self.store.read_many(ids) if job and key.may_use(job.model)]
+        found = [deployment_views.summary(job) for job in jobs]
         shown = [one for one in found if status in (None, one["status"]) and model_id in (None, one["model_id"])]
         return shown[:limit]
 
@@ -132,7 +133,7 @@ class Deployments:
         """Raises: PermissionDenied, JobNotFound."""
         key.require("deploy")
         job = self.store.read(deployment_id)
-        if job is None or job.kind != DEPLOYMENT:
+        if job is None or job.kind != DEPLOYMENT or not key.may_use(job.model):
             raise JobNotFound(f"There is no deployment {deployment_id!r}, or its record has expired.")
         return job
 
@@ -213,8 +214,8 @@ class Deployments:
 
     # -- helpers
 
-    def _local(self, model_id: str) -> Model:
-        model = self.catalog.get(model_id)
+    def _local(self, key: KeyRecord, model_id: str) -> Model:
+        model = self.catalog.get_for(key, model_id)
         if not model.local:
             raise InvalidRequest(
                 f"Model {model.id!r} is served by {model.provider}; only local models can be deployed.",

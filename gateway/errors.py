@@ -191,8 +191,16 @@ class RateLimited(HeadraceError):
 
     http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "rate_limit"
 
-    def __init__(self, message: str, *, reason: str, retry_after_s: float, quota: Quota) -> None:
-        super().__init__(message, reason=reason, retry_after_s=retry_after_s)
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: str,
+        retry_after_s: float | None,
+        quota: Quota | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        super().__init__(message, reason=reason, retry_after_s=retry_after_s, details=details)
         self.quota = quota
 
 
@@ -287,6 +295,7 @@ FAILURE_DETAILS = ("provider", "retryable", "remedy", "log", "memory_plan", "alt
 FAILURES: dict[str, type[HeadraceError]] = {
     "invalid_request": InvalidRequest,
     "context_length_exceeded": ContextTooLong,
+    "rate_limit_tokens": RateLimited,
     "queue_timeout": Unavailable,
     "model_not_ready": ModelNotReady,
     "engine_crashed": GenerationFailed,

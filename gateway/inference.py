@@ -6,6 +6,7 @@ import builtins
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
@@ -40,6 +41,8 @@ log = logging.getLogger(__name__)
 MEMORY_LIMIT = 0.8
 #: When a key that has used up its share may try again, in seconds.
 SHARE_RETRY_S = 10.0
+#: A request that takes so long to be written may have met an outage of Redis.
+OUTAGE_S = 0.5
 #: The capability that each kind of job asks of its model.
 CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
@@ -91,8 +94,7 @@ class Inference:
             StoreUnavailable.
         """
         key.require("inference")
-        model = self.catalog.get(model_id)
-        key.require_model(model.id)
+        model = self.catalog.get_for(key, model_id)
         model.require(CAPABILITY[kind])
         mark = None
         if idempotency_key is not None:
@@ -102,6 +104,7 @@ class Inference:
         full = check_embedding(model, request) if kind == "embedding" else with_defaults(model, request)
         runs_on = self._route(model, CAPABILITY[kind])
         self._require_memory()
+        tokens = tokens_wanted(kind, model, full) if key.limited else 0
         job = Job(
             id=mark.job_id(kind) if mark else new_job_id(kind),
             state=JobState.QUEUED,
@@ -113,16 +116,18 @@ class Inference:
             background=background or full.get("priority") == "background",
             price=price(model.pricing),
             fingerprint=mark.fingerprint if mark else "",
+            reserved=tokens if key.tokens_per_minute else 0,
         )
         if mark:  # its job is never taken back, since another request may have attached to it
-            self._require_room(job, self.store.load(job), more=1)
-        quota = self.limits.reserve(key, job.id, tokens_wanted(kind, model, full)) if key.limited else None
+            self._require_room(job, self.store.load(job))
+        quota = self.limits.reserve(key, job.id, tokens) if key.limited else None
         return replace(self._create(job, background=background, mark=mark), quota=quota)
 
     def _create(self, job: Job, *, background: bool, mark: Mark | None) -> Submitted:
         """Make the job that was checked, or attach if another call has made it meanwhile."""
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
+        began = time.monotonic()
         with contextlib.ExitStack() as undo:
             watcher = None
             if not mark:
@@ -138,12 +143,19 @@ class Inference:
                 mark.check(created.job)
             else:
                 self._require_room(job, created.load)
+            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
+            try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
+            if time.monotonic() > began + OUTAGE_S:
+                self._require_record(job)
             undo.pop_all()
-        priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-        try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
         if mark and not background:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+
+    def _require_record(self, job: Job) -> None:
+        """Raises: StoreUnavailable if Redis was away meanwhile, and has come back without the job."""
+        if not self.store.redis.exists(keys.job(job.id)):
+            raise StoreUnavailable("Redis has lost the request before it was accepted. Send it again.")
 
     def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
         """`stays`: it runs on by itself when nobody waits for it."""
@@ -227,12 +239,12 @@ class Inference:
             self._count_refusal(model)
             raise
 
-    def _require_room(self, job: Job, load: Load, *, more: int = 0) -> None:
-        """The load counts the new job too, or will with `more`: a bound holds however many ask at once.
+    def _require_room(self, job: Job, load: Load) -> None:
+        """The load counts the new job too, so a bound holds however many ask at once.
 
         Raises: QueueFull, for the model's queue, or for the share of the key.
         """
-        settings, waiting = self.settings, load.waiting + more
+        settings, waiting = self.settings, load.waiting
         which, most = "background", settings.background_queue_limit
         if not job.background:
             which, most = "interactive", settings.queue_limit
@@ -243,9 +255,9 @@ class Inference:
                 f"Try again in {retry_s:.0f} s.",
                 retry_after_s=retry_s,
             )
-        if 0 < settings.key_max_jobs < load.open + more:
+        if 0 < settings.key_max_jobs < load.open:
             raise QueueFull(
-                f"{load.open + more - 1} jobs of this key have not ended; the limit is {settings.key_max_jobs}. Wait "
+                f"{load.open - 1} jobs of this key have not ended; the limit is {settings.key_max_jobs}. Wait "
                 "until some have, or cancel them.",
                 reason="too_many_jobs",
                 retry_after_s=SHARE_RETRY_S,
@@ -284,7 +296,7 @@ def cancel_all(store: JobStore, key_id: str) -> int:
     return len(jobs)
 
 
-def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: str) -> str:
+def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: Any) -> str:
     """End a job as failed, and tell its watchers. `details` are what else the error says."""
     error = {"reason": reason, "message": message, **details}
     body = {"type": EventType.FAILED.value, "error": error}

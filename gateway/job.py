@@ -171,6 +171,8 @@ class JobHead:
     ttl_ms: int = 0
     usage: Mapping[str, int] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
+    #: Tokens that its key was charged for it before it began, by an estimate; 0: the key has no such limit.
+    reserved: int = 0
     #: What its tokens cost, see `gateway/usage.py`.
     price: str = ""
     #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
@@ -223,7 +225,7 @@ class Job(JobHead):
 KINDS = ("chat", "completion", "embedding", "deployment")
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
-    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until"),
+    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
 )
 _TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")

@@ -41,6 +41,8 @@ from gateway.usage import DEPLOYMENT, Ledger
 
 log = logging.getLogger(__name__)
 
+#: Fields of the record that a job brings along: what was reserved for it; the rest, if it is restored.
+_BROUGHT = ("reserved", "created_at", "crashes", "losses")
 #: How often the difference between Redis' clock and ours is measured anew.
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
@@ -135,8 +137,7 @@ class JobStore:
             **({"route": job.route} if job.route else {}),
             **({"price": job.price} if job.price else {}),
             **({"fingerprint": job.fingerprint} if job.fingerprint else {}),
-            # Of a job that is restored.
-            **{name: value for name in ("created_at", "crashes", "losses") if (value := getattr(job, name))},
+            **{name: value for name in _BROUGHT if (value := getattr(job, name))},
         }
         index = keys.queued(job.runs_on)
         pipe = self.redis.pipeline(transaction=False)
@@ -155,10 +156,11 @@ class JobStore:
         return Created(made, (rank or 0) + 1, Load.of(waiting, opened, stored), bool(new))
 
     def load(self, job: Job) -> Load:
-        """What there is already where a job is to be made."""
+        """What it would be with a job that is not made yet."""
         pipe = self.redis.pipeline(transaction=False)
         self._weigh(pipe, job)
-        return Load.of(*self.scripts.execute(pipe))
+        found = Load.of(*self.scripts.execute(pipe))
+        return Load(found.waiting + 1, found.open + 1, found.stored + len(dumps(job.request).encode()))
 
     def discard(self, job: Job) -> None:
         """Take back a job that was just created, and that nobody has been told of; one that has begun goes on.

@@ -18,6 +18,7 @@ import redis
 from gateway import keys
 from gateway.credentials import KeyRecord
 from gateway.errors import HeadraceError, InvalidRequest, RateLimited
+from gateway.job import Job
 from gateway.model import Model
 from gateway.redis import NOT_NOW
 from gateway.scripts import Scripts
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
 #: A reservation whose job is not there after so long was made by a process that has died.
 LAPSE_MS = 5_000
+#: The reason of a request that fits into no minute at all.
+TOO_MUCH = "request_exceeds_limit"
 #: HTTP statuses of requests that lie with the client, and count though they come to nothing.
 COUNTED = (400, 403, 404, 413, 415, 422)
 
@@ -83,7 +86,7 @@ class Limits:
 
     def refuse(self, key: KeyRecord, error: HeadraceError) -> HeadraceError:
         """Count a request that can't be taken for this error; the error to answer: it may have been one too many."""
-        if key.limited and error.http_status in COUNTED:
+        if key.limited and error.http_status in COUNTED and error.reason != TOO_MUCH:
             try:
                 self._charge("refused", key, f"refused-{secrets.token_hex(8)}", 0)
             except RateLimited as limited:
@@ -119,6 +122,23 @@ class Limits:
         raise RateLimited(
             f"{text} Try again in {wait_s} s.", reason=f"rate_limit_{over}", retry_after_s=wait_s, quota=quota
         )
+
+    def correct(self, job: Job, tokens: int) -> None:
+        """Charge what a job may really use, now that its prompt was counted, if that is more than was reserved for it.
+
+        Raises: RateLimited if the key has not so much left in its minute.
+        """
+        if not 0 < job.reserved < tokens:
+            return
+        over, wait_ms = self._scripts.run("limit", keys.limits(job.key_id), "correct", job.id, tokens)
+        if over:
+            wait_s = max(1, math.ceil(int(wait_ms) / 1000))
+            raise RateLimited(
+                f"This request needs up to {tokens} tokens, now that they are counted, which is more than its key has "
+                f"left in this minute. Try again in {wait_s} s.",
+                reason="rate_limit_tokens",
+                retry_after_s=wait_s,
+            )
 
     def give_back_lapsed(self) -> None:
         """Give back what was reserved for jobs that were not made since: the process that was to do it has died.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.credentials import KeyRecord
 from gateway.inference import Inference
 from gateway.model import Model
 from gateway.registry import Replica
 from gateway.stats import read_stats
 
 
-def local_models(inference: Inference) -> list[dict[str, Any]]:
-    """One entry for each model that has a replica; `deployment` is the oldest healthy one, `replicas` has them all."""
-    return [_entry(inference, model, found) for model in inference.catalog if (found := inference.replicas(model))]
+def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
+    """One entry for each model that has a replica and that the key may use; `deployment` is the oldest healthy one,
+    `replicas` has them all.
+    """
+    models = inference.catalog.seen_by(key)
+    return [_entry(inference, model, found) for model in models if (found := inference.replicas(model))]
 
 
 def _entry(inference: Inference, model: Model, replicas: list[Replica]) -> dict[str, Any]:

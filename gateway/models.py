@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from gateway.credentials import KeyRecord
 from gateway.inference import Inference
 from gateway.local_models import quantization
 from gateway.model import Model
@@ -19,9 +20,9 @@ class Models:
         self._inference = inference
         self._catalog = inference.catalog
 
-    def list(self) -> list[dict[str, Any]]:
-        """Every model of the catalog, in its order."""
-        return [self.entry(model) for model in self._catalog]
+    def list(self, key: KeyRecord) -> list[dict[str, Any]]:
+        """Every model of the catalog that the key may use, in its order."""
+        return [self.entry(model) for model in self._catalog.seen_by(key)]
 
     def entry(self, model: Model) -> dict[str, Any]:
         """What the list says of a model."""
@@ -38,9 +39,9 @@ class Models:
             entry["deployment"] = _deployment(model, self._inference.replicas(model))
         return entry
 
-    def detail(self, model_id: str) -> dict[str, Any]:
-        """One model, with parameter ranges, price and statistics. Raises: ModelNotFound."""
-        model = self._catalog.get(model_id)
+    def detail(self, model_id: str, key: KeyRecord) -> dict[str, Any]:
+        """One model, with parameter ranges, price and statistics. Raises: ModelNotFound, PermissionDenied."""
+        model = self._catalog.get_for(key, model_id)
         entry = self.entry(model)
         return {
             **entry,

@@ -13,6 +13,9 @@ ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs with
 NO_ECHO = "A local model has no log probabilities of the prompt; leave out echo or logprobs."
 NO_FORCE = "A local model can't be made to call a tool; use auto or none."
 
+#: What the numbers are at which nothing is changed.
+_AT_REST = {"temperature": 1, "top_p": 1}
+
 
 def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     """The request with the model's defaults.
@@ -26,9 +29,12 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     errors: dict[str, list[str]] = {}
     for name, limits in model.ranges.items():
         value = full.get(name)
-        full[name] = limits.default if value is None else value
-        if not limits.min <= full[name] <= limits.max:
+        if value is not None and not limits.min <= value <= limits.max:
             errors[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
+    # What nobody has given is left to a provider: some have other defaults, some take no number at all.
+    may_be_remote = not model.local or bool(model.fallbacks)
+    left = sampling(model, request).items()
+    full |= {name: value for name, value in left if not may_be_remote or value != _AT_REST.get(name)}
     wanted = full.setdefault("max_tokens", None)
     if wanted is not None and wanted > model.max_tokens:
         errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
@@ -37,6 +43,11 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     if errors:
         raise InvalidRequest.of(errors)
     return full
+
+
+def sampling(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that a request leaves to the model."""
+    return {name: limits.default for name, limits in model.ranges.items() if request.get(name) is None}
 
 
 def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,8 @@ def _with_most_memory(devices: Sequence[Device], *, engine: str) -> list[Device]
     if not able:
         names = ", ".join(sorted(device.name for device in devices))
         raise InvalidRequest(
-            f"The engine {engine!r} is not installed on {names}. Install it there, or choose another node.",
+            f"The engine {engine!r} is not installed on {names}. Install it there (pip install 'headrace[worker]'), "
+            "or choose another node.",
             reason="option_not_supported",
         )
     return sorted(able, key=lambda device: device.memory_free, reverse=True)

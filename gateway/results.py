@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import deployment_views, embeddings, tool_calls
+from gateway import deployment_views, embeddings, extras, tool_calls
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
 
+#: Choices of one job: of each of its prompts, see `schemas/inference.py`.
+MAX_INDEXES = 1024
+#: Fields of a delta that has nothing but text to show.
+PLAIN = frozenset({"type", "c", "index", "text", "ids"})
+#: Where OpenAI's usage has the tokens of which a provider tells more.
+_DETAILS = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
 #: The text of a token and its log probability; of our own models also where the token begins in the text of its choice,
 #: in characters, and its bytes as hex digits where they are no text by themselves.
 Logprob = Sequence[Any]
@@ -26,6 +33,8 @@ class Choice:
     logprobs: list[Logprob] = field(default_factory=list)
     #: Fragments, see `gateway/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
+    #: Pieces of what a provider has put beside them, see `gateway/extras.py`.
+    extra: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 
 
@@ -44,6 +53,7 @@ def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
             choice.token_ids += body.get("ids", ())
             choice.logprobs += body.get("lp", ())
             choice.tool_calls += body.get("tool_calls", ())
+            choice.extra += body.get("extra", ())
             choice.finish_reason = body.get("finish") or choice.finish_reason
         if event.type is EventType.CANCELLED:
             for choice in choices:
@@ -58,6 +68,7 @@ def as_delta(index: int, choice: Choice) -> dict[str, Any]:
         "text": choice.text,
         "lp": choice.logprobs,
         "tool_calls": tool_calls.merge(choice.tool_calls),
+        "extra": [extras.merge(choice.extra)] if choice.extra else [],
         "finish": choice.finish_reason,
     }
     return {name: value for name, value in body.items() if value}
@@ -74,8 +85,11 @@ def voids(event: Event) -> bool:
 
 
 def num_indexes(events: Iterable[Event]) -> int:
-    """How many choices a journal speaks of, at least."""
-    return 1 + max((body.get("index", 0) for event in events for body in deltas(event)), default=0)
+    """How many choices a journal speaks of, at least. Raises: ValueError if that is more than any job can have."""
+    found = 1 + max((int(body.get("index", 0)) for event in events for body in deltas(event)), default=0)
+    if found > MAX_INDEXES:
+        raise ValueError(f"the journal speaks of {found} choices")
+    return found
 
 
 def follow(job: Job, event: Event) -> Job:
@@ -104,13 +118,33 @@ def deltas(event: Event) -> Sequence[Mapping[str, Any]]:
     return [event.body] if event.type is EventType.DELTA else []
 
 
-def usage(events: Iterable[Event]) -> dict[str, int]:
+def usage(events: Iterable[Event]) -> dict[str, Any]:
     """Tokens of a job, counted from its journal."""
+    journal = list(events)
     prompt = completion = 0
-    for event in events:
+    for event in journal:
         prompt = event.body.get("prompt_tokens", prompt)
         completion += len(event.body.get("ids", ())) + event.body.get("completion_tokens", 0)
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+    return as_usage(prompt, completion, last_details(journal))
+
+
+def last_details(events: Iterable[Event]) -> Counter[str]:
+    """Tokens that a provider had in its cache, and those that nobody sees, by the last event that knows of them."""
+    details: Counter[str] = Counter()
+    for event in events:
+        found = {name: event.body[name] for _, name in _DETAILS if name in event.body}
+        details = Counter(found) if found else details
+    return details
+
+
+def as_usage(prompt: int, completion: int, details: Mapping[str, int]) -> dict[str, Any]:
+    """Tokens in OpenAI's form; details that are zero are left out."""
+    whole: dict[str, Any] = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+    }
+    return whole | {group: {name: details[name]} for group, name in _DETAILS if details.get(name)}
 
 
 def prompts(job: Job) -> list[str]:
@@ -177,13 +211,16 @@ def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any
 
 def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `choices` entry of a delta event, or None if it has nothing to show."""
-    return _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls", "lp")) else None
+    return (
+        _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls", "extra", "lp")) else None
+    )
 
 
 def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
     text, finish = body.get("text", ""), body.get("finish")
     calls = tool_calls.merge(body.get("tool_calls", ()))
-    shown = {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
+    shown = extras.merge(body.get("extra", ()))
+    shown |= {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
     content: dict[str, Any] = {"delta": shown} if job.kind == "chat" else {"text": text}
     choice = {"index": body.get("index", 0), **content, "finish_reason": finish}
     if body.get("lp"):
@@ -211,9 +248,9 @@ def response(job: Job, events: Iterable[Event]) -> dict[str, Any]:
 
 
 def _message(choice: Choice) -> dict[str, Any]:
-    calls = tool_calls.whole(choice.tool_calls)
-    text = choice.text or None if calls else choice.text
-    return {"role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
+    calls, extra = tool_calls.whole(choice.tool_calls), extras.merge(choice.extra)
+    text = choice.text or None if calls or extra.get("refusal") else choice.text
+    return {**extra, "role": "assistant", "content": text, **({"tool_calls": calls} if calls else {})}
 
 
 def failure(event: Event) -> HeadraceError | None:

@@ -117,7 +117,7 @@ class Settings:
     #: Largest accepted request body.
     max_body_bytes: int = 4 * 1024 * 1024
     #: Objects, lists and fields of objects that one request may hold.
-    max_body_values: int = 20_000
+    max_body_values: int = 50_000
     #: Sequences that one replica runs at once when its deployment does not say.
     max_batch_size: int = 32
     #: Running requests of a replica that is unloaded have so long to end; then they go on elsewhere, or wait.

@@ -106,5 +106,6 @@ def _joined(first: Choice, second: Choice) -> Choice:
         text=first.text + second.text,
         logprobs=first.logprobs + second.logprobs,
         tool_calls=first.tool_calls + second.tool_calls,
+        extra=first.extra + second.extra,
         finish_reason=second.finish_reason or first.finish_reason,
     )

@@ -5,6 +5,8 @@ and says something of each that is wrong.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from marshmallow import ValidationError
@@ -17,30 +19,42 @@ MAX_ERRORS = 20
 _TURN = 64
 
 
-def require_bounded(body: Any, most: int) -> None:
-    """Raises: ValidationError if a JSON value has more than `most` objects, lists and fields of objects, or is nested
-    too deeply. Costs little, however much it is.
+def require_bounded(body: dict[str, Any], most: int) -> None:
+    """Look at a JSON object, at little cost however much it is.
+
+    Raises: ValidationError if it holds more than `most` objects, lists and fields of objects, or is nested too deeply.
     """
-    level, count = [body], 0
-    for _ in range(MAX_BODY_DEPTH):
-        count += sum(len(value) if isinstance(value, dict) else 1 for value in level)
+    count = 0
+    for depth, level in enumerate(_levels(body)):
+        count += sum(1 + len(value) if isinstance(value, dict) else 1 for value in level)
         if count > most:
             raise ValidationError(
                 f"Holds more than {most} objects, lists and fields, which is the limit. Send fewer messages, parts or "
                 "inputs."
             )
-        level = [
-            inner
-            for value in level
-            for inner in (value.values() if isinstance(value, dict) else value)
-            if isinstance(inner, dict | list)
-        ]
-        if not level:
-            return
-    raise ValidationError(f"Is nested deeper than {MAX_BODY_DEPTH} levels.")
+        if depth > MAX_BODY_DEPTH:
+            deep = next(name for name, value in body.items() if _is_deep(value))
+            raise ValidationError({deep: [f"Is nested deeper than {MAX_BODY_DEPTH} levels."]})
 
 
 def give_way(index: int) -> None:
     """To be called for each item of a long list: gives other requests their turn now and then."""
     if index % _TURN == _TURN - 1:
         time.sleep(0)
+
+
+def _levels(value: Any) -> Iterator[list[Any]]:
+    """The objects and lists in a value: those on the outside, those right within them, and so on."""
+    level = [value] if isinstance(value, dict | list) else []
+    while level:
+        yield level
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+
+
+def _is_deep(value: Any) -> bool:
+    return any(True for _ in islice(_levels(value), MAX_BODY_DEPTH, None))

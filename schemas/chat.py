@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from marshmallow import ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import INCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from schemas.bounds import give_way
+from schemas.bounds import MAX_ERRORS, give_way
 from schemas.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, shaped, shown, too_deep
 
-#: `developer` is OpenAI's newer name of `system`.
-ROLES = ("system", "user", "assistant", "tool", "developer")
-#: Tools in one request.
-MAX_TOOLS = 128
+#: `developer` is OpenAI's newer name of `system`, `function` the older one of `tool`.
+ROLES = ("system", "user", "assistant", "tool", "developer", "function")
+#: Tools in one request, and calls in one turn.
+MAX_TOOLS, MAX_CALLS = 128, 1024
 _NAME = validate.Regexp(
     r"[A-Za-z0-9_-]{1,64}\Z", error="Got {input!r}; must be 1 to 64 letters, digits, underscores or dashes."
 )
@@ -26,7 +26,10 @@ def _not_too_deep(value: Any) -> None:
 
 
 class Content(fields.Field[str]):
-    """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined."""
+    """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined.
+
+    An answer's part may be of the type `refusal`, with its text under that name.
+    """
 
     def __init__(self, **kwargs: Any) -> None:
         text = {"type": "string"}
@@ -42,69 +45,113 @@ class Content(fields.Field[str]):
             return str(Text().deserialize(value))
         for index, part in enumerate(value):
             give_way(index)
-            if not isinstance(part, dict) or part.get("type") != "text":
+            if not isinstance(part, dict) or part.get("type") not in ("text", "refusal"):
                 raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
-        return "".join(Text().deserialize(part.get("text")) for part in value)
+        return "".join(Text().deserialize(part.get(part["type"])) for part in value)
 
 
 class Arguments(Text):
-    """The arguments of a call: a JSON object, as text."""
+    """The arguments of a call: any text, since models write what is not JSON, too; an object is written as JSON."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "metadata": {"contentMediaType": "application/json", "example": "{}"}})
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        text = super()._deserialize(value, attr, data, **kwargs)
-        try:
-            value = orjson.loads(text or "{}")
-        except orjson.JSONDecodeError:
-            value = None
         if isinstance(value, dict) and not too_deep(value):
-            return text
-        raise ValidationError(f"Got {shown(text)}; must be a JSON object as text, of at most {MAX_DEPTH} levels.")
+            value = orjson.dumps(value).decode()
+        return super()._deserialize(value, attr, data, **kwargs)
 
 
-class CalledFunctionSchema(StrictSchema):
-    """Which function is called, and with what."""
+class NullFreeSchema(StrictSchema):
+    """An object in which a null is nothing."""
 
-    name = Text(required=True, validate=_NAME)
-    arguments = Arguments(required=True)
+    @pre_load
+    def _without_nulls(self, data: Any, **_: Any) -> Any:
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
-class ToolCallSchema(StrictSchema):
+class AnsweredSchema(NullFreeSchema):
+    """Something that an answer has: what its provider has put beside it is kept."""
+
+    class Meta:
+        unknown = INCLUDE
+
+    @validates_schema
+    def _extras_are_not_too_deep(self, data: dict[str, Any], **_: Any) -> None:
+        for name in data.keys() - self.fields.keys():
+            if too_deep(data[name]):
+                raise ValidationError(f"Is nested deeper than {MAX_DEPTH} levels.", name)
+
+
+class CalledFunctionSchema(AnsweredSchema):
+    """Which function is called, and with what: as the model has written it."""
+
+    name = Text(required=True)
+    arguments = Arguments(load_default="")
+
+
+class ToolCallSchema(AnsweredSchema):
     """A call that the assistant made in an earlier turn."""
 
-    id = Text(required=True, validate=validate.Length(1, 128))
-    type = Word(("function",), load_default="function")
+    id = Text(required=True, validate=validate.Length(1))
+    type = Text(load_default="function")
     function = fields.Nested(CalledFunctionSchema, required=True)
 
+    @post_load
+    def _without_its_number(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        """A stream numbers its calls, and their order says it, too."""
+        return {name: value for name, value in data.items() if name != "index"}
 
-class MessageSchema(StrictSchema):
+
+class MessageSchema(AnsweredSchema):
     """One turn of a conversation.
 
-    An assistant's turn may have `tool_calls` in place of its text; a tool's turn names the call that it answers.
+    An assistant's turn may have `tool_calls` in place of its text, and whatever else its provider has put there; a
+    tool's turn names the call that it answers.
     """
 
     role = Word(ROLES, required=True)
     content = Content(allow_none=True)
     name = Text(validate=validate.Length(1, 64))
-    tool_calls = Items(fields.Nested(ToolCallSchema), least=1, most=MAX_TOOLS)
-    tool_call_id = Text(validate=validate.Length(1, 128))
+    tool_calls = Items(fields.Nested(ToolCallSchema), most=MAX_CALLS)
+    tool_call_id = Text(validate=validate.Length(1))
 
     @validates_schema
     def _fits_its_role(self, data: dict[str, Any], **_: Any) -> None:
         role = data.get("role")
-        if data.get("content") is None and not (role == "assistant" and data.get("tool_calls")):
-            raise ValidationError("Missing; only an assistant's turn with tool_calls may have none.", "content")
-        if "tool_calls" in data and role != "assistant":
-            raise ValidationError(f"Only for the role assistant, not for {role}.", "tool_calls")
+        if role != "assistant":
+            if data.get("content") is None:
+                raise ValidationError("Missing; only an assistant's turn may have none.", "content")
+            if data.get("tool_calls"):
+                raise ValidationError(f"Only for the role assistant, not for {role}.", "tool_calls")
+            if unknown := data.keys() - self.fields.keys():
+                raise ValidationError({name: [self.error_messages["unknown"]] for name in sorted(unknown)[:MAX_ERRORS]})
+        elif "function_call" in data and (errors := CalledFunctionSchema().validate(data["function_call"])):
+            raise ValidationError({"function_call": errors})
         if ("tool_call_id" in data) != (role == "tool"):
             raise ValidationError("Needed for the role tool, and only there.", "tool_call_id")
 
     @post_load
     def _plain(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         role = "system" if data["role"] == "developer" else data["role"]
-        return {**data, "role": role, "content": data.get("content") or ""}
+        said = {name: value for name, value in data.items() if value not in ("", [], {})}
+        return {**said, "role": role, "content": data.get("content") or ""}
+
+
+def with_tools(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Turns of the time before there were tools as they are now: a `function_call` is a call, its result a tool's."""
+    found, call_id = [], ""
+    for number, turn in enumerate(turns):
+        give_way(number)
+        turn = dict(turn)
+        called = turn.pop("function_call", None)
+        if called and not turn.get("tool_calls"):
+            call_id = f"call_{number}"
+            turn["tool_calls"] = [{"id": call_id, "type": "function", "function": CalledFunctionSchema().load(called)}]
+        if turn["role"] == "function":
+            turn |= {"role": "tool", "tool_call_id": call_id or f"call_{number}"}
+        found.append(turn)
+    return found
 
 
 def message_shapes(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,23 +163,29 @@ def message_shapes(message: Mapping[str, Any]) -> dict[str, Any]:
         "content": text,
         "name": fields["name"],
     }
-    assistant = {**plain, "role": {"type": "string", "enum": ["assistant"]}, "tool_calls": fields["tool_calls"]}
+    assistant = {
+        "role": {"type": "string", "enum": ["assistant"]},
+        "content": fields["content"],
+        "name": fields["name"],
+        "tool_calls": fields["tool_calls"],
+    }
     tool = {**plain, "role": {"type": "string", "enum": ["tool"]}, "tool_call_id": fields["tool_call_id"]}
+    function = {**plain, "role": {"type": "string", "enum": ["function"]}}
     shapes = [
-        (plain, ["role", "content"]),
-        (assistant, ["role", "content"]),
-        (assistant | {"content": fields["content"]}, ["role", "tool_calls"]),
-        (tool, ["role", "content", "tool_call_id"]),
+        (plain, ["role", "content"], False),
+        (assistant, ["role"], {"description": "What the provider has put beside its answer"}),
+        (tool, ["role", "content", "tool_call_id"], False),
+        (function, ["role", "content"], False),
     ]
     return {
         "anyOf": [
-            {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
-            for properties, required in shapes
+            {"type": "object", "properties": properties, "required": required, "additionalProperties": others}
+            for properties, required, others in shapes
         ]
     }
 
 
-class FunctionSchema(StrictSchema):
+class FunctionSchema(NullFreeSchema):
     """A function that the model may call. `parameters` is a JSON schema."""
 
     name = Text(required=True, validate=_NAME)
@@ -141,7 +194,7 @@ class FunctionSchema(StrictSchema):
     strict = Boolean(allow_none=True)
 
 
-class ToolSchema(StrictSchema):
+class ToolSchema(NullFreeSchema):
     """A tool: always a function."""
 
     type = Word(("function",), load_default="function")

@@ -35,7 +35,7 @@ class ChunkSchema(Schema):
 
 
 class DeltaSchema(Schema):
-    """What this chunk adds to a message: the role first, then text or pieces of calls."""
+    """What this chunk adds to a message: the role first, then text, calls, and what a provider says beside."""
 
     role = fields.String()
     content = fields.String()

@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
 
-from schemas.chat import MAX_TOOLS, MessageSchema, ToolChoice, ToolSchema
+from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_tools
 from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
@@ -136,7 +136,7 @@ class NumberOfLogprobs(fields.Field[int | None]):
         return value
 
 
-class StreamOptionsSchema(StrictSchema):
+class StreamOptionsSchema(NullFreeSchema):
     """What a stream carries besides the text."""
 
     include_usage = Boolean(load_default=False)
@@ -192,11 +192,16 @@ class ChatRequestSchema(InferenceRequestSchema):
             raise ValidationError("Needs logprobs to be true.", "top_logprobs")
         if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
             raise ValidationError("Needs tools to choose from.", "tool_choice")
+        wanted = data.get("tool_choice")
+        names = {tool["function"]["name"] for tool in data.get("tools") or ()}
+        if isinstance(wanted, dict) and wanted["function"]["name"] not in names:
+            raise ValidationError(f"Got {shown(wanted['function']['name'])}; allowed: one of the tools.", "tool_choice")
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
         newer = data.pop("max_completion_tokens", None)
-        return ChatRequest(**{**data, "max_tokens": data["max_tokens"] or newer})
+        messages = with_tools(data["messages"])
+        return ChatRequest(**{**data, "messages": messages, "max_tokens": data["max_tokens"] or newer})
 
 
 class CompletionRequestSchema(InferenceRequestSchema):
@@ -213,16 +218,30 @@ class CompletionRequestSchema(InferenceRequestSchema):
         return CompletionRequest(**data)
 
 
+class PromptTokensDetailsSchema(Schema):
+    """What is known of the prompt's tokens."""
+
+    cached_tokens = fields.Integer(metadata={"description": "Those that a provider had in its cache"})
+
+
+class CompletionTokensDetailsSchema(Schema):
+    """What is known of the answer's tokens."""
+
+    reasoning_tokens = fields.Integer(metadata={"description": "Those that nobody sees"})
+
+
 class UsageSchema(Schema):
-    """Tokens, counted by the model's own tokenizer."""
+    """Tokens, counted by the model's own tokenizer, or by its provider."""
 
     prompt_tokens = fields.Integer(required=True)
     completion_tokens = fields.Integer()
     total_tokens = fields.Integer(required=True)
+    prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema)
+    completion_tokens_details = fields.Nested(CompletionTokensDetailsSchema)
 
 
 class AnswerMessageSchema(Schema):
-    """What the model said."""
+    """What the model said, and whatever else its provider has put there: `reasoning_content`, `refusal` and others."""
 
     role = fields.String(required=True)
     content = fields.String(required=True, allow_none=True)

@@ -6,9 +6,13 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 
+from schemas.chat import MessageSchema
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
 from schemas.fields import StrictSchema, Text, Word, shown
 from schemas.inference import ChatRequest, ChatRequestSchema, CompletionRequest, CompletionRequestSchema
+
+#: What is known of a turn.
+_TURN = frozenset(MessageSchema().fields)
 
 
 class ResponseFormatSchema(StrictSchema):
@@ -29,7 +33,15 @@ class OpenAIRequestSchema(StrictSchema):
 
 
 class OpenAIChatSchema(OpenAIRequestSchema, ChatRequestSchema):
-    """Body of a chat request. Loads to (model, request)."""
+    """Body of a chat request. Loads to (model, request).
+
+    OpenAI's clients keep turns with what they know of them besides; only an answer's is sent back to its provider.
+    """
+
+    @pre_load
+    def _without_unknown(self, data: Any, **_: Any) -> Any:
+        turns = data.get("messages") if isinstance(data, dict) else None
+        return {**data, "messages": [_known(turn) for turn in turns]} if isinstance(turns, list) else data
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, ChatRequest]:
@@ -81,6 +93,12 @@ class OpenAIErrorSchema(Schema):
     """Every error below /v1."""
 
     error = fields.Nested(OpenAIErrorDetailSchema, required=True)
+
+
+def _known(turn: Any) -> Any:
+    if not isinstance(turn, dict) or turn.get("role") == "assistant":
+        return turn
+    return {name: value for name, value in turn.items() if name in _TURN}
 
 
 def _model_of(data: dict[str, Any]) -> str:

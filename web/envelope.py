@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -39,7 +40,7 @@ def failure(error: HeadraceError) -> Response:
     else:
         response = _json(error.http_status, _failure_body(error, g.request_id))
     if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(round(error.retry_after_s))
+        response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return response
 
 

@@ -20,7 +20,7 @@ def client_error(error: Exception, doing: str) -> HeadraceError:
     if isinstance(error, HeadraceError):
         return error
     if isinstance(error, ValidationError):
-        return invalid(error.messages_dict)
+        return invalid(error.messages if isinstance(error.messages, dict) else {"body": error.messages})
     if isinstance(error, NOT_NOW):
         log.error("Redis, at %s: %s", doing, error)
         return StoreUnavailable(

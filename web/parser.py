@@ -13,7 +13,7 @@ from webargs.flaskparser import FlaskParser
 from gateway.errors import BadRequest, BodyTooLarge, UnsupportedEncoding
 from schemas.bounds import require_bounded
 from web.envelope import gateway
-from web.failures import invalid
+from web.failures import client_error, invalid
 
 
 class StrictParser(FlaskParser):
@@ -35,7 +35,7 @@ class StrictParser(FlaskParser):
         try:
             require_bounded(body, gateway().settings.max_body_values)
         except ValidationError as error:
-            raise invalid({"body": error.messages}) from error
+            raise client_error(error, "") from error
         return body
 
     def handle_error(self, error: ValidationError, req: Any, schema: Any, **_: Any) -> NoReturn:
@@ -51,7 +51,7 @@ def read_body(req: Request) -> bytes:
         raise UnsupportedEncoding(f"The body's Content-Encoding is {encoding[:40]!r}; send it uncompressed (identity).")
     length, most = req.content_length, req.max_content_length or 0
     if length is not None and length > most:
-        raise BodyTooLarge(f"The body has {length} bytes; the limit is {most}.")
+        raise BodyTooLarge(f"The body has {length} bytes; the limit is {most} bytes.")
     try:
         raw: bytes = req.environ["wsgi.input"].read(most + 1 if length is None else length)
     except TimeoutError as error:

@@ -41,6 +41,11 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
             if not body.finished:
                 linger(sock)
 
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
+        """Answer what is no request at all, and see to it that the answer arrives."""
+        super().handle_error(req, client, addr, exc)
+        linger(client)
+
 
 class WebLogger(GunicornLogger):  # type: ignore[misc]
     """gunicorn's, whose lines are written as all others are."""
@@ -65,7 +70,6 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "bind": f"{self.settings.http_host}:{self.settings.http_port}",
             "workers": self.settings.web_workers,
             "worker_class": WebWorker,
-            "logger_class": WebLogger,
             "worker_connections": CONNECTIONS,
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "keepalive": 75,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from gateway import results
 from gateway.encoding import dumps
@@ -54,13 +54,29 @@ def stream(
             if not resumable and (void := next(filter(results.voids, events), None)):
                 yield f"{render_error(_void(job, void))}{DONE}".encode()
                 return
-            text = "".join([frame(chunks, event, render_error) for event in events])
+            text, broken = _frames(job, chunks, events, render_error)
             yield text.encode() if events else _waiting(job, watcher)
+            if broken:
+                return
             if not watcher.ended and (not alive() or time.monotonic() > until):
                 yield RETRY.encode()
                 return
     except Exception as error:  # noqa: BLE001 - the edge of the response: its client hears of whatever it is
         yield f"{render_error(client_error(error, f'the stream of job {job.id}'))}{DONE}".encode()
+
+
+def _frames(
+    job: Job, chunks: ChunkEncoder, events: Sequence[Event], render_error: Callable[[HeadraceError], str]
+) -> tuple[str, bool]:
+    """Events as SSE text, and whether one of them can't be written: then the error stands in its place, and the end."""
+    found: list[str] = []
+    try:
+        for event in events:
+            found.append(frame(chunks, event, render_error))
+    except Exception as error:  # noqa: BLE001 - whatever the journal holds, its client has what came before, and hears of it
+        found.append(f"{render_error(client_error(error, f'the stream of job {job.id}'))}{DONE}")
+        return "".join(found), True
+    return "".join(found), False
 
 
 def _void(job: Job, event: Event) -> HeadraceError:
@@ -92,7 +108,7 @@ class ChunkEncoder:
         body = event.body
         if "model" in body:
             self._take(results.follow(self._job, event))
-        if body["type"] != EventType.DELTA or "lp" in body or "finish" in body or "tool_calls" in body:
+        if body["type"] != EventType.DELTA or not body.keys() <= results.PLAIN:
             return [dumps(chunk) for chunk in results.chunks(self._job, event)]
         if not body.get("text"):
             return []

@@ -80,6 +80,7 @@ class Run(EngineRun):
         self._weights_changed = False
         self.max_tokens = max_tokens
         n = int(job.request.get("n") or 1)
+        self.most_tokens = sum(map(len, prompts)) + n * len(prompts) * max_tokens
         stop = list(job.request.get("stop") or ())
         self.prompt_tokens = sum(map(len, prompts))
         self.choices = [

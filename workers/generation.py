@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gateway.catalog import Catalog, Model
 from gateway.errors import InvalidRequest
 from gateway.job import Job
+from gateway.parameters import sampling
 from gateway.results import num_choices
 from gateway.takeover import Takeover
 from workers.admission import prompt_ids, token_limit
@@ -35,6 +37,9 @@ class Generation:
             raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
         model = self._catalog.latest(self._model)
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
+        job = replace(
+            job, request={**job.request, **sampling(model, job.request)}
+        )  # of a remote model it may lack them
         return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)
 
     def probe(self) -> SequenceRequest:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
@@ -27,9 +27,12 @@ from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.routing import Router
 from gateway.settings import Settings
+from workers import providers
 from workers.consumer import consume
 from workers.providers.secrets import quiet_libraries
-from workers.providers.worker import RemoteWorker
+
+if TYPE_CHECKING:
+    from workers.providers.worker import RemoteWorker
 
 log = logging.getLogger("headrace.provider")
 
@@ -45,6 +48,11 @@ def main() -> int:
     """Run until SIGTERM; or, with the id of a job, until that has ended."""
     settings = Settings.load()
     begin(settings)
+    if not providers.is_installed():
+        log.error("%s", providers.NOT_INSTALLED)
+        return 1
+    from workers.providers.worker import RemoteWorker
+
     quiet_libraries()
     catalog = load_catalog(settings)
     client = connect(settings)

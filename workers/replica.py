@@ -26,6 +26,7 @@ from gateway.inference import cancel, fail
 from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
+from gateway.limits import Limits
 from gateway.loop import LOST_A_LOOP, Loop
 from gateway.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW
@@ -100,6 +101,7 @@ class ReplicaWorker:
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
         )
+        self._limits = Limits(store.redis, store.scripts)
         self._equals = EqualWeights(store=store, registry=registry, celery=celery)
         self.record = Replica(
             incarnation=self.incarnation,
@@ -298,9 +300,11 @@ class ReplicaWorker:
         else:
             try:
                 run = self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
+                self._limits.correct(job, run.most_tokens)
                 run.begin(self._about())
             except HeadraceError as error:
-                fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim)
+                wait = {"retry_after_s": error.retry_after_s} if error.retry_after_s else {}
+                fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim, **wait)
             else:
                 return run
         return None

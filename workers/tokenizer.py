@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gateway.errors import InvalidRequest
+from gateway.tool_calls import as_object
 from workers.engines.fake import fake_word
 
 #: Turns of a conversation, or tools, in the shapes of `schemas/chat.py`.
@@ -216,7 +217,7 @@ def byte_alphabet() -> dict[str, int]:
 def _with_parsed_arguments(message: Mapping[str, Any]) -> dict[str, Any]:
     """Templates expect the arguments of a call as an object, the API has them as text."""
     calls = [
-        {**call, "function": {**call["function"], "arguments": json.loads(call["function"]["arguments"] or "{}")}}
+        {**call, "function": {**call["function"], "arguments": as_object(call["function"]["arguments"])}}
         for call in message.get("tool_calls", ())
     ]
     return {**message, "tool_calls": calls} if calls else dict(message)

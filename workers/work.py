@@ -29,6 +29,8 @@ class EngineRun(ClaimedJob):
 
     #: Tokens that this claim has brought forward.
     new_tokens = 0
+    #: The most that the job may use, its prompt counted.
+    most_tokens = 0
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
         """What to ask of the engine: sequence `i` of the job has that id + i. Those that have ended are left out."""

@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- What one API key may use and has used. All keys of it share a slot, which is another than the jobs'.
 -- KEYS: window (sorted set: job, when it was charged),
--- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum),
+-- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum; '!' = what a minute allows),
 -- open (set: jobs that the ledger has not counted yet); only to settle: usage (hash: a day of the ledger), the record.
 -- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
 --       'refused', a name, 0, requests a minute, tokens a minute: a request that was not even one counts as one
+--       'correct', job, tokens: its tokens were counted, and are more than was reserved. Returns {over, wait}, as below
 --       'settle', job, tokens, field of the ledger, count, ...
 --       'refund', job: it was taken back before anybody knew of it
 --       'reserved', age: which jobs have been only reserved for so many ms, or longer
@@ -69,6 +70,21 @@ if what == 'reserved' then
   return jobs
 end
 
+if what == 'correct' then
+  local limit = tonumber(redis.call('HGET', KEYS[2], '!')) or 0
+  local now, before = now_ms(), redis.call('HGET', KEYS[2], job)
+  if not before or limit == 0 then
+    return {'', 0}  -- its minute is over
+  end
+  charge(job, tonumber(ARGV[3]))
+  local more = tonumber(redis.call('HGET', KEYS[2], '')) - limit
+  if more <= 0 then
+    return {'', 0}
+  end
+  charge(job, tonumber(before))
+  return {'tokens', math.max(0, leaves_in(now, 0, more))}
+end
+
 if what == 'settle' then
   local state = redis.call('HGET', KEYS[5], 'state')
   if state and not ended(state) then
@@ -110,6 +126,7 @@ if not redis.call('ZSCORE', KEYS[1], job) then
   if over == '' then
     redis.call('ZADD', KEYS[1], now, job)
     charge(job, tokens)
+    redis.call('HSET', KEYS[2], '!', max_tokens)
     if what == 'reserve' then
       redis.call('HSET', KEYS[2], '?' .. job, 1)
     end

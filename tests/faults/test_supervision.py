@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pty
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import psutil
 import pytest
 
 from gateway.embedded_redis import server_command
+from gateway.process import how_ended
 from tests.homes import Home, new_home
 from tests.stack import REPOSITORY, eventually
 
@@ -191,6 +195,168 @@ def test_a_server_without_a_lock_keeps_its_socket(home: Home) -> None:
     finally:
         first.terminate()
         first.wait(10)
+
+
+def ended(process: subprocess.Popen[bytes], home: Home) -> None:
+    """`headrace up` has ended in good order, and nothing is left of it."""
+    assert process.wait(30) == 0
+    assert of(home) == []
+    assert home.command("status").returncode == 3
+
+
+def test_the_hangup_of_a_terminal_ends_everything(home: Home) -> None:
+    supervisor = start(home)
+    supervisor.send_signal(signal.SIGHUP)
+    ended(supervisor, home)
+    assert "nothing is left running" in home.said
+
+
+def test_a_second_ctrl_c_changes_nothing(home: Home) -> None:
+    supervisor = start(home)
+    for _ in range(5):
+        supervisor.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    ended(supervisor, home)
+
+
+def test_after_nohup_it_outlives_its_terminal(home: Home) -> None:
+    command = ["nohup", sys.executable, "-m", "cli.main", "up"]
+    with open_terminal() as (master, slave):
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=home.environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        home.started.append(process)
+        os.close(slave)
+        # nohup writes into a file of the current folder when its output is a terminal.
+        said = REPOSITORY / "nohup.out"
+        try:
+            eventually(lambda: said.exists() and "Ctrl-C ends everything" in said.read_text(), "it is up", UP_S)
+            os.close(master)
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: answers(home), "it goes on")
+            assert home.command("status").returncode == 0
+            process.terminate()
+            ended(process, home)
+        finally:
+            said.unlink(missing_ok=True)
+
+
+def test_a_closed_pipe_ends_everything(home: Home) -> None:
+    head = subprocess.run(
+        ["sh", "-c", f"{sys.executable} -m cli.main up | head -1"],
+        cwd=REPOSITORY,
+        env=home.environ,
+        capture_output=True,
+        text=True,
+        timeout=UP_S,
+        check=True,
+    )
+    assert head.stdout.startswith("headrace | ")
+    assert head.stdout.count("\n") == 1
+    assert "Error" not in head.stderr
+    assert of(home) == []
+
+
+def test_a_pipe_that_closes_while_it_serves_ends_everything(home: Home) -> None:
+    command = [sys.executable, "-m", "cli.main", "up"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.PIPE)
+    home.started.append(process)
+    assert process.stdout is not None
+    while b"Ctrl-C ends everything" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    ended(process, home)
+
+
+def test_a_closed_terminal_ends_everything(home: Home) -> None:
+    command = [sys.executable, "-m", "cli.main", "up"]
+    with open_terminal() as (master, slave):
+        process = subprocess.Popen(
+            command, cwd=REPOSITORY, env=home.environ, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        home.started.append(process)
+        os.close(slave)
+        said = b""
+        while b"Ctrl-C ends everything" not in said:
+            said += os.read(master, 4096)
+        key = (Path(home.data) / "keys" / "bootstrap").read_text().strip()
+        assert key.encode() in said, "a terminal shows it"
+        os.close(master)
+        ended(process, home)
+
+
+@contextlib.contextmanager
+def open_terminal() -> Iterator[tuple[int, int]]:
+    """A terminal: the side of whoever sits before it, and the side of programs. Both may be closed before."""
+    ends = pty.openpty()
+    yield ends
+    for end in ends:
+        with contextlib.suppress(OSError):
+            os.close(end)
+
+
+def test_without_any_output_it_runs_as_well(home: Home) -> None:
+    command = ["sh", "-c", f"exec {sys.executable} -m cli.main up >&- 2>&- <&-"]
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, start_new_session=True)
+    home.started.append(process)
+    eventually((Path(home.data) / "run" / "ready").exists, "it is up", UP_S)
+    assert answers(home)
+    process.terminate()
+    ended(process, home)
+
+
+@pytest.mark.parametrize("after_s", [0.4, 1.0, 2.5])
+def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(home: Home, after_s: float) -> None:
+    process = home.start("up")
+    time.sleep(after_s)
+    process.kill()
+    process.wait(10)
+    assert home.command("down").returncode == 0
+    eventually(lambda: not of(home), "nothing is left")
+    supervisor = start(home)
+    assert answers(home)
+    supervisor.send_signal(signal.SIGINT)
+    ended(supervisor, home)
+
+
+#: In every Python process: once the file `lose` is there, the provider worker's emitter gets what no loop survives.
+LOSE_A_LOOP = """
+import ctypes, pathlib, sys, threading, time
+
+def lose(file=pathlib.Path(__file__).with_name("lose")):
+    while not file.exists():
+        time.sleep(0.05)
+    if "workers.provider" in sys.orig_argv:
+        file.unlink()
+        (loop,) = [thread for thread in threading.enumerate() if thread.name == "emitter"]
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(loop.ident), ctypes.py_object(SystemExit))
+
+threading.Thread(target=lose, daemon=True).start()
+"""
+
+
+def test_a_process_that_has_lost_a_loop_is_started_again_and_said_so(home: Home) -> None:
+    home.environ["PYTHONPATH"] = str(home.folder)
+    # As a bug would: the thread of a loop ends for good.
+    (home.folder / "sitecustomize.py").write_text(LOSE_A_LOOP)
+    supervisor = start(home)
+    (home.folder / "lose").touch()
+    eventually(lambda: "provider ended itself with status 70" in home.said, "it is said")
+    eventually(lambda: "provider process" in home.command("status").stdout, "it is back")
+    line = next(line for line in home.command("status").stdout.splitlines() if "  provider" in line)
+    assert "1 restarts (the last time it ended itself with status 70, since one of its loops had ended" in line
+    assert "loop emitter has ended; so does this process" in (Path(home.data) / "logs" / "provider.log").read_text()
+    eventually(lambda: "remote   openai: healthy" in home.command("status").stdout, "all is well")
+    supervisor.send_signal(signal.SIGINT)
+    ended(supervisor, home)
+
+
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [(0, "exited with status 0"), (1, "exited with status 1"), (-9, "was killed by SIGKILL"), (-40, "by signal 40")],
+)
+def test_how_a_process_has_ended_is_said_of_any_status(status: int, says: str) -> None:
+    assert says in how_ended(status)
 
 
 #: Supervises two processes, one that lives long enough to count as started, and one that does not.

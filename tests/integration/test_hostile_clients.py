@@ -205,7 +205,7 @@ def test_the_first_flaws_are_told_and_how_many_more_there_are(client: httpx.Clie
 
 @pytest.mark.usefixtures("undisturbed")
 def test_many_valid_messages_hold_nobody_up(client: httpx.Client) -> None:
-    messages = [{"role": "user", "content": "x" * 300}] * 9_900
+    messages = [{"role": "user", "content": "x" * 200}] * 15_000
     assert len(messages) < MAX_MESSAGES
     assert client.post(PATH, json={**BODY, "messages": messages}).status_code == 200
 
@@ -335,7 +335,8 @@ def test_a_page_of_another_origin_may_ask(stack: Stack, client: httpx.Client) ->
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "X-Job-Id" in answer.headers["Access-Control-Expose-Headers"]
     for key in (KEY, "wrong", ""):
-        refused = stack.client(key).get("/jobs/none", headers={"Origin": ORIGIN})
+        with stack.client(key) as other:
+            refused = other.get("/jobs/none", headers={"Origin": ORIGIN})
         assert refused.status_code in (401, 404)
         assert refused.headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Origin" not in client.get("/models").headers
@@ -357,6 +358,20 @@ def test_wrong_requests_count_too(stack: Stack) -> None:
             assert refusal(answer) == (429, "rate_limit_requests")
             assert int(answer.headers["Retry-After"]) > 0
         assert client.post(PATH, content=b"{").status_code == 429
+
+
+def test_tokens_are_counted_before_the_request_runs_on(stack: Stack) -> None:
+    """Given a prompt with more tokens than its bytes say, then it is refused before it costs anything."""
+    body = {"prompt": "a " * 300, "max_tokens": 5}
+    with limited(stack, tokens_per_minute=250) as client:
+        answer = client.post("/models/fake/completions", json=body)
+        assert refusal(answer) == (429, "rate_limit_tokens")
+        assert 0 < int(answer.headers["Retry-After"]) <= 60
+        assert client.get("/usage").json()["data"]["total"]["total_tokens"] == 0
+        assert client.post(PATH, json=BODY).status_code == 200
+    with limited(stack, tokens_per_minute=320) as client:
+        assert client.post("/models/fake/completions", json=body).status_code == 200
+        assert client.post(PATH, json={**BODY, "max_tokens": 50}).status_code == 429
 
 
 def test_a_log_line_can_not_be_forged(stack: Stack, client: httpx.Client) -> None:

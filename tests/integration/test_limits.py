@@ -107,6 +107,46 @@ def test_many_at_once_get_exactly_what_the_limit_holds(store: JobStore, limits: 
     assert all(error.retry_after_s and 1 <= error.retry_after_s <= 60 for error in refused)
 
 
+def test_an_estimate_that_was_too_low_is_corrected(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, tokens=100)
+    job = replace(make_job(store, key), reserved=40)
+    limits.reserve(key, job.id, 40)
+    for tokens in (30, 90, 90, 70):
+        limits.correct(job, tokens)
+    with pytest.raises(RateLimited) as caught:
+        limits.reserve(key, "other", 31)
+    assert caught.value.quota
+    assert caught.value.quota.remaining_tokens == 30
+    limits.reserve(key, "other", 30)
+    with pytest.raises(RateLimited) as caught:
+        limits.correct(job, 71)
+    assert caught.value.reason == "rate_limit_tokens"
+    assert 0 < (caught.value.retry_after_s or 0) <= 60
+    limits.correct(job, 70)
+    pass_time(store, key, 61)
+    limits.reserve(key, "later", 100)
+    limits.correct(job, 1_000)  # its minute is over
+
+
+def test_a_key_without_a_limit_of_tokens_needs_no_correction(store: JobStore, limits: Limits) -> None:
+    key = make_key(store, requests=5)
+    job = make_job(store, key)
+    limits.reserve(key, job.id, 10)
+    limits.correct(job, 10**6)
+    limits.correct(replace(job, reserved=10), 10**6)
+
+
+def test_a_refused_request_counts_as_one_and_does_not_lapse(store: JobStore, limits: Limits) -> None:
+    key, error = make_key(store, requests=2), InvalidRequest("no")
+    assert [limits.refuse(key, error) for _ in range(2)] == [error, error]
+    pass_time(store, key, 10)
+    limits.give_back_lapsed()
+    found = limits.refuse(key, error)
+    assert isinstance(found, RateLimited)
+    assert found.reason == "rate_limit_requests"
+    assert limits.refuse(make_key(store), error) is error
+
+
 def test_a_request_asked_again_is_charged_once(store: JobStore, limits: Limits) -> None:
     key = make_key(store, requests=2, tokens=100)
     first, again = (limits.reserve(key, "chatcmpl-1", 60) for _ in range(2))

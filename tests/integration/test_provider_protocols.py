@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from types import SimpleNamespace
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
@@ -12,12 +11,13 @@ import pytest
 from gateway.model import Model, Provider
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
+from tests.upstreams.direct import Direct
 from tests.upstreams.openai import OpenAIServer
 from workers.providers import connect
 from workers.providers import openai as openai_module
-from workers.providers.anthropic import Seam, ToolBlocks
 from workers.providers.base import Ask, Piece
-from workers.providers.failures import WIRE_ERRORS, translate
+from workers.providers.blocks import Seam
+from workers.providers.failures import translate
 
 KEY = "sk-12345678"
 TURNS: list[Any] = [{"role": "user", "content": "hi"}]
@@ -46,7 +46,7 @@ def call(provider: Provider, request: dict[str, Any], *, kind: str = "chat", bef
 
     try:
         return "".join(piece.text for piece in asyncio.run(collect()))
-    except (*upstream.errors, *WIRE_ERRORS) as error:
+    except Exception as error:
         raise translate(error, provider, lambda text: text) from error
 
 
@@ -69,7 +69,7 @@ def test_other_servers_are_asked_in_older_words_and_told_no_account(openai: Open
     received = openai.received[-1]
     assert received.body["max_tokens"] == 3
     assert "openai-organization" not in received.headers
-    assert "temperature" not in received.body
+    assert received.body["temperature"] == 1.0, "what was given is sent"
     assert call(other, {"prompt": "hi", "max_tokens": 3}, kind="completion") == answer(3)
     assert openai.received[-1].path == "/v1/completions"
 
@@ -92,6 +92,64 @@ def test_a_begun_answer_is_sent_as_the_catalog_says(
     assert body["messages"] == [*TURNS, {"role": "assistant", "content": answer(3), **turn}]
     assert extra.items() <= body.items()
     assert 80 < body["max_tokens"] < 100, "what there is counts, as far as can be guessed"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"messages": TURNS, "temperature": 1.7, "user": "u" * 500, "stop": ["x"]},
+        {
+            "messages": TURNS,
+            "tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}],
+        },
+        {
+            "messages": [
+                {"role": "system", "content": " "},
+                {"role": "assistant", "content": "", "tool_calls": [{"id": "a.1", "function": {"name": "a b"}}]},
+                {"role": "tool", "tool_call_id": "a.1", "content": ""},
+                {"role": "user", "content": ""},
+            ]
+        },
+    ],
+)
+def test_a_request_is_put_into_anthropics_limits(monkeypatch: pytest.MonkeyPatch, request_: dict[str, Any]) -> None:
+    monkeypatch.setenv("K", KEY)
+    server = AnthropicServer(KEY)
+    provider = Provider("p", "anthropic", server.url, "K")
+    assert not connect(provider).refusals("chat", request_)
+    assert call(provider, request_) in (answer(), "")
+    server.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "field"),
+    [
+        ("chat", {"messages": [{"role": "user", "content": " "}]}, "messages"),
+        ("chat", {"messages": TURNS, "stop": ["x", "\n\n"]}, "stop.1"),
+        ("chat", {"messages": TURNS, "seed": 0}, "seed"),
+        ("completion", {"prompt": ["x", ""]}, "prompt"),
+    ],
+)
+def test_what_anthropic_can_not_be_told_is_named(kind: str, request_: dict[str, Any], field: str) -> None:
+    assert list(connect(Provider("p", "anthropic", "http://127.0.0.1:1")).refusals(kind, request_)) == [field]
+
+
+def test_who_only_shows_that_it_lives_is_not_waited_for_for_ever() -> None:
+    class Pinging(AnthropicServer):
+        def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+            while True:
+                yield "ping", '{"type": "ping"}'
+
+    server = Pinging("none")
+    server.pace_s = 0.02
+    limits = {"first_byte_timeout_s": 0.05, "between_timeout_s": 5.0}
+    direct = Direct(Provider("p", "anthropic", server.url, **limits))
+    failure = direct.ask("x").failure
+    assert failure is not None
+    assert (failure.reason, failure.retryable) == ("upstream_timeout", True)
+    assert server.left.acquire(timeout=10)
+    direct.close()
+    server.close()
 
 
 def test_redirects_are_not_followed(openai: OpenAIServer) -> None:
@@ -118,17 +176,3 @@ def test_a_beginning_that_ends_with_white_space(before: str, begun: str, pieces:
     seam = Seam(before)
     assert seam.begun == begun
     assert "".join(seam.join(piece) for piece in pieces) == joined
-
-
-def test_a_call_without_arguments_has_an_empty_object() -> None:
-    blocks = ToolBlocks()
-    first = blocks.begin(3, SimpleNamespace(id="a", name="now"))
-    assert (first["index"], blocks.add(3, ""), blocks.end(3)) == (
-        0,
-        [],
-        [{"index": 0, "function": {"arguments": "{}"}}],
-    )
-    assert blocks.begin(5, SimpleNamespace(id="b", name="then"))["index"] == 1
-    assert blocks.add(5, "{}") == [{"index": 1, "function": {"arguments": "{}"}}]
-    assert blocks.end(5) == []
-    assert blocks.end(9) == []

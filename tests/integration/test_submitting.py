@@ -16,7 +16,7 @@ from gateway.answers import whole
 from gateway.context import Gateway
 from gateway.credentials import KeyRecord
 from gateway.encoding import dumps
-from gateway.errors import QueueFull
+from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference import Submitted
 from gateway.job import Append, JobState, new_claim_id
 from gateway.registry import Registry, Replica
@@ -75,6 +75,23 @@ def test_a_full_queue_takes_back_no_job_that_others_may_know(
     assert redis_client.zrange(keys.queued("fake"), 0, -1) == [first.job.id]
     assert redis_client.zcard(keys.limits(key.id)[0]) == 1
     assert gateway.hub.watching() == 3
+
+
+def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
+    gateway: Gateway, key: KeyRecord, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the hint waits for a Redis that comes back without its last moments."""
+
+    def slow_hint(celery: object, job_id: str, **_: object) -> None:
+        redis_client.delete(keys.job(job_id))
+
+    monkeypatch.setattr("gateway.inference.try_hint", slow_hint)
+    monkeypatch.setattr("gateway.inference.OUTAGE_S", 0.0)
+    for mark in (None, "again"):
+        with pytest.raises(StoreUnavailable, match="Send it again"):
+            submit(gateway, key, mark)
+        redis_client.delete(keys.queued("fake"))
+    assert gateway.hub.watching() == 0
 
 
 def test_a_whole_answer_counts_nothing_that_is_void(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,14 +43,19 @@ class AnthropicServer(Upstream):
         return json.loads(data)["type"] == "content_block_delta"
 
     def refusal(self, body: Mapping[str, Any]) -> str:
-        last = body["messages"][-1]
-        if last["role"] == "assistant" and texts(last["content"]) != texts(last["content"]).rstrip():
-            return "messages: final assistant content cannot end with trailing whitespace"
-        if body["messages"][0]["role"] != "user" or "max_tokens" not in body:
-            return "messages: first message must use the user role, and max_tokens must be given"
+        if "max_tokens" not in body:
+            return "max_tokens: Field required"
         if self._version >= "2026-10-21" and (found := SAMPLING & body.keys()):
             return f"{min(found)}: Extra inputs are not permitted"
-        return ""
+        if not 0 <= body.get("temperature", 0) <= 1:
+            return "temperature: range: 0..1"
+        if any(not stop.strip() for stop in body.get("stop_sequences", ())):
+            return "stop_sequences: each stop sequence must contain non-whitespace"
+        if len((body.get("metadata") or {}).get("user_id", "")) > 256:
+            return "metadata.user_id: String should have at most 256 characters"
+        if any(tool["input_schema"].get("type") != "object" for tool in body.get("tools", ())):
+            return "tools.0.input_schema.type: Field required"
+        return refused_turns(body["messages"], bool(body.get("tools")))
 
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         assert path == "/v1/messages", path
@@ -99,6 +105,40 @@ class AnthropicServer(Upstream):
             "usage": {"output_tokens": done},
         }
         yield {"type": "message_stop"}
+
+
+def refused_turns(messages: list[Any], tools: bool) -> str:
+    """What the API says of turns that it does not take."""
+    if not messages or messages[0]["role"] != "user":
+        return "messages: first message must use the user role"
+    open_ids: list[str] = []
+    known: set[str] = set()
+    for number, message in enumerate(messages):
+        content = message["content"]
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        if any(block["type"] == "text" and not block["text"].strip() for block in blocks):
+            return f"messages.{number}: text content blocks must contain non-whitespace text"
+        results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
+        if sorted(results) != sorted(open_ids):
+            return f"messages.{number}: `tool_use` ids were found without `tool_result` blocks immediately after"
+        if any(block["type"] != "tool_result" for block in blocks[: len(results)]):
+            return f"messages.{number}: tool_result blocks must come first"
+        open_ids = [block["id"] for block in blocks if block["type"] == "tool_use"]
+        if open_ids and not tools:
+            return "tools: Field required, since there are tool_use blocks"
+        if known & set(open_ids) or len(set(open_ids)) < len(open_ids):
+            return f"messages.{number}: `tool_use` ids must be unique"
+        if any(not re.fullmatch("[a-zA-Z0-9_-]+", text) for text in open_ids):
+            return f"messages.{number}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'"
+        if any(not isinstance(block["input"], dict) for block in blocks if block["type"] == "tool_use"):
+            return f"messages.{number}.content.tool_use.input: Input should be a valid dictionary"
+        known |= set(open_ids)
+    if open_ids:
+        return "messages: `tool_use` ids were found without `tool_result` blocks"
+    last = messages[-1]
+    if last["role"] == "assistant" and texts(last["content"]) != texts(last["content"]).rstrip():
+        return "messages: final assistant content cannot end with trailing whitespace"
+    return ""
 
 
 def _block(start: dict[str, Any], deltas: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

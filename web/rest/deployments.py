@@ -37,7 +37,7 @@ blueprint.before_request(authenticate)
 @blueprint.response(200, enveloped(LocalModelListSchema))
 def local() -> Response:
     """The models that are resident on the devices of this gateway."""
-    return success({"models": local_models(gateway().inference)})
+    return success({"models": local_models(gateway().inference, caller())})
 
 
 @blueprint.route("/deploy", methods=["POST"])

@@ -36,11 +36,7 @@ blueprint.before_request(authenticate)
 def models() -> Response:
     """The models that this key can ask now."""
     key, found = caller(), gateway()
-    usable = [
-        model
-        for model in found.catalog
-        if (not key.models or model.id in key.models) and found.inference.model_status(model) in ASKABLE
-    ]
+    usable = [model for model in found.catalog.seen_by(key) if found.inference.model_status(model) in ASKABLE]
     return success({"object": "list", "data": [_entry(model) for model in usable]})
 
 
@@ -48,7 +44,7 @@ def models() -> Response:
 @blueprint.response(200, OpenAIModelSchema)
 def model(model_id: str) -> Response:
     """One model of the catalog, whatever its state."""
-    return success(_entry(gateway().catalog.get(model_id)))
+    return success(_entry(gateway().catalog.get_for(caller(), model_id)))
 
 
 @blueprint.route("/chat/completions", methods=["POST"])

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from web.rpc.messages import M, build, delimited
+from web.rpc.messages import M, build, build_answer, delimited
 from web.rpc.stubs import model_pb2 as pb
 
 _KINDS: dict[str, type[Message]] = {"chat": pb.ChatCompletionResponse, "completion": pb.CompletionResponse}
@@ -20,7 +20,7 @@ def answer(kind: str, data: Mapping[str, Any]) -> Message:
     """What the domain answers a job of that kind with, as a message."""
     if kind == "embedding":
         return embeddings(data)
-    return planned(pb.GetDeploymentStatusResponse, data) if kind == "deployment" else build(_KINDS[kind], data)
+    return planned(pb.GetDeploymentStatusResponse, data) if kind == "deployment" else build_answer(_KINDS[kind], data)
 
 
 def planned(kind: type[M], data: Mapping[str, Any]) -> M:

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway import results
 from gateway.job import Event, EventType, Job
-from web.rpc.messages import build, delimited
+from web.rpc.messages import build, build_answer, delimited
 from web.rpc.stubs import model_pb2 as pb
 
 #: The message that a chunk of each kind of job is, and the tag of its field in JobEvent.
@@ -35,7 +35,7 @@ class ChunkEncoder:
         body = event.body
         if "model" in body:
             self._take(results.follow(self._job, event))
-        plain = body["type"] == EventType.DELTA and not body.keys() & {"lp", "finish", "tool_calls"}
+        plain = body["type"] == EventType.DELTA and body.keys() <= results.PLAIN
         if not plain or self._job.kind not in ("chat", "completion"):
             return [self._full(event, chunk) for chunk in results.chunks(self._job, event)]
         text = body.get("text")
@@ -56,7 +56,8 @@ class ChunkEncoder:
 
     def _full(self, event: Event, data: dict[str, Any]) -> bytes:
         """Any chunk."""
-        chunk = build(self._kind, {**data, "seq": event.seq, "claim": event.claim})
+        make = build_answer if self._chat else build
+        chunk = make(self._kind, {**data, "seq": event.seq, "claim": event.claim})
         if self._job.kind in ("chat", "completion"):
             self._complete(chunk)
         encoded: bytes = chunk.SerializeToString()

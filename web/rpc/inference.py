@@ -84,11 +84,11 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
             background=background,
             idempotency_key=call.header("idempotency-key"),
         )
-    except RateLimited as error:
-        call.answer(error.quota.headers() if error.quota else {})
-        raise
     except (HeadraceError, ValidationError) as error:
-        raise call.gateway.inference.limits.refuse(call.key, client_error(error, "")) from error
+        found = call.gateway.inference.limits.refuse(call.key, client_error(error, ""))
+        if isinstance(found, RateLimited) and found.quota:
+            call.answer(found.quota.headers())
+        raise found from error
     call.job_id = submitted.job.id
     headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}
     if submitted.replayed:

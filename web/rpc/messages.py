@@ -53,10 +53,18 @@ def build(kind: type[M], data: Mapping[str, Any]) -> M:
     return ParseDict(dict(data), kind(), ignore_unknown_fields=True)
 
 
+def build_answer(kind: type[M], data: Mapping[str, Any]) -> M:
+    """A chat's answer or chunk as a message: what a provider has put beside its parts is in their `extra`."""
+    return build(kind, _gathered(data, kind.DESCRIPTOR))
+
+
 def to_dict(message: Message) -> dict[str, Any]:
-    """The fields that are set, under their own names. A plain scalar that is zero is not set."""
+    """The fields that are set, under their own names. A plain scalar that is zero is not set. Raises: BadRequest."""
     if isinstance(message, Struct):
-        whole: dict[str, Any] = _whole_numbers(MessageToDict(message))
+        try:
+            whole: dict[str, Any] = _whole_numbers(MessageToDict(message))
+        except ValueError as error:
+            raise BadRequest(f"A Struct has a value that JSON has not: {error}.", reason="invalid_message") from error
         return whole
     found: dict[str, Any] = {}
     for field, value in message.ListFields():
@@ -119,8 +127,32 @@ def _body(request: Message) -> dict[str, Any]:
 
 def _turn(message: pb.Message) -> dict[str, Any]:
     """A turn. An empty content is a text, but for an assistant that only calls tools."""
-    turn = {"role": "", **to_dict(message)}
+    turn = {"role": "", **_spread(to_dict(message))}
     return turn if message.tool_calls else {"content": "", **turn}
+
+
+def _spread(data: Any) -> Any:
+    """With what is in an `extra` beside the fields, where REST has it."""
+    if isinstance(data, list):
+        return [_spread(entry) for entry in data]
+    if not isinstance(data, dict):
+        return data
+    known = {name: _spread(value) for name, value in data.items() if name != "extra"}
+    return {**data.get("extra", {}), **known}
+
+
+def _gathered(data: Any, descriptor: Any) -> Any:
+    """With what a message has no field for in its `extra`, if it has one. `descriptor` is the message's own."""
+    if isinstance(data, list):
+        return [_gathered(entry, descriptor) for entry in data]
+    if not isinstance(data, Mapping) or descriptor is None or descriptor.file is not pb.DESCRIPTOR:
+        return data
+    if descriptor.GetOptions().map_entry:
+        return data
+    fields = {name: field.message_type for name, field in descriptor.fields_by_name.items() if name != "extra"}
+    known = {name: _gathered(value, fields[name]) for name, value in data.items() if name in fields}
+    extra = {name: value for name, value in data.items() if name not in fields}
+    return {**known, "extra": extra} if extra and "extra" in descriptor.fields_by_name else known
 
 
 def _whole_numbers(value: Any) -> Any:
@@ -129,4 +161,4 @@ def _whole_numbers(value: Any) -> Any:
         return {name: _whole_numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):
         return [_whole_numbers(inner) for inner in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import cast
 
 from gateway.errors import InvalidSetting
@@ -14,6 +15,15 @@ UPSTREAMS = {
     "anthropic": "workers.providers.anthropic:AnthropicUpstream",
     "openai": "workers.providers.openai:OpenAIUpstream",
 }
+
+
+#: What whoever can't run a provider worker is told.
+NOT_INSTALLED = "remote models need more packages: pip install 'headrace[providers]'"
+
+
+def is_installed() -> bool:
+    """Whether a provider worker can run here: the base install lacks the HTTP library that all protocols need."""
+    return importlib.util.find_spec("httpx2") is not None
 
 
 def connect(provider: Provider) -> Upstream:

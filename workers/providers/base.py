@@ -6,7 +6,7 @@ A protocol knows its SDK, and neither jobs nor Redis. It raises what its SDK rai
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.limits import estimate_tokens
@@ -26,6 +26,8 @@ class Ask:
     indexes: Sequence[int]
     #: Text from which to go on; then the call is for one answer.
     before: str = ""
+    #: The client has asked for this model, and not for one that it takes over from.
+    named: bool = True
 
     @property
     def upstream(self) -> str:
@@ -67,9 +69,14 @@ class Piece:
     tool_calls: Sequence[Mapping[str, Any]] = ()
     logprobs: Sequence[tuple[str, float]] = ()
     finish: str | None = None
+    #: What the provider says beside them, see `gateway/extras.py`.
+    extra: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens of this call so far, as the provider counts them; None = it has not said.
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    #: Those of the prompt that it had in its cache, and those of the answer that nobody sees.
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     #: float32, little-endian.
     vector: bytes = b""
 

@@ -4,15 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import logging
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+
+import httpx2
 
 from gateway.loop import Loop
 from gateway.model import Model, Provider
 from workers.providers import connect
 from workers.providers.base import Ask, Piece, Upstream
-from workers.providers.failures import WIRE_ERRORS, UpstreamFailure, translate
+from workers.providers.failures import UpstreamFailure, WireError, translate
 from workers.providers.transcript import Transcript
+
+log = logging.getLogger(__name__)
+
+#: What may be wrong with a call that is no error of ours.
+_EXPECTED = (UpstreamFailure, WireError, httpx2.HTTPError, OSError)
+
+#: For how many times its time-out a provider may only show that it lives.
+PATIENCE = 10
+_SIGN_OF_LIFE = Piece()
 
 #: Takes a piece as soon as it is there, on the loop's thread.
 Sink = Callable[[Piece], None]
@@ -64,6 +77,8 @@ class Calls:
         if self._thread.is_alive():
             asyncio.run_coroutine_threadsafe(close(), self._loop)
             self._thread.join(2)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     async def _together(
         self, upstream: Upstream, provider: Provider, asks: Sequence[Ask], transcript: Transcript, sink: Sink
@@ -75,51 +90,54 @@ class Calls:
                     group.create_task(_one(upstream, provider, ask, transcript, sink))
         except ExceptionGroup as failures:
             first: Exception = failures.exceptions[0]
-            if isinstance(first, (*upstream.errors, *WIRE_ERRORS)):
-                raise translate(first, provider, self._clean) from None
-            raise first from None
+            if not isinstance(first, (*upstream.errors, *_EXPECTED)):
+                log.error("job %s: an error of ours in a call", transcript.job.id, exc_info=first)
+            raise translate(first, provider, self._clean) from None
 
 
 def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[Ask]:
     """The calls that bring what is missing: one for all answers, or one for each."""
     job, missing = transcript.job, transcript.missing
-    whole = Ask(job.kind, model, job.request, missing)
+    named = model.id == job.model
+    whole = Ask(job.kind, model, job.request, missing, named=named)
     begun = any(transcript.choices[index].text for index in missing)
     if len(missing) == len(transcript.choices) and not begun and not upstream.splits(whole):
         return [whole]
-    return [Ask(job.kind, model, job.request, [index], transcript.choices[index].text) for index in missing]
+    choices = transcript.choices
+    return [Ask(job.kind, model, job.request, [index], choices[index].text, named=named) for index in missing]
 
 
 async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Transcript, sink: Sink) -> None:
     call = transcript.begin_call()
     stream = upstream.stream(ask)
-    sizes: list[int] = []
-    breaks: tuple[type[Exception], ...] = (UpstreamFailure, *upstream.errors, *WIRE_ERRORS)
+    timeout_s, what = provider.first_byte_timeout_s, f"{provider.name} did not begin to answer"
+    heard_at = time.monotonic()
     try:
-        piece = await _next(stream, provider.first_byte_timeout_s, f"{provider.name} did not begin to answer")
-        while piece is not None:
+        while (piece := await _next(stream, timeout_s, what)) is not None:
             transcript.take(piece, call)
-            sizes += [len(piece.vector)] if piece.vector else []
             sink(piece)
-            piece = await _next(stream, provider.between_timeout_s, f"{provider.name} stopped in the middle")
-    except breaks:
+            timeout_s, what = provider.between_timeout_s, f"{provider.name} stopped in the middle"
+            if piece != _SIGN_OF_LIFE:
+                heard_at = time.monotonic()
+            elif time.monotonic() > heard_at + PATIENCE * provider.first_byte_timeout_s:
+                text = f"Provider {provider.name} has said nothing for too long, though it lives."
+                raise UpstreamFailure("upstream_timeout", text, True)
+    except Exception:
         if not _complete(ask, transcript):  # else only the count is missing
             raise
     finally:
         await stream.aclose()
-    if ask.kind == "embedding" and (len(sizes) != ask.num_inputs or len(set(sizes)) > 1):
-        text = (
-            f"Provider {provider.name} sent {len(sizes)} vectors for {ask.num_inputs} inputs, or not all of one size."
-        )
-        raise UpstreamFailure("upstream_malformed", text, True)
     if ask.kind != "embedding" and not _complete(ask, transcript):
-        raise UpstreamFailure("upstream_interrupted", f"Provider {provider.name} ended its answer too early.", True)
+        text = f"Provider {provider.name} ended its answer too early."
+        # Who gives one answer where several were asked for is asked for the others, and not blamed.
+        none = not any(transcript.choices[index].finish_reason for index in ask.indexes)
+        raise UpstreamFailure("upstream_interrupted", text, True, blame=none)
     call.counted = call.prompt is not None and (ask.kind == "embedding" or call.completion is not None)
 
 
 def _complete(ask: Ask, transcript: Transcript) -> bool:
     """Whether all answers of a call have ended."""
-    return all(transcript.choices[index].finish_reason for index in ask.indexes)
+    return ask.kind != "embedding" and all(transcript.choices[index].finish_reason for index in ask.indexes)
 
 
 async def _next(stream: AsyncGenerator[Piece], timeout_s: float, what: str) -> Piece | None:

@@ -6,6 +6,9 @@ Texts of a provider are shown without keys, and not at all when it refused our k
 from __future__ import annotations
 
 import email.utils
+import json
+import math
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,16 +16,42 @@ from typing import Any
 
 import httpx2
 
+from gateway.encoding import mended, writable
 from gateway.model import Provider
 
-#: Characters of a provider's text that are shown.
-MAX_TEXT = 300
-#: What else may come of a server that cuts the connection, or does not keep to its protocol.
-WIRE_ERRORS = (httpx2.HTTPError, ValueError, LookupError, AttributeError, TypeError)
+#: Characters of a provider's text that are shown, and that are looked at.
+MAX_TEXT, MAX_READ = 300, 20_000
+#: Where an error's text may lie, in the words of many servers.
+_TEXTS = ("message", "msg", "detail", "details", "error", "errors", "error_message", "error_description", "description")
 #: Statuses that say that another try may succeed, beside 5xx.
 _AGAIN = (408, 409, 429)
 #: OpenAI's word for an account without money: waiting does not help.
 _NO_QUOTA = "insufficient_quota"
+#: The longest wait that is believed: a day.
+MAX_WAIT_S = 86_400.0
+
+
+class WireError(Exception):
+    """Base of what is wrong with an answer that has come."""
+
+
+class Malformed(WireError):
+    """It is not in the provider's protocol. The text says what came instead.
+
+    `blame`: the server is broken, rather than odd.
+    """
+
+    def __init__(self, what: str, *, blame: bool = True) -> None:
+        super().__init__(what)
+        self.blame = blame
+
+
+class Said(WireError):
+    """The answer is an error, though its status says that all is well. `body` is what the provider says of it."""
+
+    def __init__(self, body: Any) -> None:
+        super().__init__("an error in place of an answer")
+        self.body = body
 
 
 @dataclass
@@ -50,77 +79,113 @@ class UpstreamFailure(Exception):
 
 
 def translate(error: Exception, provider: Provider, clean: Callable[[str], str]) -> UpstreamFailure:
-    """What an error of an SDK, of httpx2 or of our own time-outs means. `clean` takes keys out of a text."""
+    """What an error of an SDK, of httpx2 or of the answer itself means. `clean` takes keys out of a text."""
     who = f"Provider {provider.name}"
+    if isinstance(error, UpstreamFailure):
+        return error
+    if isinstance(error, Malformed):
+        return UpstreamFailure("upstream_malformed", f"{who} sent {error}.", retryable=True, blame=error.blame)
+    if isinstance(error, Said):
+        return _of_status(who, _status_in_stream(error.body), error.body, {}, clean)
     response = getattr(error, "response", None)
-    body = _error_of(getattr(error, "body", None))
-    kind = str(body.get("type") or "")
-    status = int(getattr(error, "status_code", 0) or 0)
-    if status == 200 or (response is None and body):
-        status = _status_in_stream(kind, str(body.get("code") or ""))
-    if status:
+    if status := int(getattr(error, "status_code", 0) or 0):
         headers = response.headers if response is not None else {}
-        return _of_status(who, status, body, headers, clean)
+        return _of_status(who, status, _sent(error), headers, clean)
     cause = error if isinstance(error, httpx2.HTTPError) else error.__cause__ or error
-    if isinstance(cause, TimeoutError):
-        return UpstreamFailure("upstream_timeout", f"{who} did not answer in time.", retryable=True)
     if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout):
         return UpstreamFailure("upstream_unreachable", f"{who} can't be reached.", retryable=True)
-    if isinstance(cause, httpx2.TimeoutException):
+    if isinstance(cause, TimeoutError | httpx2.TimeoutException):
         return UpstreamFailure("upstream_timeout", f"{who} did not answer in time.", retryable=True)
     if isinstance(cause, httpx2.TransportError):
         return UpstreamFailure("upstream_interrupted", f"{who} cut the connection.", retryable=True)
-    if isinstance(error, WIRE_ERRORS) or response is not None:
-        text = f"{who} sent something that is not its protocol ({type(error).__name__})."
+    if isinstance(cause, httpx2.HTTPError):
+        text = f"{who} sent something that is not its protocol ({type(cause).__name__})."
         return UpstreamFailure("upstream_malformed", text, retryable=True)
-    return UpstreamFailure("upstream_error", f"{who} failed ({type(error).__name__}).", retryable=True)
+    return UpstreamFailure("upstream_error", f"The call of provider {provider.name} failed ({type(error).__name__}).")
 
 
 def _of_status(
-    who: str, status: int, body: Mapping[str, Any], headers: Mapping[str, str], clean: Callable[[str], str]
+    who: str, status: int, body: Any, headers: Mapping[str, str], clean: Callable[[str], str]
 ) -> UpstreamFailure:
-    text = clean(str(body.get("message") or ""))[:MAX_TEXT]
-    said = f" It says: {text}" if text else ""
+    text = clean(said(body))[:MAX_TEXT]
+    it_says = f" It says: {text}" if text else ""
+    words = _words(body)
     if status in (401, 403):
         return UpstreamFailure("upstream_auth", f"{who} refuses the key that this gateway has for it (HTTP {status}).")
     if status == 429:
         wait_s = retry_after_s(headers)
         wait = f" It asks to wait for {wait_s:g} s." if wait_s is not None else ""
-        again = _NO_QUOTA not in (body.get("code"), body.get("type"))
-        text = f"{who} limits the rate of this gateway (HTTP 429).{wait}{said}"
-        return UpstreamFailure("upstream_rate_limited", text, again, wait_s, blame=False)
-    if body.get("code") == "context_length_exceeded":
-        return UpstreamFailure("context_length_exceeded", f"{who} refused the request.{said}", blame=False)
+        text = f"{who} limits the rate of this gateway (HTTP 429).{wait}{it_says}"
+        return UpstreamFailure("upstream_rate_limited", text, _NO_QUOTA not in words, wait_s, blame=False)
+    if "context_length_exceeded" in words:
+        return UpstreamFailure("context_length_exceeded", f"{who} refused the request.{it_says}", blame=False)
     if status in (400, 413, 422):
-        return UpstreamFailure("upstream_refused", f"{who} refused the request (HTTP {status}).{said}", blame=False)
-    if status == 408 or status == 504:
-        return UpstreamFailure("upstream_timeout", f"{who} did not answer in time (HTTP {status}).", True)
+        return UpstreamFailure("upstream_refused", f"{who} refused the request (HTTP {status}).{it_says}", blame=False)
+    if status in (408, 504):
+        return UpstreamFailure("upstream_timeout", f"{who} did not answer in time (HTTP {status}).{it_says}", True)
     again = status >= 500 or status in _AGAIN
-    return UpstreamFailure(
-        "upstream_error", f"{who} failed (HTTP {status}).{said}", again, retry_after_s(headers), blame=status >= 500
-    )
+    text = f"{who} failed (HTTP {status}).{it_says}"
+    return UpstreamFailure("upstream_error", text, again, retry_after_s(headers), blame=status >= 500)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """Seconds, or a date (RFC 9110), or OpenAI's milliseconds; None if nothing readable is there."""
+    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        value = headers.get(name, "")
+        try:
+            wait_s = float(value) * unit_s
+        except ValueError:
+            wait_s = _seconds_until(value)
+        if math.isfinite(wait_s):
+            return min(max(0.0, wait_s), MAX_WAIT_S)
+    return None
+
+
+def said(body: Any, depth: int = 6) -> str:
+    """The text in an error of any shape, on one line; empty if there is none."""
+    if isinstance(body, str):
+        return _plain(body)
+    if isinstance(body, list | tuple) and depth:
+        return "; ".join(filter(None, (said(entry, depth - 1) for entry in body[:5])))
+    if isinstance(body, Mapping) and depth:
+        texts = (said(body[name], depth - 1) for name in _TEXTS if name in body)
+        whole = json.dumps(writable(body), ensure_ascii=False) if body else ""
+        return next(filter(None, texts), _plain(whole))
+    return "" if body is None or isinstance(body, Mapping | list | tuple) else _plain(str(body))
+
+
+def _plain(text: str) -> str:
+    """Without tags of HTML, line breaks and what can't be printed."""
+    text = mended(text[:MAX_READ])
+    if text.lstrip()[:1] == "<":
+        text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _sent(error: Exception) -> Any:
+    """What came with a status, as far as it can be read; SDKs keep the inner part of some shapes only."""
+    response = getattr(error, "response", None)
     try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        if "retry-after" not in headers:
-            return None
-        return max(0.0, float(headers["retry-after"]))
-    except ValueError:
-        moment = email.utils.parsedate_tz(headers.get("retry-after", ""))
-        return max(0.0, email.utils.mktime_tz(moment) - time.time()) if moment else None
+        return response.json() if response is not None and response.content else getattr(error, "body", None)
+    except (ValueError, RecursionError, httpx2.HTTPError, httpx2.StreamError):
+        return getattr(error, "body", None)
 
 
-def _error_of(body: Any) -> Mapping[str, Any]:
-    """The inner object of an error body, in either protocol."""
-    inner = body.get("error", body) if isinstance(body, Mapping) else {}
-    return inner if isinstance(inner, Mapping) else {"message": str(inner)}
+def _words(body: Any) -> set[str]:
+    """What an error calls itself: `code` and `type`, in any shape."""
+    found = set()
+    for part in _parts(body):
+        found |= {value for value in (part.get("code"), part.get("type")) if isinstance(value, str)}
+    return found
 
 
-def _status_in_stream(kind: str, code: str) -> int:
+def _parts(body: Any) -> list[Mapping[str, Any]]:
+    """An error's object, and those within it."""
+    outer = [entry for entry in (body if isinstance(body, list) else [body])[:5] if isinstance(entry, Mapping)]
+    return outer + [part["error"] for part in outer if isinstance(part.get("error"), Mapping)]
+
+
+def _status_in_stream(body: Any) -> int:
     """The status that an error inside a stream would have had."""
     known = {
         "invalid_request_error": 400,
@@ -129,7 +194,23 @@ def _status_in_stream(kind: str, code: str) -> int:
         "not_found_error": 404,
         "request_too_large": 413,
         "rate_limit_error": 429,
+        "rate_limit_exceeded": 429,
+        "insufficient_quota": 429,
         "overloaded_error": 529,
         "timeout_error": 504,
+        "context_length_exceeded": 400,
     }
-    return 400 if code == "context_length_exceeded" else known.get(kind, 500)
+    for part in _parts(body):
+        for value in (part.get("code"), part.get("status")):
+            if isinstance(value, int | str) and re.fullmatch("[45][0-9][0-9]", str(value)):
+                return int(value)
+    return next((known[word] for word in sorted(_words(body)) if word in known), 500)
+
+
+def _seconds_until(date: str) -> float:
+    """How long until a date; NaN if it is none."""
+    try:
+        moment = email.utils.parsedate_tz(date)
+        return email.utils.mktime_tz(moment) - time.time() if moment else math.nan
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return math.nan

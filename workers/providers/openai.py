@@ -1,25 +1,37 @@
-"""OpenAI's protocol, by OpenAI's own SDK: also that of vLLM, DeepSeek, Mistral, and of Headrace itself below `/v1`."""
+"""OpenAI's protocol, by OpenAI's own SDK: also that of vLLM, DeepSeek, Mistral, and of Headrace itself below `/v1`.
+
+The SDK makes the calls; what comes back is read here, since it takes less than what such servers send.
+"""
 
 from __future__ import annotations
 
-import base64
-from collections.abc import AsyncGenerator, Iterable, Mapping
-from typing import Any, cast
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
-import numpy
 import openai
 
+from gateway import extras
 from gateway.model import Provider
+from workers.providers import wire
 from workers.providers.base import Ask, Piece
+from workers.providers.chunks import Chunks
+from workers.providers.failures import Said
 from workers.providers.secrets import key_of
+from workers.providers.vectors import vectors
 
 #: OpenAI's own server.
 BASE_URL = "https://api.openai.com/v1"
 #: What a request may say in the protocol's own words, if it says so.
-_SAME = ("seed", "stop", "presence_penalty", "frequency_penalty", "user", "n")
+_SAME = ("temperature", "top_p", "seed", "stop", "presence_penalty", "frequency_penalty", "user", "n")
 _CHAT = ("tools", "tool_choice", "parallel_tool_calls")
 #: Words that servers other than OpenAI's know.
 _EXTRA = ("top_k", "repetition_penalty")
+#: What the protocol knows of a turn, and of a call in it.
+_TURN = ("role", "content", "name", "tool_calls", "tool_call_id")
+_CALL = ("id", "type", "function")
+#: Parts of an answer that the protocol takes back in no request.
+_ANSWER_ONLY = ("annotations", extras.PROVIDER)
 
 
 class OpenAIUpstream:
@@ -63,17 +75,20 @@ class OpenAIUpstream:
     async def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
         """See `base.py`."""
         if ask.kind == "embedding":
-            async for piece in self._embed(ask):
+            for piece in await self._embed(ask):
                 yield piece
             return
         if ask.kind == "completion" and self._has_completions(ask):
-            events: Any = await self._client.completions.create(**self._completion(ask))
+            call = self._client.completions.with_streaming_response.create(**self._completion(ask))
         else:
-            events = await self._client.chat.completions.create(**self._chat(ask))
-        async with events:
+            call = self._client.chat.completions.with_streaming_response.create(**self._chat(ask))
+        chunks = Chunks(ask, self._provider.name)
+        async with call as response, contextlib.aclosing(wire.events(response.iter_bytes())) as events:
             async for event in events:
-                for piece in _pieces(ask, event):
+                for piece in chunks.take(event):
                     yield piece
+        for piece in chunks.end():
+            yield piece
 
     async def close(self) -> None:
         """See `base.py`."""
@@ -84,13 +99,10 @@ class OpenAIUpstream:
         return not self._own or "completion" in ask.model.upstreams
 
     def _common(self, ask: Ask) -> dict[str, Any]:
-        request = ask.request
-        sent = {name: request[name] for name in _SAME if request.get(name)}
-        # 1 is what both stand at; some models refuse to be told so.
-        sent |= {name: request[name] for name in ("temperature", "top_p") if request.get(name, 1) != 1}
+        sent = _given(ask.request, _SAME)
         if ask.before or len(ask.indexes) == 1:
             sent.pop("n", None)
-        extra = {name: request[name] for name in _EXTRA if request.get(name) is not None}
+        extra = _given(ask.request, _EXTRA)
         return {
             "model": ask.upstream,
             "stream": True,
@@ -111,8 +123,11 @@ class OpenAIUpstream:
 
     def _chat(self, ask: Ask) -> dict[str, Any]:
         request = ask.request
-        messages = list(request["messages"]) if ask.kind == "chat" else [{"role": "user", "content": ask.prompt}]
-        sent = self._common(ask) | {name: request[name] for name in _CHAT if request.get(name) is not None}
+        if ask.kind == "chat":
+            messages = [self._turn(turn, named=ask.named) for turn in request["messages"]]
+        else:
+            messages = [{"role": "user", "content": ask.prompt}]
+        sent = self._common(ask) | _given(request, _CHAT)
         if ask.max_tokens:
             sent["max_completion_tokens" if self._own else "max_tokens"] = ask.max_tokens
         if request.get("logprobs"):
@@ -126,39 +141,34 @@ class OpenAIUpstream:
             messages.append(begun)
         return {**sent, "messages": messages}
 
-    async def _embed(self, ask: Ask) -> AsyncGenerator[Piece]:
+    def _turn(self, turn: Mapping[str, Any], *, named: bool) -> dict[str, Any]:
+        """A turn as this provider is told it: with what it has put there itself, but not what others have."""
+        sent = _given(turn, _TURN)
+        calls = turn.get("tool_calls")
+        if extras.belong(turn, self._provider.name, named=named):
+            sent |= {name: value for name, value in turn.items() if name not in _ANSWER_ONLY}
+            if isinstance(audio := turn.get("audio"), Mapping):
+                sent["audio"] = _given(audio, ("id",))
+        elif calls:
+            sent["tool_calls"] = [_plain_call(call) for call in calls]
+        if not sent["content"] and (calls or sent.get("refusal")):
+            sent["content"] = None
+        return sent
+
+    async def _embed(self, ask: Ask) -> list[Piece]:
         sent = {"model": ask.upstream, "input": ask.request["input"], "encoding_format": "base64"}
-        for name in ("dimensions", "user"):
-            if ask.request.get(name):
-                sent[name] = ask.request[name]
-        answer = await self._client.embeddings.create(**sent)
-        yield Piece(prompt_tokens=answer.usage.prompt_tokens if answer.usage else None)
-        for item in answer.data:
-            yield Piece(item.index, vector=_packed(cast(Any, item.embedding)))
+        sent |= _given(ask.request, ("dimensions", "user"))
+        async with self._client.embeddings.with_streaming_response.create(**sent) as response:
+            answer = await wire.read_whole(response.iter_bytes())
+        if isinstance(answer, Mapping) and answer.get("error"):
+            raise Said(answer)
+        return vectors(answer, ask.num_inputs)
 
 
-def _pieces(ask: Ask, event: Any) -> Iterable[Piece]:
-    """The pieces of one chunk."""
-    if event.usage:
-        yield Piece(prompt_tokens=event.usage.prompt_tokens, completion_tokens=event.usage.completion_tokens)
-    elif not event.choices:
-        yield Piece()
-    for choice in event.choices:
-        index, delta = ask.indexes[choice.index], getattr(choice, "delta", None)
-        # A refusal is text of the model, too.
-        text = (delta.content or getattr(delta, "refusal", None)) if delta else getattr(choice, "text", None)
-        calls = [call.model_dump(exclude_none=True) for call in (delta.tool_calls if delta else None) or ()]
-        yield Piece(index, text or "", calls, _logprobs(choice.logprobs), choice.finish_reason)
+def _given(said: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    """What is said of some fields: also 0, false and an empty text."""
+    return {name: said[name] for name in names if said.get(name) is not None}
 
 
-def _logprobs(found: Any) -> list[tuple[str, float]]:
-    if found is None:
-        return []
-    if tokens := getattr(found, "tokens", None):
-        return list(zip(tokens, found.token_logprobs or (), strict=False))
-    return [(entry.token, entry.logprob) for entry in getattr(found, "content", None) or ()]
-
-
-def _packed(vector: str | list[float]) -> bytes:
-    """A server may ignore that base64 was asked for."""
-    return base64.b64decode(vector) if isinstance(vector, str) else numpy.asarray(vector, "<f4").tobytes()
+def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_given(call, _CALL), "function": _given(call["function"], ("name", "arguments"))}

@@ -29,7 +29,7 @@ class ProviderRun(ClaimedJob):
         self._call: concurrent.futures.Future[Any] | None = None
         self._lock = threading.Lock()
 
-    def usage(self) -> Mapping[str, int]:
+    def usage(self) -> Mapping[str, Any]:
         """As the provider counts, or as it was estimated."""
         return self.transcript.usage()
 
@@ -49,8 +49,9 @@ class ProviderRun(ClaimedJob):
             return
         if piece.vector:
             self.add_vector(piece.index, piece.vector)
-        elif piece.text or piece.tool_calls or piece.logprobs:
-            self.extend(piece.index, text=piece.text, tool_calls=piece.tool_calls, lp=piece.logprobs)
+        elif piece.text or piece.tool_calls or piece.logprobs or piece.extra:
+            extra = [piece.extra] if piece.extra else []
+            self.extend(piece.index, text=piece.text, tool_calls=piece.tool_calls, lp=piece.logprobs, extra=extra)
             self.urgent = self.urgent or not self._brought
             self._brought = True
         if piece.finish:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterable
 
 from gateway.model import Provider
@@ -12,6 +13,8 @@ from gateway.model import Provider
 _TALKATIVE = ("openai", "anthropic", "httpx2", "httpcore2", "httpx", "httpcore")
 #: What stands in the place of a key.
 MASK = "[key]"
+#: What looks like a key of anybody: a provider may speak of one of its own.
+_KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_]?[A-Za-z0-9_-]{20,}|(?<=[Bb]earer )[^\s\"',;]{8,}")
 
 
 def key_of(provider: Provider) -> str:
@@ -23,7 +26,7 @@ def redacted(text: str, providers: Iterable[Provider]) -> str:
     """The text without any key."""
     for key in {key_of(provider) for provider in providers} - {""}:
         text = text.replace(key, MASK)
-    return text
+    return _KEY_LIKE.sub(MASK, text)
 
 
 def quiet_libraries() -> None:

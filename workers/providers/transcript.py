@@ -5,12 +5,14 @@ Knows no Redis and no SDK. One thread writes it at a time: the one that reads th
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.job import Event, EventType, Job
 from gateway.limits import estimate_tokens
-from gateway.results import Choice, fold, num_choices, usage
+from gateway.results import Choice, as_usage, fold, last_details, num_choices, usage
 from gateway.takeover import Takeover
 from workers.providers.base import Piece
 
@@ -24,6 +26,8 @@ class CallTokens:
 
     prompt: int | None = None
     completion: int | None = None
+    cached: int = 0
+    reasoning: int = 0
     text_bytes: int = 0
     #: Something has come; a call that brought nothing counts nothing.
     heard: bool = False
@@ -36,10 +40,13 @@ class CallTokens:
         self.text_bytes += len(piece.text.encode()) + sum(
             len((call.get("function") or {}).get("arguments") or "") for call in piece.tool_calls
         )
+        self.text_bytes += sum(len(text) for text in piece.extra.values() if isinstance(text, str))
         if piece.prompt_tokens is not None:
             self.prompt = piece.prompt_tokens
         if piece.completion_tokens is not None:
             self.completion = piece.completion_tokens
+        self.cached = piece.cached_tokens or self.cached
+        self.reasoning = piece.reasoning_tokens or self.reasoning
 
 
 class Transcript:
@@ -59,6 +66,7 @@ class Transcript:
             self.choices = list(self.takeover.before)
         before = usage(journal)
         self._prompt, self._completion = before["prompt_tokens"], before["completion_tokens"]
+        self._details = last_details(journal)
         self._recorded = self._completion
         self.estimated = False
         self._calls: list[CallTokens] = []
@@ -104,24 +112,25 @@ class Transcript:
         choice = self.choices[piece.index]
         choice.text += piece.text
         choice.tool_calls += piece.tool_calls
+        choice.extra += [piece.extra] if piece.extra else []
         choice.finish_reason = piece.finish or choice.finish_reason
 
     # -- tokens
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens of the job so far, with those of earlier claims and other models."""
         calls = [self._tokens(call) for call in self._calls]
         prompt = self._prompt + sum(tokens[0] for tokens in calls)
         completion = self._completion + sum(tokens[1] for tokens in calls)
         if self.job.kind == "embedding":
             return {"prompt_tokens": prompt, "total_tokens": prompt}
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return as_usage(prompt, completion, self._details + _details(self._calls))
 
     def record(self) -> dict[str, object]:
         """What an event says of the tokens since the last one that did. The calls so far are over."""
         self._close_calls()
         new, self._recorded = self._completion - self._recorded, self._completion
-        completion = {} if self.job.kind == "embedding" else {"completion_tokens": new}
+        completion = {} if self.job.kind == "embedding" else {"completion_tokens": new, **self._details}
         return {"prompt_tokens": self._prompt, **completion, **({"estimated": True} if self.estimated else {})}
 
     def _close_calls(self) -> None:
@@ -129,6 +138,7 @@ class Transcript:
             prompt, completion = self._tokens(call)
             self._prompt, self._completion = self._prompt + prompt, self._completion + completion
             self.estimated = self.estimated or (call.heard and not call.counted)
+        self._details += _details(self._calls)
         self._calls = []
 
     def _tokens(self, call: CallTokens) -> tuple[int, int]:
@@ -137,6 +147,12 @@ class Transcript:
         prompt = estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request})
         guess = estimate_tokens("x" * call.text_bytes)
         return call.prompt if call.prompt is not None else prompt, max(call.completion or 0, guess)
+
+
+def _details(calls: Sequence[CallTokens]) -> Counter[str]:
+    return Counter(
+        cached_tokens=sum(call.cached for call in calls), reasoning_tokens=sum(call.reasoning for call in calls)
+    )
 
 
 def _passed_over(journal: Sequence[Event]) -> list[str]:

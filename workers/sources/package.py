@@ -18,6 +18,7 @@ def open_source(ref: PackageRef, settings: Settings, readable: Sequence[str]) ->
     if path is None:
         raise SourceFailed(
             FailureReason.MISSING_FILE,
-            f"The Python package {ref.package} is not installed where this node runs. Install it there.",
+            f"The Python package {ref.package} is not installed where this node runs: "
+            f"pip install --no-deps {ref.package.replace('_', '-')}.",
         )
     return Folder(path, readable)

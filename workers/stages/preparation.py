@@ -18,7 +18,8 @@ def run(up: BringUp) -> None:
     wanted, model = up.wanted, up.model
     if model.engine not in installed_engines():
         raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_ARCHITECTURE, f"The engine {model.engine!r} is not installed on {wanted.node}."
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"The engine {model.engine!r} is not installed on {wanted.node}: pip install 'headrace[worker]'.",
         )
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)

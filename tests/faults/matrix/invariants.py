@@ -21,7 +21,7 @@ from tests.faults.matrix.rig import Census, World
 
 #: What is cleaned up by itself may take so long: a lease, a look of the agent, a round of the keeper.
 SETTLES_S = 25.0
-#: Redis writes up to so much later when its disk is busy; and who asks may learn that much later that it has.
+#: Redis writes up to so much later when its disk is busy.
 SLACK_S = 1.0
 #: A process may hold so many descriptors more than at the start: pools of connections grow with what is asked at once.
 MORE_DESCRIPTORS = 100
@@ -42,7 +42,9 @@ def unlucky(load: Load) -> list[Client]:
         client
         for client in load.clients
         if client.job_id
-        and any(began - SLACK_S < client.accepted_at < ended + SLACK_S for began, ended in load.world.power_cuts)
+        and any(
+            began - SLACK_S < client.accepted_at and client.asked_at < ended for began, ended in load.world.power_cuts
+        )
     ]
     records = load.world.stack.store.read_many([client.job_id for client in cut])
     return [client for client, record in zip(cut, records, strict=True) if record is None]

