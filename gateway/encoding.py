@@ -22,10 +22,10 @@ import orjson
 from gateway.errors import Unreadable
 
 T = TypeVar("T")
-#: How deeply a value that comes from outside may be nested; what lies deeper is null.
-MAX_DEPTH = 64
-#: How deeply any value may be nested; orjson writes no more than 254 levels.
-WRITE_DEPTH = 200
+#: How deep a value may be nested; orjson writes no more than 254 levels.
+MAX_DEPTH = 200
+#: The same of a value that comes from outside; what lies deeper is null.
+MAX_OUTSIDE_DEPTH = 64
 _MAX_INTEGER = 2**63
 #: Keys that are numbers, and numpy's numbers, are written as what they look like.
 _LENIENT = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
@@ -49,24 +49,24 @@ def loads(text: str | bytes) -> Any:
 
 
 def mended(text: str) -> str:
-    """A text that is valid Unicode: halves of a surrogate pair are joined where they meet, else each is U+FFFD."""
+    """Text that can be written as UTF-8: halves of surrogate pairs are joined, and become U+FFFD where one is alone."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text
 
 
-def writable(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """The nearest value that `dumps` can write: mended texts, finite numbers of 64 bits, and no endless nesting."""
+def writable(value: Any, depth: int = MAX_OUTSIDE_DEPTH) -> Any:
+    """The nearest value that all readers can use, of one that comes from outside: whatever it is, it has a form."""
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, Mapping):
         return {mended(str(key)): writable(inner, depth - 1) for key, inner in value.items()} if depth else None
     if isinstance(value, list | tuple):
         return [writable(inner, depth - 1) for inner in value] if depth else None
-    if isinstance(value, int) and not isinstance(value, bool) and not -(2**63) <= value < 2**64:
-        value = float(value) if abs(value) < 10**300 else math.inf
+    if isinstance(value, int) and not isinstance(value, bool) and not -_MAX_INTEGER <= value < _MAX_INTEGER:
+        value = _as_float(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else str(value)
@@ -103,7 +103,7 @@ def build(kind: type[T], value: Any) -> T:
 
 def _dumps_mended(value: Any) -> str:
     try:
-        return orjson.dumps(_mended(value, WRITE_DEPTH), option=_LENIENT).decode()
+        return orjson.dumps(_mended(value, MAX_DEPTH), option=_LENIENT).decode()
     except TypeError as error:
         raise Unwritable(f"This can't be written as JSON: {error}") from error
 
@@ -111,7 +111,7 @@ def _dumps_mended(value: Any) -> str:
 def _mended(value: Any, depth: int) -> Any:
     """A value without what JSON lacks. What nothing is known of stays as it is, and is refused by the writer."""
     if depth <= 0:
-        raise Unwritable(f"This is nested more than {WRITE_DEPTH} levels deep.")
+        raise Unwritable(f"This is nested more than {MAX_DEPTH} levels deep.")
     match value:
         case Enum():
             return _mended(value.value, depth - 1)

@@ -19,6 +19,7 @@ HeadraceError
 ├── QueueFull             429  come back after `retry_after_s`
 ├── RateLimited           429  the key has used up its minute; `quota` says what is left
 ├── GenerationFailed      500  the job ended as failed
+│   └── TemplateFailed         the model's chat template is wrong, or takes too long
 ├── Unreadable            500  what Redis holds of it is damaged, or of a newer version
 ├── UpstreamFailed        502  a provider has failed; `details` says who, and whether to try again
 │   ├── UpstreamTimeout   504
@@ -289,6 +290,12 @@ class GenerationFailed(HeadraceError):
         )
 
 
+class TemplateFailed(GenerationFailed):
+    """The model's chat template fails on a conversation. The fault is the template's, not the conversation's."""
+
+    reason = "template_failed"
+
+
 #: What else the error of a failed job says: of a provider, or of a deployment.
 FAILURE_DETAILS = ("provider", "retryable", "remedy", "log", "memory_plan", "alternatives")
 #: The error class for each reason that a worker or the keeper writes into a failed job.
@@ -301,6 +308,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "engine_crashed": GenerationFailed,
     "worker_crashed": GenerationFailed,
     "internal_error": HeadraceError,
+    "template_failed": TemplateFailed,
     "unreadable": Unreadable,
     # What may be wrong with a provider.
     "upstream_error": UpstreamFailed,

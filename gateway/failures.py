@@ -17,6 +17,8 @@ class FailureReason(StrEnum):
     #: A file whose format can run code when it is read.
     UNSAFE_FILE = "UNSAFE_FILE"
     CHECKSUM = "CHECKSUM"
+    #: A chat template that can't be read.
+    BAD_TEMPLATE = "BAD_TEMPLATE"
     NO_SPACE = "NO_SPACE"
     #: The source of the weights does not answer, or refuses.
     SOURCE_UNREACHABLE = "SOURCE_UNREACHABLE"
@@ -40,6 +42,7 @@ REMEDIES = {
     FailureReason.BAD_QUANTIZATION: "Choose a quantization that the engine offers for this source.",
     FailureReason.UNSAFE_FILE: "Use a source with safetensors, GGUF or OpenVINO IR files.",
     FailureReason.CHECKSUM: "Deploy again: the damaged file was removed. If it happens again, the source is damaged.",
+    FailureReason.BAD_TEMPLATE: "Correct the chat template in the model's files, or take another conversion of it.",
     FailureReason.NO_SPACE: "Free disk space, or set HEADRACE_DATA_DIR to a larger disk.",
     FailureReason.SOURCE_UNREACHABLE: "Check the network and the source's address and credentials, then deploy again.",
     FailureReason.ENGINE_CRASHED: "See the last log lines; try a smaller batch, or another quantization.",

@@ -14,6 +14,8 @@ FORMATS = ("safetensors", "openvino", "gguf")
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".keras")
 #: Files without weights that a model may need: text, JSON, and sentencepiece's protocol buffers.
 COMPANIONS = (".json", ".jinja", ".txt", ".model")
+#: Where transformers keeps chat templates besides the default one.
+TEMPLATE_FOLDER = "additional_chat_templates"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 OPENVINO_MODEL = "openvino_model.xml"
 _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
@@ -28,9 +30,12 @@ class Weights:
     files: Sequence[str]
 
 
-def detect(names: Iterable[str], *, readable: Sequence[str] = (), is_file: bool = False) -> Weights:
+def detect(
+    names: Iterable[str], *, readable: Sequence[str] = (), is_file: bool = False, parts: Sequence[str] = ()
+) -> Weights:
     """The format of a model with these files, paths relative to its folder; `readable` are the formats preferred.
 
+    `parts`: the files that the index of a safetensors model names, if it has one. They may have any names.
     `is_file`: the source names this one file, not a folder. A GGUF file is a model by itself, and only if it is named:
     engines are given its path. Of the other formats they are given the folder.
 
@@ -40,7 +45,7 @@ def detect(names: Iterable[str], *, readable: Sequence[str] = (), is_file: bool 
     """
     here = sorted(name for name in names if "/" not in name)
     finders = _FILE_FINDERS if is_file else _FOLDER_FINDERS
-    found = {name: files for name, finder in finders.items() if (files := finder(here))}
+    found = {name: files for name, finder in finders.items() if (files := finder(here, parts))}
     for name in (*readable, *FORMATS):
         if name in found:
             return Weights(name, found[name])
@@ -53,16 +58,28 @@ def needed(names: Iterable[str], weights: Weights) -> list[str]:
     # The parts of a sentence encoder are described in folders of their own.
     deep = "modules.json" in here
     found = {name for name in here if name.endswith(COMPANIONS) and (deep or "/" not in name)}
+    found |= {name for name in here if name.startswith(f"{TEMPLATE_FOLDER}/") and name.endswith(".jinja")}
     if weights.format == "openvino":
         graphs = {name.removesuffix(".xml") for name in here if name.endswith(".xml") and "/" not in name}
         found |= {f"{graph}{end}" for graph in graphs for end in (".xml", ".bin") if f"{graph}.bin" in here}
     return sorted(found | set(weights.files))
 
 
-def _safetensors(here: Sequence[str]) -> list[str]:
-    """`model.safetensors`, or all shards and their index: the names that transformers reads."""
+def _safetensors(here: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """`model.safetensors`, or all parts and their index: what transformers reads."""
     if "model.safetensors" in here:
         return ["model.safetensors"]
+    if parts:
+        if wrong := [name for name in parts if not name.endswith(".safetensors") or "/" in name]:
+            raise SourceFailed(
+                FailureReason.UNSAFE_FILE,
+                f"{SAFETENSORS_INDEX} names {_some(wrong)}; allowed: files beside it, .safetensors.",
+            )
+        if missing := [name for name in parts if name not in here]:
+            raise SourceFailed(
+                FailureReason.MISSING_FILE, f"Of the model's {len(parts)} parts there is no {_some(missing)}."
+            )
+        return list(parts)
     shards = [(name, shard) for name in here if (shard := _SHARD.fullmatch(name))]
     if not shards:
         return []
@@ -74,7 +91,7 @@ def _safetensors(here: Sequence[str]) -> list[str]:
     return wanted
 
 
-def _openvino(here: Sequence[str]) -> list[str]:
+def _openvino(here: Sequence[str], parts: Sequence[str]) -> list[str]:
     if OPENVINO_MODEL not in here:
         return []
     weights = OPENVINO_MODEL.removesuffix(".xml") + ".bin"
@@ -83,7 +100,7 @@ def _openvino(here: Sequence[str]) -> list[str]:
     return [weights]
 
 
-def _gguf(here: Sequence[str]) -> list[str]:
+def _gguf(here: Sequence[str], parts: Sequence[str]) -> list[str]:
     files = [name for name in here if name.endswith(".gguf")]
     if files and (part := _GGUF_PART.fullmatch(files[0])):
         raise SourceFailed(

@@ -8,7 +8,7 @@ from typing import Any
 
 GIB = 1 << 30
 #: Memory of a model worker and its engine process before any weights, by engine: measured, in bytes.
-BASE_BYTES = {"fake": 110 << 20, "openvino": 420 << 20, "transformers": 750 << 20, "embedding": 620 << 20}
+BASE_BYTES = {"fake": 110 << 20, "openvino": 480 << 20, "transformers": 810 << 20, "embedding": 620 << 20}
 #: Bytes that one weight takes in memory, with its share of scales, by quantization. Without one: as it is stored.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
 #: The same of the vocabulary's matrices, where an engine keeps more bits of them.

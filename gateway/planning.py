@@ -32,9 +32,11 @@ class Planned:
     warnings: Sequence[str]
 
     @property
-    def fits(self) -> bool:
-        """Whether every device has room, as far as it is known."""
-        return not tight(self.plans)
+    def fits(self) -> bool | None:
+        """Whether every device has room; None if that is not known of one of them."""
+        if tight(self.plans):
+            return False
+        return True if all(self.plans.values()) else None
 
     def shown(self) -> dict[str, Any]:
         """As clients see it."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from gateway import extras
 from gateway.encoding import writable
+from schemas.fields import too_deep
 
 #: What all know of a call, and of the function in it.
 _CALL, _FUNCTION = ("index", "id", "type", "function"), ("name", "arguments")
@@ -119,7 +120,7 @@ def as_object(arguments: str) -> dict[str, Any]:
         value = json.loads(arguments or "{}")
     except (ValueError, RecursionError):
         value = None
-    return writable(value) if isinstance(value, dict) else {"raw": arguments}
+    return writable(value) if isinstance(value, dict) and not too_deep(value) else {"raw": arguments}
 
 
 def _word(value: Any) -> str:

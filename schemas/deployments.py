@@ -131,7 +131,10 @@ class DeployAnswerSchema(PlannedSchema):
     estimated_time = fields.String(metadata={"description": "Learned from earlier deployments; such as 12s or 5m"})
     progress_url = fields.String()
     created_at = fields.String()
-    fits = fields.Boolean(metadata={"description": "dry_run: whether every device has room"})
+    fits = fields.Boolean(
+        allow_none=True,
+        metadata={"description": "dry_run: whether every device has room; null while that is not known of one of them"},
+    )
     alternatives = fields.List(fields.Dict(), metadata={"description": "dry_run: changes that would fit"})
 
 

@@ -74,6 +74,8 @@ class HubServer:
         self.repositories: dict[str, Repository] = {}
         self.faults: dict[str, deque[Fault]] = defaultdict(deque)
         self.seen: list[Seen] = []
+        #: What stands between has this to say in place of a list of files.
+        self.listing: bytes | None = None
         #: Set when an answer has stalled; set `go_on` to let stalled ones end.
         self.stalled = threading.Event()
         self.go_on = threading.Event()
@@ -224,7 +226,7 @@ class _Hub(_Handler):
                 entry["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 134}
             siblings.append(entry)
         about = {"id": name, "modelId": name, "sha": repository.revision, "gated": False, "tags": []}
-        body = json.dumps({**about, "siblings": siblings}).encode()
+        body = self.server.hub.listing or json.dumps({**about, "siblings": siblings}).encode()
         self.begin(200, len(body), {"Content-Type": "application/json"})
         self.body(body)
 

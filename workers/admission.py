@@ -7,23 +7,30 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.catalog import Model
-from gateway.errors import ContextTooLong
+from gateway.errors import ContextTooLong, InvalidRequest
 from workers.tokenizer import Tokenizer
 
 
-def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int) -> list[list[int]]:
+def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, most: int) -> list[list[int]]:
     """Token ids of each prompt, the same for each claim.
 
-    `at_ms` is the job's own time in ms since the epoch, for templates that tell the date.
+    `at_ms` is the job's own time in ms since the epoch, for templates that tell the date; `most` the model's context.
 
     Raises:
-        InvalidRequest: the chat template refuses the messages.
+        InvalidRequest: the chat template refuses the messages, or a prompt is nothing.
+        TemplateFailed: the chat template is wrong.
+        ContextTooLong: a prompt is much too long. One that is not much too long is returned.
     """
     if "messages" in request:
         tools = None if request.get("tool_choice") == "none" else request.get("tools")
-        return [tokenizer.render_chat(list(request["messages"]), tools=tools, at_ms=at_ms)]
-    prompt = request["prompt"]
-    return [tokenizer.encode(text) for text in ([prompt] if isinstance(prompt, str) else prompt)]
+        prompts = [tokenizer.render_chat(list(request["messages"]), tools=tools, at_ms=at_ms, most=most)]
+    else:
+        prompt = request["prompt"]
+        texts = [prompt] if isinstance(prompt, str) else prompt
+        prompts = [tokenizer.encode_prompt(text, most=most) for text in texts]
+    if not all(prompts):
+        raise InvalidRequest("The prompt has no tokens, so there is nothing to go on with.")
+    return prompts
 
 
 def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int) -> int:

@@ -14,6 +14,7 @@ from gateway.job import Event, EventType, Job
 from gateway.takeover import Takeover
 from workers.encoder_tokenizer import EncoderTokenizer
 from workers.engines.base import SequenceOutput, SequenceRequest
+from workers.tokenizer import told_as_damaged
 from workers.work import ENGINE_ERRORS, EngineRun
 
 
@@ -32,7 +33,8 @@ class Embedding:
 
     def prepare(self, job: Job, takeover: Takeover | None) -> EmbeddingRun:
         """Raises: ContextTooLong, naming the input."""
-        limit = self._catalog.latest(self._model).context_length
+        allowed = self._catalog.latest(self._model).context_length
+        limit = min(allowed, self._tokenizer.max_tokens or allowed)
         inputs = token_ids(job.request["input"], self._tokenizer)
         room = limit - self._tokenizer.num_special
         if job.request.get("truncate"):
@@ -46,14 +48,19 @@ class Embedding:
         wrapped = [self._tokenizer.wrap(ids) for ids in inputs]
         return EmbeddingRun(job, inputs=wrapped, journal=takeover.own if takeover else ())
 
+    def check(self) -> list[str]:
+        """Nothing that was not read already."""
+        return []
+
     def probe(self) -> SequenceRequest:
         """One short text."""
         return SequenceRequest(0, self._tokenizer.wrap(self._tokenizer.encode(["probe"])[0]))
 
 
 def load_embedding(engine: str, model_path: Path, model: Model, catalog: Catalog) -> Embedding:
-    """Read the tokenizer."""
-    return Embedding(EncoderTokenizer(model_path), model, catalog)
+    """Read the tokenizer. Raises: DeploymentFailed."""
+    with told_as_damaged(model_path):
+        return Embedding(EncoderTokenizer(model_path), model, catalog)
 
 
 def token_ids(value: Any, tokenizer: EncoderTokenizer) -> list[list[int]]:

@@ -3,36 +3,54 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer as Backend
+from tokenizers import normalizers
+
+from gateway.encoding import mended
+from workers.folder_tokenizer import read_optional, read_tokenizer_json
+from workers.formats.config import read_shape
+from workers.formats.files import LocalFiles
+
+#: How sentence-transformers treats text before the tokenizer.
+SETTINGS = "sentence_bert_config.json"
 
 
 class EncoderTokenizer:
     """Inputs without and with the special tokens that the model wants around each, such as `[CLS]` and `[SEP]`."""
 
     def __init__(self, folder: Path) -> None:
-        file = folder / "tokenizer.json"
-        self._backend = Backend.from_file(str(file))
+        """Raises: SourceFailed, or what `tokenizers` raises."""
+        described = json.dumps(read_tokenizer_json(folder))
+        self._backend = Backend.from_str(described)
         self._backend.no_padding()
         self._backend.no_truncation()
-        self.digest = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+        if lower := bool(read_optional(folder, SETTINGS).get("do_lower_case")):
+            before = [self._backend.normalizer] if self._backend.normalizer else []
+            self._backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
+        self.digest = hashlib.sha256(f"{lower}{described}".encode()).hexdigest()[:16]
         plain, full = self.encode(["a"])[0], self._backend.encode("a").ids
-        at = next(i for i in range(len(full)) if full[i : i + len(plain)] == plain)
+        at = next((i for i in range(len(full)) if full[i : i + len(plain)] == plain), 0)
         self._before, self._after = full[:at], full[at + len(plain) :]
         #: How many special tokens each input gets.
         self.num_special = len(self._before) + len(self._after)
+        #: Tokens that the model has positions for, special ones too; 0 = it does not say.
+        self.max_tokens = read_shape(LocalFiles(folder)).context_length
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts, without special tokens."""
-        return [found.ids for found in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        batch = self._backend.encode_batch_fast([mended(text) for text in texts], add_special_tokens=False)
+        return [found.ids for found in batch]
 
     def unwrap(self, ids: Sequence[int]) -> list[int]:
         """Ids without the special tokens, if they stand around them."""
         before, after, plain = self._before, self._after, list(ids)
-        if len(plain) >= self.num_special and plain[: len(before)] == before and plain[-len(after) :] == after:
-            return plain[len(before) : len(plain) - len(after)]
+        end = len(plain) - len(after)
+        if end >= len(before) and plain[: len(before)] == before and plain[end:] == after:
+            return plain[len(before) : end]
         return plain
 
     def wrap(self, ids: Sequence[int]) -> list[int]:

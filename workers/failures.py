@@ -43,6 +43,9 @@ def _reason(error: BaseException) -> FailureReason | None:
     # torch.OutOfMemoryError, which can't be imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return FailureReason.OUT_OF_MEMORY
+    # What safetensors says of a file, which can't be imported here either.
+    if type(error).__name__ == "SafetensorError":
+        return FailureReason.CHECKSUM
     if isinstance(error, OSError):
         return _ERRNOS.get(error.errno or 0)
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS):

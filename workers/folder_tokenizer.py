@@ -1,64 +1,139 @@
-"""The tokenizer of a safetensors folder: `tokenizer.json` (byte-level BPE) and the model's chat template."""
+"""The tokenizer of a folder: `tokenizer.json` (byte-level BPE) and chat templates, as transformers reads them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from workers.tokenizer import GgufTokenizer, byte_alphabet
+from gateway.failures import DeploymentFailed, FailureReason
+from gateway.formats import TEMPLATE_FOLDER
+from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
+from workers.formats.files import LocalFiles, read_json
+
+TOKENIZER = "tokenizer.json"
+#: More tokens has no vocabulary.
+MAX_TOKENS = 1 << 22
+#: Tokens with a part of their own, as `tokenizer_config.json` names them; templates know them by these names.
+_ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
-class FolderTokenizer(GgufTokenizer):
-    """Differs from a GGUF file's in where its parts lie."""
-
-    def __init__(self, folder: Path) -> None:
-        from tokenizers import Tokenizer as Backend
-
-        parts = _read_json(folder / "tokenizer.json")
-        if parts["model"]["type"] != "BPE" or (parts.get("decoder") or {}).get("type") != "ByteLevel":
-            raise ValueError(f"{folder.name}: its tokenizer is not supported; supported: byte-level BPE")
-        added = parts["added_tokens"]
-        control = {token["content"]: int(token["id"]) for token in added if token["special"]}
-        self._control = control
-        self._split = re.compile("(" + "|".join(map(re.escape, sorted(control, key=len, reverse=True))) + ")")
-        # Without them in the backend, what looks like a control token is text.
-        plain = {**parts, "added_tokens": [token for token in added if not token["special"]], "post_processor": None}
-        self._plain = Backend.from_str(json.dumps(plain))
-        vocabulary: dict[str, int] = parts["model"]["vocab"]
-        alphabet = byte_alphabet()
-        self._bytes = [b""] * (max([*vocabulary.values(), *(token["id"] for token in added)]) + 1)
-        for token, i in vocabulary.items():
-            self._bytes[i] = bytes(alphabet[char] for char in token if char in alphabet)
-        for token in added:
-            self._bytes[token["id"]] = b"" if token["special"] else token["content"].encode()
-        config = _read_json(folder / "tokenizer_config.json")
-        self._tokens_by_name = {
-            name: value["content"] if isinstance(value, dict) else value
-            for name in ("bos_token", "eos_token")
-            if (value := config.get(name))
-        }
-        self._template_text = _template(folder, config)
-        self.eos_ids = _eos_ids(folder, control.get(self._tokens_by_name.get("eos_token", "")))
-        text = "\0".join([self._template_text, json.dumps(parts, sort_keys=True)])
-        self.digest = hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text())) if path.exists() or path.name == "tokenizer.json" else {}
+def read_folder(folder: Path) -> Vocabulary:
+    """Raises: SourceFailed; DeploymentFailed for a kind of tokenizer that is not known."""
+    parts = read_tokenizer_json(folder)
+    decoder = parts.get("decoder") or {}
+    kinds = {step.get("type") for step in decoder.get("decoders", [decoder])}
+    if parts["model"]["type"] != "BPE" or kinds != {"ByteLevel"}:
+        raise DeploymentFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"The tokenizer of {folder.name} is {parts['model']['type']} with the decoder {decoder.get('type')}. Only "
+            "byte-level BPE (BPE with ByteLevel) is supported; sentencepiece (Llama 2, Mistral 7B, Gemma, Phi-3) "
+            "is not.",
+        )
+    config = {**read_optional(folder, "special_tokens_map.json"), **read_optional(folder, "tokenizer_config.json")}
+    variables = {role: text for role in _ROLES if (text := _text(config.get(role)))}
+    special = {*variables.values(), *map(_text, _listed(config.get("additional_special_tokens")))}
+    control = {
+        token["content"]: ControlToken(int(token["id"]), bool(token.get("lstrip")), bool(token.get("rstrip")))
+        for token in parts["added_tokens"]
+        if token["special"] or token["content"] in special
+    }
+    templates = _templates(folder, config)
+    before, after = _around(parts)
+    return Vocabulary(
+        backend=_backend(parts, without=control),
+        token_bytes=_bytes(parts, control),
+        control=control,
+        eos_ids=_eos_ids(folder, control.get(variables.get("eos_token", ""))),
+        before=before,
+        after=after,
+        templates=templates,
+        variables=variables,
+        source=json.dumps([parts, before, after], sort_keys=True),
+    )
 
 
-def _template(folder: Path, config: dict[str, Any]) -> str:
-    file = folder / "chat_template.jinja"
-    return file.read_text() if file.exists() else str(config.get("chat_template") or "")
+def read_tokenizer_json(folder: Path) -> dict[str, Any]:
+    """Raises: SourceFailed; DeploymentFailed for a folder with a sentencepiece model in its place."""
+    files = LocalFiles(folder)
+    if TOKENIZER not in files.sizes and "tokenizer.model" in files.sizes:
+        raise DeploymentFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"{folder.name} has a sentencepiece model (tokenizer.model) and no {TOKENIZER}; supported: byte-level BPE.",
+        )
+    return read_json(files, TOKENIZER)
 
 
-def _eos_ids(folder: Path, of_tokenizer: int | None) -> tuple[int, ...]:
+def read_optional(folder: Path, name: str) -> dict[str, Any]:
+    """An object from a file, empty if there is none. Raises: SourceFailed."""
+    files = LocalFiles(folder)
+    return read_json(files, name) if name in files.sizes else {}
+
+
+def _text(token: Any) -> str:
+    """Tokens are texts, or objects with a text."""
+    found = token.get("content") if isinstance(token, Mapping) else token
+    return found if isinstance(found, str) else ""
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _backend(parts: Mapping[str, Any], *, without: Mapping[str, Any] = {}, **changes: Any) -> Any:
+    """Without them in the backend, what looks like a control token is text."""
+    from tokenizers import Tokenizer as Backend
+
+    added = [token for token in parts["added_tokens"] if token["content"] not in without]
+    backend = Backend.from_str(json.dumps({**parts, "added_tokens": added, "post_processor": None, **changes}))
+    backend.no_truncation()
+    backend.no_padding()
+    return backend
+
+
+def _bytes(parts: Mapping[str, Any], control: Mapping[str, ControlToken]) -> list[bytes]:
+    vocabulary: dict[str, int] = parts["model"]["vocab"]
+    added = {int(token["id"]): token["content"] for token in parts["added_tokens"]}
+    ids = [*vocabulary.values(), *added]
+    if not all(0 <= i < MAX_TOKENS for i in ids):
+        raise ValueError(f"its token ids are not within {MAX_TOKENS}")
+    found = [b""] * (max(ids, default=-1) + 1)
+    for i, spelled in zip(vocabulary.values(), spelled_bytes(vocabulary), strict=True):
+        found[i] = spelled
+    for i, text in added.items():
+        found[i] = b"" if text in control else text.encode()
+    return found
+
+
+def _around(parts: Mapping[str, Any]) -> tuple[list[int], list[int]]:
+    """What the post-processor puts before and behind a text."""
+    if not parts.get("post_processor"):
+        return [], []
+    backend = _backend(parts, post_processor=parts["post_processor"])
+    plain, full = backend.encode("a", add_special_tokens=False).ids, backend.encode("a").ids
+    at = next((i for i in range(len(full)) if full[i : i + len(plain)] == plain), 0)
+    return full[:at], full[at + len(plain) :]
+
+
+def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
+    """By name. Files go before what the configuration has; there it is a text, or a list of named ones."""
+    found = {path.stem: path.read_text("utf-8") for path in sorted((folder / TEMPLATE_FOLDER).glob("*.jinja"))}
+    if (file := folder / "chat_template.jinja").is_file():
+        found["default"] = file.read_text("utf-8")
+    if found:
+        return found
+    told = config.get("chat_template")
+    named = {one["name"]: one["template"] for one in told} if isinstance(told, list) else told
+    if isinstance(named, Mapping):
+        return {str(name): str(text) for name, text in named.items()}
+    return {"default": named} if isinstance(named, str) and named else {}
+
+
+def _eos_ids(folder: Path, of_tokenizer: ControlToken | None) -> tuple[int, ...]:
     """All that end an answer: those of the generation config, else of the model's, and the tokenizer's."""
-    told = _read_json(folder / "generation_config.json").get("eos_token_id")
+    told = read_optional(folder, "generation_config.json").get("eos_token_id")
     if told is None:
-        told = _read_json(folder / "config.json").get("eos_token_id")
-    ids = told if isinstance(told, list) else [] if told is None else [told]
-    return tuple(dict.fromkeys([*ids, *([] if of_tokenizer is None else [of_tokenizer])]))
+        told = read_optional(folder, "config.json").get("eos_token_id")
+    ids = [int(i) for i in (told if isinstance(told, list) else [] if told is None else [told])]
+    return tuple(dict.fromkeys([*ids, *([] if of_tokenizer is None else [of_tokenizer.id])]))

@@ -31,16 +31,20 @@ class Generation:
         return num_choices(job)
 
     def prepare(self, job: Job, takeover: Takeover | None) -> Run:
-        """Raises: InvalidRequest if the chat template refuses the messages; ContextTooLong."""
-        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at)
+        """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
+        model = self._catalog.latest(self._model)
+        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
         if not all(prompts):
             raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
-        model = self._catalog.latest(self._model)
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}
         )  # of a remote model it may lack them
         return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)
+
+    def check(self) -> list[str]:
+        """Try the chat templates. Raises: DeploymentFailed."""
+        return self._tokenizer.check()
 
     def probe(self) -> SequenceRequest:
         """One token."""

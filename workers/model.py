@@ -93,11 +93,14 @@ def _load_worker(app: Celery, settings: Settings, wanted: Wanted, incarnation: s
     catalog = load_catalog(settings)
     model = catalog.get(wanted.model)
     config = engine_config(model, settings, wanted, path)
+    bringup = BringUpLog(client, wanted.replica_id)
     try:
         work = load_work(config.engine, config.model_path, model, catalog)
+        for text in work.check():
+            bringup.append(level="warning", message=text)
     except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
         log.exception("the tokenizer of %s can't be read", wanted.model)
-        _report_failure(BringUpLog(client, wanted.replica_id), *classify(error))
+        _report_failure(bringup, *classify(error))
         return None
     return ReplicaWorker(
         settings=settings,

@@ -53,6 +53,9 @@ class Work(Protocol):
     def prepare(self, job: Job, takeover: Takeover | None) -> EngineRun:
         """Tokenize, and replay what was published before. Raises: HeadraceError if the job can't run."""
 
+    def check(self) -> list[str]:
+        """Try what only requests use. Returns what people should know. Raises: DeploymentFailed if it is of no use."""
+
     def probe(self) -> SequenceRequest:
         """The least that an engine can be asked, as sequence 0."""
 

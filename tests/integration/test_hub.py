@@ -307,11 +307,11 @@ def test_after_a_kill_the_next_fetch_goes_on(model_hub: HubServer, tmp_path: Pat
 
 def test_a_disk_without_room_is_noticed_before(model_hub: HubServer, tmp_path: Path) -> None:
     repository, ref = publish(model_hub, tmp_path)
-    repository.claimed[WEIGHTS] = 1 << 60
+    repository.claimed[WEIGHTS] = 1 << 50
     download = Download(tmp_path / "models", ref)
     error = download.failure()
     assert error.reason is FailureReason.NO_SPACE
-    assert f"{(1 << 60) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
+    assert f"{(1 << 50) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
     assert all(seen.range for seen in model_hub.requests(WEIGHTS))
     assert download.left == []
 
@@ -424,3 +424,53 @@ def test_an_inspection_can_be_cancelled(model_hub: HubServer, tmp_path: Path) ->
     with pytest.raises(SourceFailed) as caught:
         source.inspect(is_cancelled=model_hub.stalled.is_set)
     assert caught.value.reason is FailureReason.CANCELLED
+
+
+@pytest.mark.parametrize(
+    "listing",
+    [
+        b"<html>Sign in to go on</html>",
+        b"null",
+        b"[]",
+        b"[" * 100_000,
+        b'{"sha": 5, "siblings": 7}',
+        b'{"id": "org/name", "siblings": [5]}',
+        *(
+            b'{"id": "org/name", "sha": "REVISION", "siblings": [{"blobId": "a", %b}]}' % file
+            for file in (
+                b'"rfilename": 5, "size": 1',
+                b'"rfilename": "a", "size": -1',
+                b'"rfilename": "a", "size": "x"',
+            )
+        ),
+    ],
+)
+def test_what_answers_in_place_of_the_hub_is_no_list_of_files(
+    model_hub: HubServer, tmp_path: Path, listing: bytes
+) -> None:
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.listing = listing.replace(b"REVISION", repository.revision.encode())
+    with pytest.raises(SourceFailed) as caught:
+        Download(tmp_path / "models", ref).source.inspect()
+    assert caught.value.reason in (FailureReason.SOURCE_UNREACHABLE, FailureReason.MISSING_FILE)
+    model_hub.listing = None
+    assert Download(tmp_path / "models", ref).source.inspect().format == "safetensors"
+
+
+def test_parts_that_only_their_index_names_are_fetched(model_hub: HubServer, tmp_path: Path) -> None:
+    folder = write_safetensors(tmp_path / "parts", shards=2)
+    index = folder / "model.safetensors.index.json"
+    for i in (1, 2):
+        old, new = f"model-{i:05}-of-00002.safetensors", f"weights-{i}.safetensors"
+        (folder / old).rename(folder / new)
+        index.write_text(index.read_text().replace(old, new))
+    (folder / "other.safetensors").write_bytes(b"not a part")
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("x")
+    repository = model_hub.add("org/parts", folder)
+    download = Download(tmp_path / "models", HubRef("org", "parts", repository.revision))
+    assert download.source.inspect() == read_footprint(folder)
+    path = download.fetch()
+    found = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
+    parts = ["weights-1.safetensors", "weights-2.safetensors"]
+    assert found == ["additional_chat_templates/tool_use.jinja", "config.json", index.name, *parts]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
 from workers.footprint import footprint_of, read_footprint
 from workers.formats.files import LocalFiles
-from workers.formats.gguf import Header
+from workers.formats.gguf import read_header
 
 SHAPE = {"kv_bytes_per_token": KV_BYTES, "hidden_size": 32, "vocabulary_size": 100, "context_length": 128}
 
@@ -191,20 +192,77 @@ def test_text_parts_of_larger_models_are_read(tmp_path: Path) -> None:
 
 
 def test_a_real_gguf_file_reads_as_the_package_reads_it() -> None:
-    """Long arrays are skipped at first: they, and what comes after them, must be what the package finds there."""
     import gguf
 
     path = load_catalog(Settings.load({})).get("smollm2-135m").path()
     assert path is not None
-    reader, header = gguf.GGUFReader(path), Header(path, path.stat().st_size)
-    assert list(header.fields) == list(reader.fields)
-    assert header.data_offset == reader.data_offset
-    assert [(t.name, t.data_offset, t.n_bytes) for t in header.tensors] == [
-        (t.name, t.data_offset, t.n_bytes) for t in reader.tensors
+    reader, header = gguf.GGUFReader(path), read_header(LocalFiles(path), path.name)
+    fields = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
+    assert header.names == list(fields)
+    assert {name: header.get(name) for name in header.names} == fields
+    assert [(t.name, header.data_offset + t.offset, t.num_bytes, t.num_elements) for t in header.tensors] == [
+        (t.name, t.data_offset, t.n_bytes, t.n_elements) for t in reader.tensors
     ]
-    assert {name: header.content(name) for name in header.fields} == {
-        name: field.contents() for name, field in reader.fields.items()
-    }
     footprint = read_footprint(path)
     assert footprint.vocabulary_size == len(reader.fields["tokenizer.ggml.tokens"].data)
     assert footprint == footprint_of(Elsewhere(path))
+
+
+def test_parts_are_those_that_the_index_names_whatever_they_are_called(tmp_path: Path) -> None:
+    folder = write_safetensors(tmp_path, shards=2)
+    index = folder / "model.safetensors.index.json"
+    wanted = read_footprint(folder)
+    for i in (1, 2):
+        old, new = f"model-{i:05}-of-00002.safetensors", f"model.safetensors-{i:05}-of-00002.safetensors"
+        (folder / old).rename(folder / new)
+        index.write_text(index.read_text().replace(old, new))
+    assert read_footprint(folder) == wanted
+    (folder / new).unlink()
+    assert (refusal_of(folder).reason, new in refusal_of(folder).message) == (FailureReason.MISSING_FILE, True)
+
+
+@pytest.mark.parametrize(
+    ("index", "reason"),
+    [
+        ("{}", FailureReason.CHECKSUM),
+        ('{"weight_map": {"a": 5}}', FailureReason.CHECKSUM),
+        ('{"weight_map": {}}', FailureReason.CHECKSUM),
+        ("[" * 100_000, FailureReason.CHECKSUM),
+        ('{"weight_map": {"a": "../../secret.safetensors"}}', FailureReason.UNSAFE_FILE),
+        ('{"weight_map": {"a": "pytorch_model.bin"}}', FailureReason.UNSAFE_FILE),
+        ('{"weight_map": {"a": "other.safetensors"}}', FailureReason.MISSING_FILE),
+    ],
+)
+def test_an_index_that_makes_no_sense_is_refused(tmp_path: Path, index: str, reason: FailureReason) -> None:
+    folder = write_safetensors(tmp_path, shards=2)
+    (folder / "model.safetensors.index.json").write_text(index)
+    assert refusal_of(folder).reason is reason
+
+
+def test_tensors_that_share_bytes_or_lie_elsewhere_are_refused(tmp_path: Path) -> None:
+    path = write_safetensors(tmp_path) / "model.safetensors"
+    whole = path.read_bytes()
+    length = int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8 : 8 + length])
+    for offsets in ([0, 8192], [-8192, 0], [8192, 0], [0, 1 << 70]):
+        changed = json.dumps({**header, "b.1": {**header["b.1"], "data_offsets": offsets}}).encode()
+        path.write_bytes(len(changed).to_bytes(8, "little") + changed + whole[8 + length :])
+        assert refusal_of(tmp_path).reason is FailureReason.CHECKSUM, offsets
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    folder = write_safetensors(tmp_path)
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+    (folder / "nowhere.json").symlink_to(folder / "gone")
+    assert refusal_of(folder).reason is FailureReason.MISSING_FILE
+
+
+@pytest.mark.parametrize("name", ["num_hidden_layers", "hidden_size", "max_position_embeddings", "vocab_size"])
+@pytest.mark.parametrize("value", [10**9 * 10**9, 10**30, -5, "many", [1], float("inf")])
+def test_numbers_that_no_model_has_are_refused(tmp_path: Path, name: str, value: object) -> None:
+    folder = write_safetensors(tmp_path, **{name: value})
+    if (name, value) == ("max_position_embeddings", -5):
+        assert read_footprint(folder).context_length == 0
+    else:
+        assert refusal_of(folder).reason is FailureReason.CHECKSUM

@@ -30,6 +30,8 @@ from workers.engines.base import (
 )
 from workers.engines.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
+from workers.formats.config import read_shape
+from workers.formats.files import LocalFiles
 
 log = logging.getLogger("headrace.engine")
 
@@ -57,8 +59,7 @@ class EmbeddingEngine:
         report("model_loading", 1, 1)
         self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
         self._cancelled: list[int] = []
-        positions = int(getattr(self._model.config, "max_position_embeddings", config.context_length))
-        length = min(config.context_length, positions)
+        length = min(config.context_length, read_shape(LocalFiles(folder)).context_length or config.context_length)
         digest = weights_digest(folder)
         self.info = EngineInfo("embedding", length, digest, ["embedding"], self._effective(), slowest_s)
 
@@ -155,14 +156,25 @@ def read_modules(folder: Path) -> tuple[str, bool]:
     """How a sentence-transformers folder pools (`mean` or `cls`), and whether it normalizes.
 
     Raises:
-        ValueError: it wants something that this engine can't do.
+        DeploymentFailed: it wants something that this engine can't do, or does not say what it wants.
     """
-    modules = json.loads((folder / "modules.json").read_text())
-    kinds = [module["type"].rpartition(".")[2] for module in modules]
-    if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-        raise ValueError(f"{folder.name} has the modules {kinds}; supported: Transformer, Pooling, and then Normalize.")
-    pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
-    modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
+    try:
+        modules = json.loads((folder / "modules.json").read_text())
+        kinds = [module["type"].rpartition(".")[2] for module in modules]
+        if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+            raise DeploymentFailed(
+                FailureReason.UNSUPPORTED_ARCHITECTURE,
+                f"{folder.name} has the modules {kinds}; supported: Transformer, Pooling, and then Normalize.",
+            )
+        pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
+        modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise DeploymentFailed(
+            FailureReason.CHECKSUM, f"modules.json of {folder.name}, or what it names, is damaged: {error!r:.300}."
+        ) from error
     if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise ValueError(f"{folder.name} pools by {modes}; supported: one of {sorted(_POOLINGS)}.")
+        raise DeploymentFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"{folder.name} pools by {modes}; supported: one of {sorted(_POOLINGS)}.",
+        )
     return _POOLINGS[modes[0]], kinds[-1] == "Normalize"

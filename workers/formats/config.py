@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,12 @@ from workers.formats.files import Files, read_json
 
 #: Bytes of one number of the key-value cache.
 KV_NUMBER_BYTES = 2
+#: More layers has no model.
+MAX_LAYERS = 10_000
+#: Their first position is behind the padding token's id.
+_COUNT_FROM_PADDING = frozenset(
+    {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod"}
+)
 #: Ends of the names of classes that generate, and so keep keys and values.
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
@@ -42,24 +49,39 @@ def read_shape(files: Files) -> Shape:
         kv_bytes_per_token=_kv_bytes(text) if generates else 0,
         hidden_size=_first(text, "hidden_size", "n_embd", "d_model"),
         vocabulary_size=_first(text, "vocab_size") or _first(config, "vocab_size"),
-        context_length=_first(text, "max_position_embeddings", "n_positions", "max_sequence_length"),
+        context_length=_context_length(text),
     )
 
 
-def _kv_bytes(config: Mapping[str, Any]) -> int:
+def _context_length(config: Mapping[str, Any]) -> int:
+    """The tokens that there are positions for; -1 is written for any number."""
+    positions = _first(config, "max_position_embeddings", "n_positions", "max_sequence_length")
+    if config.get("model_type") in _COUNT_FROM_PADDING:
+        positions -= _first(config, "pad_token_id") + 1
+    return max(positions, 0)
+
+
+def _kv_bytes(config: dict[str, Any]) -> int:
     """Keys and values of one token in all layers that keep them, each at full context."""
-    kinds = config.get("layer_types") or ["full_attention"] * _first(
-        config, "num_hidden_layers", "n_layer", "num_layers"
-    )
+    kinds = _layers(config)
     # The last layers may use what earlier ones keep.
     own = kinds[: len(kinds) - _first(config, "num_kv_shared_layers")]
     # What differs by layer.
     apart = {int(number): changes for number, changes in (config.get("per_layer_config") or {}).items()}
     return KV_NUMBER_BYTES * sum(
-        _kv_numbers({**config, **apart.get(i, {})}, kind)
+        _kv_numbers(ChainMap(apart.get(i, {}), config), kind)
         for i, kind in enumerate(own)
         if kind.endswith("attention") and kind != "linear_attention"
     )
+
+
+def _layers(config: Mapping[str, Any]) -> Sequence[str]:
+    """The kind of each layer. Raises: ValueError for more than any model has."""
+    kinds = config.get("layer_types")
+    count = len(kinds) if kinds else _first(config, "num_hidden_layers", "n_layer", "num_layers")
+    if not 0 <= count <= MAX_LAYERS:
+        raise ValueError(f"it claims {count} layers")
+    return kinds or ["full_attention"] * count
 
 
 def _kv_numbers(config: Mapping[str, Any], kind: str) -> int:

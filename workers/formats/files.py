@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from gateway.failures import FailureReason, SourceFailed
 
-#: A description that is longer is none.
-MAX_JSON_BYTES = 256 << 20
+#: A description that is longer is none. The index of a model of a thousand parts has some 10 MB.
+MAX_JSON_BYTES = 32 << 20
 
 
 class Files(Protocol):
@@ -34,7 +34,9 @@ class LocalFiles:
     def __init__(self, path: Path) -> None:
         try:
             listed = sorted(path.iterdir()) if path.is_dir() else [path]
-            self.sizes: Mapping[str, int] = {p.name: p.stat().st_size for p in listed if not p.is_dir()}
+            # A pipe or a device would be waited for.
+            self.sizes: Mapping[str, int] = {p.name: p.stat().st_size for p in listed if p.is_file()}
+            path.stat()
         except FileNotFoundError as error:
             raise SourceFailed(FailureReason.MISSING_FILE, f"There is no {error.filename}.") from error
         except OSError as error:
@@ -62,9 +64,13 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
     """An object from a file. Raises: SourceFailed if it is missing or none."""
     if name not in files.sizes:
         raise SourceFailed(FailureReason.MISSING_FILE, f"There is no {name}.")
+    if files.sizes[name] > MAX_JSON_BYTES:
+        raise SourceFailed(
+            FailureReason.CHECKSUM, f"{name} has {files.sizes[name]} bytes; no description has over {MAX_JSON_BYTES}."
+        )
     try:
         value = json.loads(files.read(name, length=MAX_JSON_BYTES))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SourceFailed(FailureReason.CHECKSUM, f"{name} is not valid JSON: {error}.") from error
     if not isinstance(value, dict):
         raise SourceFailed(FailureReason.CHECKSUM, f"{name} must hold a JSON object.")

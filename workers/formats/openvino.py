@@ -5,10 +5,11 @@ Its variables say what it keeps of each token.
 
 from __future__ import annotations
 
-import io
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 from xml.etree import ElementTree
 
 from gateway.failures import FailureReason, SourceFailed
@@ -17,8 +18,9 @@ from gateway.memory import Footprint
 from workers.formats.config import KV_NUMBER_BYTES, Shape, read_shape
 from workers.formats.files import Files, cut_off
 
-#: A longer graph is none.
-MAX_GRAPH_BYTES = 256 << 20
+#: A longer graph is none; one of 70 billion parameters has some 10 MB.
+MAX_GRAPH_BYTES = 128 << 20
+MAX_DIMENSIONS = 16
 #: Types of weights. Other constants, such as i64, are shapes and indices.
 _WEIGHTS = ("f32", "f16", "bf16", "f8", "i8", "u8", "i4", "u4", "nf4", "u1", "u2")
 
@@ -62,54 +64,88 @@ def footprint(files: Files, weights: Weights) -> Footprint:
 
 
 def read_graph(content: bytes) -> Graph:
-    """Raises: SourceFailed if it is not XML."""
-    graph = Graph()
+    """Raises: SourceFailed if it is not XML; ValueError for numbers that make no sense."""
+    if len(content) >= MAX_GRAPH_BYTES:
+        raise ValueError(f"{OPENVINO_MODEL} is longer than {MAX_GRAPH_BYTES} bytes")
+    reader = _Reader()
+    parser = ElementTree.XMLParser(target=reader)
     try:
-        for _, layer in ElementTree.iterparse(io.BytesIO(content)):
-            if layer.tag == "layer":
-                _LAYERS.get(layer.get("type", ""), _ignore)(graph, layer)
-                layer.clear()
+        parser.feed(content)
+        return cast(Graph, parser.close())
     except ElementTree.ParseError as error:
         raise SourceFailed(FailureReason.CHECKSUM, f"{OPENVINO_MODEL} is not valid XML: {error}.") from error
-    return graph
 
 
-def _ignore(graph: Graph, layer: ElementTree.Element) -> None:
-    """Most layers say nothing of sizes."""
+class _Reader:
+    """Hears the elements one by one, and keeps none: a graph has a hundred thousand, and a damaged one any number."""
+
+    def __init__(self) -> None:
+        self._graph = Graph()
+        #: The type of the layer that it is in.
+        self._layer = ""
+        #: The sizes of a result's port, and the text of the last one.
+        self._sizes: list[int] = []
+        self._text: list[str] | None = None
+
+    def start(self, tag: str, attributes: dict[str, str]) -> None:
+        """An element begins."""
+        if tag == "layer":
+            self._layer, self._sizes = attributes.get("type", ""), []
+        elif tag == "data" and self._layer == "Const":
+            _constant(self._graph, attributes)
+        elif tag == "data" and self._layer == "ReadValue":
+            _read_value(self._graph, attributes)
+        elif tag == "dim" and self._layer == "Result":
+            self._text = []
+
+    def data(self, text: str) -> None:
+        """Text within an element."""
+        if self._text is not None:
+            self._text.append(text)
+
+    def end(self, tag: str) -> None:
+        """An element ends."""
+        if tag == "dim" and self._text is not None:
+            self._sizes.append(int("".join(self._text) or 0))
+            self._text = None
+        elif tag == "layer":
+            # Logits, (B, T, vocabulary).
+            if self._layer == "Result" and len(self._sizes) == 3 and self._sizes[-1] > 0:
+                self._graph.vocabulary_size = self._sizes[-1]
+            self._layer = ""
+
+    def close(self) -> Graph:
+        """What they all say."""
+        return self._graph
 
 
-def _constant(graph: Graph, layer: ElementTree.Element) -> None:
-    data = layer.find("data")
-    if data is None or data.get("size") is None:
+def _constant(graph: Graph, data: Mapping[str, str]) -> None:
+    if "size" not in data:
         return
-    length = int(data.get("size", 0))
-    graph.end = max(graph.end, int(data.get("offset", 0)) + length)
+    offset, length = int(data.get("offset", 0)), int(data["size"])
+    if offset < 0 or length < 0:
+        raise ValueError(f"a constant has {length} bytes at {offset}")
+    graph.end = max(graph.end, offset + length)
     if data.get("element_type", "").startswith(_WEIGHTS):
         shape = _numbers(data.get("shape"))
-        graph.num_parameters += math.prod(shape)
+        count = math.prod(shape)
+        # The smallest have one bit.
+        if count > 8 * length:
+            raise ValueError(f"a constant of the shape {data.get('shape')} has {length} bytes")
+        graph.num_parameters += count
         if len(shape) == 2:
-            graph.matrices[tuple(shape)] += math.prod(shape)
+            graph.matrices[tuple(shape)] += count
         graph.weight_bytes += length
 
 
-def _read_value(graph: Graph, layer: ElementTree.Element) -> None:
+def _read_value(graph: Graph, data: Mapping[str, str]) -> None:
     """Keys or values of a layer, (B, heads, T, size of a head): B and T have no size before it runs."""
-    data = layer.find("data")
-    sizes = _numbers(data.get("variable_shape")) if data is not None else []
+    sizes = _numbers(data.get("variable_shape"))
     if len(sizes) == 2:
         graph.kept_numbers += math.prod(sizes)
 
 
-def _result(graph: Graph, layer: ElementTree.Element) -> None:
-    """Logits, (B, T, vocabulary)."""
-    sizes = [int(dim.text or 0) for dim in layer.findall("./input/port/dim")]
-    if len(sizes) == 3 and sizes[-1] > 0:
-        graph.vocabulary_size = sizes[-1]
-
-
 def _numbers(shape: str | None) -> list[int]:
     """The sizes in a shape that are known."""
-    return [int(size) for size in (shape or "").split(",") if size.strip().isdecimal()]
-
-
-_LAYERS = {"Const": _constant, "ReadValue": _read_value, "Result": _result}
+    sizes = (shape or "").split(",", MAX_DIMENSIONS)
+    return [int(size) for size in sizes if size.strip().isdecimal()]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
 from typing import Any
 
 from gateway.failures import FailureReason, SourceFailed
@@ -13,10 +12,14 @@ from gateway.memory import Footprint
 from workers.formats.config import read_shape
 from workers.formats.files import Files, cut_off, read_json
 
-#: Bytes of the length, and the most that the format allows for a header.
-PREFIX_BYTES, MAX_HEADER_BYTES = 8, 100_000_000
+#: Bytes of the length, and of the longest header that is read: the format allows 100 MB, models have under 10.
+PREFIX_BYTES, MAX_HEADER_BYTES = 8, 32 << 20
 #: Read at first: the length, and most headers.
 FIRST_READ_BYTES = 1 << 17
+MAX_DIMENSIONS = 16
+#: Bits of a number of each type; those of a type that is not here are not checked.
+_BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
+_BITS |= {"I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64, "C64": 64}
 #: Types that packed weights are stored in, where a configuration says how many bits one really has.
 _PACKED_BITS = {"U8": 8, "I8": 8, "I32": 32, "U32": 32, "I64": 64}
 
@@ -46,8 +49,8 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     )
 
 
-def _tensors(files: Files, name: str) -> Iterator[dict[str, Any]]:
-    """The entries of a header. Raises: SourceFailed if the file is cut off or no such file."""
+def _tensors(files: Files, name: str) -> list[dict[str, Any]]:
+    """The entries of a header. Raises: SourceFailed if the file is cut off or no such file; ValueError and the like."""
     size = files.sizes[name]
     head = files.read(name, 0, FIRST_READ_BYTES)
     length = int.from_bytes(head[:PREFIX_BYTES], "little")
@@ -60,10 +63,27 @@ def _tensors(files: Files, name: str) -> Iterator[dict[str, Any]]:
         head += files.read(name, len(head), begin - len(head))
     header = json.loads(head[PREFIX_BYTES:begin])
     tensors = [tensor for key, tensor in header.items() if key != "__metadata__"]
-    end = begin + max((tensor["data_offsets"][1] for tensor in tensors), default=0)
+    end = begin + _end(tensors)
     if size < end:
         raise cut_off(name, size, end)
-    yield from tensors
+    return tensors
+
+
+def _end(tensors: list[dict[str, Any]]) -> int:
+    """Where the last tensor ends. Raises: ValueError unless each is as long as its shape, and behind the one before."""
+    end = 0
+    for begin, stop, tensor in sorted((*tensor["data_offsets"], i) for i, tensor in enumerate(tensors)):
+        dtype, shape = tensors[tensor]["dtype"], tensors[tensor]["shape"]
+        if (
+            not all(type(number) is int and number >= 0 for number in (begin, stop, *shape))
+            or len(shape) > MAX_DIMENSIONS
+        ):
+            raise ValueError(f"a tensor has the shape {str(shape)[:100]} at {str(begin)[:100]}")
+        bits = math.prod(shape) * _BITS.get(dtype, 0)
+        if begin != end or stop < begin or (bits and (stop - begin) * 8 != bits):
+            raise ValueError(f"a tensor of {dtype} and the shape {shape} lies from {begin} to {stop}, behind {end}")
+        end = stop
+    return end
 
 
 def _stored_bits(quantization: dict[str, Any]) -> int:

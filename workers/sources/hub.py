@@ -9,12 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.failures import FailureReason
-from gateway.formats import detect, needed
+from gateway.formats import needed
 from gateway.memory import Footprint
 from gateway.model import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef
-from workers.footprint import footprint_of, read_footprint
+from workers.footprint import footprint_of, read_footprint, weights_of
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import run
@@ -125,7 +125,8 @@ class Hub:
         if not self._files:
             listed = patiently(lambda: run(self._client.files, is_cancelled), limits, is_cancelled, log)
             names = relative_names(listed, self._ref)
-            weights = detect(names, readable=self._readable, is_file=self._ref.file in {f.name for f in names.values()})
+            there = RemoteFiles(self._client, list(names.values()), self._ref.file, limits, is_cancelled, log)
+            weights = run(lambda: weights_of(there, readable=self._readable), is_cancelled)
             wanted = needed(names, weights)
             self._files = sorted((names[name] for name in wanted), key=lambda file: (file.size, file.name))
         return self._files

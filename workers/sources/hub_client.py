@@ -62,6 +62,13 @@ class HubClient:
             )
         except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
             raise self._translated(error, "The list of files") from error
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            # Such as the page of a proxy, with status 200.
+            raise SourceFailed(
+                FailureReason.SOURCE_UNREACHABLE,
+                f"{self._endpoint} does not answer as the hub does ({type(error).__name__}). Check HF_ENDPOINT, and "
+                "what stands between this node and the hub.",
+            ) from error
         if info.sha != self._ref.revision:
             raise SourceFailed(
                 FailureReason.MISSING_FILE, f"The hub answers for commit {info.sha}, not for {self._ref.revision}."
@@ -71,6 +78,11 @@ class HubClient:
             if sibling.size is None or not (sibling.lfs or sibling.blob_id):
                 continue
             sha256 = sibling.lfs.sha256 if sibling.lfs else ""
+            if type(sibling.size) is not int or sibling.size < 0 or not isinstance(sibling.rfilename, str):
+                raise SourceFailed(
+                    FailureReason.SOURCE_UNREACHABLE,
+                    f"The hub lists a file {str(sibling.rfilename)[:100]!r} of {str(sibling.size)[:100]!r} bytes.",
+                )
             found.append(RemoteFile(_checked(sibling.rfilename), sibling.size, sha256, sibling.blob_id or ""))
         return found
 

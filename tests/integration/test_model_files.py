@@ -1,0 +1,188 @@
+"""Models whose files are odd, deployed and asked: what works, what is refused, and whose fault it is."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gguf
+import httpx
+import pytest
+import transformers
+
+from gateway.catalog import load_catalog
+from gateway.settings import Settings
+from tests.deployments import deploy, ended
+from tests.stack import Stack, eventually
+
+CATALOG = """
+[models.{name}]
+name = "{name}"
+description = "A copy of the demo model"
+version = "1.0"
+capabilities = ["chat", "completion", "tool_use"]
+engine = "openvino"
+source = "{source}"
+context_length = 1024
+max_tokens = 256
+"""
+ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 120}
+ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
+#: What each model has in place of the demo model's fields.
+MODELS: dict[str, dict[str, Any]] = {
+    "turns": {"tokenizer.ggml.eos_token_id": 0, "tokenizer.ggml.eot_token_id": 2},
+    "untemplated": {"tokenizer.chat_template": None},
+    "endless": {"tokenizer.chat_template": ENDLESS},
+    "typo": {"tokenizer.chat_template": "{% for m in messages %}{{ m.content }}"},
+    "foreign": {"tokenizer.ggml.pre": "cuneiform"},
+    "sentencepiece": {"tokenizer.ggml.model": "llama"},
+}
+
+
+def demo() -> Path:
+    path = load_catalog(Settings.load({})).get("smollm2-135m").path()
+    assert path is not None
+    return path
+
+
+def write_copy(path: Path, changes: dict[str, Any]) -> Path:
+    """The demo model's file with some fields changed, added, or (None) left out."""
+    source = gguf.GGUFReader(demo())
+    writer = gguf.GGUFWriter(path, "llama")
+    for field in source.fields.values():
+        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+            continue
+        value = changes.get(field.name, field.contents())
+        if value is not None:
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, value, field.types[0], sub_type=inner)
+    for name in changes.keys() - source.fields.keys():
+        writer.add_key_value(name, changes[name], gguf.GGUFValueType.UINT32)
+    for tensor in source.tensors:
+        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    home, models = tmp_path_factory.mktemp("m"), tmp_path_factory.mktemp("models")
+    sources = {name: write_copy(models / f"{name}.gguf", changes) for name, changes in MODELS.items()}
+    (models / "deep").mkdir()
+    (models / "deep" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
+    (models / "deep" / "config.json").write_text('{"a":' * 100_000)
+    (home / "headrace.toml").write_text(
+        "".join(
+            CATALOG.format(name=name, source=source) for name, source in [*sources.items(), ("deep", models / "deep")]
+        )
+    )
+    stack = Stack(home)
+    try:
+        stack.up({"fake": {}})
+        eventually(stack.registry.devices, "the agent lives")
+        yield stack
+    finally:
+        stack.close()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+def serve(client: httpx.Client, model: str) -> dict[str, Any]:
+    """Deploy a model, and wait until it serves."""
+    data = ended(client, deploy(client, model, deployment_config={"max_batch_size": 2}), 150)
+    assert data["status"] == "completed", data["error"]
+    return data
+
+
+def chat(client: httpx.Client, model: str, **body: Any) -> httpx.Response:
+    return client.post(f"/models/{model}/chat/completions", json={**ASK, **body})
+
+
+def test_an_answer_ends_at_the_end_of_a_turn(client: httpx.Client) -> None:
+    serve(client, "turns")
+    (choice,) = chat(client, "turns").json()["data"]["choices"]
+    assert choice["finish_reason"] == "stop"
+    assert "Paris" in choice["message"]["content"]
+    client.delete("/models/local/turns")
+
+
+def test_a_conversation_has_the_tokens_that_transformers_gives_it(client: httpx.Client) -> None:
+    serve(client, "turns")
+    path = demo()
+    oracle = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    wanted = oracle.apply_chat_template(ASK["messages"], add_generation_prompt=True, return_dict=False)
+    assert chat(client, "turns", max_tokens=1).json()["data"]["usage"]["prompt_tokens"] == len(wanted)
+    client.delete("/models/local/turns")
+
+
+def test_a_model_without_a_template_completes_and_refuses_chats(client: httpx.Client) -> None:
+    serve(client, "untemplated")
+    refused = chat(client, "untemplated")
+    assert refused.status_code == 422
+    assert "no chat template; use /completions" in refused.json()["message"]
+    asked = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+    assert client.post("/models/untemplated/completions", json=asked).status_code == 200
+    long = client.post("/models/untemplated/completions", json={**asked, "prompt": "x" * 3_000_000})
+    assert (long.status_code, long.json()["data"]["reason"]) == (422, "context_length_exceeded")
+    client.delete("/models/local/untemplated")
+
+
+def test_a_template_without_end_holds_nobody_up(stack: Stack, client: httpx.Client) -> None:
+    data = serve(client, "endless")
+    assert any("does not render a simple conversation" in line["message"] for line in data["logs"]), data["logs"]
+    (replica,) = stack.registry.replicas("endless")
+    answers: list[httpx.Response] = []
+
+    def ask() -> None:
+        with stack.client() as own:
+            answers.append(chat(own, "endless"))
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [(answer.status_code, answer.json()["data"]["reason"]) for answer in answers] == [
+        (500, "template_failed")
+    ] * 3
+    asked = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
+    assert client.post("/models/endless/completions", json=asked).status_code == 200
+    (after,) = stack.registry.replicas("endless")
+    assert (after.pid, after.engine_pid) == (replica.pid, replica.engine_pid)
+    client.delete("/models/local/endless")
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "says"),
+    [
+        ("typo", "BAD_TEMPLATE", "line 1"),
+        ("foreign", "UNSUPPORTED_ARCHITECTURE", "cuneiform"),
+        ("sentencepiece", "UNSUPPORTED_ARCHITECTURE", "'llama'"),
+    ],
+)
+def test_what_can_not_work_fails_the_deployment_by_name(
+    client: httpx.Client, model: str, reason: str, says: str
+) -> None:
+    data = ended(client, deploy(client, model), 150)
+    assert (data["status"], data["error"]["reason"]) == ("failed", reason)
+    assert says in data["error"]["message"]
+
+
+def test_a_damaged_folder_never_fits_and_hides_no_other_model(client: httpx.Client) -> None:
+    def planned(model: str) -> dict[str, Any]:
+        body = {"model_type": model, "dry_run": True}
+        return dict(client.post("/models/local/deploy", json=body).json()["data"])
+
+    eventually(lambda: planned("turns").get("fits"), "the models are measured")
+    found = planned("deep")
+    assert (found["fits"], set(found["memory_plan"].values())) == (None, {None}), json.dumps(found)
