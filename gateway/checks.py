@@ -52,13 +52,9 @@ def _texts(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_text, value.values()))
 
 
-def _counts(value: Any) -> bool:
-    """Tokens by kind; of some there are parts."""
-    return isinstance(value, dict) and all(_count(part) or _parts(part) for part in value.values())
-
-
-def _parts(value: Any) -> bool:
-    return isinstance(value, dict) and all(map(_count, value.values()))
+def _usage(value: Any) -> bool:
+    """Tokens by kind, and for some kinds what of them was special."""
+    return isinstance(value, dict) and all(_count(part) or (_object(part) and _usage(part)) for part in value.values())
 
 
 def _ids(value: Any) -> bool:
@@ -103,7 +99,7 @@ _FIELDS: Mapping[str, Check] = {
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), _count),
     "at": _time,
     "progress": is_number,
-    "usage": _counts,
+    "usage": _usage,
     "error": _object,
     "facts": _object,
     "failure": _texts,
@@ -161,7 +157,7 @@ def record_object(name: str, text: str) -> bool:
         value = loads(text)
     except ValueError:
         return False
-    return (_counts if name == "usage" else _object)(value)
+    return (_usage if name == "usage" else _object)(value)
 
 
 def price(text: str) -> bool:

@@ -55,7 +55,7 @@ def reading(name: str) -> Iterator[None]:
     except redis.exceptions.ResponseError as error:
         if not is_lasting(error):
             raise
-        raise Unreadable(f"{name} can't be read. Redis says: {error}.") from error
+        raise Unreadable(f"{name} can't be read. Redis says: {str(error).rstrip('.')}.") from error
 
 
 def note(name: str, error: Unreadable) -> None:

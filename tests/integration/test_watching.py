@@ -9,6 +9,7 @@ import redis
 
 from gateway import keys, watch, watcher
 from gateway.encoding import dumps
+from gateway.errors import Unreadable
 from gateway.inference import cancel
 from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
@@ -239,6 +240,6 @@ def test_what_stays_away_is_lost(store: JobStore, hub: Hub, job: Job, monkeypatc
 
 def test_a_watch_that_failed_leaves_no_watcher(store: JobStore, hub: Hub) -> None:
     store.redis.set(keys.job("bad"), "no hash")
-    with pytest.raises(redis.exceptions.ResponseError):
+    with pytest.raises(Unreadable):
         hub.watch("bad")
     assert hub.watching() == 0
