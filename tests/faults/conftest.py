@@ -7,16 +7,15 @@ import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import pytest
 
+from tests.faults.matrix.report import JSON, PAGE, page
 from tests.stack import Stream
 
 FULL = os.environ.get("HEADRACE_FAULTS") == "full"
 #: How often each fault is done.
 TIMES = 20 if FULL else 2
-_REPORT = Path(__file__).parents[2] / "docs" / "faults.json"
 
 
 @dataclass
@@ -56,7 +55,9 @@ def ledger() -> Iterator[Ledger]:
     ledger = Ledger()
     yield ledger
     if FULL:
-        whole = json.loads(_REPORT.read_text()) if _REPORT.exists() else {}
-        whole["repeated"] = {fault: asdict(tally) for fault, tally in sorted(ledger.tallies.items())}
+        whole = json.loads(JSON.read_text()) if JSON.exists() else {}
+        tallies = {fault: asdict(tally) for fault, tally in ledger.tallies.items()}
+        whole["repeated"] = dict(sorted({**whole.get("repeated", {}), **tallies}.items()))
         whole |= ledger.counts
-        _REPORT.write_text(json.dumps(whole, indent=1) + "\n")
+        JSON.write_text(json.dumps(whole, indent=1) + "\n")
+        PAGE.write_text(page(whole))

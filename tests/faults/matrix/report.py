@@ -39,6 +39,15 @@ gRPC, embeddings, a deployment, remote models. Written by `make faults`; the tab
   the end of a new request's answer. Seconds, on a machine with two cores that runs all processes and all clients.
 
 """
+_CHAOS = """## Chaos
+
+Ten minutes of random faults of the matrix under mixed load, for each seed; times are those at the end.
+
+"""
+_INTERLEAVINGS = """## Interleavings
+
+`tests/interleavings`: {sequences:,} random sequences ({steps:,} steps) of clients, two workers, two keepers, a web
+process and faults at any command of Redis, over the real scripts and a real Redis: {violations} violations."""
 _NOT_COUNTED = ("row", "late_s", "serves", "notes", "skipped")
 _HEAD = ["row", "streams", "jobs", *ZEROS.values(), "next token p50", "most", "serves"]
 
@@ -100,28 +109,35 @@ class Report:
         print(*_lines({outcome.row: outcome.counts()})[2:], *outcome.notes, sep="\n", flush=True)
 
     def write(self, order: list[str]) -> None:
-        """Put the rows into docs/faults.json and docs/faults.md, in the order of the table."""
+        """Put the rows into docs/faults.json and docs/faults.md, in the table's order; what is not there is chaos."""
         whole = json.loads(JSON.read_text()) if JSON.exists() else {}
-        rows = whole.get("matrix", {}) | {outcome.row: outcome.counts() for outcome in self.outcomes}
+        new = {outcome.row: outcome.counts() for outcome in self.outcomes}
+        rows = whole.get("matrix", {}) | new
+        chaos = whole.get("chaos", {}) | {name: counts for name, counts in new.items() if name not in order}
         whole["matrix"] = {name: rows[name] for name in order if name in rows}
+        whole["chaos"] = dict(sorted(chaos.items()))
         JSON.write_text(json.dumps(whole, indent=1) + "\n")
-        PAGE.write_text(page(whole["matrix"]))
+        PAGE.write_text(page(whole))
 
     def table(self) -> str:
         """The rows of this run for a terminal."""
         return "\n".join(_lines({outcome.row: outcome.counts() for outcome in self.outcomes}))
 
 
-def page(rows: Mapping[str, Mapping[str, Any]]) -> str:
+def page(whole: Mapping[str, Mapping[str, Any]]) -> str:
     """docs/faults.md."""
+    rows, chaos, interleavings = (whole.get(name, {}) for name in ("matrix", "chaos", "interleavings"))
     run = [row for row in rows.values() if "skipped" not in row]
     total = sum(row["streams"] + row["jobs"] for row in run)
     sums = ", ".join(f"{sum(row[name] for row in run)} {word}" for name, word in ZEROS.items())
     summary = f"{len(run)} rows, {total:,} streams and jobs: {sums}.\n\n"
     skipped = [f"- `{name}` was not run: {row['skipped']}" for name, row in rows.items() if "skipped" in row]
-    return (
-        _INTRO.format(late=LATE_S) + summary + "\n".join([*_lines(rows), *([""] if skipped else []), *skipped]) + "\n"
-    )
+    blocks = [_INTRO.format(late=LATE_S) + summary + "\n".join(_lines(rows)), "\n".join(skipped)]
+    if chaos:
+        blocks.append(_CHAOS + "\n".join(_lines(chaos)))
+    if interleavings:
+        blocks.append(_INTERLEAVINGS.format(**interleavings))
+    return "\n\n".join(filter(None, blocks)) + "\n"
 
 
 def _lines(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
