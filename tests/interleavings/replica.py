@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 from collections.abc import Sequence
 
 from gateway.desired import Wanted
-from gateway.job import Cause, JobState
+from gateway.job import Cause, Job, JobState
 from gateway.jobs import JobStore
 from gateway.queues import lists, queue_of
 from gateway.registry import Registry
@@ -99,7 +100,7 @@ class StillReplica(ReplicaWorker):
             waiting = self.store.read(job_id) if mine else None
             if waiting is not None and waiting.state is JobState.QUEUED:
                 begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
-                begin(job_id)
+                begin(waiting, contextlib.ExitStack())
 
     def engine_dies(self, *, killed: bool) -> None:
         """The engine dies, and is started again."""
@@ -127,9 +128,12 @@ class StillReplica(ReplicaWorker):
                 run.hand_over(following, {"model": model, "reason": "upstream_error", "mode": "continue"})
                 self._journaler.touch(run)
 
-    def _begin_alone(self, job_id: str) -> EngineRun | None:
+    def _take_places(self, waiting: Job, places: contextlib.ExitStack) -> None:
+        """There are enough."""
+
+    def _begin_alone(self, waiting: Job, places: contextlib.ExitStack) -> EngineRun | None:
         """The others need not leave the engine: it dies only when it is told to, and steps only then."""
-        run = self._claim(job_id)
+        run = self._claim(waiting.id)
         if run is not None:
             self._submit(run)
         return run
