@@ -5,18 +5,18 @@ from __future__ import annotations
 import datetime
 import socket
 import ssl
+import subprocess
 import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from cryptography import x509
 
-from cli.main import main
 from gateway import certificates
 from gateway.certificates import authority, server_tls
 from gateway.errors import InvalidSetting
+from gateway.process import module_command
 from gateway.settings import Settings
 
 
@@ -107,12 +107,15 @@ def test_what_is_missing_or_broken_is_named(settings: Settings, tmp_path: Path) 
 
 
 def test_the_command_makes_server_and_client_certificates(settings: Settings) -> None:
-    environ = {"HEADRACE_DATA_DIR": str(settings.data_dir)}
-    made = CliRunner().invoke(main, ["cert", "--name", "gateway.example.org"], env=environ)
-    assert made.exit_code == 0, made.output
+    def cert(*args: str) -> subprocess.CompletedProcess[str]:
+        command = module_command("cli.main", "cert", *args)
+        return subprocess.run(command, env=settings.environ(), capture_output=True, text=True, check=False)
+
+    made = cert("--name", "gateway.example.org")
+    assert made.returncode == 0, made.stderr
     folder = settings.data_dir / "tls"
     client = ssl.create_default_context(cafile=str(folder / "ca.pem"))
     handshake(folder, "gateway.example.org", client)
-    assert CliRunner().invoke(main, ["cert", "--client", "billing"], env=environ).exit_code == 0
+    assert cert("--client", "billing").returncode == 0
     client.load_cert_chain(folder / "client-billing.pem", folder / "client-billing.key")
-    assert CliRunner().invoke(main, ["cert", "--client", "../x"], env=environ).exit_code == 2
+    assert cert("--client", "../x").returncode == 2
