@@ -115,8 +115,9 @@ def _verify_client(client: Client, job: Job | None, journal: Sequence[Event], wo
     if client.expired:
         # What a power cut took may have been asked for again, with the same idempotency key.
         asked_again = world.jobs.count(client.job_id) > 1
-        gone = world.facts[client.job_id].may_be_gone and not job
-        assert gone or asked_again, f"{client.job_id} is told to have expired"
+        facts = world.facts[client.job_id]
+        gone = facts.may_be_gone and not job
+        assert gone or facts.may_expire or asked_again, f"{client.job_id} is told to have expired"
         return
     if job is None or client.end is None:
         return

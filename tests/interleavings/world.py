@@ -144,6 +144,10 @@ class World(Backstage):
 
     def _all_go_on(self) -> None:
         self._seconds += 1
+        for worker in self.workers:
+            if worker.frozen:
+                for job_id in worker.remembers() - self.server.records():
+                    self.facts[job_id].may_expire = True
         self.round(self._seconds)  # by turns
         for number in range(2):
             self.take(number)
