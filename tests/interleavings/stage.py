@@ -51,7 +51,7 @@ class Facts:
     losses: int = 0
     #: A power cut has taken it, and nobody who knows of it is left.
     may_be_gone: bool = False
-    #: A power cut has taken it, and the worker that would bring it back was stopped: clients wait for some seconds only.
+    #: A power cut has taken it, and the worker that would bring it back was stopped: clients wait some seconds only.
     may_expire: bool = False
 
 
