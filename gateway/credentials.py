@@ -16,6 +16,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
+from gateway.checks import MAX_COUNT
 from gateway.encoding import build, dumps, loads
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated, Unreadable
 from gateway.installation import Installation
@@ -84,7 +85,7 @@ class KeyRecord:
         except (KeyError, ValueError) as error:
             raise Unreadable(f"It is damaged: {error!r}.") from error
         record = build(cls, fields)
-        if not all(0 <= number <= MAX_S for number in numbers.values()):
+        if not all(0 <= number <= (MAX_S if name.endswith("_at") else MAX_COUNT) for name, number in numbers.items()):
             raise Unreadable("It has a number that can't be.")
         return record
 

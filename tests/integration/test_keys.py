@@ -159,6 +159,14 @@ def test_a_wrong_key_is_refused_with_the_field(admin: httpx.Client, body: dict[s
     assert field in response.json()["message"]
 
 
+def test_the_highest_limits_can_be_read_again(admin: httpx.Client) -> None:
+    highest = {"requests_per_minute": 10**9, "tokens_per_minute": 10**12}
+    made = admin.post("/keys", json={"name": "k", "expires_at": "9999-12-31T23:59:59Z", **highest})
+    assert made.status_code == 201, made.text
+    found = {key["id"]: key for key in admin.get("/keys").json()["data"]["keys"]}[made.json()["data"]["id"]]
+    assert {name: found[name] for name in highest} == highest
+
+
 def test_keys_that_do_not_exist_are_not_found(admin: httpx.Client) -> None:
     for response in (
         admin.get("/keys/none"),
