@@ -11,7 +11,7 @@ from gateway import results
 from gateway.credentials import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference import Inference, Submitted
-from gateway.job import Event
+from gateway.job import Event, EventType
 from gateway.redis import NOT_NOW
 from gateway.watcher import MISSING_S, Watcher
 
@@ -41,6 +41,8 @@ def whole(
                 cancelled = _cancelled(inference, job.id, key)
     finally:
         watcher.close()
+    if events[-1].type is EventType.EXPIRED:
+        raise StoreUnavailable("Redis has lost the request, and all that was made of it. Send it again.")
     error = results.failure(events[-1])
     if error is not None:
         raise error

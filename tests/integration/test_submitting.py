@@ -94,6 +94,18 @@ def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
     assert gateway.hub.watching() == 0
 
 
+def test_who_waits_for_a_whole_answer_that_is_lost_is_told_to_ask_again(
+    gateway: Gateway, key: KeyRecord, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.watcher.MISSING_S", 0.5)
+    submitted = submit(gateway, key)
+    assert submitted.watcher is not None
+    redis_client.delete(keys.job(submitted.job.id))
+    with pytest.raises(StoreUnavailable, match="Send it again"):
+        whole(gateway.inference, submitted, submitted.watcher, key=key, client_left=lambda: False)
+    assert gateway.hub.watching() == 0
+
+
 def test_a_whole_answer_counts_nothing_that_is_void(
     gateway: Gateway, key: KeyRecord, redis_client: redis.Redis
 ) -> None:
