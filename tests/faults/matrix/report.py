@@ -41,8 +41,8 @@ gRPC, embeddings, a deployment, remote models. Written by `make faults`; the tab
 """
 _CHAOS = """## Chaos
 
-Some minutes (`make faults`: ten; here seven for the third seed) of random faults of the matrix under mixed load; times are
-those at the end.
+Some minutes (`make faults`: ten; here seven for the third seed) of random faults of the matrix under mixed load; times
+are those at the end.
 
 """
 _INTERLEAVINGS = """## Interleavings
