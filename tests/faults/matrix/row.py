@@ -24,8 +24,6 @@ class Row:
     lasts_s: float = 0.0
     #: The system, see `designs.py`.
     design: str = "plain"
-    #: Part of `make test`.
-    short: bool = False
     #: May be drawn in the chaos run: it leaves the system as it was.
     chaos: bool = False
     #: Sent besides the mixed load, before the fault.
