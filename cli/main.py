@@ -86,11 +86,12 @@ def down(settings: Settings) -> None:
     pid = supervisor_of(folder)
     if pid:
         leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S)
-    left = leftovers.running(folder)
-    if left:
+    ended = bool(pid)
+    while left := leftovers.running(folder):  # again, since what is ended may just have started something
         say(f"ending {', '.join(left)}, which no 'headrace up' looks after")
         leftovers.end(folder, left)
-    say("stopped" if pid or left else f"nothing runs in {folder}")
+        ended = True
+    say("stopped" if ended else f"nothing runs in {folder}")
 
 
 @main.command()

@@ -142,6 +142,16 @@ class Stack:
         if number in (signal.SIGKILL, signal.SIGTERM):
             process.wait(15)
 
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """One process does nothing for a while."""
+        process = psutil.Process(self.processes[name].pid)
+        process.suspend()
+        try:
+            yield
+        finally:
+            process.resume()
+
     def close(self) -> None:
         """End everything at once: the agents before the workers, which they would start again, and Redis last.
 

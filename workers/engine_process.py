@@ -180,6 +180,8 @@ class Batch:
             log.exception("sequence %.20r can't be cancelled", sequence_id)
             if sequence_id in self._open:
                 self.refused.append(SequenceOutput(sequence_id, [], None, "failed", f"{error!r:.300}"))
+        else:
+            self._open.pop(sequence_id, None)  # it has no part in the next step
 
     def _add(self, raw: Any) -> None:
         """Hand one request to the engine, or note why it can't be taken."""

@@ -42,8 +42,8 @@ log = logging.getLogger("headrace.model")
 
 #: How long running jobs may still end after SIGTERM.
 DRAIN_S = 3.0
-#: Exit statuses: it could not be loaded; another process is this replica.
-FAILED, TAKEN = 3, 4
+#: Exit statuses: it could not be loaded; another process is this replica; who started it is dead.
+FAILED, TAKEN, ORPHANED = 3, 4, 5
 
 
 def engine_config(model: Model, settings: Settings, wanted: Wanted, path: str) -> EngineConfig:
@@ -70,6 +70,7 @@ def main() -> int:
     parser.add_argument("--wanted", required=True, help="JSON object: what is desired")
     parser.add_argument("--path", default="", help="where the weights lie on this machine")
     parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
+    parser.add_argument("--agent", type=int, default=0, help="the process that starts it, if that is to live on")
     args = parser.parse_args()
     settings = Settings.load()
     begin(settings)
@@ -79,6 +80,10 @@ def main() -> int:
     if lock is None:
         log.error("replica %s runs already", wanted.replica_id)
         return TAKEN
+    if args.agent and os.getppid() != args.agent:
+        # From here on it is found by its lock, and outlives its agent; who looked before did not see it.
+        log.error("replica %s: its agent ended while this worker was not there yet", wanted.replica_id)
+        return ORPHANED
     report_crashes(settings.data_dir, wanted.replica_id)
     app = make_celery(settings)
     worker = _load_worker(app, settings, wanted, incarnation, args.path)

@@ -311,12 +311,24 @@ def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(h
     time.sleep(after_s)
     process.kill()
     process.wait(10)
-    assert home.command("down").returncode == 0
-    eventually(lambda: not of(home), "nothing is left")
+    down = home.command("down")
+    assert down.returncode == 0, down.stdout
+    eventually(lambda: not of(home), f"nothing is left after {down.stdout}")
     supervisor = start(home)
-    assert answers(home)
+    assert answers(home), home.said + home.command("status").stdout
     supervisor.send_signal(signal.SIGINT)
     ended(supervisor, home)
+
+
+def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home) -> None:
+    process = home.start("up")
+    (worker,) = eventually(lambda: named(home, "workers.model"), "a worker starts")
+    worker.suspend()
+    process.kill()
+    process.wait(10)
+    assert home.command("down").returncode == 0
+    worker.resume()
+    eventually(lambda: not of(home), "nothing is left")
 
 
 #: In every Python process: once the file `lose` is there, the provider worker's emitter gets what no loop survives.

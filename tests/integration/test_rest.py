@@ -401,8 +401,9 @@ def test_a_prompt_is_not_kept_after_the_end_if_the_client_says_so(stack: Stack, 
 
 
 def test_a_full_queue_says_when_to_come_back(stack: Stack, client: httpx.Client) -> None:
-    stack.redis.zadd("hr:queued:fake", {f"chatcmpl-{i}": 0 for i in range(stack.settings.queue_limit)})
-    response = client.post("/models/fake/chat/completions", json=CHAT)
+    with stack.stopped("keeper"):
+        stack.redis.zadd("hr:queued:fake", {f"chatcmpl-{i}": 0 for i in range(stack.settings.queue_limit)})
+        response = client.post("/models/fake/chat/completions", json=CHAT)
     assert response.status_code == 429
     assert 1 <= int(response.headers["Retry-After"]) <= 60
     assert "limit is 256" in response.json()["message"]
