@@ -179,6 +179,7 @@ class Deployments:
         self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
         created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
         try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
+        self.store.require(job.id)
         return {
             "deployment_id": job.id,
             "status": "in_progress",

@@ -146,16 +146,11 @@ class Inference:
             priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
             try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
             if time.monotonic() > began + OUTAGE_S:
-                self._require_record(job)
+                self.store.require(job.id)
             undo.pop_all()
         if mark and not background:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
-
-    def _require_record(self, job: Job) -> None:
-        """Raises: StoreUnavailable if Redis was away meanwhile, and has come back without the job."""
-        if not self.store.redis.exists(keys.job(job.id)):
-            raise StoreUnavailable("Redis has lost the request before it was accepted. Send it again.")
 
     def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
         """`stays`: it runs on by itself when nobody waits for it."""

@@ -18,7 +18,7 @@ from redis.client import NEVER_DECODE
 
 from gateway import checks, keys
 from gateway.encoding import dumps, loads
-from gateway.errors import Unreadable, lies_with_client
+from gateway.errors import StoreUnavailable, Unreadable, lies_with_client
 from gateway.job import (
     HEAD_FIELDS,
     RECORD_VERSION,
@@ -312,6 +312,11 @@ class JobStore:
         """The record, or None. Raises: Unreadable."""
         (job,) = self._read([job_id], raise_unreadable=True)
         return job
+
+    def require(self, job_id: str) -> None:
+        """Raises: StoreUnavailable if Redis was away since the job was written, and has come back without it."""
+        if not self.redis.exists(keys.job(job_id)):
+            raise StoreUnavailable("Redis has lost the request before it was accepted. Send it again.")
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
         """Records in one round trip. One that can't be read is None, as one that is gone."""

@@ -9,11 +9,10 @@ from itertools import accumulate
 from typing import Any
 
 from gateway import deployment_views, embeddings, extras, tool_calls
+from gateway.checks import MAX_INDEXES
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
 
-#: Choices of one job: of each of its prompts, see `schemas/inference.py`.
-MAX_INDEXES = 1024
 #: Fields of a delta that has nothing but text to show.
 PLAIN = frozenset({"type", "c", "index", "text", "ids"})
 #: Where OpenAI's usage has the tokens of which a provider tells more.

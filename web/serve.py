@@ -5,13 +5,16 @@ from __future__ import annotations
 import gc
 import resource
 import select
+import uuid
 from typing import Any
 
 from gevent import monkey
+from gunicorn import util
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
+from gateway.encoding import dumps
 from gateway.process import begin
 from gateway.settings import Settings
 from web.bodies import BoundedBody, linger
@@ -45,6 +48,17 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         """Answer what is no request at all, and see to it that the answer arrives."""
         super().handle_error(req, client, addr, exc)
         linger(client)
+
+
+def _write_error(sock: Any, status: int, reason: str, message: str) -> None:
+    """What gunicorn says of what is no request, in the envelope and not as a page. It has no path to go by."""
+    said = {"code": status, "message": message or reason, "data": {"reason": reason.lower().replace(" ", "_")}}
+    body = dumps({**said, "request_id": uuid.uuid4().hex})
+    head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    util.write_nonblock(sock, f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode())
+
+
+util.write_error = _write_error
 
 
 class WebLogger(GunicornLogger):  # type: ignore[misc]

@@ -23,6 +23,8 @@ class FrameSocket:
     def __init__(self, sock: socket.socket) -> None:
         self.socket = sock
         self._buffer = bytearray()
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
 
     def send(self, value: Any) -> None:
         """Write one frame.
@@ -44,10 +46,8 @@ class FrameSocket:
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (body := self._taken()) is None:
-            if deadline is not None:
-                left_s = max(0.0, deadline - time.monotonic())
-                if not select.select([self.socket], [], [], left_s)[0]:
-                    raise TimeoutError("no whole frame in time")
+            if deadline is not None and not self._poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+                raise TimeoutError("no whole frame in time")
             data = self.socket.recv(1 << 16)
             if not data:
                 raise EOFError("the other side closed the socket")

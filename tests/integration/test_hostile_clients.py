@@ -276,6 +276,29 @@ def quoted(text: str) -> str:
     return "".join(f"%{byte:02x}" for byte in text.encode()[:1_300])
 
 
+NO_REQUESTS = {
+    "no method": (b"\x01 / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+    "no version": (b"GET / HTTP/9.9\r\n\r\n", 400, "bad_request"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400, "bad_request"),
+    "a header without a name": (b"GET / HTTP/1.1\r\n: <b>x</b>\r\n\r\n", 400, "bad_request"),
+    "a long path": (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
+    "a long header": (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431, "request_header_fields_too_large"),
+    "an unknown coding": (b"POST / HTTP/1.1\r\nTransfer-Encoding: x\r\n\r\n", 501, "bad_request"),
+}
+
+
+@pytest.mark.parametrize("name", NO_REQUESTS)
+def test_what_is_no_request_is_answered_as_all_is(stack: Stack, name: str) -> None:
+    sent, code, reason = NO_REQUESTS[name]
+    head, _, body = exchange(stack, sent).partition(b"\r\n\r\n")
+    assert status(head) == code
+    assert b"Content-Type: application/json" in head
+    told = json.loads(body)
+    assert (told["code"], told["data"]) == (code, {"reason": reason})
+    assert told["message"]
+    assert told["request_id"]
+
+
 @pytest.mark.parametrize(
     "path",
     [
