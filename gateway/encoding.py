@@ -26,6 +26,7 @@ T = TypeVar("T")
 MAX_DEPTH = 200
 #: The same of a value that comes from outside; what lies deeper is null.
 MAX_OUTSIDE_DEPTH = 64
+_MAX_COUNT = 2**53
 _MAX_INTEGER = 2**63
 #: Keys that are numbers, and numpy's numbers, are written as what they look like.
 _LENIENT = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
@@ -182,3 +183,12 @@ def is_number(value: Any) -> bool:
 def is_integer(value: Any, low: int = -_MAX_INTEGER, high: int = _MAX_INTEGER - 1) -> bool:
     """Whether it is a whole number from `low` to `high`."""
     return type(value) is int and low <= value <= high
+
+
+def as_count(value: Any) -> int | None:
+    """A number that others count with, also as a text or a whole float; None if it is none."""
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_COUNT:
+        return None
+    return int(value)

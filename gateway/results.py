@@ -17,8 +17,8 @@ from gateway.job import Event, EventType, Job
 PLAIN = frozenset({"type", "c", "index", "text", "ids"})
 #: Where OpenAI's usage has the tokens of which a provider tells more.
 _DETAILS = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
-#: The text of a token and its log probability; of our own models also where the token begins in the text of its choice,
-#: in characters, and its bytes as hex digits where they are no text by themselves.
+#: The text of a token, its log probability, where it begins in the text of its choice, in characters, and its bytes as
+#: hex digits where they are not those of the text. Journals of older versions have only the first two of remote models.
 Logprob = Sequence[Any]
 
 
@@ -274,7 +274,7 @@ def _logprobs(job: Job, index: int, entries: Sequence[Logprob]) -> dict[str, Any
 
 
 def _offsets(first: int, entries: Sequence[Logprob]) -> list[int]:
-    """Where each token begins in the text that is sent, in characters. Providers don't say, so it is counted."""
+    """Where each token begins in the text that is sent, in characters: as it is known, else counted."""
     counted = accumulate((len(entry[0]) for entry in entries), initial=0)
     return [first + (entry[2] if len(entry) > 2 else at) for entry, at in zip(entries, counted, strict=False)]
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gateway import extras
-from gateway.encoding import writable
+from gateway.encoding import as_count, writable
 from schemas.fields import too_deep
 
 #: What all know of a call, and of the function in it.
@@ -68,7 +68,8 @@ class Calls:
 
     def _number(self, index: Any, call_id: str, name: str, arguments: str) -> int:
         """Which call a fragment belongs to, or the number of a new one."""
-        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < MAX_CALLS:
+        index = as_count(index)
+        if index is None or index >= MAX_CALLS:
             same = (number for number, call in self.calls.items() if call_id and call.get("id") == call_id)
             known = next(same, None if call_id or name else self._last)
             return known if known is not None else self._free()

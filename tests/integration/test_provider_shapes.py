@@ -48,6 +48,9 @@ def asked(server: ScriptedServer, direct: Direct, reply: Reply, **more: Any) -> 
     return direct.ask("x", **more)
 
 
+USAGE = {"prompt_tokens": 1, "completion_tokens": 1}
+
+
 def halves(text: str) -> str:
     """A chunk with that text, which may be half of a surrogate pair."""
     return json.dumps(chunk({"content": text}))
@@ -57,6 +60,13 @@ def halves(text: str) -> str:
     ("events", "text"),
     [
         ([chunk({"content": "one"}), chunk(choices=None), chunk({"content": " two"}), END], "one two"),
+        *(
+            (
+                [chunk({"content": "one"}), {**chunk(usage=USAGE), "choices": none}, chunk({"content": " two"}), END],
+                "one two",
+            )
+            for none in (None, [])
+        ),
         ([chunk({"content": "one"}), "null", "5", '"x"', "[]", chunk({"content": " two"}), END], "one two"),
         ([chunk({"content": [{"type": "text", "text": "Four."}]}), END], "Four."),
         ([chunk({"content": {"type": "text", "text": "Four."}}), END], "Four."),
@@ -541,3 +551,42 @@ def test_what_the_client_gave_is_sent(server: ScriptedServer, openai: Direct, an
     assert (body["temperature"], body["top_p"], body["top_k"], body["tool_choice"]) == (0.0, 0.0, 0, {"type": "none"})
     asked(server, openai, sse(END), request={"messages": turns, "temperature": None, "top_p": None, "seed": None})
     assert server.received[-1].body.keys() == {"model", "messages", "stream", "stream_options"}
+
+
+def test_each_token_has_its_bytes_and_its_place(server: ScriptedServer, openai: Direct) -> None:
+    smile = "😊".encode()
+    tokens = [("hé", "hé".encode()), ("\ufffd", smile[:2]), (r"\x98\x8a", smile[2:]), (" x", b" x")]
+    entries = [{"token": text, "logprob": -0.5, "bytes": list(raw)} for text, raw in tokens]
+    events = [
+        {"choices": [{"index": 0, "delta": {"content": text}, "logprobs": {"content": part}}]}
+        for text, part in (("hé", entries[:1]), ("😊 x", entries[1:]))
+    ]
+    request = {"messages": [{"role": "user", "content": "hi"}], "logprobs": True}
+    outcome = asked(server, openai, sse(*events, END), request=request)
+    streamed = [
+        entry
+        for found in outcome.chunks
+        for choice in found["choices"]
+        for entry in (choice.get("logprobs") or {}).get("content", ())
+    ]
+    whole = outcome.answer["choices"][0]["logprobs"]["content"]
+    for shown in (streamed, whole):
+        assert [(entry["token"], bytes(entry["bytes"])) for entry in shown] == tokens
+
+
+def test_tokens_of_a_completion_have_their_place_in_the_whole_text(server: ScriptedServer, openai: Direct) -> None:
+    parts = [("ab", ["a", "b"]), ("😊", [r"bytes:\xf0\x9f", r"bytes:\x98\x8a"]), ("cd", ["c", "d"])]
+    events = [
+        {"choices": [{"index": 0, "text": text, "logprobs": {"tokens": tokens, "token_logprobs": [-1, None]}}]}
+        for text, tokens in parts
+    ]
+    request = {"prompt": "So: ", "logprobs": True}
+    outcome = asked(server, openai, sse(*events, END), kind="completion", request=request)
+    assert outcome.answer["choices"][0]["text"] == "ab😊cd"
+    streamed = [
+        place
+        for found in outcome.chunks
+        for choice in found["choices"]
+        for place in (choice.get("logprobs") or {}).get("text_offset", ())
+    ]
+    assert streamed == outcome.answer["choices"][0]["logprobs"]["text_offset"] == [0, 1, 2, 2, 3, 4]

@@ -31,6 +31,16 @@ def fragment(index: Any = 0, *, name: Any = None, arguments: Any = None, **more:
         ([fragment(id="c1", name="a", arguments=True)], [("c1", "a", "true")]),
         ([{"index": 0, "id": "c1", "function": None}], [("c1", "", "")]),
         ([{"index": "0", "id": 5, "function": 7}], []),
+        *(
+            (
+                [
+                    *(fragment(one, id="c1", name="a", arguments="1"), fragment(two, id="c2", name="b", arguments="2")),
+                    *(fragment(one, arguments="3"), fragment(two, arguments="4")),
+                ],
+                [("c1", "a", "13"), ("c2", "b", "24")],
+            )
+            for one, two in ((0, 1), ("0", "1"), (0.0, 1.0))
+        ),
         ([{}, fragment(id="c1", name="a")], [("c1", "a", "")]),
     ],
 )

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway import extras
 from gateway.encoding import writable
+from gateway.results import Logprob
 from gateway.tool_calls import Calls
 from workers.providers.base import Piece
 from workers.providers.wire import Halves
+from workers.text import Offsets
 
 
 class Answer:
     """Joins what was cut within a character, numbers the calls, and says whose the extras are."""
 
-    def __init__(self, index: int, provider: str) -> None:
+    def __init__(self, index: int, provider: str, *, before: str = "") -> None:
+        """`before`: the text from which it goes on."""
         self.index = index
         #: Something of it has come, and its end has.
         self.begun = self.ended = False
         self._provider = provider
         self._named = False
+        self._offsets = Offsets(len(before))
         self._calls = Calls(new_id=lambda: f"call_{secrets.token_hex(12)}")
         #: Of an extra by its name, of a call's arguments by its number, of the text by None.
         self._halves: dict[str | int | None, Halves] = defaultdict(Halves)
@@ -33,10 +37,13 @@ class Answer:
         text: str = "",
         calls: Iterable[Any] = (),
         extra: Mapping[str, Any] | None = None,
-        logprobs: Sequence[tuple[str, float]] = (),
+        logprobs: Iterable[tuple[str, float, bytes]] = (),
         finish: str | None = None,
     ) -> Piece:
-        """What has come. With `finish` it is over, and nothing waits for its other half any more."""
+        """What has come. With `finish` it is over, and nothing waits for its other half any more.
+
+        `logprobs`: of each token its text, log probability and bytes.
+        """
         self.begun = True
         self.ended = self.ended or finish is not None
         fragments = [self._joined(fragment) for call in calls if (fragment := self._calls.take(call))]
@@ -50,11 +57,16 @@ class Answer:
         if not self._named and (more or any(_has_extras(fragment) for fragment in fragments)):
             self._named = True
             more[extras.PROVIDER] = self._provider
-        return Piece(self.index, text, fragments, logprobs, finish, writable(more))
+        entries = [self._entry(*token) for token in logprobs]
+        return Piece(self.index, text, fragments, entries, finish, writable(more))
 
     def end(self) -> Piece:
         """Its end, where the provider has said nothing of it."""
         return self.piece(finish="tool_calls" if self._calls.calls else "stop")
+
+    def _entry(self, text: str, logprob: float, raw: bytes) -> Logprob:
+        place = self._offsets.push(raw)
+        return (text, logprob, place) if text.encode() == raw else (text, logprob, place, raw.hex())
 
     def _joined(self, fragment: dict[str, Any]) -> dict[str, Any]:
         function = fragment.get("function", {})

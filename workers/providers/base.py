@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from gateway.limits import estimate_tokens
 from gateway.model import Model
+from gateway.results import Logprob
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class Piece:
     text: str = ""
     #: Fragments, see `gateway/tool_calls.py`.
     tool_calls: Sequence[Mapping[str, Any]] = ()
-    logprobs: Sequence[tuple[str, float]] = ()
+    logprobs: Sequence[Logprob] = ()
     finish: str | None = None
     #: What the provider says beside them, see `gateway/extras.py`.
     extra: Mapping[str, Any] = field(default_factory=dict)

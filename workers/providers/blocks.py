@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.encoding import as_count
 from gateway.tool_calls import as_text
 from workers.providers import wire
 from workers.providers.answer import Answer
@@ -117,7 +118,7 @@ class Blocks:
 
     def _place(self, event: Mapping[str, Any]) -> int:
         """Which block an event is about: the last one, if it does not say."""
-        place = wire.count(event.get("index"))
+        place = as_count(event.get("index"))
         self._last = self._last if place is None else place
         return self._last
 
@@ -182,10 +183,10 @@ def _usage(usage: Any, *, begins: bool = False) -> Piece:
     """
     said = usage if isinstance(usage, Mapping) else {}
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    prompt = [wire.count(said.get(name)) or 0 for name in names]
+    prompt = [as_count(said.get(name)) or 0 for name in names]
     return Piece(
-        prompt_tokens=sum(prompt) or (wire.count(said.get(names[0])) if begins else None),
-        completion_tokens=None if begins else wire.count(said.get("output_tokens")),
+        prompt_tokens=sum(prompt) or (as_count(said.get(names[0])) if begins else None),
+        completion_tokens=None if begins else as_count(said.get("output_tokens")),
         cached_tokens=prompt[2] or None,
     )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
 from typing import Any
 
-from gateway.encoding import mended
+from gateway.encoding import as_count, is_integer, mended
 from workers.providers import wire
 from workers.providers.answer import Answer
 from workers.providers.base import Ask, Piece
@@ -29,6 +31,8 @@ _FINISH = {
 }
 #: Words for an answer that has not come to its end.
 _BROKEN = ("error", "insufficient_system_resource")
+#: How a token is written that is no text by itself, where there is no list of bytes.
+_IN_HEX = re.compile(r"bytes:(\\x[0-9a-fA-F]{2})+")
 #: The logarithm of a probability that is none.
 _NEVER = -9999.0
 
@@ -37,10 +41,10 @@ class Chunks:
     """Reads the stream of one call. A server that ends without a finish reason, but in good order, has finished."""
 
     def __init__(self, ask: Ask, provider: str) -> None:
-        self._answers = [Answer(index, provider) for index in ask.indexes]
+        self._answers = [Answer(index, provider, before=ask.before) for index in ask.indexes]
         self._is_chat = ask.kind == "chat"
-        #: The stream has said that it is over.
-        self._over = False
+        #: The stream has said that it is over; it may be, since the last that came was a count.
+        self._over = self._counted = False
 
     def take(self, event: wire.Event) -> Iterator[Piece]:
         """The pieces of one event. Raises: Malformed, Said."""
@@ -57,7 +61,7 @@ class Chunks:
 
     def end(self) -> Iterator[Piece]:
         """What is left to say when the stream has ended."""
-        if self._over:
+        if self._over or self._counted:
             yield from (answer.end() for answer in self._answers if answer.begun and not answer.ended)
 
     def _chunk(self, chunk: Mapping[str, Any], *, whole: bool) -> Iterator[Piece]:
@@ -71,12 +75,12 @@ class Chunks:
         for place, choice in enumerate(choices if isinstance(choices, list) else ()):
             if isinstance(choice, Mapping) and (answer := self._answer(choice.get("index"), place)):
                 yield self._piece(answer, choice)
-        if usage and not choices and any(answer.begun for answer in self._answers):
-            self._over = True  # the count comes last
+        if choices or usage:
+            self._counted = not choices and any(answer.begun for answer in self._answers)
 
     def _answer(self, index: Any, place: int) -> Answer | None:
         """The answer that a choice is of; None if it was not asked for."""
-        number = wire.count(index)
+        number = as_count(index)
         if number is None:
             number = place if len(self._answers) > 1 else 0
         return self._answers[number] if number < len(self._answers) else None
@@ -145,28 +149,43 @@ def _usage(usage: Any) -> Piece | None:
         return None
     prompt, completion = (usage.get(name) for name in ("prompt_tokens_details", "completion_tokens_details"))
     said = Piece(
-        prompt_tokens=wire.count(usage.get("prompt_tokens")),
-        completion_tokens=wire.count(usage.get("completion_tokens")),
-        cached_tokens=wire.count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
-        reasoning_tokens=wire.count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None,
+        prompt_tokens=as_count(usage.get("prompt_tokens")),
+        completion_tokens=as_count(usage.get("completion_tokens")),
+        cached_tokens=as_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
+        reasoning_tokens=as_count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None,
     )
     return None if said == Piece() else said
 
 
-def _logprobs(found: Any) -> list[tuple[str, float]]:
+def _logprobs(found: Any) -> list[tuple[str, float, bytes]]:
+    """Of each token its text, log probability and bytes."""
     if not isinstance(found, Mapping):
         return []
     tokens, values = found.get("tokens"), found.get("token_logprobs")
+    told: Iterable[tuple[Any, Any, Any]]
     if isinstance(tokens, list):
-        pairs = list(zip(tokens, values if isinstance(values, list) else [], strict=False))
+        told = zip(tokens, values if isinstance(values, list) else [], repeat(None))
     else:
         entries = found.get("content")
-        pairs = [
-            (entry.get("token"), entry.get("logprob"))
+        told = (
+            (entry.get("token"), entry.get("logprob"), entry.get("bytes"))
             for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, Mapping)
-        ]
-    return [(mended(token), _logprob(value)) for token, value in pairs if isinstance(token, str)]
+        )
+    return [
+        (text := mended(token), _logprob(value), _bytes(text, raw))
+        for token, value, raw in told
+        if isinstance(token, str)
+    ]
+
+
+def _bytes(token: str, said: Any) -> bytes:
+    """The bytes of a token: as they are said, or as the text says that has no other way to, or those of the text."""
+    if isinstance(said, list) and all(is_integer(byte, 0, 255) for byte in said):
+        return bytes(said)
+    if _IN_HEX.fullmatch(token):
+        return bytes.fromhex(token.removeprefix("bytes:").replace("\\x", ""))
+    return token.encode()
 
 
 def _logprob(value: Any) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from workers.providers import wire
+from gateway.encoding import as_count
 from workers.providers.base import Piece
 from workers.providers.failures import Malformed
 
@@ -25,7 +25,7 @@ def vectors(answer: Any, num_inputs: int) -> list[Piece]:
     packed = [_packed(item.get("embedding")) for item in data]
     if len({len(vector) for vector in packed}) != 1 or not packed[0]:
         raise _odd("vectors that are not all of one size")
-    tokens = wire.count(usage.get("prompt_tokens")) if isinstance(usage, Mapping) else None
+    tokens = as_count(usage.get("prompt_tokens")) if isinstance(usage, Mapping) else None
     return [
         Piece(prompt_tokens=tokens),
         *(Piece(index, vector=vector) for index, vector in zip(indexes, packed, strict=True)),
@@ -36,7 +36,7 @@ def _indexes(data: list[Mapping[str, Any]]) -> Iterator[int]:
     """Where no vector has an index, their order is meant."""
     numbered = any(item.get("index") is not None for item in data)
     for place, item in enumerate(data):
-        number = wire.count(item.get("index")) if numbered else place
+        number = as_count(item.get("index")) if numbered else place
         yield -1 if number is None else number
 
 

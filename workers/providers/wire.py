@@ -125,15 +125,6 @@ async def read_whole(chunks: AsyncIterable[bytes]) -> Any:
     return read(found[0].data)
 
 
-def count(value: Any) -> int | None:
-    """A number of tokens, or None if it is none."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**53:
-        return None
-    return int(value)
-
-
 class Halves:
     """A text that comes in pieces, which may be cut within a character: joined, else each half is U+FFFD."""
 
