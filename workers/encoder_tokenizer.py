@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
@@ -15,8 +16,11 @@ from workers.folder_tokenizer import read_optional, read_tokenizer_json
 from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles
 
-#: How sentence-transformers treats text before the tokenizer.
-SETTINGS = "sentence_bert_config.json"
+#: What sentence-transformers says of texts and their length: the first of these files that says anything.
+SETTINGS = tuple(
+    f"sentence_{kind}_config.json"
+    for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+)
 
 
 class EncoderTokenizer:
@@ -24,11 +28,12 @@ class EncoderTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises: SourceFailed, or what `tokenizers` raises."""
+        settings = _settings(folder)
         described = json.dumps(read_tokenizer_json(folder))
         self._backend = Backend.from_str(described)
         self._backend.no_padding()
         self._backend.no_truncation()
-        if lower := bool(read_optional(folder, SETTINGS).get("do_lower_case")):
+        if lower := bool(settings.get("do_lower_case")):
             before = [self._backend.normalizer] if self._backend.normalizer else []
             self._backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *before])
         self.digest = hashlib.sha256(f"{lower}{described}".encode()).hexdigest()[:16]
@@ -37,8 +42,9 @@ class EncoderTokenizer:
         self._before, self._after = full[:at], full[at + len(plain) :]
         #: How many special tokens each input gets.
         self.num_special = len(self._before) + len(self._after)
-        #: Tokens that the model has positions for, special ones too; 0 = it does not say.
-        self.max_tokens = read_shape(LocalFiles(folder)).context_length
+        limits = read_shape(LocalFiles(folder)).context_length, int(settings.get("max_seq_length") or 0)
+        #: Tokens of an input, special ones too, by its positions and its settings; 0 = it does not say.
+        self.max_tokens = min((limit for limit in limits if limit > 0), default=0)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of texts, without special tokens."""
@@ -56,3 +62,8 @@ class EncoderTokenizer:
     def wrap(self, ids: Sequence[int]) -> list[int]:
         """Ids with the special tokens around them."""
         return [*self._before, *ids, *self._after]
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """Raises: SourceFailed."""
+    return next((found for name in SETTINGS if (found := read_optional(folder, name))), {})

@@ -23,14 +23,32 @@ _NAMED_ENDS = (
     "<|im_end|>",
     "<|end|>",
     "<|return|>",
+    "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
+    "<|tool_response>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_turn>",
+    "<turn|>",
     "<end_of_utterance>",
     "<｜end▁of▁sentence｜>",
+    "</s>",
+    "<eos>",
+    "[EOS]",
     "<EOT>",
     "_<EOT>",
     "< EOT >",
+    "[EOT]",
+    "[e~[",
+)
+#: A name that is no end where all of the others exist: there it ends a part of an answer (harmony, Solar), or is text.
+_NO_ENDS = (
+    ("<|end|>", {"<|return|>", "<|call|>"}),
+    ("<|end|>", {"<|return|>", "<|calls|>"}),
+    ("<|end|>", {"<|flush|>", "<|call|>"}),
+    ("<|end|>", {"<|flush|>", "<|calls|>"}),
+    ("</s>", {"<|tool_response>"}),
 )
 #: What templates call the tokens, and what the fields do.
 _VARIABLES = {
@@ -50,7 +68,9 @@ def read_gguf(path: Path) -> Vocabulary:
     cut = require_known(header, path.name)
     tokens: list[str] = header.get("tokenizer.ggml.tokens", [])
     kinds: list[int] = header.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
-    named_ends = {i for i, token in enumerate(tokens) if token in _NAMED_ENDS}
+    named = {token: i for i, token in enumerate(tokens) if token in _NAMED_ENDS}
+    no_ends = {named[name] for name, others in _NO_ENDS if name in named and others <= named.keys()}
+    named_ends = set(named.values()) - no_ends
     control = {
         token: ControlToken(i)
         for i, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
@@ -59,6 +79,7 @@ def read_gguf(path: Path) -> Vocabulary:
     added = [token for token, kind in zip(tokens, kinds, strict=True) if kind == USER_DEFINED and token not in control]
     found = {name: _id(header, name, tokens) for name in (*_ENDS, *_VARIABLES.values())}
     ids = {name: token_id for name, token_id in found.items() if token_id is not None}
+    ends = [ids[name] for name in _ENDS if name in ids and ids[name] not in no_ends]
     around = {
         name: [ids[name]] if name in ids and header.get(f"tokenizer.ggml.add_{name}_token", by_default) else []
         for name, by_default in (("bos", cut.adds_bos), ("eos", False))
@@ -67,7 +88,7 @@ def read_gguf(path: Path) -> Vocabulary:
         backend=_backend(tokens, header.get("tokenizer.ggml.merges", []), cut, added),
         token_bytes=_bytes(tokens, kinds, control),
         control=control,
-        eos_ids=tuple(dict.fromkeys([*(ids[name] for name in _ENDS if name in ids), *sorted(named_ends)])),
+        eos_ids=tuple(dict.fromkeys([*ends, *sorted(named_ends)])),
         before=around["bos"],
         after=around["eos"],
         templates=_templates(header),

@@ -25,7 +25,7 @@ from workers.encoder_tokenizer import EncoderTokenizer
 
 MODEL = "all-minilm-l6-v2"
 PATH = f"/models/{MODEL}/embeddings"
-#: The same, as if it had been trained to have its vectors cut.
+#: The same, as if it had been trained to have its vectors cut. Its entry says nothing of a context.
 SHORTENS = "org/shortens:v1"
 #: The issue allows a difference of so much from the library.
 TOLERANCE = 1e-3
@@ -46,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("s"))
     stack.settings.config.write_text(
         f'[models."{SHORTENS}"]\ncapabilities = ["embedding"]\nengine = "embedding"\nsource = "{model_path()}"\n'
-        "context_length = 256\ndimensions = 384\nshortens_vectors = true\n"
+        "dimensions = 384\nshortens_vectors = true\n"
     )
     try:
         stack.up({MODEL: {}, SHORTENS: {}})
@@ -269,6 +269,17 @@ def test_an_input_that_is_too_long_is_named_or_cut(client: httpx.Client, library
     cut = client.post(PATH, json={"input": texts, "truncate": True})
     assert difference(vectors(cut), library.encode(texts)) < TOLERANCE
     assert cut.json()["data"]["usage"]["prompt_tokens"] == 3 + 256
+
+
+def test_an_input_is_cut_where_the_model_says_if_its_entry_says_nothing(client: httpx.Client, library: Any) -> None:
+    """It has 512 positions, and was trained on 256 tokens: that is where the library cuts."""
+    path, texts = f"/models/{SHORTENS}/embeddings", ["word " * 600]
+    response = client.post(path, json={"input": texts})
+    assert response.status_code == 422
+    assert response.json()["message"].startswith(f"input[0] has 602 tokens, but {SHORTENS} takes 256 at most")
+    cut = client.post(path, json={"input": texts, "truncate": True})
+    assert difference(vectors(cut), library.encode(texts)) < TOLERANCE
+    assert cut.json()["data"]["usage"]["prompt_tokens"] == 256
 
 
 def test_the_models_own_size_may_be_named(client: httpx.Client) -> None:

@@ -40,21 +40,25 @@ def journaler(settings: Settings, store: JobStore, dropped: list[ClaimedJob]) ->
     return Journaler(settings=settings, store=store, celery=make_celery(settings), owner="w", on_drop=dropped.append)
 
 
+def make(store: JobStore) -> Job:
+    """A job that waits."""
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []})
+    return store.create(job, ttl_ms=60_000).job
+
+
 @pytest.fixture
 def hold(store: JobStore, journaler: Journaler) -> Callable[[], Run]:
     """Makes a job, claims it, and lets the journaler hold it."""
 
-    def make() -> Run:
-        made = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []})
-        store.create(made, ttl_ms=60_000)
-        job = store.claim(made.id, model="fake", owner="w", claim=new_claim_id())
+    def claim() -> Run:
+        job = store.claim(make(store).id, model="fake", owner="w", claim=new_claim_id())
         assert job is not None
         run = Run(job)
         run.begin({"model": "fake"})
         journaler.hold(run)
         return run
 
-    return make
+    return claim
 
 
 def say(journaler: Journaler, run: Run, text: str) -> None:
@@ -153,6 +157,48 @@ def test_what_goes_wrong_behind_the_verdict_ends_one_job(
     journaler.flush()
     assert text(store, good) == "a"
     assert state(store, odd) is JobState.FAILED
+
+
+@pytest.mark.parametrize("claims", [True, False], ids=["claimed", "queued"])
+@pytest.mark.parametrize("error", [ZeroDivisionError, MemoryError])
+def test_what_is_raised_before_a_job_is_held_ends_that_job_alone(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], claims: bool, error: type[Exception]
+) -> None:
+    good, odd = hold(), make(store)
+    with journaler.claiming(odd.id) as mine:
+        assert mine
+        if claims:
+            assert store.claim(odd.id, model="fake", owner="w", claim=new_claim_id())
+        raise error("as prepare may")
+    ended = store.read(odd.id)
+    assert ended is not None
+    assert (ended.state, ended.error["reason"]) == (JobState.FAILED, "internal_error")
+    assert error.__name__ in ended.error["message"]
+    assert [event.type for event in store.journal(odd.id)] == [EventType.FAILED]
+    say(journaler, good, "a")
+    journaler.tend(lambda: None)
+    assert (journaler.held, text(store, good), state(store, good)) == ([good], "a", JobState.RUNNING)
+
+
+def test_a_job_of_another_worker_is_left_to_it_whatever_is_raised_here(store: JobStore, journaler: Journaler) -> None:
+    job = make(store)
+    with journaler.claiming(job.id):
+        assert store.claim(job.id, model="fake", owner="another", claim=new_claim_id())
+        raise ZeroDivisionError
+    found = store.read(job.id)
+    assert found is not None
+    assert (found.state, found.owner) == (JobState.RUNNING, "another")
+
+
+def test_a_claim_that_waits_for_redis_is_given_back(store: JobStore, journaler: Journaler) -> None:
+    job = make(store)
+    with pytest.raises(redis.exceptions.ConnectionError), journaler.claiming(job.id):
+        assert store.claim(job.id, model="fake", owner="w", claim=new_claim_id())
+        raise redis.exceptions.ConnectionError
+    journaler.tend(lambda: None)
+    found = store.read(job.id)
+    assert found is not None
+    assert (found.state, found.losses, found.crashes) == (JobState.QUEUED, 1, 0)
 
 
 def test_a_record_that_is_gone_is_made_anew(store: JobStore, journaler: Journaler, hold: Callable[[], Run]) -> None:

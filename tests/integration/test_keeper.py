@@ -258,6 +258,27 @@ def test_nothing_is_judged_before_others_could_have_said_that_they_live(
     assert store.heads([left.id])[left.id].cancel  # type: ignore[union-attr]
 
 
+def test_only_a_job_that_was_never_taken_is_told_that_the_queue_was_too_slow(
+    settings: Settings, store: JobStore, keeper: Keeper
+) -> None:
+    begun, never = claimed(store, "nobody"), make_job(store)
+    assert store.release(begun, sweeps.Cause.LOST)
+    long_ago = store.now_ms() - 1_000 * int(settings.queue_timeout_s + 1)
+    store.redis.hset(keys.job(begun.id), "created_at", long_ago)
+    keeper.round()
+    assert state(store, begun) is JobState.QUEUED, "its wait counts from when it came back"
+    for job in (begun, never):
+        store.redis.hset(keys.job(job.id), mapping={"created_at": long_ago, "queued_at": long_ago})
+    keeper.round()
+    found = [store.read(job.id) for job in (begun, never)]
+    assert [(job.state, job.error["reason"]) for job in found if job] == [
+        (JobState.FAILED, "model_not_ready"),
+        (JobState.FAILED, "queue_timeout"),
+    ]
+    assert found[0] is not None
+    assert "begun 1 times" in found[0].error["message"]
+
+
 def test_attendance_that_lies_far_in_the_future_is_put_right(
     settings: Settings, store: JobStore, keeper: Keeper, alive: str
 ) -> None:

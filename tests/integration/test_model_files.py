@@ -17,6 +17,7 @@ from gateway.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, eventually
+from tests.tiny_models import save_tiny_llama
 
 CATALOG = """
 [models.{name}]
@@ -77,10 +78,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     (models / "deep").mkdir()
     (models / "deep" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (models / "deep" / "config.json").write_text('{"a":' * 100_000)
+    save_tiny_llama(models / "mute")
     (home / "headrace.toml").write_text(
         "".join(
             CATALOG.format(name=name, source=source) for name, source in [*sources.items(), ("deep", models / "deep")]
         )
+        + CATALOG.format(name="mute", source=models / "mute").replace("openvino", "transformers")
     )
     stack = Stack(home)
     try:
@@ -176,6 +179,13 @@ def test_what_can_not_work_fails_the_deployment_by_name(
     data = ended(client, deploy(client, model), 150)
     assert (data["status"], data["error"]["reason"]) == ("failed", reason)
     assert says in data["error"]["message"]
+
+
+def test_a_folder_without_a_tokenizer_fails_the_deployment_at_the_first_try(client: httpx.Client) -> None:
+    data = ended(client, deploy(client, "mute"), 150)
+    assert (data["status"], data["error"]["reason"]) == ("failed", "MISSING_FILE")
+    assert "no tokenizer.json" in data["error"]["message"]
+    assert not [line for line in data["logs"] if "try " in line["message"]]
 
 
 def test_a_damaged_folder_never_fits_and_hides_no_other_model(client: httpx.Client) -> None:

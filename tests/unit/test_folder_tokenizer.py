@@ -13,8 +13,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from gateway.failures import DeploymentFailed, FailureReason
 from tests.tokenizers import CONTROL, CORPUS, NASTY, qwen2, save_folder, train
 from workers.byte_level import ByteLevelTokenizer
-from workers.encoder_tokenizer import EncoderTokenizer
-from workers.tokenizer import load_tokenizer
+from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer
+from workers.tokenizer import load_tokenizer, told_as_damaged
 
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
 BOS = processors.TemplateProcessing("<|bos|> $A", "<|bos|> $A $B", [("<|bos|>", 0)])
@@ -163,7 +163,7 @@ def save_encoder(folder: Path, *, lower: bool, **config: Any) -> Path:
     tokenizer.train_from_iterator(["Hello hello HELLO World world ÄÖ äö"] * 5, trainer)
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 2), ("[CLS]", 1))
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": 512, "do_lower_case": lower}))
+    (folder / SETTINGS[0]).write_text(json.dumps({"max_seq_length": 512, "do_lower_case": lower}))
     (folder / "config.json").write_text(json.dumps({"model_type": "bert", "max_position_embeddings": 512, **config}))
     return folder
 
@@ -187,4 +187,46 @@ def test_an_encoder_hears_small_letters_if_its_settings_say_so(tmp_path: Path, l
     ],
 )
 def test_an_encoder_takes_as_many_tokens_as_it_has_positions(tmp_path: Path, config: dict[str, Any], most: int) -> None:
-    assert EncoderTokenizer(save_encoder(tmp_path, lower=False, **config)).max_tokens == most
+    folder = save_encoder(tmp_path, lower=False, **config)
+    (folder / SETTINGS[0]).unlink()
+    assert EncoderTokenizer(folder).max_tokens == most
+
+
+@pytest.mark.parametrize(
+    ("positions", "told", "most"),
+    [
+        (512, {"max_seq_length": 256}, 256),
+        (512, {"max_seq_length": 8192}, 512),
+        (None, {"max_seq_length": 256}, 256),
+        (512, {"max_seq_length": None}, 512),
+        (512, {"max_seq_length": -1}, 512),
+        (512, {"max_seq_length": 0}, 512),
+        (512, {}, 512),
+    ],
+)
+def test_an_encoder_takes_no_more_tokens_than_its_settings_say(
+    tmp_path: Path, positions: int | None, told: dict[str, Any], most: int
+) -> None:
+    folder = save_encoder(tmp_path, lower=False, max_position_embeddings=positions)
+    (folder / SETTINGS[0]).write_text(json.dumps(told))
+    assert EncoderTokenizer(folder).max_tokens == most
+
+
+@pytest.mark.parametrize("value", ["many", [256], {"of": "tokens"}, float("inf")])
+def test_a_length_that_is_no_number_is_a_damaged_file(tmp_path: Path, value: Any) -> None:
+    folder = save_encoder(tmp_path, lower=False)
+    (folder / SETTINGS[0]).write_text(json.dumps({"max_seq_length": value}))
+    with pytest.raises(DeploymentFailed) as caught, told_as_damaged(folder):
+        EncoderTokenizer(folder)
+    assert caught.value.reason is FailureReason.CHECKSUM
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_settings_of_an_encoder_are_read_where_sentence_transformers_reads_them(tmp_path: Path, name: str) -> None:
+    folder = save_encoder(tmp_path, lower=False)
+    (folder / SETTINGS[0]).unlink()
+    (folder / SETTINGS[-1]).write_text(json.dumps({"max_seq_length": 16}))
+    (folder / name).write_text(json.dumps({"max_seq_length": 128, "do_lower_case": True}))
+    tokenizer = EncoderTokenizer(folder)
+    assert tokenizer.max_tokens == 128, "the first of the files counts"
+    assert tokenizer.encode(["Hello"]) == tokenizer.encode(["hello"])

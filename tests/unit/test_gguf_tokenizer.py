@@ -164,7 +164,11 @@ def test_all_kinds_of_ends_end_an_answer(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eom_id|>", "<|endoftext|>"]
+    "name",
+    [
+        *("<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|eom_id|>", "<|endoftext|>", "</s>", "<eos>"),
+        *("<|call|>", "<|calls|>", "<|flush|>", "[EOT]", "[EOS]", "<turn|>", "<|tool_response>", "[e~["),
+    ],
 )
 @pytest.mark.parametrize("kind", [1, 3, 4])
 def test_tokens_with_the_names_of_ends_end_an_answer(tmp_path: Path, name: str, kind: int) -> None:
@@ -174,6 +178,36 @@ def test_tokens_with_the_names_of_ends_end_an_answer(tmp_path: Path, name: str, 
     assert set(ours.eos_ids) == {1, end}
     assert ours.token_bytes(end) == b""
     assert end not in ours.encode(name)
+
+
+@pytest.mark.parametrize(
+    ("no_end", "others"),
+    [
+        ("<|end|>", ["<|return|>", "<|call|>"]),
+        ("<|end|>", ["<|return|>", "<|calls|>"]),
+        ("<|end|>", ["<|flush|>", "<|call|>"]),
+        ("<|end|>", ["<|flush|>", "<|calls|>"]),
+        ("</s>", ["<|tool_response>"]),
+    ],
+)
+@pytest.mark.parametrize("field", [None, "eot_token_id"])
+def test_what_ends_only_a_part_of_an_answer_is_no_end_beside_those_that_do(
+    tmp_path: Path, no_end: str, others: list[str], field: str | None
+) -> None:
+    extra = [no_end, *others]
+    oracle = train(BYTES, extra=extra)
+    fields = {field: oracle.token_to_id(no_end)} if field else {}
+    path = write_gguf(tmp_path / "a.gguf", oracle, "gpt-2", kinds=dict.fromkeys(extra, 3), **fields)
+    ours = load_tokenizer(str(path), "openvino")
+    assert set(ours.eos_ids) == {1, *map(oracle.token_to_id, others)}
+    assert ours.token_bytes(oracle.token_to_id(no_end)) == b"", "it is a control token all the same"
+
+
+@pytest.mark.parametrize("others", [["<|return|>"], ["<|call|>"], ["<|calls|>"], ["<|return|>", "<|flush|>"]])
+def test_one_of_those_alone_leaves_it_an_end(tmp_path: Path, others: list[str]) -> None:
+    oracle = train(BYTES, extra=["<|end|>", *others])
+    ours = load_tokenizer(str(write_gguf(tmp_path / "a.gguf", oracle, "gpt-2")), "openvino")
+    assert set(ours.eos_ids) == {1, *map(oracle.token_to_id, ["<|end|>", *others])}
 
 
 def test_templates_have_names(tmp_path: Path) -> None:
