@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -28,7 +28,8 @@ def _not_too_deep(value: Any) -> None:
 class Content(fields.Field[str]):
     """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined.
 
-    An answer's part may be of the type `refusal`, with its text under that name.
+    An answer's part may be of the type `refusal`, with its text under that name, or `thinking`, which is left out: no
+    model reads the thoughts of another one as text.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -43,21 +44,27 @@ class Content(fields.Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, list):
             return str(Text().deserialize(value))
+        thinks = data is not None and data.get("role") == "assistant"
+        texts = []
         for index, part in enumerate(value):
             give_way(index)
-            if not isinstance(part, dict) or part.get("type") not in ("text", "refusal"):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if thinks and kind == "thinking":
+                continue
+            if kind not in ("text", "refusal") or kind not in part:
                 raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
-        return "".join(Text().deserialize(part.get(part["type"])) for part in value)
+            texts.append("" if part[kind] is None else Text().deserialize(part[kind]))
+        return "".join(texts)
 
 
 class Arguments(Text):
-    """The arguments of a call: any text, since models write what is not JSON, too; an object is written as JSON."""
+    """The arguments of a call: any text, since models write what is not JSON, too; other values are written as JSON."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "metadata": {"contentMediaType": "application/json", "example": "{}"}})
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if isinstance(value, dict) and not too_deep(value):
+        if not isinstance(value, str) and not too_deep(value):
             value = orjson.dumps(value).decode()
         return super()._deserialize(value, attr, data, **kwargs)
 
@@ -116,6 +123,21 @@ class MessageSchema(AnsweredSchema):
     tool_calls = Items(fields.Nested(ToolCallSchema), most=MAX_CALLS)
     tool_call_id = Text(validate=validate.Length(1))
 
+    @pre_load
+    def _without_nulls(self, data: Any, **_: Any) -> Any:
+        """A tool has always said something; of an assistant, what is empty is nothing, too."""
+        given = super()._without_nulls(data)
+        if not isinstance(data, dict):
+            return given
+        if data.get("role") in ("tool", "function") and "content" in data:
+            return {"content": "", **given}
+        if data.get("role") != "assistant":
+            return given
+        called = given.get("function_call")
+        if isinstance(called, dict) and all(value in (None, "") for value in called.values()):
+            del given["function_call"]
+        return {name: value for name, value in given.items() if value != "" or name not in ("name", "tool_call_id")}
+
     @validates_schema
     def _fits_its_role(self, data: dict[str, Any], **_: Any) -> None:
         role = data.get("role")
@@ -136,6 +158,45 @@ class MessageSchema(AnsweredSchema):
         role = "system" if data["role"] == "developer" else data["role"]
         said = {name: value for name, value in data.items() if value not in ("", [], {})}
         return {**said, "role": role, "content": data.get("content") or ""}
+
+
+def with_ids(turns: list[Any]) -> list[Any]:
+    """Turns as a client has sent them. A call without an id and the result of it get one, by their order: the results
+    stand right behind the calls. What has no counterpart is left as it is.
+    """
+    found = list(turns)
+    known: set[str] = set()
+    for number, turn in enumerate(turns):
+        give_way(number)
+        calls = turn.get("tool_calls") if isinstance(turn, dict) and turn.get("role") == "assistant" else None
+        if not isinstance(calls, list):
+            continue
+        known |= {call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)} - {""}
+        nameless = [place for place, call in enumerate(calls) if isinstance(call, dict) and _is_empty(call.get("id"))]
+        if not nameless:
+            continue
+        calls = list(calls)
+        for place, (at, result) in zip(nameless, _results(turns, number + 1, known), strict=False):
+            call_id = result.get("tool_call_id") or f"call_{number}_{place}"
+            calls[place] = {**calls[place], "id": call_id}
+            found[at] = {**result, "tool_call_id": call_id}
+        found[number] = {**turn, "tool_calls": calls}
+    return found
+
+
+def _results(turns: list[Any], first: int, known: set[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The results from there on that answer none of the known calls, with their places."""
+    for at in range(first, len(turns)):
+        turn = turns[at]
+        if not isinstance(turn, dict) or turn.get("role") != "tool":
+            return
+        call_id = turn.get("tool_call_id")
+        if _is_empty(call_id) or (isinstance(call_id, str) and call_id not in known):
+            yield at, turn
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value == ""
 
 
 def with_tools(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, validates_schema
+from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
-from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_tools
+from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
 from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
@@ -179,6 +179,11 @@ class ChatRequestSchema(InferenceRequestSchema):
     parallel_tool_calls = Boolean(allow_none=True, load_default=None)
     #: The newer name of max_tokens.
     max_completion_tokens = Integer(1, 2**31 - 1)
+
+    @pre_load
+    def _with_ids(self, data: Any, **_: Any) -> Any:
+        turns = data.get("messages") if isinstance(data, dict) else None
+        return {**data, "messages": with_ids(turns)} if isinstance(turns, list) else data
 
     @validates_schema
     def _one_limit(self, data: dict[str, Any], **_: Any) -> None:

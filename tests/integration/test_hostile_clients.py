@@ -20,7 +20,7 @@ from gateway.credentials import Credentials
 from schemas.inference import MAX_MESSAGES
 from tests.stack import KEY, Stack, chat, eventually
 
-PATH = "/models/fake/chat/completions"
+PATH, OPENAI = "/models/fake/chat/completions", "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
 LIMIT = 4 * 1024 * 1024
 ORIGIN = "https://chat.example"
@@ -92,6 +92,17 @@ def status(answer: bytes) -> int:
 
 def refusal(answer: httpx.Response) -> tuple[int, str]:
     return answer.status_code, answer.json()["data"]["reason"]
+
+
+def refused(answer: httpx.Response) -> tuple[int, str, str]:
+    """Status, reason and text, in the form of either face."""
+    said = answer.json()
+    if answer.url.path == OPENAI:
+        assert said.keys() == {"error"}
+        error = said["error"]
+        assert (error["type"], error["param"]) == ("invalid_request_error", None)
+        return answer.status_code, error["code"], error["message"]
+    return answer.status_code, said["data"]["reason"], said["message"]
 
 
 # -- bodies
@@ -213,17 +224,20 @@ def test_many_valid_messages_hold_nobody_up(client: httpx.Client) -> None:
 # -- headers
 
 
+@pytest.mark.parametrize("path", [PATH, OPENAI])
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate", "identity, gzip", "x" * 3000])
-def test_a_compressed_body_is_refused_by_name(client: httpx.Client, encoding: str) -> None:
-    answer = client.post(PATH, content=gzip.compress(json.dumps(BODY).encode()), headers={"Content-Encoding": encoding})
-    assert refusal(answer) == (415, "unsupported_encoding")
-    assert encoding[:20] in answer.json()["message"]
+def test_a_compressed_body_is_refused_by_name(client: httpx.Client, path: str, encoding: str) -> None:
+    answer = client.post(path, content=gzip.compress(json.dumps(BODY).encode()), headers={"Content-Encoding": encoding})
+    status, reason, message = refused(answer)
+    assert (status, reason) == (415, "unsupported_encoding")
+    assert f"Content-Encoding is '{encoding[:20]}" in message
 
 
 def test_a_body_that_is_not_compressed_may_say_so(client: httpx.Client) -> None:
     assert client.post(PATH, json=BODY, headers={"Content-Encoding": "identity"}).status_code == 200
 
 
+@pytest.mark.parametrize("path", [PATH, OPENAI])
 @pytest.mark.parametrize(
     ("content", "told"),
     [
@@ -232,10 +246,12 @@ def test_a_body_that_is_not_compressed_may_say_so(client: httpx.Client) -> None:
         (b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "surrogate"),
     ],
 )
-def test_a_body_that_is_no_unicode_text_is_refused_by_position(client: httpx.Client, content: bytes, told: str) -> None:
-    answer = client.post(PATH, content=content)
-    assert refusal(answer) == (400, "invalid_json")
-    assert told in answer.json()["message"]
+def test_a_body_that_is_no_unicode_text_is_refused_by_position(
+    client: httpx.Client, path: str, content: bytes, told: str
+) -> None:
+    status, reason, message = refused(client.post(path, content=content))
+    assert (status, reason) == (400, "invalid_json")
+    assert told in message
 
 
 def test_a_byte_order_mark_is_no_matter(client: httpx.Client) -> None:
@@ -339,11 +355,12 @@ def test_hundreds_of_silent_connections_hinder_nobody(stack: Stack, client: http
 # -- browsers
 
 
-def test_a_page_of_another_origin_may_ask(stack: Stack, client: httpx.Client) -> None:
+@pytest.mark.parametrize("path", [PATH, OPENAI])
+def test_a_page_of_another_origin_may_ask(stack: Stack, client: httpx.Client, path: str) -> None:
     wanted = "authorization,content-type,x-stainless-os"
     with httpx.Client(base_url=client.base_url) as browser:
         asked = browser.options(
-            PATH,
+            path,
             headers={
                 "Origin": ORIGIN,
                 "Access-Control-Request-Method": "POST",
@@ -354,14 +371,16 @@ def test_a_page_of_another_origin_may_ask(stack: Stack, client: httpx.Client) ->
     assert asked.headers["Access-Control-Allow-Origin"] == "*"
     assert "POST" in asked.headers["Access-Control-Allow-Methods"]
     assert asked.headers["Access-Control-Allow-Headers"] == wanted
-    answer = client.post(PATH, json=BODY, headers={"Origin": ORIGIN})
+    body = {**BODY, "model": "fake"} if path == OPENAI else BODY
+    answer = client.post(path, json=body, headers={"Origin": ORIGIN})
+    assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == "*"
     assert "X-Job-Id" in answer.headers["Access-Control-Expose-Headers"]
-    for key in (KEY, "wrong", ""):
+    for key, status in ((KEY, (422, 400)[path == OPENAI]), ("wrong", 401), ("", 401)):
         with stack.client(key) as other:
-            refused = other.get("/jobs/none", headers={"Origin": ORIGIN})
-        assert refused.status_code in (401, 404)
-        assert refused.headers["Access-Control-Allow-Origin"] == "*"
+            wrong = other.post(path, json={**body, "messages": []}, headers={"Origin": ORIGIN})
+        assert wrong.status_code == status
+        assert wrong.headers["Access-Control-Allow-Origin"] == "*"
     assert "Access-Control-Allow-Origin" not in client.get("/models").headers
 
 

@@ -133,6 +133,11 @@ def test_a_model_without_a_template_completes_and_refuses_chats(client: httpx.Cl
     refused = chat(client, "untemplated")
     assert refused.status_code == 422
     assert "no chat template; use /completions" in refused.json()["message"]
+    refused = client.post("/v1/chat/completions", json={**ASK, "model": "untemplated"})
+    assert refused.status_code == 400
+    error = refused.json()["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "invalid_request")
+    assert "no chat template; use /completions" in error["message"]
     asked = {"prompt": "The capital of France is", "max_tokens": 4, "temperature": 0}
     assert client.post("/models/untemplated/completions", json=asked).status_code == 200
     long = client.post("/models/untemplated/completions", json={**asked, "prompt": "x" * 3_000_000})

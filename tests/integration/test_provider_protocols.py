@@ -23,6 +23,24 @@ KEY = "sk-12345678"
 TURNS: list[Any] = [{"role": "user", "content": "hi"}]
 
 
+def tool(**parameters: Any) -> dict[str, Any]:
+    """A tool with a schema of its arguments."""
+    return {"type": "function", "function": {"name": "a", "parameters": {"type": "object", **parameters}}}
+
+
+#: Tools whose arguments Anthropic's API does not take, with the field that is named.
+UNTAKEN = [
+    (tool(anyOf=[{"required": ["a"]}, {"required": ["b"]}]), "anyOf"),
+    (tool(oneOf=[]), "oneOf"),
+    (tool(allOf=[{}]), "allOf"),
+    (tool(properties={"a": {}, "filter[id]": {}}), "properties"),
+    (tool(properties={"$top": {}}), "properties"),
+    (tool(properties={"": {}}), "properties"),
+    (tool(properties={"a" * 65: {}}), "properties"),
+    (tool(properties={"a\n": {}}), "properties"),
+]
+
+
 @pytest.fixture
 def openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
     server = OpenAIServer(KEY)
@@ -103,6 +121,13 @@ def test_a_begun_answer_is_sent_as_the_catalog_says(
             "tools": [{"type": "function", "function": {"name": "a", "parameters": {"type": "array"}}}],
         },
         {
+            "messages": TURNS,
+            "tools": [
+                tool(properties={"a.b-C_1": {"anyOf": [{}]}, "a" * 64: {"properties": {"filter[id]": {}}}}),
+                tool(properties=None),
+            ],
+        },
+        {
             "messages": [
                 {"role": "system", "content": " "},
                 {"role": "assistant", "content": "", "tool_calls": [{"id": "a.1", "function": {"name": "a b"}}]},
@@ -132,6 +157,20 @@ def test_a_request_is_put_into_anthropics_limits(monkeypatch: pytest.MonkeyPatch
 )
 def test_what_anthropic_can_not_be_told_is_named(kind: str, request_: dict[str, Any], field: str) -> None:
     assert list(connect(Provider("p", "anthropic", "http://127.0.0.1:1")).refusals(kind, request_)) == [field]
+
+
+@pytest.mark.parametrize(("untaken", "field"), UNTAKEN)
+def test_a_tool_that_anthropic_does_not_take_is_named_before_it_is_asked(
+    monkeypatch: pytest.MonkeyPatch, untaken: dict[str, Any], field: str
+) -> None:
+    monkeypatch.setenv("K", KEY)
+    server = AnthropicServer(KEY)
+    provider = Provider("p", "anthropic", server.url, "K")
+    asked = {"messages": TURNS, "tools": [tool(), untaken]}
+    assert list(connect(provider).refusals("chat", asked)) == [f"tools.1.function.parameters.{field}"]
+    with pytest.raises(Exception, match=r"tools\.1\.custom\.input_schema"):
+        call(provider, asked)
+    server.close()
 
 
 def test_who_only_shows_that_it_lives_is_not_waited_for_for_ever() -> None:

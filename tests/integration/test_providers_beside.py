@@ -187,6 +187,7 @@ TURNS: list[dict[str, Any]] = [
     {"role": "assistant", "content": None},
     {"role": "assistant", "content": "hi", "reasoning_content": "hm", "audio": {"id": "a1"}, "id": "msg_1"},
     {"role": "assistant", "content": None, "function_call": {"name": "a", "arguments": "{}"}},
+    {"role": "assistant", "content": "hi", "function_call": {"name": None, "arguments": None}, "tool_call_id": ""},
 ]
 
 
@@ -217,6 +218,27 @@ def test_a_call_is_taken_as_the_model_has_written_it(world: World, server: Scrip
     world.post("claude/chat/completions", messages=turns, tools=TOOLS)
     sent = server.received[-1].body["messages"][1]["content"]
     assert sent == [{"type": "tool_use", "id": "c1", "name": "a_b_c", "input": {"raw": broken}}]
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/models/odd/ok/chat/completions"])
+def test_a_null_is_nothing_in_a_history(world: World, server: ScriptedServer, path: str) -> None:
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]}
+    made = {"id": None, "type": "function", "function": {"name": "a", "arguments": [1]}}
+    turns = [
+        {"role": "user", "content": [{"type": "text", "text": "hi"}, {"type": "text", "text": None}]},
+        {"role": "assistant", "content": [thought, {"type": "text", "text": "well"}], "name": "", "tool_calls": [made]},
+        {"role": "tool", "tool_call_id": "", "content": None},
+    ]
+    body = {"messages": turns, "tools": TOOLS, **({"model": "odd/ok"} if path.startswith("/v1") else {})}
+    with world.stack.client() as client:
+        answered = client.post(path, json=body)
+    assert answered.status_code == 200, answered.text
+    user, called, result = server.received[-1].body["messages"]
+    assert user == {"role": "user", "content": "hi"}
+    [sent] = called["tool_calls"]
+    assert (called["content"], sent["function"]["arguments"]) == ("well", "[1]")
+    assert sent["id"]
+    assert result == {"role": "tool", "tool_call_id": sent["id"], "content": ""}
 
 
 def test_functions_of_the_old_form_are_tools(world: World, server: ScriptedServer) -> None:

@@ -112,6 +112,14 @@ def test_a_request_is_the_body_that_rest_would_have_got() -> None:
     assert completion_body(pb.CompletionRequest(prompts=["a", "b"])) == {"prompt": ["a", "b"]}
 
 
+def test_a_call_without_an_id_has_that_of_its_result() -> None:
+    called = pb.Message(role="assistant", tool_calls=[pb.ToolCall(function=pb.FunctionCall(name="a"))])
+    turns = [pb.Message(role="user", content="hi"), called, pb.Message(role="tool", content="7")]
+    loaded = inference.ChatRequestSchema().load(chat_body(pb.ChatCompletionRequest(messages=turns)))
+    _, turn, result = loaded.messages
+    assert result["tool_call_id"] == turn["tool_calls"][0]["id"]
+
+
 def test_the_error_of_a_job_says_all_that_rest_says() -> None:
     error = {"reason": "r", "message": "m", "remedy": "do", "log": ["a", "b"], "provider": "p", "retryable": False}
     assert to_dict(build(pb.Job, {"error": error, "usage": None}).error) == error

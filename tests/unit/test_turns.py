@@ -10,6 +10,8 @@ from tests.upstreams.anthropic import refused_turns
 from workers.providers.turns import messages, system
 
 USER = {"role": "user", "content": "hi"}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "S="}
+REDACTED = {"type": "redacted_thinking", "data": "Zm9v"}
 
 
 def said(text: str, **more: Any) -> dict[str, Any]:
@@ -66,6 +68,10 @@ def told(*turns: dict[str, Any], provider: str = "an", named: bool = True) -> li
         [USER, calls("c1", arguments="[" * 5000), result("c1")],
         [USER, calls("c1", name="a.b/c" * 40), result("c1")],
         [calls("c1"), result("c1")],
+        [USER, said("", thinking_blocks=[THOUGHT]), USER],
+        [USER, said(" \n", thinking_blocks=[THOUGHT, REDACTED])],
+        [USER, said("a", thinking_blocks=[THOUGHT]), said("", thinking_blocks=[REDACTED])],
+        [USER, {**calls("c1"), "thinking_blocks": [THOUGHT]}, result("c1")],
         [],
     ],
 )
@@ -96,10 +102,7 @@ def test_a_call_without_a_result_has_one_that_says_so() -> None:
 
 
 def test_signed_thoughts_go_back_to_the_provider_that_had_them() -> None:
-    thoughts = [
-        {"type": "thinking", "thinking": "hm", "signature": "S="},
-        {"type": "redacted_thinking", "data": "Zm9v"},
-    ]
+    thoughts = [THOUGHT, REDACTED]
     odd = [{"type": "thinking", "thinking": "unsigned"}, None, {"type": "new"}]
     turn = said("Yes.", thinking_blocks=[*thoughts, *odd], reasoning_content="hm", provider="an")
     text = {"type": "text", "text": "Yes."}
@@ -107,6 +110,13 @@ def test_signed_thoughts_go_back_to_the_provider_that_had_them() -> None:
     assert told(USER, {**turn, "provider": "else"}, USER)[1]["content"] == "Yes."
     assert told(USER, {**turn, "provider": None}, USER, named=False)[1]["content"] == "Yes."
     assert told(USER, said("", refusal="No."), USER)[1]["content"] == "No."
+
+
+def test_a_turn_that_only_thinks_is_left_out() -> None:
+    both = [{"type": "text", "text": "hi"}] * 2
+    assert told(USER, said("", thinking_blocks=[THOUGHT]), USER) == [{"role": "user", "content": both}]
+    use = told(USER, {**calls("c1"), "thinking_blocks": [THOUGHT]}, result("c1"))[1]
+    assert [block["type"] for block in use["content"]] == ["thinking", "tool_use"]
 
 
 def test_instructions_are_put_together() -> None:

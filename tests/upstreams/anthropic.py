@@ -55,6 +55,9 @@ class AnthropicServer(Upstream):
             return "metadata.user_id: String should have at most 256 characters"
         if any(tool["input_schema"].get("type") != "object" for tool in body.get("tools", ())):
             return "tools.0.input_schema.type: Field required"
+        for number, tool in enumerate(body.get("tools", ())):
+            if found := refused_schema(tool["input_schema"]):
+                return f"tools.{number}.custom.input_schema{found}"
         return refused_turns(body["messages"], bool(body.get("tools")))
 
     def events(self, path: str, body: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -107,6 +110,15 @@ class AnthropicServer(Upstream):
         yield {"type": "message_stop"}
 
 
+def refused_schema(schema: Mapping[str, Any]) -> str:
+    """What the API says of a schema that it does not take. Deeper in it, both are allowed."""
+    if {"anyOf", "oneOf", "allOf"} & schema.keys():
+        return ": input_schema does not support oneOf, allOf, or anyOf at the top level"
+    if any(not re.fullmatch("[a-zA-Z0-9_.-]{1,64}", name) for name in schema.get("properties") or ()):
+        return ".properties: Property keys should match pattern '^[a-zA-Z0-9_.-]{1,64}$'"
+    return ""
+
+
 def refused_turns(messages: list[Any], tools: bool) -> str:
     """What the API says of turns that it does not take."""
     if not messages or messages[0]["role"] != "user":
@@ -118,6 +130,8 @@ def refused_turns(messages: list[Any], tools: bool) -> str:
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
         if any(block["type"] == "text" and not block["text"].strip() for block in blocks):
             return f"messages.{number}: text content blocks must contain non-whitespace text"
+        if message["role"] == "assistant" and blocks[-1]["type"] in ("thinking", "redacted_thinking"):
+            return f"messages.{number}: The final block in an assistant message cannot be `thinking`."
         results = [block["tool_use_id"] for block in blocks if block["type"] == "tool_result"]
         if sorted(results) != sorted(open_ids):
             return f"messages.{number}: `tool_use` ids were found without `tool_result` blocks immediately after"

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import anthropic
 
 from gateway.model import Provider
+from schemas.fields import shown
 from workers.providers import turns, wire
 from workers.providers.base import Ask, Piece
 from workers.providers.blocks import Blocks, Seam
@@ -25,6 +27,9 @@ SAMPLING_VERSION = "2023-06-01"
 SAMPLING = ("temperature", "top_p", "top_k")
 #: Numbers that the API has no word for, with the value at which they do nothing.
 _UNKNOWN = {"seed": None, "presence_penalty": 0, "frequency_penalty": 0, "repetition_penalty": 1, "logprobs": False}
+#: What the schema of a tool's arguments may not have on the outside, and what the name of an argument must be.
+_COMBINED = ("anyOf", "oneOf", "allOf")
+_ARGUMENT = re.compile("[a-zA-Z0-9_.-]{1,64}")
 #: The highest temperature, and characters in the id of a user.
 MAX_TEMPERATURE, MAX_USER = 1.0, 256
 
@@ -63,6 +68,8 @@ class AnthropicUpstream:
         for number, stop in enumerate(request.get("stop") or ()):
             if not stop.strip():
                 found[f"stop.{number}"] = [f"Got {stop!r}; this provider's API takes no stop text of white space only."]
+        for number, tool in enumerate(request.get("tools") or ()):
+            found |= _refused_schema(f"tools.{number}.function.parameters", tool["function"].get("parameters") or {})
         if not _says_something(kind, request):
             found["messages" if kind == "chat" else "prompt"] = ["This provider's API needs a text that is not blank."]
         return found
@@ -122,6 +129,18 @@ def _says_something(kind: str, request: Mapping[str, Any]) -> bool:
         return any(turn["content"].strip() or turn.get("tool_calls") for turn in request["messages"])
     prompts = request["prompt"]
     return all(prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts))
+
+
+def _refused_schema(name: str, schema: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What the API takes in no schema of a tool's arguments; deeper in it, it takes both."""
+    if combined := next((word for word in _COMBINED if word in schema), None):
+        return {f"{name}.{combined}": ["This provider's API takes it within properties only. Leave it out."]}
+    properties = schema.get("properties")
+    for argument in properties if isinstance(properties, dict) else ():
+        if not _ARGUMENT.fullmatch(argument):
+            allowed = "this provider's API takes 1 to 64 letters, digits, underscores, dots or dashes"
+            return {f"{name}.properties": [f"Got the name {shown(argument)}; {allowed}."]}
+    return {}
 
 
 def _tools(request: Mapping[str, Any], said: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """OpenAI's turns by Anthropic's rules, which the API insists on.
 
-The user speaks first; no text is blank; each call of a tool is answered in the next turn, before any text, under an id
-that is unique; a last turn of the assistant does not end with white space. Whoever speaks twice in a row has one turn.
+The user speaks first; no text is blank; no turn ends with a thought; each call of a tool is answered in the next turn,
+before any text, under an id that is unique; a last turn of the assistant does not end with white space. Whoever speaks
+twice in a row has one turn.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class _Talk:
             result = {"type": "tool_result", "tool_use_id": use_id, "content": NO_RESULT, "is_error": True}
             results.append(result)
             self._results[call["id"]] = result
-        self.add("assistant", [*thoughts, _text(text), *uses])
+        self.add("assistant", [*(thoughts if text.strip() or uses else ()), _text(text), *uses])
         self.add("user", results)
 
     def result(self, call_id: str, text: str) -> None:
