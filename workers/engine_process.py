@@ -76,8 +76,8 @@ class Outbox:
         self._steps = 0
         self._sent_at = float("-inf")
 
-    def put(self, outputs: Iterable[SequenceOutput], *, sequences: int) -> None:
-        """Take what one step has made; the engine holds so many sequences after it. Raises: OSError."""
+    def put(self, outputs: Iterable[SequenceOutput], *, sequences: int, streams: int) -> None:
+        """Take what one step has made; then the engine has so many sequences, for so many streams. Raises: OSError."""
         self._steps += 1
         urgent: list[SequenceOutput] = []
         for output in outputs:
@@ -92,7 +92,7 @@ class Outbox:
             else:
                 self._held[output.sequence_id] = output
         now = time.monotonic()
-        if now >= self._sent_at + self._pace.interval_s(sequences):
+        if now >= self._sent_at + self._pace.interval_s(streams):
             urgent += self._held.values()
             self._held, self._sent_at = {}, now
         elif not urgent:
@@ -115,7 +115,7 @@ def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
             batch.obey(inbox.get())
             if batch.refused:
                 break
-        outbox.put(batch.step(), sequences=engine.num_sequences())
+        outbox.put(batch.step(), sequences=engine.num_sequences(), streams=batch.num_jobs())
 
 
 class Batch:
@@ -151,6 +151,10 @@ class Batch:
             if output.finish_reason is not None:
                 self._open.pop(output.sequence_id, None)
         return outputs
+
+    def num_jobs(self) -> int:
+        """How many jobs its sequences belong to: a job has one stream, however many answers it asks for."""
+        return len({request.key.partition("/")[0] for request in self._open.values()})
 
     def _stepped(self) -> list[SequenceOutput]:
         try:

@@ -18,7 +18,10 @@ def batch() -> Batch:
 def add(batch: Batch, *sequences: tuple[int, str]) -> None:
     """Sequences, each with the word that is its prompt."""
     sampling = vars(Sampling(max_tokens=4, temperature=0.0))
-    requests = [{"sequence_id": i, "prompt_ids": [fake_word(word)], "sampling": sampling} for i, word in sequences]
+    requests = [
+        {"sequence_id": i, "prompt_ids": [fake_word(word)], "sampling": sampling, "key": f"{word}/{i}"}
+        for i, word in sequences
+    ]
     batch.obey({"op": "add", "requests": requests})
 
 
@@ -43,3 +46,11 @@ def test_what_fails_a_step_of_several_is_not_laid_at_anybodys_door() -> None:
     add(one, (1, "sound"), (2, "raise"))
     with pytest.raises(RuntimeError, match="raise_word"):
         one.step()
+
+
+def test_answers_of_one_job_are_one_stream() -> None:
+    one = batch()
+    add(one, (1, "sound"), (2, "sound"), (3, "other"))
+    assert one.num_jobs() == 2
+    one.obey({"op": "cancel", "ids": [1, 3]})
+    assert one.num_jobs() == 1

@@ -30,7 +30,7 @@ def test_without_a_pace_each_step_is_a_frame() -> None:
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, AT_ONCE)
     for token in range(3):
-        outbox.put([SequenceOutput(1, [token])], sequences=1)
+        outbox.put([SequenceOutput(1, [token])], sequences=1, streams=1)
     assert [outputs(frame) for frame in sent] == [{1: ([token], None, None)} for token in range(3)]
     assert [frame["steps"] for frame in sent] == [1, 1, 1]
 
@@ -38,12 +38,12 @@ def test_without_a_pace_each_step_is_a_frame() -> None:
 def test_only_the_first_and_the_last_of_a_sequence_go_before_their_time() -> None:
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, NEVER)
-    outbox.put([], sequences=2)  # the first frame is due
-    outbox.put([SequenceOutput(1, [10], [-0.1])], sequences=1)
-    outbox.put([SequenceOutput(1, [11], [-0.2])], sequences=1)
-    outbox.put([SequenceOutput(1, [12], [-0.3]), SequenceOutput(2, [20])], sequences=2)
-    outbox.put([SequenceOutput(1, [13], [-0.4]), SequenceOutput(2, [21])], sequences=2)
-    outbox.put([SequenceOutput(1, [14], [-0.5], "stop"), SequenceOutput(2, [22])], sequences=1)
+    outbox.put([], sequences=2, streams=2)  # the first frame is due
+    outbox.put([SequenceOutput(1, [10], [-0.1])], sequences=1, streams=1)
+    outbox.put([SequenceOutput(1, [11], [-0.2])], sequences=1, streams=1)
+    outbox.put([SequenceOutput(1, [12], [-0.3]), SequenceOutput(2, [20])], sequences=2, streams=2)
+    outbox.put([SequenceOutput(1, [13], [-0.4]), SequenceOutput(2, [21])], sequences=2, streams=2)
+    outbox.put([SequenceOutput(1, [14], [-0.5], "stop"), SequenceOutput(2, [22])], sequences=1, streams=1)
     assert [outputs(frame) for frame in sent[1:]] == [
         {1: ([10], [-0.1], None)},
         {2: ([20], None, None)},
@@ -51,7 +51,7 @@ def test_only_the_first_and_the_last_of_a_sequence_go_before_their_time() -> Non
     ]
     assert [frame["steps"] for frame in sent[1:]] == [1, 2, 2]
     assert [frame["sequences"] for frame in sent[1:]] == [1, 2, 1]
-    outbox.put([SequenceOutput(2, [], None, "cancelled")], sequences=0)
+    outbox.put([SequenceOutput(2, [], None, "cancelled")], sequences=0, streams=0)
     assert outputs(sent[-1]) == {2: ([21, 22], None, "cancelled")}, "what was kept is not lost"
 
 
@@ -61,7 +61,9 @@ def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) 
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, Pace(0.03, 0.1))
     for step in range(25):
-        outbox.put([SequenceOutput(i, [step]) for i in range(MANY_STREAMS)], sequences=MANY_STREAMS)
+        outbox.put(
+            [SequenceOutput(i, [step]) for i in range(MANY_STREAMS)], sequences=MANY_STREAMS, streams=MANY_STREAMS
+        )
         clock += 0.0101
     assert [frame["steps"] for frame in sent] == [1, 10, 10]
     assert [outputs(frame)[7][0] for frame in sent] == [[0], [*range(1, 11)], [*range(11, 21)]]
@@ -70,5 +72,5 @@ def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) 
 def test_a_step_without_output_is_told_of_too() -> None:
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, AT_ONCE)
-    outbox.put([], sequences=1)
+    outbox.put([], sequences=1, streams=1)
     assert sent == [{"op": "step", "out": [], "sequences": 1, "steps": 1}]
