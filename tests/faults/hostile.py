@@ -36,8 +36,6 @@ from web.rpc.stubs import model_pb2 as pb
 #: Every answer must be there within so long.
 PATIENCE_S = 30.0
 HANGS = "hangs"
-#: How many there are.
-CONNECTIONS = 4
 TOOLS = [{"type": "function", "function": {"name": "a", "parameters": {"type": "object"}}}]
 NONCHARACTERS = "".join(map(chr, range(0xFDD0, 0xFDF0)))
 FAKE, REAL, ENCODER = "fake", "smollm2-135m", "all-minilm-l6-v2"
@@ -424,6 +422,8 @@ def _send_deployment(attacker: Attacker, *, body: dict[str, Any]) -> Outcome:
 
 #: Name -> how it is sent.
 INPUTS: Mapping[str, Input] = _inputs()
+#: Those that are not odd but many: they take places and time as anybody's requests do.
+LOADS = frozenset({"silent connections", "many jobs", "abandoned streams"})
 
 
 def in_turn(inputs: Iterable[str]) -> list[str]:
@@ -459,11 +459,11 @@ def attack(target: Target, key: str, until: float, order: Turns, seen: dict[str,
 
 
 def main() -> None:
-    """Send them all in a loop, over several connections."""
-    key, seconds = sys.argv[1], float(sys.argv[2])
+    """`KEY SECONDS CONNECTIONS NAME...`: send the named ones, or else all, in a loop, over so many connections."""
+    key, seconds, connections = sys.argv[1], float(sys.argv[2]), int(sys.argv[3])
     seen = defaultdict[str, Counter[str]](Counter)
-    common = Target(Settings.load()), key, time.monotonic() + seconds, Turns(in_turn(INPUTS)), seen
-    threads = [threading.Thread(target=attack, args=common) for _ in range(CONNECTIONS)]
+    common = Target(Settings.load()), key, time.monotonic() + seconds, Turns(in_turn(sys.argv[4:] or INPUTS)), seen
+    threads = [threading.Thread(target=attack, args=common) for _ in range(connections)]
     print("begins", flush=True)
     for thread in threads:
         thread.start()
