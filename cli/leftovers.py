@@ -63,21 +63,20 @@ def _signal(data_dir: Path, names: list[str], number: signal.Signals, timeout_s:
 
 
 def _send(data_dir: Path, name: str, number: signal.Signals) -> None:
-    """Signal the holder of a lock, if it has the lock's file open: a number alone may be another process' by now."""
+    """Signal the holder of a lock, or those that have it from a dead one, if they have its file open: a number alone
+    may be another process' by now.
+    """
     holder = lock_holder(data_dir, name)
-    try:
-        handle = os.pidfd_open(holder.pid) if holder and holder.pid else None
-    except ProcessLookupError:
+    if holder is None:
         return
-    if holder is None or handle is None:
-        return
-    try:
-        if _has_open(holder.pid, lock_path(data_dir, name)):
-            signal.pidfd_send_signal(handle, number)
-    except ProcessLookupError:
-        return
-    finally:
-        os.close(handle)
+    for pid in [holder.pid] if psutil.pid_exists(holder.pid) else psutil.pids():
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
+            handle = os.pidfd_open(pid)
+            try:
+                if pid != os.getpid() and _has_open(pid, lock_path(data_dir, name)):
+                    signal.pidfd_send_signal(handle, number)
+            finally:
+                os.close(handle)
 
 
 def _has_open(pid: int, path: Path) -> bool:

@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from cli import leftovers
 from gateway.embedded_redis import server_command
 from gateway.process import how_ended
 from tests.homes import Home, new_home
@@ -329,6 +330,32 @@ def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home)
     assert home.command("down").returncode == 0
     worker.resume()
     eventually(lambda: not of(home), "nothing is left")
+
+
+#: Takes a lock, leaves it to a child that heeds no SIGTERM, and dies.
+LEAVE_A_LOCK = """
+import os, pathlib, signal, subprocess, sys
+from gateway.locks import hold_lock
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+hold_lock(pathlib.Path(sys.argv[1]), "web", over_exec=True)
+print(subprocess.Popen(["sleep", "600"], close_fds=False, stdout=subprocess.DEVNULL).pid, flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_has_the_lock_of_a_dead_process_is_ended_too(tmp_path: Path) -> None:
+    started = subprocess.run(
+        [sys.executable, "-c", LEAVE_A_LOCK, tmp_path], cwd=REPOSITORY, stdout=subprocess.PIPE, text=True, check=False
+    )
+    child = psutil.Process(int(started.stdout))
+    try:
+        assert list(leftovers.running(tmp_path)) == ["web"]
+        leftovers.end(tmp_path, ["web"], grace_s=0.2)
+        assert leftovers.running(tmp_path) == {}
+        child.wait(5)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 #: In every Python process: once the file `lose` is there, the provider worker's emitter gets what no loop survives.
