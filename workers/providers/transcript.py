@@ -156,7 +156,8 @@ def _details(calls: Sequence[CallTokens]) -> Counter[str]:
 
 
 def _passed_over(journal: Sequence[Event]) -> list[str]:
-    return [str(event.body["model"]) for event in journal if event.type is EventType.INTERRUPTED]
+    interrupted = (event.body for event in journal if event.type is EventType.INTERRUPTED)
+    return [str(body["model"]) for body in interrupted if "model" in body]
 
 
 def unrecorded(own: Sequence[Event]) -> int | None:
