@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import psutil
@@ -63,29 +63,38 @@ def _signal(data_dir: Path, names: list[str], number: signal.Signals, timeout_s:
 
 
 def _send(data_dir: Path, name: str, number: signal.Signals) -> None:
-    """Signal the holder of a lock, or those that have it from a dead one, if they have its file open: a number alone
-    may be another process' by now.
-    """
-    holder = lock_holder(data_dir, name)
-    if holder is None:
+    """Signal the holder of a lock, or, if that is dead, those that have the lock from it."""
+    holder, path = lock_holder(data_dir, name), lock_path(data_dir, name)
+    if holder is None or _reaches(holder.pid, path, number):
         return
-    for pid in [holder.pid] if psutil.pid_exists(holder.pid) else psutil.pids():
-        with contextlib.suppress(ProcessLookupError, FileNotFoundError, PermissionError):
-            handle = os.pidfd_open(pid)
-            try:
-                if pid != os.getpid() and _has_open(pid, lock_path(data_dir, name)):
-                    signal.pidfd_send_signal(handle, number)
-            finally:
-                os.close(handle)
+    for pid in psutil.pids():
+        _reaches(pid, path, number)
 
 
-def _has_open(pid: int, path: Path) -> bool:
-    wanted = path.stat()
+def _reaches(pid: int, path: Path, number: signal.Signals) -> bool:
+    """Signal a process if it has a file open: a number alone may be another process' by now."""
+    if pid == os.getpid():
+        return False
+    try:
+        handle = os.pidfd_open(pid)
+    except OSError:  # it is gone, or was never one
+        return False
+    try:
+        wanted = path.stat()
+        found = any(os.path.samestat(opened, wanted) for opened in _open_files(pid))
+        if found:
+            signal.pidfd_send_signal(handle, number)
+    except OSError:  # it has just ended, or is somebody else's
+        return False
+    finally:
+        os.close(handle)
+    return found
+
+
+def _open_files(pid: int) -> Iterator[os.stat_result]:
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(entry.stat(), wanted):
-                return True
-    return False
+            yield entry.stat()
 
 
 def _family(data_dir: Path, name: str) -> list[psutil.Process]:

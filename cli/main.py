@@ -22,7 +22,7 @@ from cli.preflight import bootstrap_key, wait_for_redis
 from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervisor_of, up
 from gateway.certificates import NAMES, authority
 from gateway.credentials import Credentials
-from gateway.errors import HeadraceError
+from gateway.errors import HeadraceError, Unavailable
 from gateway.installation import REMEDY
 from gateway.process import begin, module_command, private_folder
 from gateway.redis import connect as redis_client
@@ -30,6 +30,8 @@ from gateway.settings import Settings
 
 #: How long `down` lets `headrace up` end everything, before it does so itself.
 DOWN_S = 15.0
+#: How often what is left is ended: the one that ends may just have started another.
+DOWN_ROUNDS = 4
 
 
 class Commands(click.Group):
@@ -87,10 +89,15 @@ def down(settings: Settings) -> None:
     if pid:
         leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S)
     ended = bool(pid)
-    while left := leftovers.running(folder):  # again, since what is ended may just have started something
+    for _ in range(DOWN_ROUNDS):
+        left = leftovers.running(folder)
+        if not left:
+            break
         say(f"ending {', '.join(left)}, which no 'headrace up' looks after")
         leftovers.end(folder, left)
         ended = True
+    else:
+        raise Unavailable(f"Something starts processes of {folder} again and again. End that first.")
     say("stopped" if ended else f"nothing runs in {folder}")
 
 

@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.encoding import is_integer, is_number, loads
+from gateway.encoding import MAX_COUNT, is_integer, is_number, loads
 
 Check = Callable[[Any], bool]
 #: Answers, or inputs, of one job.
 MAX_INDEXES = 4096
-#: The last ms that a date can be made of (year 9999), and the most tokens, seconds or events that are believed.
-MAX_MS, MAX_COUNT = 253_402_300_799_999, 2**53
+#: The last ms that a date can be made of (year 9999).
+MAX_MS = 253_402_300_799_999
 #: What one token costs, in and out, then the currency; see `gateway/usage.py`.
 _PRICE = re.compile(r"\d{1,18} \d{1,18} .*", re.DOTALL)
 _NUMBER = re.compile(r"-?\d{1,16}")
@@ -113,6 +113,7 @@ _REQUIRED = {
     "snapshot": ("choices",),
     "vectors": ("done",),
     "failed": ("error",),
+    "interrupted": ("model",),
     "stage": ("at", "replica", "stage", "status"),
     "log": ("at", "level", "message"),
     "facts": ("replica", "facts"),

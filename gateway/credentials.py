@@ -16,8 +16,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.checks import MAX_COUNT
-from gateway.encoding import build, dumps, loads
+from gateway.encoding import MAX_COUNT, build, dumps, loads
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated, Unreadable
 from gateway.installation import Installation
 from gateway.redis import pipeline

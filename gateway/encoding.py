@@ -26,7 +26,8 @@ T = TypeVar("T")
 MAX_DEPTH = 200
 #: The same of a value that comes from outside; what lies deeper is null.
 MAX_OUTSIDE_DEPTH = 64
-_MAX_COUNT = 2**53
+#: The most tokens, seconds or events that are believed.
+MAX_COUNT = 2**53
 _MAX_INTEGER = 2**63
 #: Keys that are numbers, and numpy's numbers, are written as what they look like.
 _LENIENT = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
@@ -189,6 +190,6 @@ def as_count(value: Any) -> int | None:
     """A number that others count with, also as a text or a whole float; None if it is none."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = float(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MAX_COUNT:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COUNT:
         return None
     return int(value)

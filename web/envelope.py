@@ -38,7 +38,7 @@ def failure(error: HeadraceError) -> Response:
     if openai.on_v1():
         response = _json(openai.status(error), openai.error_body(error))
     else:
-        response = _json(error.http_status, _failure_body(error, g.request_id))
+        response = _json(error.http_status, failure_body(error, g.request_id))
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return response
@@ -49,7 +49,7 @@ def failure_frames() -> Callable[[HeadraceError], str]:
     if openai.on_v1():
         return lambda error: f"data: {dumps(openai.error_body(error))}\n\n"
     request_id = g.request_id
-    return lambda error: f"event: error\ndata: {dumps(_failure_body(error, request_id))}\n\n"
+    return lambda error: f"event: error\ndata: {dumps(failure_body(error, request_id))}\n\n"
 
 
 def failure_data(error: HeadraceError) -> dict[str, Any]:
@@ -57,7 +57,8 @@ def failure_data(error: HeadraceError) -> dict[str, Any]:
     return {"reason": error.reason, **({"errors": error.errors} if error.errors else {}), **error.details}
 
 
-def _failure_body(error: HeadraceError, request_id: str) -> dict[str, Any]:
+def failure_body(error: HeadraceError, request_id: str) -> dict[str, Any]:
+    """An error in the envelope."""
     body = {"code": error.http_status, "message": error.message, "data": failure_data(error)}
     return {**body, "request_id": request_id}
 

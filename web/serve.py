@@ -15,6 +15,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.encoding import dumps
+from gateway.errors import BadRequest
 from gateway.process import begin
 from gateway.settings import Settings
 from web.bodies import BoundedBody, linger
@@ -52,8 +53,11 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
 def _write_error(sock: Any, status: int, reason: str, message: str) -> None:
     """What gunicorn says of what is no request, in the envelope and not as a page. It has no path to go by."""
-    said = {"code": status, "message": message or reason, "data": {"reason": reason.lower().replace(" ", "_")}}
-    body = dumps({**said, "request_id": uuid.uuid4().hex})
+    from web.envelope import failure_body
+
+    error = BadRequest(message or reason)
+    error.http_status, error.reason = status, reason.lower().replace(" ", "_")
+    body = dumps(failure_body(error, uuid.uuid4().hex))
     head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     util.write_nonblock(sock, f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode())
 

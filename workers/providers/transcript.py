@@ -156,8 +156,7 @@ def _details(calls: Sequence[CallTokens]) -> Counter[str]:
 
 
 def _passed_over(journal: Sequence[Event]) -> list[str]:
-    interrupted = (event.body for event in journal if event.type is EventType.INTERRUPTED)
-    return [str(body["model"]) for body in interrupted if "model" in body]
+    return [str(event.body["model"]) for event in journal if event.type is EventType.INTERRUPTED]
 
 
 def unrecorded(own: Sequence[Event]) -> int | None:
