@@ -14,12 +14,12 @@ from gateway.deployments import Deployments
 from gateway.inference import Inference
 from gateway.installation import Installation
 from gateway.jobs import JobStore
-from gateway.models import Models
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.routing import Router
 from gateway.settings import Settings
+from gateway.views.models import Models
 from gateway.watch import Hub
 
 #: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from celery import Celery
 
-from gateway import deployment_views, embeddings, keys, results
+from gateway import deployment_views, keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.desired import Desired, Wanted
@@ -32,6 +32,7 @@ from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.stats import count_failure
 from gateway.usage import DEPLOYMENT, price
+from gateway.views import embeddings
 from gateway.watch import Hub
 from gateway.watcher import Watcher
 

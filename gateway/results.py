@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import deployment_views, embeddings, extras, tool_calls
+from gateway import deployment_views, extras, tool_calls
 from gateway.checks import MAX_INDEXES
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
+from gateway.views import embeddings
 
 #: Fields of a delta that has nothing but text to show.
 PLAIN = frozenset({"type", "c", "index", "text", "ids"})

@@ -15,7 +15,7 @@ import redis
 from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from gateway import deployment_views, embeddings, keys, results
+from gateway import deployment_views, keys, results
 from gateway.bringup import BringUpLog
 from gateway.compaction import compact_ended
 from gateway.credentials import Credentials
@@ -31,6 +31,7 @@ from gateway.memory import Footprint
 from gateway.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.stats import read_stats
 from gateway.takeover import Takeover
+from gateway.views import embeddings
 from gateway.watch import Hub
 from tests.fuzz.budget import budget
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder

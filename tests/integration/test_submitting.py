@@ -12,7 +12,6 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.answers import whole
 from gateway.context import Gateway
 from gateway.credentials import KeyRecord
 from gateway.encoding import dumps
@@ -21,6 +20,7 @@ from gateway.inference import Submitted
 from gateway.job import Append, JobState, new_claim_id
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
+from gateway.views.whole_answer import whole
 from tests.stack import eventually
 
 REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from gateway.local_models import local_models
+from gateway.views.local_models import local_models
 from schemas.deployments import (
     CancelledDeploymentSchema,
     DeployAnswerSchema,

@@ -9,8 +9,8 @@ from typing import Any
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
-from gateway.answers import whole
 from gateway.job import Job
+from gateway.views.whole_answer import whole
 from gateway.watcher import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped

@@ -7,8 +7,8 @@ from typing import Any
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from gateway import job_views
 from gateway.errors import InvalidRequest
+from gateway.views import jobs as job_views
 from schemas.envelope import enveloped
 from schemas.jobs import CancelledJobSchema, JobListQuerySchema, JobListSchema, JobSchema
 from web.auth import authenticate

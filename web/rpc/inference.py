@@ -8,10 +8,10 @@ from typing import Any
 from google.protobuf.message import Message
 from marshmallow import Schema, ValidationError
 
-from gateway.answers import whole
 from gateway.errors import HeadraceError, RateLimited
 from gateway.inference import Submitted
 from gateway.job import Job
+from gateway.views.whole_answer import whole
 from gateway.watcher import Watcher
 from schemas.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from gateway import job_views
 from gateway.errors import InvalidRequest
 from gateway.job import Event, Job
+from gateway.views import jobs as job_views
 from gateway.watcher import Watcher
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer

@@ -7,10 +7,10 @@ from typing import Any
 
 from gateway.credentials import KeyRecord
 from gateway.inference import Inference
-from gateway.local_models import quantization
 from gateway.model import Model
 from gateway.registry import Replica
 from gateway.stats import WINDOW_S, read_stats
+from gateway.views.local_models import quantization
 
 
 class Models:
