@@ -10,7 +10,7 @@ from celery import Celery
 from gateway.breaker import Breaker
 from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
-from gateway.deployments import Deployments
+from gateway.deployments.service import Deployments
 from gateway.inference import Inference
 from gateway.installation import Installation
 from gateway.jobs import JobStore

@@ -9,8 +9,8 @@ from typing import cast
 import redis
 
 from gateway import keys
+from gateway.deployments.memory import Footprint
 from gateway.encoding import dumps, load_as
-from gateway.memory import Footprint
 from gateway.registry import Device
 from gateway.unreadable import leaving_out
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 
 #: In the order in which they are taken when a folder has several and nobody says which are wanted.
 FORMATS = ("safetensors", "openvino", "gguf")

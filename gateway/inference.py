@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from celery import Celery
 
-from gateway import deployment_views, keys, results
+from gateway import keys, results
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
+from gateway.deployments import views as deployment_views
 from gateway.desired import Desired, Wanted
 from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable

@@ -87,7 +87,7 @@ class Replica:
     weights: str = ""
     #: The deployment that wanted it.
     deployment_id: str = ""
-    #: What was planned before it was loaded; see `gateway/memory.py`.
+    #: What was planned before it was loaded; see `gateway/deployments/memory.py`.
     planned_bytes: int = 0
     #: Options as they are in force.
     effective: Mapping[str, Any] = field(default_factory=dict)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import deployment_views, extras, tool_calls
+from gateway import extras, tool_calls
 from gateway.checks import MAX_INDEXES
+from gateway.deployments import views as deployment_views
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.job import Event, EventType, Job
 from gateway.views import embeddings

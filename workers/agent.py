@@ -18,16 +18,16 @@ from celery import Celery
 from celery.signals import worker_shutting_down
 
 from gateway.catalog import Catalog, load_catalog
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import SourceFailed
 from gateway.desired import UP, Desired, Wanted
 from gateway.errors import HeadraceError
-from gateway.failures import SourceFailed
 from gateway.footprints import Footprints
 from gateway.installation import Installation
 from gateway.job import Cause
 from gateway.jobs import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
-from gateway.memory import Footprint
 from gateway.model import Model
 from gateway.process import begin
 from gateway.queues import device_queue, make_celery, slug

@@ -16,9 +16,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.environment import public
 from gateway.errors import InvalidRequest, TemplateFailed
-from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.frames import FrameSocket
 

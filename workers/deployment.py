@@ -13,12 +13,12 @@ from typing import Any
 
 from celery import Celery
 
-from gateway import deployment_views
 from gateway.bringup import BringUpLog, Entry
+from gateway.deployments import views as deployment_views
+from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
 from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.encoding import build
-from gateway.failures import DeploymentFailed, FailureReason, reason_of
 from gateway.inference import fail
 from gateway.job import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs import JobStore
@@ -359,7 +359,8 @@ class DeploymentRun:
         view = deployment_views.stages(self._job.job, self._progress, now_ms=_now())
         meta: dict[str, Any] = {"model_id": self._job.job.model, **view, **more}
         if state == "FAILURE":
-            meta |= {"exc_type": "DeploymentFailed", "exc_message": [more["message"]], "exc_module": "gateway.failures"}
+            reason = {"exc_module": "gateway.deployments.reasons", "exc_type": "DeploymentFailed"}
+            meta |= {**reason, "exc_message": [more["message"]]}
         self._runs.celery.backend.store_result(self._job.id, meta, state)
 
 

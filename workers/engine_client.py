@@ -14,8 +14,8 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.crashes import oom_kills
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.environment import public
-from gateway.failures import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
 from workers.failures import classify_exit

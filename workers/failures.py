@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process import how_ended
 
 _ERRNOS = {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.formats import TEMPLATE_FOLDER
 from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
 from workers.formats.files import LocalFiles, read_json

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from gateway.failures import FailureReason
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason
 from gateway.formats import SAFETENSORS_INDEX, Weights, detect
-from gateway.memory import Footprint
 from workers.formats.files import Files, LocalFiles, read_json
 from workers.sources.base import SourceFailed
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
 from workers.formats.files import LocalFiles
 from workers.formats.gguf import Header, read_header

@@ -18,8 +18,8 @@ from celery import Celery
 from gateway import keys
 from gateway.catalog import Catalog, load_catalog
 from gateway.compaction import compact_ended
+from gateway.deployments.reasons import FailureReason
 from gateway.desired import ASLEEP, UP, Desired
-from gateway.failures import FailureReason
 from gateway.installation import Installation
 from gateway.job import JobHead
 from gateway.jobs import JobStore

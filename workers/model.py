@@ -19,9 +19,9 @@ from celery.signals import worker_ready, worker_shutting_down
 
 from gateway.bringup import WORKER, BringUpLog
 from gateway.catalog import Model, load_catalog
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.desired import Wanted, replica_id
 from gateway.encoding import load_as
-from gateway.failures import DeploymentFailed, FailureReason
 from gateway.jobs import JobStore
 from gateway.locks import hold_lock, report_crashes
 from gateway.process import begin

@@ -16,11 +16,11 @@ import redis
 
 from gateway.bringup import AGENT, BringUpLog, Entry
 from gateway.catalog import Catalog
+from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
 from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.environment import with_settings
 from gateway.errors import HeadraceError
-from gateway.failures import DeploymentFailed, FailureReason, reason_of
 from gateway.job import Cause
 from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.process import how_ended, module_command

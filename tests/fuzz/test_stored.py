@@ -15,10 +15,12 @@ import redis
 from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from gateway import deployment_views, keys, results
+from gateway import keys, results
 from gateway.bringup import BringUpLog
 from gateway.compaction import compact_ended
 from gateway.credentials import Credentials
+from gateway.deployments import views as deployment_views
+from gateway.deployments.memory import Footprint
 from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.encoding import Unwritable, dumps, loads
@@ -27,7 +29,6 @@ from gateway.footprints import Footprints
 from gateway.inference import fail
 from gateway.job import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
-from gateway.memory import Footprint
 from gateway.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.stats import read_stats
 from gateway.takeover import Takeover

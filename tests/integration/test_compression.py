@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from tests.tiny_models import save_tiny_ir
 from workers.engine_client import EngineProcess, EngineStartFailed

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from gateway.crashes import oom_kills
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.settings import Settings
 from tests.engines import config_of
 from workers.engine_client import EngineProcess, EngineStartFailed

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.failures import FailureReason
+from gateway.deployments.reasons import FailureReason
 from gateway.model import Model
 from gateway.settings import Settings
 from schemas.sources import HubRef

@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from gateway import keys
+from gateway.deployments.memory import Footprint
 from gateway.footprints import Footprints
-from gateway.memory import Footprint
 from gateway.registry import Device
 from gateway.stats import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
 from tests.stack import Stack, eventually

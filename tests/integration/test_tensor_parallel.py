@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.failures import FailureReason
+from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest

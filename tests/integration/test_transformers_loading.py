@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig
 

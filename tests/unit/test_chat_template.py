@@ -14,8 +14,8 @@ import transformers
 from tokenizers import pre_tokenizers
 
 from gateway.catalog import load_catalog
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest, TemplateFailed
-from gateway.failures import DeploymentFailed, FailureReason
 from gateway.settings import Settings
 from tests.tokenizers import CONTROL, NASTY, save_folder, train
 from workers.byte_level import ByteLevelTokenizer

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.bringup import STAGES
-from gateway.deployment_views import Progress, detail
+from gateway.deployments.views import Progress, detail
 from gateway.job import Event, EventType, Job, JobState
 from gateway.usage import DEPLOYMENT
 

@@ -10,7 +10,7 @@ import pytest
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tokenizers import CONTROL, CORPUS, NASTY, qwen2, save_folder, train
 from workers.byte_level import ByteLevelTokenizer
 from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer

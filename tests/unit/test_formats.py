@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.formats import Weights, detect, needed
 
 INDEX = "model.safetensors.index.json"

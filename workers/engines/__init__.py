@@ -6,7 +6,7 @@ import importlib
 from pathlib import Path
 from typing import cast
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import Engine, EngineConfig, Report, no_report
 
 ENGINES = {

@@ -23,7 +23,7 @@ from transformers import (
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import EngineConfig
 from workers.engines.offload import keep_on_host
 from workers.engines.quantization import quantize

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from gateway.crashes import oom_kills
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.failures import classify_exit
 from workers.frames import FrameSocket

@@ -18,7 +18,7 @@ from typing import Any
 
 import openvino
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process import begin_child
 from workers.failures import classify
 from workers.frames import FrameSocket

@@ -14,8 +14,8 @@ import time
 import zlib
 from dataclasses import dataclass
 
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.engine_table import SPECS
-from gateway.failures import DeploymentFailed, FailureReason
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 
 #: Weights that share a scale and a zero point in int4, along a row. In int8 each row has a scale.
 INT4_GROUP = 64

@@ -23,7 +23,7 @@ from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from gateway.crashes import oom_kills
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process import module_command
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import device_of

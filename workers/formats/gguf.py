@@ -10,9 +10,9 @@ from typing import Any
 
 import gguf
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.formats import Weights
-from gateway.memory import Footprint
 from workers.formats.config import KV_NUMBER_BYTES
 from workers.formats.files import Files, cut_off
 

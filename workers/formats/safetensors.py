@@ -6,9 +6,9 @@ import json
 import math
 from typing import Any
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.formats import Weights
-from gateway.memory import Footprint
 from workers.formats.config import read_shape
 from workers.formats.files import Files, cut_off, read_json
 

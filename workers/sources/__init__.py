@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from importlib import import_module
 
+from gateway.deployments.reasons import FailureReason
 from gateway.engine_table import formats_of
-from gateway.failures import FailureReason
 from gateway.model import WEIGHTLESS, Model
 from gateway.settings import Settings
 from schemas.sources import NOTATION, FolderRef, HubRef, PackageRef, parse_source

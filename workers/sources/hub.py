@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.failures import FailureReason
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason
 from gateway.formats import needed
-from gateway.memory import Footprint
 from gateway.model import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef

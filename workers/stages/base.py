@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from gateway.bringup import BringUpLog
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.desired import Wanted
-from gateway.failures import DeploymentFailed, FailureReason
 from gateway.model import Model
 from gateway.settings import Settings
 

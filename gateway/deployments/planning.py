@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan
+from gateway.deployments.placement import place
 from gateway.desired import UP, Wanted, replica_id
 from gateway.engine_table import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.errors import DoesNotFit, InvalidRequest
 from gateway.footprints import Footprints
-from gateway.memory import Footprint, Load, MemoryPlan, alternatives, plan
 from gateway.model import Model
-from gateway.placement import place
 from gateway.registry import Device, Registry
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest

@@ -15,16 +15,17 @@ from typing import Any, cast
 
 from celery import Celery
 
-from gateway import deployment_views, keys
+from gateway import keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
+from gateway.deployments import views as deployment_views
+from gateway.deployments.planning import Planner
 from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.inference import cancel
 from gateway.job import Job, JobState, new_job_id
 from gateway.jobs import JobStore
-from gateway.planning import Planner
 from gateway.queues import Priority, device_place, try_hint
 from gateway.registry import Registry
 from gateway.settings import Settings
