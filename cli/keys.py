@@ -15,7 +15,7 @@ from cli.preflight import wait_for_redis
 from cli.up import say
 from gateway.credentials import Credentials, KeyRecord
 from gateway.errors import InvalidRequest
-from gateway.inference import cancel_all
+from gateway.inference.service import cancel_all
 from gateway.jobs import JobStore
 from gateway.redis import connect
 from gateway.settings import Settings

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
-from gateway.breaker import Breaker
 from gateway.catalog import Catalog, load_catalog
 from gateway.credentials import Credentials
 from gateway.deployments.service import Deployments
-from gateway.inference import Inference
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
+from gateway.inference.service import Inference
 from gateway.installation import Installation
 from gateway.jobs import JobStore
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
-from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.views.models import Models
 from gateway.watch import Hub

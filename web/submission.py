@@ -8,7 +8,7 @@ from typing import Any
 from flask import Response, g, request
 
 from gateway.errors import HeadraceError, RateLimited
-from gateway.inference import Submitted
+from gateway.inference.service import Submitted
 from web.envelope import caller, gateway
 
 #: Blueprints whose POSTs ask a model.

@@ -19,7 +19,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_
 from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.encoding import build
-from gateway.inference import fail
+from gateway.inference.service import fail
 from gateway.job import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs import JobStore
 from gateway.loop import Loop

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gateway.catalog import Catalog, Model
 from gateway.errors import InvalidRequest
+from gateway.inference.parameters import sampling
 from gateway.job import Job
-from gateway.parameters import sampling
 from gateway.results import num_choices
 from gateway.takeover import Takeover
 from workers.admission import prompt_ids, token_limit

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from celery import Celery
 
 from gateway.errors import Unreadable
-from gateway.inference import fail
+from gateway.inference.service import fail
 from gateway.job import Append, Cause, Job, JobHead, JobState
 from gateway.jobs import Appended, JobStore
 from gateway.queues import Priority, try_hint

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from gateway.breaker import Breaker
 from gateway.catalog import load_catalog
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
 from gateway.jobs import JobStore
 from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.loop import Loop
@@ -25,7 +26,6 @@ from gateway.queues import make_celery, model_queue, provider_queue, slug
 from gateway.recovery import bury, cause_of_death
 from gateway.redis import connect
 from gateway.registry import Registry
-from gateway.routing import Router
 from gateway.settings import Settings
 from workers import providers
 from workers.consumer import consume

@@ -22,7 +22,7 @@ from gateway.catalog import Model
 from gateway.crashes import report
 from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError, Unreadable
-from gateway.inference import cancel, fail
+from gateway.inference.service import cancel, fail
 from gateway.installation import Installation
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore

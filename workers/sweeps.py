@@ -17,7 +17,7 @@ from celery import Celery
 
 from gateway import keys
 from gateway.errors import Unreadable
-from gateway.inference import cancel, fail
+from gateway.inference.service import cancel, fail
 from gateway.job import Cause, Job, JobHead, JobState
 from gateway.jobs import JobStore
 from gateway.locks import Holder, dead_holders

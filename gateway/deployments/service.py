@@ -23,7 +23,7 @@ from gateway.deployments.planning import Planner
 from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
-from gateway.inference import cancel
+from gateway.inference.service import cancel
 from gateway.job import Job, JobState, new_job_id
 from gateway.jobs import JobStore
 from gateway.queues import Priority, device_place, try_hint

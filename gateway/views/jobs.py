@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.credentials import KeyRecord
-from gateway.inference import Inference
+from gateway.inference.service import Inference
 from gateway.job import Job, JobState
 from gateway.times import iso
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.credentials import KeyRecord
-from gateway.inference import Inference
+from gateway.inference.service import Inference
 from gateway.model import Model
 from gateway.registry import Replica
 from gateway.stats import read_stats

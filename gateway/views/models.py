@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.credentials import KeyRecord
-from gateway.inference import Inference
+from gateway.inference.service import Inference
 from gateway.model import Model
 from gateway.registry import Replica
 from gateway.stats import WINDOW_S, read_stats

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from gateway import results
 from gateway.credentials import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
-from gateway.inference import Inference, Submitted
+from gateway.inference.service import Inference, Submitted
 from gateway.job import Event, EventType
 from gateway.redis import NOT_NOW
 from gateway.watcher import MISSING_S, Watcher

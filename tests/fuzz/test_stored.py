@@ -26,7 +26,7 @@ from gateway.durations import Durations
 from gateway.encoding import Unwritable, dumps, loads
 from gateway.errors import HeadraceError, Unreadable
 from gateway.footprints import Footprints
-from gateway.inference import fail
+from gateway.inference.service import fail
 from gateway.job import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.registry import Device, KeeperState, ProviderWorker, Registry, Replica

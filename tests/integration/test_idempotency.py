@@ -12,7 +12,7 @@ import pytest
 
 from gateway.context import Gateway
 from gateway.credentials import Credentials
-from gateway.idempotency import Mark
+from gateway.inference.idempotency import Mark
 from tests.stack import KEY, Stack, eventually, free_port
 from workers.engines.fake import fake_token
 

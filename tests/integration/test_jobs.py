@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from gateway import keys, watcher
-from gateway.inference import cancel, fail
+from gateway.inference.service import cancel, fail
 from gateway.job import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.watch import Hub

@@ -16,7 +16,7 @@ from gateway import keys
 from gateway.catalog import load_catalog
 from gateway.encoding import loads
 from gateway.errors import Unreadable
-from gateway.inference import cancel
+from gateway.inference.service import cancel
 from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.locks import hold_lock

@@ -15,7 +15,7 @@ from gateway import keys
 from gateway.credentials import Credentials, KeyRecord
 from gateway.encoding import dumps
 from gateway.errors import InvalidRequest, RateLimited
-from gateway.inference import cancel, fail
+from gateway.inference.service import cancel, fail
 from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.limits import Limits, tokens_wanted

@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.breaker import Breaker
 from gateway.encoding import dumps
+from gateway.inference.breaker import Breaker
 from gateway.job import Append, EventType, Job, JobState, new_job_id
 from gateway.jobs import JobStore
 from gateway.queues import Priority, make_celery, send_hint

@@ -15,7 +15,7 @@ from gateway.context import Gateway
 from gateway.credentials import KeyRecord
 from gateway.desired import Wanted
 from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, PermissionDenied, QueueFull
-from gateway.inference import Submitted
+from gateway.inference.service import Submitted
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.shares import Shares

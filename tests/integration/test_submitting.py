@@ -16,7 +16,7 @@ from gateway.context import Gateway
 from gateway.credentials import KeyRecord
 from gateway.encoding import dumps
 from gateway.errors import QueueFull, StoreUnavailable
-from gateway.inference import Submitted
+from gateway.inference.service import Submitted
 from gateway.job import Append, JobState, new_claim_id
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
@@ -85,8 +85,8 @@ def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
     def slow_hint(celery: object, job_id: str, **_: object) -> None:
         redis_client.delete(keys.job(job_id))
 
-    monkeypatch.setattr("gateway.inference.try_hint", slow_hint)
-    monkeypatch.setattr("gateway.inference.OUTAGE_S", 0.0)
+    monkeypatch.setattr("gateway.inference.service.try_hint", slow_hint)
+    monkeypatch.setattr("gateway.inference.service.OUTAGE_S", 0.0)
     for mark in (None, "again"):
         with pytest.raises(StoreUnavailable, match="Send it again"):
             submit(gateway, key, mark)

@@ -10,7 +10,7 @@ import redis
 from gateway import keys, watch, watcher
 from gateway.encoding import dumps
 from gateway.errors import Unreadable
-from gateway.inference import cancel
+from gateway.inference.service import cancel
 from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import JobStore
 from gateway.watch import Hub

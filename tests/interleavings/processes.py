@@ -15,14 +15,14 @@ import redis
 from celery import Celery
 
 from gateway import broker, watch
-from gateway.breaker import Breaker
 from gateway.catalog import Catalog
-from gateway.inference import Inference
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
+from gateway.inference.service import Inference
 from gateway.jobs import JobStore
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
-from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.watch import Hub
 from tests.interleavings.wire import WiredConnection

@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from marshmallow import Schema, ValidationError
 
 from gateway.errors import HeadraceError, RateLimited
-from gateway.inference import Submitted
+from gateway.inference.service import Submitted
 from gateway.job import Job
 from gateway.views.whole_answer import whole
 from gateway.watcher import Watcher

@@ -6,9 +6,9 @@ import logging
 
 from gateway.catalog import Catalog
 from gateway.errors import HeadraceError
+from gateway.inference.parameters import with_defaults
+from gateway.inference.routing import Router
 from gateway.model import Model
-from gateway.parameters import with_defaults
-from gateway.routing import Router
 from workers.providers.calls import Calls
 from workers.providers.run import ProviderRun
 

@@ -21,7 +21,8 @@ from celery import Celery
 
 from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError, InvalidRequest
-from gateway.inference import cancel, fail
+from gateway.inference.routing import Router
+from gateway.inference.service import cancel, fail
 from gateway.job import Cause, Job, JobState, new_claim_id
 from gateway.jobs import JobStore
 from gateway.loop import Loop
@@ -30,7 +31,6 @@ from gateway.queues import Priority, try_hint
 from gateway.recovery import ALONE
 from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import ProviderWorker, Registry
-from gateway.routing import Router
 from gateway.settings import Settings
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.journaler import Journaler

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.breaker import Breaker, Circuit
 from gateway.catalog import Catalog, Model
 from gateway.desired import ASLEEP, FAILED, UP, Desired, Wanted
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.footprints import Footprints
+from gateway.inference.breaker import Breaker, Circuit
 from gateway.recent import Recent
 from gateway.registry import ProviderWorker, Registry, Replica
 

@@ -20,16 +20,16 @@ from gateway.deployments import views as deployment_views
 from gateway.desired import Desired, Wanted
 from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
-from gateway.idempotency import Mark
+from gateway.inference.idempotency import Mark
+from gateway.inference.parameters import check_embedding, with_defaults
+from gateway.inference.routing import Router
 from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs import Created, JobStore, Load
 from gateway.limits import Limits, Quota, tokens_wanted
-from gateway.parameters import check_embedding, with_defaults
 from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
 from gateway.redis import NOT_NOW
 from gateway.registry import Replica
-from gateway.routing import Router
 from gateway.settings import Settings
 from gateway.stats import count_failure
 from gateway.usage import DEPLOYMENT, price
