@@ -16,10 +16,10 @@ from cli.up import say
 from gateway.credentials import Credentials, KeyRecord
 from gateway.errors import InvalidRequest
 from gateway.inference.service import cancel_all
-from gateway.jobs import JobStore
+from gateway.jobs.ledger import total
+from gateway.jobs.store import JobStore
 from gateway.redis import connect
 from gateway.settings import Settings
-from gateway.usage import total
 from schemas.fields import leaves
 from schemas.keys import SCOPES, KeyChangeSchema, KeyRequestSchema
 from schemas.usage import UsageQuerySchema

@@ -16,7 +16,7 @@ Check = Callable[[Any], bool]
 MAX_INDEXES = 4096
 #: The last ms that a date can be made of (year 9999).
 MAX_MS = 253_402_300_799_999
-#: What one token costs, in and out, then the currency; see `gateway/usage.py`.
+#: What one token costs, in and out, then the currency; see `gateway/jobs/ledger.py`.
 _PRICE = re.compile(r"\d{1,18} \d{1,18} .*", re.DOTALL)
 _NUMBER = re.compile(r"-?\d{1,16}")
 _HEX = re.compile(r"([0-9a-f]{2})*")
@@ -87,7 +87,7 @@ _DELTA: Mapping[str, Check] = {
     "text": _text,
     "ids": _ids,
     "lp": _list(_logprob),
-    # These are read in any shape, see `gateway/tool_calls.py` and `gateway/extras.py`.
+    # These are read in any shape, see `gateway/jobs/tool_calls.py` and `gateway/jobs/extras.py`.
     "tool_calls": _list(_object),
     "extra": _list(_object),
     "finish": _text,
@@ -162,7 +162,7 @@ def record_object(name: str, text: str) -> bool:
 
 
 def price(text: str) -> bool:
-    """Whether it is a price as `gateway/usage.py` writes it, or none."""
+    """Whether it is a price as `gateway/jobs/ledger.py` writes it, or none."""
     return not text or _PRICE.fullmatch(text) is not None
 
 

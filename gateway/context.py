@@ -14,13 +14,13 @@ from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.inference.service import Inference
 from gateway.installation import Installation
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.views.models import Models
-from gateway.watch import Hub
 
 #: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.
 HUB_TIMEOUT_S = 3.0

@@ -1,7 +1,7 @@
 """How much one API key may ask for in any 60 s, exact over all processes: `limit.lua` decides.
 
 A request reserves its prompt, estimated, and the longest answer it allows. Its end sets that to what it really used
-(`gateway/usage.py`). A charge counts for 60 s from when the request came, by Redis' clock.
+(`gateway/jobs/ledger.py`). A charge counts for 60 s from when the request came, by Redis' clock.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import redis
 from gateway import keys
 from gateway.credentials import KeyRecord
 from gateway.errors import HeadraceError, InvalidRequest, RateLimited
-from gateway.job import Job
+from gateway.jobs.record import Job
 from gateway.model import Model
 from gateway.redis import NOT_NOW
 from gateway.scripts import Scripts

@@ -19,12 +19,12 @@ import redis
 
 from gateway.catalog import load_catalog
 from gateway.embedded_redis import server_command
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings
-from gateway.watch import Hub
 from tests.hub_server import HubServer
 from workers.keeper import Keeper
 from workers.trust import Trust

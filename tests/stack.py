@@ -23,8 +23,8 @@ from gateway import keys
 from gateway.credentials import Credentials
 from gateway.desired import Desired, Wanted, replica_id
 from gateway.embedded_redis import server_command
-from gateway.job import Event
-from gateway.jobs import JobStore
+from gateway.jobs.record import Event
+from gateway.jobs.store import JobStore
 from gateway.redis import connect
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings

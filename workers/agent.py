@@ -24,14 +24,14 @@ from gateway.desired import UP, Desired, Wanted
 from gateway.errors import HeadraceError
 from gateway.footprints import Footprints
 from gateway.installation import Installation
-from gateway.job import Cause
-from gateway.jobs import JobStore
+from gateway.jobs.record import Cause
+from gateway.jobs.recovery import bury
+from gateway.jobs.store import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
 from gateway.model import Model
 from gateway.process import begin
 from gateway.queues import device_queue, make_celery, slug
-from gateway.recovery import bury
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Device, Registry
 from gateway.settings import Settings

@@ -15,7 +15,7 @@ from typing import Any
 
 from gateway.encoding import mended
 from gateway.errors import ContextTooLong
-from gateway.tool_calls import as_object
+from gateway.jobs.tool_calls import as_object
 from workers.chat_template import ChatTemplates, Messages
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway import checks
 from gateway.encoding import Unwritable, dumps
-from gateway.job import (
+from gateway.jobs.record import (
     MAX_BYTES_PER_APPEND,
     MAX_EVENTS_PER_APPEND,
     RECORD_VERSION,

@@ -20,8 +20,8 @@ from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.encoding import build
 from gateway.inference.service import fail
-from gateway.job import Append, Cause, Event, EventType, Job, new_claim_id
-from gateway.jobs import JobStore
+from gateway.jobs.record import Append, Cause, Event, EventType, Job, new_claim_id
+from gateway.jobs.store import JobStore
 from gateway.loop import Loop
 from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import Registry

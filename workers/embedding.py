@@ -10,8 +10,8 @@ import numpy
 
 from gateway.catalog import Catalog, Model
 from gateway.errors import ContextTooLong
-from gateway.job import Event, EventType, Job
-from gateway.takeover import Takeover
+from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.takeover import Takeover
 from workers.encoder_tokenizer import EncoderTokenizer
 from workers.engines.base import SequenceOutput, SequenceRequest
 from workers.tokenizer import told_as_damaged

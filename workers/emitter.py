@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.encoding import dumps
-from gateway.job import EventType, Job, JobState
-from gateway.results import Logprob, fold
-from gateway.takeover import Takeover
+from gateway.jobs.journal import Logprob, fold
+from gateway.jobs.record import EventType, Job, JobState
+from gateway.jobs.takeover import Takeover
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.text import IncrementalDetokenizer, Offsets
 from workers.tokenizer import Tokenizer

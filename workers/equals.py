@@ -8,11 +8,11 @@ import time
 from celery import Celery
 
 from gateway.errors import Unreadable
-from gateway.job import JobHead
-from gateway.jobs import JobStore
+from gateway.jobs.record import JobHead
+from gateway.jobs.store import JobStore
+from gateway.jobs.takeover import last_weights
 from gateway.queues import Priority, replica_queue, try_hint
 from gateway.registry import Registry
-from gateway.takeover import last_weights
 
 log = logging.getLogger(__name__)
 

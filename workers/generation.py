@@ -8,9 +8,9 @@ from pathlib import Path
 from gateway.catalog import Catalog, Model
 from gateway.errors import InvalidRequest
 from gateway.inference.parameters import sampling
-from gateway.job import Job
-from gateway.results import num_choices
-from gateway.takeover import Takeover
+from gateway.jobs.journal import num_choices
+from gateway.jobs.record import Job
+from gateway.jobs.takeover import Takeover
 from workers.admission import prompt_ids, token_limit
 from workers.emitter import Run
 from workers.engines.base import Sampling, SequenceRequest

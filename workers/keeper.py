@@ -17,12 +17,14 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Catalog, load_catalog
-from gateway.compaction import compact_ended
 from gateway.deployments.reasons import FailureReason
 from gateway.desired import ASLEEP, UP, Desired
 from gateway.installation import Installation
-from gateway.job import JobHead
-from gateway.jobs import JobStore
+from gateway.jobs.cleanup import Strays, Tidy
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.ledger import DEPLOYMENT
+from gateway.jobs.record import JobHead
+from gateway.jobs.store import JobStore
 from gateway.limits import Limits
 from gateway.loop import guarded, repeat
 from gateway.process import begin
@@ -30,8 +32,6 @@ from gateway.queues import device_place, make_celery
 from gateway.redis import NOT_NOW, connect, run_id
 from gateway.registry import KeeperState, Registry
 from gateway.settings import Settings
-from gateway.tidy import Strays, Tidy
-from gateway.usage import DEPLOYMENT
 from workers.sweeps import QueueSweep, RunningSweep
 from workers.trust import Trust
 

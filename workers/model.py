@@ -22,7 +22,7 @@ from gateway.catalog import Model, load_catalog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.desired import Wanted, replica_id
 from gateway.encoding import load_as
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock, report_crashes
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, replica_queue, slug

@@ -18,12 +18,12 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.catalog import load_catalog
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
-from gateway.jobs import JobStore
+from gateway.jobs.recovery import bury, cause_of_death
+from gateway.jobs.store import JobStore
 from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.loop import Loop
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, provider_queue, slug
-from gateway.recovery import bury, cause_of_death
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings

@@ -24,8 +24,9 @@ from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError, Unreadable
 from gateway.inference.service import cancel, fail
 from gateway.installation import Installation
-from gateway.job import Cause, Job, JobState, new_claim_id
-from gateway.jobs import JobStore
+from gateway.jobs.record import Cause, Job, JobState, new_claim_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.takeover import Takeover
 from gateway.limits import Limits
 from gateway.loop import Loop
 from gateway.process import LOST_A_LOOP
@@ -33,7 +34,6 @@ from gateway.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
-from gateway.takeover import Takeover
 from gateway.unreadable import note
 from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob

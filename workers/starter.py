@@ -21,10 +21,10 @@ from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.environment import with_settings
 from gateway.errors import HeadraceError
-from gateway.job import Cause
+from gateway.jobs.record import Cause
+from gateway.jobs.recovery import cause_of_death
 from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.process import how_ended, module_command
-from gateway.recovery import cause_of_death
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings

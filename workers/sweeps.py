@@ -18,16 +18,16 @@ from celery import Celery
 from gateway import keys
 from gateway.errors import Unreadable
 from gateway.inference.service import cancel, fail
-from gateway.job import Cause, Job, JobHead, JobState
-from gateway.jobs import JobStore
+from gateway.jobs.record import Cause, Job, JobHead, JobState
+from gateway.jobs.recovery import cause_of_death, give_back
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import ATTENDED_S
 from gateway.locks import Holder, dead_holders
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
-from gateway.recovery import cause_of_death, give_back
 from gateway.redis import pipeline
 from gateway.registry import Registry
 from gateway.settings import Settings
-from gateway.watch import ATTENDED_S
 from workers.trust import Trust
 
 log = logging.getLogger("headrace.keeper")

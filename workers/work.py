@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from gateway.catalog import Catalog, Model
-from gateway.job import Job
-from gateway.takeover import Takeover
+from gateway.jobs.record import Job
+from gateway.jobs.takeover import Takeover
 from workers.claimed import ClaimedJob
 from workers.engines.base import SequenceOutput, SequenceRequest
 

@@ -29,7 +29,7 @@ from cli.doctor.checks import Finding, Level
 from cli.preflight import bootstrap_key
 from gateway import keys
 from gateway.errors import HeadraceError, Unavailable
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
 from gateway.process import module_command
 from gateway.redis import NOT_NOW, connect
 from gateway.registry import Registry, Replica

@@ -10,7 +10,7 @@ from enum import StrEnum
 import redis
 
 from gateway.catalog import Catalog
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
 from gateway.redis import NOT_NOW
 from gateway.registry import Registry
 from gateway.settings import Settings

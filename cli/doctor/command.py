@@ -14,7 +14,7 @@ from cli.doctor.checks import Finding, Installed, Level, problem, run
 from cli.preflight import wait_for_redis
 from gateway.catalog import load_catalog
 from gateway.errors import StoreUnavailable
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings

@@ -11,7 +11,7 @@ from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
 from gateway import keys, unreadable
 from gateway.credentials import Credentials
 from gateway.desired import FAILED, UP, Desired
-from gateway.tidy import Strays
+from gateway.jobs.cleanup import Strays
 
 #: A round of the keeper that takes longer makes recovery late.
 ROUND_S = 2.0

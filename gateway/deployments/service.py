@@ -24,13 +24,13 @@ from gateway.desired import Desired, Wanted
 from gateway.durations import Durations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.inference.service import cancel
-from gateway.job import Job, JobState, new_job_id
-from gateway.jobs import JobStore
+from gateway.jobs.ledger import DEPLOYMENT
+from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.store import JobStore
 from gateway.queues import Priority, device_place, try_hint
 from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.times import iso
-from gateway.usage import DEPLOYMENT
 from schemas.deployments import DeployRequest
 
 log = logging.getLogger(__name__)

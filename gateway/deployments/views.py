@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.bringup import STAGES
-from gateway.job import Event, EventType, Job, JobState
+from gateway.jobs.record import Event, EventType, Job, JobState
 from gateway.times import iso
 
 #: Log lines that the status shows.

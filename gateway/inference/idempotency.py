@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from gateway.errors import IdempotencyMismatch, InvalidRequest
-from gateway.job import Job, new_job_id
+from gateway.jobs.record import Job, new_job_id
 
 #: Visible ASCII, as in any header.
 _ALLOWED = re.compile(r"[\x21-\x7e]{1,255}")

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 from celery import Celery
 
-from gateway import keys, results
+from gateway import keys
 from gateway.catalog import Catalog, Model
 from gateway.credentials import KeyRecord
 from gateway.deployments import views as deployment_views
@@ -23,19 +23,20 @@ from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import Mark
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.routing import Router
-from gateway.job import Event, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import Created, JobStore, Load
+from gateway.jobs import journal as results
+from gateway.jobs.ledger import DEPLOYMENT, price
+from gateway.jobs.record import Event, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.statistics import count_failure
+from gateway.jobs.store import Created, JobStore, Load
+from gateway.jobs.watch import Hub
+from gateway.jobs.watcher import Watcher
 from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
 from gateway.redis import NOT_NOW
 from gateway.registry import Replica
 from gateway.settings import Settings
-from gateway.stats import count_failure
-from gateway.usage import DEPLOYMENT, price
 from gateway.views import embeddings
-from gateway.watch import Hub
-from gateway.watcher import Watcher
 
 log = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.errors import JobNotFound, Unreadable
-from gateway.job import Event, EventType, Job
+from gateway.jobs.record import Event, EventType, Job
 
 
 def answer(job: Job, events: Sequence[Event], packed: bytes) -> dict[str, Any]:

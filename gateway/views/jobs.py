@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.credentials import KeyRecord
 from gateway.inference.service import Inference
-from gateway.job import Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.times import iso
 
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from gateway.credentials import KeyRecord
 from gateway.inference.service import Inference
+from gateway.jobs.statistics import read_stats
 from gateway.model import Model
 from gateway.registry import Replica
-from gateway.stats import read_stats
 
 
 def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.credentials import KeyRecord
 from gateway.inference.service import Inference
+from gateway.jobs.statistics import WINDOW_S, read_stats
 from gateway.model import Model
 from gateway.registry import Replica
-from gateway.stats import WINDOW_S, read_stats
 from gateway.views.local_models import quantization
 
 

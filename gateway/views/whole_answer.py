@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gateway import results
 from gateway.credentials import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference.service import Inference, Submitted
-from gateway.job import Event, EventType
+from gateway.jobs import journal as results
+from gateway.jobs.record import Event, EventType
+from gateway.jobs.watcher import MISSING_S, Watcher
 from gateway.redis import NOT_NOW
-from gateway.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.job import Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.registry import Registry
 from gateway.settings import Settings
 from tests.faults.conftest import TIMES, Ledger

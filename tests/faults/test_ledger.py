@@ -19,7 +19,7 @@ import pytest
 
 from gateway import keys
 from gateway.credentials import Credentials, KeyRecord
-from gateway.job import Job
+from gateway.jobs.record import Job
 from tests.stack import Stack, eventually, free_port
 from workers.engines.fake import fake_token
 

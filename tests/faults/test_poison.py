@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from gateway import keys
-from gateway.job import JobState
+from gateway.jobs.record import JobState
 from tests.stack import Stack, chat, eventually
 from tests.upstreams.base import answer
 from tests.upstreams.world import PATIENT, Tables, World

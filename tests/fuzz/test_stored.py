@@ -15,9 +15,8 @@ import redis
 from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from gateway import keys, results
+from gateway import keys
 from gateway.bringup import BringUpLog
-from gateway.compaction import compact_ended
 from gateway.credentials import Credentials
 from gateway.deployments import views as deployment_views
 from gateway.deployments.memory import Footprint
@@ -27,13 +26,15 @@ from gateway.encoding import Unwritable, dumps, loads
 from gateway.errors import HeadraceError, Unreadable
 from gateway.footprints import Footprints
 from gateway.inference.service import fail
-from gateway.job import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
+from gateway.jobs import journal as results
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.statistics import read_stats
+from gateway.jobs.store import JobStore
+from gateway.jobs.takeover import Takeover
+from gateway.jobs.watch import Hub
 from gateway.registry import Device, KeeperState, ProviderWorker, Registry, Replica
-from gateway.stats import read_stats
-from gateway.takeover import Takeover
 from gateway.views import embeddings
-from gateway.watch import Hub
 from tests.fuzz.budget import budget
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder
 from web.sse import ChunkEncoder as SseEncoder

@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.compaction import compact_ended
 from gateway.encoding import dumps
-from gateway.job import Append, Event, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.results import chunks, fold, response
-from gateway.watch import Hub
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.journal import chunks, fold, response
+from gateway.jobs.record import Append, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
 
 MODEL, TOKENS = "m", 40
 

@@ -22,7 +22,7 @@ from cli.doctor.checks import Finding, Level
 from cli.doctor.command import examine
 from gateway import keys
 from gateway.inference.service import cancel_all
-from gateway.job import Job, JobState, new_job_id
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.settings import Settings
 from tests.stack import REPOSITORY, Stack, eventually
 

@@ -18,7 +18,7 @@ import pytest
 
 from gateway import keys
 from gateway.catalog import load_catalog
-from gateway.job import EventType, JobState
+from gateway.jobs.record import EventType, JobState
 from gateway.settings import Settings
 from tests.stack import KEY, Stack, eventually
 from workers.encoder_tokenizer import EncoderTokenizer

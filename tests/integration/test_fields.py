@@ -16,7 +16,7 @@ import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from gateway.compaction import snapshot
+from gateway.jobs.compaction import snapshot
 from schemas import chat, chunks, embeddings, inference, jobs, openai
 from tests.rpc import Client, client, details, start_rpc
 from tests.stack import Stack, eventually

@@ -14,7 +14,7 @@ import pytest
 from gateway import keys
 from gateway.credentials import Credentials
 from gateway.encoding import dumps
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.redis import NOT_NOW, connect
 from tests.rpc import Client, chat_request, client, details, start_rpc
 from tests.stack import KEY, Stack, chat, eventually

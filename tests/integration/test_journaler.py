@@ -10,8 +10,8 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.job import Cause, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
+from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
 from gateway.queues import make_celery
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob

@@ -17,8 +17,8 @@ from gateway.catalog import load_catalog
 from gateway.encoding import loads
 from gateway.errors import Unreadable
 from gateway.inference.service import cancel
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock
 from gateway.queues import GENERATE, lists, make_celery, model_queue
 from gateway.registry import ProviderWorker, Registry

@@ -16,12 +16,12 @@ from gateway.credentials import Credentials, KeyRecord
 from gateway.encoding import dumps
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference.service import cancel, fail
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
+from gateway.jobs.cleanup import Tidy
+from gateway.jobs.ledger import Usage, price
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
 from gateway.limits import Limits, tokens_wanted
 from gateway.model import Model, Pricing
-from gateway.tidy import Tidy
-from gateway.usage import Usage, price
 from workers.keeper import Keeper
 
 PRICE = Pricing(input_per_1k_tokens=0.03, output_per_1k_tokens=0.06, currency="EUR")

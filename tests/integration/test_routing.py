@@ -12,8 +12,8 @@ import redis
 from gateway import keys
 from gateway.encoding import dumps
 from gateway.inference.breaker import Breaker
-from gateway.job import Append, EventType, Job, JobState, new_job_id
-from gateway.jobs import JobStore
+from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
+from gateway.jobs.store import JobStore
 from gateway.queues import Priority, make_celery, send_hint
 from gateway.scripts import Scripts
 from gateway.settings import Settings

@@ -16,10 +16,10 @@ from gateway.credentials import KeyRecord
 from gateway.desired import Wanted
 from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, PermissionDenied, QueueFull
 from gateway.inference.service import Submitted
+from gateway.jobs.cleanup import Tidy
 from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.shares import Shares
-from gateway.tidy import Tidy
 from schemas.deployments import DeployRequest
 
 REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}

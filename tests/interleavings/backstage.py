@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.compaction import compact_ended
+from gateway.jobs.compaction import compact_ended
 from gateway.queues import lists, queue_of
 from tests.interleavings.processes import MODELS
 from tests.interleavings.replica import ReplicaProcess

@@ -104,8 +104,8 @@ def install(patch: pytest.MonkeyPatch, clock: Clock, numbers: Secrets, complaint
     for name, module in ours():
         if getattr(module, "time", None) is time:
             patch.setattr(module, "time", clock)
-        if getattr(module, "secrets", None) is secrets and name in ("gateway.job", "gateway.watch"):
+        if getattr(module, "secrets", None) is secrets and name in ("gateway.jobs.record", "gateway.jobs.watch"):
             patch.setattr(module, "secrets", numbers)
-    patch.setattr("gateway.jobs.Scripts", ClockedScripts)
+    patch.setattr("gateway.jobs.store.Scripts", ClockedScripts)
     for library in (redis.retry, kombu.utils.functional):
         patch.setattr(library, "sleep", clock.sleep)

@@ -14,17 +14,18 @@ from typing import Any
 import redis
 from celery import Celery
 
-from gateway import broker, watch
+from gateway import broker
 from gateway.catalog import Catalog
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.inference.service import Inference
-from gateway.jobs import JobStore
+from gateway.jobs import watch
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings
-from gateway.watch import Hub
 from tests.interleavings.wire import WiredConnection
 from workers.keeper import Keeper
 from workers.trust import Trust

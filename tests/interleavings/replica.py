@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 
 from gateway.desired import Wanted
-from gateway.job import Cause, Job, JobState
-from gateway.jobs import JobStore
+from gateway.jobs.record import Cause, Job, JobState
+from gateway.jobs.store import JobStore
 from gateway.queues import lists, queue_of
 from gateway.registry import Registry
 from tests.interleavings.processes import MODELS, Process, Surroundings

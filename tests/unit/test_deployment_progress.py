@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.bringup import STAGES
 from gateway.deployments.views import Progress, detail
-from gateway.job import Event, EventType, Job, JobState
-from gateway.usage import DEPLOYMENT
+from gateway.jobs.ledger import DEPLOYMENT
+from gateway.jobs.record import Event, EventType, Job, JobState
 
 REPLICAS = ("a", "b", "c")
 

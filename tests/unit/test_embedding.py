@@ -10,7 +10,7 @@ import pytest
 
 from gateway.catalog import Catalog, load_catalog
 from gateway.errors import ContextTooLong
-from gateway.job import Job, JobState, new_job_id
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.settings import Settings
 from workers.embedding import Embedding
 from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer

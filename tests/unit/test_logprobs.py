@@ -8,10 +8,10 @@ import pytest
 
 from gateway.catalog import load_catalog
 from gateway.encoding import loads
-from gateway.job import Event, Job, JobState
-from gateway.results import chunks, response
+from gateway.jobs.journal import chunks, response
+from gateway.jobs.record import Event, Job, JobState
+from gateway.jobs.takeover import Takeover
 from gateway.settings import Settings
-from gateway.takeover import Takeover
 from workers.emitter import Run
 from workers.engines.base import SequenceOutput
 from workers.tokenizer import Tokenizer, load_tokenizer

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gateway.job import Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.model import Model, Provider
 from workers.providers.base import Piece
 from workers.providers.failures import UpstreamFailure

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.job import Job, JobState
+from gateway.jobs.record import Job, JobState
 from workers.emitter import Run
 from workers.engines.base import SequenceOutput
 from workers.sequences import Sequences

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.job import Event, Job, JobState
+from gateway.jobs.record import Event, Job, JobState
 from web import sse
 
 JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "fake", "key", {})

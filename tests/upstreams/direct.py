@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway import results
-from gateway.compaction import snapshot
 from gateway.encoding import dumps, loads
-from gateway.job import Event, EventType, Job, JobState
+from gateway.jobs import journal as results
+from gateway.jobs.compaction import snapshot
+from gateway.jobs.record import Event, EventType, Job, JobState
 from gateway.model import Model, Provider
 from gateway.views import embeddings
 from web.rpc.answers import answer as as_message

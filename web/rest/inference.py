@@ -9,9 +9,9 @@ from typing import Any
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
-from gateway.job import Job
+from gateway.jobs.record import Job
+from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
-from gateway.watcher import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example

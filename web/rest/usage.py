@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.usage import total
+from gateway.jobs.ledger import total
 from schemas.envelope import enveloped
 from schemas.usage import UsageQuery, UsageQuerySchema, UsageReportSchema
 from web.auth import authenticate

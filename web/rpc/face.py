@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from gateway.context import Gateway
 from gateway.errors import QueueFull
+from gateway.jobs.watcher import Watcher
 from gateway.shares import Shares
-from gateway.watcher import Watcher
 
 if TYPE_CHECKING:
     from web.rpc.call import Call

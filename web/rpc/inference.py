@@ -10,9 +10,9 @@ from marshmallow import Schema, ValidationError
 
 from gateway.errors import HeadraceError, RateLimited
 from gateway.inference.service import Submitted
-from gateway.job import Job
+from gateway.jobs.record import Job
+from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
-from gateway.watcher import Watcher
 from schemas.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.job import Event, Job
+from gateway.jobs.record import Event, Job
+from gateway.jobs.watcher import Watcher
 from gateway.views import jobs as job_views
-from gateway.watcher import Watcher
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.encoding import as_count
-from gateway.tool_calls import as_text
+from gateway.jobs.tool_calls import as_text
 from workers.providers import wire
 from workers.providers.answer import Answer
 from workers.providers.base import Ask, Piece

@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-from gateway import extras
+from gateway.jobs import extras
 from gateway.model import Provider
 from workers.providers import wire
 from workers.providers.base import Ask, Piece

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.job import Append, EventType, Job, JobState
+from gateway.jobs.record import Append, EventType, Job, JobState
 from gateway.model import Model, Provider
 from workers.claimed import ClaimedJob
 from workers.providers.base import Piece

@@ -23,12 +23,12 @@ from gateway.catalog import Catalog, Model
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
 from gateway.inference.service import cancel, fail
-from gateway.job import Cause, Job, JobState, new_claim_id
-from gateway.jobs import JobStore
+from gateway.jobs.record import Cause, Job, JobState, new_claim_id
+from gateway.jobs.recovery import ALONE
+from gateway.jobs.store import JobStore
 from gateway.loop import Loop
 from gateway.process import module_command
 from gateway.queues import Priority, try_hint
-from gateway.recovery import ALONE
 from gateway.redis import NOT_NOW, is_lasting
 from gateway.registry import ProviderWorker, Registry
 from gateway.settings import Settings

@@ -23,7 +23,7 @@ import pytest
 
 from gateway.credentials import Credentials
 from gateway.encoding import dumps
-from gateway.jobs import JobStore
+from gateway.jobs.store import JobStore
 from gateway.redis import connect
 from gateway.registry import Registry
 from gateway.settings import Settings

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from gateway.errors import Unreadable
-from gateway.job import Event, EventType, JobHead, JobState
+from gateway.jobs.journal import as_delta, fold, num_indexes
+from gateway.jobs.record import Event, EventType, JobHead, JobState
 from gateway.redis import NOT_NOW
-from gateway.results import as_delta, fold, num_indexes
 
 if TYPE_CHECKING:
-    from gateway.watch import Hub
+    from gateway.jobs.watch import Hub
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from gateway.job import Event, EventType, Job
-from gateway.results import Choice, fold, num_choices, usage
+from gateway.jobs.journal import Choice, fold, num_choices, usage
+from gateway.jobs.record import Event, EventType, Job
 
 #: Events with which a claim begins.
 _CLAIMS = (EventType.STARTED, EventType.RESUMED)

@@ -19,7 +19,8 @@ from redis.client import NEVER_DECODE
 from gateway import checks, keys
 from gateway.encoding import dumps, loads
 from gateway.errors import StoreUnavailable, Unreadable, lies_with_client
-from gateway.job import (
+from gateway.jobs.ledger import DEPLOYMENT, Ledger
+from gateway.jobs.record import (
     HEAD_FIELDS,
     RECORD_VERSION,
     Append,
@@ -33,11 +34,10 @@ from gateway.job import (
     new_claim_id,
     salvaged,
 )
+from gateway.jobs.statistics import count_answer, count_failure
 from gateway.redis import is_lasting, pipeline
 from gateway.scripts import Scripts
-from gateway.stats import count_answer, count_failure
 from gateway.unreadable import leaving_out, reading
-from gateway.usage import DEPLOYMENT, Ledger
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Following jobs: one pub/sub connection per process, shared by all its watchers.
 
-Pub/sub is the fast path, never the proof: see `gateway/watcher.py`. Plain threading primitives, so that it serves
+Pub/sub is the fast path, never the proof: see `gateway/jobs/watcher.py`. Plain threading primitives, so that it serves
 threads and gevent's greenlets alike.
 """
 
@@ -19,11 +19,11 @@ import redis
 from gateway import keys
 from gateway.encoding import loads
 from gateway.errors import Unreadable
-from gateway.job import Event
-from gateway.jobs import JobStore
+from gateway.jobs.record import Event
+from gateway.jobs.store import JobStore
+from gateway.jobs.watcher import MISSING_S, Watcher
 from gateway.loop import Loop
 from gateway.redis import NOT_NOW, listen
-from gateway.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
 

@@ -173,7 +173,7 @@ class JobHead:
     error: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens that its key was charged for it before it began, by an estimate; 0: the key has no such limit.
     reserved: int = 0
-    #: What its tokens cost, see `gateway/usage.py`.
+    #: What its tokens cost, see `gateway/jobs/ledger.py`.
     price: str = ""
     #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
     fingerprint: str = ""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway import extras, tool_calls
 from gateway.checks import MAX_INDEXES
 from gateway.deployments import views as deployment_views
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
-from gateway.job import Event, EventType, Job
+from gateway.jobs import extras, tool_calls
+from gateway.jobs.record import Event, EventType, Job
 from gateway.views import embeddings
 
 #: Fields of a delta that has nothing but text to show.
@@ -32,9 +32,9 @@ class Choice:
     token_ids: list[int] = field(default_factory=list)
     #: Token, log probability, and, if it is known, where it begins in the text; see `Logprob`.
     logprobs: list[Logprob] = field(default_factory=list)
-    #: Fragments, see `gateway/tool_calls.py`.
+    #: Fragments, see `gateway/jobs/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
-    #: Pieces of what a provider has put beside them, see `gateway/extras.py`.
+    #: Pieces of what a provider has put beside them, see `gateway/jobs/extras.py`.
     extra: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 

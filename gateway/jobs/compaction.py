@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from gateway import keys
 from gateway.errors import Unreadable
-from gateway.job import Event, EventType
-from gateway.jobs import JobStore
+from gateway.jobs.journal import as_delta, fold, num_indexes, usage
+from gateway.jobs.record import Event, EventType
+from gateway.jobs.store import JobStore
 from gateway.loop import guarded
-from gateway.results import as_delta, fold, num_indexes, usage
 from gateway.unreadable import note
 
 #: A journal with fewer entries stays as it is.

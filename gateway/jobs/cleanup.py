@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from gateway import keys
-from gateway.job import JobHead, JobState
-from gateway.jobs import JobStore
+from gateway.jobs.record import JobHead, JobState
+from gateway.jobs.store import JobStore
 from gateway.redis import pipeline
 
 log = logging.getLogger(__name__)
