@@ -8,6 +8,7 @@ import redis
 from celery import Celery
 
 from gateway.catalog import Catalog, load_catalog
+from gateway.cluster.registry import Registry
 from gateway.credentials import Credentials
 from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
@@ -18,7 +19,6 @@ from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.queues import make_celery
 from gateway.redis import connect
-from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.views.models import Models
 

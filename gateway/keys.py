@@ -87,7 +87,7 @@ def desired(node: str, device: str) -> str:
 
 
 def bringup(replica_id: str) -> str:
-    """Stream: how a replica came up, see `gateway/bringup.py`."""
+    """Stream: how a replica came up, see `gateway/cluster/bringup.py`."""
     return f"hr:bringup:{replica_id}"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.catalog import load_catalog
-from gateway.desired import Wanted
+from gateway.cluster.desired import Wanted
 from gateway.settings import Settings
 from workers.engines.base import EngineConfig
 from workers.model import engine_config

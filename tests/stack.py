@@ -20,13 +20,13 @@ import httpx
 import psutil
 
 from gateway import keys
+from gateway.cluster.desired import Desired, Wanted, replica_id
+from gateway.cluster.registry import Registry, Replica
 from gateway.credentials import Credentials
-from gateway.desired import Desired, Wanted, replica_id
 from gateway.embedded_redis import server_command
 from gateway.jobs.record import Event
 from gateway.jobs.store import JobStore
 from gateway.redis import connect
-from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 
 KEY = "hr-test-bootstrap-key"

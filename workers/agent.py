@@ -18,11 +18,12 @@ from celery import Celery
 from celery.signals import worker_shutting_down
 
 from gateway.catalog import Catalog, load_catalog
+from gateway.cluster.desired import UP, Desired, Wanted
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import SourceFailed
-from gateway.desired import UP, Desired, Wanted
 from gateway.errors import HeadraceError
-from gateway.footprints import Footprints
 from gateway.installation import Installation
 from gateway.jobs.record import Cause
 from gateway.jobs.recovery import bury
@@ -33,7 +34,6 @@ from gateway.model import Model
 from gateway.process import begin
 from gateway.queues import device_queue, make_celery, slug
 from gateway.redis import NOT_NOW, connect
-from gateway.registry import Device, Registry
 from gateway.settings import Settings
 from workers.consumer import consume
 from workers.deployment import DeploymentRuns

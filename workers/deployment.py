@@ -13,18 +13,18 @@ from typing import Any
 
 from celery import Celery
 
-from gateway.bringup import BringUpLog, Entry
+from gateway.cluster.bringup import BringUpLog, Entry
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.durations import Durations
+from gateway.cluster.registry import Registry
 from gateway.deployments import views as deployment_views
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.desired import Desired, Wanted
-from gateway.durations import Durations
 from gateway.encoding import build
 from gateway.inference.service import fail
 from gateway.jobs.record import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.loop import Loop
 from gateway.redis import NOT_NOW, is_lasting
-from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.journaler import Journaler, break_off

@@ -7,12 +7,12 @@ import time
 
 from celery import Celery
 
+from gateway.cluster.registry import Registry
 from gateway.errors import Unreadable
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import last_weights
 from gateway.queues import Priority, replica_queue, try_hint
-from gateway.registry import Registry
 
 log = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """The keeper, `python -m workers.keeper`: finds jobs that lost their worker, hint or client, and puts it right.
 
 Two keepers do no harm: every change goes through a script that checks the claim. What it judges by the clock it judges
-only when it can trust what it sees (`workers/trust.py`).
+only when it can trust what it sees (`gateway/cluster/trust.py`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,10 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Catalog, load_catalog
+from gateway.cluster.desired import ASLEEP, UP, Desired
+from gateway.cluster.registry import KeeperState, Registry
+from gateway.cluster.trust import Trust
 from gateway.deployments.reasons import FailureReason
-from gateway.desired import ASLEEP, UP, Desired
 from gateway.installation import Installation
 from gateway.jobs.cleanup import Strays, Tidy
 from gateway.jobs.compaction import compact_ended
@@ -30,10 +32,8 @@ from gateway.loop import guarded, repeat
 from gateway.process import begin
 from gateway.queues import device_place, make_celery
 from gateway.redis import NOT_NOW, connect, run_id
-from gateway.registry import KeeperState, Registry
 from gateway.settings import Settings
 from workers.sweeps import QueueSweep, RunningSweep
-from workers.trust import Trust
 
 log = logging.getLogger("headrace.keeper")
 

@@ -16,6 +16,7 @@ from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
 from gateway.catalog import load_catalog
+from gateway.cluster.registry import Registry
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.jobs.recovery import bury, cause_of_death
@@ -25,7 +26,6 @@ from gateway.loop import Loop
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, provider_queue, slug
 from gateway.redis import connect
-from gateway.registry import Registry
 from gateway.settings import Settings
 from workers import providers
 from workers.consumer import consume

@@ -19,8 +19,10 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Model
+from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
+from gateway.cluster.registry import Registry, Replica
+from gateway.cluster.trust import GAP_S
 from gateway.crashes import report
-from gateway.desired import ASLEEP, UP, Desired, Wanted
 from gateway.errors import HeadraceError, Unreadable
 from gateway.inference.service import cancel, fail
 from gateway.installation import Installation
@@ -32,7 +34,6 @@ from gateway.loop import Loop
 from gateway.process import LOST_A_LOOP
 from gateway.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW
-from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.unreadable import note
 from workers.admission import Places
@@ -48,7 +49,6 @@ from workers.stages.base import BringUp
 from workers.stall import stall_limit_s
 from workers.steps import StepFrame
 from workers.suspects import SUSPECT_CRASHES, Turnstile
-from workers.trust import GAP_S
 from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
 

@@ -14,10 +14,11 @@ from pathlib import Path
 
 import redis
 
-from gateway.bringup import AGENT, BringUpLog, Entry
 from gateway.catalog import Catalog
+from gateway.cluster.bringup import AGENT, BringUpLog, Entry
+from gateway.cluster.desired import FAILED, Desired, Wanted
+from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.desired import FAILED, Desired, Wanted
 from gateway.encoding import dumps
 from gateway.environment import with_settings
 from gateway.errors import HeadraceError
@@ -26,7 +27,6 @@ from gateway.jobs.recovery import cause_of_death
 from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.process import how_ended, module_command
 from gateway.redis import NOT_NOW
-from gateway.registry import Registry
 from gateway.settings import Settings
 from workers.failures import classify
 from workers.stages import run_stages

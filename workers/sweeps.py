@@ -16,6 +16,8 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
+from gateway.cluster.registry import Registry
+from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
 from gateway.inference.service import cancel, fail
 from gateway.jobs.record import Cause, Job, JobHead, JobState
@@ -26,9 +28,7 @@ from gateway.locks import Holder, dead_holders
 from gateway.loop import guarded
 from gateway.queues import Priority, lists, queue_of, try_hint
 from gateway.redis import pipeline
-from gateway.registry import Registry
 from gateway.settings import Settings
-from workers.trust import Trust
 
 log = logging.getLogger("headrace.keeper")
 

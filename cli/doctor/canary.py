@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from cli.doctor.checks import Finding, Installed, ok, problem, warning
+from gateway.cluster.registry import Replica
 from gateway.credentials import Credentials
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.service import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id
 from gateway.model import Model
 from gateway.queues import Priority, make_celery, replica_queue, send_hint
-from gateway.registry import Replica
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema
 

@@ -28,11 +28,11 @@ from cli import leftovers
 from cli.doctor.checks import Finding, Level
 from cli.preflight import bootstrap_key
 from gateway import keys
+from gateway.cluster.registry import Registry, Replica
 from gateway.errors import HeadraceError, Unavailable
 from gateway.jobs.store import JobStore
 from gateway.process import module_command
 from gateway.redis import NOT_NOW, connect
-from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from workers.engines.fake import fake_token
 

@@ -10,9 +10,9 @@ from enum import StrEnum
 import redis
 
 from gateway.catalog import Catalog
+from gateway.cluster.registry import Registry
 from gateway.jobs.store import JobStore
 from gateway.redis import NOT_NOW
-from gateway.registry import Registry
 from gateway.settings import Settings
 
 log = logging.getLogger(__name__)

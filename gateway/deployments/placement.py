@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.cluster.registry import Device
 from gateway.errors import InvalidRequest, NoDevice
-from gateway.registry import Device
 
 
 def place(devices: Sequence[Device], targets: Sequence[str], *, engine: str, replicas: int | None) -> list[Device]:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from gateway.cluster.desired import UP, Wanted, replica_id
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan
 from gateway.deployments.placement import place
-from gateway.desired import UP, Wanted, replica_id
 from gateway.engine_table import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.errors import DoesNotFit, InvalidRequest
-from gateway.footprints import Footprints
 from gateway.model import Model
-from gateway.registry import Device, Registry
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest
 

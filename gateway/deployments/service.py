@@ -17,18 +17,18 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Catalog, Model
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.durations import Durations
+from gateway.cluster.registry import Registry
 from gateway.credentials import KeyRecord
 from gateway.deployments import views as deployment_views
 from gateway.deployments.planning import Planner
-from gateway.desired import Desired, Wanted
-from gateway.durations import Durations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.inference.service import cancel
 from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queues import Priority, device_place, try_hint
-from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.times import iso
 from schemas.deployments import DeployRequest

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.bringup import STAGES
+from gateway.cluster.bringup import STAGES
 from gateway.jobs.record import Event, EventType, Job, JobState
 from gateway.times import iso
 

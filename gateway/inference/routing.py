@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.catalog import Catalog, Model
-from gateway.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
-from gateway.footprints import Footprints
 from gateway.inference.breaker import Breaker, Circuit
 from gateway.recent import Recent
-from gateway.registry import ProviderWorker, Registry, Replica
 
 #: What to do about a model that no request can be sent to, by its status.
 NOT_READY = {

@@ -15,9 +15,10 @@ from celery import Celery
 
 from gateway import keys
 from gateway.catalog import Catalog, Model
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.registry import Replica
 from gateway.credentials import KeyRecord
 from gateway.deployments import views as deployment_views
-from gateway.desired import Desired, Wanted
 from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import Mark
@@ -34,7 +35,6 @@ from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
 from gateway.redis import NOT_NOW
-from gateway.registry import Replica
 from gateway.settings import Settings
 from gateway.views import embeddings
 

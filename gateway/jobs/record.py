@@ -61,7 +61,7 @@ class EventType(StrEnum):
     SNAPSHOT = "snapshot"
     #: Vectors of some inputs, `done`, lie in the job's vectors.
     VECTORS = "vectors"
-    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/bringup.py`.
+    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/cluster/bringup.py`.
     STAGE = "stage"
     #: A deployment: a line for people.
     LOG = "log"

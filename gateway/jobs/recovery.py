@@ -10,11 +10,11 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
+from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.locks import Holder, crash_of
 from gateway.queues import Priority, try_hint
-from gateway.registry import Registry
 
 log = logging.getLogger(__name__)
 

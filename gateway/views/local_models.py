@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.cluster.registry import Replica
 from gateway.credentials import KeyRecord
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import read_stats
 from gateway.model import Model
-from gateway.registry import Replica
 
 
 def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from gateway.cluster.registry import Replica
 from gateway.credentials import KeyRecord
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import WINDOW_S, read_stats
 from gateway.model import Model
-from gateway.registry import Replica
 from gateway.views.local_models import quantization
 
 

@@ -16,15 +16,16 @@ from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
 from gateway import keys
-from gateway.bringup import BringUpLog
+from gateway.cluster.bringup import BringUpLog
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.durations import Durations
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.credentials import Credentials
 from gateway.deployments import views as deployment_views
 from gateway.deployments.memory import Footprint
-from gateway.desired import Desired, Wanted
-from gateway.durations import Durations
 from gateway.encoding import Unwritable, dumps, loads
 from gateway.errors import HeadraceError, Unreadable
-from gateway.footprints import Footprints
 from gateway.inference.service import fail
 from gateway.jobs import journal as results
 from gateway.jobs.compaction import compact_ended
@@ -33,7 +34,6 @@ from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
 from gateway.jobs.watch import Hub
-from gateway.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.views import embeddings
 from tests.fuzz.budget import budget
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder

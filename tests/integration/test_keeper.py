@@ -14,6 +14,8 @@ import redis
 
 from gateway import keys
 from gateway.catalog import load_catalog
+from gateway.cluster.registry import ProviderWorker, Registry
+from gateway.cluster.trust import Trust
 from gateway.encoding import loads
 from gateway.errors import Unreadable
 from gateway.inference.service import cancel
@@ -21,12 +23,10 @@ from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock
 from gateway.queues import GENERATE, lists, make_celery, model_queue
-from gateway.registry import ProviderWorker, Registry
 from gateway.settings import Settings
 from tests.stack import eventually
 from workers import sweeps
 from workers.keeper import Keeper
-from workers.trust import Trust
 
 #: Of a provider that any worker may serve, so that nobody calls it hopeless.
 MODEL = "elsewhere/model"

@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from gateway import keys
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device
 from gateway.deployments.memory import Footprint
-from gateway.footprints import Footprints
 from gateway.jobs.statistics import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
-from gateway.registry import Device
 from tests.stack import Stack, eventually
 
 ODD = "org/name:7b.q4@v1"

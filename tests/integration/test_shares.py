@@ -11,13 +11,13 @@ import pytest
 import redis
 
 from gateway import keys
+from gateway.cluster.desired import Wanted
+from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
 from gateway.credentials import KeyRecord
-from gateway.desired import Wanted
 from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, PermissionDenied, QueueFull
 from gateway.inference.service import Submitted
 from gateway.jobs.cleanup import Tidy
-from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.shares import Shares
 from schemas.deployments import DeployRequest

@@ -12,13 +12,13 @@ import pytest
 import redis
 
 from gateway import keys
+from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
 from gateway.credentials import KeyRecord
 from gateway.encoding import dumps
 from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Append, JobState, new_claim_id
-from gateway.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.views.whole_answer import whole
 from tests.stack import eventually

@@ -16,6 +16,8 @@ from celery import Celery
 
 from gateway import broker
 from gateway.catalog import Catalog
+from gateway.cluster.registry import Registry
+from gateway.cluster.trust import Trust
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.inference.service import Inference
@@ -24,11 +26,9 @@ from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.queues import make_celery
 from gateway.redis import connect
-from gateway.registry import Registry
 from gateway.settings import Settings
 from tests.interleavings.wire import WiredConnection
 from workers.keeper import Keeper
-from workers.trust import Trust
 
 #: Models that all workers run.
 MODELS = ("fake", "other")

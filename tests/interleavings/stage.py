@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import keys
+from gateway.cluster.desired import Desired
 from gateway.credentials import KeyRecord
-from gateway.desired import Desired
 from gateway.redis import NOT_NOW
 from tests.interleavings.client import Client
 from tests.interleavings.clock import Secrets

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bringup import STAGES
+from gateway.cluster.bringup import STAGES
 from gateway.deployments.views import Progress, detail
 from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import Event, EventType, Job, JobState

@@ -20,6 +20,7 @@ from typing import TypeVar
 from celery import Celery
 
 from gateway.catalog import Catalog, Model
+from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
 from gateway.inference.service import cancel, fail
@@ -30,7 +31,6 @@ from gateway.loop import Loop
 from gateway.process import module_command
 from gateway.queues import Priority, try_hint
 from gateway.redis import NOT_NOW, is_lasting
-from gateway.registry import ProviderWorker, Registry
 from gateway.settings import Settings
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.journaler import Journaler

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.bringup import BringUpLog
+from gateway.cluster.bringup import BringUpLog
+from gateway.cluster.desired import Wanted
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.desired import Wanted
 from gateway.model import Model
 from gateway.settings import Settings
 

@@ -21,11 +21,11 @@ from typing import Any
 import psutil
 import pytest
 
+from gateway.cluster.registry import Registry
 from gateway.credentials import Credentials
 from gateway.encoding import dumps
 from gateway.jobs.store import JobStore
 from gateway.redis import connect
-from gateway.registry import Registry
 from gateway.settings import Settings
 from tests.faults.matrix.proxy import Proxy
 from tests.rpc import Client as RpcClient

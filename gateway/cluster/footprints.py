@@ -9,9 +9,9 @@ from typing import cast
 import redis
 
 from gateway import keys
+from gateway.cluster.registry import Device
 from gateway.deployments.memory import Footprint
 from gateway.encoding import dumps, load_as
-from gateway.registry import Device
 from gateway.unreadable import leaving_out
 
 

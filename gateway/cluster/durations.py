@@ -9,7 +9,7 @@ from typing import cast
 import redis
 
 from gateway import keys
-from gateway.bringup import STAGES
+from gateway.cluster.bringup import STAGES
 from gateway.encoding import dumps, is_number, loads
 from gateway.unreadable import leaving_out
 
