@@ -13,7 +13,7 @@ from marshmallow import Schema, ValidationError
 
 from cli.preflight import wait_for_redis
 from cli.up import say
-from gateway.credentials import Credentials, KeyRecord
+from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.errors import InvalidRequest
 from gateway.inference.service import cancel_all
 from gateway.jobs.ledger import total

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import redis
 
+from gateway.access.certificates import server_tls
 from gateway.catalog import load_catalog
-from gateway.certificates import server_tls
 from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.process import private_folder

@@ -30,8 +30,8 @@ from cli.preflight import (
     wait_for_redis,
 )
 from cli.processes import Supervisor, process_table
-from gateway.certificates import tls_folder
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
+from gateway.access.certificates import tls_folder
 from gateway.embedded_redis import require_free
 from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.installation import REMEDY, Installation

@@ -10,8 +10,8 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from gateway.access.api_keys import KeyRecord
 from gateway.catalog_file import CatalogFile, Entries
-from gateway.credentials import KeyRecord
 from gateway.errors import MAX_NAME, InvalidSetting, ModelNotFound, bounded
 from gateway.model import LOCAL, Model, Pricing, Provider, Range
 from gateway.settings import Settings

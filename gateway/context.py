@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
+from gateway.access.api_keys import Credentials
 from gateway.catalog import Catalog, load_catalog
 from gateway.cluster.registry import Registry
-from gateway.credentials import Credentials
 from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router

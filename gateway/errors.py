@@ -39,7 +39,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gateway.limits import Quota
+    from gateway.access.limits import Quota
 
 #: Characters of an error's text, of one flaw in it, and of a name in it, which may all be a client's own; and how many
 #: flaws are told.

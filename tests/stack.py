@@ -20,9 +20,9 @@ import httpx
 import psutil
 
 from gateway import keys
+from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, Wanted, replica_id
 from gateway.cluster.registry import Registry, Replica
-from gateway.credentials import Credentials
 from gateway.embedded_redis import server_command
 from gateway.jobs.record import Event
 from gateway.jobs.store import JobStore

@@ -9,9 +9,9 @@ from flask import Flask, Response, g, request
 from flask_smorest import Api
 from flask_swagger_ui import get_swaggerui_blueprint
 
+from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.encoding import dumps
-from gateway.shares import Shares
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema

@@ -9,8 +9,8 @@ from typing import Any, cast
 import orjson
 from flask import Response, current_app, g
 
+from gateway.access.api_keys import KeyRecord
 from gateway.context import Gateway
-from gateway.credentials import KeyRecord
 from gateway.encoding import dumps
 from gateway.errors import HeadraceError
 from web import openai

@@ -16,6 +16,7 @@ from typing import cast
 from celery import Celery
 
 from gateway import keys
+from gateway.access.limits import Limits
 from gateway.catalog import Catalog, load_catalog
 from gateway.cluster.desired import ASLEEP, UP, Desired
 from gateway.cluster.registry import KeeperState, Registry
@@ -27,7 +28,6 @@ from gateway.jobs.compaction import compact_ended
 from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
-from gateway.limits import Limits
 from gateway.loop import guarded, repeat
 from gateway.process import begin
 from gateway.queues import device_place, make_celery

@@ -18,6 +18,7 @@ from typing import Any
 from celery import Celery
 
 from gateway import keys
+from gateway.access.limits import Limits
 from gateway.catalog import Model
 from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
 from gateway.cluster.registry import Registry, Replica
@@ -29,7 +30,6 @@ from gateway.installation import Installation
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
-from gateway.limits import Limits
 from gateway.loop import Loop
 from gateway.process import LOST_A_LOOP
 from gateway.queues import Priority, replica_queue, try_hint

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from cli.doctor.checks import Finding, Installed, ok, problem, warning
+from gateway.access.api_keys import Credentials
 from gateway.cluster.registry import Replica
-from gateway.credentials import Credentials
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.service import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id

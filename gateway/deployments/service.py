@@ -16,11 +16,11 @@ from typing import Any, cast
 from celery import Celery
 
 from gateway import keys
+from gateway.access.api_keys import KeyRecord
 from gateway.catalog import Catalog, Model
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry
-from gateway.credentials import KeyRecord
 from gateway.deployments import views as deployment_views
 from gateway.deployments.planning import Planner
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed

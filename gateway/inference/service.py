@@ -14,10 +14,11 @@ from typing import Any, cast
 from celery import Celery
 
 from gateway import keys
+from gateway.access.api_keys import KeyRecord
+from gateway.access.limits import Limits, Quota, tokens_wanted
 from gateway.catalog import Catalog, Model
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.registry import Replica
-from gateway.credentials import KeyRecord
 from gateway.deployments import views as deployment_views
 from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
@@ -31,7 +32,6 @@ from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
 from gateway.jobs.watch import Hub
 from gateway.jobs.watcher import Watcher
-from gateway.limits import Limits, Quota, tokens_wanted
 from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
 from gateway.redis import NOT_NOW

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from gateway.inference.service import Inference
 from gateway.jobs.record import Job, JobState
 from gateway.times import iso

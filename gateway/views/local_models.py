@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Replica
-from gateway.credentials import KeyRecord
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import read_stats
 from gateway.model import Model

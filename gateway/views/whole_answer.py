@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference.service import Inference, Submitted
 from gateway.jobs import journal as results

@@ -23,7 +23,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from gateway.encoding import dumps
 from gateway.locks import lock_holders
 from tests.faults.conftest import FULL, Ledger

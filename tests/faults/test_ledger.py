@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from gateway import keys
-from gateway.credentials import Credentials, KeyRecord
+from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.jobs.record import Job
 from tests.stack import Stack, eventually, free_port
 from workers.engines.fake import fake_token

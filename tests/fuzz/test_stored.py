@@ -16,12 +16,12 @@ from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
 from gateway import keys
+from gateway.access.api_keys import Credentials
 from gateway.cluster.bringup import BringUpLog
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.durations import Durations
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
-from gateway.credentials import Credentials
 from gateway.deployments import views as deployment_views
 from gateway.deployments.memory import Footprint
 from gateway.encoding import Unwritable, dumps, loads

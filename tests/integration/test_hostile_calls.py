@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway import keys
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from gateway.encoding import dumps
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.redis import NOT_NOW, connect

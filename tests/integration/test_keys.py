@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway import keys
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.stack import REPOSITORY, Stack, eventually
 
 PATH = "/models/fake/chat/completions"

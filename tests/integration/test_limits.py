@@ -12,7 +12,8 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.credentials import Credentials, KeyRecord
+from gateway.access.api_keys import Credentials, KeyRecord
+from gateway.access.limits import Limits, tokens_wanted
 from gateway.encoding import dumps
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference.service import cancel, fail
@@ -20,7 +21,6 @@ from gateway.jobs.cleanup import Tidy
 from gateway.jobs.ledger import Usage, price
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.limits import Limits, tokens_wanted
 from gateway.model import Model, Pricing
 from workers.keeper import Keeper
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.certificates import authority
+from gateway.access.certificates import authority
 from gateway.embedded_redis import server_command
 from gateway.settings import Settings
 from tests.homes import Home, new_home

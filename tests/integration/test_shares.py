@@ -11,15 +11,15 @@ import pytest
 import redis
 
 from gateway import keys
+from gateway.access.api_keys import KeyRecord
+from gateway.access.shares import Shares
 from gateway.cluster.desired import Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
-from gateway.credentials import KeyRecord
 from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, PermissionDenied, QueueFull
 from gateway.inference.service import Submitted
 from gateway.jobs.cleanup import Tidy
 from gateway.settings import Settings
-from gateway.shares import Shares
 from schemas.deployments import DeployRequest
 
 REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}

@@ -12,9 +12,9 @@ import pytest
 import redis
 
 from gateway import keys
+from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
-from gateway.credentials import KeyRecord
 from gateway.encoding import dumps
 from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference.service import Submitted

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway import keys
+from gateway.access.api_keys import KeyRecord
 from gateway.cluster.desired import Desired
-from gateway.credentials import KeyRecord
 from gateway.redis import NOT_NOW
 from tests.interleavings.client import Client
 from tests.interleavings.clock import Secrets

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from schemas.envelope import enveloped
 from schemas.examples import KEY, KEY_CHANGE
 from schemas.keys import (

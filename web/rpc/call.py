@@ -16,7 +16,7 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc.aio
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from web.bearer import bearer
 from web.failures import client_error

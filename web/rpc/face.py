@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.errors import QueueFull
 from gateway.jobs.watcher import Watcher
-from gateway.shares import Shares
 
 if TYPE_CHECKING:
     from web.rpc.call import Call

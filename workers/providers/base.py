@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from gateway.access.limits import estimate_tokens
 from gateway.jobs.journal import Logprob
-from gateway.limits import estimate_tokens
 from gateway.model import Model
 
 

@@ -21,8 +21,8 @@ from typing import Any
 import psutil
 import pytest
 
+from gateway.access.api_keys import Credentials
 from gateway.cluster.registry import Registry
-from gateway.credentials import Credentials
 from gateway.encoding import dumps
 from gateway.jobs.store import JobStore
 from gateway.redis import connect

@@ -16,7 +16,7 @@ from typing import Any, cast
 import redis
 
 from gateway import keys
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from gateway.errors import HeadraceError, InvalidRequest, RateLimited
 from gateway.jobs.record import Job
 from gateway.model import Model
