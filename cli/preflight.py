@@ -11,9 +11,9 @@ from pathlib import Path
 import redis
 
 from gateway.access.certificates import server_tls
-from gateway.catalog import load_catalog
 from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
 from gateway.errors import InvalidSetting, StoreUnavailable
+from gateway.models.catalog import load_catalog
 from gateway.process import private_folder
 from gateway.redis import masked
 from gateway.settings import Settings

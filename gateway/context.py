@@ -8,7 +8,6 @@ import redis
 from celery import Celery
 
 from gateway.access.api_keys import Credentials
-from gateway.catalog import Catalog, load_catalog
 from gateway.cluster.registry import Registry
 from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
@@ -17,6 +16,7 @@ from gateway.inference.service import Inference
 from gateway.installation import Installation
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
+from gateway.models.catalog import Catalog, load_catalog
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.settings import Settings

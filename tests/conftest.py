@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.catalog import load_catalog
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.embedded_redis import server_command
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
+from gateway.models.catalog import load_catalog
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.settings import Settings

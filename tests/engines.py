@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.catalog import load_catalog
 from gateway.cluster.desired import Wanted
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from workers.engines.base import EngineConfig
 from workers.model import engine_config

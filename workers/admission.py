@@ -6,8 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.catalog import Model
 from gateway.errors import ContextTooLong, InvalidRequest
+from gateway.models.catalog import Model
 from workers.tokenizer import Tokenizer
 
 

@@ -17,7 +17,6 @@ import redis
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from gateway.catalog import Catalog, load_catalog
 from gateway.cluster.desired import UP, Desired, Wanted
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, Registry
@@ -30,7 +29,8 @@ from gateway.jobs.recovery import bury
 from gateway.jobs.store import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.loop import Loop, guarded
-from gateway.model import Model
+from gateway.models.catalog import Catalog, load_catalog
+from gateway.models.entry import Model
 from gateway.process import begin
 from gateway.queues import device_queue, make_celery, slug
 from gateway.redis import NOT_NOW, connect

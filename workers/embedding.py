@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy
 
-from gateway.catalog import Catalog, Model
 from gateway.errors import ContextTooLong
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import Catalog, Model
 from workers.encoder_tokenizer import EncoderTokenizer
 from workers.engines.base import SequenceOutput, SequenceRequest
 from workers.tokenizer import told_as_damaged

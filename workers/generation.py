@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.catalog import Catalog, Model
 from gateway.errors import InvalidRequest
 from gateway.inference.parameters import sampling
 from gateway.jobs.journal import num_choices
 from gateway.jobs.record import Job
 from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import Catalog, Model
 from workers.admission import prompt_ids, token_limit
 from workers.emitter import Run
 from workers.engines.base import Sampling, SequenceRequest

@@ -17,7 +17,6 @@ from celery import Celery
 
 from gateway import keys
 from gateway.access.limits import Limits
-from gateway.catalog import Catalog, load_catalog
 from gateway.cluster.desired import ASLEEP, UP, Desired
 from gateway.cluster.registry import KeeperState, Registry
 from gateway.cluster.trust import Trust
@@ -29,6 +28,7 @@ from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
 from gateway.loop import guarded, repeat
+from gateway.models.catalog import Catalog, load_catalog
 from gateway.process import begin
 from gateway.queues import device_place, make_celery
 from gateway.redis import NOT_NOW, connect, run_id

@@ -17,7 +17,6 @@ import threading
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from gateway.catalog import Model, load_catalog
 from gateway.cluster.bringup import WORKER, BringUpLog
 from gateway.cluster.desired import Wanted, replica_id
 from gateway.cluster.registry import Registry
@@ -25,6 +24,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.encoding import load_as
 from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock, report_crashes
+from gateway.models.catalog import Model, load_catalog
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect

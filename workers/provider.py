@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from gateway.catalog import load_catalog
 from gateway.cluster.registry import Registry
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
@@ -23,6 +22,7 @@ from gateway.jobs.recovery import bury, cause_of_death
 from gateway.jobs.store import JobStore
 from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.loop import Loop
+from gateway.models.catalog import load_catalog
 from gateway.process import begin
 from gateway.queues import make_celery, model_queue, provider_queue, slug
 from gateway.redis import connect

@@ -19,7 +19,6 @@ from celery import Celery
 
 from gateway import keys
 from gateway.access.limits import Limits
-from gateway.catalog import Model
 from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.cluster.trust import GAP_S
@@ -31,6 +30,7 @@ from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
 from gateway.loop import Loop
+from gateway.models.catalog import Model
 from gateway.process import LOST_A_LOOP
 from gateway.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW

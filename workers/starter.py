@@ -14,7 +14,6 @@ from pathlib import Path
 
 import redis
 
-from gateway.catalog import Catalog
 from gateway.cluster.bringup import AGENT, BringUpLog, Entry
 from gateway.cluster.desired import FAILED, Desired, Wanted
 from gateway.cluster.registry import Registry
@@ -25,6 +24,7 @@ from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
 from gateway.jobs.recovery import cause_of_death
 from gateway.locks import drop_lock, last_holder, lock_holder
+from gateway.models.catalog import Catalog
 from gateway.process import how_ended, module_command
 from gateway.redis import NOT_NOW
 from gateway.settings import Settings

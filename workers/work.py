@@ -9,9 +9,9 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from gateway.catalog import Catalog, Model
 from gateway.jobs.record import Job
 from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import Catalog, Model
 from workers.claimed import ClaimedJob
 from workers.engines.base import SequenceOutput, SequenceRequest
 

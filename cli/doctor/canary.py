@@ -10,7 +10,7 @@ from gateway.cluster.registry import Replica
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.service import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id
-from gateway.model import Model
+from gateway.models.entry import Model
 from gateway.queues import Priority, make_celery, replica_queue, send_hint
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema

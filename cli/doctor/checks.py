@@ -9,9 +9,9 @@ from enum import StrEnum
 
 import redis
 
-from gateway.catalog import Catalog
 from gateway.cluster.registry import Registry
 from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog
 from gateway.redis import NOT_NOW
 from gateway.settings import Settings
 

@@ -19,7 +19,7 @@ from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import HeadraceError, InvalidRequest, RateLimited
 from gateway.jobs.record import Job
-from gateway.model import Model
+from gateway.models.entry import Model
 from gateway.redis import NOT_NOW
 from gateway.scripts import Scripts
 

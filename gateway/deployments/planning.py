@@ -12,9 +12,9 @@ from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan
 from gateway.deployments.placement import place
-from gateway.engine_table import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.errors import DoesNotFit, InvalidRequest
-from gateway.model import Model
+from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
+from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest
 

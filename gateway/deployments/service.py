@@ -17,7 +17,6 @@ from celery import Celery
 
 from gateway import keys
 from gateway.access.api_keys import KeyRecord
-from gateway.catalog import Catalog, Model
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry
@@ -28,6 +27,7 @@ from gateway.inference.service import cancel
 from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog, Model
 from gateway.queues import Priority, device_place, try_hint
 from gateway.settings import Settings
 from gateway.times import iso

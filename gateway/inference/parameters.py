@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.model import Model
+from gateway.models.entry import Model
 
 #: What engines on our own devices can't do, with what to ask for instead. Remote providers are asked as they are.
 ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs without a number of others."

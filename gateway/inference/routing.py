@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gateway.catalog import Catalog, Model
 from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit
+from gateway.models.catalog import Catalog, Model
 from gateway.recent import Recent
 
 #: What to do about a model that no request can be sent to, by its status.

@@ -16,7 +16,6 @@ from celery import Celery
 from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota, tokens_wanted
-from gateway.catalog import Catalog, Model
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.registry import Replica
 from gateway.deployments import views as deployment_views
@@ -32,6 +31,7 @@ from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
 from gateway.jobs.watch import Hub
 from gateway.jobs.watcher import Watcher
+from gateway.models.catalog import Catalog, Model
 from gateway.queues import Priority, try_hint
 from gateway.recent import Recent
 from gateway.redis import NOT_NOW

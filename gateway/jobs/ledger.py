@@ -17,7 +17,7 @@ import redis
 from gateway import keys
 from gateway.errors import Unreadable
 from gateway.jobs.record import Job, JobHead
-from gateway.model import Pricing
+from gateway.models.entry import Pricing
 from gateway.scripts import Scripts
 from gateway.unreadable import leaving_out, readable
 

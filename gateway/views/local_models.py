@@ -8,7 +8,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Replica
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import read_stats
-from gateway.model import Model
+from gateway.models.entry import Model
 
 
 def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Replica
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import WINDOW_S, read_stats
-from gateway.model import Model
+from gateway.models.entry import Model
 from gateway.views.local_models import quantization
 
 

@@ -26,7 +26,7 @@ from unittest.mock import patch
 import numpy
 import psutil
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.sources import save_ir, save_safetensors
 from workers.engines import load_engine

@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from gateway.catalog import load_catalog
 from gateway.cluster.bringup import STAGES
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL

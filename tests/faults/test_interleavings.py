@@ -12,8 +12,8 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from gateway.catalog import load_catalog
 from gateway.embedded_redis import server_command
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.conftest import wait_for_redis
 from tests.faults.conftest import FULL, Ledger

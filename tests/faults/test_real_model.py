@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from tests.faults.conftest import TIMES, Ledger
 from tests.stack import Stack, Stream, chat, eventually
 from workers.tokenizer import Tokenizer, load_tokenizer

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from gateway.encoding import dumps, writable
 from gateway.errors import FAILURES
 from gateway.jobs.tool_calls import Calls, as_object, merge, whole
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse

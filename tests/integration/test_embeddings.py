@@ -17,8 +17,8 @@ import openai
 import pytest
 
 from gateway import keys
-from gateway.catalog import load_catalog
 from gateway.jobs.record import EventType, JobState
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.stack import KEY, Stack, eventually
 from workers.encoder_tokenizer import EncoderTokenizer

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.deployments.reasons import FailureReason
-from gateway.model import Model
+from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from tests.downloads import HEADER, LIMITS, WEIGHTS, Download, publish, start

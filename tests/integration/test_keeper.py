@@ -13,7 +13,6 @@ import pytest
 import redis
 
 from gateway import keys
-from gateway.catalog import load_catalog
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.cluster.trust import Trust
 from gateway.encoding import loads
@@ -22,6 +21,7 @@ from gateway.inference.service import cancel
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock
+from gateway.models.catalog import load_catalog
 from gateway.queues import GENERATE, lists, make_celery, model_queue
 from gateway.settings import Settings
 from tests.stack import eventually

@@ -21,7 +21,7 @@ from gateway.jobs.cleanup import Tidy
 from gateway.jobs.ledger import Usage, price
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.model import Model, Pricing
+from gateway.models.entry import Model, Pricing
 from workers.keeper import Keeper
 
 PRICE = Pricing(input_per_1k_tokens=0.03, output_per_1k_tokens=0.06, currency="EUR")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
 from tests.upstreams.direct import Direct

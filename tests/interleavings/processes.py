@@ -15,7 +15,6 @@ import redis
 from celery import Celery
 
 from gateway import broker
-from gateway.catalog import Catalog
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.inference.breaker import Breaker
@@ -24,6 +23,7 @@ from gateway.inference.service import Inference
 from gateway.jobs import watch
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
+from gateway.models.catalog import Catalog
 from gateway.queues import make_celery
 from gateway.redis import connect
 from gateway.settings import Settings

@@ -13,9 +13,9 @@ import pytest
 import transformers
 from tokenizers import pre_tokenizers
 
-from gateway.catalog import load_catalog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest, TemplateFailed
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.tokenizers import CONTROL, NASTY, save_folder, train
 from workers.byte_level import ByteLevelTokenizer

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.catalog import Catalog, load_catalog
 from gateway.errors import ContextTooLong
 from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.models.catalog import Catalog, load_catalog
 from gateway.settings import Settings
 from workers.embedding import Embedding
 from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.catalog import load_catalog
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
 from workers.footprint import footprint_of, read_footprint

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.catalog import load_catalog
 from gateway.encoding import loads
 from gateway.jobs.journal import chunks, response
 from gateway.jobs.record import Event, Job, JobState
 from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from workers.emitter import Run
 from workers.engines.base import SequenceOutput

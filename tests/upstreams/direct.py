@@ -11,7 +11,7 @@ from gateway.encoding import dumps, loads
 from gateway.jobs import journal as results
 from gateway.jobs.compaction import snapshot
 from gateway.jobs.record import Event, EventType, Job, JobState
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
 from gateway.views import embeddings
 from web.rpc.answers import answer as as_message
 from web.rpc.chunks import ChunkEncoder as RpcEncoder

@@ -131,7 +131,7 @@ def check_shares(config: EngineConfig) -> None:
 
 
 def _check_options(config: EngineConfig, device: torch.device) -> None:
-    """The same answers as `gateway/engine_table.py`, for who has not asked it."""
+    """The same answers as `gateway/models/engines.py`, for who has not asked it."""
     if config.quantization not in _DTYPES:
         raise DeploymentFailed(
             FailureReason.BAD_QUANTIZATION,

@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.engine_table import SPECS
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,

@@ -18,7 +18,7 @@ import openvino
 import openvino_genai
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.engine_table import SPECS
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,

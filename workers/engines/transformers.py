@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
-from gateway.engine_table import SPECS
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,

@@ -7,7 +7,7 @@ import importlib.util
 from typing import cast
 
 from gateway.errors import InvalidSetting
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from workers.providers.base import Upstream
 
 #: Protocol -> module and class.

@@ -13,7 +13,7 @@ from typing import Any
 
 import anthropic
 
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from schemas.fields import shown
 from workers.providers import turns, wire
 from workers.providers.base import Ask, Piece

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from gateway.access.limits import estimate_tokens
 from gateway.jobs.journal import Logprob
-from gateway.model import Model
+from gateway.models.entry import Model
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 import httpx2
 
 from gateway.loop import Loop
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
 from workers.providers import connect
 from workers.providers.base import Ask, Piece, Upstream
 from workers.providers.failures import UpstreamFailure, WireError, translate

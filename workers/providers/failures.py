@@ -17,7 +17,7 @@ from typing import Any
 import httpx2
 
 from gateway.encoding import mended, writable
-from gateway.model import Provider
+from gateway.models.entry import Provider
 
 #: Characters of a provider's text that are shown, and that are looked at.
 MAX_TEXT, MAX_READ = 300, 20_000

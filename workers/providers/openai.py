@@ -12,7 +12,7 @@ from typing import Any
 import openai
 
 from gateway.jobs import extras
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from workers.providers import wire
 from workers.providers.base import Ask, Piece
 from workers.providers.chunks import Chunks

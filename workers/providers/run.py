@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.jobs.record import Append, EventType, Job, JobState
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
 from workers.claimed import ClaimedJob
 from workers.providers.base import Piece
 from workers.providers.transcript import Transcript

@@ -19,7 +19,6 @@ from typing import TypeVar
 
 from celery import Celery
 
-from gateway.catalog import Catalog, Model
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
@@ -28,6 +27,7 @@ from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.loop import Loop
+from gateway.models.catalog import Catalog, Model
 from gateway.process import module_command
 from gateway.queues import Priority, try_hint
 from gateway.redis import NOT_NOW, is_lasting

@@ -11,7 +11,7 @@ from pathlib import Path
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
 from gateway.formats import needed
-from gateway.model import hub_folder, hub_path
+from gateway.models.entry import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from workers.footprint import footprint_of, read_footprint, weights_of

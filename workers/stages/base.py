@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.cluster.bringup import BringUpLog
 from gateway.cluster.desired import Wanted
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.model import Model
+from gateway.models.entry import Model
 from gateway.settings import Settings
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 from gateway.deployments.memory import Load, plan
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.engine_table import SPECS, resolve
 from gateway.errors import InvalidRequest
+from gateway.models.engines import SPECS, resolve
 from workers.devices import installed_engines, look_at
 from workers.sources import source_of
 from workers.stages.base import BringUp

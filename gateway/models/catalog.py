@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.access.api_keys import KeyRecord
-from gateway.catalog_file import CatalogFile, Entries
 from gateway.errors import MAX_NAME, InvalidSetting, ModelNotFound, bounded
-from gateway.model import LOCAL, Model, Pricing, Provider, Range
+from gateway.models.catalog_file import CatalogFile, Entries
+from gateway.models.entry import LOCAL, Model, Pricing, Provider, Range
 from gateway.settings import Settings
 
 __all__ = ["LOCAL", "Catalog", "Model", "Pricing", "Provider", "Range", "load_catalog"]

@@ -17,7 +17,7 @@ import orjson
 from marshmallow import ValidationError
 
 from gateway.errors import InvalidSetting
-from gateway.model import LOCAL, RANGED, Model, Pricing, Provider, Range
+from gateway.models.entry import LOCAL, RANGED, Model, Pricing, Provider, Range
 from gateway.settings import Settings
 from schemas.catalog import ModelEntrySchema, ProviderEntrySchema
 from schemas.fields import leaves
@@ -82,7 +82,7 @@ class CatalogFile:
         except tomllib.TOMLDecodeError as error:
             raise InvalidSetting(f"{self.path} is not valid TOML: {error}. Correct that line.") from error
         sources = [
-            tomllib.loads((files("gateway") / "default_models.toml").read_text()),
+            tomllib.loads((files("gateway.models") / "default_models.toml").read_text()),
             table,
             {name: _variable(self._settings, name) for name in ("models", "providers")},
         ]

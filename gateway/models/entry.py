@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gateway.engine_table import formats_of
 from gateway.errors import InvalidRequest
+from gateway.models.engines import formats_of
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 
 #: Provider of the models that run on our own devices.
