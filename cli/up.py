@@ -36,7 +36,7 @@ from gateway.embedded_redis import require_free
 from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.installation import REMEDY, Installation
 from gateway.locks import hold_lock, lock_holder
-from gateway.queues import slug
+from gateway.queue.queues import slug
 from gateway.redis import NOT_NOW, connect, masked
 from gateway.settings import Settings
 from workers import providers

@@ -17,7 +17,7 @@ from gateway.installation import Installation
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.models.catalog import Catalog, load_catalog
-from gateway.queues import make_celery
+from gateway.queue.queues import make_celery
 from gateway.redis import connect
 from gateway.settings import Settings
 from gateway.views.models import Models

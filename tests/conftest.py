@@ -23,7 +23,7 @@ from gateway.embedded_redis import server_command
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.models.catalog import load_catalog
-from gateway.queues import make_celery
+from gateway.queue.queues import make_celery
 from gateway.redis import connect
 from gateway.settings import Settings
 from tests.hub_server import HubServer

@@ -32,7 +32,7 @@ from gateway.loop import Loop, guarded
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.process import begin
-from gateway.queues import device_queue, make_celery, slug
+from gateway.queue.queues import device_queue, make_celery, slug
 from gateway.redis import NOT_NOW, connect
 from gateway.settings import Settings
 from workers.consumer import consume

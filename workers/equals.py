@@ -12,7 +12,7 @@ from gateway.errors import Unreadable
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import last_weights
-from gateway.queues import Priority, replica_queue, try_hint
+from gateway.queue.queues import Priority, replica_queue, try_hint
 
 log = logging.getLogger(__name__)
 

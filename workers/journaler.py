@@ -20,7 +20,7 @@ from gateway.inference.service import fail
 from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
 from gateway.jobs.store import Appended, JobStore
-from gateway.queues import Priority, try_hint
+from gateway.queue.queues import Priority, try_hint
 from gateway.redis import NOT_NOW, is_lasting, run_id
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob

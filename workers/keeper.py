@@ -30,7 +30,7 @@ from gateway.jobs.store import JobStore
 from gateway.loop import guarded, repeat
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.process import begin
-from gateway.queues import device_place, make_celery
+from gateway.queue.queues import device_place, make_celery
 from gateway.redis import NOT_NOW, connect, run_id
 from gateway.settings import Settings
 from workers.sweeps import QueueSweep, RunningSweep

@@ -26,7 +26,7 @@ from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock, report_crashes
 from gateway.models.catalog import Model, load_catalog
 from gateway.process import begin
-from gateway.queues import make_celery, model_queue, replica_queue, slug
+from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
 from gateway.redis import connect
 from gateway.settings import Settings
 from workers.consumer import consume

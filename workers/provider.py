@@ -24,7 +24,7 @@ from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.loop import Loop
 from gateway.models.catalog import load_catalog
 from gateway.process import begin
-from gateway.queues import make_celery, model_queue, provider_queue, slug
+from gateway.queue.queues import make_celery, model_queue, provider_queue, slug
 from gateway.redis import connect
 from gateway.settings import Settings
 from workers import providers

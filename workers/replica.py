@@ -32,7 +32,7 @@ from gateway.jobs.takeover import Takeover
 from gateway.loop import Loop
 from gateway.models.catalog import Model
 from gateway.process import LOST_A_LOOP
-from gateway.queues import Priority, replica_queue, try_hint
+from gateway.queue.queues import Priority, replica_queue, try_hint
 from gateway.redis import NOT_NOW
 from gateway.settings import Settings
 from gateway.unreadable import note

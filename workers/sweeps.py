@@ -26,7 +26,7 @@ from gateway.jobs.store import JobStore
 from gateway.jobs.watch import ATTENDED_S
 from gateway.locks import Holder, dead_holders
 from gateway.loop import guarded
-from gateway.queues import Priority, lists, queue_of, try_hint
+from gateway.queue.queues import Priority, lists, queue_of, try_hint
 from gateway.redis import pipeline
 from gateway.settings import Settings
 

@@ -11,7 +11,7 @@ from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.service import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id
 from gateway.models.entry import Model
-from gateway.queues import Priority, make_celery, replica_queue, send_hint
+from gateway.queue.queues import Priority, make_celery, replica_queue, send_hint
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema
 

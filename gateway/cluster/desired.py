@@ -14,7 +14,7 @@ import redis
 from gateway import keys
 from gateway.encoding import dumps, load_as
 from gateway.errors import Unreadable
-from gateway.queues import slug
+from gateway.queue.queues import slug
 from gateway.redis import pipeline
 from gateway.unreadable import leaving_out, readable, reading
 

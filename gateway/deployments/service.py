@@ -28,7 +28,7 @@ from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
-from gateway.queues import Priority, device_place, try_hint
+from gateway.queue.queues import Priority, device_place, try_hint
 from gateway.settings import Settings
 from gateway.times import iso
 from schemas.deployments import DeployRequest

@@ -32,7 +32,7 @@ from gateway.jobs.store import Created, JobStore, Load
 from gateway.jobs.watch import Hub
 from gateway.jobs.watcher import Watcher
 from gateway.models.catalog import Catalog, Model
-from gateway.queues import Priority, try_hint
+from gateway.queue.queues import Priority, try_hint
 from gateway.recent import Recent
 from gateway.redis import NOT_NOW
 from gateway.settings import Settings

@@ -14,7 +14,7 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.locks import Holder, crash_of
-from gateway.queues import Priority, try_hint
+from gateway.queue.queues import Priority, try_hint
 
 log = logging.getLogger(__name__)
 

@@ -61,7 +61,7 @@ def test_no_interleaving_breaks_the_promise(
     around, client = surroundings
     clock, numbers, complaints = Clock(), Secrets(), Complaints()
     install(monkeypatch, clock, numbers, complaints)
-    monkeypatch.setattr("gateway.broker.Transport.Channel", WiredChannel)
+    monkeypatch.setattr("gateway.queue.transport.Transport.Channel", WiredChannel)
     server = Server(client, clock)
     monkeypatch.setattr(
         Interleavings, "make_world", lambda: World(around, server, numbers, complaints.heard), raising=False

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.queues import make_celery
+from gateway.queue.queues import make_celery
 from gateway.redis import KEEPALIVE, connect
 from gateway.settings import Settings
 from tests.faults.proxy import SwallowingProxy

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.cluster.desired import Wanted
 from gateway.cluster.registry import Replica
-from gateway.queues import make_celery, model_queue, replica_queue
+from gateway.queue.queues import make_celery, model_queue, replica_queue
 from tests.stack import Stack, chat, eventually
 
 

@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 
 from gateway.cluster.bringup import STAGES
 from gateway.models.catalog import load_catalog
-from gateway.queues import make_celery
+from gateway.queue.queues import make_celery
 from tests.deployments import deploy, ended, status
 from tests.stack import KEY, Stack, chat, eventually
 

@@ -12,7 +12,7 @@ import redis
 from gateway import keys
 from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queues import make_celery
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 from workers.claimed import ClaimedJob
 from workers.journaler import Journaler

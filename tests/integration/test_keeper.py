@@ -22,7 +22,7 @@ from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock
 from gateway.models.catalog import load_catalog
-from gateway.queues import GENERATE, lists, make_celery, model_queue
+from gateway.queue.queues import GENERATE, lists, make_celery, model_queue
 from gateway.settings import Settings
 from tests.stack import eventually
 from workers import sweeps

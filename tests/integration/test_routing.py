@@ -14,7 +14,7 @@ from gateway.encoding import dumps
 from gateway.inference.breaker import Breaker
 from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queues import Priority, make_celery, send_hint
+from gateway.queue.queues import Priority, make_celery, send_hint
 from gateway.scripts import Scripts
 from gateway.settings import Settings
 from tests.stack import Stack, chat, eventually

@@ -14,7 +14,6 @@ from typing import Any
 import redis
 from celery import Celery
 
-from gateway import broker
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.inference.breaker import Breaker
@@ -24,7 +23,8 @@ from gateway.jobs import watch
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.models.catalog import Catalog
-from gateway.queues import make_celery
+from gateway.queue import transport as broker
+from gateway.queue.queues import make_celery
 from gateway.redis import connect
 from gateway.settings import Settings
 from tests.interleavings.wire import WiredConnection

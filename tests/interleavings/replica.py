@@ -11,7 +11,7 @@ from gateway.cluster.desired import Wanted
 from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job, JobState
 from gateway.jobs.store import JobStore
-from gateway.queues import lists, queue_of
+from gateway.queue.queues import lists, queue_of
 from tests.interleavings.processes import MODELS, Process, Surroundings
 from workers.engine_client import EngineDied, StepFrame
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest

@@ -11,7 +11,7 @@ from kombu import Connection
 
 from gateway.errors import InvalidSetting
 from gateway.process import secrets_of
-from gateway.queues import broker_url, make_celery
+from gateway.queue.queues import broker_url, make_celery
 from gateway.redis import connect, masked, url_options
 from gateway.settings import Settings
 

@@ -29,7 +29,7 @@ from gateway.jobs.store import JobStore
 from gateway.loop import Loop
 from gateway.models.catalog import Catalog, Model
 from gateway.process import module_command
-from gateway.queues import Priority, try_hint
+from gateway.queue.queues import Priority, try_hint
 from gateway.redis import NOT_NOW, is_lasting
 from gateway.settings import Settings
 from workers.claimed import MAX_LOSSES, ClaimedJob

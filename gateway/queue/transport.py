@@ -16,7 +16,7 @@ from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
 from kombu.utils.json import loads
 
-from gateway.hints import is_command, is_hint, is_message, takes_hints
+from gateway.queue.wake_ups import is_command, is_hint, is_message, takes_hints
 
 log = logging.getLogger(__name__)
 

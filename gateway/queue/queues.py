@@ -17,8 +17,8 @@ from celery.loaders.app import AppLoader
 from celery.signals import setup_logging
 from kombu.utils.uuid import uuid
 
-from gateway import broker
-from gateway.hints import DEPLOY, GENERATE
+from gateway.queue import transport as broker
+from gateway.queue.wake_ups import DEPLOY, GENERATE
 from gateway.redis import KEEPALIVE, NOT_NOW, url_options
 from gateway.settings import Settings
 
