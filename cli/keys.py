@@ -18,8 +18,8 @@ from gateway.errors import InvalidRequest
 from gateway.inference.service import cancel_all
 from gateway.jobs.ledger import total
 from gateway.jobs.store import JobStore
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.connection import connect
 from schemas.fields import leaves
 from schemas.keys import SCOPES, KeyChangeSchema, KeyRequestSchema
 from schemas.usage import UsageQuerySchema

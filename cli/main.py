@@ -23,10 +23,10 @@ from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervis
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
-from gateway.installation import REMEDY
 from gateway.process import begin, module_command, private_folder
-from gateway.redis import connect as redis_client
 from gateway.settings import Settings
+from gateway.store.connection import connect as redis_client
+from gateway.store.installation import REMEDY
 
 #: How long `down` lets `headrace up` end everything, before it does so itself.
 DOWN_S = 15.0

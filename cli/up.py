@@ -32,13 +32,13 @@ from cli.preflight import (
 from cli.processes import Supervisor, process_table
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import tls_folder
-from gateway.embedded_redis import require_free
 from gateway.errors import Conflict, HeadraceError, StoreLost
-from gateway.installation import REMEDY, Installation
 from gateway.locks import hold_lock, lock_holder
 from gateway.queue.queues import slug
-from gateway.redis import NOT_NOW, connect, masked
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW, connect, masked
+from gateway.store.embedded import require_free
+from gateway.store.installation import REMEDY, Installation
 from workers import providers
 
 #: Secrets in the data folder, and what they are.

@@ -13,13 +13,13 @@ from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.inference.service import Inference
-from gateway.installation import Installation
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.queue.queues import make_celery
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.connection import connect
+from gateway.store.installation import Installation
 from gateway.views.models import Models
 
 #: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.

@@ -16,7 +16,7 @@ from gateway.settings import Settings
 #: Nobody else may read what this process writes.
 UMASK = 0o077
 PRIVATE = 0o700
-#: Exit status of a process that has lost a loop (`gateway/loop.py`; EX_SOFTWARE of sysexits.h).
+#: Exit status of a process that has lost a loop (`gateway/store/loop.py`; EX_SOFTWARE of sysexits.h).
 LOST_A_LOOP = 70
 
 

@@ -19,13 +19,13 @@ import redis
 
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
-from gateway.embedded_redis import server_command
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.models.catalog import load_catalog
 from gateway.queue.queues import make_celery
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.connection import connect
+from gateway.store.embedded import server_command
 from tests.hub_server import HubServer
 from workers.keeper import Keeper
 

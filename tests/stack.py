@@ -19,15 +19,15 @@ from typing import Any
 import httpx
 import psutil
 
-from gateway import keys
 from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, Wanted, replica_id
 from gateway.cluster.registry import Registry, Replica
-from gateway.embedded_redis import server_command
 from gateway.jobs.record import Event
 from gateway.jobs.store import JobStore
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import connect
+from gateway.store.embedded import server_command
 
 KEY = "hr-test-bootstrap-key"
 REPOSITORY = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
-from gateway.encoding import dumps
+from gateway.store.codec import dumps
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema

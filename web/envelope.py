@@ -11,8 +11,8 @@ from flask import Response, current_app, g
 
 from gateway.access.api_keys import KeyRecord
 from gateway.context import Gateway
-from gateway.encoding import dumps
 from gateway.errors import HeadraceError
+from gateway.store.codec import dumps
 from web import openai
 
 

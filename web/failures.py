@@ -9,7 +9,7 @@ from typing import Any
 from marshmallow import ValidationError
 
 from gateway.errors import BadRequest, HeadraceError, InvalidRequest, StoreUnavailable
-from gateway.redis import NOT_NOW
+from gateway.store.connection import NOT_NOW
 from schemas.fields import leaves
 
 log = logging.getLogger(__name__)

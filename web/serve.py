@@ -14,10 +14,10 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from gateway.encoding import dumps
 from gateway.errors import BadRequest
 from gateway.process import begin
 from gateway.settings import Settings
+from gateway.store.codec import dumps
 from web.bodies import BoundedBody, linger
 
 #: Connections that one process may hold open.

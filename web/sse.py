@@ -10,11 +10,11 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from gateway.encoding import dumps
 from gateway.errors import HeadraceError, Rewound, Unavailable
 from gateway.jobs import journal as results
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.watcher import Watcher
+from gateway.store.codec import dumps
 from web.failures import client_error
 
 #: Ends a stream, as OpenAI's clients expect it.

@@ -23,18 +23,18 @@ from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import SourceFailed
 from gateway.errors import HeadraceError
-from gateway.installation import Installation
 from gateway.jobs.record import Cause
 from gateway.jobs.recovery import bury
 from gateway.jobs.store import JobStore
 from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
-from gateway.loop import Loop, guarded
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.process import begin
 from gateway.queue.queues import device_queue, make_celery, slug
-from gateway.redis import NOT_NOW, connect
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW, connect
+from gateway.store.installation import Installation
+from gateway.store.loop import Loop, guarded
 from workers.consumer import consume
 from workers.deployment import DeploymentRuns
 from workers.devices import installed_engines, look_at

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.encoding import mended
 from gateway.errors import ContextTooLong
 from gateway.jobs.tool_calls import as_object
+from gateway.store.codec import mended
 from workers.chat_template import ChatTemplates, Messages
 
 

@@ -8,8 +8,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway import checks
-from gateway.encoding import Unwritable, dumps
 from gateway.jobs.record import (
     MAX_BYTES_PER_APPEND,
     MAX_EVENTS_PER_APPEND,
@@ -19,6 +17,8 @@ from gateway.jobs.record import (
     Job,
     JobState,
 )
+from gateway.store import checks
+from gateway.store.codec import Unwritable, dumps
 from workers.steps import IMPOSSIBLE
 
 #: Claims in a row that come to nothing before a job is given up, whatever the reason.

@@ -13,8 +13,8 @@ from kombu.asynchronous.timer import Entry
 from kombu.connection import Connection
 from kombu.entity import Exchange, Queue
 
-from gateway.redis import NOT_NOW
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 

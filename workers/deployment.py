@@ -19,13 +19,13 @@ from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry
 from gateway.deployments import views as deployment_views
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.encoding import build
 from gateway.inference.service import fail
 from gateway.jobs.record import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs.store import JobStore
-from gateway.loop import Loop
-from gateway.redis import NOT_NOW, is_lasting
 from gateway.settings import Settings
+from gateway.store.codec import build
+from gateway.store.connection import NOT_NOW, is_lasting
+from gateway.store.loop import Loop
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.journaler import Journaler, break_off
 

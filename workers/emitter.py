@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.encoding import dumps
 from gateway.jobs.journal import Logprob, fold
 from gateway.jobs.record import EventType, Job, JobState
 from gateway.jobs.takeover import Takeover
+from gateway.store.codec import dumps
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.text import IncrementalDetokenizer, Offsets
 from workers.tokenizer import Tokenizer

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
-from gateway.encoding import mended
+from gateway.store.codec import mended
 from workers.folder_tokenizer import read_optional, read_tokenizer_json
 from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from gateway.encoding import dumps
+from gateway.store.codec import dumps
 
 _LENGTH = struct.Struct(">I")
 #: A longer frame is none: what was read as its length is something else.

@@ -21,8 +21,8 @@ from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
 from gateway.jobs.store import Appended, JobStore
 from gateway.queue.queues import Priority, try_hint
-from gateway.redis import NOT_NOW, is_lasting, run_id
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW, is_lasting, run_id
 from workers.claimed import ClaimedJob
 from workers.pace import AT_ONCE, Pace
 

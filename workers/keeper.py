@@ -15,24 +15,24 @@ from typing import cast
 
 from celery import Celery
 
-from gateway import keys
 from gateway.access.limits import Limits
 from gateway.cluster.desired import ASLEEP, UP, Desired
 from gateway.cluster.registry import KeeperState, Registry
 from gateway.cluster.trust import Trust
 from gateway.deployments.reasons import FailureReason
-from gateway.installation import Installation
 from gateway.jobs.cleanup import Strays, Tidy
 from gateway.jobs.compaction import compact_ended
 from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
-from gateway.loop import guarded, repeat
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.process import begin
 from gateway.queue.queues import device_place, make_celery
-from gateway.redis import NOT_NOW, connect, run_id
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW, connect, run_id
+from gateway.store.installation import Installation
+from gateway.store.loop import guarded, repeat
 from workers.sweeps import QueueSweep, RunningSweep
 
 log = logging.getLogger("headrace.keeper")

@@ -21,14 +21,14 @@ from gateway.cluster.bringup import WORKER, BringUpLog
 from gateway.cluster.desired import Wanted, replica_id
 from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.encoding import load_as
 from gateway.jobs.store import JobStore
 from gateway.locks import hold_lock, report_crashes
 from gateway.models.catalog import Model, load_catalog
 from gateway.process import begin
 from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.codec import load_as
+from gateway.store.connection import connect
 from workers.consumer import consume
 from workers.devices import engine_device
 from workers.engines.base import EngineConfig

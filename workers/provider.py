@@ -21,12 +21,12 @@ from gateway.inference.routing import Router
 from gateway.jobs.recovery import bury, cause_of_death
 from gateway.jobs.store import JobStore
 from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
-from gateway.loop import Loop
 from gateway.models.catalog import load_catalog
 from gateway.process import begin
 from gateway.queue.queues import make_celery, model_queue, provider_queue, slug
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.connection import connect
+from gateway.store.loop import Loop
 from workers import providers
 from workers.consumer import consume
 from workers.providers.secrets import quiet_libraries

@@ -17,7 +17,6 @@ from typing import Any
 
 from celery import Celery
 
-from gateway import keys
 from gateway.access.limits import Limits
 from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
 from gateway.cluster.registry import Registry, Replica
@@ -25,17 +24,18 @@ from gateway.cluster.trust import GAP_S
 from gateway.crashes import report
 from gateway.errors import HeadraceError, Unreadable
 from gateway.inference.service import cancel, fail
-from gateway.installation import Installation
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
-from gateway.loop import Loop
 from gateway.models.catalog import Model
 from gateway.process import LOST_A_LOOP
 from gateway.queue.queues import Priority, replica_queue, try_hint
-from gateway.redis import NOT_NOW
 from gateway.settings import Settings
-from gateway.unreadable import note
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW
+from gateway.store.installation import Installation
+from gateway.store.loop import Loop
+from gateway.store.unreadable import note
 from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.devices import look_at

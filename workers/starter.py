@@ -18,7 +18,6 @@ from gateway.cluster.bringup import AGENT, BringUpLog, Entry
 from gateway.cluster.desired import FAILED, Desired, Wanted
 from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.encoding import dumps
 from gateway.environment import with_settings
 from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
@@ -26,8 +25,9 @@ from gateway.jobs.recovery import cause_of_death
 from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.models.catalog import Catalog
 from gateway.process import how_ended, module_command
-from gateway.redis import NOT_NOW
 from gateway.settings import Settings
+from gateway.store.codec import dumps
+from gateway.store.connection import NOT_NOW
 from workers.failures import classify
 from workers.stages import run_stages
 from workers.stages.base import BringUp

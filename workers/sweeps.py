@@ -15,7 +15,6 @@ from typing import cast
 
 from celery import Celery
 
-from gateway import keys
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
@@ -25,10 +24,11 @@ from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import ATTENDED_S
 from gateway.locks import Holder, dead_holders
-from gateway.loop import guarded
 from gateway.queue.queues import Priority, lists, queue_of, try_hint
-from gateway.redis import pipeline
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import pipeline
+from gateway.store.loop import guarded
 
 log = logging.getLogger("headrace.keeper")
 

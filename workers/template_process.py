@@ -18,8 +18,8 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
-from gateway.encoding import mended
 from gateway.process import begin_child
+from gateway.store.codec import mended
 from workers.frames import FrameSocket
 
 #: Seconds of the processor that one rendering may take. An ordinary one takes a millisecond.

@@ -12,8 +12,8 @@ import redis
 from gateway.cluster.registry import Registry
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog
-from gateway.redis import NOT_NOW
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 

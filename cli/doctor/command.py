@@ -16,8 +16,8 @@ from gateway.cluster.registry import Registry
 from gateway.errors import StoreUnavailable
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.connection import connect
 
 #: How long Redis may take to answer.
 REDIS_S = 2.0

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from cli.doctor.canary import ask
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from gateway import keys, unreadable
 from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import FAILED, UP, Desired
 from gateway.jobs.cleanup import Strays
+from gateway.store import keys, unreadable
 
 #: A round of the keeper that takes longer makes recovery late.
 ROUND_S = 2.0

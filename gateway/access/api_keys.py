@@ -15,12 +15,12 @@ from typing import Any, cast
 
 import redis
 
-from gateway import keys
-from gateway.encoding import MAX_COUNT, build, dumps, loads
 from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated, Unreadable
-from gateway.installation import Installation
-from gateway.redis import pipeline
-from gateway.unreadable import readable, reading
+from gateway.store import keys
+from gateway.store.codec import MAX_COUNT, build, dumps, loads
+from gateway.store.connection import pipeline
+from gateway.store.installation import Installation
+from gateway.store.unreadable import readable, reading
 
 #: The last second that a date can be made of, the end of the year 9999.
 MAX_S = 253_402_300_799

@@ -15,13 +15,13 @@ from typing import Any, cast
 
 import redis
 
-from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import HeadraceError, InvalidRequest, RateLimited
 from gateway.jobs.record import Job
 from gateway.models.entry import Model
-from gateway.redis import NOT_NOW
-from gateway.scripts import Scripts
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW
+from gateway.store.scripts import Scripts
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 import redis
 
-from gateway import keys
-from gateway.checks import MAX_MS
-from gateway.encoding import dumps, load_as
 from gateway.errors import Unreadable
-from gateway.unreadable import readable
+from gateway.store import keys
+from gateway.store.checks import MAX_MS
+from gateway.store.codec import dumps, load_as
+from gateway.store.unreadable import readable
 
 #: Who runs a stage: the agent of the device, or the model worker that it starts.
 AGENT, WORKER = "agent", "worker"

@@ -11,12 +11,12 @@ from typing import Any, cast
 
 import redis
 
-from gateway import keys
-from gateway.encoding import dumps, load_as
 from gateway.errors import Unreadable
 from gateway.queue.queues import slug
-from gateway.redis import pipeline
-from gateway.unreadable import leaving_out, readable, reading
+from gateway.store import keys
+from gateway.store.codec import dumps, load_as
+from gateway.store.connection import pipeline
+from gateway.store.unreadable import leaving_out, readable, reading
 
 #: What becomes of a replica that is wanted.
 UP, ASLEEP, FAILED = "up", "asleep", "failed"

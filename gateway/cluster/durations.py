@@ -8,10 +8,10 @@ from typing import cast
 
 import redis
 
-from gateway import keys
 from gateway.cluster.bringup import STAGES
-from gateway.encoding import dumps, is_number, loads
-from gateway.unreadable import leaving_out
+from gateway.store import keys
+from gateway.store.codec import dumps, is_number, loads
+from gateway.store.unreadable import leaving_out
 
 #: Deployments that are remembered of each model.
 REMEMBERED = 10

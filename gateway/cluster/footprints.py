@@ -8,11 +8,11 @@ from typing import cast
 
 import redis
 
-from gateway import keys
 from gateway.cluster.registry import Device
 from gateway.deployments.memory import Footprint
-from gateway.encoding import dumps, load_as
-from gateway.unreadable import leaving_out
+from gateway.store import keys
+from gateway.store.codec import dumps, load_as
+from gateway.store.unreadable import leaving_out
 
 
 class Footprints:

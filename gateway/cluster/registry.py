@@ -9,10 +9,10 @@ from typing import Any, TypeVar, cast
 
 import redis
 
-from gateway import keys
-from gateway.encoding import dumps, load_as
-from gateway.redis import pipeline
-from gateway.unreadable import leaving_out, readable
+from gateway.store import keys
+from gateway.store.codec import dumps, load_as
+from gateway.store.connection import pipeline
+from gateway.store.unreadable import leaving_out, readable
 
 Worker = TypeVar("Worker")
 

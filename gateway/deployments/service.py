@@ -15,7 +15,6 @@ from typing import Any, cast
 
 from celery import Celery
 
-from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.durations import Durations
@@ -30,6 +29,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, device_place, try_hint
 from gateway.settings import Settings
+from gateway.store import keys
 from gateway.times import iso
 from schemas.deployments import DeployRequest
 

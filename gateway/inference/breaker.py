@@ -9,9 +9,9 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
-from gateway import keys
-from gateway.scripts import Scripts
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.scripts import Scripts
 
 
 @dataclass(frozen=True)

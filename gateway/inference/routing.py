@@ -13,7 +13,7 @@ from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit
 from gateway.models.catalog import Catalog, Model
-from gateway.recent import Recent
+from gateway.store.cached import Recent
 
 #: What to do about a model that no request can be sent to, by its status.
 NOT_READY = {

@@ -13,13 +13,11 @@ from typing import Any, cast
 
 from celery import Celery
 
-from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota, tokens_wanted
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.registry import Replica
 from gateway.deployments import views as deployment_views
-from gateway.encoding import build
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import Mark
 from gateway.inference.parameters import check_embedding, with_defaults
@@ -33,9 +31,11 @@ from gateway.jobs.watch import Hub
 from gateway.jobs.watcher import Watcher
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, try_hint
-from gateway.recent import Recent
-from gateway.redis import NOT_NOW
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.cached import Recent
+from gateway.store.codec import build
+from gateway.store.connection import NOT_NOW
 from gateway.views import embeddings
 
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Sequence
 from typing import cast
 
-from gateway import keys
 from gateway.jobs.record import JobHead, JobState
 from gateway.jobs.store import JobStore
-from gateway.redis import pipeline
+from gateway.store import keys
+from gateway.store.connection import pipeline
 
 log = logging.getLogger(__name__)
 

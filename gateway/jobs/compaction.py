@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from gateway import keys
 from gateway.errors import Unreadable
 from gateway.jobs.journal import as_delta, fold, num_indexes, usage
 from gateway.jobs.record import Event, EventType
 from gateway.jobs.store import JobStore
-from gateway.loop import guarded
-from gateway.unreadable import note
+from gateway.store import keys
+from gateway.store.loop import guarded
+from gateway.store.unreadable import note
 
 #: A journal with fewer entries stays as it is.
 MIN_ENTRIES = 5

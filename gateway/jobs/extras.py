@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.encoding import writable
+from gateway.store.codec import writable
 
 #: Names the provider that has put something beside an answer, so that nobody else is sent it.
 PROVIDER = "provider"

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import Any
 
-from gateway.checks import MAX_INDEXES
 from gateway.deployments import views as deployment_views
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
 from gateway.jobs import extras, tool_calls
 from gateway.jobs.record import Event, EventType, Job
+from gateway.store.checks import MAX_INDEXES
 from gateway.views import embeddings
 
 #: Fields of a delta that has nothing but text to show.

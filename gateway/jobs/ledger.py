@@ -14,12 +14,12 @@ from typing import Any, cast
 
 import redis
 
-from gateway import keys
 from gateway.errors import Unreadable
 from gateway.jobs.record import Job, JobHead
 from gateway.models.entry import Pricing
-from gateway.scripts import Scripts
-from gateway.unreadable import leaving_out, readable
+from gateway.store import keys
+from gateway.store.scripts import Scripts
+from gateway.store.unreadable import leaving_out, readable
 
 #: For so many days the ledger can be read; `limit.lua` keeps it for as long.
 LEDGER_DAYS = 400

@@ -1,6 +1,6 @@
 """The record of a job, its states and its events. Knows no Redis, queue, engine or face.
 
-What is read is checked here, so that nobody behind it meets a value that it can't use (`gateway/checks.py`).
+What is read is checked here, so that nobody behind it meets a value that it can't use (`gateway/store/checks.py`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from gateway import checks
-from gateway.encoding import dumps, loads
 from gateway.errors import Unreadable
+from gateway.store import checks
+from gateway.store.codec import dumps, loads
 
 #: Version of records and events, so that old and new workers can live side by side: a worker leaves what is newer.
 RECORD_VERSION = 1

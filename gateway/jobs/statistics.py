@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import redis
 
-from gateway import keys
+from gateway.store import keys
 
 #: What "lately" means, and how finely it is counted.
 WINDOW_S, BUCKET_S = 3600, 300

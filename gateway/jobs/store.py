@@ -1,7 +1,7 @@
 """The job record and its journal in Redis: the truth of every request. Knows nothing of queues, engines or HTTP.
 
 A job moves queued -> running -> done | failed | cancelled; a dead owner's job goes back to queued. Each change is one
-Lua script in `gateway/lua`, idempotent by claim id and seq, so that a call whose reply was lost can be made again.
+Lua script in `gateway/store/lua`, idempotent by claim id and seq: a call whose reply was lost can be made again.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from typing import Any, cast
 import redis
 from redis.client import NEVER_DECODE
 
-from gateway import checks, keys
-from gateway.encoding import dumps, loads
 from gateway.errors import StoreUnavailable, Unreadable, lies_with_client
 from gateway.jobs.ledger import DEPLOYMENT, Ledger
 from gateway.jobs.record import (
@@ -35,9 +33,11 @@ from gateway.jobs.record import (
     salvaged,
 )
 from gateway.jobs.statistics import count_answer, count_failure
-from gateway.redis import is_lasting, pipeline
-from gateway.scripts import Scripts
-from gateway.unreadable import leaving_out, reading
+from gateway.store import checks, keys
+from gateway.store.codec import dumps, loads
+from gateway.store.connection import is_lasting, pipeline
+from gateway.store.scripts import Scripts
+from gateway.store.unreadable import leaving_out, reading
 
 log = logging.getLogger(__name__)
 

@@ -9,8 +9,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gateway.encoding import as_count, writable
 from gateway.jobs import extras
+from gateway.store.codec import as_count, writable
 from schemas.fields import too_deep
 
 #: What all know of a call, and of the function in it.

@@ -16,14 +16,14 @@ from typing import Any
 
 import redis
 
-from gateway import keys
-from gateway.encoding import loads
 from gateway.errors import Unreadable
 from gateway.jobs.record import Event
 from gateway.jobs.store import JobStore
 from gateway.jobs.watcher import MISSING_S, Watcher
-from gateway.loop import Loop
-from gateway.redis import NOT_NOW, listen
+from gateway.store import keys
+from gateway.store.codec import loads
+from gateway.store.connection import NOT_NOW, listen
+from gateway.store.loop import Loop
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from gateway.errors import Unreadable
 from gateway.jobs.journal import as_delta, fold, num_indexes
 from gateway.jobs.record import Event, EventType, JobHead, JobState
-from gateway.redis import NOT_NOW
+from gateway.store.connection import NOT_NOW
 
 if TYPE_CHECKING:
     from gateway.jobs.watch import Hub

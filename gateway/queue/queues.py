@@ -19,8 +19,8 @@ from kombu.utils.uuid import uuid
 
 from gateway.queue import transport as broker
 from gateway.queue.wake_ups import DEPLOY, GENERATE
-from gateway.redis import KEEPALIVE, NOT_NOW, url_options
 from gateway.settings import Settings
+from gateway.store.connection import KEEPALIVE, NOT_NOW, url_options
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.encoding import loads
+from gateway.store.codec import loads
 
 #: The Celery tasks: one runs a model, one brings a model up.
 GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"

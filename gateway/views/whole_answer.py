@@ -13,7 +13,7 @@ from gateway.inference.service import Inference, Submitted
 from gateway.jobs import journal as results
 from gateway.jobs.record import Event, EventType
 from gateway.jobs.watcher import MISSING_S, Watcher
-from gateway.redis import NOT_NOW
+from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 

@@ -12,9 +12,9 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from gateway.embedded_redis import server_command
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from gateway.store.embedded import server_command
 from tests.conftest import wait_for_redis
 from tests.faults.conftest import FULL, Ledger
 from tests.interleavings.clock import Clock, Complaints, Secrets, install

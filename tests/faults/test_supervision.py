@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from cli import leftovers
-from gateway.embedded_redis import server_command
 from gateway.process import how_ended
+from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
 from tests.stack import REPOSITORY, eventually
 
@@ -162,7 +162,7 @@ def test_all_python_processes_killed_leave_no_second_redis(home: Home) -> None:
 
 
 def test_one_data_folder_has_one_redis(home: Home) -> None:
-    command = [sys.executable, "-m", "gateway.embedded_redis"]
+    command = [sys.executable, "-m", "gateway.store.embedded"]
     first = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.DEVNULL)
     socket = Path(home.data) / "redis.sock"
     try:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import DeploymentFailed, SourceFailed
-from gateway.encoding import dumps
 from gateway.formats import OPENVINO_MODEL, SAFETENSORS_INDEX
+from gateway.store.codec import dumps
 from tests.fuzz.budget import budget
 from tests.model_files import CONFIG, write_gguf, write_openvino, write_safetensors
 from tests.tokenizers import save_folder, train

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.encoding import dumps, writable
 from gateway.errors import FAILURES
 from gateway.jobs.tool_calls import Calls, as_object, merge, whole
 from gateway.models.entry import Provider
+from gateway.store.codec import dumps, writable
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse

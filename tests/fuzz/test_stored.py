@@ -15,7 +15,6 @@ import redis
 from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from gateway import keys
 from gateway.access.api_keys import Credentials
 from gateway.cluster.bringup import BringUpLog
 from gateway.cluster.desired import Desired, Wanted
@@ -24,7 +23,6 @@ from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.deployments import views as deployment_views
 from gateway.deployments.memory import Footprint
-from gateway.encoding import Unwritable, dumps, loads
 from gateway.errors import HeadraceError, Unreadable
 from gateway.inference.service import fail
 from gateway.jobs import journal as results
@@ -34,6 +32,8 @@ from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
 from gateway.jobs.watch import Hub
+from gateway.store import keys
+from gateway.store.codec import Unwritable, dumps, loads
 from gateway.views import embeddings
 from tests.fuzz.budget import budget
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from gateway.encoding import mended
 from gateway.errors import HeadraceError, InvalidRequest, TemplateFailed
+from gateway.store.codec import mended
 from tests.fuzz.budget import budget
 from tests.tokenizers import CONTROL, NASTY, save_folder, train, write_gguf
 from workers.byte_level import ByteLevelTokenizer

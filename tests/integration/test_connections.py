@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from gateway.queue.queues import make_celery
-from gateway.redis import KEEPALIVE, connect
 from gateway.settings import Settings
+from gateway.store.connection import KEEPALIVE, connect
 from tests.faults.proxy import SwallowingProxy
 
 

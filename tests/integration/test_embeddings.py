@@ -16,10 +16,10 @@ import numpy
 import openai
 import pytest
 
-from gateway import keys
 from gateway.jobs.record import EventType, JobState
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from gateway.store import keys
 from tests.stack import KEY, Stack, eventually
 from workers.encoder_tokenizer import EncoderTokenizer
 

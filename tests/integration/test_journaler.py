@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 import pytest
 import redis
 
-from gateway import keys
 from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.queues import make_celery
 from gateway.settings import Settings
+from gateway.store import keys
 from workers.claimed import ClaimedJob
 from workers.journaler import Journaler
 

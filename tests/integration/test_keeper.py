@@ -12,10 +12,8 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway import keys
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.cluster.trust import Trust
-from gateway.encoding import loads
 from gateway.errors import Unreadable
 from gateway.inference.service import cancel
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
@@ -24,6 +22,8 @@ from gateway.locks import hold_lock
 from gateway.models.catalog import load_catalog
 from gateway.queue.queues import GENERATE, lists, make_celery, model_queue
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import loads
 from tests.stack import eventually
 from workers import sweeps
 from workers.keeper import Keeper

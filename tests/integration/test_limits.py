@@ -11,10 +11,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import redis
 
-from gateway import keys
 from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.access.limits import Limits, tokens_wanted
-from gateway.encoding import dumps
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference.service import cancel, fail
 from gateway.jobs.cleanup import Tidy
@@ -22,6 +20,8 @@ from gateway.jobs.ledger import Usage, price
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model, Pricing
+from gateway.store import keys
+from gateway.store.codec import dumps
 from workers.keeper import Keeper
 
 PRICE = Pricing(input_per_1k_tokens=0.03, output_per_1k_tokens=0.06, currency="EUR")

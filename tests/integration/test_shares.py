@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import redis
 
-from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.access.shares import Shares
 from gateway.cluster.desired import Wanted
@@ -20,6 +19,7 @@ from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, Permission
 from gateway.inference.service import Submitted
 from gateway.jobs.cleanup import Tidy
 from gateway.settings import Settings
+from gateway.store import keys
 from schemas.deployments import DeployRequest
 
 REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}

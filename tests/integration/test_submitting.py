@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 import redis
 
-from gateway import keys
 from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
-from gateway.encoding import dumps
 from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Append, JobState, new_claim_id
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import dumps
 from gateway.views.whole_answer import whole
 from tests.stack import eventually
 

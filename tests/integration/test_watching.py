@@ -7,8 +7,6 @@ import threading
 import pytest
 import redis
 
-from gateway import keys
-from gateway.encoding import dumps
 from gateway.errors import Unreadable
 from gateway.inference.service import cancel
 from gateway.jobs import watch, watcher
@@ -16,6 +14,8 @@ from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.jobs.watcher import Watcher
+from gateway.store import keys
+from gateway.store.codec import dumps
 from tests.stack import eventually
 
 

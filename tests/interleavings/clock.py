@@ -14,8 +14,8 @@ import kombu.utils.functional
 import pytest
 import redis.retry
 
-from gateway.redis import NOT_NOW, is_lasting
-from gateway.scripts import Scripts
+from gateway.store.connection import NOT_NOW, is_lasting
+from gateway.store.scripts import Scripts
 from tests.interleavings.wire import CLOCK
 
 #: When time begins.

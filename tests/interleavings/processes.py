@@ -25,8 +25,8 @@ from gateway.jobs.watch import Hub
 from gateway.models.catalog import Catalog
 from gateway.queue import transport as broker
 from gateway.queue.queues import make_celery
-from gateway.redis import connect
 from gateway.settings import Settings
+from gateway.store.connection import connect
 from tests.interleavings.wire import WiredConnection
 from workers.keeper import Keeper
 

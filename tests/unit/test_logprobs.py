@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.encoding import loads
 from gateway.jobs.journal import chunks, response
 from gateway.jobs.record import Event, Job, JobState
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from gateway.store.codec import loads
 from workers.emitter import Run
 from workers.engines.base import SequenceOutput
 from workers.tokenizer import Tokenizer, load_tokenizer

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.encoding import dumps, loads
 from gateway.jobs import journal as results
 from gateway.jobs.compaction import snapshot
 from gateway.jobs.record import Event, EventType, Job, JobState
 from gateway.models.entry import Model, Provider
+from gateway.store.codec import dumps, loads
 from gateway.views import embeddings
 from web.rpc.answers import answer as as_message
 from web.rpc.chunks import ChunkEncoder as RpcEncoder

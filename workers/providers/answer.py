@@ -7,10 +7,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.encoding import writable
 from gateway.jobs import extras
 from gateway.jobs.journal import Logprob
 from gateway.jobs.tool_calls import Calls
+from gateway.store.codec import writable
 from workers.providers.base import Piece
 from workers.providers.wire import Halves
 from workers.text import Offsets

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.encoding import as_count
 from gateway.jobs.tool_calls import as_text
+from gateway.store.codec import as_count
 from workers.providers import wire
 from workers.providers.answer import Answer
 from workers.providers.base import Ask, Piece

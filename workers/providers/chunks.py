@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import repeat
 from typing import Any
 
-from gateway.encoding import as_count, is_integer, mended
+from gateway.store.codec import as_count, is_integer, mended
 from workers.providers import wire
 from workers.providers.answer import Answer
 from workers.providers.base import Ask, Piece

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy
 
-from gateway.encoding import as_count
+from gateway.store.codec import as_count
 from workers.providers.base import Piece
 from workers.providers.failures import Malformed
 

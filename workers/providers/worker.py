@@ -26,12 +26,12 @@ from gateway.inference.service import cancel, fail
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
-from gateway.loop import Loop
 from gateway.models.catalog import Catalog, Model
 from gateway.process import module_command
 from gateway.queue.queues import Priority, try_hint
-from gateway.redis import NOT_NOW, is_lasting
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW, is_lasting
+from gateway.store.loop import Loop
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.journaler import Journaler
 from workers.pace import Pace

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from gateway.crashes import report
 from gateway.process import LOST_A_LOOP
-from gateway.redis import NOT_NOW, is_lasting
+from gateway.store.connection import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 import redis
 
 from gateway.errors import Unreadable
-from gateway.redis import is_lasting
+from gateway.store.connection import is_lasting
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ DEPLOYMENTS = "hr:deployments"
 API_KEYS = "hr:keys"
 #: API keys that have, or had, a window of charges: member key id.
 LIMITED = "hr:limited"
-#: String: the id of the installation, see `gateway/installation.py`.
+#: String: the id of the installation, see `gateway/store/installation.py`.
 INSTALLATION = "hr:installation"
 #: The keeper's heartbeat.
 KEEPER = "hr:keeper"

@@ -1,4 +1,4 @@
-"""The Lua scripts in `gateway/lua`: loaded by digest, run alone or in a pipeline. Knows nothing of what they do."""
+"""The Lua scripts beside this file: loaded by digest, run alone or in a pipeline. Knows nothing of what they do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from gateway.redis import pipeline
+from gateway.store.connection import pipeline
 
 
 class Scripts:
@@ -16,7 +16,9 @@ class Scripts:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        texts = {path.name: path.read_text() for path in (files("gateway") / "lua").iterdir() if path.name[0] != "."}
+        texts = {
+            path.name: path.read_text() for path in (files("gateway.store") / "lua").iterdir() if path.name[0] != "."
+        }
         library = texts.pop("lib.lua")
         self._scripts = {
             name.removesuffix(".lua"): client.register_script(_joined(library, text)) for name, text in texts.items()
@@ -49,7 +51,7 @@ class Scripts:
         """Run commands in one round trip; scripts that Redis did not know are loaded and run behind the rest.
 
         With `whole` all are run again then: Redis has just been restarted, and may have been once more meanwhile.
-        Replies, and what `raise_on_error` means, are as `gateway.redis.pipeline` has it.
+        Replies, and what `raise_on_error` means, are as `gateway.store.connection.pipeline` has it.
         """
         results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]

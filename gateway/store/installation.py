@@ -17,8 +17,8 @@ from typing import cast
 
 import redis
 
-from gateway import keys
 from gateway.errors import StoreLost
+from gateway.store import keys
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gateway.encoding import MAX_COUNT, is_integer, is_number, loads
+from gateway.store.codec import MAX_COUNT, is_integer, is_number, loads
 
 Check = Callable[[Any], bool]
 #: Answers, or inputs, of one job.
