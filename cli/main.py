@@ -23,7 +23,7 @@ from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervis
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
-from gateway.process import begin, module_command, private_folder
+from gateway.process.start import begin, module_command, private_folder
 from gateway.settings import Settings
 from gateway.store.connection import connect as redis_client
 from gateway.store.installation import REMEDY

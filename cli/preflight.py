@@ -13,7 +13,7 @@ import redis
 from gateway.access.certificates import server_tls
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.models.catalog import load_catalog
-from gateway.process import private_folder
+from gateway.process.start import private_folder
 from gateway.settings import Settings
 from gateway.store.connection import masked
 from gateway.store.embedded import MAX_SOCKET_PATH, socket_path

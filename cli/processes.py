@@ -21,9 +21,9 @@ from pathlib import Path
 
 import psutil
 
-from gateway.environment import of_process
 from gateway.errors import InvalidSetting
-from gateway.process import how_ended, module_command, private_folder
+from gateway.process.environment import of_process
+from gateway.process.start import how_ended, module_command, private_folder
 
 #: Wait before a process that has ended is started again: doubles from the first to the second.
 BACKOFF_S = (0.5, 30.0)

@@ -33,7 +33,7 @@ from cli.processes import Supervisor, process_table
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import tls_folder
 from gateway.errors import Conflict, HeadraceError, StoreLost
-from gateway.locks import hold_lock, lock_holder
+from gateway.process.locks import hold_lock, lock_holder
 from gateway.queue.queues import slug
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect, masked

@@ -15,7 +15,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.errors import BadRequest
-from gateway.process import begin
+from gateway.process.start import begin
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from web.bodies import BoundedBody, linger

@@ -26,10 +26,10 @@ from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
 from gateway.jobs.recovery import bury
 from gateway.jobs.store import JobStore
-from gateway.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
-from gateway.process import begin
+from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
+from gateway.process.start import begin
 from gateway.queue.queues import device_queue, make_celery, slug
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect

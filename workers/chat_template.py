@@ -17,9 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.environment import public
 from gateway.errors import InvalidRequest, TemplateFailed
-from gateway.process import module_command
+from gateway.process.environment import public
+from gateway.process.start import module_command
 from workers.frames import FrameSocket
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from gateway.crashes import oom_kills
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.environment import public
-from gateway.process import module_command
+from gateway.process.crashes import oom_kills
+from gateway.process.environment import public
+from gateway.process.start import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
 from workers.failures import classify_exit
 from workers.frames import FrameSocket

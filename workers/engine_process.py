@@ -19,7 +19,7 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from gateway.process import begin_child
+from gateway.process.start import begin_child
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.failures import classify

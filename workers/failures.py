@@ -6,7 +6,7 @@ import errno
 import signal
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process import how_ended
+from gateway.process.start import how_ended
 
 _ERRNOS = {
     errno.ENOENT: FailureReason.MISSING_FILE,

@@ -26,7 +26,7 @@ from gateway.jobs.ledger import DEPLOYMENT
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
-from gateway.process import begin
+from gateway.process.start import begin
 from gateway.queue.queues import device_place, make_celery
 from gateway.settings import Settings
 from gateway.store import keys

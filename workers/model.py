@@ -22,9 +22,9 @@ from gateway.cluster.desired import Wanted, replica_id
 from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
-from gateway.locks import hold_lock, report_crashes
 from gateway.models.catalog import Model, load_catalog
-from gateway.process import begin
+from gateway.process.locks import hold_lock, report_crashes
+from gateway.process.start import begin
 from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
 from gateway.settings import Settings
 from gateway.store.codec import load_as

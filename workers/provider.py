@@ -20,9 +20,9 @@ from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.jobs.recovery import bury, cause_of_death
 from gateway.jobs.store import JobStore
-from gateway.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.models.catalog import load_catalog
-from gateway.process import begin
+from gateway.process.locks import dead_holders, drop_lock, hold_lock, report_crashes
+from gateway.process.start import begin
 from gateway.queue.queues import make_celery, model_queue, provider_queue, slug
 from gateway.settings import Settings
 from gateway.store.connection import connect

@@ -21,14 +21,14 @@ from gateway.access.limits import Limits
 from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.cluster.trust import GAP_S
-from gateway.crashes import report
 from gateway.errors import HeadraceError, Unreadable
 from gateway.inference.service import cancel, fail
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Model
-from gateway.process import LOST_A_LOOP
+from gateway.process.crashes import report
+from gateway.process.start import LOST_A_LOOP
 from gateway.queue.queues import Priority, replica_queue, try_hint
 from gateway.settings import Settings
 from gateway.store import keys

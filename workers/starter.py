@@ -18,13 +18,13 @@ from gateway.cluster.bringup import AGENT, BringUpLog, Entry
 from gateway.cluster.desired import FAILED, Desired, Wanted
 from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.environment import with_settings
 from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
 from gateway.jobs.recovery import cause_of_death
-from gateway.locks import drop_lock, last_holder, lock_holder
 from gateway.models.catalog import Catalog
-from gateway.process import how_ended, module_command
+from gateway.process.environment import with_settings
+from gateway.process.locks import drop_lock, last_holder, lock_holder
+from gateway.process.start import how_ended, module_command
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW

@@ -18,7 +18,7 @@ from typing import Any
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
-from gateway.process import begin_child
+from gateway.process.start import begin_child
 from gateway.store.codec import mended
 from workers.frames import FrameSocket
 

@@ -30,7 +30,7 @@ from cli.preflight import bootstrap_key
 from gateway.cluster.registry import Registry, Replica
 from gateway.errors import HeadraceError, Unavailable
 from gateway.jobs.store import JobStore
-from gateway.process import module_command
+from gateway.process.start import module_command
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.connection import NOT_NOW, connect

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.errors import InvalidSetting
-from gateway.process import private_folder
+from gateway.process.start import private_folder
 from gateway.settings import Settings
 
 #: What the server's certificate is good for. The first is the name that the customer's document uses.

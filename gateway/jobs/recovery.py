@@ -12,7 +12,7 @@ from celery import Celery
 from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
-from gateway.locks import Holder, crash_of
+from gateway.process.locks import Holder, crash_of
 from gateway.queue.queues import Priority, try_hint
 from gateway.store import keys
 

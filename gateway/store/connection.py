@@ -14,7 +14,7 @@ from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
 
 from gateway.errors import InvalidSetting
-from gateway.logs import MASK
+from gateway.process.logs import MASK
 from gateway.settings import Settings
 
 #: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, failing over. The one name of this

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 
 from gateway.errors import Conflict, HeadraceError, InvalidSetting
-from gateway.locks import hold_lock, lock_holder
-from gateway.process import begin, private_folder
+from gateway.process.locks import hold_lock, lock_holder
+from gateway.process.start import begin, private_folder
 from gateway.settings import Settings
 
 #: Longest path of a unix socket on Linux, in bytes.

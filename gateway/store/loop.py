@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from gateway.crashes import report
-from gateway.process import LOST_A_LOOP
+from gateway.process.crashes import report
+from gateway.process.start import LOST_A_LOOP
 from gateway.store.connection import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ import psutil
 import pytest
 
 from gateway.access.api_keys import Credentials
-from gateway.locks import lock_holders
+from gateway.process.locks import lock_holders
 from gateway.store.codec import dumps
 from tests.faults.conftest import FULL, Ledger
 from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, LOADS, PATIENCE_S, REAL

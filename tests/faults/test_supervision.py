@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from cli import leftovers
-from gateway.process import how_ended
+from gateway.process.start import how_ended
 from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
 from tests.stack import REPOSITORY, eventually
@@ -335,7 +335,7 @@ def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home)
 #: Takes a lock, leaves it to a child that heeds no SIGTERM, and dies.
 LEAVE_A_LOCK = """
 import os, pathlib, signal, subprocess, sys
-from gateway.locks import hold_lock
+from gateway.process.locks import hold_lock
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 hold_lock(pathlib.Path(sys.argv[1]), "web", over_exec=True)
 print(subprocess.Popen(["sleep", "600"], close_fds=False, stdout=subprocess.DEVNULL).pid, flush=True)

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process import module_command
+from gateway.process.start import module_command
 from tests.tiny_models import save_tiny_ir
 from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from gateway.crashes import oom_kills
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
 from tests.engines import config_of
 from workers.engine_client import EngineProcess, EngineStartFailed

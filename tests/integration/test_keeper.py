@@ -18,8 +18,8 @@ from gateway.errors import Unreadable
 from gateway.inference.service import cancel
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.locks import hold_lock
 from gateway.models.catalog import load_catalog
+from gateway.process.locks import hold_lock
 from gateway.queue.queues import GENERATE, lists, make_celery, model_queue
 from gateway.settings import Settings
 from gateway.store import keys

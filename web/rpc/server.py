@@ -17,7 +17,7 @@ from grpc_reflection.v1alpha import reflection
 from gateway.access.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
-from gateway.process import begin
+from gateway.process.start import begin
 from gateway.settings import Settings
 from web.rpc.face import Face
 from web.rpc.handlers import handlers

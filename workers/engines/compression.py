@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from gateway.crashes import oom_kills
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process import module_command
+from gateway.process.crashes import oom_kills
+from gateway.process.start import module_command
 from workers.failures import classify_exit
 from workers.frames import FrameSocket
 

@@ -19,7 +19,7 @@ from typing import Any
 import openvino
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process import begin_child
+from gateway.process.start import begin_child
 from workers.failures import classify
 from workers.frames import FrameSocket
 

@@ -14,8 +14,8 @@ from datetime import timedelta
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from gateway.logs import FORMAT
-from gateway.process import begin_child
+from gateway.process.logs import FORMAT
+from gateway.process.start import begin_child
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import load_causal_lm, start_manager
 from workers.engines.ranks import MEET_S, join

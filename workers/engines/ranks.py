@@ -22,9 +22,9 @@ import torch
 from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from gateway.crashes import oom_kills
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process import module_command
+from gateway.process.crashes import oom_kills
+from gateway.process.start import module_command
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import device_of
 from workers.failures import classify_exit

@@ -27,7 +27,7 @@ from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
-from gateway.process import module_command
+from gateway.process.start import module_command
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting

@@ -12,7 +12,7 @@ import psutil
 
 from gateway.jobs.journal import fold, num_indexes
 from gateway.jobs.record import Event, EventType, Job, JobState
-from gateway.locks import lock_holder
+from gateway.process.locks import lock_holder
 from gateway.store import keys
 from tests.faults.matrix.load import Client
 from tests.faults.matrix.mix import Load

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from gateway.crashes import oom_kills, report_into
+from gateway.process.crashes import oom_kills, report_into
 
 #: Whoever asks who holds a lock has it for a moment: one that seems taken is tried again for so long.
 WAIT_S = 0.25

@@ -1,4 +1,4 @@
-"""`python -P gateway/run_module.py -m MODULE ARGS...`: as `python -m`, of the code that this file belongs to.
+"""`python -P gateway/process/run_module.py -m MODULE ARGS...`: as `python -m`, of the code that this file belongs to.
 
 With -P Python does not look into the current folder, where a file `redis.py` may lie, but a checkout that is not
 installed would not be found either.
@@ -8,7 +8,7 @@ import runpy
 import sys
 from pathlib import Path
 
-ROOT = str(Path(__file__).resolve().parents[1])
+ROOT = str(Path(__file__).resolve().parents[2])
 
 if __name__ == "__main__":
     if ROOT not in sys.path:

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from gateway import logs, run_module
 from gateway.errors import InvalidSetting
+from gateway.process import logs, run_module
 from gateway.settings import Settings
 
 #: Nobody else may read what this process writes.
