@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.formats import TEMPLATE_FOLDER
 from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
+from workers.formats.detect import TEMPLATE_FOLDER
 from workers.formats.files import LocalFiles, read_json
 
 TOKENIZER = "tokenizer.json"

@@ -1,6 +1,6 @@
 """What a model's files say about its size, read from their headers; no weights are loaded.
 
-A new format is one file in `workers/formats/`, a line below, and its names in `gateway/formats.py`.
+A new format is one file in `workers/formats/`, a line below, and its names in `workers/formats/detect.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
-from gateway.formats import SAFETENSORS_INDEX, Weights, detect
+from workers.formats.detect import SAFETENSORS_INDEX, Weights, detect
 from workers.formats.files import Files, LocalFiles, read_json
 from workers.sources.base import SourceFailed
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import DeploymentFailed, SourceFailed
-from gateway.formats import OPENVINO_MODEL, SAFETENSORS_INDEX
 from gateway.store.codec import dumps
 from tests.fuzz.budget import budget
 from tests.model_files import CONFIG, write_gguf, write_openvino, write_safetensors
@@ -24,6 +23,7 @@ from tests.tokenizers import save_folder, train
 from tests.tokenizers import write_gguf as write_tokenizer
 from workers.encoder_tokenizer import EncoderTokenizer
 from workers.footprint import MOST, footprint_of
+from workers.formats.detect import OPENVINO_MODEL, SAFETENSORS_INDEX
 from workers.tokenizer import load_tokenizer, told_as_damaged
 
 #: What may be taken to read the headers of a file of some kilobytes.

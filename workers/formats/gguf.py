@@ -12,8 +12,8 @@ import gguf
 
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
-from gateway.formats import Weights
 from workers.formats.config import KV_NUMBER_BYTES
+from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off
 
 #: How much of a file is read to find the whole header: at first, and at most.

@@ -14,8 +14,8 @@ from xml.etree import ElementTree
 
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
-from gateway.formats import OPENVINO_MODEL, Weights
 from workers.formats.config import KV_NUMBER_BYTES, Shape, read_shape
+from workers.formats.detect import OPENVINO_MODEL, Weights
 from workers.formats.files import Files, cut_off
 
 #: A longer graph is none; one of 70 billion parameters has some 10 MB.

@@ -10,11 +10,11 @@ from pathlib import Path
 
 from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
-from gateway.formats import needed
 from gateway.models.entry import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from workers.footprint import footprint_of, read_footprint, weights_of
+from workers.formats.detect import needed
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import run
