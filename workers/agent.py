@@ -37,7 +37,7 @@ from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
 from workers.consumer import consume
 from workers.deployment import DeploymentRuns
-from workers.devices import installed_engines, look_at
+from workers.host.devices import installed_engines, look_at
 from workers.sources import source_of
 from workers.starter import Starter
 

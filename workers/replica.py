@@ -38,10 +38,11 @@ from gateway.store.loop import Loop
 from gateway.store.unreadable import note
 from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob
-from workers.devices import look_at
 from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.equals import EqualWeights
+from workers.host.devices import look_at
+from workers.host.vitals import TokenRate, resident_bytes, with_children
 from workers.journaler import Journaler
 from workers.pace import Pace
 from workers.sequences import Sequences
@@ -49,7 +50,6 @@ from workers.stages.base import BringUp
 from workers.stall import stall_limit_s
 from workers.steps import StepFrame
 from workers.suspects import SUSPECT_CRASHES, Turnstile
-from workers.vitals import TokenRate, resident_bytes, with_children
 from workers.work import EngineRun, Work
 
 log = logging.getLogger(__name__)

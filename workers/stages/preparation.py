@@ -8,7 +8,7 @@ from gateway.deployments.memory import Load, plan
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest
 from gateway.models.engines import SPECS, resolve
-from workers.devices import installed_engines, look_at
+from workers.host.devices import installed_engines, look_at
 from workers.sources import source_of
 from workers.stages.base import BringUp
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from gateway.errors import InvalidSetting
-from workers.vitals import hardware
+from workers.host.vitals import hardware
 
 #: What must be installed for an engine, by its name in `workers/engines`.
 REQUIRES: dict[str, tuple[str, ...]] = {
