@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.errors import ContextTooLong, InvalidRequest
 from gateway.models.catalog import Model
-from workers.tokenizer import Tokenizer
+from workers.tokenizers.load import Tokenizer
 
 
 def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, most: int) -> list[list[int]]:

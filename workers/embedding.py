@@ -12,9 +12,9 @@ from gateway.errors import ContextTooLong
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
-from workers.encoder_tokenizer import EncoderTokenizer
 from workers.engines.base import SequenceOutput, SequenceRequest
-from workers.tokenizer import told_as_damaged
+from workers.tokenizers.encoder import EncoderTokenizer
+from workers.tokenizers.load import told_as_damaged
 from workers.work import ENGINE_ERRORS, EngineRun
 
 

@@ -17,8 +17,8 @@ from gateway.jobs.record import EventType, Job, JobState
 from gateway.jobs.takeover import Takeover
 from gateway.store.codec import dumps
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
-from workers.text import IncrementalDetokenizer, Offsets
-from workers.tokenizer import Tokenizer
+from workers.tokenizers.detokenizer import IncrementalDetokenizer, Offsets
+from workers.tokenizers.load import Tokenizer
 from workers.work import ENGINE_ERRORS, EngineRun
 
 

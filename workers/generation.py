@@ -14,7 +14,7 @@ from gateway.models.catalog import Catalog, Model
 from workers.admission import prompt_ids, token_limit
 from workers.emitter import Run
 from workers.engines.base import Sampling, SequenceRequest
-from workers.tokenizer import Tokenizer, load_tokenizer
+from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 
 class Generation:

@@ -33,7 +33,7 @@ from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
 from workers.engines.compression import compressed
 from workers.engines.quantization import _release
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.load import load_tokenizer
 
 MODEL = "smollm2-135m"
 DOCS = Path(__file__).parents[2] / "docs"

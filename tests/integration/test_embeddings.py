@@ -21,7 +21,7 @@ from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from gateway.store import keys
 from tests.stack import KEY, Stack, eventually
-from workers.encoder_tokenizer import EncoderTokenizer
+from workers.tokenizers.encoder import EncoderTokenizer
 
 MODEL = "all-minilm-l6-v2"
 PATH = f"/models/{MODEL}/embeddings"

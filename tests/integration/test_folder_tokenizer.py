@@ -8,7 +8,7 @@ import pytest
 
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.load import load_tokenizer
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -19,7 +19,7 @@ from workers.engines.fake import FakeEngine
 from workers.generation import Generation
 from workers.journaler import Journaler
 from workers.replica import SUSPECT_CRASHES, ReplicaWorker
-from workers.tokenizer import FakeTokenizer
+from workers.tokenizers.load import FakeTokenizer
 from workers.work import EngineRun
 
 

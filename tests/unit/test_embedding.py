@@ -13,7 +13,7 @@ from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.settings import Settings
 from workers.embedding import Embedding
-from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer
+from workers.tokenizers.encoder import SETTINGS, EncoderTokenizer
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from gateway.settings import Settings
 from gateway.store.codec import loads
 from workers.emitter import Run
 from workers.engines.base import SequenceOutput
-from workers.tokenizer import Tokenizer, load_tokenizer
+from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 TEXT = "😀 naïve 日本 😀 🏳️‍🌈 end"
 PROMPT = "So: "

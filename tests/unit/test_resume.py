@@ -13,7 +13,7 @@ from gateway.jobs.record import RECORD_VERSION, Event, Job, JobState
 from gateway.jobs.takeover import Takeover, last_weights
 from workers.emitter import Run, digest_of, fresh_seed
 from workers.engines.base import SequenceOutput
-from workers.tokenizer import Messages
+from workers.tokenizers.load import Messages
 
 
 class Letters:

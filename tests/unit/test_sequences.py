@@ -6,7 +6,7 @@ from gateway.jobs.record import Job, JobState
 from workers.emitter import Run
 from workers.engines.base import SequenceOutput
 from workers.sequences import Sequences
-from workers.tokenizer import FakeTokenizer
+from workers.tokenizers.load import FakeTokenizer
 
 
 def run(**request: object) -> Run:

@@ -13,7 +13,7 @@ from gateway.jobs.tool_calls import Calls
 from gateway.store.codec import writable
 from workers.providers.base import Piece
 from workers.providers.wire import Halves
-from workers.text import Offsets
+from workers.tokenizers.detokenizer import Offsets
 
 
 class Answer:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from workers.chat_template import Messages
 from workers.engines.fake import fake_word
+from workers.tokenizers.chat_template import Messages
 
 
 class Tokenizer(Protocol):
@@ -53,9 +53,9 @@ def load_tokenizer(model_path: str, engine: str) -> Tokenizer:
     """The tokenizer that belongs to a model's files. Raises: DeploymentFailed."""
     if engine == "fake":
         return FakeTokenizer()
-    from workers.byte_level import ByteLevelTokenizer
-    from workers.folder_tokenizer import read_folder
-    from workers.gguf_tokenizer import read_gguf
+    from workers.tokenizers.byte_level import ByteLevelTokenizer
+    from workers.tokenizers.folder import read_folder
+    from workers.tokenizers.gguf import read_gguf
 
     path = Path(model_path)
     with told_as_damaged(path):

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
 from workers.formats.files import LocalFiles
 from workers.formats.gguf import Header, read_header
-from workers.pre_tokenizers import CUTS, Cut
+from workers.tokenizers.byte_level import ControlToken, Vocabulary, spelled_bytes
+from workers.tokenizers.pre_tokenizers import CUTS, Cut
 
 #: Kinds of tokens, `tokenizer.ggml.token_type`.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4

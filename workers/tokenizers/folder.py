@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from workers.byte_level import ControlToken, Vocabulary, spelled_bytes
 from workers.formats.detect import TEMPLATE_FOLDER
 from workers.formats.files import LocalFiles, read_json
+from workers.tokenizers.byte_level import ControlToken, Vocabulary, spelled_bytes
 
 TOKENIZER = "tokenizer.json"
 #: More tokens has no vocabulary.

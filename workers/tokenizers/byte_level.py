@@ -16,7 +16,7 @@ from typing import Any
 from gateway.errors import ContextTooLong
 from gateway.jobs.tool_calls import as_object
 from gateway.store.codec import mended
-from workers.chat_template import ChatTemplates, Messages
+from workers.tokenizers.chat_template import ChatTemplates, Messages
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Vocabulary:
 
 
 class ByteLevelTokenizer:
-    """See `workers/tokenizer.py`."""
+    """See `workers/tokenizers/load.py`."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._plain = vocabulary.backend

@@ -12,9 +12,9 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
 from gateway.store.codec import mended
-from workers.folder_tokenizer import read_optional, read_tokenizer_json
 from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles
+from workers.tokenizers.folder import read_optional, read_tokenizer_json
 
 #: What sentence-transformers says of texts and their length: the first of these files that says anything.
 SETTINGS = tuple(

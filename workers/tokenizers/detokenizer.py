@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 from collections.abc import Sequence
 
-from workers.tokenizer import Tokenizer
+from workers.tokenizers.load import Tokenizer
 
 
 class IncrementalDetokenizer:

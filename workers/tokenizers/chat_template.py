@@ -1,7 +1,7 @@
 """A model's chat templates: which one is taken, and what is said when one fails. The rendering is another process'.
 
 They are rendered by transformers' own code, so that a model reads here what it was made with.
-`workers/template_process.py` says what a template may take.
+`workers/tokenizers/template_process.py` says what a template may take.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ class Renderer:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                module_command("workers.template_process", str(theirs.fileno())),
+                module_command("workers.tokenizers.template_process", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
