@@ -19,7 +19,7 @@ from gateway.jobs.record import (
 )
 from gateway.store import checks
 from gateway.store.codec import Unwritable, dumps
-from workers.steps import IMPOSSIBLE
+from workers.engines.steps import IMPOSSIBLE
 
 #: Claims in a row that come to nothing before a job is given up, whatever the reason.
 MAX_LOSSES = 20

@@ -18,10 +18,10 @@ from gateway.process.crashes import oom_kills
 from gateway.process.environment import public
 from gateway.process.start import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
-from workers.failures import classify_exit
-from workers.frames import FrameSocket
+from workers.engines.failures import classify_exit
+from workers.engines.frames import FrameSocket
+from workers.engines.steps import StepFrame
 from workers.pace import Pace
-from workers.steps import StepFrame
 
 #: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
 SEND_S = 10.0
@@ -56,7 +56,7 @@ class EngineProcess:
         ours.settimeout(SEND_S)
         with theirs:
             process = subprocess.Popen(
-                module_command("workers.engine_process", str(theirs.fileno())),
+                module_command("workers.engines.process", str(theirs.fileno())),
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 # It is given files. Without this its libraries may look for more on the hub, kernels to run included.

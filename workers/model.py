@@ -31,7 +31,7 @@ from gateway.store.codec import load_as
 from gateway.store.connection import connect
 from workers.consumer import consume
 from workers.engines.base import EngineConfig
-from workers.failures import classify
+from workers.engines.failures import classify
 from workers.host.devices import engine_device
 from workers.replica import ReplicaWorker
 from workers.stages import run_stages

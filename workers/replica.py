@@ -40,6 +40,7 @@ from workers.admission import Places
 from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
+from workers.engines.steps import StepFrame
 from workers.equals import EqualWeights
 from workers.host.devices import look_at
 from workers.host.vitals import TokenRate, resident_bytes, with_children
@@ -48,7 +49,6 @@ from workers.pace import Pace
 from workers.sequences import Sequences
 from workers.stages.base import BringUp
 from workers.stall import stall_limit_s
-from workers.steps import StepFrame
 from workers.suspects import SUSPECT_CRASHES, Turnstile
 from workers.work import EngineRun, Work
 

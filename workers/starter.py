@@ -28,7 +28,7 @@ from gateway.process.start import how_ended, module_command
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW
-from workers.failures import classify
+from workers.engines.failures import classify
 from workers.stages import run_stages
 from workers.stages.base import BringUp
 

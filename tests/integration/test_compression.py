@@ -18,7 +18,7 @@ from tests.tiny_models import save_tiny_ir
 from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.compression import compressed
-from workers.frames import FrameSocket
+from workers.engines.frames import FrameSocket
 from workers.pace import AT_ONCE
 
 #: Seconds that anything here may take.

@@ -19,8 +19,8 @@ from gateway.settings import Settings
 from tests.engines import config_of
 from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
+from workers.engines.failures import classify, classify_exit
 from workers.engines.fake import LOAD_PARTS
-from workers.failures import classify, classify_exit
 from workers.pace import AT_ONCE
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)

@@ -19,9 +19,9 @@ from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.fake import fake_token, fake_word
 from workers.engines.fake_faults import GARBAGE
-from workers.frames import MAX_FRAME_BYTES, FrameSocket
+from workers.engines.frames import MAX_FRAME_BYTES, FrameSocket
+from workers.engines.steps import IMPOSSIBLE, StepFrame
 from workers.pace import AT_ONCE
-from workers.steps import IMPOSSIBLE, StepFrame
 
 BAD, GOOD = [fake_word("bad")], [fake_word("good")]
 

@@ -20,8 +20,8 @@ import openvino
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process.start import begin_child
-from workers.failures import classify
-from workers.frames import FrameSocket
+from workers.engines.failures import classify
+from workers.engines.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
 

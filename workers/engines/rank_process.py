@@ -18,9 +18,9 @@ from gateway.process.logs import FORMAT
 from gateway.process.start import begin_child
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import load_causal_lm, start_manager
+from workers.engines.failures import classify
+from workers.engines.frames import FrameSocket
 from workers.engines.ranks import MEET_S, join
-from workers.failures import classify
-from workers.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
 

@@ -27,8 +27,8 @@ from gateway.process.crashes import oom_kills
 from gateway.process.start import module_command
 from workers.engines.base import EngineConfig
 from workers.engines.causal_lm import device_of
-from workers.failures import classify_exit
-from workers.frames import FrameSocket
+from workers.engines.failures import classify_exit
+from workers.engines.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
 

@@ -80,7 +80,7 @@ class Stage(Protocol):
     """A module of this package, of the stage's name."""
 
     def run(self, up: BringUp) -> None:
-        """Do it. Raises: DeploymentFailed, and what `workers/failures.py` can classify."""
+        """Do it. Raises: DeploymentFailed, and what `workers/engines/failures.py` can classify."""
 
     def undo(self, up: BringUp) -> None:
         """Take back what it did, as far as it got, since it or a later one failed."""

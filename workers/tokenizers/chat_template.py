@@ -20,7 +20,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest, TemplateFailed
 from gateway.process.environment import public
 from gateway.process.start import module_command
-from workers.frames import FrameSocket
+from workers.engines.frames import FrameSocket
 
 log = logging.getLogger(__name__)
 

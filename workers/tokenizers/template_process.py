@@ -20,7 +20,7 @@ from transformers.utils import chat_template_utils
 
 from gateway.process.start import begin_child
 from gateway.store.codec import mended
-from workers.frames import FrameSocket
+from workers.engines.frames import FrameSocket
 
 #: Seconds of the processor that one rendering may take. An ordinary one takes a millisecond.
 CPU_S = 2.0

@@ -22,10 +22,10 @@ from typing import Any
 from gateway.process.start import begin_child
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
-from workers.failures import classify
-from workers.frames import FrameSocket
+from workers.engines.failures import classify
+from workers.engines.frames import FrameSocket
+from workers.engines.steps import StepFrame
 from workers.pace import Pace
-from workers.steps import StepFrame
 
 log = logging.getLogger("headrace.engine")
 
