@@ -11,8 +11,8 @@ from workers.engines.base import Engine, EngineConfig, Report, no_report
 
 ENGINES = {
     "openvino": "workers.engines.openvino:OpenVinoEngine",
-    "transformers": "workers.engines.transformers:TransformersEngine",
-    "embedding": "workers.engines.embedding:EmbeddingEngine",
+    "transformers": "workers.engines.pytorch.transformers:TransformersEngine",
+    "embedding": "workers.engines.pytorch.encoder:EmbeddingEngine",
     "fake": "workers.engines.fake:FakeEngine",
 }
 

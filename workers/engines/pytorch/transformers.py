@@ -25,8 +25,15 @@ from workers.engines.base import (
     require,
     warm_up,
 )
-from workers.engines.causal_lm import QUANTIZED, cache_tokens, check_shares, device_of, load_causal_lm, start_manager
-from workers.engines.ranks import RankGroup
+from workers.engines.pytorch.loading import (
+    QUANTIZED,
+    cache_tokens,
+    check_shares,
+    device_of,
+    load_causal_lm,
+    start_manager,
+)
+from workers.engines.pytorch.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
 _CAN = SPECS["transformers"].sampling

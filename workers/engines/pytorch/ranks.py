@@ -26,9 +26,9 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process.crashes import oom_kills
 from gateway.process.start import module_command
 from workers.engines.base import EngineConfig
-from workers.engines.causal_lm import device_of
 from workers.engines.failures import classify_exit
 from workers.engines.frames import FrameSocket
+from workers.engines.pytorch.loading import device_of
 
 log = logging.getLogger("headrace.engine")
 
@@ -148,7 +148,7 @@ def _start(config: EngineConfig, rank: int, port: int) -> tuple[subprocess.Popen
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
-            module_command("workers.engines.rank_process", str(theirs.fileno())),
+            module_command("workers.engines.pytorch.rank_process", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
         )

@@ -28,7 +28,7 @@ from workers.engines.base import (
     SequenceRequest,
     no_report,
 )
-from workers.engines.batching import MAX_BATCH_TOKENS, Batcher
+from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
 from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles

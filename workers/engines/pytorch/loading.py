@@ -25,8 +25,8 @@ from transformers.utils import logging
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import EngineConfig
-from workers.engines.offload import keep_on_host
-from workers.engines.quantization import quantize
+from workers.engines.pytorch.offload import keep_on_host
+from workers.engines.pytorch.quantization import quantize
 
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512

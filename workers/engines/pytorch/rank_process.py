@@ -1,6 +1,6 @@
 """A rank of a tensor-parallel engine other than 0: `python -m workers.engines.rank_process FD`.
 
-It holds its share of the weights, and computes what rank 0 schedules (`workers/engines/ranks.py`).
+It holds its share of the weights, and computes what rank 0 schedules (`workers/engines/pytorch/ranks.py`).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from gateway.process.logs import FORMAT
 from gateway.process.start import begin_child
 from workers.engines.base import EngineConfig
-from workers.engines.causal_lm import load_causal_lm, start_manager
 from workers.engines.failures import classify
 from workers.engines.frames import FrameSocket
-from workers.engines.ranks import MEET_S, join
+from workers.engines.pytorch.loading import load_causal_lm, start_manager
+from workers.engines.pytorch.ranks import MEET_S, join
 
 log = logging.getLogger("headrace.engine")
 
