@@ -26,8 +26,8 @@ from gateway.settings import Settings
 from gateway.store.codec import build
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
-from workers.claimed import MAX_LOSSES, ClaimedJob
-from workers.journaler import Journaler, break_off
+from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
+from workers.journal.writer import Journaler, break_off
 
 log = logging.getLogger("headrace.agent")
 

@@ -21,7 +21,7 @@ from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceReque
 from workers.engines.failures import classify_exit
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
-from workers.pace import Pace
+from workers.journal.flush_interval import Pace
 
 #: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
 SEND_S = 10.0

@@ -37,15 +37,15 @@ from gateway.store.installation import Installation
 from gateway.store.loop import Loop
 from gateway.store.unreadable import note
 from workers.admission import Places
-from workers.claimed import MAX_LOSSES, ClaimedJob
 from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.engines.steps import StepFrame
 from workers.equals import EqualWeights
 from workers.host.devices import look_at
 from workers.host.vitals import TokenRate, resident_bytes, with_children
-from workers.journaler import Journaler
-from workers.pace import Pace
+from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
+from workers.journal.flush_interval import Pace
+from workers.journal.writer import Journaler
 from workers.sequences import Sequences
 from workers.stages.base import BringUp
 from workers.stall import stall_limit_s

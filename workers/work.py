@@ -12,8 +12,8 @@ from typing import Protocol, cast
 from gateway.jobs.record import Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
-from workers.claimed import ClaimedJob
 from workers.engines.base import SequenceOutput, SequenceRequest
+from workers.journal.claimed_job import ClaimedJob
 
 #: Engines that embed; all others generate.
 WORK = {"embedding": "workers.embedding:load_embedding"}

@@ -19,7 +19,7 @@ from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.compression import compressed
 from workers.engines.frames import FrameSocket
-from workers.pace import AT_ONCE
+from workers.journal.flush_interval import AT_ONCE
 
 #: Seconds that anything here may take.
 WAIT_S = 60.0

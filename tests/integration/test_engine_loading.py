@@ -21,7 +21,7 @@ from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.failures import classify, classify_exit
 from workers.engines.fake import LOAD_PARTS
-from workers.pace import AT_ONCE
+from workers.journal.flush_interval import AT_ONCE
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)
 WAIT_S = 60.0

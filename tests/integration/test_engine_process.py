@@ -21,7 +21,7 @@ from workers.engines.fake import fake_token, fake_word
 from workers.engines.fake_faults import GARBAGE
 from workers.engines.frames import MAX_FRAME_BYTES, FrameSocket
 from workers.engines.steps import IMPOSSIBLE, StepFrame
-from workers.pace import AT_ONCE
+from workers.journal.flush_interval import AT_ONCE
 
 BAD, GOOD = [fake_word("bad")], [fake_word("good")]
 

@@ -14,8 +14,8 @@ from gateway.jobs.store import JobStore
 from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 from gateway.store import keys
-from workers.claimed import ClaimedJob
-from workers.journaler import Journaler
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.writer import Journaler
 
 
 class Run(ClaimedJob):

@@ -17,7 +17,7 @@ from workers.engine_client import EngineDied, StepFrame
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.engines.fake import FakeEngine
 from workers.generation import Generation
-from workers.journaler import Journaler
+from workers.journal.writer import Journaler
 from workers.replica import SUSPECT_CRASHES, ReplicaWorker
 from workers.tokenizers.load import FakeTokenizer
 from workers.work import EngineRun

@@ -25,7 +25,7 @@ from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampl
 from workers.engines.failures import classify
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
-from workers.pace import Pace
+from workers.journal.flush_interval import Pace
 
 log = logging.getLogger("headrace.engine")
 

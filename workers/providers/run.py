@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.jobs.record import Append, EventType, Job, JobState
 from gateway.models.entry import Model, Provider
-from workers.claimed import ClaimedJob
+from workers.journal.claimed_job import ClaimedJob
 from workers.providers.base import Piece
 from workers.providers.transcript import Transcript
 

@@ -32,9 +32,9 @@ from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
-from workers.claimed import MAX_LOSSES, ClaimedJob
-from workers.journaler import Journaler
-from workers.pace import Pace
+from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
+from workers.journal.flush_interval import Pace
+from workers.journal.writer import Journaler
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure
