@@ -32,11 +32,11 @@ from gateway.store.connection import connect
 from workers.consumer import consume
 from workers.engines.base import EngineConfig
 from workers.engines.failures import classify
+from workers.handlers.base import load_work
 from workers.host.devices import engine_device
 from workers.replica import ReplicaWorker
 from workers.stages import run_stages
 from workers.stages.base import BringUp
-from workers.work import load_work
 
 log = logging.getLogger("headrace.model")
 

@@ -36,11 +36,12 @@ from gateway.store.connection import NOT_NOW
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop
 from gateway.store.unreadable import note
-from workers.admission import Places
 from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.engines.steps import StepFrame
 from workers.equals import EqualWeights
+from workers.handlers.base import EngineRun, Work
+from workers.handlers.prompts import Places
 from workers.host.devices import look_at
 from workers.host.vitals import TokenRate, resident_bytes, with_children
 from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
@@ -50,7 +51,6 @@ from workers.sequences import Sequences
 from workers.stages.base import BringUp
 from workers.stall import stall_limit_s
 from workers.suspects import SUSPECT_CRASHES, Turnstile
-from workers.work import EngineRun, Work
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import itertools
 import threading
 
 from workers.engines.base import SequenceOutput, SequenceRequest
-from workers.work import EngineRun
+from workers.handlers.base import EngineRun
 
 #: Sequence ids are given out in blocks of so many.
 MAX_SEQUENCES_PER_JOB = 4096

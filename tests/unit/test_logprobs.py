@@ -12,8 +12,8 @@ from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from gateway.store.codec import loads
-from workers.emitter import Run
 from workers.engines.base import SequenceOutput
+from workers.handlers.generation_run import Run
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 TEXT = "😀 naïve 日本 😀 🏳️‍🌈 end"

@@ -11,8 +11,8 @@ import pytest
 
 from gateway.jobs.record import RECORD_VERSION, Event, Job, JobState
 from gateway.jobs.takeover import Takeover, last_weights
-from workers.emitter import Run, digest_of, fresh_seed
 from workers.engines.base import SequenceOutput
+from workers.handlers.generation_run import Run, digest_of, fresh_seed
 from workers.tokenizers.load import Messages
 
 

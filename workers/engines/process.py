@@ -1,4 +1,4 @@
-"""The engine process: `python -m workers.engine_process FD`. Owns the weights; knows token ids only.
+"""The engine process: `python -m workers.engines.process FD`. Owns the weights; knows token ids only.
 
 A reader thread takes frames from the model worker at any time and ends the process when the socket closes. The thread
 that steps also sends: an engine may hold the GIL for a whole step, and a writer thread would be late by just that.

@@ -1,4 +1,4 @@
-"""The process that renders chat templates: `python -m workers.template_process FD`. Knows no model and no tokens.
+"""Renders chat templates: `python -m workers.tokenizers.template_process FD`. Knows no model and no tokens.
 
 A template is a program of whoever made the model. It runs in transformers' sandbox, which keeps it from files and from
 Python; this process keeps it from time and memory, too. What takes more of the processor than it may is killed by the

@@ -1,4 +1,4 @@
-"""A rank of a tensor-parallel engine other than 0: `python -m workers.engines.rank_process FD`.
+"""A rank of a tensor-parallel engine other than 0: `python -m workers.engines.pytorch.rank_process FD`.
 
 It holds its share of the weights, and computes what rank 0 schedules (`workers/engines/pytorch/ranks.py`).
 """

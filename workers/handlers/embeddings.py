@@ -13,9 +13,9 @@ from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
 from workers.engines.base import SequenceOutput, SequenceRequest
+from workers.handlers.base import ENGINE_ERRORS, EngineRun
 from workers.tokenizers.encoder import EncoderTokenizer
 from workers.tokenizers.load import told_as_damaged
-from workers.work import ENGINE_ERRORS, EngineRun
 
 
 class Embedding:

@@ -17,9 +17,9 @@ from gateway.jobs.record import EventType, Job, JobState
 from gateway.jobs.takeover import Takeover
 from gateway.store.codec import dumps
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
+from workers.handlers.base import ENGINE_ERRORS, EngineRun
 from workers.tokenizers.detokenizer import IncrementalDetokenizer, Offsets
 from workers.tokenizers.load import Tokenizer
-from workers.work import ENGINE_ERRORS, EngineRun
 
 
 def digest_of(prompts: Sequence[Sequence[int]]) -> str:

@@ -16,8 +16,8 @@ from workers.engines.base import SequenceOutput, SequenceRequest
 from workers.journal.claimed_job import ClaimedJob
 
 #: Engines that embed; all others generate.
-WORK = {"embedding": "workers.embedding:load_embedding"}
-GENERATION = "workers.generation:load_generation"
+WORK = {"embedding": "workers.handlers.embeddings:load_embedding"}
+GENERATION = "workers.handlers.generation:load_generation"
 
 
 #: Finish reasons that end the whole job, and why it has failed.

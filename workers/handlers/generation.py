@@ -11,9 +11,9 @@ from gateway.jobs.journal import num_choices
 from gateway.jobs.record import Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
-from workers.admission import prompt_ids, token_limit
-from workers.emitter import Run
 from workers.engines.base import Sampling, SequenceRequest
+from workers.handlers.generation_run import Run
+from workers.handlers.prompts import prompt_ids, token_limit
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 
