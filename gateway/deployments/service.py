@@ -1,8 +1,8 @@
 """The deployment service: what REST, gRPC and the command line call to bring models onto devices and take them off.
 
-A deployment is a durable job that an agent carries out (`workers/deployment.py`): it makes replicas part of the desired
-state, follows them on their way up, and takes back what it did if one fails. Unloading needs no job: what is desired
-no more ends by itself.
+A deployment is a durable job that an agent carries out (`workers/agent/rollout.py`): it makes replicas part of the
+desired state, follows them on their way up, and takes back what it did if one fails. Unloading needs no job: what is
+desired no more ends by itself.
 """
 
 from __future__ import annotations

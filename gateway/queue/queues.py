@@ -115,7 +115,7 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery("headrace", broker=url, loader=Loader, set_as_current=False)
     app.conf.update(
         imports=("tasks.inference", "tasks.deployment"),
-        # Only deployments have results: their progress. See `workers/deployment.py`.
+        # Only deployments have results: their progress. See `workers/agent/rollout.py`.
         result_backend=url,
         result_backend_thread_safe=True,
         accept_content=["json"],

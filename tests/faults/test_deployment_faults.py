@@ -108,7 +108,7 @@ def workers(model: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "workers.model" in line and model in line:
+        if "workers.replica" in line and model in line:
             found += [process, *process.children(recursive=True)]
     return found
 

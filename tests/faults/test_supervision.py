@@ -83,7 +83,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
     supervisor = start(home)
-    (worker,) = named(home, "workers.model")
+    (worker,) = named(home, "workers.replica")
     supervisor.kill()
     supervisor.wait(10)
     eventually(lambda: not named(home, "redis-server"), "Redis ends with its owner")
@@ -102,12 +102,12 @@ def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
 
 def test_up_after_a_killed_supervisor_goes_on_with_its_model_workers(home: Home) -> None:
     supervisor = start(home)
-    (worker,) = named(home, "workers.model")
+    (worker,) = named(home, "workers.replica")
     supervisor.kill()
     supervisor.wait(10)
     supervisor = start(home)
     assert "these live on" in home.said
-    assert [p.pid for p in named(home, "workers.model")] == [worker.pid]
+    assert [p.pid for p in named(home, "workers.replica")] == [worker.pid]
     for name in ("redis-server", "workers.agent", "workers.keeper"):
         assert len(named(home, name)) == 1
     assert answers(home)
@@ -323,7 +323,7 @@ def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(h
 
 def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home) -> None:
     process = home.start("up")
-    (worker,) = eventually(lambda: named(home, "workers.model"), "a worker starts")
+    (worker,) = eventually(lambda: named(home, "workers.replica"), "a worker starts")
     worker.suspend()
     process.kill()
     process.wait(10)

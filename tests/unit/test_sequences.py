@@ -5,7 +5,7 @@ from __future__ import annotations
 from gateway.jobs.record import Job, JobState
 from workers.engines.base import SequenceOutput
 from workers.handlers.generation_run import Run
-from workers.sequences import Sequences
+from workers.replica.sequences import Sequences
 from workers.tokenizers.load import FakeTokenizer
 
 

@@ -1,6 +1,6 @@
 """What is special about one kind of job on a replica: how it becomes sequences, and what their outputs come to.
 
-The rest is the same for all kinds, and in `workers/replica.py`: claims, places, the engine's life, the journal.
+The rest is the same for all kinds, and in `workers/replica/worker.py`: claims, places, the engine's life, the journal.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Runs the jobs of remote models: claims, calls, and what comes of their failures.
 
 Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams (`calls.py`); one
-emitter thread owns every run, the journal and the heartbeat, as in `workers/replica.py`.
+emitter thread owns every run, the journal and the heartbeat, as in `workers/replica/worker.py`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from workers.providers.policy import Step, after
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
-from workers.suspects import SUSPECT_CRASHES, Turnstile
+from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
 
 log = logging.getLogger(__name__)
 

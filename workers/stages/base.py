@@ -15,7 +15,7 @@ from gateway.models.entry import Model
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from workers.replica import ReplicaWorker
+    from workers.replica.worker import ReplicaWorker
     from workers.sources.base import Source
 
 #: Progress is written at most so often.

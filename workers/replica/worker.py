@@ -36,10 +36,8 @@ from gateway.store.connection import NOT_NOW
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop
 from gateway.store.unreadable import note
-from workers.engine_client import EngineDied, EngineProcess
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.engines.steps import StepFrame
-from workers.equals import EqualWeights
 from workers.handlers.base import EngineRun, Work
 from workers.handlers.prompts import Places
 from workers.host.devices import look_at
@@ -47,10 +45,12 @@ from workers.host.vitals import TokenRate, resident_bytes, with_children
 from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
 from workers.journal.flush_interval import Pace
 from workers.journal.writer import Journaler
-from workers.sequences import Sequences
+from workers.replica.engine_client import EngineDied, EngineProcess
+from workers.replica.equals import EqualWeights
+from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
+from workers.replica.sequences import Sequences
+from workers.replica.stall import stall_limit_s
 from workers.stages.base import BringUp
-from workers.stall import stall_limit_s
-from workers.suspects import SUSPECT_CRASHES, Turnstile
 
 log = logging.getLogger(__name__)
 

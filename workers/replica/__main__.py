@@ -1,4 +1,4 @@
-"""The model worker process: `python -m workers.model MODEL --wanted JSON`. A Celery worker around one resident replica.
+"""The model worker: `python -m workers.replica MODEL --wanted JSON`. A Celery worker around one resident replica.
 
 It ends by itself when nobody wants the replica any more, also if there is no agent to tell it.
 """
@@ -34,7 +34,7 @@ from workers.engines.base import EngineConfig
 from workers.engines.failures import classify
 from workers.handlers.base import load_work
 from workers.host.devices import engine_device
-from workers.replica import ReplicaWorker
+from workers.replica.worker import ReplicaWorker
 from workers.stages import run_stages
 from workers.stages.base import BringUp
 

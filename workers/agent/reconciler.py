@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -35,11 +34,11 @@ from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
+from workers.agent.replica_supervisor import Starter
+from workers.agent.rollout import DeploymentRuns
 from workers.consumer import consume
-from workers.deployment import DeploymentRuns
 from workers.host.devices import installed_engines, look_at
 from workers.sources import source_of
-from workers.starter import Starter
 
 log = logging.getLogger("headrace.agent")
 
@@ -227,7 +226,3 @@ def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
             return False
         time.sleep(0.1)
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -187,7 +187,7 @@ class Starter:
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         wanted = dumps(asdict(self.wanted))
-        command = module_command("workers.model", self.wanted.model, "--wanted", wanted)
+        command = module_command("workers.replica", self.wanted.model, "--wanted", wanted)
         command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
         command += ["--agent", str(os.getpid())]
         with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
