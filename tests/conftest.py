@@ -27,7 +27,7 @@ from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.embedded import server_command
 from tests.hub_server import HubServer
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0

@@ -22,7 +22,7 @@ from gateway.store.installation import Installation
 from tests.homes import new_home
 from tests.stack import KEY, REPOSITORY, Stack, chat, eventually
 from workers.engines.fake import fake_token
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 TOKENS = 60
 

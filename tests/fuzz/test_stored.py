@@ -39,7 +39,7 @@ from tests.fuzz.budget import budget
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder
 from web.sse import ChunkEncoder as SseEncoder
 from web.sse import frame
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 from workers.providers.transcript import Transcript
 
 MODEL = "elsewhere/model"

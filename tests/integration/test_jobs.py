@@ -17,7 +17,7 @@ from gateway.jobs.watch import Hub
 from gateway.jobs.watcher import Watcher
 from gateway.store import keys
 from tests.stack import eventually
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import loads
 from tests.stack import eventually
-from workers import sweeps
-from workers.keeper import Keeper
+from workers.keeper import sweeps
+from workers.keeper.keeper import Keeper
 
 #: Of a provider that any worker may serve, so that nobody calls it hopeless.
 MODEL = "elsewhere/model"

@@ -22,7 +22,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.entry import Model, Pricing
 from gateway.store import keys
 from gateway.store.codec import dumps
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 PRICE = Pricing(input_per_1k_tokens=0.03, output_per_1k_tokens=0.06, currency="EUR")
 

@@ -28,7 +28,7 @@ from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from tests.interleavings.wire import WiredConnection
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 #: Models that all workers run.
 MODELS = ("fake", "other")

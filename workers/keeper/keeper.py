@@ -33,7 +33,7 @@ from gateway.store import keys
 from gateway.store.connection import NOT_NOW, connect, run_id
 from gateway.store.installation import Installation
 from gateway.store.loop import guarded, repeat
-from workers.sweeps import QueueSweep, RunningSweep
+from workers.keeper.sweeps import QueueSweep, RunningSweep
 
 log = logging.getLogger("headrace.keeper")
 
@@ -171,7 +171,3 @@ def main() -> None:
         catalog=load_catalog(settings),
     )
     keeper.run(stop)
-
-
-if __name__ == "__main__":
-    main()
