@@ -37,7 +37,7 @@ MODULES = {
     "rpc": "web.rpc.server",
     "keeper": "workers.keeper",
     "agent": "workers.agent",
-    "provider": "workers.provider",
+    "provider": "workers.providers",
 }
 
 

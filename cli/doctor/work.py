@@ -61,7 +61,7 @@ def providers(installed: Installed) -> Iterable[Finding]:
     served = {name for worker in workers for name in worker.credentials}
     used = {model.provider for model in installed.catalog if not model.local}
     if not workers and used:
-        remedy = "Start one: 'headrace up', or python -m workers.provider."
+        remedy = "Start one: 'headrace up', or python -m workers.providers."
         yield warning(f"no provider worker lives, so nothing of {', '.join(sorted(used))} is served", remedy)
     else:
         yield ok(f"with keys of {', '.join(sorted(served & used)) or 'no provider'}")

@@ -22,7 +22,7 @@ NOT_READY = {
     "failed": "its replicas failed to start. See its deployment or the log of its worker, then deploy it again.",
     "no_weights": "its weights are on no machine. Install them on one, or set its `source` in headrace.toml.",
     "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
-    "no_worker": "no provider worker is alive. Start one with 'python -m workers.provider'.",
+    "no_worker": "no provider worker is alive. Start one with 'python -m workers.providers'.",
 }
 #: A local model has the first of these words that holds for one of its replicas.
 LOCAL_STATUSES = ("active", "loading", "asleep", "failed", "unloading")

@@ -87,7 +87,7 @@ def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
     supervisor.kill()
     supervisor.wait(10)
     eventually(lambda: not named(home, "redis-server"), "Redis ends with its owner")
-    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.provider", "web.rpc.server", "flower"):
+    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.providers", "web.rpc.server", "flower"):
         eventually(lambda name=name: not named(home, name), f"{name} ends with its owner")
     status = home.command("status")
     assert status.returncode == 1, status.stdout
@@ -365,7 +365,7 @@ import ctypes, pathlib, sys, threading, time
 def lose(file=pathlib.Path(__file__).with_name("lose")):
     while not file.exists():
         time.sleep(0.05)
-    if "workers.provider" in sys.orig_argv:
+    if "workers.providers" in sys.orig_argv:
         file.unlink()
         (loop,) = [thread for thread in threading.enumerate() if thread.name == "emitter"]
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(loop.ident), ctypes.py_object(SystemExit))

@@ -187,7 +187,7 @@ class RemoteWorker:
             if not mine:
                 return
             log.warning("job %s: workers have died of it, or beside it; it runs in a process of its own", job_id)
-            process = subprocess.Popen(module_command("workers.provider", job_id), stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(module_command("workers.providers", job_id), stdin=subprocess.DEVNULL)
             while process.poll() is None:
                 if self._stopping.wait(APART_LOOK_S):
                     process.terminate()

@@ -1,4 +1,4 @@
-"""The provider worker process: `python -m workers.provider`. A Celery worker for all remote models of the catalog.
+"""The provider worker process: `python -m workers.providers`. A Celery worker for all remote models of the catalog.
 
 With the id of a job as its argument it runs that job alone, since it may kill whoever runs it, and ends.
 """
