@@ -20,8 +20,8 @@ from gateway.store.codec import dumps, writable
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse
-from workers.providers import wire
 from workers.providers.failures import WireError, retry_after_s, said
+from workers.providers.protocols import wire
 
 GOOD = {
     "openai": sse(chunk({"content": "fine"}), chunk({}, "stop")),

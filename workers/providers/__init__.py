@@ -12,8 +12,8 @@ from workers.providers.base import Upstream
 
 #: Protocol -> module and class.
 UPSTREAMS = {
-    "anthropic": "workers.providers.anthropic:AnthropicUpstream",
-    "openai": "workers.providers.openai:OpenAIUpstream",
+    "anthropic": "workers.providers.protocols.anthropic:AnthropicUpstream",
+    "openai": "workers.providers.protocols.openai:OpenAIUpstream",
 }
 
 

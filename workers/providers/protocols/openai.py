@@ -13,12 +13,12 @@ import openai
 
 from gateway.jobs import extras
 from gateway.models.entry import Provider
-from workers.providers import wire
 from workers.providers.base import Ask, Piece
-from workers.providers.chunks import Chunks
 from workers.providers.failures import Said
+from workers.providers.protocols import wire
+from workers.providers.protocols.chunks import Chunks
+from workers.providers.protocols.vectors import vectors
 from workers.providers.secrets import key_of
-from workers.providers.vectors import vectors
 
 #: OpenAI's own server.
 BASE_URL = "https://api.openai.com/v1"

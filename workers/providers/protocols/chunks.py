@@ -9,10 +9,10 @@ from itertools import repeat
 from typing import Any
 
 from gateway.store.codec import as_count, is_integer, mended
-from workers.providers import wire
-from workers.providers.answer import Answer
 from workers.providers.base import Ask, Piece
 from workers.providers.failures import Said
+from workers.providers.protocols import wire
+from workers.providers.protocols.pieces import Answer
 
 #: What is known of a delta; all else is beside it.
 _KNOWN = ("role", "content", "tool_calls", "function_call")

@@ -8,10 +8,10 @@ from typing import Any
 
 from gateway.jobs.tool_calls import as_text
 from gateway.store.codec import as_count
-from workers.providers import wire
-from workers.providers.answer import Answer
 from workers.providers.base import Ask, Piece
 from workers.providers.failures import Said
+from workers.providers.protocols import wire
+from workers.providers.protocols.pieces import Answer
 
 #: Their words for how an answer ended, in OpenAI's; a new one counts as `stop`.
 FINISH = {

@@ -15,9 +15,9 @@ import anthropic
 
 from gateway.models.entry import Provider
 from schemas.fields import shown
-from workers.providers import turns, wire
 from workers.providers.base import Ask, Piece
-from workers.providers.blocks import Blocks, Seam
+from workers.providers.protocols import turns, wire
+from workers.providers.protocols.blocks import Blocks, Seam
 from workers.providers.secrets import key_of
 
 #: Anthropic's own server.

@@ -12,7 +12,7 @@ from gateway.jobs.journal import Logprob
 from gateway.jobs.tool_calls import Calls
 from gateway.store.codec import writable
 from workers.providers.base import Piece
-from workers.providers.wire import Halves
+from workers.providers.protocols.wire import Halves
 from workers.tokenizers.detokenizer import Offsets
 
 
