@@ -36,7 +36,7 @@ from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
 from workers.agent.replica_supervisor import Starter
 from workers.agent.rollout import DeploymentRuns
-from workers.consumer import consume
+from workers.celery_worker import consume
 from workers.host.devices import installed_engines, look_at
 from workers.sources import source_of
 

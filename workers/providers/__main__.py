@@ -28,7 +28,7 @@ from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.loop import Loop
 from workers import providers
-from workers.consumer import consume
+from workers.celery_worker import consume
 from workers.providers.secrets import quiet_libraries
 
 if TYPE_CHECKING:

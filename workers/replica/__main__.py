@@ -29,7 +29,7 @@ from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
 from gateway.settings import Settings
 from gateway.store.codec import load_as
 from gateway.store.connection import connect
-from workers.consumer import consume
+from workers.celery_worker import consume
 from workers.engines.base import EngineConfig
 from workers.engines.failures import classify
 from workers.handlers.base import load_work
