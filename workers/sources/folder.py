@@ -9,8 +9,8 @@ from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
 from gateway.settings import Settings
 from schemas.sources import FolderRef
-from workers.footprint import read_footprint
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
+from workers.sources.footprint import read_footprint
 
 
 class Folder:
