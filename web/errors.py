@@ -8,8 +8,8 @@ from werkzeug.http import HTTP_STATUS_CODES
 
 from gateway.errors import BadRequest, BodyTooLarge, HeadraceError, NotFound
 from web import submission
+from web.client_errors import client_error
 from web.envelope import failure
-from web.failures import client_error
 
 
 def register(app: Flask) -> None:

@@ -12,8 +12,8 @@ from webargs.flaskparser import FlaskParser
 
 from gateway.errors import BadRequest, BodyTooLarge, UnsupportedEncoding
 from schemas.bounds import require_bounded
+from web.client_errors import client_error, invalid
 from web.envelope import gateway
-from web.failures import client_error, invalid
 
 
 class StrictParser(FlaskParser):

@@ -15,7 +15,7 @@ from gateway.jobs import journal as results
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.watcher import Watcher
 from gateway.store.codec import dumps
-from web.failures import client_error
+from web.client_errors import client_error
 
 #: Ends a stream, as OpenAI's clients expect it.
 DONE = "data: [DONE]\n\n"

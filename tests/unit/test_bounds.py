@@ -14,7 +14,7 @@ from gateway.jobs.journal import num_indexes
 from gateway.jobs.record import Event
 from schemas.bounds import MAX_BODY_DEPTH, require_bounded
 from schemas.inference import ChatRequestSchema
-from web.failures import client_error
+from web.client_errors import client_error
 
 
 def nested(depth: int) -> Any:

@@ -19,7 +19,7 @@ import grpc.aio
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from web.bearer import bearer
-from web.failures import client_error
+from web.client_errors import client_error
 from web.rpc.face import SEND_TIMEOUT_S, Face
 from web.rpc.status import to_status
 

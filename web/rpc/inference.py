@@ -16,7 +16,7 @@ from gateway.views.whole_answer import whole
 from schemas.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
-from web.failures import client_error
+from web.client_errors import client_error
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
