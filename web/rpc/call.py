@@ -20,7 +20,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from web.bearer import bearer
 from web.client_errors import client_error
-from web.rpc.face import SEND_TIMEOUT_S, Face
+from web.rpc.runtime import SEND_TIMEOUT_S, Face
 from web.rpc.status import to_status
 
 log = logging.getLogger(__name__)
