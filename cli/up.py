@@ -29,7 +29,7 @@ from cli.preflight import (
     secret_file,
     wait_for_redis,
 )
-from cli.processes import Supervisor, process_table
+from cli.supervisor import Supervisor, process_table
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import tls_folder
 from gateway.errors import Conflict, HeadraceError, StoreLost

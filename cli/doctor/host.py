@@ -15,7 +15,7 @@ from packaging.requirements import Requirement
 
 from cli import leftovers
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from cli.processes import process_table
+from cli.supervisor import process_table
 from cli.up import supervisor_of
 from gateway.access.certificates import RENEW_DAYS, tls_folder
 

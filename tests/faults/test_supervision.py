@@ -402,7 +402,7 @@ def test_how_a_process_has_ended_is_said_of_any_status(status: int, says: str) -
 BACK_OFF = """
 import sys, time
 from pathlib import Path
-from cli import processes
+from cli import supervisor as processes
 
 processes.STARTED_S = 0.5
 says = []

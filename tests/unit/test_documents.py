@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cli.main import main
-from cli.processes import process_table
+from cli.supervisor import process_table
 from gateway.settings import Settings
 
 ROOT = Path(__file__).parents[2]
