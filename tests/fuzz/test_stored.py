@@ -36,9 +36,9 @@ from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
 from gateway.views import embeddings
 from tests.fuzz.budget import budget
+from web.http.sse import ChunkEncoder as SseEncoder
+from web.http.sse import frame
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder
-from web.sse import ChunkEncoder as SseEncoder
-from web.sse import frame
 from workers.keeper.keeper import Keeper
 from workers.providers.transcript import Transcript
 

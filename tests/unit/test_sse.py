@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.jobs.record import Event, Job, JobState
-from web import sse
+from web.http import sse
 
 JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "fake", "key", {})
 EVENTS = [

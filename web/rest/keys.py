@@ -22,9 +22,9 @@ from schemas.keys import (
     NewKeySchema,
     RevokedKeySchema,
 )
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys", description="API keys (scope admin)")
 blueprint.ARGUMENTS_PARSER = StrictParser()

@@ -18,9 +18,9 @@ from schemas.openai import (
     OpenAIModelListSchema,
     OpenAIModelSchema,
 )
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 from web.rest.inference import answer
 
 #: States in which a request is worth sending.

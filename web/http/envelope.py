@@ -13,7 +13,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.context import Gateway
 from gateway.errors import HeadraceError
 from gateway.store.codec import dumps
-from web import openai
+from web.http import openai
 
 
 def gateway() -> Gateway:

@@ -7,9 +7,9 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
 from gateway.errors import BadRequest, BodyTooLarge, HeadraceError, NotFound
-from web import submission
 from web.client_errors import client_error
-from web.envelope import failure
+from web.http import submission
+from web.http.envelope import failure
 
 
 def register(app: Flask) -> None:

@@ -9,7 +9,7 @@ from flask import Response, g, request
 
 from gateway.errors import HeadraceError, RateLimited
 from gateway.inference.service import Submitted
-from web.envelope import caller, gateway
+from web.http.envelope import caller, gateway
 
 #: Blueprints whose POSTs ask a model.
 ASKING = ("inference", "openai")

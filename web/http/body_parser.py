@@ -13,7 +13,7 @@ from webargs.flaskparser import FlaskParser
 from gateway.errors import BadRequest, BodyTooLarge, UnsupportedEncoding
 from schemas.bounds import require_bounded
 from web.client_errors import client_error, invalid
-from web.envelope import gateway
+from web.http.envelope import gateway
 
 
 class StrictParser(FlaskParser):

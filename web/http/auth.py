@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, current_app, g, request
 
 from web.bearer import bearer
-from web.envelope import gateway
+from web.http.envelope import gateway
 
 
 def authenticate() -> None:

@@ -9,7 +9,7 @@ import re
 
 from flask import Response, request
 
-from web.envelope import gateway
+from web.http.envelope import gateway
 
 #: How long a browser may remember what it was allowed, in seconds.
 MAX_AGE_S = 600
