@@ -9,24 +9,19 @@ from __future__ import annotations
 import logging
 import math
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import cast
 
 import redis
 
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import HeadraceError, InvalidRequest, RateLimited
-from gateway.jobs.record import Job
-from gateway.models.entry import Model
 from gateway.store import keys
 from gateway.store.connection import NOT_NOW
 from gateway.store.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
-#: Bytes of UTF-8 that are taken for one token, and tokens for the frame of one message, before a tokenizer has counted.
-BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
 #: A reservation whose job is not there after so long was made by a process that has died.
 LAPSE_MS = 5_000
 #: The reason of a request that fits into no minute at all.
@@ -120,17 +115,20 @@ class Limits:
                 f"this request needs up to {tokens}."
             )
         raise RateLimited(
-            f"{text} Try again in {wait_s} s.", reason=f"rate_limit_{over}", retry_after_s=wait_s, quota=quota
+            f"{text} Try again in {wait_s} s.",
+            reason=f"rate_limit_{over}",
+            retry_after_s=wait_s,
+            headers=quota.headers(),
         )
 
-    def correct(self, job: Job, tokens: int) -> None:
+    def correct(self, key_id: str, job_id: str, *, reserved: int, tokens: int) -> None:
         """Charge what a job may really use, now that its prompt was counted, if that is more than was reserved for it.
 
         Raises: RateLimited if the key has not so much left in its minute.
         """
-        if not 0 < job.reserved < tokens:
+        if not 0 < reserved < tokens:
             return
-        over, wait_ms = self._scripts.run("limit", keys.limits(job.key_id), "correct", job.id, tokens)
+        over, wait_ms = self._scripts.run("limit", keys.limits(key_id), "correct", job_id, tokens)
         if over:
             wait_s = max(1, math.ceil(int(wait_ms) / 1000))
             raise RateLimited(
@@ -153,30 +151,3 @@ class Limits:
             for job_id in job_ids:
                 if not self._redis.exists(keys.job(job_id)):
                     self._scripts.run("limit", keys.limits(key_id), "lapse", job_id)
-
-
-def tokens_wanted(kind: str, model: Model, request: Mapping[str, Any]) -> int:
-    """The most tokens that a job may use, with its prompt estimated from its length."""
-    prompt = sum(estimate_tokens(request[name]) for name in ("messages", "prompt", "input", "tools") if name in request)
-    if kind == "embedding":
-        return prompt
-    answers = int(request.get("n") or 1) * _count(request.get("prompt"))
-    return prompt + answers * int(request.get("max_tokens") or model.default_max_tokens)
-
-
-def estimate_tokens(value: Any) -> int:
-    """Tokens in a text, in token ids, or in a structure of them."""
-    if isinstance(value, str):
-        return -(-len(value.encode()) // BYTES_PER_TOKEN)
-    if isinstance(value, Mapping):
-        return TOKENS_PER_MESSAGE + sum(map(estimate_tokens, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(estimate_tokens, value))
-    return 1
-
-
-def _count(prompt: Any) -> int:
-    """How many prompts there are. A list of token ids is one."""
-    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
-        return 1
-    return len(prompt)

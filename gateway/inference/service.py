@@ -14,11 +14,12 @@ from typing import Any, cast
 from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
-from gateway.access.limits import Limits, Quota, tokens_wanted
+from gateway.access.limits import Limits, Quota
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.registry import Replica
 from gateway.deployments import views as deployment_views
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
+from gateway.inference.estimates import tokens_wanted
 from gateway.inference.idempotency import Mark
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.routing import Router

@@ -39,6 +39,7 @@ def failure(error: HeadraceError) -> Response:
         response = _json(openai.status(error), openai.error_body(error))
     else:
         response = _json(error.http_status, failure_body(error, g.request_id))
+    response.headers.update(error.headers)
     if error.retry_after_s is not None:
         response.headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     return response

@@ -7,7 +7,7 @@ from typing import Any
 
 from flask import Response, g, request
 
-from gateway.errors import HeadraceError, RateLimited
+from gateway.errors import HeadraceError
 from gateway.inference.service import Submitted
 from web.http.envelope import caller, gateway
 
@@ -18,18 +18,14 @@ ASKING = ("inference", "openai")
 def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
     """A new job, or the one of an earlier request with the same Idempotency-Key. Raises: as `Inference.submit`."""
     background = "respond-async" in request.headers.get("Prefer", "").lower()
-    try:
-        submitted = gateway().inference.submit(
-            kind,
-            model_id,
-            body,
-            key=caller(),
-            background=background,
-            idempotency_key=request.headers.get("Idempotency-Key"),
-        )
-    except RateLimited as error:
-        g.quota = error.quota
-        raise
+    submitted = gateway().inference.submit(
+        kind,
+        model_id,
+        body,
+        key=caller(),
+        background=background,
+        idempotency_key=request.headers.get("Idempotency-Key"),
+    )
     g.quota, g.replayed = submitted.quota, submitted.replayed
     return submitted
 
@@ -38,10 +34,7 @@ def refused(error: HeadraceError) -> HeadraceError:
     """What to answer where no job was made, which counts as a request too. For a model's own paths only."""
     if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or g.get("quota"):
         return error
-    found = gateway().inference.limits.refuse(caller(), error)
-    if isinstance(found, RateLimited):
-        g.quota = found.quota
-    return found
+    return gateway().inference.limits.refuse(caller(), error)
 
 
 def add_headers(response: Response) -> None:

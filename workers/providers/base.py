@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.access.limits import estimate_tokens
+from gateway.inference.estimates import estimate_tokens
 from gateway.jobs.journal import Logprob
 from gateway.models.entry import Model
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.access.limits import estimate_tokens
+from gateway.inference.estimates import estimate_tokens
 from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, usage
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.takeover import Takeover

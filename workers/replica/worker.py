@@ -301,7 +301,7 @@ class ReplicaWorker:
         else:
             try:
                 run = self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
-                self._limits.correct(job, run.most_tokens)
+                self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
                 run.begin(self._about())
             except HeadraceError as error:
                 wait = {"retry_after_s": error.retry_after_s} if error.retry_after_s else {}
