@@ -105,6 +105,7 @@ class EmbeddingEngine:
             vectors = self._embed([request.prompt_ids for request in batch]).cpu().numpy().astype("<f4", copy=False)
         except Exception as error:
             if len(batch) > 1:
+                log.warning("%d sequences can't be embedded together, so each is alone: %r", len(batch), error)
                 return [output for request in batch for output in self._together([request])]
             log.exception("sequence %d can't be embedded", batch[0].sequence_id)
             return [SequenceOutput(batch[0].sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
