@@ -27,6 +27,7 @@ from workers.engines.base import (
     SequenceOutput,
     SequenceRequest,
     no_report,
+    require_known,
 )
 from workers.engines.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
@@ -69,9 +70,7 @@ class EmbeddingEngine:
             raise EngineRequestError("The embedding engine makes vectors, not text.")
         if not 1 <= len(request.prompt_ids) <= self.info.context_length:
             raise EngineRequestError(f"It has {len(request.prompt_ids)} tokens, of 1 to {self.info.context_length}.")
-        wrong = [i for i in request.prompt_ids if not 0 <= i < self._vocabulary]
-        if wrong:
-            raise EngineRequestError(f"It holds the token id {wrong[0]}; allowed: 0 to {self._vocabulary - 1}.")
+        require_known(request.prompt_ids, self._vocabulary)
         self._batcher.add(request)
 
     def cancel(self, sequence_id: int) -> None:
