@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from gateway.settings import Settings
@@ -126,8 +127,7 @@ def test_it_gives_what_was_asked_for(case: Case) -> None:
     case.engine.add(case.request(0, max_tokens=4))
     parts = run(case.engine)[0]
     if case.embeds:
-        assert [len(part.vector or b"") % 4 for part in parts] == [0]
-        assert parts[0].vector
+        assert [len(part.vector or b"") for part in parts] == [4 * 384]
         assert not parts[0].token_ids
     else:
         assert sum(len(part.token_ids) for part in parts) == 4
@@ -143,7 +143,6 @@ def test_a_sequence_is_the_same_alone_and_in_a_batch(case: Case) -> None:
         case.engine.add(case.request(i))
     together = run(case.engine)[2]
     if case.embeds:
-        numpy = pytest.importorskip("numpy")
         left, right = (numpy.frombuffer(parts[0].vector, "<f4") for parts in (alone, together))
         assert numpy.abs(left - right).max() < 1e-5
     else:
