@@ -211,7 +211,7 @@ def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:
     view = another(stack, "mutual", tls_client_ca=str(folder / "ca.pem"))
     with client(view) as rpc:
         error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest(), timeout=5)]))
-    assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
     credentials = grpc.ssl_channel_credentials(
         (folder / "ca.pem").read_bytes(), certificate.with_suffix(".key").read_bytes(), certificate.read_bytes()
     )
