@@ -4,20 +4,25 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The tests mostly wait for processes, so there are more workers than processors. A file's tests run in one worker; those
+# that take the longest come first.
+WORKERS ?= 4
+PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 .PHONY: run test check format bench faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(PYTEST) -m 'not slow'
 
 check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(PYTEST)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -115,18 +116,32 @@ def lingering() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ended]
 
 
+#: Whether threads were left behind, by this process or by a worker of pytest-xdist that it has started.
+LEFT = "headrace_threads_left"
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test that leaves a thread behind fails the run, however its assertions went."""
     deadline = time.monotonic() + LINGER_S
     for thread in lingering():
         thread.join(max(0.0, deadline - time.monotonic()))
     if left := lingering():
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
         names = ", ".join(f"{thread.name} ({getattr(thread, '_target', None)})" for thread in left)
         sys.stderr.write(f"\nERROR: after the last test these threads still run: {names}. Where they are:\n")
         faulthandler.dump_traceback(file=sys.__stderr__)
+        getattr(session.config, "workeroutput", {})[LEFT] = True
+    if left or getattr(session.config, LEFT, False):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_unconfigure() -> None:
-    """Whatever else keeps the process from ending, it ends, and says where it was."""
-    faulthandler.dump_traceback_later(END_S, exit=True, file=sys.__stderr__)
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended: its own exit status tells nobody."""
+    if getattr(node, "workeroutput", {}).get(LEFT):
+        setattr(node.config, LEFT, True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Whatever else keeps the process from ending, it ends, and says where it was. A worker waits for the others."""
+    if not hasattr(config, "workerinput"):
+        faulthandler.dump_traceback_later(END_S, exit=True, file=sys.__stderr__)

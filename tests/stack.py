@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -41,11 +42,23 @@ MODULES = {
 }
 
 
+#: Ports for this process, below those that the system gives to outgoing connections. Each worker of pytest-xdist has
+#: its own, and hands out each of them once: what is free now is still free when the server that gets it starts.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SPAN = 1_000
+_PORTS = itertools.count(10_000 + _WORKER % 16 * _SPAN + os.getpid() % (_SPAN // 2))
+
+
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return next(port for port in _PORTS if _free(port))
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
 
 
 def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
@@ -56,6 +69,19 @@ def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30.0)
             return value
         time.sleep(0.02)
     raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+
+
+def processes_of(data: Path | str) -> list[psutil.Process]:
+    """All of a data folder, whoever has started them: by their environment, and Redis, which writes over it, by its
+    title.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            ours = process.environ().get("HEADRACE_DATA_DIR") == str(data)
+            if ours or f"unixsocket:{data}/" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 class Stack:
@@ -210,6 +236,18 @@ class Stack:
         for path in sorted((self.folder / "logs").glob("*.log")):
             parts.append(f"== {path.name}\n" + "\n".join(path.read_text(errors="replace").splitlines()[-40:]))
         return "\n".join(parts)
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, models: Mapping[str, Mapping[str, Any]], *, catalog: str = "", **settings: Any
+) -> Iterator[Stack]:
+    """A stack with one replica of each model, until the end of the block. `catalog` is its headrace.toml."""
+    with contextlib.closing(Stack(folder, **settings)) as stack:
+        if catalog:
+            stack.settings.config.write_text(catalog)
+        stack.up(models)
+        yield stack
 
 
 def _answers(client: Any) -> bool:

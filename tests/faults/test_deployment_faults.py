@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from gateway.settings import Settings
 from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL
 from tests.hub_server import Fault, HubServer
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, processes_of, running
 
 #: How often a deployment is cancelled in each stage.
 CANCELS = 10 if FULL else 1
@@ -67,15 +68,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[
     folder = tmp_path_factory.mktemp("d")
     revision = hub.repositories["org/smol"].revision
     (folder / "headrace.toml").write_text(CATALOG.format(revision=revision, name=NAME))
-    stack = Stack(folder, node_gone_s=3.0, drain_s=10.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", hub.url)
-        try:
-            stack.up({"fake": {}})
+        with running(folder, {"fake": {}}, node_gone_s=3.0, drain_s=10.0) as stack:
             eventually(stack.registry.devices, "the agent lives")
             yield stack
-        finally:
-            stack.close()
 
 
 @pytest.fixture
@@ -93,7 +90,7 @@ def nothing_left(stack: Stack, hub: HubServer) -> Iterator[None]:
         for model in ("slow", "far"):
             client.delete(f"/models/local/{model}")
     eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left", 60)
-    eventually(lambda: not workers("slow") and not workers("far"), "no process is left")
+    eventually(lambda: not workers(stack, "slow") and not workers(stack, "far"), "no process is left")
     eventually(lambda: locks(stack) <= {"agent", "fake"}, "no lock is left")
     hub.go_on.clear()
     hub.faults.clear()
@@ -103,13 +100,14 @@ def locks(stack: Stack) -> set[str]:
     return {path.name.split(".")[0] for path in (stack.folder / "run").glob("*.lock")}
 
 
-def workers(model: str) -> list[psutil.Process]:
+def workers(stack: Stack, model: str) -> list[psutil.Process]:
     """The model workers of a model and their engines, as the operating system knows them."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if "workers.model" in line and model in line:
-            found += [process, *process.children(recursive=True)]
+    for process in processes_of(stack.folder):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            line = process.cmdline()
+            if "workers.model" in line and model in line:
+                found += [process, *process.children(recursive=True)]
     return found
 
 
@@ -147,8 +145,8 @@ def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Cli
         assert data["status"] == "cancelled" or stage == "service_registration"
         if data["status"] == "completed":
             client.delete(f"/models/local/{begun['model_id']}")
-            eventually(lambda: not workers("slow"), "it is unloaded")
-        assert not workers(begun["model_id"])
+            eventually(lambda: not workers(stack, "slow"), "it is unloaded")
+        assert not workers(stack, begun["model_id"])
         assert not stack.registry.replicas(begun["model_id"])
         assert begun["model_id"] != "far" or not partial_files(stack)
         hub.faults.clear()
@@ -174,7 +172,7 @@ def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stag
 def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Client, victim: str, stage: str) -> None:
     """It is started again."""
     begun = begin(stack, hub, client, stage)
-    family = eventually(lambda: workers("slow"), "the model worker lives")
+    family = eventually(lambda: workers(stack, "slow"), "the model worker lives")
     family[0 if victim == "worker" else -1].send_signal(signal.SIGKILL)
     data = ended(client, begun, 90)
     assert data["status"] == "completed", data
@@ -185,7 +183,7 @@ def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Cl
 def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """All processes of the node die at once; those that come back bring up what is wanted."""
     begun = begin(stack, hub, client, stage)
-    kill_node(stack, "agent", [*workers("slow"), *workers("far")])
+    kill_node(stack, "agent", [*workers(stack, "slow"), *workers(stack, "far")])
     hub.go_on.set()
     stack.start("agent")
     data = ended(client, begun, 90)
@@ -194,7 +192,7 @@ def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, st
 
 def test_a_machine_that_does_not_come_back(stack: Stack, hub: HubServer, client: httpx.Client) -> None:
     begun = begin(stack, hub, client, "model_loading")
-    kill_node(stack, "agent", workers("slow"))
+    kill_node(stack, "agent", workers(stack, "slow"))
     try:
         data = ended(client, begun, 90)
         assert data["status"] == "failed"

@@ -10,17 +10,13 @@ import pytest
 from gateway.hints import takes_hints
 from gateway.queues import device_queue, lists, make_celery, model_queue, replica_queue
 from tests.garbage import forms
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("g"))
-    try:
-        stack.up({"fake": {}})
+    with running(tmp_path_factory.mktemp("g"), {"fake": {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:

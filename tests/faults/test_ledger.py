@@ -20,7 +20,7 @@ import pytest
 from gateway import keys
 from gateway.credentials import Credentials, KeyRecord
 from gateway.job import Job
-from tests.stack import Stack, eventually, free_port
+from tests.stack import Stack, eventually, free_port, running
 from workers.engines.fake import fake_token
 
 #: One window of the limits, and how sure a client can be of when a request was charged, in ms.
@@ -29,13 +29,9 @@ MINUTE, UNSURE = 60_000, 5_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("l"), grace_s=1.0, queue_limit=5_000)
-    try:
-        stack.up({"fake": {"step_s": 0.005}})
+    with running(tmp_path_factory.mktemp("l"), {"fake": {"step_s": 0.005}}, grace_s=1.0, queue_limit=5_000) as stack:
         start_second_web(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 def start_second_web(stack: Stack) -> None:

@@ -20,7 +20,7 @@ from gateway import keys
 from gateway.installation import Installation
 from gateway.settings import Settings
 from tests.homes import new_home
-from tests.stack import KEY, REPOSITORY, Stack, chat, eventually
+from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, running
 from workers.engines.fake import fake_token
 from workers.keeper import Keeper
 
@@ -30,13 +30,9 @@ TOKENS = 60
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A system whose model takes a while for an answer."""
-    stack = Stack(tmp_path, bootstrap_key=KEY, grace_s=10.0)
-    try:
-        stack.up({"fake": {"step_s": 0.03}})
+    with running(tmp_path, {"fake": {"step_s": 0.03}}, bootstrap_key=KEY, grace_s=10.0) as stack:
         eventually((stack.folder / "installation").exists, "the data folder knows its installation")
         yield stack
-    finally:
-        stack.close()
 
 
 def empty_redis(stack: Stack) -> None:

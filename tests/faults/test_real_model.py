@@ -14,7 +14,7 @@ import pytest
 
 from gateway.catalog import load_catalog
 from tests.faults.conftest import TIMES, Ledger
-from tests.stack import Stack, Stream, chat, eventually
+from tests.stack import Stack, Stream, chat, eventually, running
 from workers.tokenizer import Tokenizer, load_tokenizer
 
 MODEL, STREAMS, TOKENS = "smollm2-135m", 8, 80
@@ -24,12 +24,8 @@ EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMI
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("r"), grace_s=30.0)
-    try:
-        stack.up({MODEL: {"properties": EXACT}})
+    with running(tmp_path_factory.mktemp("r"), {MODEL: {"properties": EXACT}}, grace_s=30.0) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")

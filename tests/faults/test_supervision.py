@@ -20,21 +20,15 @@ from cli import leftovers
 from gateway.embedded_redis import server_command
 from gateway.process import how_ended
 from tests.homes import Home, new_home
-from tests.stack import REPOSITORY, eventually
+from tests.stack import REPOSITORY, eventually, processes_of
 
 #: How long `headrace up` may take on a busy machine.
 UP_S = 150
 
 
 def of(home: Home) -> list[psutil.Process]:
-    """All processes of a data folder: by their environment, and Redis, which writes over it, by its title."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            ours = process.environ().get("HEADRACE_DATA_DIR") == home.data
-            if ours or f"unixsocket:{home.data}/" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+    """All processes of it."""
+    return processes_of(home.data)
 
 
 def named(home: Home, word: str) -> list[psutil.Process]:

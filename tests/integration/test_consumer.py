@@ -10,17 +10,13 @@ import pytest
 from gateway.desired import Wanted
 from gateway.queues import make_celery, model_queue, replica_queue
 from gateway.registry import Replica
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("c"))
-    try:
-        stack.up({"fake": {}})
+    with running(tmp_path_factory.mktemp("c"), {"fake": {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:

@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from gateway.credentials import Credentials
 from tests.integration.test_faces import Case, ask, compare_errors
 from tests.rpc import Client, client, details, start_rpc
-from tests.stack import Stack, eventually, free_port
+from tests.stack import Stack, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 
 _MODEL = """
@@ -40,14 +40,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("s")
     catalog = [_MODEL.format(name=name, options=options) for name, options in OPTIONS.items()]
     (folder / "headrace.toml").write_text("".join(catalog))
-    stack = Stack(folder)
-    try:
-        stack.up({"fake": {}})
+    with running(folder, {"fake": {}}) as stack:
         start_rpc(stack)
         eventually(stack.registry.devices, "the agent says what device it has")
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

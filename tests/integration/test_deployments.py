@@ -16,7 +16,7 @@ from gateway.bringup import STAGES
 from gateway.catalog import load_catalog
 from gateway.queues import make_celery
 from tests.deployments import deploy, ended, status
-from tests.stack import KEY, Stack, chat, eventually
+from tests.stack import KEY, Stack, chat, eventually, running
 
 #: A second model with the same engine, and one that fails to load in each way.
 CATALOG = """
@@ -97,13 +97,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One agent on node n1, and a model of its own so that the gateway counts as ready."""
     folder = tmp_path_factory.mktemp("deployments")
     (folder / "headrace.toml").write_text(CATALOG)
-    stack = Stack(folder, drain_s=20.0, node_gone_s=3.0)
-    try:
-        stack.up({"fake": {}})
+    with running(folder, {"fake": {}}, drain_s=20.0, node_gone_s=3.0) as stack:
         eventually(stack.registry.devices, "the agent says what device it has")
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

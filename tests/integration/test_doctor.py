@@ -24,21 +24,17 @@ from gateway import keys
 from gateway.inference import cancel_all
 from gateway.job import Job, JobState, new_job_id
 from gateway.settings import Settings
-from tests.stack import REPOSITORY, Stack, eventually
+from tests.stack import REPOSITORY, Stack, eventually, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A healthy system, with all that the doctor looks for."""
-    stack = Stack(tmp_path_factory.mktemp("doctor"))
-    try:
-        stack.up({"fake": {}})
+    with running(tmp_path_factory.mktemp("doctor"), {"fake": {}}) as stack:
         stack.start("provider")
         eventually(stack.registry.providers, "a provider worker")
         eventually(lambda: trusted(stack), "the keeper trusts Redis")
         yield stack
-    finally:
-        stack.close()
 
 
 def trusted(stack: Stack) -> bool:

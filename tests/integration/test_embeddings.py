@@ -20,7 +20,7 @@ from gateway import keys
 from gateway.catalog import load_catalog
 from gateway.job import EventType, JobState
 from gateway.settings import Settings
-from tests.stack import KEY, Stack, eventually
+from tests.stack import KEY, Stack, eventually, running
 from workers.encoder_tokenizer import EncoderTokenizer
 
 MODEL = "all-minilm-l6-v2"
@@ -29,6 +29,14 @@ PATH = f"/models/{MODEL}/embeddings"
 SHORTENS = "org/shortens:v1"
 #: The issue allows a difference of so much from the library.
 TOLERANCE = 1e-3
+CATALOG = f"""
+[models."{SHORTENS}"]
+capabilities = ["embedding"]
+engine = "embedding"
+source = "{{source}}"
+dimensions = 384
+shortens_vectors = true
+"""
 TEXTS = [
     "The headrace feeds the turbine.",
     "这是第一段文本",
@@ -43,16 +51,12 @@ TEXTS = [
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    stack.settings.config.write_text(
-        f'[models."{SHORTENS}"]\ncapabilities = ["embedding"]\nengine = "embedding"\nsource = "{model_path()}"\n'
-        "dimensions = 384\nshortens_vectors = true\n"
-    )
-    try:
-        stack.up({MODEL: {}, SHORTENS: {}})
+    with running(
+        tmp_path_factory.mktemp("s"),
+        {MODEL: {}, SHORTENS: {}},
+        catalog=CATALOG.format(source=model_path()),
+    ) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

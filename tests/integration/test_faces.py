@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from gateway.credentials import Credentials
 from gateway.errors import HeadraceError
 from tests.rpc import Client, client, details, start_rpc
-from tests.stack import KEY, Stack
+from tests.stack import KEY, Stack, running
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
@@ -28,13 +28,9 @@ HELLO = pb.Message(role="user", content=USER["content"])
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), max_body_bytes=100_000)
-    try:
-        stack.up({"fake": {}, MODEL: {}, ENCODER: {}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {}, MODEL: {}, ENCODER: {}}, max_body_bytes=100_000) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

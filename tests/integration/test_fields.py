@@ -19,7 +19,7 @@ from google.protobuf.json_format import ParseDict
 from gateway.compaction import snapshot
 from schemas import chat, chunks, embeddings, inference, jobs, openai
 from tests.rpc import Client, client, details, start_rpc
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL, ENCODER, TOOLS = "smollm2-135m", "all-minilm-l6-v2", "with-tools"
@@ -61,13 +61,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         TOOLS: {"capabilities": ["chat", "tool_use"], "engine": "fake"},
         ABSENT: {"capabilities": ["chat", "completion"], "engine": "fake", "fallbacks": ["fake"]},
     }
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(models))
-    try:
-        stack.up({MODEL: {}, ENCODER: {}, "fake": {}, TOOLS: {}})
+    with running(
+        tmp_path_factory.mktemp("s"), {MODEL: {}, ENCODER: {}, "fake": {}, TOOLS: {}}, models_json=json.dumps(models)
+    ) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from tests.golang import Workspace
 from tests.rpc import start_rpc
-from tests.stack import KEY, REPOSITORY, Stack
+from tests.stack import KEY, REPOSITORY, Stack, running
 
 #: The first build compiles Go's gRPC; on a new machine it is installed first.
 pytestmark = pytest.mark.timeout(600)
@@ -31,13 +31,9 @@ def examples(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    try:
-        stack.up({"smollm2-135m": {}, "all-minilm-l6-v2": {}})
+    with running(tmp_path_factory.mktemp("s"), {"smollm2-135m": {}, "all-minilm-l6-v2": {}}) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")

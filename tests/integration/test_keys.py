@@ -14,7 +14,7 @@ import pytest
 
 from gateway import keys
 from gateway.credentials import Credentials
-from tests.stack import REPOSITORY, Stack, eventually
+from tests.stack import REPOSITORY, Stack, eventually, running
 
 PATH = "/models/fake/chat/completions"
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 5}
@@ -26,13 +26,8 @@ pricing = { input_per_1k_tokens = 0.5, output_per_1k_tokens = 1.5, currency = "E
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("k"))
-    stack.settings.config.write_text(CONFIG)
-    try:
-        stack.up({"fake": {"step_s": 0.005}})
+    with running(tmp_path_factory.mktemp("k"), {"fake": {"step_s": 0.005}}, catalog=CONFIG) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from gateway.footprints import Footprints
 from gateway.memory import Footprint
 from gateway.registry import Device
 from gateway.stats import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 
 ODD = "org/name:7b.q4@v1"
 CONFIG = f"""
@@ -33,13 +33,8 @@ BODY = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    stack.settings.config.write_text(CONFIG)
-    try:
-        stack.up({"fake": {}, ODD: {}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {}, ODD: {}}, catalog=CONFIG) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

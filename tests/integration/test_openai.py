@@ -11,7 +11,7 @@ import pytest
 
 from gateway.credentials import Credentials
 from tests.integration.test_rest import fake_text
-from tests.stack import KEY, Stack, eventually
+from tests.stack import KEY, Stack, eventually, running
 
 MODEL = "smollm2-135m"
 ODD = "org/name:7b"
@@ -20,13 +20,12 @@ QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of Franc
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    stack.settings.config.write_text(f'[models."{ODD}"]\ncapabilities = ["chat", "tool_use"]\nengine = "fake"\n')
-    try:
-        stack.up({"fake": {"step_s": 0.01}, ODD: {}, MODEL: {}})
+    with running(
+        tmp_path_factory.mktemp("s"),
+        {"fake": {"step_s": 0.01}, ODD: {}, MODEL: {}},
+        catalog=f'[models."{ODD}"]\ncapabilities = ["chat", "tool_use"]\nengine = "fake"\n',
+    ) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

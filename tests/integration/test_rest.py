@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway.credentials import Credentials
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 from workers.engines.fake import fake_token
 
 CHAT = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
@@ -22,12 +22,8 @@ MODEL = "smollm2-135m"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    try:
-        stack.up({"fake": {"step_s": 0.01}, MODEL: {}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.01}, MODEL: {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from gateway.certificates import authority
 from gateway.credentials import Credentials
 from tests.bench.grpc_load import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
-from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port
+from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 from web.rpc.stubs.model_pb2_grpc import ModelServiceStub
 
@@ -33,13 +33,11 @@ LONG = 100_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=1.0, queue_limit=1000, max_batch_size=16)
-    try:
-        stack.up({"fake": {"step_s": 0.02}})
+    with running(
+        tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.02}}, grace_s=1.0, queue_limit=1000, max_batch_size=16
+    ) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
