@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # The tests mostly wait for processes, so there are more workers than processors. A file's tests run in one worker; those
 # that take the longest come first.
 WORKERS ?= 4
-PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
 
 .PHONY: run test check format bench faults fuzz clean
 

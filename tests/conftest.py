@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import redis
 
@@ -27,6 +28,9 @@ from gateway.registry import Registry
 from gateway.settings import Settings
 from gateway.watch import Hub
 from tests.hub_server import HubServer
+from tests.rpc import Client
+from tests.rpc import client as rpc_client
+from tests.stack import Stack
 from workers.keeper import Keeper
 from workers.trust import Trust
 
@@ -101,6 +105,20 @@ def hub(redis_client: redis.Redis) -> Iterator[Hub]:
 
 
 @pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    """An HTTP client of the running system, with its first key. `stack` is what each module says it is."""
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+def rpc(stack: Stack) -> Iterator[Client]:
+    """The same for gRPC."""
+    with rpc_client(stack) as found:
+        yield found
+
+
+@pytest.fixture
 def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A running hub of models, the one that this process and its children speak to."""
     server = HubServer()
@@ -108,6 +126,23 @@ def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.delenv("HF_TOKEN", raising=False)
     with server.running():
         yield server
+
+
+#: Files whose tests share one system, see integration/conftest.py: one worker runs them all, so that it starts once.
+SHARING = {f"tests/integration/test_{name}.py" for name in ("faces", "fields", "openai", "rest")}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file run in one worker, one after the other, and so do those of files that share a system."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "sharing" if file in SHARING else file
+
+    return ByFile(config, log)
 
 
 def lingering() -> list[threading.Thread]:

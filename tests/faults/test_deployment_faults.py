@@ -75,12 +75,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[
             yield stack
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 @pytest.fixture(autouse=True)
 def nothing_left(stack: Stack, hub: HubServer) -> Iterator[None]:
     """Each test leaves no replica, process, lock or partial file of its models."""

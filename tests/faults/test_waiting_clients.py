@@ -33,12 +33,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as found:
-        yield found
-
-
 def expected(job_id: str, count: int) -> str:
     return "".join(f" w{fake_token(f'{job_id}/0', i)}" for i in range(count))
 

@@ -102,12 +102,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 @pytest.fixture(autouse=True)
 def nothing_left(stack: Stack) -> Iterator[None]:
     """After each test: no replica, desire, process or lock of the models that it deployed."""

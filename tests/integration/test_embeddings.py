@@ -59,12 +59,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 @pytest.fixture(scope="module")
 def library() -> Any:
     """The same files, loaded by sentence-transformers."""

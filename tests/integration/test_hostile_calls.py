@@ -35,12 +35,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as rpc:
-        yield rpc
-
-
 def other_key(stack: Stack, **limits: Any) -> str:
     return Credentials(stack.redis).create("hostile", **limits)[1]
 

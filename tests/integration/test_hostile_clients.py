@@ -33,12 +33,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
-@pytest.fixture
 def undisturbed(stack: Stack) -> Iterator[None]:
     """Another client's stream goes on to its end, through the same processes, and a good request follows."""
     web = psutil.Process(stack.processes["web"].pid)

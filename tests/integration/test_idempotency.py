@@ -43,12 +43,6 @@ def _up(url: str) -> bool:
         return False
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 def post(url: str, key: str, body: Any = BODY, secret: str = KEY, **headers: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": key, **headers}
     return httpx.post(f"{url}{PATH}", json=body, headers=headers, timeout=30)

@@ -90,12 +90,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 def serve(client: httpx.Client, model: str) -> dict[str, Any]:
     """Deploy a model, and wait until it serves."""
     data = ended(client, deploy(client, model, deployment_config={"max_batch_size": 2}), 150)

@@ -37,12 +37,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 def test_every_state_has_its_word(client: httpx.Client) -> None:
     listed = {model["id"]: model for model in client.get("/models").json()["data"]["models"]}
     states = {model_id: model["status"] for model_id, model in listed.items()}

@@ -48,12 +48,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 def deploy_tiny(client: httpx.Client, **body: Any) -> None:
     """Deploy the tiny model, and wait until it serves."""
     data = ended(client, deploy(client, "tiny", **body), 150)

@@ -40,12 +40,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as found:
-        yield found
-
-
 def another(stack: Stack, name: str, command: list[str] | None = None, **changes: Any) -> Stack:
     """The same stack seen through one more gRPC process, with other settings."""
     settings = replace(stack.settings, grpc_port=free_port(), **changes)
