@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 4
 PYTEST := $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: run test check format bench faults fuzz clean
+.PHONY: run test check deps-go format bench faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -17,12 +17,16 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m 'not slow'
 
-check: $(STAMP)
+check: $(STAMP) deps-go
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST)
+	HEADRACE_EXAMPLES=30 $(PYTEST)
+
+# Go and protoc, for the tests of Go clients: Debian's packages, which need root.
+deps-go: $(STAMP)
+	$(BIN)/python -m tests.golang
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -26,6 +26,9 @@ from tests.stack import Stack, chat, eventually, processes_of, running
 CANCELS = 10 if FULL else 1
 #: A download stalls after so many bytes.
 STALL = 40 << 20
+#: Those of all stages in which something else happens: before anything has started, and while the model loads.
+DIFFERENT = ("downloading_weights", "model_loading")
+CASES = [pytest.param(stage, marks=() if stage in DIFFERENT else pytest.mark.slow) for stage in STAGES]
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CATALOG = """
 [models.slow]
@@ -129,7 +132,7 @@ def partial_files(stack: Stack) -> list[Path]:
     return [path for path in (stack.folder / "models").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", CASES)
 def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     for _ in range(CANCELS):
         begun = begin(stack, hub, client, stage)
@@ -150,7 +153,7 @@ def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Cli
     assert ended(client, after, 90)["status"] == "completed"
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", CASES)
 def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """The next one goes on with the deployment."""
     begun = begin(stack, hub, client, stage)
@@ -161,7 +164,7 @@ def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stag
     assert data["status"] == "completed", data
 
 
-@pytest.mark.parametrize("stage", ["model_initialization", "model_loading", "service_registration"])
+@pytest.mark.parametrize("stage", CASES[2:])
 @pytest.mark.parametrize("victim", ["worker", "engine"])
 def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Client, victim: str, stage: str) -> None:
     """It is started again."""
@@ -173,7 +176,7 @@ def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Cl
     eventually(lambda: client.get("/models/slow").json()["data"]["status"] == "active", "it serves")
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", CASES)
 def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """All processes of the node die at once; those that come back bring up what is wanted."""
     begun = begin(stack, hub, client, stage)

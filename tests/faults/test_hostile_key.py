@@ -190,6 +190,7 @@ def p99_ms(readers: list[Reader]) -> float:
     return 1000 * statistics.quantiles(gaps, n=100)[98]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_hostile_key_harms_nobody_else(stack: Stack, ledger: Ledger) -> None:
     credentials = Credentials(stack.redis)

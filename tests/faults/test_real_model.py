@@ -63,7 +63,7 @@ def kill(stack: Stack, what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["engine", "model_worker", "agent"])
-@pytest.mark.parametrize("_", range(TIMES))
+@pytest.mark.parametrize("_", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, TIMES))])
 def test_a_killed_process_costs_no_token(
     stack: Stack, tokenizer: Tokenizer, undisturbed: list[list[int]], ledger: Ledger, what: str, _: int
 ) -> None:

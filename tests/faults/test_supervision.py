@@ -130,6 +130,7 @@ def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(ho
     assert of(home) == []
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_does_not_end_is_killed(home: Home) -> None:
     supervisor = start(home)
     supervisor.send_signal(signal.SIGSTOP)
@@ -206,6 +207,7 @@ def test_the_hangup_of_a_terminal_ends_everything(home: Home) -> None:
     assert "nothing is left running" in home.said
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_changes_nothing(home: Home) -> None:
     supervisor = start(home)
     for _ in range(5):
@@ -236,6 +238,7 @@ def test_after_nohup_it_outlives_its_terminal(home: Home) -> None:
             said.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_everything(home: Home) -> None:
     head = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m cli.main up | head -1"],
@@ -263,6 +266,7 @@ def test_a_pipe_that_closes_while_it_serves_ends_everything(home: Home) -> None:
     ended(process, home)
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_everything(home: Home) -> None:
     command = [sys.executable, "-m", "cli.main", "up"]
     with open_terminal() as (master, slave):
@@ -290,6 +294,7 @@ def open_terminal() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
+@pytest.mark.slow
 def test_without_any_output_it_runs_as_well(home: Home) -> None:
     command = ["sh", "-c", f"exec {sys.executable} -m cli.main up >&- 2>&- <&-"]
     process = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, start_new_session=True)
@@ -300,7 +305,9 @@ def test_without_any_output_it_runs_as_well(home: Home) -> None:
     ended(process, home)
 
 
-@pytest.mark.parametrize("after_s", [0.4, 1.0, 2.5])
+@pytest.mark.parametrize(
+    "after_s", [pytest.param(0.4, marks=pytest.mark.slow), 1.0, pytest.param(2.5, marks=pytest.mark.slow)]
+)
 def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(home: Home, after_s: float) -> None:
     process = home.start("up")
     time.sleep(after_s)

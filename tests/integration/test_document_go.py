@@ -16,8 +16,8 @@ from tests.golang import Workspace
 from tests.rpc import start_rpc
 from tests.stack import Stack, running
 
-#: The first build compiles gRPC; on a new machine it is installed first.
-pytestmark = pytest.mark.timeout(600)
+#: The first build compiles gRPC.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 #: What the document's programs give themselves, and what they get on a machine that is too slow for that.
 TIME, MORE_TIME = "time.Second*10", "time.Second*80"
 

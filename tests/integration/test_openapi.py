@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from schemas.examples import CHAT_MODEL, EMBEDDING_MODEL
 from tests.stack import KEY, Stack, running
 from web.app import create_app
 
-#: Random requests for each operation, beside the systematic ones of the coverage phase.
-EXAMPLES = 30
+#: Random requests for each operation, beside the systematic ones of the coverage phase; `make check` makes more.
+EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES") or 5)
 #: What a request may ask for, and that it may ask at all, lies with the model: the document can't say it.
 EXCLUDED = "positive_data_acceptance"
 #: Operations that could take away the key that the requests are made with; they get another one.
