@@ -73,7 +73,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[
     (folder / "headrace.toml").write_text(CATALOG.format(revision=revision, name=NAME))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", hub.url)
-        with running(folder, {"fake": {}}, node_gone_s=3.0, drain_s=10.0) as stack:
+        with running(folder, {"fake": {}}, node_gone_s=15.0, drain_s=10.0) as stack:
             eventually(stack.registry.devices, "the agent lives")
             yield stack
 
