@@ -52,7 +52,7 @@ def redis_url() -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def wait_for_redis(url: str, timeout_s: float = 10.0) -> None:

@@ -86,7 +86,7 @@ def nothing_left(stack: Stack, hub: HubServer) -> Iterator[None]:
     with stack.client() as client:
         for model in ("slow", "far"):
             client.delete(f"/models/local/{model}")
-    eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left", 60)
+    eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left")
     eventually(lambda: not workers(stack, "slow") and not workers(stack, "far"), "no process is left")
     eventually(lambda: locks(stack) <= {"agent", "fake"}, "no lock is left")
     hub.go_on.clear()
@@ -224,7 +224,7 @@ def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> No
         assert shares(stack) == {"n1", "n2"}
     finally:
         client.delete("/models/local/slow")
-        eventually(lambda: locks(stack) <= {"agent", "fake"}, "they are gone", 60)
+        eventually(lambda: locks(stack) <= {"agent", "fake"}, "they are gone")
         stack.kill("agent-n2", signal.SIGTERM)
 
 
@@ -251,7 +251,7 @@ def kill_node(stack: Stack, agent: str, others: list[psutil.Process]) -> None:
     for process in others:
         if process.is_running():
             process.send_signal(signal.SIGKILL)
-    stack.processes[agent].wait(15)
+    stack.processes[agent].wait(60)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -112,7 +112,7 @@ def test_killed_agent(stack: Stack, streams: list[Stream], _: int) -> None:
 def test_killed_web_process(stack: Stack, streams: list[Stream], _: int) -> None:
     workers = psutil.Process(stack.processes["web"].pid).children()
     stack.kill("web")
-    psutil.wait_procs(workers, timeout=10)
+    psutil.wait_procs(workers, timeout=60)
     stack.start("web")
     for stream in streams:
         stream.join()

@@ -138,7 +138,7 @@ def test_up_refuses_an_empty_redis_until_it_is_accepted(tmp_path: Path) -> None:
     finally:
         assert home.command("down").returncode == 0
         for process in home.started:
-            process.wait(10)
+            process.wait(60)
 
 
 def test_only_a_new_installation_gets_an_id(settings: Settings, redis_client: redis.Redis, keeper: Keeper) -> None:

@@ -74,7 +74,7 @@ def test_nobody_who_waits_is_cut_when_redis_is_away(stack: Stack, rpc: Client) -
         assert (stream.reconnects, stream.error) == (0, None)
         assert stream.text == expected(stream.job_id, stream.body["max_tokens"])
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     chunks = [event.chat for event in watched[0] if event.HasField("chat")]
     assert text_of(chunks) == expected(made.job_id, 10)
     assert wholes[0].json()["data"]["choices"][0]["message"]["content"] == expected(wholes[0].headers["X-Job-Id"], 10)

@@ -77,7 +77,7 @@ def ended(rpc: Client, deployment_id: str) -> pb.GetDeploymentStatusResponse:
         status = rpc.call("GetDeploymentStatus", pb.GetDeploymentStatusRequest(deployment_id=deployment_id))
         return status if status.status in ENDED else None
 
-    found = eventually(look, "the deployment ends", 60)
+    found = eventually(look, "the deployment ends")
     assert isinstance(found, pb.GetDeploymentStatusResponse)
     return found
 

@@ -370,7 +370,7 @@ def test_replicas_can_be_added_and_taken_away(stack: Stack, client: httpx.Client
 
 def test_an_idle_model_sleeps_until_the_next_requests(stack: Stack, client: httpx.Client) -> None:
     ended(client, deploy(client, "second", deployment_config={"idle_unload_s": 1.0}))
-    eventually(lambda: not stack.registry.replicas("second"), "it sleeps", 30)
+    eventually(lambda: not stack.registry.replicas("second"), "it sleeps")
     assert client.get("/models/second").json()["data"]["status"] == "asleep"
     streams = [chat(stack, model="second", max_tokens=5) for _ in range(8)]
     for stream in streams:

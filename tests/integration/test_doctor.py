@@ -124,7 +124,7 @@ def test_no_keeper_and_a_job_in_no_index_are_named(stack: Stack) -> None:
         assert job.id in broken(stack, "jobs")
     finally:
         stack.start("keeper")
-    eventually(lambda: (record := stack.store.read(job.id)) and record.state.ended, "the keeper has found it", 60)
+    eventually(lambda: (record := stack.store.read(job.id)) and record.state.ended, "the keeper has found it")
     assert [finding.level for finding in findings(stack.settings, "jobs")] == [Level.OK]
 
 

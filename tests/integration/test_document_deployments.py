@@ -80,7 +80,7 @@ def test_its_status_shows_how_far_it_is(stack: Stack, begun: dict[str, Any]) -> 
         stages = {stage["status"] for stage in answer["data"]["stages"]}
         return answer if stages >= {"completed", "in_progress", "pending"} and answer["data"]["logs"] else None
 
-    seen = eventually(underway, "a stage is in progress", 60)
+    seen = eventually(underway, "a stage is in progress")
     assert lacks(example("deployment"), seen) == []
     assert [stage["name"] for stage in seen["data"]["stages"]] == list(STAGES)
     assert (seen["data"]["model_id"], seen["data"]["status"]) == (MODEL, "in_progress")

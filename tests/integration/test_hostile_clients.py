@@ -51,7 +51,7 @@ def undisturbed(stack: Stack) -> Iterator[None]:
 
 
 def connect(stack: Stack) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", stack.settings.http_port), timeout=30)
+    return socket.create_connection(("127.0.0.1", stack.settings.http_port), timeout=60)
 
 
 def head(*lines: str, key: str = "") -> bytes:

@@ -45,7 +45,7 @@ def _up(url: str) -> bool:
 
 def post(url: str, key: str, body: Any = BODY, secret: str = KEY, **headers: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": key, **headers}
-    return httpx.post(f"{url}{PATH}", json=body, headers=headers, timeout=30)
+    return httpx.post(f"{url}{PATH}", json=body, headers=headers, timeout=60)
 
 
 def content(response: httpx.Response) -> str:

@@ -85,7 +85,7 @@ def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx
     assert sum("workers.engines" in " ".join(p.cmdline()) or "engine" in " ".join(p.cmdline()) for p in family) >= 2
     assert answer(client) == whole
     client.delete("/models/local/tiny")
-    eventually(lambda: not any(p.is_running() for p in family), "all ranks have ended", 60)
+    eventually(lambda: not any(p.is_running() for p in family), "all ranks have ended")
 
 
 def answer(client: httpx.Client) -> str:

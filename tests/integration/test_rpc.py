@@ -73,7 +73,7 @@ def idle(stack: Stack) -> bool:
 @pytest.mark.parametrize("method", ["CreateChatCompletion", "CreateChatCompletionStream"])
 def test_a_deadline_cancels_the_job(stack: Stack, rpc: Client, method: str) -> None:
     request = chat_request(max_tokens=LONG)
-    error = refused(lambda: iter(rpc.call(method, request, timeout=1)))
+    error = refused(lambda: iter(rpc.call(method, request, timeout=3)))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     job_id = str(dict(error.initial_metadata())["x-job-id"])
     eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
@@ -126,7 +126,7 @@ def test_a_restart_sends_goaway_and_streams_go_on_at_the_next_server(stack: Stac
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert details(caught.value)["ErrorInfo"].reason == "restarting"
         assert "WatchJob" in caught.value.details()
-    assert stack.processes["rpc-drained"].wait(10) == 0
+    assert stack.processes["rpc-drained"].wait(60) == 0
     job_id, last = job_of(stream), seen[-1]
     with client(stack) as rpc:
         cursor = pb.WatchJobRequest(job_id=job_id, from_seq=last.seq, from_claim=last.claim)
@@ -193,7 +193,7 @@ def test_a_health_watcher_that_takes_nothing_hinders_nobody(stack: Stack) -> Non
         assert health.Check(HealthCheckRequest(service="model.ModelService")).status == HealthCheckResponse.SERVING
         stack.processes["rpc-watched"].terminate()
         assert next(changes).status == HealthCheckResponse.NOT_SERVING
-        assert stack.processes["rpc-watched"].wait(12) == 0
+        assert stack.processes["rpc-watched"].wait(60) == 0
 
 
 def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:
@@ -202,7 +202,7 @@ def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:
     folder = stack.folder / "tls"
     view = another(stack, "mutual", tls_client_ca=str(folder / "ca.pem"))
     with client(view) as rpc:
-        error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest(), timeout=5)]))
+        error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest(), timeout=10)]))
     assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     credentials = grpc.ssl_channel_credentials(
         (folder / "ca.pem").read_bytes(), certificate.with_suffix(".key").read_bytes(), certificate.read_bytes()
@@ -278,7 +278,7 @@ def test_a_client_that_answers_no_ping_is_let_go(stack: Stack) -> None:
             assert sleeper.stdout
             job_id = sleeper.stdout.readline().strip()
             assert state(stack, job_id) == "running"
-            eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled", timeout_s=45)
+            eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
             assert sleeper.poll() is None
         finally:
             sleeper.kill()
