@@ -68,11 +68,12 @@ PATIENCE_S = 60.0
 
 def eventually(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
     """The condition's first true value. Fails when there is none in time."""
-    deadline = time.monotonic() + timeout_s
+    deadline, pause_s = time.monotonic() + timeout_s, 0.02
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(1.1 * pause_s, 0.1)  # who waits for long asks less often: others need the processor
     raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
 
 

@@ -29,6 +29,7 @@ STALL = 40 << 20
 #: Those of all stages in which something else happens: before anything has started, and while the model loads.
 DIFFERENT = ("downloading_weights", "model_loading")
 CASES = [pytest.param(stage, marks=() if stage in DIFFERENT else pytest.mark.slow) for stage in STAGES]
+AGENT_STAGES, WORKER_STAGES = list(STAGES)[:2], CASES[2:]
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CATALOG = """
 [models.slow]
@@ -164,7 +165,7 @@ def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stag
     assert data["status"] == "completed", data
 
 
-@pytest.mark.parametrize("stage", CASES[2:])
+@pytest.mark.parametrize("stage", WORKER_STAGES)
 @pytest.mark.parametrize("victim", ["worker", "engine"])
 def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Client, victim: str, stage: str) -> None:
     """It is started again."""
@@ -176,7 +177,9 @@ def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Cl
     eventually(lambda: client.get("/models/slow").json()["data"]["status"] == "active", "it serves")
 
 
-@pytest.mark.parametrize("stage", CASES)
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=pytest.mark.slow) for stage in AGENT_STAGES] + WORKER_STAGES
+)
 def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """All processes of the node die at once; those that come back bring up what is wanted."""
     begun = begin(stack, hub, client, stage)

@@ -314,7 +314,7 @@ def test_each_model_does_only_what_it_can(client: httpx.Client) -> None:
     assert (wrong.status_code, wrong.json()["data"]["reason"]) == (422, "capability_not_supported")
 
 
-@pytest.mark.parametrize("victim", ["engine_pid", "pid"])
+@pytest.mark.parametrize("victim", ["engine_pid", pytest.param("pid", marks=pytest.mark.slow)])
 def test_a_killed_job_goes_on_where_it_was(stack: Stack, library: Any, victim: str) -> None:
     """`pid` is the model worker: its engine ends with it. No vector is made twice, none is missing."""
     texts = [f"{i} " + "water " * 60 for i in range(300)]
