@@ -7,7 +7,9 @@ STAMP := $(VENV)/.installed
 # The tests mostly wait for processes, so there are more workers than processors. A file's tests run in one worker; those
 # that take the longest come first.
 WORKERS ?= 4
-PYTEST := $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
+# Libraries that compute would take all processors for each of their processes. And hundreds of processes start: none
+# has to compile our code again.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
 
 .PHONY: run test check deps-go format bench faults fuzz clean
 

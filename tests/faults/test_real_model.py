@@ -13,11 +13,11 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.catalog import load_catalog
-from tests.faults.conftest import TIMES, Ledger
+from tests.faults.conftest import FULL, TIMES, Ledger
 from tests.stack import Stack, Stream, chat, eventually, running
 from workers.tokenizer import Tokenizer, load_tokenizer
 
-MODEL, STREAMS, TOKENS = "smollm2-135m", 8, 80
+MODEL, STREAMS, TOKENS = "smollm2-135m", 8 if FULL else 4, 80
 #: With its defaults the engine's last bits depend on what else is in the batch, which may turn a greedy answer.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 
@@ -35,7 +35,7 @@ def tokenizer(stack: Stack) -> Tokenizer:
 
 
 def ask(stack: Stack) -> list[Stream]:
-    """The same eight questions each time."""
+    """The same questions each time."""
     return [
         chat(stack, f"Write a long story about river number {i}.", model=MODEL, temperature=0, max_tokens=TOKENS)
         for i in range(STREAMS)

@@ -322,6 +322,7 @@ def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(h
     ended(supervisor, home)
 
 
+@pytest.mark.slow
 def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home) -> None:
     process = home.start("up")
     (worker,) = eventually(lambda: named(home, "workers.model"), "a worker starts")
