@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gateway.context import Gateway
-from gateway.redis import NOT_NOW
+from gateway.store.connection import NOT_NOW
 
 
 @dataclass(frozen=True)

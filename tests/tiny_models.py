@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 
 

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from gateway.bringup import STAGES
-from gateway.catalog import load_catalog
+from gateway.cluster.bringup import STAGES
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL
@@ -104,7 +104,7 @@ def workers(stack: Stack, model: str) -> list[psutil.Process]:
     for process in processes_of(stack.folder):
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             line = process.cmdline()
-            if "workers.model" in line and model in line:
+            if "workers.replica" in line and model in line:
                 found += [process, *process.children(recursive=True)]
     return found
 

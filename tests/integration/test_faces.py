@@ -14,7 +14,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from gateway.errors import HeadraceError
 from tests.integration.conftest import CHAT_MODEL as MODEL
 from tests.integration.conftest import ENCODER

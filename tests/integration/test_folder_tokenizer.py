@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.load import load_tokenizer
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, chat, eventually, running

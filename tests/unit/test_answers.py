@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from gateway.errors import GenerationFailed, JobNotFound, Unreadable
-from gateway.job import Event, Job, JobState
-from gateway.results import as_delta, chunks, failure, fold, num_choices, num_indexes, response, served_by, usage
+from gateway.jobs.journal import as_delta, chunks, failure, fold, num_choices, num_indexes, response, served_by, usage
+from gateway.jobs.record import Event, Job, JobState
 
 CHAT = Job("chatcmpl-1", JobState.DONE, "chat", "m", "key", request={"messages": []}, created_at=1_700_000_000_123)
 TEXT = replace(CHAT, id="cmpl-1", kind="completion", request={"prompt": "once"})

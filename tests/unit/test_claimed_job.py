@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.encoding import Unwritable
-from gateway.job import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
-from workers.claimed import ClaimedJob
-from workers.steps import IMPOSSIBLE
+from gateway.jobs.record import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
+from gateway.store.codec import Unwritable
+from workers.engines.steps import IMPOSSIBLE
+from workers.journal.claimed_job import ClaimedJob
 
 JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "m", "key", request={"messages": []}, claim="c1")
 

@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from workers.text import IncrementalDetokenizer, Offsets
+from workers.tokenizers.detokenizer import IncrementalDetokenizer, Offsets
 
 
 class Bytes:

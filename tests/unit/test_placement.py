@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.catalog import load_catalog
-from gateway.desired import UP, Wanted
+from gateway.cluster.desired import UP, Wanted
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, Registry
+from gateway.deployments.memory import Footprint
+from gateway.deployments.placement import place
+from gateway.deployments.planning import Planner
 from gateway.errors import DoesNotFit, InvalidRequest, NoDevice
-from gateway.footprints import Footprints
-from gateway.memory import Footprint
-from gateway.model import Model
-from gateway.placement import place
-from gateway.planning import Planner
-from gateway.registry import Device, Registry
+from gateway.models.catalog import load_catalog
+from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest, DeployRequestSchema
 

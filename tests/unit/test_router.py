@@ -8,17 +8,17 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.breaker import Breaker
-from gateway.catalog import Catalog, load_catalog
-from gateway.desired import ASLEEP, FAILED, UP, Wanted
-from gateway.encoding import dumps
+from gateway.cluster.desired import ASLEEP, FAILED, UP, Wanted
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
+from gateway.deployments.memory import Footprint
 from gateway.errors import ModelNotReady, UpstreamUnavailable
-from gateway.footprints import Footprints
-from gateway.memory import Footprint
-from gateway.registry import Device, ProviderWorker, Registry, Replica
-from gateway.routing import Router
-from gateway.scripts import Scripts
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
+from gateway.models.catalog import Catalog, load_catalog
 from gateway.settings import Settings
+from gateway.store.codec import dumps
+from gateway.store.scripts import Scripts
 
 PROVIDERS = {"p": {"protocol": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "ROUTER_KEY"}}
 MODELS = {
@@ -118,7 +118,7 @@ def test_a_remote_model_is_as_its_provider_and_its_workers_are(
 def test_a_key_without_a_worker_is_no_way(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTER_KEY", "k")
     assert status(router, "there") == "inactive"
-    with pytest.raises(ModelNotReady, match=r"Start one with 'python -m workers.provider'"):
+    with pytest.raises(ModelNotReady, match=r"Start one with 'python -m workers.providers'"):
         router._require_ready(router.catalog.get("there"))
 
 
