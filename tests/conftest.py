@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import redis
 
@@ -33,6 +34,12 @@ from tests.rpc import Client
 from tests.rpc import client as rpc_client
 from tests.stack import Stack
 from workers.keeper.keeper import Keeper
+
+#: Tests of hypothesis find what is wrong, not what is slow: a machine on which several tests run at once is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0
