@@ -91,12 +91,14 @@ class Router:
         Raises:
             ModelNotReady, UpstreamUnavailable: neither it nor a fallback can; the text says what to do.
         """
-        if self.serves(model):
-            return model
-        found = next((other for other in self.fallbacks(model, capability) if self.serves(other)), None)
+        found = self._server(model, capability)
         if found is None:
             self._require_ready(model)
         return found or model
+
+    def takes(self, model: Model) -> bool:
+        """Whether a request for it is taken now, by itself or by a fallback."""
+        return any(self._server(model, capability) for capability in model.capabilities)
 
     def fallbacks(self, model: Model, capability: str) -> Iterator[Model]:
         """The models that may take over. Vectors of two models can't be compared, so embeddings have none."""
@@ -106,6 +108,12 @@ class Router:
         for name in model.fallbacks:
             if name in known and name != model.id and capability in known[name].capabilities:
                 yield known[name]
+
+    def _server(self, model: Model, capability: str) -> Model | None:
+        """The first that serves, of a model and its fallbacks."""
+        if self.serves(model):
+            return model
+        return next((other for other in self.fallbacks(model, capability) if self.serves(other)), None)
 
     def _obstacle(self, model: Model) -> str:
         """Why a remote model can't be asked, whatever its provider does; empty if it can."""

@@ -42,22 +42,21 @@ class Models:
     def detail(self, model_id: str, key: KeyRecord) -> dict[str, Any]:
         """One model, with parameter ranges, price and statistics. Raises: ModelNotFound, PermissionDenied."""
         model = self._catalog.get_for(key, model_id)
-        entry = self.entry(model)
         return {
-            **entry,
+            **self.entry(model),
             "parameters": _parameters(model),
             "pricing": asdict(model.pricing),
-            "stats": self._stats(model, entry["status"]),
+            "stats": self._stats(model),
         }
 
-    def _stats(self, model: Model, status: str) -> dict[str, Any]:
+    def _stats(self, model: Model) -> dict[str, Any]:
         """Without a request in the window, availability is whether one would be served now."""
         store = self._inference.store
         stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
-        availability = stats.availability
+        served = self._inference.router.serves(model)
         return {
             "average_latency_ms": stats.average_latency_ms,
-            "availability": float(status in ("active", "degraded")) if availability is None else availability,
+            "availability": float(served) if stats.availability is None else stats.availability,
             "requests": stats.answered + stats.failed,
             "window_s": WINDOW_S,
         }

@@ -18,8 +18,6 @@ from tests.faults.conftest import TIMES
 from tests.hub_server import Fault, HubServer
 from tests.stack import eventually
 
-pytest.importorskip("huggingface_hub")
-
 #: About 2 MB a second.
 SLOW = Fault(trickle_s=0.005, trickle_bytes=10_000)
 

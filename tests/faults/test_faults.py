@@ -45,9 +45,8 @@ def streams(stack: Stack, request: pytest.FixtureRequest, ledger: Ledger) -> Ite
     yield streams
     for stream in streams:
         stream.join()
-        check(stack, stream)
+    ledger.note(request.function.__name__.removeprefix("test_"), streams, seqs, lambda stream: check(stack, stream))
     eventually(lambda: tokens_in_ledger(stack) == before + STREAMS * (TOKENS + 1), "each stream was counted")
-    ledger.note(request.function.__name__.removeprefix("test_"), streams, seqs)
 
 
 def check(stack: Stack, stream: Stream) -> None:

@@ -187,7 +187,7 @@ def test_a_thousand_requests_of_twenty_keys(stack: Stack) -> None:
             assert len(taken) >= fits
             assert most_in_a_minute(jobs_of(stack, key)) == fits
             assert {answer.job_id for answer in taken} == {job.id for job in jobs_of(stack, key)}
-            assert {(answer.status, answer.reason) for answer in refused} <= {(429, reason)}
+            assert {(answer.status, answer.reason) for answer in refused} == ({(429, reason)} if reason else set())
             assert all(1 <= int(answer.retry_after) <= 60 for answer in refused)
             assert sum(answer.usage["total_tokens"] for answer in taken if answer.usage) == sum(
                 job.usage["total_tokens"] for job in jobs_of(stack, key)

@@ -27,8 +27,6 @@ from workers.sources.hub import Hub
 from workers.sources.retry import Limits
 from workers.sources.shelf import KEPT_S
 
-pytest.importorskip("huggingface_hub")
-
 
 def test_the_server_speaks_what_the_hubs_own_client_asks(model_hub: HubServer, tmp_path: Path) -> None:
     from huggingface_hub import HfApi, hf_hub_download
@@ -51,7 +49,9 @@ def test_a_repository_is_inspected_without_its_weights_and_then_fetched(model_hu
     download = Download(tmp_path / "models", ref)
     footprint = download.source.inspect()
     assert footprint == read_footprint(tmp_path / "published")
-    assert all(seen.range for seen in model_hub.requests(WEIGHTS))
+    asked = [seen.range for seen in model_hub.requests(WEIGHTS)]
+    assert asked
+    assert all(asked), "only a part of the weights"
     assert not download.source.present()
     assert download.left == []
     path = download.fetch()
@@ -89,7 +89,7 @@ def test_a_server_that_sends_too_much_is_stopped(model_hub: HubServer, tmp_path:
     repository.claimed["config.json"] = 10
     with pytest.raises(SourceFailed) as caught:
         Download(tmp_path / "models", ref).fetch()
-    assert caught.value.reason in (FailureReason.CHECKSUM, FailureReason.SOURCE_UNREACHABLE)
+    assert caught.value.reason is FailureReason.SOURCE_UNREACHABLE
     assert not Download(tmp_path / "models", ref).source.present()
 
 
@@ -312,7 +312,9 @@ def test_a_disk_without_room_is_noticed_before(model_hub: HubServer, tmp_path: P
     error = download.failure()
     assert error.reason is FailureReason.NO_SPACE
     assert f"{(1 << 50) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
-    assert all(seen.range for seen in model_hub.requests(WEIGHTS))
+    asked = [seen.range for seen in model_hub.requests(WEIGHTS)]
+    assert asked
+    assert all(asked), "only a part of the weights"
     assert download.left == []
 
 
@@ -452,7 +454,7 @@ def test_what_answers_in_place_of_the_hub_is_no_list_of_files(
     model_hub.listing = listing.replace(b"REVISION", repository.revision.encode())
     with pytest.raises(SourceFailed) as caught:
         Download(tmp_path / "models", ref).source.inspect()
-    assert caught.value.reason in (FailureReason.SOURCE_UNREACHABLE, FailureReason.MISSING_FILE)
+    assert caught.value.reason is FailureReason.SOURCE_UNREACHABLE
     model_hub.listing = None
     assert Download(tmp_path / "models", ref).source.inspect().format == "safetensors"
 

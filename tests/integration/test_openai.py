@@ -98,7 +98,8 @@ def test_log_probabilities(client: openai.OpenAI) -> None:
     assert found is not None
     assert found.tokens and found.text_offset and found.token_logprobs
     assert [text.choices[0].text[at:] for at in found.text_offset][-1] == found.tokens[-1]
-    assert all(value <= 0 for value in found.token_logprobs)
+    assert len(found.token_logprobs) == 4
+    assert min(found.token_logprobs) < 0 >= max(found.token_logprobs)
 
 
 def test_tools_are_taken(client: openai.OpenAI) -> None:

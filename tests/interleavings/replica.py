@@ -75,7 +75,7 @@ class StillReplica(ReplicaWorker):
         )
         self._catalog = around.catalog
         self._restart_engine()
-        self.note(status="active")
+        self.heartbeat.update(status="active")
 
     @property
     def journaler(self) -> Journaler:

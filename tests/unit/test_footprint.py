@@ -104,8 +104,9 @@ CACHES: dict[str, dict[str, object]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("architecture", CACHES)
 def test_keys_and_values_are_as_many_as_the_real_model_keeps(tmp_path: Path, architecture: str) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
+    import torch
+    import transformers
+
     plain = {name: value for name, value in CONFIG.items() if name not in ("model_type", "architectures")}
     config = getattr(transformers, f"{architecture}Config")(**{**plain, **CACHES[architecture]})
     model = transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).eval()

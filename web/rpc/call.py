@@ -170,7 +170,9 @@ class Call:
         finally:
             self._give_back()
             if self._head:
-                await asyncio.gather(self._head, return_exceptions=True)
+                (error,) = await asyncio.gather(self._head, return_exceptions=True)
+                if error is not None:
+                    log.debug("call %s: its initial metadata was not sent: %r", self.request_id, error)
 
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""

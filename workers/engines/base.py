@@ -136,18 +136,24 @@ class Engine(Protocol):
         """End the threads that it has started. An engine process needs no close: it ends as a whole."""
 
 
-def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> Sampling:
+def require_known(token_ids: Sequence[int], vocabulary: int) -> None:
+    """Raises: EngineRequestError if there is none, or one that a model with so many token ids does not have."""
+    if not token_ids:
+        raise EngineRequestError("The prompt has no tokens.")
+    wrong = next((i for i in token_ids if type(i) is not int or not 0 <= i < vocabulary), None)
+    if wrong is not None:
+        raise EngineRequestError(f"It holds the token id {wrong}; allowed: 0 to {vocabulary - 1}.")
+
+
+def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, vocabulary: int) -> Sampling:
     """How the sequence is sampled.
 
     Raises:
-        EngineRequestError: the request uses a feature that the engine lacks; nothing is ignored silently.
+        EngineRequestError: the request uses a feature that the engine lacks, or token ids that the model does not have;
+            nothing is ignored silently.
     """
     sampling = request.sampling
-    if not request.prompt_ids:
-        raise EngineRequestError("The prompt has no tokens.")
-    wrong = next((i for i in request.prompt_ids if type(i) is not int or i < 0), None)
-    if wrong is not None:
-        raise EngineRequestError(f"It holds the token id {wrong}; ids are whole numbers from 0 on.")
+    require_known(request.prompt_ids, vocabulary)
     if sampling is None:
         raise EngineRequestError(f"The {engine} engine makes text, not vectors.")
     missing = sorted(sampling.used() - allowed)

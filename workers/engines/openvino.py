@@ -58,6 +58,7 @@ class OpenVinoEngine:
         report("model_initialization", 0, 1)
         self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
+        self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)
         self._handles: dict[int, Any] = {}
         self._cancelled: list[int] = []
         slowest_s = warm_up(self, report)
@@ -72,7 +73,7 @@ class OpenVinoEngine:
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
-        sampling = require(request, _CAN, "openvino")
+        sampling = require(request, _CAN, "openvino", vocabulary=self._vocabulary)
         ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
         self._handles[request.sequence_id] = self._pipeline.add_request(
             request.sequence_id, ids, _generation_config(sampling, request.eos_ids)
@@ -163,6 +164,13 @@ def _pipeline(config: EngineConfig) -> Any:
                 name = Path(config.model_path).name
                 raise DeploymentFailed(reason, f"OpenVINO can't read {name}: {_last_line(error)}") from error
         raise
+
+
+def _vocabulary(path: Path, pipeline: Any) -> int:
+    """How many token ids the model has. For a larger one the pipeline would take another without a word."""
+    if path.is_dir():  # the last size of the logits, (B, T, vocabulary); its tokenizer may not be there
+        return int(openvino.Core().read_model(path / "openvino_model.xml").output(0).partial_shape[-1].get_length())
+    return len(pipeline.get_tokenizer().get_vocab())
 
 
 def _last_line(error: Exception) -> str:

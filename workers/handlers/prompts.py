@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,19 +47,26 @@ def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int)
 
 
 class Places:
-    """The places of one batch, counted in sequences. A job larger than the batch takes all of it."""
+    """The places of one batch, counted in sequences. A job larger than the batch takes all of it.
+
+    First come, first served: a job that needs many waits for those before it, and those behind it wait for it.
+    """
 
     def __init__(self, total: int) -> None:
         self.total = total
         self._free = total
+        self._waiting: deque[object] = deque()
         self._changed = threading.Condition()
 
     def take(self, count: int) -> int:
         """Wait for so many free places. Returns how many were taken."""
-        wanted = min(count, self.total)
+        wanted, ticket = min(count, self.total), object()
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= wanted)
+            self._waiting.append(ticket)
+            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= wanted)
+            self._waiting.popleft()
             self._free -= wanted
+            self._changed.notify_all()  # the next may have room as well
         return wanted
 
     def give_back(self, count: int) -> None:

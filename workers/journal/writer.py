@@ -260,7 +260,8 @@ class Journaler:
             self._pass_on(job)
         elif job.state is not None and job.settled:
             self.drop(job)
-            self._ended.append((time.monotonic(), job))
+            with self._lock:
+                self._ended.append((time.monotonic(), job))
             try:
                 self.store.forget(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
             except NOT_NOW as error:
@@ -273,8 +274,9 @@ class Journaler:
     def _after_beat(self, now: float) -> None:
         """Learn of claims that were taken away and of cancellations, also where nothing is appended."""
         self._redis_came_back()
-        while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
-            self._ended.popleft()
+        with self._lock:
+            while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
+                self._ended.popleft()
         quiet = {job.id: job for job in self.held if job.settled}
         for job_id, record in self.store.heads(quiet).items():
             job = quiet[job_id]
@@ -292,9 +294,12 @@ class Journaler:
             before, now = self._redis_run_id, run_id(self.store.redis)
             if before not in ("", now):
                 log.warning("Redis has restarted; what it may have forgotten is sent again")
-                for job in [*self.held, *(job for _, job in self._ended)]:
+                with self._lock:
+                    held, ended = list(self._held.values()), list(self._ended)
+                for job in [*held, *(job for _, job in ended)]:
                     self._restore(job)
-                self._ended.clear()  # not before all are restored; each comes back when its end is confirmed again
+                with self._lock:  # not before all are restored; each comes back when its end is confirmed again
+                    self._ended = deque(one for one in self._ended if one not in ended)
             self._redis_run_id = now
         return before not in ("", now)
 

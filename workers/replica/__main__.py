@@ -88,7 +88,7 @@ def main() -> int:
     app = make_celery(settings)
     worker = _load_worker(app, settings, wanted, incarnation, args.path)
     if worker:
-        worker.note(planned_bytes=args.planned_bytes)
+        worker.heartbeat.update(planned_bytes=args.planned_bytes)
     return _run(app, worker) if worker else FAILED
 
 

@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 import time
-from dataclasses import replace
 from typing import Any
 
 from celery import Celery
@@ -41,12 +40,13 @@ from workers.engines.steps import StepFrame
 from workers.handlers.base import EngineRun, Work
 from workers.handlers.prompts import Places
 from workers.host.devices import look_at
-from workers.host.vitals import TokenRate, resident_bytes, with_children
+from workers.host.vitals import with_children
 from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
 from workers.journal.flush_interval import Pace
 from workers.journal.writer import Journaler
 from workers.replica.engine_client import EngineDied, EngineProcess
 from workers.replica.equals import EqualWeights
+from workers.replica.heartbeat import ReplicaHeartbeat
 from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
 from workers.replica.sequences import Sequences
 from workers.replica.stall import stall_limit_s
@@ -104,7 +104,7 @@ class ReplicaWorker:
         )
         self._limits = Limits(store.redis, store.scripts)
         self._equals = EqualWeights(store=store, registry=registry, celery=celery)
-        self.record = Replica(
+        record = Replica(
             incarnation=self.incarnation,
             replica_id=wanted.replica_id,
             model=model.id,
@@ -118,6 +118,7 @@ class ReplicaWorker:
             quantization=wanted.quantization,
             deployment_id=wanted.deployment_id,
         )
+        self.heartbeat = ReplicaHeartbeat(record, registry, lease_s=settings.lease_s)
         self.ready = threading.Event()
         #: Celery takes hints from the queues.
         self.consuming = threading.Event()
@@ -137,10 +138,8 @@ class ReplicaWorker:
         #: Whose turn it is to add to the batch: a suspect keeps it while it is alone there.
         self._admission = threading.Lock()
         self._suspects = Turnstile(1, self._call_suspect)
-        self._record_lock = threading.Lock()
         self._last_step = self._looked_at = time.monotonic()
         self._places = Places(config.max_batch_size)
-        self._rate = TokenRate()
         self._probing = False
         #: Since when the engine has fewer sequences than it was given.
         self._short_since = 0.0
@@ -213,7 +212,7 @@ class ReplicaWorker:
         assert self._engine is not None and self._info is not None
         self._last_step, self._probing, self._short_since = time.monotonic(), False, 0.0
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.note(
+        self.heartbeat.update(
             engine_pid=self._engine.pid,
             loaded_at=now,
             message="",
@@ -224,14 +223,9 @@ class ReplicaWorker:
 
     def announce(self) -> None:
         """Say that it serves, at once and not with the next beat."""
-        self.note(status="active")
+        self.heartbeat.update(status="active")
         self._used_at = time.monotonic()
-        self._beat()
-
-    def note(self, **changes: Any) -> None:
-        """Change what the heartbeat says."""
-        with self._record_lock:
-            self.record = replace(self.record, **changes)
+        self._send_heartbeat()
 
     # -- admission
 
@@ -316,7 +310,7 @@ class ReplicaWorker:
             "model": self.model.id,
             "tokenizer": self.work.digest,
             "weights": self._info.weights_digest if self._info else "",
-            "replica": self.record.replica_id,
+            "replica": self.heartbeat.record.replica_id,
         }
 
     def _submit(self, run: EngineRun) -> None:
@@ -375,9 +369,8 @@ class ReplicaWorker:
                     stops.append(output.sequence_id)
                 self._journaler.touch(run)
             tokens += run.new_tokens - before
-        self._rate.add(tokens)
         self._probing = False
-        self.note(sequences=frame.sequences, steps=self.record.steps + frame.steps)
+        self.heartbeat.count(steps=frame.steps, tokens=tokens, sequences=frame.sequences)
         self._cancel_in_engine(stops)
 
     def _free_place(self, job: ClaimedJob) -> None:
@@ -392,19 +385,8 @@ class ReplicaWorker:
 
     def _beat(self) -> None:
         now = time.monotonic()
-        # An engine has children only if processes share its model.
-        alone = self.config.tensor_parallel_size == 1
-        engine = [] if not self._engine else [self._engine.pid] if alone else with_children(self._engine.pid)
-        memory_bytes = resident_bytes([os.getpid(), *engine])
-        self.note(
-            tokens_per_second=self._rate.per_second(),
-            sequences=self.record.sequences if self._sequences else 0,
-            stalled=bool(self._sequences or self._probing) and now - self._last_step > STALLED_S,
-            memory_bytes=memory_bytes,
-            deaf=self._silent_s(now) > DEAF_S,
-        )
         try:
-            self.registry.beat(self.record, lease_s=self.settings.lease_s)
+            self._send_heartbeat()
         except NOT_NOW:
             self._excuse_ears(now)  # the consumer can't reach it either
             raise
@@ -416,6 +398,20 @@ class ReplicaWorker:
         quiet_s = min(QUIET_S, self.settings.stall_s / 4)
         self.store.progress(run.job for run in self._journaler.held if now - run.confirmed_at > quiet_s)
         self._look_at_desired()
+
+    def _send_heartbeat(self) -> None:
+        """Tell how it is now. Raises: NOT_NOW."""
+        now, engine = time.monotonic(), self._engine
+        # An engine has children only if processes share its model.
+        alone = self.config.tensor_parallel_size == 1
+        self.heartbeat.measure(
+            [] if engine is None else [engine.pid] if alone else with_children(engine.pid),
+            stalled=bool(self._sequences or self._probing) and now - self._last_step > STALLED_S,
+            deaf=self._silent_s(now) > DEAF_S,
+        )
+        if not self._sequences:
+            self.heartbeat.update(sequences=0)
+        self.heartbeat.send()
 
     def consumes(self) -> None:
         """The consumer of hints lives, and takes them from the right queues."""
@@ -443,17 +439,17 @@ class ReplicaWorker:
             return  # what is wanted is lost, which is not to be wanted no more
         if wanted is None or wanted.state != UP:
             self._leave()
-        elif self._journaler.held or self.record.status != "active":
+        elif self._journaler.held or self.heartbeat.record.status != "active":
             self._used_at = time.monotonic()
         elif self._idle(wanted) and self.desired.change(wanted, state=ASLEEP):
             log.info("nobody has asked for %s for %.0f s; it sleeps", self.model.id, wanted.idle_unload_s)
             self._leave()
 
     def _leave(self) -> None:
-        self.note(status="unloading")
+        self.heartbeat.update(status="unloading")
         self.unwanted.set()
         self.over.set()
-        self.registry.beat(self.record, lease_s=self.settings.lease_s)
+        self.heartbeat.send()
 
     def _idle(self, wanted: Wanted) -> bool:
         for_s = time.monotonic() - self._used_at
@@ -462,7 +458,7 @@ class ReplicaWorker:
     def _watch_engine(self, engine: EngineProcess) -> None:
         """A heartbeat proves progress: an engine that has work but makes no step, or has lost a sequence, is killed."""
         now, limit_s = time.monotonic(), self._stall_limit_s()
-        if self.record.sequences >= len(self._sequences):
+        if self.heartbeat.record.sequences >= len(self._sequences):
             self._short_since = 0.0
         self._short_since = self._short_since or now
         if not self._sequences and not self._probing:
@@ -492,7 +488,7 @@ class ReplicaWorker:
             return
         log.error("engine died (%s); %d jobs go back to the queue", why, len(self._journaler.held))
         self.ready.clear()
-        self.note(status="loading", engine_pid=0, sequences=0)
+        self.heartbeat.update(status="loading", engine_pid=0, sequences=0)
         try:
             self._journaler.flush(everything=True)
             cause = Cause.LOST if engine.was_killed else Cause.CRASHED
@@ -511,11 +507,11 @@ class ReplicaWorker:
                 self._start_again()
             except Exception as error:  # the edge of this thread: without it there would be no engine, and no end
                 log.exception("engine start %d of %d failed", attempt, MAX_ENGINE_STARTS)
-                self.note(message=str(error))
+                self.heartbeat.update(message=str(error))
                 time.sleep(min(2.0**attempt, 10) / 4)
             else:
                 return
-        self.note(status="failed")
+        self.heartbeat.update(status="failed")
         self.lost.set()
         self.over.set()
 
@@ -530,4 +526,4 @@ class ReplicaWorker:
         log.info("engine %d ready after %.1f s", engine.pid, time.monotonic() - started)
         self._engine = engine
         self.activate()
-        self.note(status="active")
+        self.heartbeat.update(status="active")

@@ -23,7 +23,7 @@ def run(up: BringUp) -> None:
     else:
         raise DeploymentFailed(FailureReason.TIMED_OUT, f"The queue was not reached within {TIMEOUT_S:.0f} s.")
     worker.announce()
-    record = worker.record
+    record = worker.heartbeat.record
     up.facts(status="active", measured_bytes=record.memory_bytes, effective_config=dict(record.effective))
     up.say(f"{record.replica_id} serves; it takes {record.memory_bytes / 1e6:.0f} MB")
 

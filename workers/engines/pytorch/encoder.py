@@ -27,6 +27,7 @@ from workers.engines.base import (
     SequenceOutput,
     SequenceRequest,
     no_report,
+    require_known,
 )
 from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
@@ -69,9 +70,7 @@ class EmbeddingEngine:
             raise EngineRequestError("The embedding engine makes vectors, not text.")
         if not 1 <= len(request.prompt_ids) <= self.info.context_length:
             raise EngineRequestError(f"It has {len(request.prompt_ids)} tokens, of 1 to {self.info.context_length}.")
-        wrong = [i for i in request.prompt_ids if not 0 <= i < self._vocabulary]
-        if wrong:
-            raise EngineRequestError(f"It holds the token id {wrong[0]}; allowed: 0 to {self._vocabulary - 1}.")
+        require_known(request.prompt_ids, self._vocabulary)
         self._batcher.add(request)
 
     def cancel(self, sequence_id: int) -> None:
@@ -105,6 +104,7 @@ class EmbeddingEngine:
             vectors = self._embed([request.prompt_ids for request in batch]).cpu().numpy().astype("<f4", copy=False)
         except Exception as error:
             if len(batch) > 1:
+                log.warning("%d sequences can't be embedded together, so each is alone: %r", len(batch), error)
                 return [output for request in batch for output in self._together([request])]
             log.exception("sequence %d can't be embedded", batch[0].sequence_id)
             return [SequenceOutput(batch[0].sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]

@@ -111,7 +111,8 @@ class RankGroup:
             with frames.socket:
                 told = frames.receive()
             reason, message = FailureReason(told["reason"]), str(told["message"])
-        except Exception:  # noqa: BLE001 - it has said nothing that can be understood, and has ended or is to
+        except Exception as error:  # noqa: BLE001 - it has said nothing that can be understood, and has ended or is to
+            log.warning("rank %d says no more: %r", rank, error)
             process.kill()
             reason, message = classify_exit(process.wait(), new_oom_kills=oom_kills() - self._oom_kills)
         with self._lock:

@@ -83,15 +83,12 @@ class TransformersEngine:
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
-        sampling = require(request, _CAN, "transformers")
+        sampling = require(request, _CAN, "transformers", vocabulary=self._vocabulary)
         places = len(request.prompt_ids) + sampling.max_tokens
         if places > self._places:
             raise EngineRequestError(
                 f"Prompt and answer may take {places} tokens, and the KV cache of this engine has {self._places}."
             )
-        wrong = [i for i in request.prompt_ids if not 0 <= i < self._vocabulary]
-        if wrong:
-            raise EngineRequestError(f"It holds the token id {wrong[0]}; allowed: 0 to {self._vocabulary - 1}.")
         self._manager.add_request(
             list(request.prompt_ids),
             request_id=str(request.sequence_id),
