@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 from collections.abc import Iterator
@@ -93,7 +94,7 @@ def nothing_left(stack: Stack, hub: HubServer) -> Iterator[None]:
         for model in ("slow", "far"):
             client.delete(f"/models/local/{model}")
     eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left", 60)
-    eventually(lambda: not workers("slow") and not workers("far"), "no process is left")
+    eventually(lambda: not workers(stack, "slow") and not workers(stack, "far"), "no process is left")
     eventually(lambda: locks(stack) <= {"agent", "fake"}, "no lock is left")
     hub.go_on.clear()
     hub.faults.clear()
@@ -103,13 +104,15 @@ def locks(stack: Stack) -> set[str]:
     return {path.name.split(".")[0] for path in (stack.folder / "run").glob("*.lock")}
 
 
-def workers(model: str) -> list[psutil.Process]:
-    """The model workers of a model and their engines, as the operating system knows them."""
+def workers(stack: Stack, model: str) -> list[psutil.Process]:
+    """The model workers of a model and their engines, as the operating system knows them, and no other stack's."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
         if "workers.model" in line and model in line:
-            found += [process, *process.children(recursive=True)]
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if process.environ().get("HEADRACE_DATA_DIR") == str(stack.folder):
+                    found += [process, *process.children(recursive=True)]
     return found
 
 
@@ -147,10 +150,10 @@ def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Cli
             assert stage == "service_registration", "only the last stage may be over when the cancel comes"
             assert client.get("/models/slow").json()["data"]["status"] == "active", "what was not cancelled serves"
             client.delete(f"/models/local/{begun['model_id']}")
-            eventually(lambda: not workers("slow"), "it is unloaded")
+            eventually(lambda: not workers(stack, "slow"), "it is unloaded")
         else:
             assert data["status"] == "cancelled", data
-        assert not workers(begun["model_id"])
+        assert not workers(stack, begun["model_id"])
         assert not stack.registry.replicas(begun["model_id"])
         assert begun["model_id"] != "far" or not partial_files(stack)
         hub.faults.clear()
@@ -176,7 +179,7 @@ def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stag
 def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Client, victim: str, stage: str) -> None:
     """It is started again."""
     begun = begin(stack, hub, client, stage)
-    family = eventually(lambda: workers("slow"), "the model worker lives")
+    family = eventually(lambda: workers(stack, "slow"), "the model worker lives")
     killed = family[0 if victim == "worker" else -1]
     killed.send_signal(signal.SIGKILL)
     data = ended(client, begun, 90)
@@ -194,7 +197,7 @@ def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Cl
 def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """All processes of the node die at once; those that come back bring up what is wanted."""
     begun = begin(stack, hub, client, stage)
-    kill_node(stack, "agent", [*workers("slow"), *workers("far")])
+    kill_node(stack, "agent", [*workers(stack, "slow"), *workers(stack, "far")])
     hub.go_on.set()
     stack.start("agent")
     data = ended(client, begun, 90)
@@ -203,7 +206,7 @@ def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, st
 
 def test_a_machine_that_does_not_come_back(stack: Stack, hub: HubServer, client: httpx.Client) -> None:
     begun = begin(stack, hub, client, "model_loading")
-    kill_node(stack, "agent", workers("slow"))
+    kill_node(stack, "agent", workers(stack, "slow"))
     try:
         data = ended(client, begun, 90)
         assert data["status"] == "failed"
