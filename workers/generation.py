@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.catalog import Catalog, Model
-from gateway.errors import InvalidRequest
 from gateway.job import Job
 from gateway.parameters import sampling
 from gateway.results import num_choices
@@ -34,8 +33,6 @@ class Generation:
         """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
         model = self._catalog.latest(self._model)
         prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
-        if not all(prompts):
-            raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}
