@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.cluster.desired import ASLEEP
 from gateway.context import Gateway
-from gateway.desired import ASLEEP
-from gateway.redis import NOT_NOW
+from gateway.store.connection import NOT_NOW
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,17 @@ from pathlib import Path
 import pytest
 import redis
 
-from gateway.catalog import load_catalog
-from gateway.embedded_redis import server_command
-from gateway.jobs import JobStore
-from gateway.queues import make_celery
-from gateway.redis import connect
-from gateway.registry import Registry
+from gateway.cluster.registry import Registry
+from gateway.cluster.trust import Trust
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.models.catalog import load_catalog
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
-from gateway.watch import Hub
+from gateway.store.connection import connect
+from gateway.store.embedded import server_command
 from tests.hub_server import HubServer
-from workers.keeper import Keeper
-from workers.trust import Trust
+from workers.keeper.keeper import Keeper
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0

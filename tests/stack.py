@@ -19,15 +19,15 @@ from typing import Any
 import httpx
 import psutil
 
-from gateway import keys
-from gateway.credentials import Credentials
-from gateway.desired import Desired, Wanted, replica_id
-from gateway.embedded_redis import server_command
-from gateway.job import Event
-from gateway.jobs import JobStore
-from gateway.redis import connect
-from gateway.registry import Registry, Replica
+from gateway.access.api_keys import Credentials
+from gateway.cluster.desired import Desired, Wanted, replica_id
+from gateway.cluster.registry import Registry, Replica
+from gateway.jobs.record import Event
+from gateway.jobs.store import JobStore
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import connect
+from gateway.store.embedded import server_command
 
 KEY = "hr-test-bootstrap-key"
 REPOSITORY = Path(__file__).parents[1]
@@ -37,7 +37,7 @@ MODULES = {
     "rpc": "web.rpc.server",
     "keeper": "workers.keeper",
     "agent": "workers.agent",
-    "provider": "workers.provider",
+    "provider": "workers.providers",
 }
 
 

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from gateway.bringup import STAGES
-from gateway.catalog import load_catalog
+from gateway.cluster.bringup import STAGES
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL
@@ -109,7 +109,7 @@ def workers(stack: Stack, model: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter(["cmdline"]):
         line = process.info["cmdline"] or []
-        if "workers.model" in line and model in line:
+        if "workers.replica" in line and model in line:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.environ().get("HEADRACE_DATA_DIR") == str(stack.folder):
                     found += [process, *process.children(recursive=True)]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from tests.downloads import HEADER, WEIGHTS, Download, publish, start
 from tests.faults.conftest import TIMES
 from tests.hub_server import Fault, HubServer

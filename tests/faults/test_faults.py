@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.job import Job, JobState, new_claim_id, new_job_id
-from gateway.registry import Registry
+from gateway.cluster.registry import Registry
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.settings import Settings
 from tests.faults.conftest import TIMES, Ledger
 from tests.faults.proxy import SwallowingProxy

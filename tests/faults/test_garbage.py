@@ -7,8 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from gateway.hints import takes_hints
-from gateway.queues import device_queue, lists, make_celery, model_queue, replica_queue
+from gateway.queue.queues import device_queue, lists, make_celery, model_queue, replica_queue
+from gateway.queue.wake_ups import takes_hints
 from tests.garbage import forms
 from tests.stack import Stack, chat, eventually
 

@@ -23,9 +23,9 @@ import httpx
 import psutil
 import pytest
 
-from gateway.credentials import Credentials
-from gateway.encoding import dumps
-from gateway.locks import lock_holders
+from gateway.access.api_keys import Credentials
+from gateway.process.locks import lock_holders
+from gateway.store.codec import dumps
 from tests.faults.conftest import FULL, Ledger
 from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, LOADS, PATIENCE_S, REAL
 from tests.faults.hostile_upstream import ERRORS, GOOD, STREAMS, VECTORS, WORDS, HostileUpstream

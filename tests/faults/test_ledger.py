@@ -17,9 +17,9 @@ import httpx
 import psutil
 import pytest
 
-from gateway import keys
-from gateway.credentials import Credentials, KeyRecord
-from gateway.job import Job
+from gateway.access.api_keys import Credentials, KeyRecord
+from gateway.jobs.record import Job
+from gateway.store import keys
 from tests.stack import Stack, eventually, free_port
 from workers.engines.fake import fake_token
 

@@ -16,13 +16,13 @@ import psutil
 import pytest
 import redis
 
-from gateway import keys
-from gateway.installation import Installation
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.installation import Installation
 from tests.homes import new_home
 from tests.stack import KEY, REPOSITORY, Stack, chat, eventually
 from workers.engines.fake import fake_token
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 TOKENS = 60
 

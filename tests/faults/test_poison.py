@@ -11,8 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
-from gateway import keys
-from gateway.job import JobState
+from gateway.jobs.record import JobState
+from gateway.store import keys
 from tests.stack import Stack, chat, eventually
 from tests.upstreams.base import answer
 from tests.upstreams.world import PATIENT, Tables, World

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from tests.faults.conftest import TIMES, Ledger
 from tests.stack import Stack, Stream, chat, eventually
-from workers.tokenizer import Tokenizer, load_tokenizer
+from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 MODEL, STREAMS, TOKENS = "smollm2-135m", 8, 80
 #: With its defaults the engine's last bits depend on what else is in the batch, which may turn a greedy answer.

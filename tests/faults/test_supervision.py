@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from cli import leftovers
-from gateway.embedded_redis import server_command
-from gateway.process import how_ended
+from gateway.process.start import how_ended
+from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
 from tests.stack import REPOSITORY, eventually
 
@@ -83,11 +83,11 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
     supervisor = start(home)
-    (worker,) = named(home, "workers.model")
+    (worker,) = named(home, "workers.replica")
     supervisor.kill()
     supervisor.wait(10)
     eventually(lambda: not named(home, "redis-server"), "Redis ends with its owner")
-    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.provider", "web.rpc.server", "flower"):
+    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.providers", "web.rpc.server", "flower"):
         eventually(lambda name=name: not named(home, name), f"{name} ends with its owner")
     status = home.command("status")
     assert status.returncode == 1, status.stdout
@@ -102,12 +102,12 @@ def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
 
 def test_up_after_a_killed_supervisor_goes_on_with_its_model_workers(home: Home) -> None:
     supervisor = start(home)
-    (worker,) = named(home, "workers.model")
+    (worker,) = named(home, "workers.replica")
     supervisor.kill()
     supervisor.wait(10)
     supervisor = start(home)
     assert "these live on" in home.said
-    assert [p.pid for p in named(home, "workers.model")] == [worker.pid]
+    assert [p.pid for p in named(home, "workers.replica")] == [worker.pid]
     for name in ("redis-server", "workers.agent", "workers.keeper"):
         assert len(named(home, name)) == 1
     assert answers(home)
@@ -162,7 +162,7 @@ def test_all_python_processes_killed_leave_no_second_redis(home: Home) -> None:
 
 
 def test_one_data_folder_has_one_redis(home: Home) -> None:
-    command = [sys.executable, "-m", "gateway.embedded_redis"]
+    command = [sys.executable, "-m", "gateway.store.embedded"]
     first = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.DEVNULL)
     socket = Path(home.data) / "redis.sock"
     try:
@@ -323,7 +323,7 @@ def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(h
 
 def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home) -> None:
     process = home.start("up")
-    (worker,) = eventually(lambda: named(home, "workers.model"), "a worker starts")
+    (worker,) = eventually(lambda: named(home, "workers.replica"), "a worker starts")
     worker.suspend()
     process.kill()
     process.wait(10)
@@ -335,7 +335,7 @@ def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home)
 #: Takes a lock, leaves it to a child that heeds no SIGTERM, and dies.
 LEAVE_A_LOCK = """
 import os, pathlib, signal, subprocess, sys
-from gateway.locks import hold_lock
+from gateway.process.locks import hold_lock
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 hold_lock(pathlib.Path(sys.argv[1]), "web", over_exec=True)
 print(subprocess.Popen(["sleep", "600"], close_fds=False, stdout=subprocess.DEVNULL).pid, flush=True)
@@ -365,7 +365,7 @@ import ctypes, pathlib, sys, threading, time
 def lose(file=pathlib.Path(__file__).with_name("lose")):
     while not file.exists():
         time.sleep(0.05)
-    if "workers.provider" in sys.orig_argv:
+    if "workers.providers" in sys.orig_argv:
         file.unlink()
         (loop,) = [thread for thread in threading.enumerate() if thread.name == "emitter"]
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(loop.ident), ctypes.py_object(SystemExit))
@@ -402,7 +402,7 @@ def test_how_a_process_has_ended_is_said_of_any_status(status: int, says: str) -
 BACK_OFF = """
 import sys, time
 from pathlib import Path
-from cli import processes
+from cli import supervisor as processes
 
 processes.STARTED_S = 0.5
 says = []

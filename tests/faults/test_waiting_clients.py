@@ -13,7 +13,7 @@ import httpx
 import pytest
 from google.rpc import error_details_pb2
 
-from gateway import keys
+from gateway.store import keys
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
 from tests.stack import Stack, Stream, chat, eventually, free_port
 from web.rpc.stubs import model_pb2 as pb

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.registry import Replica
+from gateway.cluster.registry import Replica
 from tests.stack import Stack, Stream, chat, eventually
 from workers.engines.fake import fake_token
 

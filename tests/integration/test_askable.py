@@ -10,13 +10,13 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from gateway import keys
+from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.registry import KeeperState, Registry, Replica
 from gateway.context import Gateway
-from gateway.desired import ASLEEP, FAILED, UP, Desired, Wanted
-from gateway.encoding import dumps
 from gateway.readiness import look
-from gateway.registry import KeeperState, Registry, Replica
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import dumps
 from web.app import create_app
 
 MODELS = {

@@ -7,9 +7,9 @@ from contextlib import closing
 
 import pytest
 
-from gateway.desired import Wanted
-from gateway.queues import make_celery, model_queue, replica_queue
-from gateway.registry import Replica
+from gateway.cluster.desired import Wanted
+from gateway.cluster.registry import Replica
+from gateway.queue.queues import make_celery, model_queue, replica_queue
 from tests.stack import Stack, chat, eventually
 
 

@@ -12,7 +12,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.integration.test_faces import Case, ask, compare_errors
 from tests.rpc import Client, client, details, start_rpc
 from tests.stack import Stack, eventually, free_port

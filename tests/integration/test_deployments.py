@@ -12,9 +12,9 @@ import psutil
 import pytest
 from celery.result import AsyncResult
 
-from gateway.bringup import STAGES
-from gateway.catalog import load_catalog
-from gateway.queues import make_celery
+from gateway.cluster.bringup import STAGES
+from gateway.models.catalog import load_catalog
+from gateway.queue.queues import make_celery
 from tests.deployments import deploy, ended, status
 from tests.stack import Stack, chat, eventually
 

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.doctor import chaos
 from cli.doctor.checks import Finding, Level
 from cli.doctor.command import examine
-from gateway import keys
-from gateway.inference import cancel_all
-from gateway.job import Job, JobState, new_job_id
+from gateway.inference.service import cancel_all
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.settings import Settings
+from gateway.store import keys
 from tests.stack import REPOSITORY, Stack, eventually
 
 

@@ -123,7 +123,8 @@ def test_chunks_have_the_fields_that_the_page_promises(
     seen = set().union(*chunks)
     assert seen == set(schema().fields) - {"rewound", "snapshot"}
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    assert {choice["finish_reason"] for choice in choices} == {None, "length"}
+    (reason,) = {choice["finish_reason"] for choice in choices} - {None}
+    assert reason in ("length", "stop"), "it may end its turn itself"
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.bringup import STAGES
-from gateway.catalog import load_catalog
+from gateway.cluster.bringup import STAGES
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from schemas.chunks import DeploymentEventSchema
 from tests.curl import example, send

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.golang import Workspace
 from tests.rpc import start_rpc
 from tests.stack import Stack

@@ -16,12 +16,12 @@ import numpy
 import openai
 import pytest
 
-from gateway import keys
-from gateway.catalog import load_catalog
-from gateway.job import EventType, JobState
+from gateway.jobs.record import EventType, JobState
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from gateway.store import keys
 from tests.stack import KEY, Stack, eventually
-from workers.encoder_tokenizer import EncoderTokenizer
+from workers.tokenizers.encoder import EncoderTokenizer
 
 MODEL = "all-minilm-l6-v2"
 PATH = f"/models/{MODEL}/embeddings"

@@ -18,9 +18,9 @@ import pytest
 from gateway.settings import Settings
 from tests.engines import config_of
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
-from workers.emitter import fresh_seed
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
+from workers.handlers.generation_run import fresh_seed
 
 #: A model for each engine.
 MODELS = {"fake": "fake", "openvino": "smollm2-135m", "embedding": "all-minilm-l6-v2"}

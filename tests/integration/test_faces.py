@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from gateway.errors import HeadraceError
 from tests.rpc import Client, client, details, start_rpc
 from tests.stack import KEY, Stack

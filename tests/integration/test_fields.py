@@ -16,7 +16,7 @@ import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from gateway.compaction import snapshot
+from gateway.jobs.compaction import snapshot
 from schemas import chat, chunks, embeddings, inference, jobs, openai
 from tests.rpc import Client, client, details, start_rpc
 from tests.stack import Stack, eventually
@@ -197,7 +197,7 @@ def test_streams_have_the_same_chunks_over_both_faces(
     told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert [schema().validate(chunk) for chunk in told] == [{}] * len(told)
     assert any("logprobs" in choice for chunk in told for choice in chunk["choices"])
-    assert told[-1]["usage"]["completion_tokens"] == 5
+    assert 0 < told[-1]["usage"]["completion_tokens"] <= 5, "it may end its turn itself"
     watched = [getattr(e, field) for e in rpc.call("WatchJob", pb.WatchJobRequest(job_id=response.headers["X-Job-Id"]))]
     assert [f"id: {chunk.seq}-{chunk.claim}" for chunk in watched] == [
         line for line in lines if line.startswith("id: ")

@@ -8,10 +8,10 @@ import pytest
 import transformers
 from tokenizers import pre_tokenizers
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.tokenizers import NASTY
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.load import load_tokenizer
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -69,10 +69,12 @@ def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
     )
     assert "Paris" in chat
     story, _, usage = job.partition("\n prompt_tokens: ")
-    assert len(story.split()) > 10
-    assert "completion_tokens: 60" in usage
-    counted, refused = vectors.splitlines()
-    assert counted == "2 vectors of 384 numbers"
+    assert story.strip()
+    counted = re.search(r"completion_tokens: (\d+)", usage)
+    assert counted, usage
+    assert 0 < int(counted[1]) <= 60, "it may end its turn itself"
+    vector_count, refused = vectors.splitlines()
+    assert vector_count == "2 vectors of 384 numbers"
     assert refused.startswith("NOT_FOUND There is no model 'nobody'.")
     planned, *stages, model, _ = deployment.splitlines()
     assert re.fullmatch(r"n1\.cpu0 \d+ MB planned", planned)
@@ -83,7 +85,7 @@ def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
 def test_the_go_example(stack: Stack, workspace: Workspace) -> None:
     (text,) = examples("go")
     built = workspace.build("chat", text.replace("localhost:50051", f"localhost:{stack.settings.grpc_port}"))
-    assert len(run(stack, workspace.folder, str(built)).split()) > 3
+    assert run(stack, workspace.folder, str(built)).strip()
 
 
 def test_the_grpcurl_examples(stack: Stack, workspace: Workspace) -> None:
@@ -93,7 +95,7 @@ def test_the_grpcurl_examples(stack: Stack, workspace: Workspace) -> None:
     assert "model.JobService\nmodel.ModelService\n" in printed
     assert "message ChatCompletionRequest {\n  string model_id = 1;\n" in printed
     assert '"id": "smollm2-135m"' in printed
-    assert len("".join(re.findall(r'"content": "(.*)"', printed)).split()) > 2
+    assert "".join(re.findall(r'"content": "(.*)"', printed)).strip()
     assert re.search(r'"memory_plan": {\s*"n1.cpu0": {\s*"weights_bytes": "\d+"', printed)
     assert '"fits": true' in printed
     assert printed.endswith('{\n  "status": "SERVING"\n}\n')

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.encoding import dumps
+from gateway.store.codec import dumps
 from tests.integration.test_rest import fake_text
 from tests.stack import KEY, Stack, chat, eventually
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from gateway.registry import Registry, Replica
-from workers.heartbeat import ReplicaHeartbeat
+from gateway.cluster.registry import Registry, Replica
+from workers.replica.heartbeat import ReplicaHeartbeat
 
 RECORD = Replica("i", "r", "m", "test", "cpu0", "loading", pid=1)
 

@@ -11,11 +11,11 @@ import grpc
 import httpx
 import pytest
 
-from gateway import keys
-from gateway.credentials import Credentials
-from gateway.encoding import dumps
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
-from gateway.redis import NOT_NOW, connect
+from gateway.access.api_keys import Credentials
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.store import keys
+from gateway.store.codec import dumps
+from gateway.store.connection import NOT_NOW, connect
 from tests.rpc import Client, chat_request, client, details, start_rpc
 from tests.stack import KEY, Stack, chat, eventually
 from web.rpc.stubs import model_pb2 as pb
@@ -206,7 +206,7 @@ def test_an_event_that_can_not_be_written_ends_its_stream_alone(
 def test_the_embedded_redis_has_a_bound_and_evicts_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
     small = Stack(tmp_path_factory.mktemp("r"), redis_url="", redis_memory_bytes=300 * 2**20)
     try:
-        small.start("redis", [sys.executable, "-m", "gateway.embedded_redis"])
+        small.start("redis", [sys.executable, "-m", "gateway.store.embedded"])
         with contextlib.closing(connect(small.settings)) as redis:
             eventually(lambda: _config(redis), "Redis answers")
             found = _config(redis)

@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from schemas.inference import MAX_MESSAGES
 from tests.stack import KEY, Stack, chat, eventually
 

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from gateway.failures import FailureReason
-from gateway.model import Model
+from gateway.deployments.reasons import FailureReason
+from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from tests.downloads import HEADER, LIMITS, WEIGHTS, Download, publish, start
 from tests.hub_server import TOKEN, Fault, HubServer
 from tests.model_files import write_gguf, write_openvino, write_safetensors
 from tests.stack import eventually
-from workers.footprint import read_footprint
 from workers.sources import source_of
 from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
+from workers.sources.footprint import read_footprint
 from workers.sources.hub import Hub
 from workers.sources.retry import Limits
 from workers.sources.shelf import KEPT_S

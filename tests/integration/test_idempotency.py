@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.access.api_keys import Credentials
 from gateway.context import Gateway
-from gateway.credentials import Credentials
-from gateway.idempotency import Mark
+from gateway.inference.idempotency import Mark
 from tests.stack import KEY, Stack, eventually, free_port
 from workers.engines.fake import fake_token
 

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway import keys, watcher
-from gateway.inference import cancel, fail
-from gateway.job import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.watch import Hub
-from gateway.watcher import Watcher
+from gateway.inference.service import cancel, fail
+from gateway.jobs import watcher
+from gateway.jobs.record import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.jobs.watcher import Watcher
+from gateway.store import keys
 from tests.stack import eventually
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 import pytest
 import redis
 
-from gateway import keys
-from gateway.job import Cause, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.queues import make_celery
+from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
-from workers.claimed import ClaimedJob
-from workers.journaler import Journaler
+from gateway.store import keys
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.writer import Journaler
 
 
 class Run(ClaimedJob):

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import keys
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
+from gateway.store import keys
 from tests.stack import REPOSITORY, Stack, eventually
 
 PATH = "/models/fake/chat/completions"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 import transformers
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, eventually

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from gateway import keys
-from gateway.footprints import Footprints
-from gateway.memory import Footprint
-from gateway.registry import Device
-from gateway.stats import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device
+from gateway.deployments.memory import Footprint
+from gateway.jobs.statistics import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
+from gateway.store import keys
 from tests.stack import Stack, eventually
 
 ODD = "org/name:7b.q4@v1"

@@ -9,7 +9,7 @@ import httpx
 import openai
 import pytest
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.integration.test_rest import fake_text
 from tests.stack import KEY, Stack, eventually
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.api_keys import Credentials
 from gateway.context import Gateway
-from gateway.credentials import Credentials
 from schemas.examples import CHAT_MODEL, EMBEDDING_MODEL
 from tests.stack import KEY, Stack
 from web.app import create_app

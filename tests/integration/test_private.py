@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.certificates import authority
-from gateway.embedded_redis import server_command
+from gateway.access.certificates import authority
 from gateway.settings import Settings
+from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
 from tests.stack import REPOSITORY, eventually
 from tests.tls import tls_proxy
@@ -95,7 +95,7 @@ def test_what_is_said_into_a_file_names_the_files_of_keys_instead(home: Home) ->
 
 
 def test_a_process_that_is_started_by_hand_keeps_to_itself_too(home: Home) -> None:
-    command = [sys.executable, "-m", "gateway.embedded_redis"]
+    command = [sys.executable, "-m", "gateway.store.embedded"]
     server = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.DEVNULL)
     try:
         data = Path(home.data)

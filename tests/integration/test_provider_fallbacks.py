@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.job import EventType
+from gateway.jobs.record import EventType
 from tests.stack import Stream, chat, eventually
 from tests.upstreams.base import WORDS, Fault, answer
 from tests.upstreams.world import PATIENT, Tables, World

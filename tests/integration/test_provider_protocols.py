@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
 from tests.upstreams.direct import Direct
 from tests.upstreams.openai import OpenAIServer
 from workers.providers import connect
-from workers.providers import openai as openai_module
 from workers.providers.base import Ask, Piece
-from workers.providers.blocks import Seam
 from workers.providers.failures import translate
+from workers.providers.protocols import openai as openai_module
+from workers.providers.protocols.blocks import Seam
 
 KEY = "sk-12345678"
 TURNS: list[Any] = [{"role": "user", "content": "hi"}]

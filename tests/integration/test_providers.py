@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.encoding import loads
+from gateway.store.codec import loads
 from tests.stack import chat, eventually, free_port
 from tests.upstreams.base import WORDS, Fault, Upstream, answer
 from tests.upstreams.openai import vector

@@ -11,7 +11,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, chat, eventually
@@ -94,7 +94,7 @@ def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx
     (replica,) = stack.registry.replicas("tiny")
     family = psutil.Process(replica.pid).children(recursive=True)
     started = [word for process in family for word in process.cmdline() if word.startswith("workers.")]
-    assert sorted(started) == ["workers.engine_process", "workers.engines.rank_process"]
+    assert sorted(started) == ["workers.engines.process", "workers.engines.pytorch.rank_process"]
     assert answer(client) == whole
     client.delete("/models/local/tiny")
     eventually(lambda: not any(p.is_running() for p in family), "all ranks have ended", 60)

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.stack import Stack, chat, eventually
 from workers.engines.fake import fake_token
 

@@ -9,14 +9,14 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway import keys
-from gateway.breaker import Breaker
-from gateway.encoding import dumps
-from gateway.job import Append, EventType, Job, JobState, new_job_id
-from gateway.jobs import JobStore
-from gateway.queues import Priority, make_celery, send_hint
-from gateway.scripts import Scripts
+from gateway.inference.breaker import Breaker
+from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.queue.queues import Priority, make_celery, send_hint
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import dumps
+from gateway.store.scripts import Scripts
 from tests.stack import Stack, chat, eventually
 from workers.engines.fake import fake_token
 

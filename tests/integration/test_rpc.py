@@ -19,8 +19,8 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from gateway.certificates import authority
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
+from gateway.access.certificates import authority
 from tests.bench.grpc_load import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
 from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port

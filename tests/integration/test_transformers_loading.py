@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig
 
@@ -90,7 +90,7 @@ def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> No
     import torch
     import transformers
 
-    from workers.engines.offload import keep_on_host
+    from workers.engines.pytorch.offload import keep_on_host
 
     model = transformers.AutoModelForCausalLM.from_pretrained(save_tiny_llama(tmp_path))
     ids = torch.tensor([[1, 2, 3]])
@@ -102,7 +102,7 @@ def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> No
 
 
 def refused(config: EngineConfig) -> DeploymentFailed:
-    from workers.engines.causal_lm import check_shares, load_causal_lm
+    from workers.engines.pytorch.loading import check_shares, load_causal_lm
 
     with pytest.raises(DeploymentFailed) as caught:
         (check_shares if config.tensor_parallel_size > 1 else load_causal_lm)(config)

@@ -7,14 +7,15 @@ import threading
 import pytest
 import redis
 
-from gateway import keys, watch, watcher
-from gateway.encoding import dumps
 from gateway.errors import Unreadable
-from gateway.inference import cancel
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.watch import Hub
-from gateway.watcher import Watcher
+from gateway.inference.service import cancel
+from gateway.jobs import watch, watcher
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.jobs.watcher import Watcher
+from gateway.store import keys
+from gateway.store.codec import dumps
 from tests.stack import eventually
 
 

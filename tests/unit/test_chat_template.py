@@ -13,14 +13,14 @@ import pytest
 import transformers
 from tokenizers import pre_tokenizers
 
-from gateway.catalog import load_catalog
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest, TemplateFailed
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.tokenizers import CONTROL, NASTY, save_folder, train
-from workers.byte_level import ByteLevelTokenizer
-from workers.chat_template import ChatTemplates, Renderer
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.byte_level import ByteLevelTokenizer
+from workers.tokenizers.chat_template import ChatTemplates, Renderer
+from workers.tokenizers.load import load_tokenizer
 
 Of = Callable[[Any], ChatTemplates]
 Tokenizers = Callable[[Path], ByteLevelTokenizer]
@@ -101,13 +101,13 @@ def renderer() -> Iterator[Renderer]:
 
 @pytest.fixture
 def templates_of(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], ChatTemplates]:
-    monkeypatch.setattr("workers.chat_template.Renderer", lambda: renderer)
+    monkeypatch.setattr("workers.tokenizers.chat_template.Renderer", lambda: renderer)
     return lambda named: ChatTemplates(named if isinstance(named, dict) else {"default": named}, {})
 
 
 @pytest.fixture
 def tokenizer_of(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], ByteLevelTokenizer]:
-    monkeypatch.setattr("workers.chat_template.Renderer", lambda: renderer)
+    monkeypatch.setattr("workers.tokenizers.chat_template.Renderer", lambda: renderer)
     return lambda path: cast(ByteLevelTokenizer, load_tokenizer(str(path), "transformers"))
 
 

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gateway import errors
+from gateway.deployments.reasons import REMEDIES
 from gateway.errors import FAILURES, HeadraceError
-from gateway.failures import REMEDIES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "errors.md").read_text()

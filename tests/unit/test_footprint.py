@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gateway.catalog import load_catalog
-from gateway.failures import FailureReason, SourceFailed
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
-from workers.footprint import footprint_of, read_footprint
 from workers.formats.files import LocalFiles
 from workers.formats.gguf import read_header
+from workers.sources.footprint import footprint_of, read_footprint
 
 SHAPE = {"kv_bytes_per_token": KV_BYTES, "hidden_size": 32, "vocabulary_size": 100, "context_length": 128}
 

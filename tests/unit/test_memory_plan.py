@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.memory import Footprint, Load, plan
+from gateway.deployments.memory import Footprint, Load, plan
 
 MODEL = Footprint(format="safetensors", weights_bytes=8 << 20, num_parameters=4 << 20, kv_bytes_per_token=1 << 10)
 LOAD = Load("transformers", max_batch_size=4, context_length=1024, device="cuda0")

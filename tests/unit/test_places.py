@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tests.stack import eventually
-from workers.admission import Places
+from workers.handlers.prompts import Places
 
 
 def waiting(places: Places, count: int) -> None:

@@ -11,9 +11,9 @@ from tokenizers import pre_tokenizers
 
 from gateway.errors import InvalidRequest
 from tests.tokenizers import train, write_gguf
-from workers.admission import prompt_ids
-from workers.byte_level import ByteLevelTokenizer
-from workers.tokenizer import load_tokenizer
+from workers.handlers.prompts import prompt_ids
+from workers.tokenizers.byte_level import ByteLevelTokenizer
+from workers.tokenizers.load import load_tokenizer
 
 CHAT = {"messages": [{"role": "user", "content": "hi"}]}
 NOTHING = "{% if false %}x{% endif %}"

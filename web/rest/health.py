@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from gateway.readiness import look
 from schemas.envelope import enveloped
 from schemas.health import LiveSchema, ReadySchema
-from web.envelope import gateway, success
+from web.http.envelope import gateway, success
 
 blueprint = Blueprint("health", __name__, url_prefix="/health", description="Liveness and readiness")
 

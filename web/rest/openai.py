@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.model import Model
+from gateway.models.entry import Model
 from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
 from schemas.examples import CHAT, CHAT_MODEL, COMPLETION, EMBEDDING, EMBEDDING_MODEL, with_model
 from schemas.inference import ChatAnswerSchema, ChatRequest, CompletionAnswerSchema, CompletionRequest
@@ -18,9 +18,9 @@ from schemas.openai import (
     OpenAIModelListSchema,
     OpenAIModelSchema,
 )
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 from web.rest.inference import answer
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")

@@ -16,11 +16,11 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc.aio
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from web.bearer import bearer
-from web.failures import client_error
-from web.rpc.face import SEND_TIMEOUT_S, Face
+from web.client_errors import client_error
+from web.rpc.runtime import SEND_TIMEOUT_S, Face
 from web.rpc.status import to_status
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ class EngineConfig:
     max_batch_size: int
     context_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/engine_table.py` says who has which.
+    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/models/engines.py` says who has which.
     quantization: str = "none"
     tensor_parallel_size: int = 1
     use_flash_attention: bool = True

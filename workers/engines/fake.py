@@ -14,8 +14,8 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from gateway.engine_table import SPECS
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,

@@ -17,8 +17,8 @@ import numpy
 import openvino
 import openvino_genai
 
-from gateway.engine_table import SPECS
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,

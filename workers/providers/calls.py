@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 import httpx2
 
-from gateway.loop import Loop
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
+from gateway.store.loop import Loop
 from workers.providers import connect
 from workers.providers.base import Ask, Piece, Upstream
 from workers.providers.failures import UpstreamFailure, WireError, translate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.stages.base import BringUp
 
 #: Celery has so long to connect to the broker.
