@@ -20,12 +20,16 @@ from gateway.settings import Settings
 from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL
 from tests.hub_server import Fault, HubServer
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, processes_of, running
 
 #: How often a deployment is cancelled in each stage.
 CANCELS = 10 if FULL else 1
 #: A download stalls after so many bytes.
 STALL = 40 << 20
+#: Those of all stages in which something else happens: before anything has started, and while the model loads.
+DIFFERENT = ("downloading_weights", "model_loading")
+CASES = [pytest.param(stage, marks=() if stage in DIFFERENT else pytest.mark.slow) for stage in STAGES]
+AGENT_STAGES, WORKER_STAGES = list(STAGES)[:2], CASES[2:]
 NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 CATALOG = """
 [models.slow]
@@ -68,21 +72,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[
     folder = tmp_path_factory.mktemp("d")
     revision = hub.repositories["org/smol"].revision
     (folder / "headrace.toml").write_text(CATALOG.format(revision=revision, name=NAME))
-    stack = Stack(folder, node_gone_s=3.0, drain_s=10.0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_ENDPOINT", hub.url)
-        try:
-            stack.up({"fake": {}})
+        with running(folder, {"fake": {}}, node_gone_s=15.0, drain_s=10.0) as stack:
             eventually(stack.registry.devices, "the agent lives")
             yield stack
-        finally:
-            stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)
@@ -93,7 +87,7 @@ def nothing_left(stack: Stack, hub: HubServer) -> Iterator[None]:
     with stack.client() as client:
         for model in ("slow", "far"):
             client.delete(f"/models/local/{model}")
-    eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left", 60)
+    eventually(lambda: {r.model for r in stack.registry.replicas()} <= {"fake"}, "no replica is left")
     eventually(lambda: not workers(stack, "slow") and not workers(stack, "far"), "no process is left")
     eventually(lambda: locks(stack) <= {"agent", "fake"}, "no lock is left")
     hub.go_on.clear()
@@ -105,14 +99,13 @@ def locks(stack: Stack) -> set[str]:
 
 
 def workers(stack: Stack, model: str) -> list[psutil.Process]:
-    """The model workers of a model and their engines, as the operating system knows them, and no other stack's."""
+    """The model workers of a model and their engines, as the operating system knows them."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if "workers.replica" in line and model in line:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                if process.environ().get("HEADRACE_DATA_DIR") == str(stack.folder):
-                    found += [process, *process.children(recursive=True)]
+    for process in processes_of(stack.folder):
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+            line = process.cmdline()
+            if "workers.replica" in line and model in line:
+                found += [process, *process.children(recursive=True)]
     return found
 
 
@@ -140,7 +133,7 @@ def partial_files(stack: Stack) -> list[Path]:
     return [path for path in (stack.folder / "models").rglob("*") if path.is_file()]
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", CASES)
 def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     for _ in range(CANCELS):
         begun = begin(stack, hub, client, stage)
@@ -163,7 +156,7 @@ def test_cancelled_in_each_stage(stack: Stack, hub: HubServer, client: httpx.Cli
     assert ended(client, after, 90)["status"] == "completed"
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize("stage", CASES)
 def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """The next one goes on with the deployment."""
     begun = begin(stack, hub, client, stage)
@@ -174,7 +167,7 @@ def test_a_killed_agent(stack: Stack, hub: HubServer, client: httpx.Client, stag
     assert data["status"] == "completed", data
 
 
-@pytest.mark.parametrize("stage", ["model_initialization", "model_loading", "service_registration"])
+@pytest.mark.parametrize("stage", WORKER_STAGES)
 @pytest.mark.parametrize("victim", ["worker", "engine"])
 def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Client, victim: str, stage: str) -> None:
     """It is started again."""
@@ -193,7 +186,9 @@ def test_a_killed_loading_process(stack: Stack, hub: HubServer, client: httpx.Cl
     assert chat(stack, model="slow", max_tokens=2).join().error is None
 
 
-@pytest.mark.parametrize("stage", list(STAGES))
+@pytest.mark.parametrize(
+    "stage", [pytest.param(stage, marks=pytest.mark.slow) for stage in AGENT_STAGES] + WORKER_STAGES
+)
 def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, stage: str) -> None:
     """All processes of the node die at once; those that come back bring up what is wanted."""
     begun = begin(stack, hub, client, stage)
@@ -241,7 +236,7 @@ def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> No
         assert shares(stack) == {"n1", "n2"}
     finally:
         client.delete("/models/local/slow")
-        eventually(lambda: locks(stack) <= {"agent", "fake"}, "they are gone", 60)
+        eventually(lambda: locks(stack) <= {"agent", "fake"}, "they are gone")
         stack.kill("agent-n2", signal.SIGTERM)
 
 
@@ -268,7 +263,7 @@ def kill_node(stack: Stack, agent: str, others: list[psutil.Process]) -> None:
     for process in others:
         if process.is_running():
             process.send_signal(signal.SIGKILL)
-    stack.processes[agent].wait(15)
+    stack.processes[agent].wait(60)
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -51,7 +51,7 @@ def surroundings(tmp_path: Path) -> Iterator[tuple[Surroundings, redis.Redis]]:
             client.close()
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.mark.timeout(3600 if FULL else 600)

@@ -16,7 +16,7 @@ from gateway.cluster.bringup import STAGES
 from gateway.models.catalog import load_catalog
 from gateway.queue.queues import make_celery
 from tests.deployments import deploy, ended, status
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 
 #: A second model with the same engine, and one that fails to load in each way.
 CATALOG = """
@@ -97,19 +97,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One agent on node n1, and a model of its own so that the gateway counts as ready."""
     folder = tmp_path_factory.mktemp("deployments")
     (folder / "headrace.toml").write_text(CATALOG)
-    stack = Stack(folder, drain_s=20.0, node_gone_s=3.0)
-    try:
-        stack.up({"fake": {}})
+    with running(folder, {"fake": {}}, drain_s=20.0, node_gone_s=3.0) as stack:
         eventually(stack.registry.devices, "the agent says what device it has")
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 @pytest.fixture(autouse=True)
@@ -388,7 +378,7 @@ def test_replicas_can_be_added_and_taken_away(stack: Stack, client: httpx.Client
 
 def test_an_idle_model_sleeps_until_the_next_requests(stack: Stack, client: httpx.Client) -> None:
     ended(client, deploy(client, "second", deployment_config={"idle_unload_s": 1.0}))
-    eventually(lambda: not stack.registry.replicas("second"), "it sleeps", 30)
+    eventually(lambda: not stack.registry.replicas("second"), "it sleeps")
     assert client.get("/models/second").json()["data"]["status"] == "asleep"
     streams = [chat(stack, model="second", max_tokens=5) for _ in range(8)]
     for stream in streams:

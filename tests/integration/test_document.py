@@ -16,19 +16,15 @@ import pytest
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema
 from tests.curl import DOCUMENT, example, send
 from tests.shape import lacks
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 
 CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m", "all-minilm-l6-v2"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    try:
-        stack.up({CHAT_MODEL: {}, EMBEDDING_MODEL: {}})
+    with running(tmp_path_factory.mktemp("s"), {CHAT_MODEL: {}, EMBEDDING_MODEL: {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_the_document_has_these_examples() -> None:

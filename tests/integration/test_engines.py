@@ -33,6 +33,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "transformers-int4": {"quantization": "int4"},
     "transformers-2-ranks": {"tensor_parallel_size": 2},
 }
+#: Of those: others show in short what is special about each, below and in test_compression, test_tensor_parallel.
+COSTLY = [name for name in VARIANTS if name != "transformers"]
 NAMES = {"fake", "openvino", "embedding", "transformers"}
 #: Of the models above, as their files say.
 VOCABULARIES = {"fake": 50_000, "openvino": 49_152, "embedding": 30_522, "transformers": 512}
@@ -85,7 +87,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
         yield loaded
 
 
-@pytest.fixture(params=[*MODELS, *VARIANTS])
+@pytest.fixture(params=[*MODELS, "transformers", *(pytest.param(name, marks=pytest.mark.slow) for name in COSTLY)])
 def case(request: pytest.FixtureRequest, load: Loader) -> Iterator[Case]:
     case = load(request.param)
     yield case
@@ -226,7 +228,7 @@ def test_an_end_token_ends_a_sequence_and_is_part_of_it(load: Loader) -> None:
     assert parts[-1].finish_reason == "stop"
 
 
-@pytest.mark.parametrize("quantization", ["int8", "int4"])
+@pytest.mark.parametrize("quantization", ["int8", pytest.param("int4", marks=pytest.mark.slow)])
 def test_quantized_weights_are_smaller_and_say_nearly_the_same(load: Loader, quantization: str) -> None:
     whole, small = (load(name).engine for name in ("transformers", f"transformers-{quantization}"))
     assert small.info.effective["quantization"] == quantization

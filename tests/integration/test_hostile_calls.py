@@ -17,7 +17,7 @@ from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW, connect
 from tests.rpc import Client, chat_request, client, details, start_rpc
-from tests.stack import KEY, Stack, chat, eventually
+from tests.stack import KEY, Stack, chat, eventually, running
 from web.rpc.stubs import model_pb2 as pb
 
 PATH = "/models/fake/chat/completions"
@@ -28,19 +28,11 @@ OPEN = 3
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     bounds = {"key_max_streams": OPEN, "grpc_key_max_calls": OPEN}
-    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=1.0, max_body_bytes=2**20, **bounds)
-    try:
-        stack.up({"fake": {"step_s": 0.01}})
+    with running(
+        tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.01}}, grace_s=1.0, max_body_bytes=2**20, **bounds
+    ) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as rpc:
-        yield rpc
 
 
 def other_key(stack: Stack, **limits: Any) -> str:
@@ -204,15 +196,13 @@ def test_an_event_that_can_not_be_written_ends_its_stream_alone(
 
 
 def test_the_embedded_redis_has_a_bound_and_evicts_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
-    small = Stack(tmp_path_factory.mktemp("r"), redis_url="", redis_memory_bytes=300 * 2**20)
-    try:
+    folder = tmp_path_factory.mktemp("r")
+    with contextlib.closing(Stack(folder, redis_url="", redis_memory_bytes=300 * 2**20)) as small:
         small.start("redis", [sys.executable, "-m", "gateway.store.embedded"])
         with contextlib.closing(connect(small.settings)) as redis:
             eventually(lambda: _config(redis), "Redis answers")
             found = _config(redis)
             assert (found["maxmemory"], found["maxmemory-policy"]) == (str(300 * 2**20), "noeviction")
-    finally:
-        small.close()
 
 
 def _config(redis: Any) -> dict[str, str]:

@@ -18,7 +18,7 @@ import pytest
 
 from gateway.access.api_keys import Credentials
 from schemas.inference import MAX_MESSAGES
-from tests.stack import KEY, Stack, chat, eventually
+from tests.stack import KEY, Stack, chat, eventually, running
 
 PATH, OPENAI = "/models/fake/chat/completions", "/v1/chat/completions"
 BODY = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2}
@@ -28,18 +28,8 @@ ORIGIN = "https://chat.example"
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=5.0)
-    try:
-        stack.up({"fake": {"step_s": 0.01}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.01}}, grace_s=5.0) as stack:
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 @pytest.fixture
@@ -61,7 +51,7 @@ def undisturbed(stack: Stack) -> Iterator[None]:
 
 
 def connect(stack: Stack) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", stack.settings.http_port), timeout=30)
+    return socket.create_connection(("127.0.0.1", stack.settings.http_port), timeout=60)
 
 
 def head(*lines: str, key: str = "") -> bytes:

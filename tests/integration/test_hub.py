@@ -273,12 +273,12 @@ def test_two_that_want_the_same_fetch_it_once(model_hub: HubServer, tmp_path: Pa
     paths: list[Path] = []
     threads = [threading.Thread(target=lambda d=d: paths.append(d.fetch())) for d in (first, second)]
     threads[0].start()
-    assert model_hub.stalled.wait(20)
+    assert model_hub.stalled.wait(60)
     threads[1].start()
     second.source.discard()
     model_hub.go_on.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert paths == [paths[0]] * 2
     second.require_whole(repository, paths[0])
     assert len([seen for seen in model_hub.requests(f"/{ref.revision}/{WEIGHTS}") if not seen.range]) == 1
@@ -290,13 +290,13 @@ def test_after_a_kill_the_next_fetch_goes_on(model_hub: HubServer, tmp_path: Pat
     model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=1_000_000)])
     process = start(tmp_path / "models", ref)
     try:
-        assert model_hub.stalled.wait(30)
+        assert model_hub.stalled.wait(60)
         download = Download(tmp_path / "models", ref)
         part = download.part(WEIGHTS)
         eventually(lambda: part.exists() and part.stat().st_size > 500_000, "some of it is on the disk")
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     size = part.stat().st_size
     assert not download.source.present()
     model_hub.go_on.set()
@@ -340,10 +340,10 @@ def test_a_disk_that_fills_up_while_writing_is_no_space(model_hub: HubServer, tm
         errors: list[SourceFailed] = []
         thread = threading.Thread(target=lambda: errors.append(download.failure()))
         thread.start()
-        assert model_hub.stalled.wait(20)
+        assert model_hub.stalled.wait(60)
         (disk / "ballast").write_bytes(bytes(3 << 20))
         model_hub.go_on.set()
-        thread.join(20)
+        thread.join(60)
         assert errors[0].reason is FailureReason.NO_SPACE
         assert "No space left on device" in errors[0].message
         assert download.left == []

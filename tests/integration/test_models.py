@@ -12,7 +12,7 @@ from gateway.cluster.registry import Device
 from gateway.deployments.memory import Footprint
 from gateway.jobs.statistics import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
 from gateway.store import keys
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 
 ODD = "org/name:7b.q4@v1"
 CONFIG = f"""
@@ -33,19 +33,8 @@ BODY = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 3}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    stack.settings.config.write_text(CONFIG)
-    try:
-        stack.up({"fake": {}, ODD: {}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {}, ODD: {}}, catalog=CONFIG) as stack:
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 def test_every_state_has_its_word(client: httpx.Client) -> None:

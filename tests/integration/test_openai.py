@@ -10,23 +10,12 @@ import openai
 import pytest
 
 from gateway.access.api_keys import Credentials
+from tests.integration.conftest import CHAT_MODEL as MODEL
+from tests.integration.conftest import DEPLOYED, ODD
 from tests.integration.test_rest import fake_text
 from tests.stack import KEY, Stack, eventually
 
-MODEL = "smollm2-135m"
-ODD = "org/name:7b"
 QUESTION: list[Any] = [{"role": "user", "content": "What is the capital of France?"}]
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    stack.settings.config.write_text(f'[models."{ODD}"]\ncapabilities = ["chat", "tool_use"]\nengine = "fake"\n')
-    try:
-        stack.up({"fake": {"step_s": 0.01}, ODD: {}, MODEL: {}})
-        yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
@@ -41,7 +30,7 @@ def connect(stack: Stack, key: str = KEY) -> openai.OpenAI:
 
 def test_models_that_can_be_asked_are_listed(client: openai.OpenAI, stack: Stack) -> None:
     listed = {model.id: model for model in client.models.list()}
-    assert listed.keys() == {"fake", ODD, MODEL}
+    assert listed.keys() == set(DEPLOYED)
     assert (listed["fake"].object, listed["fake"].owned_by) == ("model", "local")
     assert client.models.retrieve("gpt-4").owned_by == "openai"
     assert client.models.retrieve(ODD).created > 1_700_000_000

@@ -17,7 +17,7 @@ from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.store.scripts import Scripts
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 from workers.engines.fake import fake_token
 
 MODELS = {
@@ -28,12 +28,8 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=dumps(MODELS))
-    try:
-        stack.up({"fake": {"step_s": 0.005}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.005}}, models_json=dumps(MODELS)) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_a_fallback_takes_what_its_model_can_not(stack: Stack) -> None:

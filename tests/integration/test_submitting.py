@@ -133,6 +133,6 @@ def test_a_whole_answer_counts_nothing_that_is_void(
             redis_client.hset(keys.job(job.id), mapping={"seq": 1, "state": "queued", "claim": ""})
     done = [dumps({"type": "done", "c": claim, "usage": {}})]
     store.append([Append(job.id, claim, 4, done, JobState.DONE)])
-    thread.join(20)
+    thread.join(60)
     assert answers[0]["choices"][0]["message"]["content"] == "aXY"
     assert answers[0]["usage"]["completion_tokens"] == 3

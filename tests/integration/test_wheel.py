@@ -65,7 +65,7 @@ class Installed:
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
             self.run("headrace", "down", HEADRACE_DATA_DIR=str(folder))
 
 
