@@ -6,14 +6,13 @@ The rest is the same for all kinds, and in `workers/replica.py`: claims, places,
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Protocol, cast
 
 from gateway.catalog import Catalog, Model
 from gateway.job import Job
 from gateway.takeover import Takeover
 from workers.claimed import ClaimedJob
-from workers.engines.base import SequenceOutput, SequenceRequest
+from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 
 #: Engines that embed; all others generate.
 WORK = {"embedding": "workers.embedding:load_embedding"}
@@ -60,7 +59,7 @@ class Work(Protocol):
         """The least that an engine can be asked, as sequence 0."""
 
 
-def load_work(engine: str, model_path: str, model: Model, catalog: Catalog) -> Work:
+def load_work(config: EngineConfig, model: Model, catalog: Catalog) -> Work:
     """The work that replicas with this engine do."""
-    module, _, name = WORK.get(engine, GENERATION).partition(":")
-    return cast(Work, getattr(importlib.import_module(module), name)(engine, Path(model_path), model, catalog))
+    module, _, name = WORK.get(config.engine, GENERATION).partition(":")
+    return cast(Work, getattr(importlib.import_module(module), name)(config, model, catalog))

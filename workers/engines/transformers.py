@@ -1,7 +1,6 @@
 """transformers' continuous batching manager as an engine: paged KV cache, prefix sharing. Reads safetensors folders.
 
-The manager steps in a thread of its own; `step` takes what it has made. Options: `cache_tokens` places of the KV cache,
-`threads` of each process.
+The manager steps in a thread of its own; `step` takes what it has made. Options: `threads` of each process.
 """
 
 from __future__ import annotations
@@ -23,9 +22,10 @@ from workers.engines.base import (
     SequenceRequest,
     no_report,
     require,
+    require_room,
     warm_up,
 )
-from workers.engines.causal_lm import QUANTIZED, cache_tokens, check_shares, device_of, load_causal_lm, start_manager
+from workers.engines.causal_lm import PAGE_TOKENS, QUANTIZED, check_shares, device_of, load_causal_lm, start_manager
 from workers.engines.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
@@ -45,7 +45,8 @@ class TransformersEngine:
         self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
         self._cancelled: list[int] = []
         self._warm_up_step_s = 0.0
-        self._places = cache_tokens(config)
+        #: Tokens that the KV cache holds.
+        self._capacity = config.kv_blocks(PAGE_TOKENS) * PAGE_TOKENS
         report("model_initialization", 0, 1)
         self._ranks: RankGroup | None = None
         if config.tensor_parallel_size > 1:
@@ -61,6 +62,7 @@ class TransformersEngine:
             "devices": [str(device_of(config, rank)) for rank in range(config.tensor_parallel_size)],
             "threads": torch.get_num_threads(),
             "kv_cache": True,
+            **self._kv_cache(),
         }
         digest = weights_digest(Path(config.model_path))
         length, slowest_s = config.context_length, self._warm_up_step_s
@@ -77,11 +79,7 @@ class TransformersEngine:
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "transformers")
-        places = len(request.prompt_ids) + sampling.max_tokens
-        if places > self._places:
-            raise EngineRequestError(
-                f"Prompt and answer may take {places} tokens, and the KV cache of this engine has {self._places}."
-            )
+        require_room(request, sampling, self._capacity)
         wrong = [i for i in request.prompt_ids if not 0 <= i < self._vocabulary]
         if wrong:
             raise EngineRequestError(f"It holds the token id {wrong[0]}; allowed: 0 to {self._vocabulary - 1}.")
@@ -146,6 +144,14 @@ class TransformersEngine:
             return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
         stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in request.eos_ids
         return [SequenceOutput(sequence_id, tokens, None, "stop" if stopped else "length")]
+
+    def _kv_cache(self) -> dict[str, int]:
+        """What the manager has made of it, which it has by the first step: this process' share of its bytes."""
+        cache = self._manager.batch_processor.cache
+        return {
+            "kv_capacity_tokens": cache.num_blocks * PAGE_TOKENS,
+            "kv_cache_bytes": cache.num_sectors * cache.bytes_per_sector,
+        }
 
     def _processors(self, sampling: Sampling) -> dict[str, float | int]:
         """The manager samples all sequences or none: greedy is sampling from the one best token, ties broken."""
