@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
+from gateway.catalog import load_catalog
+from gateway.desired import Wanted
 from gateway.errors import InvalidRequest
 from gateway.memory import UNMEASURED_KV_TOKENS, Footprint, Load, plan, require_a_sequence
+from gateway.settings import Settings
 from schemas.deployments import PlanSchema
+from workers.model import engine_config
 
 MODEL = Footprint(format="safetensors", weights_bytes=8 << 20, num_parameters=4 << 20, kv_bytes_per_token=1 << 10)
 LOAD = Load("transformers", max_batch_size=4, context_length=1024, device="cuda0")
@@ -139,6 +143,18 @@ def test_keys_and_values_take_what_their_type_does() -> None:
     whole = replace(MODEL, bits_per_weight=32.0)
     assert per_token("transformers", whole) == 2048
     assert per_token("transformers", whole, quantization="bf16") == per_token("transformers") == 1024
+
+
+def test_what_a_replica_leaves_open_is_planned_as_its_engine_is_told() -> None:
+    settings = Settings(max_batch_size=5)
+    model = replace(load_catalog(settings).get("smollm2-135m"), options={"cache_gib": 2, "threads": 1})
+    wanted = Wanted("", model.id, "n1", "cpu0", options={"cache_gib": 3})
+    load = Load.of(model.engine, asdict(wanted.in_full(model, settings.max_batch_size)))
+    config = engine_config(model, settings, wanted, "", 64)
+    for name in load.__dict__.keys() & config.__dict__.keys() - {"device"}:
+        assert getattr(load, name) == getattr(config, name), name
+    assert (load.max_batch_size, load.context_length, load.cache_gib) == (5, 8192, 3)
+    assert (config.options, config.kv_capacity_tokens) == ({"cache_gib": 3, "threads": 1}, 64)
 
 
 def test_a_model_that_does_not_say_what_a_token_takes_has_a_cache_as_well() -> None:
