@@ -12,4 +12,5 @@ from workers.replica.__main__ import engine_config
 def config_of(model_id: str, settings: Settings) -> EngineConfig:
     """What an engine process would be told of a model that is deployed without options."""
     model = load_catalog(settings).get(model_id)
-    return engine_config(model, settings, Wanted(model.id, model.id, "test", "cpu0"), str(model.path() or ""))
+    wanted, path = Wanted(model.id, model.id, "test", "cpu0"), str(model.path() or "")
+    return engine_config(model, settings, wanted, path, kv_capacity_tokens=2 * model.context_length)

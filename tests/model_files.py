@@ -41,7 +41,7 @@ def write_safetensors(folder: Path, *, shards: int = 1, size: int = 64, **config
     return folder
 
 
-def write_gguf(path: Path, *, tokens: int = 100, size: int = 64) -> Path:
+def write_gguf(path: Path, *, tokens: int = 100, size: int = 64, file_type: int = 7) -> Path:
     """A file of the shape of CONFIG, with one Q8_0 and one float32 tensor of `size` x `size`."""
     import gguf
 
@@ -49,6 +49,7 @@ def write_gguf(path: Path, *, tokens: int = 100, size: int = 64) -> Path:
     writer = gguf.GGUFWriter(path, "llama")
     writer.add_block_count(3)
     writer.add_context_length(128)
+    writer.add_file_type(file_type)
     writer.add_embedding_length(32)
     writer.add_head_count(4)
     writer.add_head_count_kv(2)

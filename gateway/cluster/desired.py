@@ -12,6 +12,7 @@ from typing import Any, cast
 import redis
 
 from gateway.errors import Unreadable
+from gateway.models.entry import Model
 from gateway.queue.queues import slug
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
@@ -54,6 +55,16 @@ class Wanted:
     def place(self) -> tuple[str, str]:
         """Node and device."""
         return self.node, self.device
+
+    def in_full(self, model: Model, max_batch_size: int) -> Wanted:
+        """With what it leaves open: the model's own, and the size of a batch where nobody asks for another."""
+        return replace(
+            self,
+            quantization=self.quantization or "none",
+            max_batch_size=self.max_batch_size or max_batch_size,
+            context_length=self.context_length or model.context_length,
+            options={**model.options, **self.options},
+        )
 
 
 def replica_id(model: str, node: str, device: str, suffix: str = "") -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+from gateway.errors import InvalidRequest
+
 GIB = 1 << 30
 #: Memory of a model worker and its engine process before any weights, by engine: measured, in bytes.
 BASE_BYTES = {"fake": 110 << 20, "openvino": 480 << 20, "transformers": 810 << 20, "embedding": 620 << 20}
@@ -21,6 +23,16 @@ MAKING_BYTES_PER_WEIGHT = {
     **dict.fromkeys([("transformers", "int8"), ("transformers", "int4")], 2.0),
     **dict.fromkeys([("openvino", "int8"), ("openvino", "int4")], 4.0),
 }
+#: Tokens of one block of the KV cache, which sequences get it by.
+KV_BLOCK_TOKENS = 32
+#: Bytes of one number of keys and values, with its share of scales, by the type that it is kept in. OpenVINO keeps u8
+#: with a scale and an offset, 4 bytes each: for each channel of a block of keys, and for each head's values of a token.
+#: This is for heads of 64 numbers; for 128 it is 3% less.
+KV_BYTES_PER_NUMBER = {"u8": 1.1875, "f16": 2.0, "bf16": 2.0, "f32": 4.0}
+#: The most that a KV cache takes by default: on a CPU, whose memory is everybody's, and of a device with its own.
+KV_LIMIT_BYTES, KV_LIMIT_SHARE = GIB, 0.25
+#: Tokens of a KV cache by default where the files don't say what a token takes.
+UNMEASURED_KV_TOKENS = 16_384
 #: Tokens that are computed at once, and the numbers of four bytes that each takes per hidden unit, at most.
 STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
 #: Share of the device's free memory that may be planned for.
@@ -48,6 +60,8 @@ class Footprint:
     context_length: int = 0
     #: The bits of a stored weight, on average.
     bits_per_weight: float = 0.0
+    #: The type in which keys and values are to be kept, such as `u8`; empty if the files leave it to the engine.
+    kv_precision: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,20 +72,36 @@ class Load:
     quantization: str = "none"
     max_batch_size: int = 1
     context_length: int = 2048
-    #: The most that keys and values may take, all sequences together; 0 = no limit.
-    kv_limit_bytes: int = 0
+    #: Size of the KV cache, all sequences together, as the engine's options say it; 0 = they don't.
+    cache_gib: float = 0.0
+    cache_tokens: int = 0
+    #: The type in which keys and values are kept, such as `u8`; empty = as the files say, or the engine likes.
+    kv_precision: str = ""
     #: Processes that share weights and cache. Each has a device of its own, but all of them the same CPU.
     tensor_parallel_size: int = 1
     #: Such as `cuda0`.
     device: str = ""
+    #: All of its memory, used or not.
+    device_bytes: int = 0
     #: The weights stay in the host's memory.
     cpu_offload: bool = False
 
     @classmethod
     def of(cls, engine: str, config: Mapping[str, Any]) -> Load:
-        """From the options of a replica; those that memory does not depend on are left out."""
+        """From what is wanted of a replica, in full; what memory does not depend on is left out.
+
+        Raises: InvalidRequest for a size that is none.
+        """
+        options = config.get("options", {})
+        sizes = {name: _size(name, options[name]) for name in ("cache_gib", "cache_tokens") if name in options}
         names = {spec.name for spec in fields(cls)} & config.keys()
-        return cls(engine, **{name: config[name] for name in names})
+        precision = _kv_precision(dict(options.get("properties", {})))
+        return cls(engine, kv_precision=precision, **sizes, **{name: config[name] for name in names})
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether its processes share the host's memory."""
+        return self.device.startswith("cpu")
 
 
 @dataclass(frozen=True)
@@ -84,12 +114,14 @@ class MemoryPlan:
     free_bytes: int
     #: Keys and values of `max_batch_size` sequences at the full context; more than `kv_cache_bytes` if that is limited.
     kv_cache_full_bytes: int
+    #: Tokens that the KV cache holds, all sequences together: what the engine is told.
+    kv_capacity_tokens: int
     #: The most that it takes while it is loaded; more than `total_bytes` where large weights are made small.
     loading_bytes: int
 
     def times(self, count: int) -> MemoryPlan:
         """What so many of it take of the same device."""
-        sizes = {name: size * count for name, size in asdict(self).items() if name != "free_bytes"}
+        sizes = {name: size * count for name, size in self._sizes().items() if name != "free_bytes"}
         return replace(self, **sizes)
 
     @property
@@ -109,11 +141,14 @@ class MemoryPlan:
 
     def shown(self) -> dict[str, Any]:
         """As clients see it."""
-        return {**asdict(self), "total_bytes": self.total_bytes, "fits": self.fits}
+        return {**self._sizes(), "total_bytes": self.total_bytes, "fits": self.fits}
+
+    def _sizes(self) -> dict[str, int]:
+        return {name: size for name, size in asdict(self).items() if name.endswith("_bytes")}
 
 
 def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
-    """What a load will take: weights, keys and values of a full batch, and workspace.
+    """What a load will take: weights, KV cache, and workspace.
 
     Workspace is the processes themselves, one step's activations and its logits in float32.
     """
@@ -121,19 +156,86 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
     weights = 0 if load.cpu_offload else _weights_bytes(footprint, load) // shards
     making = MAKING_BYTES_PER_WEIGHT.get((load.engine, load.quantization), 0.0)
     base = BASE_BYTES.get(load.engine, GIB // 2)
-    kv_full = load.max_batch_size * load.context_length * footprint.kv_bytes_per_token // shards
-    kv = min(kv_full, load.kv_limit_bytes) if load.kv_limit_bytes else kv_full
+    kv_capacity_tokens, kv_bytes = _kv_capacity_tokens(footprint, load), _kv_bytes_per_token(footprint, load)
     activations = STEP_TOKENS * footprint.hidden_size * UNITS_PER_TOKEN * 4
     logits = load.max_batch_size * footprint.vocabulary_size * 4
     share = MemoryPlan(
         weights_bytes=weights,
-        kv_cache_bytes=kv,
+        kv_cache_bytes=kv_capacity_tokens * kv_bytes // shards,
         workspace_bytes=base + activations + logits,
         free_bytes=free_bytes,
-        kv_cache_full_bytes=kv_full,
+        kv_cache_full_bytes=_full_batch_tokens(load) * kv_bytes // shards,
+        kv_capacity_tokens=kv_capacity_tokens,
         loading_bytes=base + max(weights, int(footprint.num_parameters * making) // shards),
     )
-    return share.times(shards) if load.device.startswith("cpu") else share
+    return share.times(shards) if load.on_cpu else share
+
+
+def require_a_sequence(footprint: Footprint, load: Load) -> None:
+    """Raises: InvalidRequest if the KV cache is too small for one sequence of the full length, which could not end."""
+    capacity = _kv_capacity_tokens(footprint, load)
+    if capacity < load.context_length:
+        name = "cache_tokens" if load.cache_tokens else "cache_gib"
+        text = (
+            f"A KV cache of {name} {getattr(load, name):g} holds {capacity} tokens, and one sequence may have "
+            f"{load.context_length}. Raise {name}, or lower context_length to {capacity} or less."
+        )
+        raise InvalidRequest(text, reason="option_not_supported", errors={f"options.{name}": [text]})
+
+
+def _kv_capacity_tokens(footprint: Footprint, load: Load) -> int:
+    """Tokens of the KV cache, in whole blocks.
+
+    As the options say; without them those of a full batch, if a limit holds them, or as many as it does. One sequence
+    fits at least.
+    """
+    if load.cache_tokens:
+        return _in_blocks(int(load.cache_tokens))
+    # Each device has its share of the keys and values of all tokens.
+    block_bytes = (
+        KV_BLOCK_TOKENS * _kv_bytes_per_token(footprint, load) // (1 if load.on_cpu else load.tensor_parallel_size)
+    )
+    limit = load.cache_gib * GIB or _default_limit(load)
+    within = int(limit // block_bytes) * KV_BLOCK_TOKENS if block_bytes else UNMEASURED_KV_TOKENS
+    if load.cache_gib and block_bytes:
+        return within
+    return min(_full_batch_tokens(load), max(within, _in_blocks(load.context_length)))
+
+
+def _default_limit(load: Load) -> float:
+    return KV_LIMIT_BYTES if load.on_cpu else max(KV_LIMIT_BYTES, load.device_bytes * KV_LIMIT_SHARE)
+
+
+def _full_batch_tokens(load: Load) -> int:
+    return load.max_batch_size * _in_blocks(load.context_length)
+
+
+def _in_blocks(tokens: int) -> int:
+    """The tokens of the blocks that hold so many."""
+    return -(-tokens // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS
+
+
+def _kv_bytes_per_token(footprint: Footprint, load: Load) -> int:
+    """Bytes of one token's keys and values as the engine keeps them, all processes together."""
+    if load.engine == "openvino":
+        kept_in = load.kv_precision or footprint.kv_precision or ("u8" if load.on_cpu else "f16")
+    else:  # as the model computes
+        stored = load.quantization in ("", "none")
+        kept_in = "f32" if stored and footprint.bits_per_weight > 16 else "bf16"
+    return int(footprint.kv_bytes_per_token / KV_BYTES_PER_NUMBER["f16"] * KV_BYTES_PER_NUMBER.get(kept_in, 2.0))
+
+
+def _kv_precision(properties: Mapping[str, Any]) -> str:
+    """What properties of an OpenVINO device ask for; empty = they don't."""
+    accurate = "f32" if properties.get("EXECUTION_MODE_HINT") == "ACCURACY" else ""
+    return str(properties.get("KV_CACHE_PRECISION", accurate))
+
+
+def _size(name: str, value: Any) -> Any:
+    """Raises: InvalidRequest if it is no number above 0."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InvalidRequest.of({f"options.{name}": [f"Got {value!r:.80}; it must be a number above 0."]})
+    return value
 
 
 def _weights_bytes(footprint: Footprint, load: Load) -> int:
@@ -142,7 +244,7 @@ def _weights_bytes(footprint: Footprint, load: Load) -> int:
         per_outer = BYTES_PER_OUTER_WEIGHT.get((load.engine, load.quantization), per_weight)
         outer = footprint.outer_parameters
         return int((footprint.num_parameters - outer) * per_weight + outer * per_outer)
-    if load.engine == "openvino" and load.device.startswith("cpu") and footprint.bits_per_weight >= 16:
+    if load.engine == "openvino" and load.on_cpu and footprint.bits_per_weight >= 16:
         return int(footprint.num_parameters * OPENVINO_BYTES_PER_FLOAT)
     return footprint.weights_bytes
 

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.cluster.desired import UP, Wanted, replica_id
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, Registry
-from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan
+from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
 from gateway.errors import DoesNotFit, InvalidRequest
 from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
@@ -102,7 +102,10 @@ class Planner:
         return self._planned(model, present[0], chosen, deployment_id)
 
     def _planned(self, model: Model, like: Wanted, devices: Sequence[Device], deployment_id: str) -> Planned:
-        load = Load.of(model.engine, asdict(like))
+        load = Load.of(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
+        for device in devices:
+            if footprint := self._footprints.get(device, model.id):
+                require_a_sequence(footprint, _on(device, load))
         plans = self._plans(model, load, devices)
         wanted = [_wanted(like, deployment_id, device, i) for i, device in enumerate(devices)]
         return Planned(model.id, wanted, plans, self._alternatives(model, load, plans), {}, [])
@@ -117,7 +120,7 @@ class Planner:
 
     def _plan(self, model: Model, load: Load, device: Device) -> MemoryPlan | None:
         footprint = self._footprints.get(device, model.id)
-        return plan(footprint, replace(load, device=device.device), device.memory_free) if footprint else None
+        return plan(footprint, _on(device, load), device.memory_free) if footprint else None
 
     def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
         """What would fit where this does not: other options on the tightest device, then other devices."""
@@ -127,7 +130,7 @@ class Planner:
         footprint = self._footprints.get(devices[name], model.id) if name else None
         if name is None or footprint is None:
             return []
-        here = replace(load, device=devices[name].device)
+        here = _on(devices[name], load)
         source = footprint.format
         found = alternatives(
             footprint, here, short[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
@@ -137,6 +140,10 @@ class Planner:
             if elsewhere and elsewhere.fits:
                 found.append({"change": {"target_nodes": [other.name]}, "total_bytes": elsewhere.total_bytes})
         return found
+
+
+def _on(device: Device, load: Load) -> Load:
+    return replace(load, device=device.device, device_bytes=device.memory_total)
 
 
 def tight(plans: Mapping[str, MemoryPlan | None]) -> dict[str, MemoryPlan]:

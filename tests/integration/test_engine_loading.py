@@ -104,7 +104,7 @@ def test_a_load_that_takes_too_long_is_timed_out() -> None:
     [
         ({"model_path": "/nowhere/model.gguf"}, FailureReason.MISSING_FILE),
         ({"quantization": "int8"}, FailureReason.BAD_QUANTIZATION),
-        ({"options": {"cache_gib": 100_000}}, FailureReason.OUT_OF_MEMORY),
+        ({"kv_capacity_tokens": 10**10}, FailureReason.OUT_OF_MEMORY),
     ],
 )
 def test_openvino_fails_with_a_reason(changed: dict[str, Any], reason: FailureReason) -> None:

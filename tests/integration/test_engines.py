@@ -255,7 +255,7 @@ def test_transformers_refuses_what_its_manager_would_ignore(load: Loader) -> Non
         engine.add(SequenceRequest(0, PROMPTS[0], Sampling(4, 0.0, seed=1, presence_penalty=0.5)))
     with pytest.raises(EngineRequestError, match="token id 512"):
         engine.add(SequenceRequest(0, [512], Sampling(4, 0.0)))
-    with pytest.raises(EngineRequestError, match="take 1005 tokens, and the KV cache of this engine has 800"):
+    with pytest.raises(EngineRequestError, match="take 1005 tokens, and the KV cache of this engine has 768"):
         engine.add(SequenceRequest(0, [1] * 5, Sampling(1000, 0.0)))
     assert not engine.has_work()
 

@@ -60,7 +60,10 @@ class StillReplica(ReplicaWorker):
     def __init__(self, incarnation: str, name: str, around: Surroundings, store: JobStore) -> None:
         config = EngineConfig("fake", "", "cpu0", 64, 1_000_000)
         self._works = {
-            model: Generation(FakeTokenizer(), around.catalog.get(model), around.catalog) for model in MODELS
+            model: Generation(
+                FakeTokenizer(), around.catalog.get(model), around.catalog, context_length=config.context_length
+            )
+            for model in MODELS
         }
         super().__init__(
             settings=around.settings,

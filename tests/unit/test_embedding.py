@@ -43,7 +43,7 @@ def test_an_input_is_cut_or_refused_at_the_least_of_what_is_said(
     entry = replace(entry, context_length=context_length or type(entry).context_length)
     if not settings:
         (folder / SETTINGS[0]).unlink()
-    embedding = Embedding(EncoderTokenizer(folder), entry, catalog)
+    embedding = Embedding(EncoderTokenizer(folder), entry, catalog, context_length=entry.context_length)
     cut = embedding.prepare(job("word " * 600, truncate=True), None)
     assert cut.usage()["prompt_tokens"] == 3 + most
     fits = embedding.prepare(job("word " * (most - 2)), None)

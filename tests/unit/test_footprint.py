@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import openvino
 import pytest
 
 from gateway.deployments.memory import Footprint
@@ -66,6 +67,19 @@ def test_an_openvino_folder(tmp_path: Path, config: bool) -> None:
         hidden_size=32 if config else 0,
         context_length=128 if config else 0,
     )
+
+
+@pytest.mark.parametrize(("file_type", "kept_in"), [(0, "f16"), (1, "f16"), (7, "")])
+def test_openvino_keeps_16_bits_of_gguf_files_of_floats(tmp_path: Path, file_type: int, kept_in: str) -> None:
+    assert read_footprint(write_gguf(tmp_path / "a.gguf", file_type=file_type)).kv_precision == kept_in
+
+
+@pytest.mark.parametrize(("asked", "kept_in"), [("f16", "f16"), ("u8", "u8"), ("f" * 1000, "")])
+def test_a_graph_may_ask_for_a_type_of_keys_and_values(tmp_path: Path, asked: str, kept_in: str) -> None:
+    model = openvino.Core().read_model(write_openvino(tmp_path / "a") / "openvino_model.xml")
+    model.set_rt_info(asked, ["runtime_options", "KV_CACHE_PRECISION"])
+    openvino.save_model(model, tmp_path / "openvino_model.xml", compress_to_fp16=False)
+    assert read_footprint(tmp_path).kv_precision == kept_in
 
 
 #: Architectures that keep keys and values in different ways, by what they add to CONFIG.

@@ -189,7 +189,7 @@ class Starter:
         wanted = dumps(asdict(self.wanted))
         command = module_command("workers.replica", self.wanted.model, "--wanted", wanted)
         command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
-        command += ["--agent", str(os.getpid())]
+        command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
         with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
             process = subprocess.Popen(
                 command,

@@ -40,6 +40,13 @@ class EngineConfig:
     use_flash_attention: bool = True
     use_kv_cache: bool = True
     cpu_offload: bool = False
+    #: Tokens that the KV cache holds, all sequences together, see `gateway/deployments/memory.py`. 0 = a full batch.
+    kv_capacity_tokens: int = 0
+
+    def kv_blocks(self, block_tokens: int) -> int:
+        """The blocks of the KV cache."""
+        tokens = self.kv_capacity_tokens or self.max_batch_size * self.context_length
+        return -(-tokens // block_tokens)
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,8 @@ class EngineInfo:
     context_length: int
     weights_digest: str
     capabilities: Sequence[str]
-    #: What is really in force: attention, quantization, devices, threads, kv_cache.
+    #: What is really in force: attention, quantization, devices, threads, kv_cache, and, as the library counts them,
+    #: kv_capacity_tokens and kv_cache_bytes.
     effective: Mapping[str, Any] = field(default_factory=dict)
     #: How long the slowest step took while it was warmed up.
     warm_up_step_s: float = 0.0
@@ -162,6 +170,15 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, v
             f"The {engine} engine can't do {', '.join(missing)}; it can do: {', '.join(sorted(allowed))}."
         )
     return sampling
+
+
+def require_room(request: SequenceRequest, sampling: Sampling, capacity: int) -> None:
+    """Raises: EngineRequestError if the sequence could outgrow a KV cache of so many tokens."""
+    tokens = len(request.prompt_ids) + sampling.max_tokens
+    if tokens > capacity:
+        raise EngineRequestError(
+            f"Prompt and answer may take {tokens} tokens, and the KV cache of this engine has {capacity}."
+        )
 
 
 def warm_up(engine: Engine, report: Report) -> float:

@@ -16,7 +16,13 @@ _ERRNOS = {
 }
 #: What libraries say in plain RuntimeErrors, which have no class or code to tell them apart: torch's CPU allocator,
 #: then OpenVINO and the C++ library.
-_OUT_OF_MEMORY_TEXTS = ("can't allocate memory", "larger than available memory", "bad_alloc", "bad allocation")
+_OUT_OF_MEMORY_TEXTS = (
+    "can't allocate memory",
+    "larger than available memory",
+    "more memory than available",
+    "bad_alloc",
+    "bad allocation",
+)
 
 
 def classify(error: BaseException) -> tuple[FailureReason, str]:

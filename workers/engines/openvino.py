@@ -1,7 +1,7 @@
 """OpenVINO GenAI's continuous batching pipeline as an engine: paged KV cache, prefix sharing, CPU and Intel GPU.
 
 Reads GGUF files and OpenVINO IR folders. Stop strings are not its business; it gets ids and gives ids.
-Options: `cache_gib` size of the KV cache, `properties` for the OpenVINO device.
+Options: `properties` for the OpenVINO device.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from workers.engines.base import (
     SequenceRequest,
     no_report,
     require,
+    require_room,
     warm_up,
 )
 from workers.engines.compression import COMPRESSED, compressed
@@ -41,6 +42,8 @@ _FINISH = {
     openvino_genai.GenerationFinishReason.LENGTH: "length",
 }
 _LEFT_OUT = "The engine has left it out: its cache may have no room for so long a prompt."
+#: Tokens of one block of the KV cache on a CPU, and on a GPU.
+CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
 #: OpenVINO tells these apart by their text only.
@@ -56,6 +59,8 @@ class OpenVinoEngine:
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         report("model_initialization", 0, 1)
+        #: Tokens that the KV cache holds.
+        self._capacity = _kv_blocks(config) * _block_tokens(config)
         self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
         self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)
@@ -68,12 +73,16 @@ class OpenVinoEngine:
             "quantization": config.quantization,
             "devices": [config.device],
             "kv_cache": True,
+            "kv_capacity_tokens": self._capacity,
+            # The cache is made with the first step.
+            "kv_cache_bytes": self._pipeline.get_metrics().kv_cache_size_in_bytes,
         }
         self.info = EngineInfo("openvino", config.context_length, digest, sorted(_CAN), effective, slowest_s)
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "openvino", vocabulary=self._vocabulary)
+        require_room(request, sampling, self._capacity)
         ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
         self._handles[request.sequence_id] = self._pipeline.add_request(
             request.sequence_id, ids, _generation_config(sampling, request.eos_ids)
@@ -152,7 +161,7 @@ def _pipeline(config: EngineConfig) -> Any:
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.max_num_seqs = config.max_batch_size
     scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-    scheduler.cache_size = int(config.options.get("cache_gib", 1))
+    scheduler.num_kv_blocks = _kv_blocks(config)
     scheduler.dynamic_split_fuse = True
     scheduler.enable_prefix_caching = True
     properties = dict(config.options.get("properties", {}))
@@ -171,6 +180,14 @@ def _vocabulary(path: Path, pipeline: Any) -> int:
     if path.is_dir():  # the last size of the logits, (B, T, vocabulary); its tokenizer may not be there
         return int(openvino.Core().read_model(path / "openvino_model.xml").output(0).partial_shape[-1].get_length())
     return len(pipeline.get_tokenizer().get_vocab())
+
+
+def _kv_blocks(config: EngineConfig) -> int:
+    return config.kv_blocks(_block_tokens(config))
+
+
+def _block_tokens(config: EngineConfig) -> int:
+    return GPU_BLOCK_TOKENS if config.device.upper().startswith("GPU") else CPU_BLOCK_TOKENS
 
 
 def _last_line(error: Exception) -> str:

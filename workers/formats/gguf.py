@@ -19,6 +19,8 @@ from workers.formats.files import Files, cut_off
 #: How much of a file is read to find the whole header: at first, and at most.
 FIRST_READ_BYTES, MAX_READ_BYTES = 8 << 20, 128 << 20
 MAGIC = b"GGUF"
+#: Values of `general.file_type` that say float32 or float16 weights: OpenVINO then keeps keys and values in 16 bits.
+FLOAT_FILES = (0, 1)
 VERSIONS = (2, 3)
 #: More fields, tensors, or texts in one array has no model.
 MAX_FIELDS, MAX_TENSORS, MAX_TEXTS = 1 << 16, 1 << 18, 1 << 22
@@ -266,6 +268,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
         vocabulary_size=header.count("tokenizer.ggml.tokens") or int(about.get("vocab_size", 0)),
         context_length=int(about.get("context_length", 0)),
         bits_per_weight=round(8 * tensor_bytes / num_parameters, 2) if num_parameters else 0.0,
+        kv_precision="f16" if header.get("general.file_type") in FLOAT_FILES else "",
     )
 
 

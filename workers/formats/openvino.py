@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import cast
 from xml.etree import ElementTree
 
-from gateway.deployments.memory import Footprint
+from gateway.deployments.memory import KV_BYTES_PER_NUMBER, Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.config import KV_NUMBER_BYTES, Shape, read_shape
 from workers.formats.detect import OPENVINO_MODEL, Weights
@@ -38,6 +38,8 @@ class Graph:
     #: Numbers that the graph keeps from one run to the next, of one token.
     kept_numbers: int = 0
     vocabulary_size: int = 0
+    #: The type in which keys and values are to be kept, if it says one.
+    kv_precision: str = ""
 
 
 def footprint(files: Files, weights: Weights) -> Footprint:
@@ -60,6 +62,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
         vocabulary_size=vocabulary_size,
         context_length=shape.context_length,
         bits_per_weight=round(8 * graph.weight_bytes / graph.num_parameters, 2) if graph.num_parameters else 0.0,
+        kv_precision=graph.kv_precision,
     )
 
 
@@ -95,6 +98,8 @@ class _Reader:
             _constant(self._graph, attributes)
         elif tag == "data" and self._layer == "ReadValue":
             _read_value(self._graph, attributes)
+        elif tag == "KV_CACHE_PRECISION" and attributes.get("value") in KV_BYTES_PER_NUMBER:
+            self._graph.kv_precision = attributes["value"]
         elif tag == "dim" and self._layer == "Result":
             self._text = []
 

@@ -6,13 +6,12 @@ The rest is the same for all kinds, and in `workers/replica/worker.py`: claims, 
 from __future__ import annotations
 
 import importlib
-from pathlib import Path
 from typing import Protocol, cast
 
 from gateway.jobs.record import Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
-from workers.engines.base import SequenceOutput, SequenceRequest
+from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.journal.claimed_job import ClaimedJob
 
 #: Engines that embed; all others generate.
@@ -60,7 +59,7 @@ class Work(Protocol):
         """The least that an engine can be asked, as sequence 0."""
 
 
-def load_work(engine: str, model_path: str, model: Model, catalog: Catalog) -> Work:
+def load_work(config: EngineConfig, model: Model, catalog: Catalog) -> Work:
     """The work that replicas with this engine do."""
-    module, _, name = WORK.get(engine, GENERATION).partition(":")
-    return cast(Work, getattr(importlib.import_module(module), name)(engine, Path(model_path), model, catalog))
+    module, _, name = WORK.get(config.engine, GENERATION).partition(":")
+    return cast(Work, getattr(importlib.import_module(module), name)(config, model, catalog))

@@ -12,19 +12,20 @@ from gateway.errors import ContextTooLong
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
-from workers.engines.base import SequenceOutput, SequenceRequest
+from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
 from workers.tokenizers.encoder import EncoderTokenizer
 from workers.tokenizers.load import told_as_damaged
 
 
 class Embedding:
-    """Makes vectors with one model."""
+    """Makes vectors with one model, on an engine that was loaded for so long a context."""
 
-    def __init__(self, tokenizer: EncoderTokenizer, model: Model, catalog: Catalog) -> None:
+    def __init__(self, tokenizer: EncoderTokenizer, model: Model, catalog: Catalog, *, context_length: int) -> None:
         self._tokenizer = tokenizer
         self._model = model
         self._catalog = catalog
+        self._context_length = context_length
         self.digest = tokenizer.digest
 
     def places(self, job: Job) -> int:
@@ -33,7 +34,7 @@ class Embedding:
 
     def prepare(self, job: Job, takeover: Takeover | None) -> EmbeddingRun:
         """Raises: ContextTooLong, naming the input."""
-        allowed = self._catalog.latest(self._model).context_length
+        allowed = min(self._catalog.latest(self._model).context_length, self._context_length)
         limit = min(allowed, self._tokenizer.max_tokens or allowed)
         inputs = token_ids(job.request["input"], self._tokenizer)
         room = limit - self._tokenizer.num_special
@@ -57,10 +58,11 @@ class Embedding:
         return SequenceRequest(0, self._tokenizer.wrap(self._tokenizer.encode(["probe"])[0]))
 
 
-def load_embedding(engine: str, model_path: Path, model: Model, catalog: Catalog) -> Embedding:
+def load_embedding(config: EngineConfig, model: Model, catalog: Catalog) -> Embedding:
     """Read the tokenizer. Raises: DeploymentFailed."""
-    with told_as_damaged(model_path):
-        return Embedding(EncoderTokenizer(model_path), model, catalog)
+    folder = Path(config.model_path)
+    with told_as_damaged(folder):
+        return Embedding(EncoderTokenizer(folder), model, catalog, context_length=config.context_length)
 
 
 def token_ids(value: Any, tokenizer: EncoderTokenizer) -> list[list[int]]:

@@ -20,6 +20,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.cluster.bringup import WORKER, BringUpLog
 from gateway.cluster.desired import Wanted, replica_id
 from gateway.cluster.registry import Registry
+from gateway.deployments.memory import UNMEASURED_KV_TOKENS
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model, load_catalog
@@ -46,20 +47,24 @@ DRAIN_S = 3.0
 FAILED, TAKEN, ORPHANED = 3, 4, 5
 
 
-def engine_config(model: Model, settings: Settings, wanted: Wanted, path: str) -> EngineConfig:
+def engine_config(
+    model: Model, settings: Settings, wanted: Wanted, path: str, kv_capacity_tokens: int = 0
+) -> EngineConfig:
     """What the engine process needs to know."""
+    wanted = wanted.in_full(model, settings.max_batch_size)
     return EngineConfig(
         engine=model.engine,
         model_path=path,
         device=engine_device(wanted.device),
-        max_batch_size=wanted.max_batch_size or settings.max_batch_size,
-        context_length=wanted.context_length or model.context_length,
-        options={**model.options, **wanted.options},
-        quantization=wanted.quantization or "none",
+        max_batch_size=wanted.max_batch_size,
+        context_length=wanted.context_length,
+        options=wanted.options,
+        quantization=wanted.quantization,
         tensor_parallel_size=wanted.tensor_parallel_size,
         use_flash_attention=wanted.use_flash_attention,
         use_kv_cache=wanted.use_kv_cache,
         cpu_offload=wanted.cpu_offload,
+        kv_capacity_tokens=kv_capacity_tokens,
     )
 
 
@@ -70,6 +75,9 @@ def main() -> int:
     parser.add_argument("--wanted", required=True, help="JSON object: what is desired")
     parser.add_argument("--path", default="", help="where the weights lie on this machine")
     parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
+    parser.add_argument(
+        "--kv-capacity-tokens", type=int, default=UNMEASURED_KV_TOKENS, help="the KV cache that was planned for it"
+    )
     parser.add_argument("--agent", type=int, default=0, help="the process that starts it, if that is to live on")
     args = parser.parse_args()
     settings = Settings.load()
@@ -86,21 +94,23 @@ def main() -> int:
         return ORPHANED
     report_crashes(settings.data_dir, wanted.replica_id)
     app = make_celery(settings)
-    worker = _load_worker(app, settings, wanted, incarnation, args.path)
+    worker = _load_worker(app, settings, wanted, incarnation, args)
     if worker:
         worker.heartbeat.update(planned_bytes=args.planned_bytes)
     return _run(app, worker) if worker else FAILED
 
 
-def _load_worker(app: Celery, settings: Settings, wanted: Wanted, incarnation: str, path: str) -> ReplicaWorker | None:
+def _load_worker(
+    app: Celery, settings: Settings, wanted: Wanted, incarnation: str, args: argparse.Namespace
+) -> ReplicaWorker | None:
     """The worker with its tokenizer; None if that can't be read, which the bring-up's log says."""
     client = connect(settings)
     catalog = load_catalog(settings)
     model = catalog.get(wanted.model)
-    config = engine_config(model, settings, wanted, path)
+    config = engine_config(model, settings, wanted, args.path, args.kv_capacity_tokens)
     bringup = BringUpLog(client, wanted.replica_id)
     try:
-        work = load_work(config.engine, config.model_path, model, catalog)
+        work = load_work(config, model, catalog)
         for text in work.check():
             bringup.append(level="warning", message=text)
     except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so

@@ -36,6 +36,7 @@ class BringUp:
     source: Source | None = None
     path: Path = Path()
     planned_bytes: int = 0
+    kv_capacity_tokens: int = 0
     # Set by the model worker.
     worker: ReplicaWorker | None = None
     _progress: tuple[int, float] = (-1, 0.0)

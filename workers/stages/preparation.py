@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from gateway.deployments.memory import Load, plan
+from gateway.deployments.memory import Load, plan, require_a_sequence
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest
 from gateway.models.engines import SPECS, resolve
@@ -15,7 +15,8 @@ from workers.stages.base import BringUp
 
 def run(up: BringUp) -> None:
     """Raises: DeploymentFailed."""
-    wanted, model = up.wanted, up.model
+    model = up.model
+    wanted = up.wanted.in_full(model, up.settings.max_batch_size)
     if model.engine not in installed_engines():
         raise DeploymentFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
@@ -24,21 +25,24 @@ def run(up: BringUp) -> None:
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)
     up.report(1, 2)
+    device = look_at(wanted.device)
     try:
         resolve(
             SPECS[model.engine],
             format=footprint.format,
             device=wanted.device,
-            quantization=wanted.quantization or "none",
+            quantization=wanted.quantization,
             tensor_parallel_size=wanted.tensor_parallel_size,
             cpu_offload=wanted.cpu_offload,
         )
+        load = replace(Load.of(model.engine, asdict(wanted)), device_bytes=device.memory_total)
+        require_a_sequence(footprint, load)
     except InvalidRequest as error:
         bad = "quantization" in error.errors
         reason = FailureReason.BAD_QUANTIZATION if bad else FailureReason.UNSUPPORTED_OPTION
         raise DeploymentFailed(reason, error.message) from error
-    found = plan(footprint, Load.of(model.engine, asdict(wanted)), look_at(wanted.device).memory_free)
-    up.planned_bytes = found.total_bytes
+    found = plan(footprint, load, device.memory_free)
+    up.planned_bytes, up.kv_capacity_tokens = found.total_bytes, found.kv_capacity_tokens
     up.facts(planned_bytes=found.total_bytes)
     up.say(
         f"{model.id} on {wanted.node}.{wanted.device}: {found.total_bytes / 1e6:.0f} MB planned (weights "
@@ -46,6 +50,9 @@ def run(up: BringUp) -> None:
         f"{found.workspace_bytes / 1e6:.0f}), {found.loading_bytes / 1e6:.0f} MB while it is loaded, "
         f"{found.free_bytes / 1e6:.0f} MB free"
     )
+    if found.kv_cache_bytes:
+        sequences = found.kv_capacity_tokens / load.context_length
+        up.say(f"KV cache: {found.kv_capacity_tokens} tokens, {sequences:.1f} sequences of {load.context_length}")
     if not found.fits:
         raise DeploymentFailed(
             FailureReason.OUT_OF_MEMORY,

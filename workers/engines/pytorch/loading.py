@@ -30,8 +30,8 @@ from workers.engines.pytorch.quantization import quantize
 
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
+#: Tokens of one block of the KV cache.
 PAGE_TOKENS = 32
-CACHE_TOKENS = 16_384
 #: Made of bfloat16 weights after loading.
 QUANTIZED = ("int8", "int4")
 _DTYPES = {"none": "auto", "bf16": "bfloat16", **dict.fromkeys(QUANTIZED, "bfloat16")}
@@ -170,12 +170,6 @@ def _shape(config: EngineConfig) -> Any:
     return shape
 
 
-def cache_tokens(config: EngineConfig) -> int:
-    """Places of the KV cache, for all sequences together. One sequence of the full context always fits."""
-    wanted = int(config.options.get("cache_tokens", min(config.max_batch_size * config.context_length, CACHE_TOKENS)))
-    return (max(wanted, config.context_length) // PAGE_TOKENS + 1) * PAGE_TOKENS
-
-
 def start_manager(model: Any, config: EngineConfig, wake_up: threading.Event | None = None) -> Any:
     """The manager of the model's batch, which steps in a thread of its own: a daemon, so that the process can end.
 
@@ -203,7 +197,7 @@ def _batching(config: EngineConfig) -> ContinuousBatchingConfig:
     on_cpu = device.type == "cpu"
     return ContinuousBatchingConfig(
         page_size=PAGE_TOKENS,
-        num_blocks=cache_tokens(config) // PAGE_TOKENS,
+        num_blocks=config.kv_blocks(PAGE_TOKENS),
         max_batch_tokens=MAX_BATCHED_TOKENS,
         max_requests_per_batch=config.max_batch_size,
         per_request_processors=True,

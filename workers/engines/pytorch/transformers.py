@@ -1,7 +1,6 @@
 """transformers' continuous batching manager as an engine: paged KV cache, prefix sharing. Reads safetensors folders.
 
-The manager steps in a thread of its own; `step` takes what it has made. Options: `cache_tokens` places of the KV cache,
-`threads` of each process.
+The manager steps in a thread of its own; `step` takes what it has made. Options: `threads` of each process.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
-    EngineRequestError,
     Report,
     Sampling,
     SequenceOutput,
     SequenceRequest,
     no_report,
     require,
+    require_room,
     warm_up,
 )
 from workers.engines.pytorch.loading import (
+    PAGE_TOKENS,
     QUANTIZED,
-    cache_tokens,
     check_shares,
     device_of,
     load_causal_lm,
@@ -52,7 +51,8 @@ class TransformersEngine:
         self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
         self._cancelled: list[int] = []
         self._warm_up_step_s = 0.0
-        self._places = cache_tokens(config)
+        #: Tokens that the KV cache holds.
+        self._capacity = config.kv_blocks(PAGE_TOKENS) * PAGE_TOKENS
         report("model_initialization", 0, 1)
         self._ranks: RankGroup | None = None
         if config.tensor_parallel_size > 1:
@@ -68,6 +68,7 @@ class TransformersEngine:
             "devices": [str(device_of(config, rank)) for rank in range(config.tensor_parallel_size)],
             "threads": torch.get_num_threads(),
             "kv_cache": True,
+            **self._kv_cache(),
         }
         digest = weights_digest(Path(config.model_path))
         length, slowest_s = config.context_length, self._warm_up_step_s
@@ -84,11 +85,7 @@ class TransformersEngine:
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "transformers", vocabulary=self._vocabulary)
-        places = len(request.prompt_ids) + sampling.max_tokens
-        if places > self._places:
-            raise EngineRequestError(
-                f"Prompt and answer may take {places} tokens, and the KV cache of this engine has {self._places}."
-            )
+        require_room(request, sampling, self._capacity)
         self._manager.add_request(
             list(request.prompt_ids),
             request_id=str(request.sequence_id),
@@ -150,6 +147,14 @@ class TransformersEngine:
             return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
         stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in request.eos_ids
         return [SequenceOutput(sequence_id, tokens, None, "stop" if stopped else "length")]
+
+    def _kv_cache(self) -> dict[str, int]:
+        """What the manager has made of it, which it has by the first step: this process' share of its bytes."""
+        cache = self._manager.batch_processor.cache
+        return {
+            "kv_capacity_tokens": cache.num_blocks * PAGE_TOKENS,
+            "kv_cache_bytes": cache.num_sectors * cache.bytes_per_sector,
+        }
 
     def _processors(self, sampling: Sampling) -> dict[str, float | int]:
         """The manager samples all sequences or none: greedy is sampling from the one best token, ties broken."""
