@@ -4,20 +4,31 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check format bench faults fuzz clean
+# The tests mostly wait for processes, so there are more workers than processors. A file's tests run in one worker; those
+# that take the longest come first.
+WORKERS ?= 4
+# Libraries that compute would take all processors for each of their processes. And hundreds of processes start: none
+# has to compile our code again.
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
+
+.PHONY: run test check deps-go format bench faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
 
 test: $(STAMP)
-	$(BIN)/pytest
+	$(PYTEST) -m 'not slow'
 
-check: $(STAMP)
+check: $(STAMP) deps-go
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	HEADRACE_EXAMPLES=30 $(PYTEST)
+
+# Go and protoc, for the tests of Go clients: Debian's packages, which need root.
+deps-go: $(STAMP)
+	$(BIN)/python -m tests.golang
 
 format: $(STAMP)
 	$(BIN)/ruff format .

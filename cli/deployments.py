@@ -15,8 +15,8 @@ import httpx
 
 from cli import client as api
 from cli.preflight import bootstrap_key
-from gateway.environment import without_admin_key
-from gateway.process import module_command
+from gateway.process.environment import without_admin_key
+from gateway.process.start import module_command
 from gateway.settings import Settings
 from schemas.deployments import QUANTIZATIONS
 

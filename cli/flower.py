@@ -10,8 +10,8 @@ from celery.bin.celery import celery
 from flower.command import flower
 
 from cli.preflight import secret_file
-from gateway.process import begin
-from gateway.queues import make_celery
+from gateway.process.start import begin
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 
 

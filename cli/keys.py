@@ -13,13 +13,13 @@ from marshmallow import Schema, ValidationError
 
 from cli.preflight import wait_for_redis
 from cli.up import say
-from gateway.credentials import Credentials, KeyRecord
+from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.errors import InvalidRequest
-from gateway.inference import cancel_all
-from gateway.jobs import JobStore
-from gateway.redis import connect
+from gateway.inference.service import cancel_all
+from gateway.jobs.ledger import total
+from gateway.jobs.store import JobStore
 from gateway.settings import Settings
-from gateway.usage import total
+from gateway.store.connection import connect
 from schemas.fields import leaves
 from schemas.keys import SCOPES, KeyChangeSchema, KeyRequestSchema
 from schemas.usage import UsageQuerySchema

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from gateway.errors import Unavailable
-from gateway.locks import Holder, lock_holder, lock_holders, lock_path
+from gateway.process.locks import Holder, lock_holder, lock_holders, lock_path
 
 #: Time to end after SIGTERM, then after SIGKILL.
 END_S, KILLED_S = 6.0, 5.0

@@ -20,13 +20,13 @@ from cli.doctor.command import doctor
 from cli.keys import key, usage
 from cli.preflight import bootstrap_key, wait_for_redis
 from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervisor_of, up
-from gateway.certificates import NAMES, authority
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
+from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
-from gateway.installation import REMEDY
-from gateway.process import begin, module_command, private_folder
-from gateway.redis import connect as redis_client
+from gateway.process.start import begin, module_command, private_folder
 from gateway.settings import Settings
+from gateway.store.connection import connect as redis_client
+from gateway.store.installation import REMEDY
 
 #: How long `down` lets `headrace up` end everything, before it does so itself.
 DOWN_S = 15.0

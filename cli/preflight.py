@@ -10,13 +10,13 @@ from pathlib import Path
 
 import redis
 
-from gateway.catalog import load_catalog
-from gateway.certificates import server_tls
-from gateway.embedded_redis import MAX_SOCKET_PATH, socket_path
+from gateway.access.certificates import server_tls
 from gateway.errors import InvalidSetting, StoreUnavailable
-from gateway.process import private_folder
-from gateway.redis import masked
+from gateway.models.catalog import load_catalog
+from gateway.process.start import private_folder
 from gateway.settings import Settings
+from gateway.store.connection import masked
+from gateway.store.embedded import MAX_SOCKET_PATH, socket_path
 from schemas.sources import PackageRef, parse_source
 
 #: How long Redis may take to answer, and to read its append-only file.

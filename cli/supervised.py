@@ -17,7 +17,7 @@ import signal
 import sys
 from pathlib import Path
 
-from gateway.locks import hold_lock, lock_holder
+from gateway.process.locks import hold_lock, lock_holder
 
 #: The one before has so long to be gone: children of its own may hold its lock for a moment.
 WAIT_S = 10.0

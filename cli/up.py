@@ -29,16 +29,16 @@ from cli.preflight import (
     secret_file,
     wait_for_redis,
 )
-from cli.processes import Supervisor, process_table
-from gateway.certificates import tls_folder
-from gateway.credentials import Credentials
-from gateway.embedded_redis import require_free
+from cli.supervisor import Supervisor, process_table
+from gateway.access.api_keys import Credentials
+from gateway.access.certificates import tls_folder
 from gateway.errors import Conflict, HeadraceError, StoreLost
-from gateway.installation import REMEDY, Installation
-from gateway.locks import hold_lock, lock_holder
-from gateway.queues import slug
-from gateway.redis import NOT_NOW, connect, masked
+from gateway.process.locks import hold_lock, lock_holder
+from gateway.queue.queues import slug
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW, connect, masked
+from gateway.store.embedded import require_free
+from gateway.store.installation import REMEDY, Installation
 from workers import providers
 
 #: Secrets in the data folder, and what they are.

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import redis
 from celery import Celery
 
-from gateway.breaker import Breaker
-from gateway.catalog import Catalog, load_catalog
-from gateway.credentials import Credentials
-from gateway.deployments import Deployments
-from gateway.inference import Inference
-from gateway.installation import Installation
-from gateway.jobs import JobStore
-from gateway.models import Models
-from gateway.queues import make_celery
-from gateway.redis import connect
-from gateway.registry import Registry
-from gateway.routing import Router
+from gateway.access.api_keys import Credentials
+from gateway.cluster.registry import Registry
+from gateway.deployments.service import Deployments
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
+from gateway.inference.service import Inference
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.models.catalog import Catalog, load_catalog
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
-from gateway.watch import Hub
+from gateway.store.connection import connect
+from gateway.store.installation import Installation
+from gateway.views.models import Models
 
 #: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.
 HUB_TIMEOUT_S = 3.0

@@ -17,7 +17,7 @@ HeadraceError
 │   ├── ContextTooLong
 │   └── IdempotencyMismatch    the key was used with another body
 ├── QueueFull             429  come back after `retry_after_s`
-├── RateLimited           429  the key has used up its minute; `quota` says what is left
+├── RateLimited           429  the key has used up its minute; `headers` say what is left
 ├── GenerationFailed      500  the job ended as failed
 │   └── TemplateFailed         the model's chat template is wrong, or takes too long
 ├── Unreadable            500  what Redis holds of it is damaged, or of a newer version
@@ -36,10 +36,6 @@ HeadraceError
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from gateway.limits import Quota
 
 #: Characters of an error's text, of one flaw in it, and of a name in it, which may all be a client's own; and how many
 #: flaws are told.
@@ -56,7 +52,7 @@ class HeadraceError(Exception):
     """Base of all errors that a client may see.
 
     `reason` is a stable machine-readable word, `errors` maps a field's path to what is wrong with it, `details` is
-    what else a program may want to know.
+    what else a program may want to know, `headers` go beside the answer (HTTP headers, gRPC metadata).
     """
 
     http_status = 500
@@ -71,6 +67,7 @@ class HeadraceError(Exception):
         errors: Mapping[str, Sequence[str]] | None = None,
         retry_after_s: float | None = None,
         details: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.message = bounded(message, MAX_TEXT)
         super().__init__(self.message)
@@ -79,6 +76,7 @@ class HeadraceError(Exception):
         flaws = list((errors or {}).items())[:MAX_FLAWS]
         self.errors = {bounded(name, MAX_NAME): [bounded(text, MAX_FLAW) for text in texts] for name, texts in flaws}
         self.retry_after_s = retry_after_s
+        self.headers = dict(headers or {})
 
 
 class InvalidSetting(HeadraceError):
@@ -190,19 +188,7 @@ class QueueFull(HeadraceError):
 class RateLimited(HeadraceError):
     """The key's requests or tokens per minute are used up."""
 
-    http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "rate_limit"
-
-    def __init__(
-        self,
-        message: str,
-        *,
-        reason: str,
-        retry_after_s: float | None,
-        quota: Quota | None = None,
-        details: Mapping[str, object] | None = None,
-    ) -> None:
-        super().__init__(message, reason=reason, retry_after_s=retry_after_s, details=details)
-        self.quota = quota
+    http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "rate_limit_requests"
 
 
 class Unavailable(HeadraceError):

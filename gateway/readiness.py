@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.cluster.desired import ASLEEP
 from gateway.context import Gateway
-from gateway.redis import NOT_NOW
+from gateway.store.connection import NOT_NOW
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Readiness:
     #: How long its last round took, and whether it recovers what is lost: not at once after an outage of Redis.
     keeper_round_s: float = 0.0
     keeper_trusted: bool = False
-    #: Replica id to its health.
+    #: Replica id to its health, or `asleep`: the next request wakes it.
     replicas: dict[str, str] = field(default_factory=dict)
     #: Providers of remote models whose key a living worker has, with the state of their circuit.
     providers: dict[str, str] = field(default_factory=dict)
@@ -27,9 +28,9 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Redis answers, a keeper holds its lease, and at least one replica or provider is healthy."""
+        """Redis answers, a keeper holds its lease, and at least one replica or provider is healthy, or to be woken."""
         served = {*self.replicas.values(), *self.providers.values()}
-        return self.redis == self.keeper == "healthy" and "healthy" in served
+        return self.redis == self.keeper == "healthy" and bool(served & {"healthy", "asleep"})
 
 
 def look(gateway: Gateway) -> Readiness:
@@ -42,12 +43,18 @@ def look(gateway: Gateway) -> Readiness:
             keeper="healthy" if keeper else "unhealthy",
             keeper_round_s=keeper.round_s if keeper else 0.0,
             keeper_trusted=keeper.trusted if keeper else False,
-            replicas={replica.replica_id: replica.health for replica in gateway.registry.replicas()},
+            replicas=_replicas(gateway),
             providers=_providers(gateway),
             catalog=catalog,
         )
     except NOT_NOW:
         return Readiness(catalog=catalog)
+
+
+def _replicas(gateway: Gateway) -> dict[str, str]:
+    """Those that live, and those that sleep."""
+    asleep = {one.replica_id: "asleep" for one in gateway.inference.router.desired.all() if one.state == ASLEEP}
+    return asleep | {replica.replica_id: replica.health for replica in gateway.registry.replicas()}
 
 
 def _providers(gateway: Gateway) -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from gateway.errors import InvalidSetting
 
-#: Tables of `headrace.toml` that are no settings; `gateway/catalog_file.py` reads them.
+#: Tables of `headrace.toml` that are no settings; `gateway/models/catalog_file.py` reads them.
 TABLES = {"models", "providers"}
 
 

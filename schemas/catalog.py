@@ -64,7 +64,7 @@ class ProviderEntrySchema(StrictSchema):
 
 
 class ModelEntrySchema(StrictSchema):
-    """A table `[models."ID"]`. What it leaves out has the default of `gateway/model.py`."""
+    """A table `[models."ID"]`. What it leaves out has the default of `gateway/models/entry.py`."""
 
     id = Text(required=True)
     enabled = Boolean()

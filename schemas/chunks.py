@@ -1,4 +1,4 @@
-"""The chunk objects of a stream. Only for the OpenAPI document: `gateway/results.py` makes them."""
+"""The chunk objects of a stream. Only for the OpenAPI document: `gateway/jobs/journal.py` makes them."""
 
 from __future__ import annotations
 

@@ -20,7 +20,14 @@ class ReadySchema(LiveSchema):
     keeper_trusted = fields.Boolean(
         required=True, metadata={"description": "It recovers what is lost; not at once after an outage of Redis"}
     )
-    replicas = fields.Dict(fields.String(), fields.String(), required=True)
+    replicas = fields.Dict(
+        fields.String(),
+        fields.String(),
+        required=True,
+        metadata={
+            "description": "`healthy`, `asleep` (the next request wakes it), `unloading`, or why it does not serve"
+        },
+    )
     providers = fields.Dict(
         fields.String(),
         fields.String(),

@@ -70,7 +70,8 @@ class StatsSchema(Schema):
         required=True, allow_none=True, metadata={"description": "From request to end, queue included"}
     )
     availability = fields.Float(
-        required=True, metadata={"description": "Answered share of the requests; without any, whether it is active"}
+        required=True,
+        metadata={"description": "Answered share of the requests; without any, 1 if the next one is served"},
     )
     requests = fields.Integer(required=True)
     window_s = fields.Integer(required=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from gateway.hints import DEPLOY
+from gateway.queue.wake_ups import DEPLOY
 
 
 @shared_task(name=DEPLOY, bind=True)  # type: ignore[untyped-decorator]

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from gateway.hints import GENERATE
+from gateway.queue.wake_ups import GENERATE
 
 
 @shared_task(name=GENERATE, bind=True)  # type: ignore[untyped-decorator]

@@ -13,21 +13,26 @@ import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import redis
 
-from gateway.catalog import load_catalog
-from gateway.embedded_redis import server_command
-from gateway.jobs import JobStore
-from gateway.queues import make_celery
-from gateway.redis import connect
-from gateway.registry import Registry
+from gateway.cluster.registry import Registry
+from gateway.cluster.trust import Trust
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.models.catalog import load_catalog
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
-from gateway.watch import Hub
+from gateway.store.connection import connect
+from gateway.store.embedded import server_command
 from tests.hub_server import HubServer
-from workers.keeper import Keeper
-from workers.trust import Trust
+from tests.rpc import Client
+from tests.rpc import client as rpc_client
+from tests.stack import Stack
+from workers.keeper.keeper import Keeper
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0
@@ -47,7 +52,7 @@ def redis_url() -> Iterator[str]:
             yield url
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 def wait_for_redis(url: str, timeout_s: float = 10.0) -> None:
@@ -100,6 +105,20 @@ def hub(redis_client: redis.Redis) -> Iterator[Hub]:
 
 
 @pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    """An HTTP client of the running system, with its first key. `stack` is what each module says it is."""
+    with stack.client() as client:
+        yield client
+
+
+@pytest.fixture
+def rpc(stack: Stack) -> Iterator[Client]:
+    """The same for gRPC."""
+    with rpc_client(stack) as found:
+        yield found
+
+
+@pytest.fixture
 def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     """A running hub of models, the one that this process and its children speak to."""
     server = HubServer()
@@ -109,10 +128,31 @@ def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
+#: Files whose tests share one system, see integration/conftest.py: one worker runs them all, so that it starts once.
+SHARING = {f"tests/integration/test_{name}.py" for name in ("faces", "fields", "openai", "rest")}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """The tests of a file run in one worker, one after the other, and so do those of files that share a system."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class ByFile(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "sharing" if file in SHARING else file
+
+    return ByFile(config, log)
+
+
 def lingering() -> list[threading.Thread]:
     """Threads that keep this process from ending, apart from those of executors, which Python ends itself."""
     ended = {threading.main_thread(), *executors._threads_queues}
     return [thread for thread in threading.enumerate() if not thread.daemon and thread not in ended]
+
+
+#: Whether threads were left behind, by this process or by a worker of pytest-xdist that it has started.
+LEFT = "headrace_threads_left"
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -121,12 +161,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     for thread in lingering():
         thread.join(max(0.0, deadline - time.monotonic()))
     if left := lingering():
-        session.exitstatus = pytest.ExitCode.TESTS_FAILED
         names = ", ".join(f"{thread.name} ({getattr(thread, '_target', None)})" for thread in left)
         sys.stderr.write(f"\nERROR: after the last test these threads still run: {names}. Where they are:\n")
         faulthandler.dump_traceback(file=sys.__stderr__)
+        getattr(session.config, "workeroutput", {})[LEFT] = True
+    if left or getattr(session.config, LEFT, False):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def pytest_unconfigure() -> None:
-    """Whatever else keeps the process from ending, it ends, and says where it was."""
-    faulthandler.dump_traceback_later(END_S, exit=True, file=sys.__stderr__)
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of pytest-xdist has ended: its own exit status tells nobody."""
+    if getattr(node, "workeroutput", {}).get(LEFT):
+        setattr(node.config, LEFT, True)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Whatever else keeps the process from ending, it ends, and says where it was. A worker waits for the others."""
+    if not hasattr(config, "workerinput"):
+        faulthandler.dump_traceback_later(END_S, exit=True, file=sys.__stderr__)

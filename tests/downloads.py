@@ -68,9 +68,10 @@ class Download:
     def require_whole(self, repository: Repository, path: Path) -> None:
         """Every file is there as the repository has it, and nothing that is not whole."""
         assert self.source.present()
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            if file.is_file():
-                assert file.read_bytes() == repository.files[file.name]
+        files = [file for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
+        assert files
+        for file in files:
+            assert file.read_bytes() == repository.files[file.name]
         assert not (self.models / ".partial").exists()
 
 

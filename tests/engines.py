@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.catalog import load_catalog
-from gateway.desired import Wanted
+from gateway.cluster.desired import Wanted
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from workers.engines.base import EngineConfig
-from workers.model import engine_config
+from workers.replica.__main__ import engine_config
 
 
 def config_of(model_id: str, settings: Settings) -> EngineConfig:

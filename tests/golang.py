@@ -1,4 +1,7 @@
-"""Go for tests: Debian's packages, stubs made by protoc, and programs built with them."""
+"""Go for tests: Debian's packages, stubs made by protoc, and programs built with them.
+
+`python -m tests.golang` (`make deps-go`) installs the packages.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -33,7 +37,7 @@ SOURCES = "/usr/share/gocode"
 
 #: How long all of the installation may take.
 INSTALL_S = 240
-#: A source that does not answer, or another program that holds the lock, must not hold up the tests.
+#: A source that does not answer, or another program that holds the lock, must not hold it up.
 PATIENCE = (
     "Acquire::http::Timeout=20",
     "Acquire::https::Timeout=20",
@@ -45,28 +49,32 @@ BUILD_S = 300
 
 
 def require_go() -> None:
-    """Install what is missing, as root on Debian; else fail with what to install."""
-    if problem := installation():
-        pytest.fail(problem, pytrace=False)
+    """Fail with what to install, if something is missing."""
+    if missing := lacks():
+        pytest.fail(f"Go clients can't be tested without Debian's packages {' '.join(missing)}: make deps-go", False)
 
 
 @functools.cache
-def installation() -> str:
-    """Why Go can't be used; empty if it can. Tried once in a run, however it ends."""
-    missing = [name for name in PACKAGES if not _installed(name)]
+def lacks() -> list[str]:
+    """The packages that are not installed."""
+    return [name for name in PACKAGES if not _installed(name)]
+
+
+def install() -> str:
+    """Install what is missing, as root on Debian. Returns what went wrong; empty if nothing did."""
+    missing = lacks()
     if not missing:
         return ""
-    advice = f"Go clients can't be tested without Debian's packages {' '.join(missing)}."
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        return f"{advice} Install them: apt-get install {' '.join(missing)}"
+        return f"Only root on Debian can install: apt-get install {' '.join(missing)}"
     deadline = time.monotonic() + INSTALL_S
     for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
         try:
             status, said = _apt(command, deadline - time.monotonic())
         except subprocess.TimeoutExpired:
-            return f"{advice} apt-get {command[0]} has not ended within the {INSTALL_S} s that installing may take."
+            return f"apt-get {command[0]} has not ended within the {INSTALL_S} s that installing may take."
         if status:
-            return f"{advice} apt-get {command[0]} says: {said}"
+            return f"apt-get {command[0]} says: {said}"
     return ""
 
 
@@ -125,3 +133,7 @@ class Workspace:
             command, check=False, cwd=folder, env=environ, capture_output=True, text=True, timeout=BUILD_S
         )
         assert done.returncode == 0, f"{' '.join(command)} says: {done.stderr}"
+
+
+if __name__ == "__main__":
+    sys.exit(install() or None)

@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.stack import REPOSITORY, free_port
+from tests.stack import PATIENCE_S, REPOSITORY, free_port
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Home:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_S,
             check=False,
         )
 

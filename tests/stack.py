@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -19,15 +20,15 @@ from typing import Any
 import httpx
 import psutil
 
-from gateway import keys
-from gateway.credentials import Credentials
-from gateway.desired import Desired, Wanted, replica_id
-from gateway.embedded_redis import server_command
-from gateway.job import Event
-from gateway.jobs import JobStore
-from gateway.redis import connect
-from gateway.registry import Registry, Replica
+from gateway.access.api_keys import Credentials
+from gateway.cluster.desired import Desired, Wanted, replica_id
+from gateway.cluster.registry import Registry, Replica
+from gateway.jobs.record import Event
+from gateway.jobs.store import JobStore
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import connect
+from gateway.store.embedded import server_command
 
 KEY = "hr-test-bootstrap-key"
 REPOSITORY = Path(__file__).parents[1]
@@ -37,25 +38,56 @@ MODULES = {
     "rpc": "web.rpc.server",
     "keeper": "workers.keeper",
     "agent": "workers.agent",
-    "provider": "workers.provider",
+    "provider": "workers.providers",
 }
+
+
+#: Ports for this process, below those that the system gives to outgoing connections. Each worker of pytest-xdist has
+#: its own, and hands out each of them once: what is free now is still free when the server that gets it starts.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_SPAN = 1_000
+_PORTS = itertools.count(10_000 + _WORKER % 16 * _SPAN + os.getpid() % (_SPAN // 2))
 
 
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return next(port for port in _PORTS if _free(port))
 
 
-def eventually(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
+def _free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.bind(("127.0.0.1", port))
+        return True
+    return False
+
+
+#: How long a test waits at most for what comes in a second or two. Nothing is measured by it: a machine on which
+#: several tests run at once may be slow, and only what never comes is a fault.
+PATIENCE_S = 60.0
+
+
+def eventually(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
     """The condition's first true value. Fails when there is none in time."""
-    deadline = time.monotonic() + timeout_s
+    deadline, pause_s = time.monotonic() + timeout_s, 0.02
     while time.monotonic() < deadline:
         if value := condition():
             return value
-        time.sleep(0.02)
+        time.sleep(pause_s)
+        pause_s = min(1.1 * pause_s, 0.1)  # who waits for long asks less often: others need the processor
     raise AssertionError(f"not within {timeout_s:.0f} s: {what}")
+
+
+def processes_of(data: Path | str) -> list[psutil.Process]:
+    """All of a data folder, whoever has started them: by their environment, and Redis, which writes over it, by its
+    title.
+    """
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
+            ours = process.environ().get("HEADRACE_DATA_DIR") == str(data)
+            if ours or f"unixsocket:{data}/" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
 
 
 class Stack:
@@ -123,7 +155,7 @@ class Stack:
         place = (settings or self.settings).node, (settings or self.settings).device
         Desired(self.redis).want(Wanted(replica_id(model, *place), model, *place, options=options))
 
-    def wait_active(self, count: int, timeout_s: float = 90.0) -> None:
+    def wait_active(self, count: int, timeout_s: float = 120.0) -> None:
         """Wait until so many replicas are active."""
 
         def active() -> bool:
@@ -140,7 +172,7 @@ class Stack:
         process = self.processes[name]
         process.send_signal(number)
         if number in (signal.SIGKILL, signal.SIGTERM):
-            process.wait(15)
+            process.wait(PATIENCE_S)
 
     @contextlib.contextmanager
     def stopped(self, name: str) -> Iterator[None]:
@@ -212,6 +244,18 @@ class Stack:
         return "\n".join(parts)
 
 
+@contextlib.contextmanager
+def running(
+    folder: Path, models: Mapping[str, Mapping[str, Any]], *, catalog: str = "", **settings: Any
+) -> Iterator[Stack]:
+    """A stack with one replica of each model, until the end of the block. `catalog` is its headrace.toml."""
+    with contextlib.closing(Stack(folder, **settings)) as stack:
+        if catalog:
+            stack.settings.config.write_text(catalog)
+        stack.up(models)
+        yield stack
+
+
 def _answers(client: Any) -> bool:
     import redis
 
@@ -246,7 +290,7 @@ class Stream:
         self.thread.start()
         return self
 
-    def join(self, timeout_s: float = 90.0) -> Stream:
+    def join(self, timeout_s: float = 120.0) -> Stream:
         """Wait for the end of the stream. Fails if it does not end."""
         self.thread.join(timeout_s)
         assert self.ended, f"stream {self.job_id} has not ended after {timeout_s:.0f} s; it has {len(self.ids)} events"
@@ -258,7 +302,7 @@ class Stream:
         return [int(event_id.split("-")[0]) for event_id in self.ids]
 
     def _run(self) -> None:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 150
         with self.stack.client() as client:
             while not self.ended and time.monotonic() < deadline:
                 try:

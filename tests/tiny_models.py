@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 
 
 def save_tiny_llama(folder: Path, **shape: Any) -> Path:
     """Save a float32 Llama of two layers into a folder; `shape` changes its config."""
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    import torch
+    import transformers
+
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
         **{
@@ -35,8 +35,10 @@ def save_tiny_ir(folder: Path) -> Path:
 
     GenAI makes the IR of a GGUF file, which is made here of SmolLM2's fields and other tensors.
     """
-    numpy, gguf = pytest.importorskip("numpy"), pytest.importorskip("gguf")
-    genai = pytest.importorskip("openvino_genai")
+    import gguf
+    import numpy
+    import openvino_genai as genai
+
     source = gguf.GGUFReader(load_catalog(Settings()).get("smollm2-135m").path())
     hidden, inner, heads, kv_heads, layers = 128, 256, 2, 1, 2
     size = hidden // heads

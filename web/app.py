@@ -9,21 +9,22 @@ from flask import Flask, Response, g, request
 from flask_smorest import Api
 from flask_swagger_ui import get_swaggerui_blueprint
 
+from gateway.access.shares import Shares
 from gateway.context import Gateway
-from gateway.encoding import dumps
-from gateway.shares import Shares
+from gateway.store.codec import dumps
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
 from schemas.openai import OpenAIErrorSchema
-from web import auth, cors, errors, submission
-from web.model_ids import ModelIdConverter, path_parameter
-from web.openapi import complete
+from web.http import auth, cors, submission
+from web.http import error_handlers as errors
+from web.http.model_ids import ModelIdConverter, path_parameter
+from web.http.openapi import complete
 from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
 
 #: Request ids that a client may choose.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-#: Schemas that no view names: `web/openapi.py` does.
+#: Schemas that no view names: `web/http/openapi.py` does.
 UNREFERENCED = (
     *(OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)),
     *(ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema, DeploymentEventSchema),

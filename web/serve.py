@@ -14,11 +14,11 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
-from gateway.encoding import dumps
 from gateway.errors import BadRequest
-from gateway.process import begin
+from gateway.process.start import begin
 from gateway.settings import Settings
-from web.bodies import BoundedBody, linger
+from gateway.store.codec import dumps
+from web.http.bodies import BoundedBody, linger
 
 #: Connections that one process may hold open.
 CONNECTIONS = 20_000
@@ -53,7 +53,7 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
 def _write_error(sock: Any, status: int, reason: str, message: str) -> None:
     """What gunicorn says of what is no request, in the envelope and not as a page. It has no path to go by."""
-    from web.envelope import failure_body
+    from web.http.envelope import failure_body
 
     error = BadRequest(message or reason)
     error.http_status, error.reason = status, reason.lower().replace(" ", "_")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 from cli.doctor.checks import Finding, Installed, ok, problem, warning
-from gateway.credentials import Credentials
-from gateway.inference import cancel
-from gateway.job import EventType, Job, JobState, new_job_id
-from gateway.model import Model
-from gateway.parameters import check_embedding, with_defaults
-from gateway.queues import Priority, make_celery, replica_queue, send_hint
-from gateway.registry import Replica
+from gateway.access.api_keys import Credentials
+from gateway.cluster.registry import Replica
+from gateway.inference.parameters import check_embedding, with_defaults
+from gateway.inference.service import cancel
+from gateway.jobs.record import EventType, Job, JobState, new_job_id
+from gateway.models.entry import Model
+from gateway.queue.queues import Priority, make_celery, replica_queue, send_hint
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema
 

@@ -27,13 +27,13 @@ from cli import client as api
 from cli import leftovers
 from cli.doctor.checks import Finding, Level
 from cli.preflight import bootstrap_key
-from gateway import keys
+from gateway.cluster.registry import Registry, Replica
 from gateway.errors import HeadraceError, Unavailable
-from gateway.jobs import JobStore
-from gateway.process import module_command
-from gateway.redis import NOT_NOW, connect
-from gateway.registry import Registry, Replica
+from gateway.jobs.store import JobStore
+from gateway.process.start import module_command
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW, connect
 from workers.engines.fake import fake_token
 
 MODEL = "canary"

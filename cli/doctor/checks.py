@@ -9,11 +9,11 @@ from enum import StrEnum
 
 import redis
 
-from gateway.catalog import Catalog
-from gateway.jobs import JobStore
-from gateway.redis import NOT_NOW
-from gateway.registry import Registry
+from gateway.cluster.registry import Registry
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog
 from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ import click
 from cli.doctor import chaos, host, store, work
 from cli.doctor.checks import Finding, Installed, Level, problem, run
 from cli.preflight import wait_for_redis
-from gateway.catalog import load_catalog
+from gateway.cluster.registry import Registry
 from gateway.errors import StoreUnavailable
-from gateway.jobs import JobStore
-from gateway.redis import connect
-from gateway.registry import Registry
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from gateway.store.connection import connect
 
 #: How long Redis may take to answer.
 REDIS_S = 2.0

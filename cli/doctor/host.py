@@ -15,9 +15,9 @@ from packaging.requirements import Requirement
 
 from cli import leftovers
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from cli.processes import process_table
+from cli.supervisor import process_table
 from cli.up import supervisor_of
-from gateway.certificates import RENEW_DAYS, tls_folder
+from gateway.access.certificates import RENEW_DAYS, tls_folder
 
 #: Free bytes of the data folder's disk below which it is a problem, and worth a word.
 DISK = (256 * 2**20, 2 * 2**30)

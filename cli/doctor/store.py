@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
 from cli.preflight import appendfsync
-from gateway.inference import MEMORY_LIMIT
-from gateway.installation import REMEDY, Installation
+from gateway.inference.service import MEMORY_LIMIT
+from gateway.store.installation import REMEDY, Installation
 
 #: The oldest version with all that Headrace uses.
 VERSION = 7

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from cli.doctor.canary import ask
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from gateway import keys, unreadable
-from gateway.credentials import Credentials
-from gateway.desired import FAILED, UP, Desired
-from gateway.tidy import Strays
+from gateway.access.api_keys import Credentials
+from gateway.cluster.desired import FAILED, UP, Desired
+from gateway.jobs.cleanup import Strays
+from gateway.store import keys, unreadable
 
 #: A round of the keeper that takes longer makes recovery late.
 ROUND_S = 2.0
@@ -61,7 +61,7 @@ def providers(installed: Installed) -> Iterable[Finding]:
     served = {name for worker in workers for name in worker.credentials}
     used = {model.provider for model in installed.catalog if not model.local}
     if not workers and used:
-        remedy = "Start one: 'headrace up', or python -m workers.provider."
+        remedy = "Start one: 'headrace up', or python -m workers.providers."
         yield warning(f"no provider worker lives, so nothing of {', '.join(sorted(used))} is served", remedy)
     else:
         yield ok(f"with keys of {', '.join(sorted(served & used)) or 'no provider'}")

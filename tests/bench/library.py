@@ -17,7 +17,7 @@ def main() -> None:
     import torch
     from sentence_transformers import SentenceTransformer
 
-    from gateway.catalog import load_catalog
+    from gateway.models.catalog import load_catalog
     from gateway.settings import Settings
     from tests.bench.embeddings import MODEL
 

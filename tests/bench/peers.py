@@ -17,7 +17,7 @@ from typing import Any
 
 import httpx
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.server import Server
 from tests.bench.workload import MODEL

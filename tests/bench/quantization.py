@@ -26,14 +26,14 @@ from unittest.mock import patch
 import numpy
 import psutil
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.sources import save_ir, save_safetensors
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
 from workers.engines.compression import compressed
-from workers.engines.quantization import _release
-from workers.tokenizer import load_tokenizer
+from workers.engines.pytorch.quantization import _release
+from workers.tokenizers.load import load_tokenizer
 
 MODEL = "smollm2-135m"
 DOCS = Path(__file__).parents[2] / "docs"
@@ -124,7 +124,7 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
     config = EngineConfig(row.engine, str(path), "CPU", max(STREAMS), 1024, options, quantization=row.quantization)
     ids = list(load_tokenizer(str(gguf_file()), "openvino").encode(text()))[: WINDOW * WINDOWS]
     started = time.monotonic()
-    with patch("workers.engines.causal_lm.quantize", _by_quanto) if row.means else nullcontext():
+    with patch("workers.engines.pytorch.loading.quantize", _by_quanto) if row.means else nullcontext():
         engine = load_engine(config)
     load_s = time.monotonic() - started
     speed = {f"tokens_per_cpu_s_{n}": round(tokens_per_cpu_s(engine, ids, n), 1) for n in STREAMS}

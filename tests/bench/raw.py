@@ -11,7 +11,7 @@ from tests.bench.workload import MAX_TOKENS, MODEL, Sample, summary
 from tests.engines import config_of
 from workers.engines import load_engine
 from workers.engines.base import Engine, Sampling, SequenceRequest
-from workers.tokenizer import Tokenizer, load_tokenizer
+from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 
 def run(engine: Engine, tokenizer: Tokenizer, prompts: list[str], max_tokens: int) -> list[Sample]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pytest
@@ -38,15 +38,32 @@ class Ledger:
         #: What was counted otherwise, by the name of the test.
         self.counts: dict[str, Mapping[str, int]] = {}
 
-    def note(self, fault: str, streams: Sequence[Stream], seqs_at_fault: Sequence[int]) -> None:
-        """Count streams that have ended, and been checked. Most of them must have been hit in the middle."""
+    def note(
+        self, fault: str, streams: Sequence[Stream], seqs_at_fault: Sequence[int], check: Callable[[Stream], None]
+    ) -> None:
+        """Count streams that have ended, and those that `check` finds whole, which must be all.
+
+        Most of them must have been hit in the middle.
+        """
         tally = self.tallies[fault]
         tally.times += 1
         tally.streams += len(streams)
-        tally.whole += len(streams)
+        flaws = [flaw for stream in streams if (flaw := _flaw(check, stream))]
+        tally.whole += len(streams) - len(flaws)
+        if flaws:
+            raise flaws[0]
         hit = [0 < seq < stream.seqs[-1] - 1 for seq, stream in zip(seqs_at_fault, streams, strict=True)]
         assert sum(hit) >= 0.95 * len(hit), "the fault came too early or too late"
         tally.in_mid_stream += sum(hit)
+
+
+def _flaw(check: Callable[[Stream], None], stream: Stream) -> AssertionError | None:
+    """What is wrong with a stream."""
+    try:
+        check(stream)
+    except AssertionError as flaw:
+        return flaw
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 from workers.engines.fake import fake_token
 
 TOKENS = 150
@@ -14,13 +14,9 @@ TOKENS = 150
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("e"), grace_s=10.0)
     faults = {"refuse_word": "refuse", "raise_word": "raise", "raise_at": 5, "garbage_word": "lie", "garbage_at": 5}
-    try:
-        stack.up({"fake": {"step_s": 0.01, **faults}})
+    with running(tmp_path_factory.mktemp("e"), {"fake": {"step_s": 0.01, **faults}}, grace_s=10.0) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.mark.parametrize("word", ["refuse", "raise", "lie"])

@@ -15,12 +15,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.job import Job, JobState, new_claim_id, new_job_id
-from gateway.registry import Registry
+from gateway.cluster.registry import Registry
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.settings import Settings
 from tests.faults.conftest import TIMES, Ledger
 from tests.faults.proxy import SwallowingProxy
-from tests.stack import Stack, Stream, chat, eventually
+from tests.stack import Stack, Stream, chat, eventually, running
 from workers.engines.fake import fake_token
 
 STREAMS, TOKENS = 8, 250
@@ -29,12 +29,8 @@ STREAMS, TOKENS = 8, 250
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     # A replica that is smaller than 16 streams: then two replicas share them, whichever takes the first.
-    stack = Stack(tmp_path_factory.mktemp("f"), grace_s=10.0, max_batch_size=12)
-    try:
-        stack.up({"fake": {"step_s": 0.01}})
+    with running(tmp_path_factory.mktemp("f"), {"fake": {"step_s": 0.01}}, grace_s=10.0, max_batch_size=12) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
@@ -49,9 +45,8 @@ def streams(stack: Stack, request: pytest.FixtureRequest, ledger: Ledger) -> Ite
     yield streams
     for stream in streams:
         stream.join()
-        check(stack, stream)
+    ledger.note(request.function.__name__.removeprefix("test_"), streams, seqs, lambda stream: check(stack, stream))
     eventually(lambda: tokens_in_ledger(stack) == before + STREAMS * (TOKENS + 1), "each stream was counted")
-    ledger.note(request.function.__name__.removeprefix("test_"), streams, seqs)
 
 
 def check(stack: Stack, stream: Stream) -> None:
@@ -116,7 +111,7 @@ def test_killed_agent(stack: Stack, streams: list[Stream], _: int) -> None:
 def test_killed_web_process(stack: Stack, streams: list[Stream], _: int) -> None:
     workers = psutil.Process(stack.processes["web"].pid).children()
     stack.kill("web")
-    psutil.wait_procs(workers, timeout=10)
+    psutil.wait_procs(workers, timeout=60)
     stack.start("web")
     for stream in streams:
         stream.join()
@@ -236,13 +231,9 @@ def test_a_zombie_adds_nothing(stack: Stack, _: int) -> None:
 @pytest.fixture
 def poisoned(tmp_path: Path) -> Iterator[Stack]:
     """An engine that dies, or hangs, when it meets a certain word."""
-    stack = Stack(tmp_path, engine_stall_s=3.0)
     options = {"step_s": 0.01, "crash_word": "poison", "crash_at": 5, "hang_word": "molasses", "hang_at": 5}
-    try:
-        stack.up({"fake": options})
+    with running(tmp_path, {"fake": options}, engine_stall_s=3.0) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_a_job_that_kills_engines_fails_alone(poisoned: Stack) -> None:

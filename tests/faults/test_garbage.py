@@ -7,20 +7,16 @@ from contextlib import closing
 
 import pytest
 
-from gateway.hints import takes_hints
-from gateway.queues import device_queue, lists, make_celery, model_queue, replica_queue
+from gateway.queue.queues import device_queue, lists, make_celery, model_queue, replica_queue
+from gateway.queue.wake_ups import takes_hints
 from tests.garbage import forms
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("g"))
-    try:
-        stack.up({"fake": {}})
+    with running(tmp_path_factory.mktemp("g"), {"fake": {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:
@@ -32,7 +28,7 @@ def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:
         queue = queues[count % len(queues)]
         stack.redis.lpush(queue, raw)
         eventually(lambda queue=queue: not stack.redis.llen(queue), f"{name}: it was taken from {queue}")
-        assert chat(stack, max_tokens=2).join(20).finish_reason == "length", name
+        assert chat(stack, max_tokens=2).join(60).finish_reason == "length", name
     assert stack.replica().pid == replica.pid
     assert stack.replica().engine_pid == replica.engine_pid
     assert stack.processes["agent"].pid == agent
@@ -57,5 +53,5 @@ def test_garbage_for_the_remote_control_harms_nobody_and_control_goes_on(stack: 
         assert "ok" in added[0][hostname]
         app.control.cancel_consumer("model.other", destination=[hostname], reply=True, timeout=5)
         assert {host for answer in app.control.ping(timeout=2) for host in answer} >= {hostname}
-    assert chat(stack, max_tokens=2).join(20).finish_reason == "length"
+    assert chat(stack, max_tokens=2).join(60).finish_reason == "length"
     assert stack.replica().pid == replica.pid

@@ -23,14 +23,14 @@ import httpx
 import psutil
 import pytest
 
-from gateway.credentials import Credentials
-from gateway.encoding import dumps
-from gateway.locks import lock_holders
+from gateway.access.api_keys import Credentials
+from gateway.process.locks import lock_holders
+from gateway.store.codec import dumps
 from tests.faults.conftest import FULL, Ledger
 from tests.faults.hostile import ENCODER, FAKE, HANGS, INPUTS, LOADS, PATIENCE_S, REAL
 from tests.faults.hostile_upstream import ERRORS, GOOD, STREAMS, VECTORS, WORDS, HostileUpstream
 from tests.rpc import start_rpc
-from tests.stack import REPOSITORY, Stack, eventually
+from tests.stack import REPOSITORY, Stack, eventually, running
 from workers.engines.fake import fake_token
 
 #: How long it is quiet, and how long the hostile key sends odd values one by one, then all it has at once.
@@ -124,22 +124,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         for name, provider in names.items()
     }
     providers = {"odd": odd, "claude": {**odd, "protocol": "anthropic", "base_url": upstream.url}}
-    stack = Stack(
+    with running(
         tmp_path_factory.mktemp("h"),
+        {FAKE: {"step_s": 0.03}, REAL: {}, ENCODER: {}},
         providers_json=dumps(providers),
         models_json=dumps(models),
         breaker_failures=100_000,
         grace_s=10.0,
         lease_s=5.0,
-    )
-    try:
-        stack.up({FAKE: {"step_s": 0.03}, REAL: {}, ENCODER: {}})
+    ) as stack:
         stack.start("provider")
         start_rpc(stack)
         eventually(stack.registry.providers, "a provider worker")
         yield stack
-    finally:
-        stack.close()
         upstream.close()
 
 
@@ -193,6 +190,7 @@ def p99_ms(readers: list[Reader]) -> float:
     return 1000 * statistics.quantiles(gaps, n=100)[98]
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_hostile_key_harms_nobody_else(stack: Stack, ledger: Ledger) -> None:
     credentials = Credentials(stack.redis)

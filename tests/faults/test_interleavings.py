@@ -12,9 +12,9 @@ import redis
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from gateway.catalog import load_catalog
-from gateway.embedded_redis import server_command
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from gateway.store.embedded import server_command
 from tests.conftest import wait_for_redis
 from tests.faults.conftest import FULL, Ledger
 from tests.interleavings.clock import Clock, Complaints, Secrets, install
@@ -51,7 +51,7 @@ def surroundings(tmp_path: Path) -> Iterator[tuple[Surroundings, redis.Redis]]:
             client.close()
         finally:
             process.terminate()
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.mark.timeout(3600 if FULL else 600)
@@ -61,7 +61,7 @@ def test_no_interleaving_breaks_the_promise(
     around, client = surroundings
     clock, numbers, complaints = Clock(), Secrets(), Complaints()
     install(monkeypatch, clock, numbers, complaints)
-    monkeypatch.setattr("gateway.broker.Transport.Channel", WiredChannel)
+    monkeypatch.setattr("gateway.queue.transport.Transport.Channel", WiredChannel)
     server = Server(client, clock)
     monkeypatch.setattr(
         Interleavings, "make_world", lambda: World(around, server, numbers, complaints.heard), raising=False

@@ -17,10 +17,10 @@ import httpx
 import psutil
 import pytest
 
-from gateway import keys
-from gateway.credentials import Credentials, KeyRecord
-from gateway.job import Job
-from tests.stack import Stack, eventually, free_port
+from gateway.access.api_keys import Credentials, KeyRecord
+from gateway.jobs.record import Job
+from gateway.store import keys
+from tests.stack import Stack, eventually, free_port, running
 from workers.engines.fake import fake_token
 
 #: One window of the limits, and how sure a client can be of when a request was charged, in ms.
@@ -29,13 +29,9 @@ MINUTE, UNSURE = 60_000, 5_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("l"), grace_s=1.0, queue_limit=5_000)
-    try:
-        stack.up({"fake": {"step_s": 0.005}})
+    with running(tmp_path_factory.mktemp("l"), {"fake": {"step_s": 0.005}}, grace_s=1.0, queue_limit=5_000) as stack:
         start_second_web(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 def start_second_web(stack: Stack) -> None:
@@ -165,7 +161,7 @@ def wait_settled(stack: Stack, senders: Sequence[Key]) -> None:
     def settled() -> bool:
         return not any(stack.redis.scard(keys.open_jobs(key.record.id)) for key in senders)
 
-    eventually(settled, "all jobs are settled", 60)
+    eventually(settled, "all jobs are settled")
 
 
 def test_a_thousand_requests_of_twenty_keys(stack: Stack) -> None:
@@ -191,7 +187,7 @@ def test_a_thousand_requests_of_twenty_keys(stack: Stack) -> None:
             assert len(taken) >= fits
             assert most_in_a_minute(jobs_of(stack, key)) == fits
             assert {answer.job_id for answer in taken} == {job.id for job in jobs_of(stack, key)}
-            assert {(answer.status, answer.reason) for answer in refused} <= {(429, reason)}
+            assert {(answer.status, answer.reason) for answer in refused} == ({(429, reason)} if reason else set())
             assert all(1 <= int(answer.retry_after) <= 60 for answer in refused)
             assert sum(answer.usage["total_tokens"] for answer in taken if answer.usage) == sum(
                 job.usage["total_tokens"] for job in jobs_of(stack, key)
@@ -247,7 +243,7 @@ def test_killed_web_process(stack: Stack) -> None:
         await asyncio.gather(doomed, load)
 
     asyncio.run(under_fire())
-    stack.processes["web-2"].wait(10)
+    stack.processes["web-2"].wait(60)
     wait_settled(stack, [*endless, *senders])
     assert all(answer.whole for answer in done if answer.status == 200)
     assert sum(answer.status == 200 for answer in done) >= 100

@@ -16,13 +16,13 @@ import psutil
 import pytest
 import redis
 
-from gateway import keys
-from gateway.installation import Installation
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.installation import Installation
 from tests.homes import new_home
-from tests.stack import KEY, REPOSITORY, Stack, chat, eventually
+from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, running
 from workers.engines.fake import fake_token
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 TOKENS = 60
 
@@ -30,13 +30,9 @@ TOKENS = 60
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """A system whose model takes a while for an answer."""
-    stack = Stack(tmp_path, bootstrap_key=KEY, grace_s=10.0)
-    try:
-        stack.up({"fake": {"step_s": 0.03}})
+    with running(tmp_path, {"fake": {"step_s": 0.03}}, bootstrap_key=KEY, grace_s=10.0) as stack:
         eventually((stack.folder / "installation").exists, "the data folder knows its installation")
         yield stack
-    finally:
-        stack.close()
 
 
 def empty_redis(stack: Stack) -> None:
@@ -142,7 +138,7 @@ def test_up_refuses_an_empty_redis_until_it_is_accepted(tmp_path: Path) -> None:
     finally:
         assert home.command("down").returncode == 0
         for process in home.started:
-            process.wait(10)
+            process.wait(60)
 
 
 def test_only_a_new_installation_gets_an_id(settings: Settings, redis_client: redis.Redis, keeper: Keeper) -> None:

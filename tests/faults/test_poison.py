@@ -11,9 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from gateway import keys
-from gateway.job import JobState
-from tests.stack import Stack, chat, eventually
+from gateway.jobs.record import JobState
+from gateway.store import keys
+from tests.stack import Stack, chat, eventually, running
 from tests.upstreams.base import answer
 from tests.upstreams.world import PATIENT, Tables, World
 from tests.upstreams.world import world as run
@@ -79,12 +79,8 @@ def test_a_job_that_kills_provider_workers_ends_and_the_others_go_on(world: Worl
 
 @pytest.fixture
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("w"), grace_s=10.0)
-    try:
-        stack.up({"fake": {"step_s": 0.05, "max_batch_size": 8}})
+    with running(tmp_path_factory.mktemp("w"), {"fake": {"step_s": 0.05, "max_batch_size": 8}}, grace_s=10.0) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_a_death_of_a_model_worker_by_itself_counts_and_one_by_somebody_else_does_not(stack: Stack) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.conftest import TIMES, Ledger
-from tests.stack import chat, eventually
+from tests.stack import Stream, chat, eventually
 from tests.upstreams.base import answer
 from tests.upstreams.world import PATIENT, Tables, World
 from tests.upstreams.world import world as run
@@ -42,6 +42,9 @@ def test_provider_worker_killed(world: World, ledger: Ledger, _: int) -> None:
     world.start_worker()
     for stream in streams:
         stream.join()
+    assert not world.stack.running()
+
+    def check(stream: Stream) -> None:
         assert (stream.text, stream.finish_reason, stream.error) == (answer(WORDS), "stop", None)
         journal = world.stack.journal(stream.job_id)
         assert [event.seq for event in journal] == list(range(1, len(journal) + 1))
@@ -49,5 +52,5 @@ def test_provider_worker_killed(world: World, ledger: Ledger, _: int) -> None:
         assert sum(event.type.terminal for event in journal) == 1
         used = world.job(stream.job_id)["usage"]
         assert used["completion_tokens"] >= WORDS, "both calls are counted"
-    assert not world.stack.running()
-    ledger.note("provider_worker_killed", streams, seqs)
+
+    ledger.note("provider_worker_killed", streams, seqs, check)

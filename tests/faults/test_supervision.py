@@ -17,24 +17,18 @@ import psutil
 import pytest
 
 from cli import leftovers
-from gateway.embedded_redis import server_command
-from gateway.process import how_ended
+from gateway.process.start import how_ended
+from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
-from tests.stack import REPOSITORY, eventually
+from tests.stack import REPOSITORY, eventually, processes_of
 
 #: How long `headrace up` may take on a busy machine.
 UP_S = 150
 
 
 def of(home: Home) -> list[psutil.Process]:
-    """All processes of a data folder: by their environment, and Redis, which writes over it, by its title."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, psutil.ZombieProcess):
-            ours = process.environ().get("HEADRACE_DATA_DIR") == home.data
-            if ours or f"unixsocket:{home.data}/" in " ".join(process.cmdline()):
-                found.append(process)
-    return found
+    """All processes of it."""
+    return processes_of(home.data)
 
 
 def named(home: Home, word: str) -> list[psutil.Process]:
@@ -61,7 +55,7 @@ def answers(home: Home) -> bool:
     url = f"http://127.0.0.1:{home.environ['HEADRACE_HTTP_PORT']}/models/fake/completions"
     headers = {"Authorization": f"Bearer {key}"}
     try:
-        response = httpx.post(url, json={"prompt": "x", "max_tokens": 2}, headers=headers, timeout=20)
+        response = httpx.post(url, json={"prompt": "x", "max_tokens": 2}, headers=headers, timeout=60)
     except httpx.TransportError:
         return False
     return response.status_code == 200
@@ -76,18 +70,18 @@ def home(tmp_path: Path) -> Iterator[Home]:
     for process in left:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    psutil.wait_procs(left, timeout=10)
+    psutil.wait_procs(left, timeout=60)
     for process in home.started:
-        process.wait(10)
+        process.wait(60)
 
 
 def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
     supervisor = start(home)
-    (worker,) = named(home, "workers.model")
+    (worker,) = named(home, "workers.replica")
     supervisor.kill()
-    supervisor.wait(10)
+    supervisor.wait(60)
     eventually(lambda: not named(home, "redis-server"), "Redis ends with its owner")
-    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.provider", "web.rpc.server", "flower"):
+    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.providers", "web.rpc.server", "flower"):
         eventually(lambda name=name: not named(home, name), f"{name} ends with its owner")
     status = home.command("status")
     assert status.returncode == 1, status.stdout
@@ -102,17 +96,17 @@ def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
 
 def test_up_after_a_killed_supervisor_goes_on_with_its_model_workers(home: Home) -> None:
     supervisor = start(home)
-    (worker,) = named(home, "workers.model")
+    (worker,) = named(home, "workers.replica")
     supervisor.kill()
-    supervisor.wait(10)
+    supervisor.wait(60)
     supervisor = start(home)
     assert "these live on" in home.said
-    assert [p.pid for p in named(home, "workers.model")] == [worker.pid]
+    assert [p.pid for p in named(home, "workers.replica")] == [worker.pid]
     for name in ("redis-server", "workers.agent", "workers.keeper"):
         assert len(named(home, name)) == 1
     assert answers(home)
     supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(20) == 0
+    assert supervisor.wait(60) == 0
     assert of(home) == []
 
 
@@ -122,7 +116,7 @@ def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(ho
     for process in frozen:
         process.suspend()
     supervisor.kill()
-    supervisor.wait(10)
+    supervisor.wait(60)
     status = home.command("status")
     assert status.returncode == 1
     assert all(str(process.pid) in status.stdout for process in frozen)
@@ -132,16 +126,17 @@ def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(ho
     assert len(named(home, "redis-server")) == 1
     assert answers(home)
     supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(20) == 0
+    assert supervisor.wait(60) == 0
     assert of(home) == []
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_does_not_end_is_killed(home: Home) -> None:
     supervisor = start(home)
     supervisor.send_signal(signal.SIGSTOP)
     down = home.command("down")
     assert down.returncode == 0, down.stdout
-    supervisor.wait(10)
+    supervisor.wait(60)
     assert of(home) == []
 
 
@@ -151,24 +146,24 @@ def test_all_python_processes_killed_leave_no_second_redis(home: Home) -> None:
     for process in [p for p in of(home) if p.pid != server.pid]:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    supervisor.wait(10)
+    supervisor.wait(60)
     supervisor = start(home)
     assert not server.is_running()
     assert len(named(home, "redis-server")) == 1
     assert answers(home)
     supervisor.send_signal(signal.SIGINT)
-    assert supervisor.wait(20) == 0
+    assert supervisor.wait(60) == 0
     assert of(home) == []
 
 
 def test_one_data_folder_has_one_redis(home: Home) -> None:
-    command = [sys.executable, "-m", "gateway.embedded_redis"]
+    command = [sys.executable, "-m", "gateway.store.embedded"]
     first = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.DEVNULL)
     socket = Path(home.data) / "redis.sock"
     try:
         eventually(socket.exists, "it listens")
         second = subprocess.run(
-            command, cwd=REPOSITORY, env=home.environ, capture_output=True, text=True, timeout=30, check=False
+            command, cwd=REPOSITORY, env=home.environ, capture_output=True, text=True, timeout=60, check=False
         )
         assert second.returncode == 1
         assert f"runs already (process {first.pid})" in second.stderr
@@ -178,7 +173,7 @@ def test_one_data_folder_has_one_redis(home: Home) -> None:
         assert socket.exists()
     finally:
         first.terminate()
-        first.wait(10)
+        first.wait(60)
     assert not socket.exists()
 
 
@@ -195,12 +190,12 @@ def test_a_server_without_a_lock_keeps_its_socket(home: Home) -> None:
         assert socket.exists()
     finally:
         first.terminate()
-        first.wait(10)
+        first.wait(60)
 
 
 def ended(process: subprocess.Popen[bytes], home: Home) -> None:
     """`headrace up` has ended in good order, and nothing is left of it."""
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     assert of(home) == []
     assert home.command("status").returncode == 3
 
@@ -212,6 +207,7 @@ def test_the_hangup_of_a_terminal_ends_everything(home: Home) -> None:
     assert "nothing is left running" in home.said
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_changes_nothing(home: Home) -> None:
     supervisor = start(home)
     for _ in range(5):
@@ -242,6 +238,7 @@ def test_after_nohup_it_outlives_its_terminal(home: Home) -> None:
             said.unlink(missing_ok=True)
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_everything(home: Home) -> None:
     head = subprocess.run(
         ["sh", "-c", f"{sys.executable} -m cli.main up | head -1"],
@@ -269,6 +266,7 @@ def test_a_pipe_that_closes_while_it_serves_ends_everything(home: Home) -> None:
     ended(process, home)
 
 
+@pytest.mark.slow
 def test_a_closed_terminal_ends_everything(home: Home) -> None:
     command = [sys.executable, "-m", "cli.main", "up"]
     with open_terminal() as (master, slave):
@@ -296,6 +294,7 @@ def open_terminal() -> Iterator[tuple[int, int]]:
             os.close(end)
 
 
+@pytest.mark.slow
 def test_without_any_output_it_runs_as_well(home: Home) -> None:
     command = ["sh", "-c", f"exec {sys.executable} -m cli.main up >&- 2>&- <&-"]
     process = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, start_new_session=True)
@@ -306,12 +305,14 @@ def test_without_any_output_it_runs_as_well(home: Home) -> None:
     ended(process, home)
 
 
-@pytest.mark.parametrize("after_s", [0.4, 1.0, 2.5])
+@pytest.mark.parametrize(
+    "after_s", [pytest.param(0.4, marks=pytest.mark.slow), 1.0, pytest.param(2.5, marks=pytest.mark.slow)]
+)
 def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(home: Home, after_s: float) -> None:
     process = home.start("up")
     time.sleep(after_s)
     process.kill()
-    process.wait(10)
+    process.wait(60)
     down = home.command("down")
     assert down.returncode == 0, down.stdout
     eventually(lambda: not of(home), f"nothing is left after {down.stdout}")
@@ -321,12 +322,13 @@ def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(h
     ended(supervisor, home)
 
 
+@pytest.mark.slow
 def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home) -> None:
     process = home.start("up")
-    (worker,) = eventually(lambda: named(home, "workers.model"), "a worker starts")
+    (worker,) = eventually(lambda: named(home, "workers.replica"), "a worker starts")
     worker.suspend()
     process.kill()
-    process.wait(10)
+    process.wait(60)
     assert home.command("down").returncode == 0
     worker.resume()
     eventually(lambda: not of(home), "nothing is left")
@@ -335,7 +337,7 @@ def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home)
 #: Takes a lock, leaves it to a child that heeds no SIGTERM, and dies.
 LEAVE_A_LOCK = """
 import os, pathlib, signal, subprocess, sys
-from gateway.locks import hold_lock
+from gateway.process.locks import hold_lock
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
 hold_lock(pathlib.Path(sys.argv[1]), "web", over_exec=True)
 print(subprocess.Popen(["sleep", "600"], close_fds=False, stdout=subprocess.DEVNULL).pid, flush=True)
@@ -365,7 +367,7 @@ import ctypes, pathlib, sys, threading, time
 def lose(file=pathlib.Path(__file__).with_name("lose")):
     while not file.exists():
         time.sleep(0.05)
-    if "workers.provider" in sys.orig_argv:
+    if "workers.providers" in sys.orig_argv:
         file.unlink()
         (loop,) = [thread for thread in threading.enumerate() if thread.name == "emitter"]
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(loop.ident), ctypes.py_object(SystemExit))
@@ -402,7 +404,7 @@ def test_how_a_process_has_ended_is_said_of_any_status(status: int, says: str) -
 BACK_OFF = """
 import sys, time
 from pathlib import Path
-from cli import processes
+from cli import supervisor as processes
 
 processes.STARTED_S = 0.5
 says = []

@@ -13,9 +13,9 @@ import httpx
 import pytest
 from google.rpc import error_details_pb2
 
-from gateway import keys
+from gateway.store import keys
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
-from tests.stack import Stack, Stream, chat, eventually, free_port
+from tests.stack import Stack, Stream, chat, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 from workers.engines.fake import fake_token
 
@@ -26,19 +26,11 @@ V1 = "/v1/chat/completions"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Two places, so that all others wait."""
-    stack = Stack(tmp_path_factory.mktemp("w"), grace_s=20.0, lease_s=5.0, max_batch_size=2)
-    try:
-        stack.up({"fake": {"step_s": 0.02}})
+    with running(
+        tmp_path_factory.mktemp("w"), {"fake": {"step_s": 0.02}}, grace_s=20.0, lease_s=5.0, max_batch_size=2
+    ) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as found:
-        yield found
 
 
 def expected(job_id: str, count: int) -> str:
@@ -82,7 +74,7 @@ def test_nobody_who_waits_is_cut_when_redis_is_away(stack: Stack, rpc: Client) -
         assert (stream.reconnects, stream.error) == (0, None)
         assert stream.text == expected(stream.job_id, stream.body["max_tokens"])
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
     chunks = [event.chat for event in watched[0] if event.HasField("chat")]
     assert text_of(chunks) == expected(made.job_id, 10)
     assert wholes[0].json()["data"]["choices"][0]["message"]["content"] == expected(wholes[0].headers["X-Job-Id"], 10)

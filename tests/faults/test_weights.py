@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.registry import Replica
-from tests.stack import Stack, Stream, chat, eventually
+from gateway.cluster.registry import Replica
+from tests.stack import Stack, Stream, chat, eventually, running
 from workers.engines.fake import fake_token
 
 TOKENS = 200
@@ -21,17 +21,13 @@ TOKENS = 200
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Stack]:
     """Two devices whose replicas have the weights `old`, and one whose replica has `new`."""
-    stack = Stack(tmp_path / "w", grace_s=20.0)
-    try:
-        stack.up({"fake": {"step_s": 0.02, "digest": "old"}})
+    with running(tmp_path / "w", {"fake": {"step_s": 0.02, "digest": "old"}}, grace_s=20.0) as stack:
         for device, digest in (("cpu1", "old"), ("cpu2", "new")):
             there = replace(stack.settings, device=device)
             stack.want("fake", {"step_s": 0.02, "digest": digest}, there)
             stack.start(f"agent-{device}", settings=there)
         stack.wait_active(3)
         yield stack
-    finally:
-        stack.close()
 
 
 def by_weights(stack: Stack, weights: str) -> list[Replica]:

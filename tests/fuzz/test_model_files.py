@@ -14,17 +14,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.encoding import dumps
-from gateway.failures import DeploymentFailed, SourceFailed
-from gateway.formats import OPENVINO_MODEL, SAFETENSORS_INDEX
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import DeploymentFailed, SourceFailed
+from gateway.store.codec import dumps
 from tests.fuzz.budget import budget
 from tests.model_files import CONFIG, write_gguf, write_openvino, write_safetensors
 from tests.tokenizers import save_folder, train
 from tests.tokenizers import write_gguf as write_tokenizer
-from workers.encoder_tokenizer import EncoderTokenizer
-from workers.footprint import MOST, footprint_of
-from workers.tokenizer import load_tokenizer, told_as_damaged
+from workers.formats.detect import OPENVINO_MODEL, SAFETENSORS_INDEX
+from workers.sources.footprint import MOST, footprint_of
+from workers.tokenizers.encoder import EncoderTokenizer
+from workers.tokenizers.load import load_tokenizer, told_as_damaged
 
 #: What may be taken to read the headers of a file of some kilobytes.
 MOST_MEMORY = 64 << 20

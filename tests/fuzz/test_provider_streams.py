@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.encoding import dumps, writable
 from gateway.errors import FAILURES
-from gateway.model import Provider
-from gateway.tool_calls import Calls, as_object, merge, whole
+from gateway.jobs.tool_calls import Calls, as_object, merge, whole
+from gateway.models.entry import Provider
+from gateway.store.codec import dumps, writable
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse
-from workers.providers import wire
 from workers.providers.failures import WireError, retry_after_s, said
+from workers.providers.protocols import wire
 
 GOOD = {
     "openai": sse(chunk({"content": "fine"}), chunk({}, "stop")),

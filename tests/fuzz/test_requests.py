@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.budget import budget
 from tests.rpc import Client, chat_request, details, start_rpc
-from tests.stack import KEY, Stack
+from tests.stack import KEY, Stack, running
 from web.rpc.services import JOB_SERVICE, MODEL_SERVICE
 
 #: A request that has no answer after so long hangs.
@@ -106,13 +106,9 @@ class Route:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=0.5)
-    try:
-        stack.up({"fake": {"step_s": 0.001}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.001}}, grace_s=0.5) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")

@@ -15,28 +15,31 @@ import redis
 from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
-from gateway import deployment_views, embeddings, keys, results
-from gateway.bringup import BringUpLog
-from gateway.compaction import compact_ended
-from gateway.credentials import Credentials
-from gateway.desired import Desired, Wanted
-from gateway.durations import Durations
-from gateway.encoding import Unwritable, dumps, loads
+from gateway.access.api_keys import Credentials
+from gateway.cluster.bringup import BringUpLog
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.durations import Durations
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
+from gateway.deployments import views as deployment_views
+from gateway.deployments.memory import Footprint
 from gateway.errors import HeadraceError, Unreadable
-from gateway.footprints import Footprints
-from gateway.inference import fail
-from gateway.job import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.memory import Footprint
-from gateway.registry import Device, KeeperState, ProviderWorker, Registry, Replica
-from gateway.stats import read_stats
-from gateway.takeover import Takeover
-from gateway.watch import Hub
+from gateway.inference.service import fail
+from gateway.jobs import journal as results
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.statistics import read_stats
+from gateway.jobs.store import JobStore
+from gateway.jobs.takeover import Takeover
+from gateway.jobs.watch import Hub
+from gateway.store import keys
+from gateway.store.codec import Unwritable, dumps, loads
+from gateway.views import embeddings
 from tests.fuzz.budget import budget
+from web.http.sse import ChunkEncoder as SseEncoder
+from web.http.sse import frame
 from web.rpc.chunks import ChunkEncoder as GrpcEncoder
-from web.sse import ChunkEncoder as SseEncoder
-from web.sse import frame
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 from workers.providers.transcript import Transcript
 
 MODEL = "elsewhere/model"

@@ -10,14 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from gateway.encoding import mended
 from gateway.errors import HeadraceError, InvalidRequest, TemplateFailed
+from gateway.store.codec import mended
 from tests.fuzz.budget import budget
 from tests.tokenizers import CONTROL, NASTY, save_folder, train, write_gguf
-from workers.byte_level import ByteLevelTokenizer
-from workers.chat_template import ChatTemplates, Renderer
-from workers.text import IncrementalDetokenizer
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.byte_level import ByteLevelTokenizer
+from workers.tokenizers.chat_template import ChatTemplates, Renderer
+from workers.tokenizers.detokenizer import IncrementalDetokenizer
+from workers.tokenizers.load import load_tokenizer
 
 TEMPLATE = (
     "{% for m in messages %}<|bos|>{{ m.role }}|{{ m.content }}{% for c in m.tool_calls or [] %}"

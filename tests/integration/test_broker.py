@@ -5,11 +5,11 @@ from __future__ import annotations
 import redis
 from kombu.entity import Exchange, Queue
 
-from gateway.broker import Transport
-from gateway.encoding import loads
-from gateway.hints import GENERATE
-from gateway.queues import Priority, make_celery, model_queue, send_hint
+from gateway.queue.queues import Priority, make_celery, model_queue, send_hint
+from gateway.queue.transport import Transport
+from gateway.queue.wake_ups import GENERATE
 from gateway.settings import Settings
+from gateway.store.codec import loads
 
 
 def test_one_client_sends_all_hints_of_a_connection(settings: Settings, redis_client: redis.Redis) -> None:

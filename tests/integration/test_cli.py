@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.bringup import STAGES
+from gateway.cluster.bringup import STAGES
 from tests.homes import Home, new_home
 from tests.stack import eventually
 
@@ -40,7 +40,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 @pytest.fixture(scope="module")
 def up(home: Home) -> Iterator[subprocess.Popen[bytes]]:
-    """A running `headrace up`, which ends with all that it started within ten seconds of a Ctrl-C."""
+    """A running `headrace up`, which ends with all that it started at a Ctrl-C."""
     process = home.start("up")
     try:
         deadline = time.monotonic() + UP_S
@@ -52,7 +52,7 @@ def up(home: Home) -> Iterator[subprocess.Popen[bytes]]:
         processes = family(process.pid)
         assert len(processes) > 5
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
         assert gone(processes)
         assert "nothing is left running" in home.said
     finally:
@@ -60,7 +60,7 @@ def up(home: Home) -> Iterator[subprocess.Popen[bytes]]:
             for one in family(process.pid):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
-            process.wait(10)
+            process.wait(60)
 
 
 @pytest.mark.usefixtures("up")
@@ -69,7 +69,7 @@ def test_up_shows_an_answer_and_a_request_that_can_be_pasted(home: Home) -> None
     assert "fake: active" in said
     assert "  fake   w" in said, "the streamed answer"
     curl = said[said.index("curl -N") :].split("\n\n")[0]
-    pasted = subprocess.run(["sh", "-c", f"set -e; {curl}"], capture_output=True, text=True, timeout=30, check=True)
+    pasted = subprocess.run(["sh", "-c", f"set -e; {curl}"], capture_output=True, text=True, timeout=60, check=True)
     assert pasted.stdout.endswith("data: [DONE]\n\n")
 
 
@@ -132,7 +132,7 @@ def test_flower_shows_workers_by_name_and_their_tasks(home: Home) -> None:
     url = f"http://127.0.0.1:{home.environ['HEADRACE_FLOWER_PORT']}"
     password = (home.folder / "var" / "keys" / "flower.password").read_text().strip()
     assert httpx.get(f"{url}/api/workers").status_code == 401
-    with httpx.Client(base_url=url, auth=("admin", password), timeout=30) as flower:
+    with httpx.Client(base_url=url, auth=("admin", password), timeout=60) as flower:
         home.command("chat", "fake", "--max-tokens", "1", stdin="x\n/exit\n")
 
         def seen() -> bool:
@@ -179,7 +179,7 @@ def test_models_are_deployed_listed_and_unloaded(home: Home, tmp_path: Path) -> 
         assert "is not deployed" in again.stdout
     finally:
         worker.send_signal(signal.SIGINT)
-        assert worker.wait(20) == 0
+        assert worker.wait(60) == 0
 
 
 def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
@@ -202,19 +202,14 @@ def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
 
 
 def test_what_can_not_work_is_said_in_one_line(tmp_path: Path) -> None:
+    """Each mistake has its sentence, see unit/test_preflight.py."""
     home = new_home(tmp_path)
-    (tmp_path / "file").write_text("")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = str(taken.getsockname()[1])
         cases = [
             ({"HEADRACE_HTTP_PORT": port}, f"Port {port} on 127.0.0.1 can't be used"),
-            ({"HEADRACE_DATA_DIR": str(tmp_path / "file" / "var")}, "can't be written"),
-            ({"HEADRACE_DATA_DIR": str(tmp_path / ("x" * 120))}, "longer than 107 bytes"),
-            ({"HEADRACE_REDIS_URL": "redis://127.0.0.1:1/0"}, "does not answer"),
-            ({"HEADRACE_REDIS_URL": "nonsense"}, "HEADRACE_REDIS_URL"),
-            ({"HEADRACE_DEMO_MODEL": "nothing"}, "There is no model 'nothing'"),
             ({"HEADRACE_HTTP_PORT": "many"}, "it must be a whole number"),
         ]
         for environ, says in cases:

@@ -7,13 +7,13 @@ from contextlib import closing
 import pytest
 import redis
 
-from gateway import keys
-from gateway.compaction import compact_ended
-from gateway.encoding import dumps
-from gateway.job import Append, Event, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.results import chunks, fold, response
-from gateway.watch import Hub
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.journal import chunks, fold, response
+from gateway.jobs.record import Append, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.store import keys
+from gateway.store.codec import dumps
 
 MODEL, TOKENS = "m", 40
 

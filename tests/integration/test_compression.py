@@ -12,14 +12,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.failures import DeploymentFailed, FailureReason
-from gateway.process import module_command
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.process.start import module_command
 from tests.tiny_models import save_tiny_ir
-from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
 from workers.engines.compression import compressed
-from workers.frames import FrameSocket
-from workers.pace import AT_ONCE
+from workers.engines.frames import FrameSocket
+from workers.journal.flush_interval import AT_ONCE
+from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 #: Seconds that anything here may take.
 WAIT_S = 60.0

@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.queues import make_celery
-from gateway.redis import KEEPALIVE, connect
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
+from gateway.store.connection import KEEPALIVE, connect
 from tests.faults.proxy import SwallowingProxy
 
 

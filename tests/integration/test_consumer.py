@@ -7,30 +7,30 @@ from contextlib import closing
 
 import pytest
 
-from gateway.desired import Wanted
-from gateway.queues import make_celery, model_queue, replica_queue
-from gateway.registry import Replica
-from tests.stack import Stack, chat, eventually
+from gateway.cluster.desired import Wanted
+from gateway.cluster.registry import Replica
+from gateway.queue.queues import make_celery, model_queue, replica_queue
+from tests.stack import Stack, chat, eventually, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("c"))
-    try:
-        stack.up({"fake": {}})
+    with running(tmp_path_factory.mktemp("c"), {"fake": {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:
     replica = stack.replica()
     with closing(make_celery(stack.settings)) as app:
-        (hostname,) = [host for answer in app.control.ping(timeout=5) for host in answer if host.startswith("fake")]
+
+        def found() -> list[str]:
+            return [host for answer in app.control.ping(timeout=1) for host in answer if host.startswith("fake")]
+
+        (hostname,) = eventually(found, "the worker answers")
         for queue in (model_queue("fake"), replica_queue("n1", "cpu0", "fake")):
             answers = app.control.cancel_consumer(queue, destination=[hostname], reply=True, timeout=5)
             assert "ok" in answers[0][hostname]
-        assert chat(stack, max_tokens=2).join(30).finish_reason == "length"
+        assert chat(stack, max_tokens=2).join(60).finish_reason == "length"
         app.control.add_consumer("model.other", destination=[hostname], reply=True, timeout=5)
 
         def queues() -> set[str]:

@@ -12,10 +12,10 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.integration.test_faces import Case, ask, compare_errors
 from tests.rpc import Client, client, details, start_rpc
-from tests.stack import Stack, eventually, free_port
+from tests.stack import Stack, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 
 _MODEL = """
@@ -40,14 +40,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("s")
     catalog = [_MODEL.format(name=name, options=options) for name, options in OPTIONS.items()]
     (folder / "headrace.toml").write_text("".join(catalog))
-    stack = Stack(folder)
-    try:
-        stack.up({"fake": {}})
+    with running(folder, {"fake": {}}) as stack:
         start_rpc(stack)
         eventually(stack.registry.devices, "the agent says what device it has")
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
@@ -81,7 +77,7 @@ def ended(rpc: Client, deployment_id: str) -> pb.GetDeploymentStatusResponse:
         status = rpc.call("GetDeploymentStatus", pb.GetDeploymentStatusRequest(deployment_id=deployment_id))
         return status if status.status in ENDED else None
 
-    found = eventually(look, "the deployment ends", 60)
+    found = eventually(look, "the deployment ends")
     assert isinstance(found, pb.GetDeploymentStatusResponse)
     return found
 

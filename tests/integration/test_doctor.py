@@ -20,25 +20,21 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.doctor import chaos
 from cli.doctor.checks import Finding, Level
 from cli.doctor.command import examine
-from gateway import keys
-from gateway.inference import cancel_all
-from gateway.job import Job, JobState, new_job_id
+from gateway.inference.service import cancel_all
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.settings import Settings
-from tests.stack import REPOSITORY, Stack, eventually
+from gateway.store import keys
+from tests.stack import REPOSITORY, Stack, eventually, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """A healthy system, with all that the doctor looks for."""
-    stack = Stack(tmp_path_factory.mktemp("doctor"))
-    try:
-        stack.up({"fake": {}})
+    with running(tmp_path_factory.mktemp("doctor"), {"fake": {}}) as stack:
         stack.start("provider")
         eventually(stack.registry.providers, "a provider worker")
         eventually(lambda: trusted(stack), "the keeper trusts Redis")
         yield stack
-    finally:
-        stack.close()
 
 
 def trusted(stack: Stack) -> bool:
@@ -128,7 +124,7 @@ def test_no_keeper_and_a_job_in_no_index_are_named(stack: Stack) -> None:
         assert job.id in broken(stack, "jobs")
     finally:
         stack.start("keeper")
-    eventually(lambda: (record := stack.store.read(job.id)) and record.state.ended, "the keeper has found it", 60)
+    eventually(lambda: (record := stack.store.read(job.id)) and record.state.ended, "the keeper has found it")
     assert [finding.level for finding in findings(stack.settings, "jobs")] == [Level.OK]
 
 

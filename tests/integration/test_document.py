@@ -16,19 +16,15 @@ import pytest
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema
 from tests.curl import DOCUMENT, example, send
 from tests.shape import lacks
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 
 CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m", "all-minilm-l6-v2"
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    try:
-        stack.up({CHAT_MODEL: {}, EMBEDDING_MODEL: {}})
+    with running(tmp_path_factory.mktemp("s"), {CHAT_MODEL: {}, EMBEDDING_MODEL: {}}) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_the_document_has_these_examples() -> None:
@@ -123,7 +119,8 @@ def test_chunks_have_the_fields_that_the_page_promises(
     seen = set().union(*chunks)
     assert seen == set(schema().fields) - {"rewound", "snapshot"}
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
-    assert {choice["finish_reason"] for choice in choices} == {None, "length"}
+    (reason,) = {choice["finish_reason"] for choice in choices} - {None}
+    assert reason in ("length", "stop"), "it may end its turn itself"
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:

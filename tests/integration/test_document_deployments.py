@@ -13,13 +13,13 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.bringup import STAGES
-from gateway.catalog import load_catalog
+from gateway.cluster.bringup import STAGES
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from schemas.chunks import DeploymentEventSchema
 from tests.curl import example, send
 from tests.shape import lacks
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 from tests.tiny_models import save_tiny_llama
 
 MODEL, NODE = "deepseek-v3-7b", "worker-03"
@@ -43,7 +43,8 @@ options = { load_s = 30 }
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     folder = tmp_path_factory.mktemp("weights")
     demo = load_catalog(Settings.load({})).get("smollm2-135m").path()
     assert demo is not None
@@ -51,14 +52,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         warnings.simplefilter("ignore")
         save_tiny_llama(folder, vocab_size=49152)
         transformers.AutoTokenizer.from_pretrained(demo.parent, gguf_file=demo.name).save_pretrained(folder)
-    stack = Stack(tmp_path_factory.mktemp("s"), node=NODE)
-    stack.settings.config.write_text(CATALOG.replace("{folder}", str(folder)))
-    try:
-        stack.up({"fake": {}})
+    with running(
+        tmp_path_factory.mktemp("s"), {"fake": {}}, catalog=CATALOG.replace("{folder}", str(folder)), node=NODE
+    ) as stack:
         eventually(stack.registry.devices, "the agent says what device it has")
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +81,7 @@ def test_its_status_shows_how_far_it_is(stack: Stack, begun: dict[str, Any]) -> 
         stages = {stage["status"] for stage in answer["data"]["stages"]}
         return answer if stages >= {"completed", "in_progress", "pending"} and answer["data"]["logs"] else None
 
-    seen = eventually(underway, "a stage is in progress", 60)
+    seen = eventually(underway, "a stage is in progress")
     assert lacks(example("deployment"), seen) == []
     assert [stage["name"] for stage in seen["data"]["stages"]] == list(STAGES)
     assert (seen["data"]["model_id"], seen["data"]["status"]) == (MODEL, "in_progress")

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from tests.golang import Workspace
 from tests.rpc import start_rpc
-from tests.stack import Stack
+from tests.stack import Stack, running
 
-#: The first build compiles gRPC; on a new machine it is installed first.
-pytestmark = pytest.mark.timeout(600)
+#: The first build compiles gRPC.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 #: What the document's programs give themselves, and what they get on a machine that is too slow for that.
 TIME, MORE_TIME = "time.Second*10", "time.Second*80"
 
@@ -54,16 +54,12 @@ class Document:
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Document]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    try:
-        stack.up({MODEL: {}})
+    with running(tmp_path_factory.mktemp("s"), {MODEL: {}}) as stack:
         record, secret = Credentials(stack.redis).create("clients without a key", ["inference"])
         settings = replace(stack.settings, grpc_default_key=record.id)
         start_rpc(stack, settings=settings)
         start_rpc(stack, "rpc-document", replace(settings, grpc_host=HOST, grpc_port=PORT))
         yield Document(stack, secret, Workspace(tmp_path_factory.mktemp("go")))
-    finally:
-        stack.close()
 
 
 def chat_program() -> str:

@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from gateway.crashes import oom_kills
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
 from tests.engines import config_of
-from workers.engine_client import EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig
+from workers.engines.failures import classify, classify_exit
 from workers.engines.fake import LOAD_PARTS
-from workers.failures import classify, classify_exit
-from workers.pace import AT_ONCE
+from workers.journal.flush_interval import AT_ONCE
+from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)
 WAIT_S = 60.0
@@ -155,7 +155,8 @@ def test_errors_have_reasons(error: Exception, reason: FailureReason) -> None:
 
 
 def test_torch_says_out_of_memory_in_a_way_that_is_understood() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
     assert classify(caught.value)[0] is FailureReason.OUT_OF_MEMORY

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,32 +14,16 @@ import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
 from gateway.errors import HeadraceError
-from tests.rpc import Client, client, details, start_rpc
+from tests.integration.conftest import CHAT_MODEL as MODEL
+from tests.integration.conftest import ENCODER
+from tests.rpc import Client, client, details
 from tests.stack import KEY, Stack
 from web.rpc.stubs import model_pb2 as pb
 
-MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 USER = {"role": "user", "content": "What is the capital of France?"}
 HELLO = pb.Message(role="user", content=USER["content"])
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), max_body_bytes=100_000)
-    try:
-        stack.up({"fake": {}, MODEL: {}, ENCODER: {}})
-        start_rpc(stack)
-        yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as found:
-        yield found
 
 
 def ask(stack: Stack, method: str, path: str, body: Any = None, key: str = KEY, **headers: str) -> httpx.Response:
@@ -178,7 +161,7 @@ def _forget_measurements(message: Any) -> None:
                     replica.ClearField(name)
 
 
-TALK = pb.ChatCompletionRequest(model_id="fake", messages=[HELLO])
+TALK = pb.ChatCompletionRequest(model_id="fake", messages=[HELLO], max_tokens=5)
 FAKE = "/models/fake/chat/completions"
 
 
@@ -326,11 +309,13 @@ def test_a_key_without_the_scope_is_refused_by_both_faces(stack: Stack) -> None:
 
 
 def test_a_request_that_is_too_large_is_refused(stack: Stack, rpc: Client) -> None:
-    assert ask(stack, "POST", COMPLETION, {"prompt": "x" * 200_000}).status_code == 413
+    most = stack.settings.max_body_bytes
+    prompt = "x" * (most + 1)
+    assert ask(stack, "POST", COMPLETION, {"prompt": prompt}).status_code == 413
     with pytest.raises(grpc.RpcError) as caught:
-        rpc.call("CreateCompletion", pb.CompletionRequest(model_id=MODEL, prompt="x" * 200_000))
+        rpc.call("CreateCompletion", pb.CompletionRequest(model_id=MODEL, prompt=prompt))
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "100000" in caught.value.details()
+    assert str(most) in caught.value.details()
 
 
 def test_bytes_that_are_no_message_are_refused(stack: Stack, rpc: Client) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -16,15 +15,14 @@ import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
 
-from gateway.compaction import snapshot
+from gateway.jobs.compaction import snapshot
 from schemas import chat, chunks, embeddings, inference, jobs, openai
-from tests.rpc import Client, client, details, start_rpc
+from tests.integration.conftest import ABSENT, ENCODER, TOOLS
+from tests.integration.conftest import CHAT_MODEL as MODEL
+from tests.rpc import Client, details
 from tests.stack import Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
 
-MODEL, ENCODER, TOOLS = "smollm2-135m", "all-minilm-l6-v2", "with-tools"
-#: Not deployed; its requests go to `fake`.
-ABSENT = "absent"
 #: Sampled, so that every field has a meaning.
 COMMON: dict[str, Any] = {
     **{"max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "n": 2, "seed": 7, "stop": ["\n"]},
@@ -55,31 +53,9 @@ COMPLETION = {**COMMON, **JOB, "prompt": "One, two,", "echo": False, "logprobs":
 EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 384, "truncate": True}
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    models = {
-        TOOLS: {"capabilities": ["chat", "tool_use"], "engine": "fake"},
-        ABSENT: {"capabilities": ["chat", "completion"], "engine": "fake", "fallbacks": ["fake"]},
-    }
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(models))
-    try:
-        stack.up({MODEL: {}, ENCODER: {}, "fake": {}, TOOLS: {}})
-        start_rpc(stack)
-        yield stack
-    finally:
-        stack.close()
-
-
 @pytest.fixture
-def rest(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as found:
-        yield found
-
-
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as found:
-        yield found
+def rest(client: httpx.Client) -> httpx.Client:
+    return client
 
 
 #: By kind: bodies with the model that takes them, the schema, and OpenAI's.
@@ -197,7 +173,7 @@ def test_streams_have_the_same_chunks_over_both_faces(
     told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     assert [schema().validate(chunk) for chunk in told] == [{}] * len(told)
     assert any("logprobs" in choice for chunk in told for choice in chunk["choices"])
-    assert told[-1]["usage"]["completion_tokens"] == 5
+    assert 0 < told[-1]["usage"]["completion_tokens"] <= 5, "it may end its turn itself"
     watched = [getattr(e, field) for e in rpc.call("WatchJob", pb.WatchJobRequest(job_id=response.headers["X-Job-Id"]))]
     assert [f"id: {chunk.seq}-{chunk.claim}" for chunk in watched] == [
         line for line in lines if line.startswith("id: ")

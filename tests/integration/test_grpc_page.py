@@ -14,10 +14,10 @@ import pytest
 
 from tests.golang import Workspace
 from tests.rpc import start_rpc
-from tests.stack import KEY, REPOSITORY, Stack
+from tests.stack import KEY, REPOSITORY, Stack, running
 
-#: The first build compiles Go's gRPC; on a new machine it is installed first.
-pytestmark = pytest.mark.timeout(600)
+#: The first build compiles Go's gRPC.
+BUILD_S = 600
 
 PAGE = (REPOSITORY / "docs" / "grpc.md").read_text()
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -31,25 +31,19 @@ def examples(language: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"))
-    try:
-        stack.up({"smollm2-135m": {}, "all-minilm-l6-v2": {}})
+    with running(tmp_path_factory.mktemp("s"), {"smollm2-135m": {}, "all-minilm-l6-v2": {}}) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")
-def workspace(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Workspace:
-    """A reader's folder: the CA and the proto file, and what the page's first commands make of it."""
-    workspace = Workspace(tmp_path_factory.mktemp("reader"))
-    shutil.copy(stack.folder / "tls" / "ca.pem", workspace.folder)
-    shutil.copy(REPOSITORY / "proto" / "model.proto", workspace.folder)
-    stubs, go_stubs, _ = examples("sh")
-    run(stack, workspace.folder, stubs)
-    run(stack, workspace.folder / "src", go_stubs)
-    return workspace
+def folder(tmp_path_factory: pytest.TempPathFactory, stack: Stack) -> Path:
+    """A reader's folder: the CA and the proto file, and what the page's first command makes of it."""
+    folder = tmp_path_factory.mktemp("reader")
+    shutil.copy(stack.folder / "tls" / "ca.pem", folder)
+    shutil.copy(REPOSITORY / "proto" / "model.proto", folder)
+    run(stack, folder, examples("sh")[0])
+    return folder
 
 
 def run(stack: Stack, folder: Path, script: str) -> str:
@@ -63,16 +57,18 @@ def run(stack: Stack, folder: Path, script: str) -> str:
     return done.stdout
 
 
-def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
+def test_the_python_examples(stack: Stack, folder: Path) -> None:
     chat, job, vectors, deployment = (
-        run(stack, workspace.folder, f"python - <<'END'\n{text}\nEND\n") for text in examples("python")
+        run(stack, folder, f"python - <<'END'\n{text}\nEND\n") for text in examples("python")
     )
     assert "Paris" in chat
     story, _, usage = job.partition("\n prompt_tokens: ")
-    assert len(story.split()) > 10
-    assert "completion_tokens: 60" in usage
-    counted, refused = vectors.splitlines()
-    assert counted == "2 vectors of 384 numbers"
+    assert story.strip()
+    counted = re.search(r"completion_tokens: (\d+)", usage)
+    assert counted, usage
+    assert 0 < int(counted[1]) <= 60, "it may end its turn itself"
+    vector_count, refused = vectors.splitlines()
+    assert vector_count == "2 vectors of 384 numbers"
     assert refused.startswith("NOT_FOUND There is no model 'nobody'.")
     planned, *stages, model, _ = deployment.splitlines()
     assert re.fullmatch(r"n1\.cpu0 \d+ MB planned", planned)
@@ -80,20 +76,25 @@ def test_the_python_examples(stack: Stack, workspace: Workspace) -> None:
     assert model == "smollm2-135m active 8"
 
 
-def test_the_go_example(stack: Stack, workspace: Workspace) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(BUILD_S)
+def test_the_go_example(stack: Stack, folder: Path, tmp_path: Path) -> None:
     (text,) = examples("go")
+    workspace = Workspace(tmp_path / "go")
+    shutil.copy(folder / "ca.pem", workspace.folder)
+    run(stack, workspace.folder / "src", examples("sh")[1])
     built = workspace.build("chat", text.replace("localhost:50051", f"localhost:{stack.settings.grpc_port}"))
-    assert len(run(stack, workspace.folder, str(built)).split()) > 3
+    assert run(stack, workspace.folder, str(built)).strip()
 
 
-def test_the_grpcurl_examples(stack: Stack, workspace: Workspace) -> None:
+def test_the_grpcurl_examples(stack: Stack, folder: Path) -> None:
     """grpcurl itself. It learns the services and messages by reflection."""
-    printed = run(stack, workspace.folder, examples("sh")[2])
+    printed = run(stack, folder, examples("sh")[2])
     assert printed.startswith("grpc.health.v1.Health\n")
     assert "model.JobService\nmodel.ModelService\n" in printed
     assert "message ChatCompletionRequest {\n  string model_id = 1;\n" in printed
     assert '"id": "smollm2-135m"' in printed
-    assert len("".join(re.findall(r'"content": "(.*)"', printed)).split()) > 2
+    assert "".join(re.findall(r'"content": "(.*)"', printed)).strip()
     assert re.search(r'"memory_plan": {\s*"n1.cpu0": {\s*"weights_bytes": "\d+"', printed)
     assert '"fits": true' in printed
     assert printed.endswith('{\n  "status": "SERVING"\n}\n')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from gateway.encoding import dumps
+from gateway.store.codec import dumps
 from tests.integration.test_rest import fake_text
 from tests.stack import KEY, Stack, chat, eventually
 
@@ -44,16 +45,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         providers_json=dumps({"inner": provider}),
         models_json=dumps({"remote": remote, "unknown": {**remote, "upstream": "nothing"}}),
     )
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, contextlib.closing(inner), contextlib.closing(outer):
         patch.setenv("INNER_KEY", KEY)
-        try:
-            inner.up({"fake": {"step_s": 0.01}})
-            outer.start("provider")
-            outer.up({})
-            yield Pair(inner, outer)
-        finally:
-            outer.close()
-            inner.close()
+        inner.up({"fake": {"step_s": 0.01}})
+        outer.start("provider")
+        outer.up({})
+        yield Pair(inner, outer)
 
 
 def test_a_gateway_without_devices_is_ready_by_its_providers(pair: Pair) -> None:

@@ -12,22 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from gateway.failures import FailureReason
-from gateway.model import Model
+from gateway.deployments.reasons import FailureReason
+from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from tests.downloads import HEADER, LIMITS, WEIGHTS, Download, publish, start
 from tests.hub_server import TOKEN, Fault, HubServer
 from tests.model_files import write_gguf, write_openvino, write_safetensors
 from tests.stack import eventually
-from workers.footprint import read_footprint
 from workers.sources import source_of
 from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
+from workers.sources.footprint import read_footprint
 from workers.sources.hub import Hub
 from workers.sources.retry import Limits
 from workers.sources.shelf import KEPT_S
-
-pytest.importorskip("huggingface_hub")
 
 
 def test_the_server_speaks_what_the_hubs_own_client_asks(model_hub: HubServer, tmp_path: Path) -> None:
@@ -51,7 +49,9 @@ def test_a_repository_is_inspected_without_its_weights_and_then_fetched(model_hu
     download = Download(tmp_path / "models", ref)
     footprint = download.source.inspect()
     assert footprint == read_footprint(tmp_path / "published")
-    assert all(seen.range for seen in model_hub.requests(WEIGHTS))
+    asked = [seen.range for seen in model_hub.requests(WEIGHTS)]
+    assert asked
+    assert all(asked), "only a part of the weights"
     assert not download.source.present()
     assert download.left == []
     path = download.fetch()
@@ -89,7 +89,7 @@ def test_a_server_that_sends_too_much_is_stopped(model_hub: HubServer, tmp_path:
     repository.claimed["config.json"] = 10
     with pytest.raises(SourceFailed) as caught:
         Download(tmp_path / "models", ref).fetch()
-    assert caught.value.reason in (FailureReason.CHECKSUM, FailureReason.SOURCE_UNREACHABLE)
+    assert caught.value.reason is FailureReason.SOURCE_UNREACHABLE
     assert not Download(tmp_path / "models", ref).source.present()
 
 
@@ -273,12 +273,12 @@ def test_two_that_want_the_same_fetch_it_once(model_hub: HubServer, tmp_path: Pa
     paths: list[Path] = []
     threads = [threading.Thread(target=lambda d=d: paths.append(d.fetch())) for d in (first, second)]
     threads[0].start()
-    assert model_hub.stalled.wait(20)
+    assert model_hub.stalled.wait(60)
     threads[1].start()
     second.source.discard()
     model_hub.go_on.set()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
     assert paths == [paths[0]] * 2
     second.require_whole(repository, paths[0])
     assert len([seen for seen in model_hub.requests(f"/{ref.revision}/{WEIGHTS}") if not seen.range]) == 1
@@ -290,13 +290,13 @@ def test_after_a_kill_the_next_fetch_goes_on(model_hub: HubServer, tmp_path: Pat
     model_hub.faults[WEIGHTS].extend([HEADER, Fault(stall_after=1_000_000)])
     process = start(tmp_path / "models", ref)
     try:
-        assert model_hub.stalled.wait(30)
+        assert model_hub.stalled.wait(60)
         download = Download(tmp_path / "models", ref)
         part = download.part(WEIGHTS)
         eventually(lambda: part.exists() and part.stat().st_size > 500_000, "some of it is on the disk")
     finally:
         process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=10)
+        process.communicate(timeout=60)
     size = part.stat().st_size
     assert not download.source.present()
     model_hub.go_on.set()
@@ -312,7 +312,9 @@ def test_a_disk_without_room_is_noticed_before(model_hub: HubServer, tmp_path: P
     error = download.failure()
     assert error.reason is FailureReason.NO_SPACE
     assert f"{(1 << 50) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
-    assert all(seen.range for seen in model_hub.requests(WEIGHTS))
+    asked = [seen.range for seen in model_hub.requests(WEIGHTS)]
+    assert asked
+    assert all(asked), "only a part of the weights"
     assert download.left == []
 
 
@@ -338,10 +340,10 @@ def test_a_disk_that_fills_up_while_writing_is_no_space(model_hub: HubServer, tm
         errors: list[SourceFailed] = []
         thread = threading.Thread(target=lambda: errors.append(download.failure()))
         thread.start()
-        assert model_hub.stalled.wait(20)
+        assert model_hub.stalled.wait(60)
         (disk / "ballast").write_bytes(bytes(3 << 20))
         model_hub.go_on.set()
-        thread.join(20)
+        thread.join(60)
         assert errors[0].reason is FailureReason.NO_SPACE
         assert "No space left on device" in errors[0].message
         assert download.left == []
@@ -452,7 +454,7 @@ def test_what_answers_in_place_of_the_hub_is_no_list_of_files(
     model_hub.listing = listing.replace(b"REVISION", repository.revision.encode())
     with pytest.raises(SourceFailed) as caught:
         Download(tmp_path / "models", ref).source.inspect()
-    assert caught.value.reason in (FailureReason.SOURCE_UNREACHABLE, FailureReason.MISSING_FILE)
+    assert caught.value.reason is FailureReason.SOURCE_UNREACHABLE
     model_hub.listing = None
     assert Download(tmp_path / "models", ref).source.inspect().format == "safetensors"
 

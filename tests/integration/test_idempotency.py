@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.access.api_keys import Credentials
 from gateway.context import Gateway
-from gateway.credentials import Credentials
-from gateway.idempotency import Mark
-from tests.stack import KEY, Stack, eventually, free_port
+from gateway.inference.idempotency import Mark
+from tests.stack import KEY, Stack, eventually, free_port, running
 from workers.engines.fake import fake_token
 
 PATH = "/models/fake/chat/completions"
@@ -22,12 +22,8 @@ BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("i"), grace_s=1.0)
-    try:
-        stack.up({"fake": {"step_s": 0.01}})
+    with running(tmp_path_factory.mktemp("i"), {"fake": {"step_s": 0.01}}, grace_s=1.0) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +43,9 @@ def _up(url: str) -> bool:
         return False
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
-
-
 def post(url: str, key: str, body: Any = BODY, secret: str = KEY, **headers: str) -> httpx.Response:
     headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": key, **headers}
-    return httpx.post(f"{url}{PATH}", json=body, headers=headers, timeout=30)
+    return httpx.post(f"{url}{PATH}", json=body, headers=headers, timeout=60)
 
 
 def content(response: httpx.Response) -> str:

@@ -9,14 +9,15 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway import keys, watcher
-from gateway.inference import cancel, fail
-from gateway.job import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.watch import Hub
-from gateway.watcher import Watcher
+from gateway.inference.service import cancel, fail
+from gateway.jobs import watcher
+from gateway.jobs.record import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.jobs.watcher import Watcher
+from gateway.store import keys
 from tests.stack import eventually
-from workers.keeper import Keeper
+from workers.keeper.keeper import Keeper
 
 
 @pytest.fixture
@@ -220,7 +221,7 @@ def take_from(hub: Hub, watcher: Watcher) -> Iterator[list[Event]]:
         elif (events := watcher.take()) is not None:
             yield events
         elif not watcher.lagging:
-            assert news.wait(10)
+            assert news.wait(60)
 
 
 @pytest.mark.parametrize("way", [wait_for, take_from])
@@ -244,7 +245,7 @@ def test_a_watcher_sees_all_events_once_and_the_end(
         time.sleep(0.01)
     done = f'{{"type":"done","c":"{job.claim}","text":"end"}}'
     store.append([Append(job.id, job.claim, 9, [done], JobState.DONE)])
-    thread.join(10)
+    thread.join(60)
     assert seen == [*"abcdefgh", "end"]
 
 

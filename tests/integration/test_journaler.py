@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 
 import pytest
 import redis
 
-from gateway import keys
-from gateway.job import Cause, EventType, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.queues import make_celery
+from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
-from workers.claimed import ClaimedJob
-from workers.journaler import Journaler
+from gateway.store import keys
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.writer import Journaler
 
 
 class Run(ClaimedJob):
@@ -305,3 +306,32 @@ def test_a_job_that_has_ended_is_not_given_back_though_redis_has_lost_its_end(
     store.redis.hset(keys.job(ends.id), mapping={"state": "running", "claim": ends.job.claim, "owner": "w"})
     journaler.release([ends, runs], Cause.CRASHED)
     assert [state(store, run) for run in (ends, runs)] == [JobState.RUNNING, JobState.QUEUED]
+
+
+def test_what_ends_while_all_is_sent_again_is_kept_as_well(
+    store: JobStore, journaler: Journaler, hold: Callable[[], Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread sends again while the emitter confirms an end. Redis then forgets that as well."""
+    ends, later = hold(), hold()
+    journaler.tend(lambda: None)
+    restore = store.restore
+
+    def while_it_is_restored(job: Job, *, owner: str) -> None:
+        restore(job, owner=owner)
+        if job.id == later.id:
+            ends.done()
+            journaler.touch(ends)
+            emitter = threading.Thread(target=journaler.flush)
+            emitter.start()
+            emitter.join()
+
+    monkeypatch.setattr(store, "restore", while_it_is_restored)
+    journaler._redis_run_id = "the process before"
+    journaler.release([], Cause.GIVEN_BACK)
+    assert journaler.held == [later]
+    store.redis.delete(*keys.of(ends.id))
+    journaler._redis_run_id = "the process before"
+    for _ in range(2):
+        journaler._next_beat = 0
+        journaler.tend(lambda: None)
+    assert state(store, ends) is JobState.DONE

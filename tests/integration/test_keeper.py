@@ -12,21 +12,21 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway import keys
-from gateway.catalog import load_catalog
-from gateway.encoding import loads
+from gateway.cluster.registry import ProviderWorker, Registry
+from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
-from gateway.inference import cancel
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.locks import hold_lock
-from gateway.queues import GENERATE, lists, make_celery, model_queue
-from gateway.registry import ProviderWorker, Registry
+from gateway.inference.service import cancel
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import load_catalog
+from gateway.process.locks import hold_lock
+from gateway.queue.queues import GENERATE, lists, make_celery, model_queue
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import loads
 from tests.stack import eventually
-from workers import sweeps
-from workers.keeper import Keeper
-from workers.trust import Trust
+from workers.keeper import sweeps
+from workers.keeper.keeper import Keeper
 
 #: Of a provider that any worker may serve, so that nobody calls it hopeless.
 MODEL = "elsewhere/model"

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway import keys
-from gateway.credentials import Credentials
-from tests.stack import REPOSITORY, Stack, eventually
+from gateway.access.api_keys import Credentials
+from gateway.store import keys
+from tests.stack import REPOSITORY, Stack, eventually, running
 
 PATH = "/models/fake/chat/completions"
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 5}
@@ -26,13 +26,8 @@ pricing = { input_per_1k_tokens = 0.5, output_per_1k_tokens = 1.5, currency = "E
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("k"))
-    stack.settings.config.write_text(CONFIG)
-    try:
-        stack.up({"fake": {"step_s": 0.005}})
+    with running(tmp_path_factory.mktemp("k"), {"fake": {"step_s": 0.005}}, catalog=CONFIG) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 @pytest.fixture
@@ -59,7 +54,7 @@ def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
         env={**os.environ, **stack.settings.environ()},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 
@@ -83,7 +78,7 @@ def test_scopes_decide_who_may_do_what(stack: Stack, admin: httpx.Client) -> Non
         assert ask(stack, secret).status_code == may_ask
         with stack.client(secret) as client:
             assert client.get("/keys").status_code == may_manage
-            assert client.post("/keys", json={"name": "x"}).status_code in (may_manage, 201)
+            assert client.post("/keys", json={"name": "x"}).status_code == {200: 201, 403: 403}[may_manage]
 
 
 def test_a_key_may_be_bound_to_models(stack: Stack, admin: httpx.Client) -> None:
@@ -101,7 +96,7 @@ def test_a_key_expires(stack: Stack, admin: httpx.Client) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=2)
     key = make(admin, expires_at=soon.isoformat())
     assert ask(stack, key["secret"]).status_code == 200
-    response = eventually(lambda: (r := ask(stack, key["secret"])).status_code == 401 and r, "the key has expired", 5)
+    response = eventually(lambda: (r := ask(stack, key["secret"])).status_code == 401 and r, "the key has expired")
     assert response.json()["data"]["reason"] == "api_key_expired"
     assert admin.get(f"/keys/{key['id']}").json()["data"]["status"] == "expired"
     assert admin.patch(f"/keys/{key['id']}", json={"expires_at": None}).json()["data"]["status"] == "active"

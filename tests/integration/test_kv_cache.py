@@ -13,15 +13,15 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from gateway.catalog import load_catalog
-from gateway.memory import GIB, Load, MemoryPlan, plan
+from gateway.models.catalog import load_catalog
+from gateway.deployments.memory import GIB, Load, MemoryPlan, plan
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, eventually
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceRequest
-from workers.footprint import read_footprint
+from workers.sources.footprint import read_footprint
 
 CATALOG = """
 [models.small]

@@ -13,10 +13,10 @@ import httpx
 import pytest
 import transformers
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 from tests.tiny_models import save_tiny_llama
 
 CATALOG = """
@@ -85,19 +85,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         )
         + CATALOG.format(name="mute", source=models / "mute").replace("openvino", "transformers")
     )
-    stack = Stack(home)
-    try:
-        stack.up({"fake": {}})
+    with running(home, {"fake": {}}) as stack:
         eventually(stack.registry.devices, "the agent lives")
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 def serve(client: httpx.Client, model: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -11,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from gateway.access.api_keys import Credentials
 from gateway.context import Gateway
-from gateway.credentials import Credentials
 from schemas.examples import CHAT_MODEL, EMBEDDING_MODEL
-from tests.stack import KEY, Stack
+from tests.stack import KEY, Stack, running
 from web.app import create_app
 
-#: Random requests for each operation, beside the systematic ones of the coverage phase.
-EXAMPLES = 30
+#: Random requests for each operation, beside the systematic ones of the coverage phase; `make check` makes more.
+EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES") or 5)
 #: What a request may ask for, and that it may ask at all, lies with the model: the document can't say it.
 EXCLUDED = "positive_data_acceptance"
 #: Operations that could take away the key that the requests are made with; they get another one.
@@ -34,12 +35,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     small = {"engine": "fake", "max_tokens": 50, "default_max_tokens": 2}
     # The examples name the demo model; what it says does not matter here, and the fake engine says it at once.
     models = {"fake": small, CHAT_MODEL: {**small, "source": "", "quantization": "none"}}
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=json.dumps(models))
-    try:
-        stack.up({"fake": {}, CHAT_MODEL: {}, EMBEDDING_MODEL: {}})
+    with running(
+        tmp_path_factory.mktemp("s"), {"fake": {}, CHAT_MODEL: {}, EMBEDDING_MODEL: {}}, models_json=json.dumps(models)
+    ) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_the_document_names_every_route(stack: Stack) -> None:

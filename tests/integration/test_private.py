@@ -14,9 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.certificates import authority
-from gateway.embedded_redis import server_command
+from gateway.access.certificates import authority
 from gateway.settings import Settings
+from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
 from tests.stack import REPOSITORY, eventually
 from tests.tls import tls_proxy
@@ -55,7 +55,7 @@ def chat(home: Home, content: str) -> None:
     headers = {"Authorization": f"Bearer {keys_of(home)['bootstrap']}"}
     url = f"http://127.0.0.1:{home.environ['HEADRACE_HTTP_PORT']}/models/fake/chat/completions"
     body = {"messages": [{"role": "user", "content": content}], "max_tokens": 2}
-    assert httpx.post(url, headers=headers, json=body, timeout=30).status_code == 200
+    assert httpx.post(url, headers=headers, json=body, timeout=60).status_code == 200
 
 
 def test_others_can_read_nothing_and_keys_are_in_no_file_but_their_own(home: Home) -> None:
@@ -76,7 +76,7 @@ def test_others_can_read_nothing_and_keys_are_in_no_file_but_their_own(home: Hom
         everything = "find . -type f -exec cat {} +"
         as_nobody = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
         tried = subprocess.run(
-            ["sh", "-c", everything], cwd=home.folder, capture_output=True, check=False, timeout=30, **as_nobody
+            ["sh", "-c", everything], cwd=home.folder, capture_output=True, check=False, timeout=60, **as_nobody
         )
         assert b"Permission denied" in tried.stderr
         assert not any(key.encode() in tried.stdout for key in secrets.values())
@@ -91,11 +91,11 @@ def test_what_is_said_into_a_file_names_the_files_of_keys_instead(home: Home) ->
     assert f"$(cat {home.data}/keys/flower.password)" in said
     assert not any(key in said for key in secrets.values())
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(60) == 0
 
 
 def test_a_process_that_is_started_by_hand_keeps_to_itself_too(home: Home) -> None:
-    command = [sys.executable, "-m", "gateway.embedded_redis"]
+    command = [sys.executable, "-m", "gateway.store.embedded"]
     server = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.DEVNULL)
     try:
         data = Path(home.data)
@@ -104,7 +104,7 @@ def test_a_process_that_is_started_by_hand_keeps_to_itself_too(home: Home) -> No
         assert [path for path in (data, *data.rglob("*")) if path.stat().st_mode & 0o077 and path.name != "logs"] == []
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)
 
 
 def test_a_folder_that_all_users_share_is_refused_and_left_as_it_is(home: Home) -> None:
@@ -145,4 +145,4 @@ def test_everything_runs_over_tls_with_a_password_that_nobody_gets_to_see(home: 
             assert not [text for text in texts if QUOTED in text or PASSWORD in text]
     finally:
         server.terminate()
-        server.wait(10)
+        server.wait(60)

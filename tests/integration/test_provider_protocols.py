@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
 from tests.upstreams.direct import Direct
 from tests.upstreams.openai import OpenAIServer
 from workers.providers import connect
-from workers.providers import openai as openai_module
 from workers.providers.base import Ask, Piece
-from workers.providers.blocks import Seam
 from workers.providers.failures import translate
+from workers.providers.protocols import openai as openai_module
+from workers.providers.protocols.blocks import Seam
 
 KEY = "sk-12345678"
 TURNS: list[Any] = [{"role": "user", "content": "hi"}]
@@ -142,7 +142,7 @@ def test_a_request_is_put_into_anthropics_limits(monkeypatch: pytest.MonkeyPatch
     server = AnthropicServer(KEY)
     provider = Provider("p", "anthropic", server.url, "K")
     assert not connect(provider).refusals("chat", request_)
-    assert call(provider, request_) in (answer(), "")
+    assert call(provider, request_) == ("" if "tools" in request_ else answer()), "who has tools calls one"
     server.close()
 
 
@@ -186,7 +186,7 @@ def test_who_only_shows_that_it_lives_is_not_waited_for_for_ever() -> None:
     failure = direct.ask("x").failure
     assert failure is not None
     assert (failure.reason, failure.retryable) == ("upstream_timeout", True)
-    assert server.left.acquire(timeout=10)
+    assert server.left.acquire(timeout=60)
     direct.close()
     server.close()
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from gateway.errors import FAILURES
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, call, chunk, messages, sse, whole
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.encoding import loads
+from gateway.store.codec import loads
 from tests.stack import chat, eventually, free_port
 from tests.upstreams.base import WORDS, Fault, Upstream, answer
 from tests.upstreams.openai import vector
@@ -79,11 +79,11 @@ def test_a_cancelled_job_closes_its_call_at_once(world: World, model: str) -> No
     upstream = server(world, model)
     upstream.faults.append(Fault("hold", after=3))
     stream = chat(world.stack, model=model)
-    assert upstream.held.acquire(timeout=20)
+    assert upstream.held.acquire(timeout=60)
     eventually(lambda: stream.job_id, "the job has an id")
     with world.stack.client() as client:
         assert client.delete(f"/jobs/{stream.job_id}").json()["data"]["status"] in ("cancelling", "cancelled")
-    assert upstream.left.acquire(timeout=10), "the server has seen the client leave"
+    assert upstream.left.acquire(timeout=60), "the server has seen the client leave"
     stream.join()
     assert (stream.text, stream.finish_reason) == (answer(3), "cancelled")
 

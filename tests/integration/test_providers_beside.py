@@ -97,7 +97,7 @@ def test_an_odd_value_ends_its_own_job_at_most(world: World, name: str, stream: 
     worker = world.stack.registry.providers()[0]
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}], "tools": TOOLS, "stream": stream}
     with world.stack.client() as client:
-        answered = client.post(f"/models/odd/{name}/chat/completions", json=body, timeout=20)
+        answered = client.post(f"/models/odd/{name}/chat/completions", json=body, timeout=60)
     reason = NO_ANSWER.get(name)
     assert (f'"reason":"{reason}"' in answered.text) if reason else ('"reason":' not in answered.text)
     assert world.ask("odd/ok").json()["data"]["choices"][0]["message"]["content"] == "fine"

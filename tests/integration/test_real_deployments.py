@@ -11,10 +11,10 @@ import httpx
 import psutil
 import pytest
 
-from gateway.catalog import load_catalog
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
-from tests.stack import Stack, chat, eventually
+from tests.stack import Stack, chat, eventually, running
 from tests.tiny_models import save_tiny_llama
 
 CATALOG = """
@@ -34,7 +34,8 @@ ASK = {"messages": [{"role": "user", "content": "What is water?"}], "temperature
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """SmolLM2's tokenizer and chat template before a tiny model."""
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     folder = tmp_path_factory.mktemp("tiny")
     source = load_catalog(Settings(config=folder / "none.toml", data_dir=folder)).get("smollm2-135m").path()
     assert source is not None
@@ -43,19 +44,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     save_tiny_llama(folder, vocab_size=49_152, eos_token_id=2, bos_token_id=1)
     home = tmp_path_factory.mktemp("real")
     (home / "headrace.toml").write_text(CATALOG.format(folder=folder))
-    stack = Stack(home, drain_s=30.0)
-    try:
-        stack.up({"fake": {}})
+    with running(home, {"fake": {}}, drain_s=30.0) as stack:
         eventually(stack.registry.devices, "the agent lives")
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 def deploy_tiny(client: httpx.Client, **body: Any) -> None:
@@ -92,10 +83,11 @@ def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx
     deploy_tiny(client, deployment_config={"max_batch_size": 4, "tensor_parallel_size": 2})
     (replica,) = stack.registry.replicas("tiny")
     family = psutil.Process(replica.pid).children(recursive=True)
-    assert sum("workers.engines" in " ".join(p.cmdline()) or "engine" in " ".join(p.cmdline()) for p in family) >= 2
+    started = [word for process in family for word in process.cmdline() if word.startswith("workers.")]
+    assert sorted(started) == ["workers.engines.process", "workers.engines.pytorch.rank_process"]
     assert answer(client) == whole
     client.delete("/models/local/tiny")
-    eventually(lambda: not any(p.is_running() for p in family), "all ranks have ended", 60)
+    eventually(lambda: not any(p.is_running() for p in family), "all ranks have ended")
 
 
 def answer(client: httpx.Client) -> str:

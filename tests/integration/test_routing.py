@@ -9,15 +9,15 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway import keys
-from gateway.breaker import Breaker
-from gateway.encoding import dumps
-from gateway.job import Append, EventType, Job, JobState, new_job_id
-from gateway.jobs import JobStore
-from gateway.queues import Priority, make_celery, send_hint
-from gateway.scripts import Scripts
+from gateway.inference.breaker import Breaker
+from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.queue.queues import Priority, make_celery, send_hint
 from gateway.settings import Settings
-from tests.stack import Stack, chat, eventually
+from gateway.store import keys
+from gateway.store.codec import dumps
+from gateway.store.scripts import Scripts
+from tests.stack import Stack, chat, eventually, running
 from workers.engines.fake import fake_token
 
 MODELS = {
@@ -28,12 +28,8 @@ MODELS = {
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), models_json=dumps(MODELS))
-    try:
-        stack.up({"fake": {"step_s": 0.005}})
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.005}}, models_json=dumps(MODELS)) as stack:
         yield stack
-    finally:
-        stack.close()
 
 
 def test_a_fallback_takes_what_its_model_can_not(stack: Stack) -> None:

@@ -19,11 +19,11 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from gateway.certificates import authority
-from gateway.credentials import Credentials
+from gateway.access.api_keys import Credentials
+from gateway.access.certificates import authority
 from tests.bench.grpc_load import DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, frame, header
 from tests.rpc import Client, chat_request, client, details, start_rpc, text_of
-from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port
+from tests.stack import KEY, REPOSITORY, Stack, chat, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 from web.rpc.stubs.model_pb2_grpc import ModelServiceStub
 
@@ -33,19 +33,11 @@ LONG = 100_000
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("s"), grace_s=1.0, queue_limit=1000, max_batch_size=16)
-    try:
-        stack.up({"fake": {"step_s": 0.02}})
+    with running(
+        tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.02}}, grace_s=1.0, queue_limit=1000, max_batch_size=16
+    ) as stack:
         start_rpc(stack)
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def rpc(stack: Stack) -> Iterator[Client]:
-    with client(stack) as found:
-        yield found
 
 
 def another(stack: Stack, name: str, command: list[str] | None = None, **changes: Any) -> Stack:
@@ -81,7 +73,7 @@ def idle(stack: Stack) -> bool:
 @pytest.mark.parametrize("method", ["CreateChatCompletion", "CreateChatCompletionStream"])
 def test_a_deadline_cancels_the_job(stack: Stack, rpc: Client, method: str) -> None:
     request = chat_request(max_tokens=LONG)
-    error = refused(lambda: iter(rpc.call(method, request, timeout=1)))
+    error = refused(lambda: iter(rpc.call(method, request, timeout=3)))
     assert error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     job_id = str(dict(error.initial_metadata())["x-job-id"])
     eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
@@ -134,7 +126,7 @@ def test_a_restart_sends_goaway_and_streams_go_on_at_the_next_server(stack: Stac
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         assert details(caught.value)["ErrorInfo"].reason == "restarting"
         assert "WatchJob" in caught.value.details()
-    assert stack.processes["rpc-drained"].wait(10) == 0
+    assert stack.processes["rpc-drained"].wait(60) == 0
     job_id, last = job_of(stream), seen[-1]
     with client(stack) as rpc:
         cursor = pb.WatchJobRequest(job_id=job_id, from_seq=last.seq, from_claim=last.claim)
@@ -201,7 +193,7 @@ def test_a_health_watcher_that_takes_nothing_hinders_nobody(stack: Stack) -> Non
         assert health.Check(HealthCheckRequest(service="model.ModelService")).status == HealthCheckResponse.SERVING
         stack.processes["rpc-watched"].terminate()
         assert next(changes).status == HealthCheckResponse.NOT_SERVING
-        assert stack.processes["rpc-watched"].wait(12) == 0
+        assert stack.processes["rpc-watched"].wait(60) == 0
 
 
 def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:
@@ -210,7 +202,7 @@ def test_a_client_needs_a_certificate_if_a_ca_is_set(stack: Stack) -> None:
     folder = stack.folder / "tls"
     view = another(stack, "mutual", tls_client_ca=str(folder / "ca.pem"))
     with client(view) as rpc:
-        error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest(), timeout=5)]))
+        error = refused(lambda: iter([rpc.call("ListModels", pb.ListModelsRequest(), timeout=10)]))
     assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
     credentials = grpc.ssl_channel_credentials(
         (folder / "ca.pem").read_bytes(), certificate.with_suffix(".key").read_bytes(), certificate.read_bytes()
@@ -286,7 +278,7 @@ def test_a_client_that_answers_no_ping_is_let_go(stack: Stack) -> None:
             assert sleeper.stdout
             job_id = sleeper.stdout.readline().strip()
             assert state(stack, job_id) == "running"
-            eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled", timeout_s=45)
+            eventually(lambda: state(stack, job_id) == "cancelled", "the job is cancelled")
             assert sleeper.poll() is None
         finally:
             sleeper.kill()

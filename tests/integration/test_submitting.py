@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import redis
 
-from gateway import keys
-from gateway.answers import whole
+from gateway.access.api_keys import KeyRecord
+from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
-from gateway.credentials import KeyRecord
-from gateway.encoding import dumps
 from gateway.errors import QueueFull, StoreUnavailable
-from gateway.inference import Submitted
-from gateway.job import Append, JobState, new_claim_id
-from gateway.registry import Registry, Replica
+from gateway.inference.service import Submitted
+from gateway.jobs.record import Append, JobState, new_claim_id
 from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import dumps
+from gateway.views.whole_answer import whole
 from tests.stack import eventually
 
 REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
@@ -85,8 +85,8 @@ def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
     def slow_hint(celery: object, job_id: str, **_: object) -> None:
         redis_client.delete(keys.job(job_id))
 
-    monkeypatch.setattr("gateway.inference.try_hint", slow_hint)
-    monkeypatch.setattr("gateway.inference.OUTAGE_S", 0.0)
+    monkeypatch.setattr("gateway.inference.service.try_hint", slow_hint)
+    monkeypatch.setattr("gateway.inference.service.OUTAGE_S", 0.0)
     for mark in (None, "again"):
         with pytest.raises(StoreUnavailable, match="Send it again"):
             submit(gateway, key, mark)
@@ -97,7 +97,7 @@ def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
 def test_who_waits_for_a_whole_answer_that_is_lost_is_told_to_ask_again(
     gateway: Gateway, key: KeyRecord, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.watcher.MISSING_S", 0.5)
+    monkeypatch.setattr("gateway.jobs.watcher.MISSING_S", 0.5)
     submitted = submit(gateway, key)
     assert submitted.watcher is not None
     redis_client.delete(keys.job(submitted.job.id))
@@ -133,6 +133,6 @@ def test_a_whole_answer_counts_nothing_that_is_void(
             redis_client.hset(keys.job(job.id), mapping={"seq": 1, "state": "queued", "claim": ""})
     done = [dumps({"type": "done", "c": claim, "usage": {}})]
     store.append([Append(job.id, claim, 4, done, JobState.DONE)])
-    thread.join(20)
+    thread.join(60)
     assert answers[0]["choices"][0]["message"]["content"] == "aXY"
     assert answers[0]["usage"]["completion_tokens"] == 3

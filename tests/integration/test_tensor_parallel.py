@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.failures import FailureReason
+from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_llama
-from workers.engine_client import EngineDied, EngineProcess, EngineStartFailed
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
-from workers.pace import AT_ONCE
+from workers.journal.flush_interval import AT_ONCE
+from workers.replica.engine_client import EngineDied, EngineProcess, EngineStartFailed
 
 WAIT_S = 100.0
 #: Seconds in which nothing may be left of an engine that has lost a process.

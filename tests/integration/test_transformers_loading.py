@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig
 
@@ -77,7 +77,8 @@ def test_rows_that_have_no_whole_number_of_groups_are_refused_in_int4(tmp_path: 
 
 
 def test_weights_outside_of_linear_layers_are_refused_in_int8(tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     shape = transformers.GPT2Config(vocab_size=512, n_embd=64, n_layer=1, n_head=2, n_positions=64)
     transformers.GPT2LMHeadModel(shape).save_pretrained(tmp_path)
     error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64, quantization="int8"))
@@ -86,8 +87,10 @@ def test_weights_outside_of_linear_layers_are_refused_in_int8(tmp_path: Path) ->
 
 
 def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> None:
-    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
-    from workers.engines.offload import keep_on_host
+    import torch
+    import transformers
+
+    from workers.engines.pytorch.offload import keep_on_host
 
     model = transformers.AutoModelForCausalLM.from_pretrained(save_tiny_llama(tmp_path))
     ids = torch.tensor([[1, 2, 3]])
@@ -99,8 +102,7 @@ def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> No
 
 
 def refused(config: EngineConfig) -> DeploymentFailed:
-    pytest.importorskip("torch")
-    from workers.engines.causal_lm import check_shares, load_causal_lm
+    from workers.engines.pytorch.loading import check_shares, load_causal_lm
 
     with pytest.raises(DeploymentFailed) as caught:
         (check_shares if config.tensor_parallel_size > 1 else load_causal_lm)(config)

@@ -7,14 +7,15 @@ import threading
 import pytest
 import redis
 
-from gateway import keys, watch, watcher
-from gateway.encoding import dumps
 from gateway.errors import Unreadable
-from gateway.inference import cancel
-from gateway.job import Append, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs import JobStore
-from gateway.watch import Hub
-from gateway.watcher import Watcher
+from gateway.inference.service import cancel
+from gateway.jobs import watch, watcher
+from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.jobs.watcher import Watcher
+from gateway.store import keys
+from gateway.store.codec import dumps
 from tests.stack import eventually
 
 
@@ -109,7 +110,7 @@ def test_an_end_from_outside_is_never_spliced(store: JobStore, hub: Hub, job: Jo
     client.has("abcdef")
     rewind(store, job, to)
     assert cancel(store, job, reason="x", take_claim=job.claim) == "cancelled"
-    client.join(10)
+    client.join(60)
     assert client.types[-2:] == ["rewound", "cancelled"]
     assert client.text == "abcdef"[:to]
 
@@ -234,7 +235,7 @@ def test_what_stays_away_is_lost(store: JobStore, hub: Hub, job: Job, monkeypatc
     short = Client(hub.watch(job.id, after=6, claim=job.claim))
     short.has("abc")
     gone = Client(hub.watch("chatcmpl-none"))
-    gone.join(10)
+    gone.join(60)
     assert (short.types, gone.types) == (["rewound"], ["expired"])
 
 

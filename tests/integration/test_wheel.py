@@ -65,7 +65,7 @@ class Installed:
             yield
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
             self.run("headrace", "down", HEADRACE_DATA_DIR=str(folder))
 
 
@@ -144,7 +144,7 @@ def test_the_base_install_runs_without_what_it_has_not_and_says_what_to_install(
     engine = base.run("headrace", "deploy", MODEL)
     assert engine.returncode == 1
     assert "pip install 'headrace[worker]'" in engine.stdout
-    by_hand = base.run("python", "-m", "workers.provider")
+    by_hand = base.run("python", "-m", "workers.providers")
     assert by_hand.returncode == 1
     assert "pip install 'headrace[providers]'" in by_hand.stdout
     assert "Traceback" not in by_hand.stdout

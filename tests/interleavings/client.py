@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gateway.job import Event, EventType
-from gateway.watcher import Watcher
+from gateway.jobs.record import Event, EventType
+from gateway.jobs.watcher import Watcher
 from tests.interleavings.wire import WIRE
 
 

@@ -14,8 +14,8 @@ import kombu.utils.functional
 import pytest
 import redis.retry
 
-from gateway.redis import NOT_NOW, is_lasting
-from gateway.scripts import Scripts
+from gateway.store.connection import NOT_NOW, is_lasting
+from gateway.store.scripts import Scripts
 from tests.interleavings.wire import CLOCK
 
 #: When time begins.
@@ -100,12 +100,12 @@ def install(patch: pytest.MonkeyPatch, clock: Clock, numbers: Secrets, complaint
         patch.setattr(logger, "propagate", False)
         patch.setattr(logger, "level", logging.ERROR)
         logger.manager._clear_cache()
-    patch.setattr("workers.replica.resident_bytes", lambda pids: 0)
+    patch.setattr("workers.replica.worker.resident_bytes", lambda pids: 0)
     for name, module in ours():
         if getattr(module, "time", None) is time:
             patch.setattr(module, "time", clock)
-        if getattr(module, "secrets", None) is secrets and name in ("gateway.job", "gateway.watch"):
+        if getattr(module, "secrets", None) is secrets and name in ("gateway.jobs.record", "gateway.jobs.watch"):
             patch.setattr(module, "secrets", numbers)
-    patch.setattr("gateway.jobs.Scripts", ClockedScripts)
+    patch.setattr("gateway.jobs.store.Scripts", ClockedScripts)
     for library in (redis.retry, kombu.utils.functional):
         patch.setattr(library, "sleep", clock.sleep)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from gateway import keys
-from gateway.job import Event, EventType, Job, JobState
-from gateway.jobs import YOUNG_MS, JobStore
-from gateway.results import fold, num_choices
+from gateway.jobs.journal import fold, num_choices
+from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.jobs.store import YOUNG_MS, JobStore
+from gateway.store import keys
 from tests.interleavings.client import Client
 from tests.interleavings.stage import KEY, SLICE_S, Facts
 from tests.interleavings.wire import WIRE

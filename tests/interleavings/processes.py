@@ -14,20 +14,21 @@ from typing import Any
 import redis
 from celery import Celery
 
-from gateway import broker, watch
-from gateway.breaker import Breaker
-from gateway.catalog import Catalog
-from gateway.inference import Inference
-from gateway.jobs import JobStore
-from gateway.queues import make_celery
-from gateway.redis import connect
-from gateway.registry import Registry
-from gateway.routing import Router
+from gateway.cluster.registry import Registry
+from gateway.cluster.trust import Trust
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
+from gateway.inference.service import Inference
+from gateway.jobs import watch
+from gateway.jobs.store import JobStore
+from gateway.jobs.watch import Hub
+from gateway.models.catalog import Catalog
+from gateway.queue import transport as broker
+from gateway.queue.queues import make_celery
 from gateway.settings import Settings
-from gateway.watch import Hub
+from gateway.store.connection import connect
 from tests.interleavings.wire import WiredConnection
-from workers.keeper import Keeper
-from workers.trust import Trust
+from workers.keeper.keeper import Keeper
 
 #: Models that all workers run.
 MODELS = ("fake", "other")

@@ -7,20 +7,20 @@ import contextlib
 import json
 from collections.abc import Sequence
 
-from gateway.desired import Wanted
-from gateway.job import Cause, Job, JobState
-from gateway.jobs import JobStore
-from gateway.queues import lists, queue_of
-from gateway.registry import Registry
+from gateway.cluster.desired import Wanted
+from gateway.cluster.registry import Registry
+from gateway.jobs.record import Cause, Job, JobState
+from gateway.jobs.store import JobStore
+from gateway.queue.queues import lists, queue_of
 from tests.interleavings.processes import MODELS, Process, Surroundings
-from workers.engine_client import EngineDied, StepFrame
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.engines.fake import FakeEngine
-from workers.generation import Generation
-from workers.journaler import Journaler
-from workers.replica import SUSPECT_CRASHES, ReplicaWorker
-from workers.tokenizer import FakeTokenizer
-from workers.work import EngineRun
+from workers.handlers.base import EngineRun
+from workers.handlers.generation import Generation
+from workers.journal.writer import Journaler
+from workers.replica.engine_client import EngineDied, StepFrame
+from workers.replica.worker import SUSPECT_CRASHES, ReplicaWorker
+from workers.tokenizers.load import FakeTokenizer
 
 
 class Engine:
@@ -78,7 +78,7 @@ class StillReplica(ReplicaWorker):
         )
         self._catalog = around.catalog
         self._restart_engine()
-        self.note(status="active")
+        self.heartbeat.update(status="active")
 
     @property
     def journaler(self) -> Journaler:

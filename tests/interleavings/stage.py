@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway import keys
-from gateway.credentials import KeyRecord
-from gateway.desired import Desired
-from gateway.redis import NOT_NOW
+from gateway.access.api_keys import KeyRecord
+from gateway.cluster.desired import Desired
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW
 from tests.interleavings.client import Client
 from tests.interleavings.clock import Secrets
 from tests.interleavings.processes import MODELS, KeeperProcess, Process, Surroundings, WebProcess

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engines.base import SequenceRequest
-from workers.engines.batching import MAX_BATCH_TOKENS, MAX_PADDING_TOKENS, Batcher
+from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, MAX_PADDING_TOKENS, Batcher
 
 
 def add(batcher: Batcher, first_id: int, lengths: list[int], job: str = "job") -> None:

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from gateway.errors import MAX_TEXT, HeadraceError, InvalidRequest
-from gateway.job import Event
-from gateway.results import num_indexes
+from gateway.jobs.journal import num_indexes
+from gateway.jobs.record import Event
 from schemas.bounds import MAX_BODY_DEPTH, require_bounded
 from schemas.inference import ChatRequestSchema
-from web.failures import client_error
+from web.client_errors import client_error
 
 
 def nested(depth: int) -> Any:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway import catalog as catalog_module
-from gateway.catalog import Catalog, Pricing, Range, load_catalog
 from gateway.errors import InvalidRequest, InvalidSetting, ModelNotFound
+from gateway.models import catalog as catalog_module
+from gateway.models.catalog import Catalog, Pricing, Range, load_catalog
 from gateway.settings import Settings
 
 #: The document's four examples: id, provider, capabilities, and the status without keys or weights.

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from gateway import certificates
-from gateway.certificates import authority, server_tls
+from gateway.access import certificates
+from gateway.access.certificates import authority, server_tls
 from gateway.errors import InvalidSetting
-from gateway.process import module_command
+from gateway.process.start import module_command
 from gateway.settings import Settings
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.bringup import STAGES
-from gateway.deployment_views import Progress, detail
-from gateway.job import Event, EventType, Job, JobState
-from gateway.usage import DEPLOYMENT
+from gateway.cluster.bringup import STAGES
+from gateway.deployments.views import Progress, detail
+from gateway.jobs.ledger import DEPLOYMENT
+from gateway.jobs.record import Event, EventType, Job, JobState
 
 REPLICAS = ("a", "b", "c")
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.catalog import Catalog, load_catalog
 from gateway.errors import ContextTooLong
-from gateway.job import Job, JobState, new_job_id
+from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.models.catalog import Catalog, load_catalog
 from gateway.settings import Settings
-from workers.embedding import Embedding
-from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer
+from workers.handlers.embeddings import Embedding
+from workers.tokenizers.encoder import SETTINGS, EncoderTokenizer
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from workers.engine_process import Batch
 from workers.engines.base import EngineConfig, Sampling
 from workers.engines.fake import FakeEngine, fake_word
+from workers.engines.process import Batch
 
 
 def batch() -> Batch:

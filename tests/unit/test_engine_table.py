@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.engine_table import QUANTIZATIONS, SPECS, resolve
 from gateway.errors import InvalidRequest
+from gateway.models.engines import QUANTIZATIONS, SPECS, resolve
 from workers.engines import ENGINES
 
 OPENVINO = SPECS["openvino"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.environment import of_process, public
+from gateway.process.environment import of_process, public
 from gateway.settings import Settings
 
 _SECRET_NAMES = (

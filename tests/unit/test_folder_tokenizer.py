@@ -10,11 +10,11 @@ import pytest
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tokenizers import CONTROL, CORPUS, NASTY, qwen2, save_folder, train
-from workers.byte_level import ByteLevelTokenizer
-from workers.encoder_tokenizer import SETTINGS, EncoderTokenizer
-from workers.tokenizer import load_tokenizer, told_as_damaged
+from workers.tokenizers.byte_level import ByteLevelTokenizer
+from workers.tokenizers.encoder import SETTINGS, EncoderTokenizer
+from workers.tokenizers.load import load_tokenizer, told_as_damaged
 
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
 BOS = processors.TemplateProcessing("<|bos|> $A", "<|bos|> $A $B", [("<|bos|>", 0)])

@@ -9,14 +9,14 @@ from pathlib import Path
 import openvino
 import pytest
 
-from gateway.catalog import load_catalog
-from gateway.failures import FailureReason, SourceFailed
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
-from workers.footprint import footprint_of, read_footprint
 from workers.formats.files import LocalFiles
 from workers.formats.gguf import read_header
+from workers.sources.footprint import footprint_of, read_footprint
 
 SHAPE = {"kv_bytes_per_token": KV_BYTES, "hidden_size": 32, "vocabulary_size": 100, "context_length": 128}
 
@@ -118,8 +118,9 @@ CACHES: dict[str, dict[str, object]] = {
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("architecture", CACHES)
 def test_keys_and_values_are_as_many_as_the_real_model_keeps(tmp_path: Path, architecture: str) -> None:
-    transformers = pytest.importorskip("transformers")
-    torch = pytest.importorskip("torch")
+    import torch
+    import transformers
+
     plain = {name: value for name, value in CONFIG.items() if name not in ("model_type", "architectures")}
     config = getattr(transformers, f"{architecture}Config")(**{**plain, **CACHES[architecture]})
     model = transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).eval()

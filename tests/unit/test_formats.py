@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.failures import FailureReason, SourceFailed
-from gateway.formats import Weights, detect, needed
+from gateway.deployments.reasons import FailureReason, SourceFailed
+from workers.formats.detect import Weights, detect, needed
 
 INDEX = "model.safetensors.index.json"
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]

@@ -9,12 +9,12 @@ import pytest
 from tokenizers import Regex, normalizers, pre_tokenizers
 from transformers.integrations.gguf.gguf_tokenizer_mapping import GGUF_PRE_TOKENIZER_SPLITS
 
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import ContextTooLong
-from gateway.failures import DeploymentFailed, FailureReason
 from tests.tokenizers import NASTY, cut_by, save_folder, train, write_gguf
-from workers.byte_level import ByteLevelTokenizer
-from workers.pre_tokenizers import CUTS
-from workers.tokenizer import load_tokenizer
+from workers.tokenizers.byte_level import ByteLevelTokenizer
+from workers.tokenizers.load import load_tokenizer
+from workers.tokenizers.pre_tokenizers import CUTS
 
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
 PLAIN_BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gateway.hints import is_command, is_hint, is_message, takes_hints
+from gateway.queue.wake_ups import is_command, is_hint, is_message, takes_hints
 from tests.garbage import NOTHING, forms, message
 
 FORMS = forms()

@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 
 from schemas.inference import ChatRequestSchema
 from schemas.openai import OpenAIChatSchema
-from web.failures import client_error
+from web.client_errors import client_error
 
 USER = {"role": "user", "content": "hi"}
 

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.catalog import load_catalog
-from gateway.encoding import loads
-from gateway.job import Event, Job, JobState
-from gateway.results import chunks, response
+from gateway.jobs.journal import chunks, response
+from gateway.jobs.record import Event, Job, JobState
+from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
-from gateway.takeover import Takeover
-from workers.emitter import Run
+from gateway.store.codec import loads
 from workers.engines.base import SequenceOutput
-from workers.tokenizer import Tokenizer, load_tokenizer
+from workers.handlers.generation_run import Run
+from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 TEXT = "😀 naïve 日本 😀 🏳️‍🌈 end"
 PROMPT = "So: "

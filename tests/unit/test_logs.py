@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.logs import CONTINUED, LineFormatter
+from gateway.process.logs import CONTINUED, LineFormatter
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING a\.b: ")
 FORGED = "x\n2026-01-01 00:00:00,000 CRITICAL headrace.keeper: all jobs are lost"

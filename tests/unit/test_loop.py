@@ -9,7 +9,7 @@ import sys
 import pytest
 import redis
 
-from gateway.loop import LOST_A_LOOP, Loop, guarded, repeat
+from gateway.store.loop import LOST_A_LOOP, Loop, guarded, repeat
 
 
 def test_a_step_that_raises_is_followed_by_the_next(caplog: pytest.LogCaptureFixture) -> None:
@@ -43,7 +43,7 @@ def test_what_is_a_matter_of_waiting_ends_the_round() -> None:
 def test_a_loop_that_ends_takes_its_process_with_it() -> None:
     code = """
 import time
-from gateway.loop import Loop
+from gateway.store.loop import Loop
 def step(): raise KeyboardInterrupt
 Loop(step, name="x", over=lambda: False).start()
 time.sleep(20)

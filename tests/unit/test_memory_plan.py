@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from gateway.catalog import load_catalog
-from gateway.desired import Wanted
+from gateway.cluster.desired import Wanted
+from gateway.deployments.memory import UNMEASURED_KV_TOKENS, Footprint, Load, plan, require_a_sequence
 from gateway.errors import InvalidRequest
-from gateway.memory import UNMEASURED_KV_TOKENS, Footprint, Load, plan, require_a_sequence
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from schemas.deployments import PlanSchema
-from workers.model import engine_config
+from workers.replica.__main__ import engine_config
 
 MODEL = Footprint(format="safetensors", weights_bytes=8 << 20, num_parameters=4 << 20, kv_bytes_per_token=1 << 10)
 LOAD = Load("transformers", max_batch_size=4, context_length=1024, device="cuda0")

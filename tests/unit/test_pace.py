@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from gateway.settings import Settings
-from workers.engine_process import Outbox
 from workers.engines.base import SequenceOutput
-from workers.pace import AT_ONCE, MANY_STREAMS, Pace
+from workers.engines.process import Outbox
+from workers.journal.flush_interval import AT_ONCE, MANY_STREAMS, Pace
 
 #: Longer than any test.
 NEVER = Pace(3600, 3600)
@@ -57,7 +57,7 @@ def test_only_the_first_and_the_last_of_a_sequence_go_before_their_time() -> Non
 
 def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = 1000.0
-    monkeypatch.setattr("workers.engine_process.time.monotonic", lambda: clock)
+    monkeypatch.setattr("workers.engines.process.time.monotonic", lambda: clock)
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, Pace(0.03, 0.1))
     for step in range(25):

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.job import Job, JobState
-from gateway.model import Model, Provider
+from gateway.jobs.record import Job, JobState
+from gateway.models.entry import Model, Provider
 from workers.providers.base import Piece
 from workers.providers.failures import UpstreamFailure
 from workers.providers.policy import BACKOFF_S, Step, after, backoff_s

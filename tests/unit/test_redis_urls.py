@@ -10,10 +10,10 @@ import pytest
 from kombu import Connection
 
 from gateway.errors import InvalidSetting
-from gateway.process import secrets_of
-from gateway.queues import broker_url, make_celery
-from gateway.redis import connect, masked, url_options
+from gateway.process.start import secrets_of
+from gateway.queue.queues import broker_url, make_celery
 from gateway.settings import Settings
+from gateway.store.connection import connect, masked, url_options
 
 SECRET = "s3cret-word"
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from gateway.job import RECORD_VERSION, Event, Job, JobState
-from gateway.takeover import Takeover, last_weights
-from workers.emitter import Run, digest_of, fresh_seed
+from gateway.jobs.record import RECORD_VERSION, Event, Job, JobState
+from gateway.jobs.takeover import Takeover, last_weights
 from workers.engines.base import SequenceOutput
-from workers.tokenizer import Messages
+from workers.handlers.generation_run import Run, digest_of, fresh_seed
+from workers.tokenizers.load import Messages
 
 
 class Letters:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from web.rpc import face
+from web.rpc import runtime as face
 from web.rpc.call import Call
-from web.rpc.face import Face
+from web.rpc.runtime import Face
 
 
 def test_what_was_deferred_is_done_though_the_client_leaves_while_it_queues() -> None:

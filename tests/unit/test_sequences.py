@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from gateway.job import Job, JobState
-from workers.emitter import Run
+from gateway.jobs.record import Job, JobState
 from workers.engines.base import SequenceOutput
-from workers.sequences import Sequences
-from workers.tokenizer import FakeTokenizer
+from workers.handlers.generation_run import Run
+from workers.replica.sequences import Sequences
+from workers.tokenizers.load import FakeTokenizer
 
 
 def run(**request: object) -> Run:

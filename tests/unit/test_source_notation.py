@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.catalog import load_catalog
 from gateway.errors import InvalidSetting
-from gateway.model import hub_path
+from gateway.models.catalog import load_catalog
+from gateway.models.entry import hub_path
 from gateway.settings import Settings
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 

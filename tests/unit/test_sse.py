@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.job import Event, Job, JobState
-from web import sse
+from gateway.jobs.record import Event, Job, JobState
+from web.http import sse
 
 JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "fake", "key", {})
 EVENTS = [

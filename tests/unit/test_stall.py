@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from workers.stall import stall_limit_s
+from workers.replica.stall import stall_limit_s
 
 
 def test_an_engine_without_a_warm_up_has_the_limit_that_is_set() -> None:

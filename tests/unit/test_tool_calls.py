@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from gateway import extras
-from gateway.encoding import dumps, mended, writable
-from gateway.tool_calls import as_object, as_text, merge, whole
+from gateway.jobs import extras
+from gateway.jobs.tool_calls import as_object, as_text, merge, whole
+from gateway.store.codec import dumps, mended, writable
 
 
 def fragment(index: Any = 0, *, name: Any = None, arguments: Any = None, **more: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workers.trust import GAP_S, Trust
+from gateway.cluster.trust import GAP_S, Trust
 
 
 @dataclass

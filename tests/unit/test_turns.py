@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.upstreams.anthropic import refused_turns
-from workers.providers.turns import messages, system
+from workers.providers.protocols.turns import messages, system
 
 USER = {"role": "user", "content": "hi"}
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "S="}

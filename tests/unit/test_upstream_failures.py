@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from gateway.errors import FAILURES
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from workers.providers.failures import UpstreamFailure, retry_after_s, translate
 
 PROVIDER = Provider("acme", "openai")

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway import embeddings, results
-from gateway.compaction import snapshot
-from gateway.encoding import dumps, loads
-from gateway.job import Event, EventType, Job, JobState
-from gateway.model import Model, Provider
+from gateway.jobs import journal as results
+from gateway.jobs.compaction import snapshot
+from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.models.entry import Model, Provider
+from gateway.store.codec import dumps, loads
+from gateway.views import embeddings
+from web.http.sse import ChunkEncoder
 from web.rpc.answers import answer as as_message
 from web.rpc.chunks import ChunkEncoder as RpcEncoder
-from web.sse import ChunkEncoder
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from gateway import keys
-from gateway.encoding import dumps
+from gateway.store import keys
+from gateway.store.codec import dumps
 from tests.stack import Stack, eventually
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Upstream

@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from gateway.local_models import local_models
+from gateway.views.local_models import local_models
 from schemas.deployments import (
     CancelledDeploymentSchema,
     DeployAnswerSchema,
@@ -22,9 +22,9 @@ from schemas.deployments import (
 from schemas.envelope import enveloped
 from schemas.examples import DEPLOY, SCALE
 from schemas.models import LocalModelListSchema
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 from web.rest.inference import event_stream
 from web.rest.jobs import cursor
 

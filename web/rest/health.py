@@ -10,7 +10,7 @@ from flask_smorest import Blueprint
 from gateway.readiness import look
 from schemas.envelope import enveloped
 from schemas.health import LiveSchema, ReadySchema
-from web.envelope import gateway, success
+from web.http.envelope import gateway, success
 
 blueprint = Blueprint("health", __name__, url_prefix="/health", description="Liveness and readiness")
 
@@ -26,9 +26,9 @@ def live() -> Response:
 @blueprint.response(200, enveloped(ReadySchema))
 @blueprint.alt_response(503, schema=enveloped(ReadySchema))
 def ready() -> Response:
-    """Redis answers, a keeper holds its lease, and a replica or a provider is healthy. 503 says what is missing.
+    """Redis answers, a keeper holds its lease, and a replica or a provider is healthy, or asleep until it is asked.
 
-    `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
+    503 says what is missing. `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
     """
     found = look(gateway())
     if found.ready:

@@ -9,9 +9,9 @@ from typing import Any
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
-from gateway.answers import whole
-from gateway.job import Job
-from gateway.watcher import Watcher
+from gateway.jobs.record import Job
+from gateway.jobs.watcher import Watcher
+from gateway.views.whole_answer import whole
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example
@@ -24,12 +24,12 @@ from schemas.inference import (
     CompletionRequestSchema,
     JobRequest,
 )
-from web import sse
-from web.auth import authenticate
-from web.envelope import caller, failure_frames, gateway, success
-from web.openai import on_v1
-from web.parser import StrictParser
-from web.submission import submit
+from web.http import sse
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, failure_frames, gateway, success
+from web.http.openai import on_v1
+from web.http.submission import submit
 
 #: A client that reads nothing for so long is cut off.
 SEND_TIMEOUT_S = 30.0

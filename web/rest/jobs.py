@@ -7,13 +7,13 @@ from typing import Any
 from flask import Response, request
 from flask_smorest import Blueprint
 
-from gateway import job_views
 from gateway.errors import InvalidRequest
+from gateway.views import jobs as job_views
 from schemas.envelope import enveloped
 from schemas.jobs import CancelledJobSchema, JobListQuerySchema, JobListSchema, JobSchema
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 from web.rest.inference import event_stream
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs", description="Follow, read and cancel jobs")

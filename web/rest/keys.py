@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from schemas.envelope import enveloped
 from schemas.examples import KEY, KEY_CHANGE
 from schemas.keys import (
@@ -22,9 +22,9 @@ from schemas.keys import (
     NewKeySchema,
     RevokedKeySchema,
 )
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys", description="API keys (scope admin)")
 blueprint.ARGUMENTS_PARSER = StrictParser()

@@ -7,8 +7,8 @@ from flask_smorest import Blueprint
 
 from schemas.envelope import enveloped
 from schemas.models import ModelDetailSchema, ModelListSchema
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
+from web.http.auth import authenticate
+from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("models", __name__, url_prefix="/models", description="What this gateway serves")
 blueprint.before_request(authenticate)

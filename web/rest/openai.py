@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.model import Model
+from gateway.models.entry import Model
 from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
 from schemas.examples import CHAT, CHAT_MODEL, COMPLETION, EMBEDDING, EMBEDDING_MODEL, with_model
 from schemas.inference import ChatAnswerSchema, ChatRequest, CompletionAnswerSchema, CompletionRequest
@@ -18,13 +18,10 @@ from schemas.openai import (
     OpenAIModelListSchema,
     OpenAIModelSchema,
 )
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 from web.rest.inference import answer
-
-#: States in which a request is worth sending.
-ASKABLE = ("active", "loading", "degraded")
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -34,9 +31,9 @@ blueprint.before_request(authenticate)
 @blueprint.route("/models")
 @blueprint.response(200, OpenAIModelListSchema)
 def models() -> Response:
-    """The models that this key can ask now."""
+    """The models that this key can ask now: a request is taken, also by one that sleeps, loads or has a fallback."""
     key, found = caller(), gateway()
-    usable = [model for model in found.catalog.seen_by(key) if found.inference.model_status(model) in ASKABLE]
+    usable = [model for model in found.catalog.seen_by(key) if found.inference.router.takes(model)]
     return success({"object": "list", "data": [_entry(model) for model in usable]})
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.usage import total
+from gateway.jobs.ledger import total
 from schemas.envelope import enveloped
 from schemas.usage import UsageQuery, UsageQuerySchema, UsageReportSchema
-from web.auth import authenticate
-from web.envelope import caller, gateway, success
-from web.parser import StrictParser
+from web.http.auth import authenticate
+from web.http.body_parser import StrictParser
+from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("usage", __name__, url_prefix="/usage", description="Tokens and cost")
 blueprint.ARGUMENTS_PARSER = StrictParser()

@@ -16,11 +16,11 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc.aio
 
-from gateway.credentials import KeyRecord
+from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from web.bearer import bearer
-from web.failures import client_error
-from web.rpc.face import SEND_TIMEOUT_S, Face
+from web.client_errors import client_error
+from web.rpc.runtime import SEND_TIMEOUT_S, Face
 from web.rpc.status import to_status
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,9 @@ class Call:
         finally:
             self._give_back()
             if self._head:
-                await asyncio.gather(self._head, return_exceptions=True)
+                (error,) = await asyncio.gather(self._head, return_exceptions=True)
+                if error is not None:
+                    log.debug("call %s: its initial metadata was not sent: %r", self.request_id, error)
 
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway import results
-from gateway.job import Event, EventType, Job
+from gateway.jobs import journal as results
+from gateway.jobs.record import Event, EventType, Job
 from web.rpc.messages import build, build_answer, delimited
 from web.rpc.stubs import model_pb2 as pb
 

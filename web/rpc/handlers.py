@@ -16,8 +16,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 from web.rpc import stream
 from web.rpc.call import Call
-from web.rpc.face import Face
 from web.rpc.messages import parse
+from web.rpc.runtime import Face
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Call, Any], Any]

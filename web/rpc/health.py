@@ -7,7 +7,7 @@ would keep everybody, the server's end included, from setting a status.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +18,8 @@ from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 from gateway.context import Gateway
 from gateway.readiness import look
+
+log = logging.getLogger(__name__)
 
 #: How often it is looked how things stand.
 LOOK_S = 1.0
@@ -42,10 +44,13 @@ class Health(HealthServicer):
             self._set(HealthCheckResponse.NOT_SERVING)
 
     async def look(self) -> None:
-        """See how things stand."""
-        with contextlib.suppress(Exception):
+        """See how things stand. A gateway that can't tell does not serve."""
+        try:
             ready = (await asyncio.to_thread(look, self._gateway)).ready
-            self._set(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)
+        except Exception:  # it is looked again, whatever this was
+            log.exception("how this gateway is can't be told")
+            ready = False
+        self._set(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)
 
     async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:  # noqa: N802 - its name in gRPC
         """How it is now."""

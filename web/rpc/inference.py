@@ -8,15 +8,15 @@ from typing import Any
 from google.protobuf.message import Message
 from marshmallow import Schema, ValidationError
 
-from gateway.answers import whole
-from gateway.errors import HeadraceError, RateLimited
-from gateway.inference import Submitted
-from gateway.job import Job
-from gateway.watcher import Watcher
+from gateway.errors import HeadraceError
+from gateway.inference.service import Submitted
+from gateway.jobs.record import Job
+from gateway.jobs.watcher import Watcher
+from gateway.views.whole_answer import whole
 from schemas.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
-from web.failures import client_error
+from web.client_errors import client_error
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import ChunkEncoder
@@ -86,8 +86,8 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
         )
     except (HeadraceError, ValidationError) as error:
         found = call.gateway.inference.limits.refuse(call.key, client_error(error, ""))
-        if isinstance(found, RateLimited) and found.quota:
-            call.answer(found.quota.headers())
+        if found.headers:
+            call.answer(found.headers)
         raise found from error
     call.job_id = submitted.job.id
     headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from gateway import job_views
 from gateway.errors import InvalidRequest
-from gateway.job import Event, Job
-from gateway.watcher import Watcher
+from gateway.jobs.record import Event, Job
+from gateway.jobs.watcher import Watcher
+from gateway.views import jobs as job_views
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call

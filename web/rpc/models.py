@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.local_models import local_models
+from gateway.views.local_models import local_models
 from web.rpc.call import Call
 from web.rpc.messages import build
 from web.rpc.stubs import model_pb2 as pb

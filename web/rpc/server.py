@@ -14,14 +14,14 @@ from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
-from gateway.certificates import server_tls
+from gateway.access.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, InvalidSetting
-from gateway.process import begin
+from gateway.process.start import begin
 from gateway.settings import Settings
-from web.rpc.face import Face
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
+from web.rpc.runtime import Face
 from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 
 log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from gateway.encoding import dumps
 from gateway.errors import HeadraceError
+from gateway.store.codec import dumps
 
 DOMAIN = "headrace"
 #: Clients drop a call whose trailing metadata is larger than 8 KiB, so texts are cut, in bytes as they are sent.

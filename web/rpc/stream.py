@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from gateway import results
 from gateway.errors import InvalidRequest, Unavailable
-from gateway.job import Event, Job
-from gateway.watcher import Watcher
+from gateway.jobs import journal as results
+from gateway.jobs.record import Event, Job
+from gateway.jobs.watcher import Watcher
 from web.rpc.call import Call
 from web.rpc.stubs import model_pb2 as pb
 

@@ -6,13 +6,13 @@ import importlib
 from pathlib import Path
 from typing import cast
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import Engine, EngineConfig, Report, no_report
 
 ENGINES = {
     "openvino": "workers.engines.openvino:OpenVinoEngine",
-    "transformers": "workers.engines.transformers:TransformersEngine",
-    "embedding": "workers.engines.embedding:EmbeddingEngine",
+    "transformers": "workers.engines.pytorch.transformers:TransformersEngine",
+    "embedding": "workers.engines.pytorch.encoder:EmbeddingEngine",
     "fake": "workers.engines.fake:FakeEngine",
 }
 

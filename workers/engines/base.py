@@ -34,13 +34,13 @@ class EngineConfig:
     max_batch_size: int
     context_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/engine_table.py` says who has which.
+    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/models/engines.py` says who has which.
     quantization: str = "none"
     tensor_parallel_size: int = 1
     use_flash_attention: bool = True
     use_kv_cache: bool = True
     cpu_offload: bool = False
-    #: Tokens that the KV cache holds, all sequences together: as `gateway/memory.py` has planned. 0 = a full batch.
+    #: Tokens that the KV cache holds, all sequences together: as `gateway/deployments/memory.py` has planned. 0 = a full batch.
     kv_capacity_tokens: int = 0
 
     def kv_blocks(self, block_tokens: int) -> int:
@@ -144,18 +144,24 @@ class Engine(Protocol):
         """End the threads that it has started. An engine process needs no close: it ends as a whole."""
 
 
-def require(request: SequenceRequest, allowed: frozenset[str], engine: str) -> Sampling:
+def require_known(token_ids: Sequence[int], vocabulary: int) -> None:
+    """Raises: EngineRequestError if there is none, or one that a model with so many token ids does not have."""
+    if not token_ids:
+        raise EngineRequestError("The prompt has no tokens.")
+    wrong = next((i for i in token_ids if type(i) is not int or not 0 <= i < vocabulary), None)
+    if wrong is not None:
+        raise EngineRequestError(f"It holds the token id {wrong}; allowed: 0 to {vocabulary - 1}.")
+
+
+def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, vocabulary: int) -> Sampling:
     """How the sequence is sampled.
 
     Raises:
-        EngineRequestError: the request uses a feature that the engine lacks; nothing is ignored silently.
+        EngineRequestError: the request uses a feature that the engine lacks, or token ids that the model does not have;
+            nothing is ignored silently.
     """
     sampling = request.sampling
-    if not request.prompt_ids:
-        raise EngineRequestError("The prompt has no tokens.")
-    wrong = next((i for i in request.prompt_ids if type(i) is not int or i < 0), None)
-    if wrong is not None:
-        raise EngineRequestError(f"It holds the token id {wrong}; ids are whole numbers from 0 on.")
+    require_known(request.prompt_ids, vocabulary)
     if sampling is None:
         raise EngineRequestError(f"The {engine} engine makes text, not vectors.")
     missing = sorted(sampling.used() - allowed)

@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from gateway.crashes import oom_kills
-from gateway.failures import DeploymentFailed, FailureReason
-from gateway.process import module_command
-from workers.failures import classify_exit
-from workers.frames import FrameSocket
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.process.crashes import oom_kills
+from gateway.process.start import module_command
+from workers.engines.failures import classify_exit
+from workers.engines.frames import FrameSocket
 
 #: What NNCF can make of weights that are stored in 16 or 32 bits.
 COMPRESSED = ("int8", "int4")

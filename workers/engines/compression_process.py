@@ -18,10 +18,10 @@ from typing import Any
 
 import openvino
 
-from gateway.failures import DeploymentFailed, FailureReason
-from gateway.process import begin_child
-from workers.failures import classify
-from workers.frames import FrameSocket
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.process.start import begin_child
+from workers.engines.failures import classify
+from workers.engines.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
 

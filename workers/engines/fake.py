@@ -14,8 +14,8 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from gateway.engine_table import SPECS
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -75,7 +75,9 @@ class FakeEngine:
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
         self._faults.on_add(request)
-        self._sequences[request.sequence_id] = Running(request, require(request, _CAN, "fake"), self._prefill_s)
+        self._sequences[request.sequence_id] = Running(
+            request, require(request, _CAN, "fake", vocabulary=VOCABULARY), self._prefill_s
+        )
 
     def cancel(self, sequence_id: int) -> None:
         """Take a sequence out."""

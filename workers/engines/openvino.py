@@ -17,8 +17,8 @@ import numpy
 import openvino
 import openvino_genai
 
-from gateway.engine_table import SPECS
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -63,6 +63,7 @@ class OpenVinoEngine:
         self._capacity = _kv_blocks(config) * _block_tokens(config)
         self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
+        self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)
         self._handles: dict[int, Any] = {}
         self._cancelled: list[int] = []
         slowest_s = warm_up(self, report)
@@ -80,7 +81,7 @@ class OpenVinoEngine:
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
-        sampling = require(request, _CAN, "openvino")
+        sampling = require(request, _CAN, "openvino", vocabulary=self._vocabulary)
         require_room(request, sampling, self._capacity)
         ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
         self._handles[request.sequence_id] = self._pipeline.add_request(
@@ -180,6 +181,13 @@ def _kv_blocks(config: EngineConfig) -> int:
 
 def _block_tokens(config: EngineConfig) -> int:
     return GPU_BLOCK_TOKENS if config.device.upper().startswith("GPU") else CPU_BLOCK_TOKENS
+
+
+def _vocabulary(path: Path, pipeline: Any) -> int:
+    """How many token ids the model has. For a larger one the pipeline would take another without a word."""
+    if path.is_dir():  # the last size of the logits, (B, T, vocabulary); its tokenizer may not be there
+        return int(openvino.Core().read_model(path / "openvino_model.xml").output(0).partial_shape[-1].get_length())
+    return len(pipeline.get_tokenizer().get_vocab())
 
 
 def _last_line(error: Exception) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.files import Files, read_json
 
 #: Bytes of one number of the key-value cache.

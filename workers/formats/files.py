@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 
 #: A description that is longer is none. The index of a model of a thousand parts has some 10 MB.
 MAX_JSON_BYTES = 32 << 20

@@ -10,10 +10,10 @@ from typing import Any
 
 import gguf
 
-from gateway.failures import FailureReason, SourceFailed
-from gateway.formats import Weights
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.config import KV_NUMBER_BYTES
+from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off
 
 #: How much of a file is read to find the whole header: at first, and at most.

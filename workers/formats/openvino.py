@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import cast
 from xml.etree import ElementTree
 
-from gateway.failures import FailureReason, SourceFailed
-from gateway.formats import OPENVINO_MODEL, Weights
-from gateway.memory import KV_BYTES_PER_NUMBER, Footprint
+from gateway.deployments.memory import KV_BYTES_PER_NUMBER, Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.config import KV_NUMBER_BYTES, Shape, read_shape
+from workers.formats.detect import OPENVINO_MODEL, Weights
 from workers.formats.files import Files, cut_off
 
 #: A longer graph is none; one of 70 billion parameters has some 10 MB.

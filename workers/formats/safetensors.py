@@ -6,10 +6,10 @@ import json
 import math
 from typing import Any
 
-from gateway.failures import FailureReason, SourceFailed
-from gateway.formats import Weights
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.config import read_shape
+from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off, read_json
 
 #: Bytes of the length, and of the longest header that is read: the format allows 100 MB, models have under 10.

@@ -7,13 +7,13 @@ import importlib.util
 from typing import cast
 
 from gateway.errors import InvalidSetting
-from gateway.model import Provider
+from gateway.models.entry import Provider
 from workers.providers.base import Upstream
 
 #: Protocol -> module and class.
 UPSTREAMS = {
-    "anthropic": "workers.providers.anthropic:AnthropicUpstream",
-    "openai": "workers.providers.openai:OpenAIUpstream",
+    "anthropic": "workers.providers.protocols.anthropic:AnthropicUpstream",
+    "openai": "workers.providers.protocols.openai:OpenAIUpstream",
 }
 
 

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.limits import estimate_tokens
-from gateway.model import Model
-from gateway.results import Logprob
+from gateway.inference.estimates import estimate_tokens
+from gateway.jobs.journal import Logprob
+from gateway.models.entry import Model
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Piece:
     #: Number of the answer, or of the input.
     index: int = 0
     text: str = ""
-    #: Fragments, see `gateway/tool_calls.py`.
+    #: Fragments, see `gateway/jobs/tool_calls.py`.
     tool_calls: Sequence[Mapping[str, Any]] = ()
     logprobs: Sequence[Logprob] = ()
     finish: str | None = None
-    #: What the provider says beside them, see `gateway/extras.py`.
+    #: What the provider says beside them, see `gateway/jobs/extras.py`.
     extra: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens of this call so far, as the provider counts them; None = it has not said.
     prompt_tokens: int | None = None

@@ -11,8 +11,8 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 import httpx2
 
-from gateway.loop import Loop
-from gateway.model import Model, Provider
+from gateway.models.entry import Model, Provider
+from gateway.store.loop import Loop
 from workers.providers import connect
 from workers.providers.base import Ask, Piece, Upstream
 from workers.providers.failures import UpstreamFailure, WireError, translate
@@ -68,9 +68,12 @@ class Calls:
         """Close all connections, and end the loop."""
 
         async def close() -> None:
-            await asyncio.gather(
-                *(upstream.close() for _, upstream in self._upstreams.values()), return_exceptions=True
-            )
+            closing = (upstream.close() for _, upstream in self._upstreams.values())
+            for name, result in zip(
+                self._upstreams, await asyncio.gather(*closing, return_exceptions=True), strict=True
+            ):
+                if result is not None:
+                    log.warning("the connections of provider %s were not closed: %r", name, result)
             self._loop.stop()
 
         self._closed.set()
@@ -122,9 +125,10 @@ async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Tra
             elif time.monotonic() > heard_at + PATIENCE * provider.first_byte_timeout_s:
                 text = f"Provider {provider.name} has said nothing for too long, though it lives."
                 raise UpstreamFailure("upstream_timeout", text, True)
-    except Exception:
-        if not _complete(ask, transcript):  # else only the count is missing
+    except Exception as error:
+        if not _complete(ask, transcript):
             raise
+        log.warning("job %s: only the count is missing, behind the answer: %r", transcript.job.id, error)
     finally:
         await stream.aclose()
     if ask.kind != "embedding" and not _complete(ask, transcript):

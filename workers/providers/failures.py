@@ -16,8 +16,8 @@ from typing import Any
 
 import httpx2
 
-from gateway.encoding import mended, writable
-from gateway.model import Provider
+from gateway.models.entry import Provider
+from gateway.store.codec import mended, writable
 
 #: Characters of a provider's text that are shown, and that are looked at.
 MAX_TEXT, MAX_READ = 300, 20_000

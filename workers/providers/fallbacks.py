@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from gateway.catalog import Catalog
 from gateway.errors import HeadraceError
-from gateway.model import Model
-from gateway.parameters import with_defaults
-from gateway.routing import Router
+from gateway.inference.parameters import with_defaults
+from gateway.inference.routing import Router
+from gateway.models.catalog import Catalog
+from gateway.models.entry import Model
 from workers.providers.calls import Calls
 from workers.providers.run import ProviderRun
 

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gateway.model import Model
+from gateway.models.entry import Model
 from workers.providers.failures import UpstreamFailure
 from workers.providers.run import ProviderRun
 

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.job import Append, EventType, Job, JobState
-from gateway.model import Model, Provider
-from workers.claimed import ClaimedJob
+from gateway.jobs.record import Append, EventType, Job, JobState
+from gateway.models.entry import Model, Provider
+from workers.journal.claimed_job import ClaimedJob
 from workers.providers.base import Piece
 from workers.providers.transcript import Transcript
 

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterable
 
-from gateway.model import Provider
+from gateway.models.entry import Provider
 
 #: Loggers of libraries that may show requests and addresses.
 _TALKATIVE = ("openai", "anthropic", "httpx2", "httpcore2", "httpx", "httpcore")

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.job import Event, EventType, Job
-from gateway.limits import estimate_tokens
-from gateway.results import Choice, as_usage, fold, last_details, num_choices, usage
-from gateway.takeover import Takeover
+from gateway.inference.estimates import estimate_tokens
+from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, usage
+from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.takeover import Takeover
 from workers.providers.base import Piece
 
 #: Fields of a request that the model reads.

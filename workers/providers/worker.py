@@ -1,7 +1,7 @@
 """Runs the jobs of remote models: claims, calls, and what comes of their failures.
 
 Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams (`calls.py`); one
-emitter thread owns every run, the journal and the heartbeat, as in `workers/replica.py`.
+emitter thread owns every run, the journal and the heartbeat, as in `workers/replica/worker.py`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from typing import TypeVar
 
 from celery import Celery
 
-from gateway.catalog import Catalog, Model
+from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
-from gateway.inference import cancel, fail
-from gateway.job import Cause, Job, JobState, new_claim_id
-from gateway.jobs import JobStore
-from gateway.loop import Loop
-from gateway.process import module_command
-from gateway.queues import Priority, try_hint
-from gateway.recovery import ALONE
-from gateway.redis import NOT_NOW, is_lasting
-from gateway.registry import ProviderWorker, Registry
-from gateway.routing import Router
+from gateway.inference.routing import Router
+from gateway.inference.service import cancel, fail
+from gateway.jobs.record import Cause, Job, JobState, new_claim_id
+from gateway.jobs.recovery import ALONE
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog, Model
+from gateway.process.start import module_command
+from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
-from workers.claimed import MAX_LOSSES, ClaimedJob
-from workers.journaler import Journaler
-from workers.pace import Pace
+from gateway.store.connection import NOT_NOW, is_lasting
+from gateway.store.loop import Loop
+from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
+from workers.journal.flush_interval import Pace
+from workers.journal.writer import Journaler
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure
@@ -43,7 +43,7 @@ from workers.providers.policy import Step, after
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
-from workers.suspects import SUSPECT_CRASHES, Turnstile
+from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class RemoteWorker:
             if not mine:
                 return
             log.warning("job %s: workers have died of it, or beside it; it runs in a process of its own", job_id)
-            process = subprocess.Popen(module_command("workers.provider", job_id), stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(module_command("workers.providers", job_id), stdin=subprocess.DEVNULL)
             while process.poll() is None:
                 if self._stopping.wait(APART_LOOK_S):
                     process.terminate()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from gateway.engine_table import formats_of
-from gateway.failures import FailureReason
-from gateway.model import WEIGHTLESS, Model
+from gateway.deployments.reasons import FailureReason
+from gateway.models.engines import formats_of
+from gateway.models.entry import WEIGHTLESS, Model
 from gateway.settings import Settings
 from schemas.sources import NOTATION, FolderRef, HubRef, PackageRef, parse_source
 from workers.sources.base import Source, SourceFailed

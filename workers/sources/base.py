@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from gateway.failures import SourceFailed
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import SourceFailed
 
 __all__ = ["Log", "OnProgress", "Source", "SourceFailed", "keep_quiet", "never", "no_progress"]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.failures import FailureReason
-from gateway.memory import Footprint
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason
 from gateway.settings import Settings
 from schemas.sources import FolderRef
-from workers.footprint import read_footprint
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
+from workers.sources.footprint import read_footprint
 
 
 class Folder:

@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from gateway.failures import FailureReason
-from gateway.formats import needed
-from gateway.memory import Footprint
-from gateway.model import hub_folder, hub_path
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import FailureReason
+from gateway.models.entry import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef
-from workers.footprint import footprint_of, read_footprint, weights_of
+from workers.formats.detect import needed
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
+from workers.sources.footprint import footprint_of, read_footprint, weights_of
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import run
 from workers.sources.retry import Interrupted, Limits, patiently

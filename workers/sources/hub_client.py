@@ -23,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # public, but not in its `__all__`
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from schemas.sources import HubRef, inside
 from workers.sources.retry import Interrupted, Limits
 

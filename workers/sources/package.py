@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gateway.failures import FailureReason
-from gateway.model import package_path
+from gateway.deployments.reasons import FailureReason
+from gateway.models.entry import package_path
 from gateway.settings import Settings
 from schemas.sources import PackageRef
 from workers.sources.base import SourceFailed

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, TypeVar
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
-from gateway.failures import FailureReason, SourceFailed
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.sources.base import Log
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import check, pumped

@@ -1,11 +1,11 @@
-"""The stages of a replica's bring-up, one file each; `gateway/bringup.py` has their order and who runs them."""
+"""The stages of a replica's bring-up, one file each; `gateway/cluster/bringup.py` has their order and who runs them."""
 
 from __future__ import annotations
 
 import importlib
 from typing import cast
 
-from gateway.bringup import STAGES
+from gateway.cluster.bringup import STAGES
 from workers.stages.base import BringUp, Stage
 
 

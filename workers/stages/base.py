@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from gateway.bringup import BringUpLog
-from gateway.desired import Wanted
-from gateway.failures import DeploymentFailed, FailureReason
-from gateway.model import Model
+from gateway.cluster.bringup import BringUpLog
+from gateway.cluster.desired import Wanted
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.entry import Model
 from gateway.settings import Settings
 
 if TYPE_CHECKING:
-    from workers.replica import ReplicaWorker
+    from workers.replica.worker import ReplicaWorker
     from workers.sources.base import Source
 
 #: Progress is written at most so often.
@@ -81,7 +81,7 @@ class Stage(Protocol):
     """A module of this package, of the stage's name."""
 
     def run(self, up: BringUp) -> None:
-        """Do it. Raises: DeploymentFailed, and what `workers/failures.py` can classify."""
+        """Do it. Raises: DeploymentFailed, and what `workers/engines/failures.py` can classify."""
 
     def undo(self, up: BringUp) -> None:
         """Take back what it did, as far as it got, since it or a later one failed."""

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 
-from gateway.engine_table import SPECS, resolve
+from gateway.deployments.memory import Load, plan, require_a_sequence
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest
-from gateway.failures import DeploymentFailed, FailureReason
-from gateway.memory import Load, plan, require_a_sequence
-from workers.devices import installed_engines, look_at
+from gateway.models.engines import SPECS, resolve
+from workers.host.devices import installed_engines, look_at
 from workers.sources import source_of
 from workers.stages.base import BringUp
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.failures import DeploymentFailed, FailureReason
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.stages.base import BringUp
 
 #: Celery has so long to connect to the broker.
@@ -23,7 +23,7 @@ def run(up: BringUp) -> None:
     else:
         raise DeploymentFailed(FailureReason.TIMED_OUT, f"The queue was not reached within {TIMEOUT_S:.0f} s.")
     worker.announce()
-    record = worker.record
+    record = worker.heartbeat.record
     up.facts(status="active", measured_bytes=record.memory_bytes, effective_config=dict(record.effective))
     up.say(f"{record.replica_id} serves; it takes {record.memory_bytes / 1e6:.0f} MB")
 

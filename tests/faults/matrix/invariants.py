@@ -10,10 +10,10 @@ from typing import Any
 
 import psutil
 
-from gateway import keys
-from gateway.job import Event, EventType, Job, JobState
-from gateway.locks import lock_holder
-from gateway.results import fold, num_indexes
+from gateway.jobs.journal import fold, num_indexes
+from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.process.locks import lock_holder
+from gateway.store import keys
 from tests.faults.matrix.load import Client
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.report import Outcome

@@ -21,12 +21,12 @@ from typing import Any
 import psutil
 import pytest
 
-from gateway.credentials import Credentials
-from gateway.encoding import dumps
-from gateway.jobs import JobStore
-from gateway.redis import connect
-from gateway.registry import Registry
+from gateway.access.api_keys import Credentials
+from gateway.cluster.registry import Registry
+from gateway.jobs.store import JobStore
 from gateway.settings import Settings
+from gateway.store.codec import dumps
+from gateway.store.connection import connect
 from tests.faults.matrix.proxy import Proxy
 from tests.rpc import Client as RpcClient
 from tests.rpc import start_rpc

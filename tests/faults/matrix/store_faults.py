@@ -14,7 +14,7 @@ from pathlib import Path
 
 import redis
 
-from gateway.embedded_redis import server_command
+from gateway.store.embedded import server_command
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.rig import World, as_root
 from tests.faults.matrix.row import Fault

@@ -90,6 +90,7 @@ def forge(world: World, load: Load) -> Sequence[str] | None:
     honest = RestStream(world, load.key, tokens=40)
     honest.start().thread.join(60)
     assert honest.ended, "an answer to ask for"
+    answered = 0
     with httpx.Client(base_url=world.stack.url, headers={"Authorization": f"Bearer {load.key}"}, timeout=30) as http:
         for cursor in FORGED:
             headers = {"Last-Event-ID": cursor.encode()}
@@ -100,6 +101,8 @@ def forge(world: World, load: Load) -> Sequence[str] | None:
                 again.job_id = honest.job_id
                 again._follow(iter(response.text.splitlines()))
                 assert honest.oracle(0).endswith(again.texts[0]), cursor
+                answered += 1
+    assert answered, "some cursor was answered"
     return None
 
 

@@ -1,0 +1,221 @@
+"""The process table of the Procfile, and a supervisor that keeps it running. Knows nothing of what the processes do.
+
+It is a child subreaper, so a model worker that outlives its agent is still ended, and reaped, when the supervisor ends.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import psutil
+
+from gateway.errors import InvalidSetting
+from gateway.process.environment import of_process
+from gateway.process.start import how_ended, module_command, private_folder
+
+#: Wait before a process that has ended is started again: doubles from the first to the second.
+BACKOFF_S = (0.5, 30.0)
+#: One that ran for so long had come up: whatever ended it then, it starts at once, however often. Only those that end
+#: again right at their start wait longer each time.
+STARTED_S = 10.0
+#: Time for everything but Redis to end after SIGTERM, then for Redis.
+END_S, END_REDIS_S = 6.0, 2.0
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def process_table() -> dict[str, list[str]]:
+    """Name -> command, from the Procfile beside the source, or that of the installed package."""
+    installed = (file for file in metadata.files("headrace") or () if file.name == "Procfile")
+    places = [Path(__file__).parents[1] / "Procfile", *(Path(str(file.locate())) for file in installed)]
+    path = next((place for place in places if place.exists()), None)
+    if path is None:
+        raise InvalidSetting(f"There is no Procfile at {' or '.join(map(str, places))}; install headrace again.")
+    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if line.strip() and not line.startswith("#"))
+    return {name.strip(): shlex.split(command) for name, command in pairs}
+
+
+@dataclass
+class Supervised:
+    """One process of the table."""
+
+    command: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started_at: float = 0.0
+    restarts: int = 0
+    failures: int = 0
+    next_start: float = 0.0
+    #: How it ended the last time; empty if it never did.
+    ended: str = ""
+
+
+class Supervisor:
+    """Starts processes, restarts those that crash, and ends them all."""
+
+    def __init__(self, *, folder: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._logs = folder / "logs"
+        self._status = folder / "run" / "status.json"
+        self._environ = {**os.environ, **environ}
+        self._say = say
+        self._table: dict[str, Supervised] = {}
+        self._left_out: dict[str, str] = {}
+        self.stopping = threading.Event()
+        for path in (self._logs, self._status.parent):
+            private_folder(path)
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+    def start(self, name: str, command: Iterable[str]) -> None:
+        """Add a process to those that are kept running."""
+        self._table[name] = Supervised(list(command))
+        self._spawn(name)
+
+    def leave_out(self, name: str, why: str) -> None:
+        """Note that a process can't run here."""
+        self._left_out[name] = why
+        self._say(f"{name} is not started: {why}")
+
+    def running(self, name: str) -> bool:
+        """Whether it has not exited, as far as we know."""
+        return self._table[name].process is not None
+
+    def look(self) -> None:
+        """Reap what has ended, and start again what should run."""
+        for pid, status in _reap():
+            for name, entry in self._table.items():
+                if entry.process is not None and entry.process.pid == pid:
+                    self._on_exit(name, entry, os.waitstatus_to_exitcode(status))
+        for name, entry in self._table.items():
+            if entry.process is None and not self.stopping.is_set() and time.monotonic() >= entry.next_start:
+                entry.restarts += 1
+                self._spawn(name)
+
+    def end_users(self) -> None:
+        """End everything that uses Redis."""
+        self.stopping.set()
+        redis = self._table["redis"].process if "redis" in self._table else None
+        _end(self._children() - {redis.pid if redis else 0}, END_S)
+
+    def end(self) -> None:
+        """End everything: first what uses Redis, then Redis."""
+        self.end_users()
+        _end(self._children(), END_REDIS_S)
+        for entry in self._table.values():
+            if entry.process is not None:
+                entry.process.returncode = 0
+        self._status.unlink(missing_ok=True)
+
+    def _children(self) -> set[int]:
+        return {child.pid for child in psutil.Process().children(recursive=True)}
+
+    def tail(self, name: str, lines: int = 5) -> str:
+        """The end of a process' log."""
+        path = self._logs / f"{name}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+    def _spawn(self, name: str) -> None:
+        # A child of another thread would end with that thread.
+        assert threading.current_thread() is threading.main_thread()
+        entry = self._table[name]
+        begin = module_command("cli.supervised", str(self._folder), name, str(os.getpid()))
+        with (self._logs / f"{name}.log").open("ab") as output:
+            entry.process = subprocess.Popen(
+                [*begin, *_ours(entry.command)],
+                env=of_process(name, self._environ),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        entry.started_at = time.monotonic()
+        self._write_status()
+
+    def _on_exit(self, name: str, entry: Supervised, code: int) -> None:
+        assert entry.process is not None
+        entry.process.returncode, entry.process = code, None
+        if self.stopping.is_set():
+            return
+        lived_s = time.monotonic() - entry.started_at
+        entry.failures = 1 if lived_s > STARTED_S else entry.failures + 1
+        pause_s = min(BACKOFF_S[0] * 2 ** (entry.failures - 1), BACKOFF_S[1])
+        entry.next_start = time.monotonic() + pause_s
+        entry.ended = how_ended(code)
+        self._say(f"{name} {entry.ended}; it starts again in {pause_s:g} s (see 'headrace logs {name}')")
+        self._write_status()
+
+    def _write_status(self) -> None:
+        table = {
+            name: {
+                "pid": entry.process.pid if entry.process else None,
+                "restarts": entry.restarts,
+                "ended": entry.ended,
+            }
+            for name, entry in self._table.items()
+        }
+        draft = self._status.with_suffix(".new")
+        draft.write_text(json.dumps({"pid": os.getpid(), "processes": table, "left_out": self._left_out}))
+        draft.replace(self._status)
+
+
+def _ours(command: list[str]) -> list[str]:
+    """A line of the Procfile, as this Python runs it."""
+    if command[:2] == ["python", "-m"]:
+        return module_command(*command[2:])
+    return [sys.executable if part == "python" else part for part in command]
+
+
+def _reap() -> list[tuple[int, int]]:
+    """All children that have ended: (pid, wait status)."""
+    ended: list[tuple[int, int]] = []
+    while True:
+        try:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+        except ChildProcessError:
+            return ended
+        if pid == 0:
+            return ended
+        ended.append((pid, status))
+
+
+def _end(pids: set[int], timeout_s: float) -> None:
+    """SIGTERM, then SIGKILL for those that are left."""
+    deadline = time.monotonic() + timeout_s
+    _signal(pids, signal.SIGTERM)
+    while (pids := _alive(pids)) and time.monotonic() < deadline:
+        _reap()
+        time.sleep(0.05)
+    _signal(pids, signal.SIGKILL)
+    while _alive(pids):
+        _reap()
+        time.sleep(0.02)
+    _reap()
+
+
+def _signal(pids: set[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
+
+
+def _alive(pids: set[int]) -> set[int]:
+    return {pid for pid in pids if psutil.pid_exists(pid) and _state(pid) != psutil.STATUS_ZOMBIE}
+
+
+def _state(pid: int) -> str:
+    try:
+        return str(psutil.Process(pid).status())
+    except psutil.NoSuchProcess:
+        return str(psutil.STATUS_ZOMBIE)

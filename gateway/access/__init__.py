@@ -1,0 +1,1 @@
+"""Who may ask, for what and how much. Knows no job and no model."""

@@ -1,0 +1,210 @@
+"""A development CA and the certificates that it signs, in `{data_dir}/tls`; HEADRACE_TLS_* names better ones.
+
+Clients trust `ca.pem`. Making the server's certificate anew keeps the CA, so they need no new file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import ipaddress
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from gateway.errors import InvalidSetting
+from gateway.process.start import private_folder
+from gateway.settings import Settings
+
+#: What the server's certificate is good for. The first is the name that the customer's document uses.
+NAMES = ("api.example.com", "localhost", "127.0.0.1", "::1")
+CA_DAYS, CERTIFICATE_DAYS = 3650, 397
+#: A certificate that ends sooner than this is made anew at the next start.
+RENEW_DAYS = 30
+
+
+@dataclass(frozen=True)
+class ServerTls:
+    """What a server presents, as PEM; `client_ca` is set if clients must have a certificate of that CA."""
+
+    certificate: bytes
+    key: bytes
+    client_ca: bytes | None
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The development CA of one folder."""
+
+    folder: Path
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def issue(self, name: str, common_name: str, *, names: Sequence[str] = ()) -> Path:
+        """Write `{name}.pem`, `{name}.key`: a server's certificate for `names`, else a client's; returns the first."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
+        builder = _builder(common_name, self.certificate.subject, key.public_key(), days=CERTIFICATE_DAYS)
+        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+        builder = builder.add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
+        )
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
+        _write(self.folder / f"{name}.key", _key_pem(key), private=True)
+        path = self.folder / f"{name}.pem"
+        _write(path, builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path
+
+
+def tls_folder(settings: Settings) -> Path:
+    """Where the development certificates lie."""
+    return settings.data_dir / "tls"
+
+
+@contextlib.contextmanager
+def authority(settings: Settings) -> Iterator[Authority]:
+    """The development CA, made if there is none. One process at a time.
+
+    Raises:
+        InvalidSetting: its files can't be read or written.
+    """
+    folder = tls_folder(settings)
+    try:
+        private_folder(folder)
+        with (folder / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield _load(folder) or _create(folder)
+    except (OSError, ValueError) as error:
+        raise InvalidSetting(
+            f"The development CA in {folder} can't be used: {error}. Remove the folder to make a new one, "
+            "or set HEADRACE_TLS_CERT and HEADRACE_TLS_KEY."
+        ) from error
+
+
+def server_tls(settings: Settings) -> ServerTls:
+    """The server's certificate: the configured one, else the development one, which is made if need be.
+
+    Raises:
+        InvalidSetting: a file can't be read, or only one of two that belong together is set.
+    """
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        raise InvalidSetting("HEADRACE_TLS_CERT and HEADRACE_TLS_KEY belong together; set both, or neither.")
+    client_ca = _read("HEADRACE_TLS_CLIENT_CA", settings.tls_client_ca) if settings.tls_client_ca else None
+    if settings.tls_cert:
+        certificate, key = _read("HEADRACE_TLS_CERT", settings.tls_cert), _read("HEADRACE_TLS_KEY", settings.tls_key)
+        _require_pair(certificate, key)
+        return ServerTls(certificate, key, client_ca)
+    path = tls_folder(settings) / "server.pem"
+    with authority(settings) as ca:
+        if not _is_good(path, ca):
+            ca.issue("server", NAMES[0], names=NAMES)
+        return ServerTls(path.read_bytes(), path.with_suffix(".key").read_bytes(), client_ca)
+
+
+def _require_pair(certificate: bytes, key: bytes) -> None:
+    """Raises: InvalidSetting if they are no PEM files, or do not belong together."""
+    try:
+        theirs = serialization.load_pem_private_key(key, password=None).public_key()
+        fits = x509.load_pem_x509_certificate(certificate).public_key() == theirs
+    except (ValueError, TypeError) as error:
+        raise InvalidSetting(
+            f"HEADRACE_TLS_CERT and HEADRACE_TLS_KEY must be PEM files, the key without a password: {error}."
+        ) from error
+    if not fits:
+        raise InvalidSetting("The key in HEADRACE_TLS_KEY does not belong to the certificate in HEADRACE_TLS_CERT.")
+
+
+def _is_good(path: Path, ca: Authority) -> bool:
+    """Whether there is a certificate of this CA that does not end soon."""
+    if not path.exists() or not path.with_suffix(".key").exists():
+        return False
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    left = certificate.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    return certificate.issuer == ca.certificate.subject and left > datetime.timedelta(days=RENEW_DAYS)
+
+
+def _load(folder: Path) -> Authority | None:
+    if not (folder / "ca.pem").exists():
+        return None
+    key = serialization.load_pem_private_key((folder / "ca.key").read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise ValueError("ca.key is not an elliptic curve key")
+    return Authority(folder, x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes()), key)
+
+
+def _create(folder: Path) -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    # The serial number in the name keeps two CAs of one machine apart.
+    name = f"Headrace development CA {x509.random_serial_number() & 0xFFFFFFFF:08x}"
+    builder = _builder(name, None, key.public_key(), days=CA_DAYS)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    builder = builder.add_extension(_ca_usage(), critical=True)
+    certificate = builder.sign(key, hashes.SHA256())
+    _write(folder / "ca.key", _key_pem(key), private=True)
+    _write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
+    return Authority(folder, certificate, key)
+
+
+def _builder(
+    common_name: str, issuer: x509.Name | None, key: ec.EllipticCurvePublicKey, *, days: int
+) -> x509.CertificateBuilder:
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder(subject_name=subject, issuer_name=issuer or subject, public_key=key)
+    builder = builder.serial_number(x509.random_serial_number())
+    # A client's clock may be a little behind.
+    builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=days))
+    return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+
+
+def _ca_usage() -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_cert_sign=True,
+        crl_sign=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _general(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
+
+
+def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _read(variable: str, path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InvalidSetting(f"{variable} is {path!r}, which can't be read: {error.strerror}.") from error
+
+
+def _write(path: Path, content: bytes, *, private: bool = False) -> None:
+    """Replace a file at once, so that nobody reads half of it."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644), "wb") as stream:
+        stream.write(content)
+    draft.replace(path)

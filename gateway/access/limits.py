@@ -1,0 +1,153 @@
+"""How much one API key may ask for in any 60 s, exact over all processes: `limit.lua` decides.
+
+A request reserves its prompt, estimated, and the longest answer it allows. Its end sets that to what it really used
+(`gateway/jobs/ledger.py`). A charge counts for 60 s from when the request came, by Redis' clock.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import secrets
+from dataclasses import dataclass
+from typing import cast
+
+import redis
+
+from gateway.access.api_keys import KeyRecord
+from gateway.errors import HeadraceError, InvalidRequest, RateLimited
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW
+from gateway.store.scripts import Scripts
+
+log = logging.getLogger(__name__)
+
+#: A reservation whose job is not there after so long was made by a process that has died.
+LAPSE_MS = 5_000
+#: The reason of a request that fits into no minute at all.
+TOO_MUCH = "request_exceeds_limit"
+#: HTTP statuses of requests that lie with the client, and count though they come to nothing.
+COUNTED = (400, 403, 404, 413, 415, 422)
+
+
+@dataclass(frozen=True)
+class Quota:
+    """What is left to a key. A limit of 0 is none."""
+
+    limit_requests: int
+    remaining_requests: int
+    limit_tokens: int
+    remaining_tokens: int
+    #: Until the whole limit is there again, if no more requests come.
+    reset_s: float
+
+    def headers(self) -> dict[str, str]:
+        """As OpenAI's clients expect them; a limit that there is not has none."""
+        found: dict[str, str] = {}
+        for unit, limit, remaining in (
+            ("requests", self.limit_requests, self.remaining_requests),
+            ("tokens", self.limit_tokens, self.remaining_tokens),
+        ):
+            if limit:
+                values = {"limit": str(limit), "remaining": str(remaining), "reset": f"{self.reset_s:.3f}s"}
+                found |= {f"x-ratelimit-{name}-{unit}": value for name, value in values.items()}
+        return found
+
+
+class Limits:
+    """Reserves what a request may use."""
+
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._redis = client
+        self._scripts = scripts
+
+    def reserve(self, key: KeyRecord, job_id: str, tokens: int) -> Quota | None:
+        """Charge the key for a job that is about to be made. None if the key has no limits: that costs nothing.
+
+        Raises:
+            RateLimited: the key has used up its minute.
+            InvalidRequest: the job alone is more than a whole minute allows.
+        """
+        max_tokens = key.tokens_per_minute
+        if not key.limited:
+            return None
+        if max_tokens and tokens > max_tokens:
+            raise InvalidRequest(
+                f"Prompt and answer may have {tokens} tokens together, but key {key.prefix}… is allowed {max_tokens} a "
+                "minute. Lower max_tokens or n, or shorten the prompt.",
+                reason="request_exceeds_limit",
+            )
+        return self._charge("reserve", key, job_id, tokens)
+
+    def refuse(self, key: KeyRecord, error: HeadraceError) -> HeadraceError:
+        """Count a request that can't be taken for this error; the error to answer: it may have been one too many."""
+        if key.limited and error.http_status in COUNTED and error.reason != TOO_MUCH:
+            try:
+                self._charge("refused", key, f"refused-{secrets.token_hex(8)}", 0)
+            except RateLimited as limited:
+                return limited
+            except NOT_NOW as away:
+                log.warning("key %s: a refused request is not counted (%s)", key.id, away)
+        return error
+
+    def _charge(self, what: str, key: KeyRecord, name: str, tokens: int) -> Quota:
+        """Raises: RateLimited."""
+        max_requests, max_tokens = key.requests_per_minute, key.tokens_per_minute
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.sadd(keys.LIMITED, key.id)
+        self._scripts.add(pipe, "limit", keys.limits(key.id), what, name, tokens, max_requests, max_tokens)
+        _, (over, requests, used, reset_ms, wait_ms) = self._scripts.execute(pipe)
+        quota = Quota(
+            limit_requests=max_requests,
+            remaining_requests=max(0, max_requests - requests),
+            limit_tokens=max_tokens,
+            remaining_tokens=max(0, max_tokens - used),
+            reset_s=reset_ms / 1000,
+        )
+        if not over:
+            return quota
+        wait_s = max(1, math.ceil(wait_ms / 1000))
+        if over == "requests":
+            text = f"Key {key.prefix}… is allowed {max_requests} requests a minute, and has made them."
+        else:
+            text = (
+                f"Key {key.prefix}… is allowed {max_tokens} tokens a minute and has used or reserved {used}; "
+                f"this request needs up to {tokens}."
+            )
+        raise RateLimited(
+            f"{text} Try again in {wait_s} s.",
+            reason=f"rate_limit_{over}",
+            retry_after_s=wait_s,
+            headers=quota.headers(),
+        )
+
+    def correct(self, key_id: str, job_id: str, *, reserved: int, tokens: int) -> None:
+        """Charge what a job may really use, now that its prompt was counted, if that is more than was reserved for it.
+
+        Raises: RateLimited if the key has not so much left in its minute.
+        """
+        if not 0 < reserved < tokens:
+            return
+        over, wait_ms = self._scripts.run("limit", keys.limits(key_id), "correct", job_id, tokens)
+        if over:
+            wait_s = max(1, math.ceil(int(wait_ms) / 1000))
+            raise RateLimited(
+                f"This request needs up to {tokens} tokens, now that they are counted, which is more than its key has "
+                f"left in this minute. Try again in {wait_s} s.",
+                reason="rate_limit_tokens",
+                retry_after_s=wait_s,
+            )
+
+    def give_back_lapsed(self) -> None:
+        """Give back what was reserved for jobs that were not made since: the process that was to do it has died.
+
+        Were it only asleep, its job would still be counted by the ledger, and run without a reservation.
+        """
+        key_ids = list(cast("set[str]", self._redis.smembers(keys.LIMITED)))
+        pipe = self._redis.pipeline(transaction=False)
+        for key_id in key_ids:
+            self._scripts.add(pipe, "limit", keys.limits(key_id), "reserved", LAPSE_MS)
+        for key_id, job_ids in zip(key_ids, self._scripts.execute(pipe), strict=True):
+            for job_id in job_ids:
+                if not self._redis.exists(keys.job(job_id)):
+                    self._scripts.run("limit", keys.limits(key_id), "lapse", job_id)

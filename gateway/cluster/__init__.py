@@ -1,0 +1,1 @@
+"""What runs where: heartbeats, the desired state, and how a start goes on. Knows no job."""

@@ -1,0 +1,96 @@
+"""How a replica comes up: the stages that it goes through, and the log of it that every process may read.
+
+The agent and the model worker write entries while they work; deployments copy them, and nothing is kept of a replica
+that is gone. Knows nothing of how a stage is done.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import redis
+
+from gateway.errors import Unreadable
+from gateway.store import keys
+from gateway.store.checks import MAX_MS
+from gateway.store.codec import dumps, load_as
+from gateway.store.unreadable import readable
+
+#: Who runs a stage: the agent of the device, or the model worker that it starts.
+AGENT, WORKER = "agent", "worker"
+#: The stages in their order, as the customer's document names them, and who runs each. `workers/stages` has one file
+#: for each, of the same name.
+STAGES = {
+    "preparation": AGENT,
+    "downloading_weights": AGENT,
+    "model_initialization": WORKER,
+    "model_loading": WORKER,
+    "service_registration": WORKER,
+}
+#: Entries that are kept of one replica, and for how long after the last one.
+MAX_ENTRIES, KEEP_S = 1_000, 86_400
+#: What `end` may say.
+ENDS = ("", "active", "failed", "gone")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Something that happened to a replica on its way up. Empty fields say nothing.
+
+    `status` is of the stage: `in_progress`, `completed` or `failed`. `end` says that nothing more is done: `active`,
+    `failed` (for good: `failure` says why) or `gone`.
+    """
+
+    at_ms: int
+    stage: str = ""
+    status: str = ""
+    #: 0 to 100.
+    progress: int = 0
+    level: str = ""
+    message: str = ""
+    end: str = ""
+    #: `reason`, `message`, `remedy` of a failure.
+    failure: Mapping[str, str] = field(default_factory=dict)
+    #: Figures to remember: planned and measured memory, effective options.
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    #: Place in the log, `{ms}-{n}`.
+    id: str = ""
+
+
+class BringUpLog:
+    """Reads and appends the entries of one replica."""
+
+    def __init__(self, client: redis.Redis, replica_id: str) -> None:
+        self._redis = client
+        self._key = keys.bringup(replica_id)
+
+    def append(self, **fields: Any) -> None:
+        """Add an entry, now."""
+        entry = {name: value for name, value in asdict(Entry(int(time.time() * 1000), **fields)).items() if value}
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xadd(self._key, {"e": dumps(entry)}, maxlen=MAX_ENTRIES, approximate=True)
+        pipe.expire(self._key, KEEP_S)
+        pipe.execute()
+
+    def read(self, after: str = "") -> list[Entry]:
+        """The entries behind one of them, or all, but for those that can't be read."""
+        found = cast(
+            "list[tuple[str, dict[str, str]]]", self._redis.xrange(self._key, min=f"({after}" if after else "-")
+        )
+        named = [(f"Entry {entry_id} of {self._key}", (entry_id, fields)) for entry_id, fields in found]
+        return [entry for _, entry in readable(named, _read)]
+
+    def clear(self) -> None:
+        """Forget everything, before a replica of the same id begins anew."""
+        self._redis.delete(self._key)
+
+
+def _read(raw: tuple[str, Mapping[str, str] | None]) -> Entry:
+    entry_id, fields = raw
+    entry = replace(load_as(Entry, (fields or {}).get("e", "")), id=entry_id)
+    if not 0 <= entry.at_ms <= MAX_MS or entry.end not in ENDS:
+        raise Unreadable("Its time, or the end that it tells of, can't be.")
+    return entry

@@ -1,0 +1,161 @@
+"""The replicas that should be there, whatever happens: the desired state, kept in Redis for each device.
+
+Agents make it so, and bring it back after any restart. Deployments write it; whatever is not in it, ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, cast
+
+import redis
+
+from gateway.errors import Unreadable
+from gateway.models.entry import Model
+from gateway.queue.queues import slug
+from gateway.store import keys
+from gateway.store.codec import dumps, load_as
+from gateway.store.connection import pipeline
+from gateway.store.unreadable import leaving_out, readable, reading
+
+#: What becomes of a replica that is wanted.
+UP, ASLEEP, FAILED = "up", "asleep", "failed"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """One replica that should live on one device, and how.
+
+    `state` is `up`, `asleep` (idle for too long; the next request wakes it) or `failed` (`failure` says why; nobody
+    tries again until it is deployed anew).
+    """
+
+    replica_id: str
+    model: str
+    node: str
+    device: str
+    #: The deployment that wants it; empty if it was none.
+    deployment_id: str = ""
+    quantization: str = ""
+    max_batch_size: int = 0
+    context_length: int = 0
+    tensor_parallel_size: int = 1
+    use_flash_attention: bool = True
+    use_kv_cache: bool = True
+    cpu_offload: bool = False
+    #: Without a request for so long it is unloaded until the next one; 0 = never.
+    idle_unload_s: float = 0.0
+    #: For the engine, over those of the catalog.
+    options: Mapping[str, Any] = field(default_factory=dict)
+    state: str = UP
+    failure: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Node and device."""
+        return self.node, self.device
+
+    def in_full(self, model: Model, max_batch_size: int) -> Wanted:
+        """With what it leaves open: the model's own, and the size of a batch where nobody asks for another."""
+        return replace(
+            self,
+            quantization=self.quantization or "none",
+            max_batch_size=self.max_batch_size or max_batch_size,
+            context_length=self.context_length or model.context_length,
+            options={**model.options, **self.options},
+        )
+
+
+def replica_id(model: str, node: str, device: str, suffix: str = "") -> str:
+    """A name for a replica that is unique, and safe in queues, files and worker names."""
+    return f"{slug(model)}.{slug(node)}.{slug(device)}{f'.{suffix}' if suffix else ''}"
+
+
+class Desired:
+    """Reads and writes the desired state."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def want(self, *wanted: Wanted) -> None:
+        """Add replicas, or change what is wanted of them."""
+        pipe = self._redis.pipeline(transaction=True)
+        for one in wanted:
+            pipe.sadd(keys.PLACES, f"{one.node} {one.device}")
+            pipe.hset(keys.desired(one.node, one.device), one.replica_id, dumps(asdict(one)))
+        pipe.execute()
+
+    def drop(self, wanted: Iterable[Wanted]) -> None:
+        """Want them no more."""
+        pipe = self._redis.pipeline(transaction=True)
+        for one in wanted:
+            pipe.hdel(keys.desired(one.node, one.device), one.replica_id)
+        pipe.execute()
+
+    def change(self, wanted: Wanted, **changes: Any) -> bool:
+        """Change one replica, if it is still wanted just as it was. False if it is not."""
+        name = keys.desired(wanted.node, wanted.device)
+        with self._redis.pipeline() as pipe:
+            try:
+                pipe.watch(name)
+                raw = pipe.hget(name, wanted.replica_id)
+                # Another version may have written the same in other words.
+                if not raw or _read(str(raw)) != wanted:
+                    return False
+                pipe.multi()
+                pipe.hset(name, wanted.replica_id, dumps(asdict(replace(wanted, **changes))))
+                pipe.execute()
+            except (redis.exceptions.WatchError, Unreadable):
+                return False
+        return True
+
+    def wake(self, model: str) -> None:
+        """Want those replicas of a model again that sleep. Once is as good as many times."""
+        for one in self.all(model):
+            if one.state == ASLEEP:
+                self.change(one, state=UP)
+
+    def on(self, node: str, device: str) -> dict[str, Wanted | None]:
+        """What one device should hold, by replica id; None for what can't be read, and is to be left as it is."""
+        (raw,) = pipeline(self._redis, [("HGETALL", keys.desired(node, device))])
+        found: dict[str, Wanted | None] = dict.fromkeys(raw)
+        for name, value in raw.items():
+            with leaving_out(_named(node, device, name)):
+                found[name] = _read(value)
+        return found
+
+    def get(self, node: str, device: str, name: str) -> Wanted | None:
+        """One replica of a device, if it is wanted. Raises: Unreadable."""
+        with reading(_named(node, device, name)):
+            (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
+            return _read(raw) if raw else None
+
+    def all(self, model: str | None = None) -> list[Wanted]:
+        """What all devices should hold, of one model or of all."""
+        places = [place.split(" ", 1) for place in sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))]
+        places = [place for place in places if len(place) == 2]
+        raws = pipeline(self._redis, [("HGETALL", keys.desired(*place)) for place in places], raise_on_error=False)
+        found: list[Wanted] = []
+        for place, raw in zip(places, raws, strict=True):
+            with leaving_out(f"What is wanted on {'.'.join(place)}"):
+                if isinstance(raw, Exception):
+                    raise raw
+                named = [(_named(place[0], place[1], name), value) for name, value in raw.items()]
+                found += [wanted for _, wanted in readable(named, _read)]
+        return [wanted for wanted in found if model in (None, wanted.model)]
+
+    def of_deployment(self, deployment_id: str) -> list[Wanted]:
+        """What a deployment has added, as far as it is still wanted."""
+        return [wanted for wanted in self.all() if wanted.deployment_id == deployment_id]
+
+
+def _named(node: str, device: str, name: str) -> str:
+    return f"What is wanted of replica {name} on {node}.{device}"
+
+
+def _read(raw: str) -> Wanted:
+    wanted = load_as(Wanted, raw)
+    if wanted.state not in (UP, ASLEEP, FAILED):
+        raise Unreadable(f"The state is {wanted.state!r:.80}.")
+    return wanted

@@ -1,0 +1,46 @@
+"""What the agents have found out of each model's size, so that memory can be planned where the files are not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import cast
+
+import redis
+
+from gateway.cluster.registry import Device
+from gateway.deployments.memory import Footprint
+from gateway.store import keys
+from gateway.store.codec import dumps, load_as
+from gateway.store.unreadable import leaving_out
+
+
+class Footprints:
+    """Reads and writes them, by device and model."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+
+    def get(self, device: Device, model: str) -> Footprint | None:
+        """None where the device's agent does not know it: it has not looked yet, or there are no files."""
+        with leaving_out(f"What {device.name} has found of the size of {model}"):
+            raw = cast("str | None", self._redis.hget(keys.footprints(*device.place), model))
+            return load_as(Footprint, raw) if raw else None
+        return None
+
+    def known(self, devices: Iterable[Device]) -> set[str]:
+        """The models whose files one of these devices has, or can get."""
+        pipe = self._redis.pipeline(transaction=False)
+        for device in devices:
+            pipe.hkeys(keys.footprints(*device.place))
+        found = pipe.execute(raise_on_error=False)
+        return {str(model) for models in found if isinstance(models, list) for model in models}
+
+    def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:
+        """Replace what was known of a device."""
+        name = keys.footprints(node, device)
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.delete(name)
+        if found:
+            pipe.hset(name, mapping={model: dumps(asdict(one)) for model, one in found.items()})
+        pipe.execute()

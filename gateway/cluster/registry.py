@@ -1,0 +1,187 @@
+"""Which replicas live. A heartbeat is one key with a TTL; its value is what the worker itself has measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, TypeVar, cast
+
+import redis
+
+from gateway.store import keys
+from gateway.store.codec import dumps, load_as
+from gateway.store.connection import pipeline
+from gateway.store.unreadable import leaving_out, readable
+
+Worker = TypeVar("Worker")
+
+
+@dataclass(frozen=True)
+class ProviderWorker:
+    """One provider worker incarnation. `credentials` names the providers whose key it has, never the key."""
+
+    incarnation: str
+    node: str
+    pid: int
+    running: int = 0
+    credentials: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Device:
+    """One agent incarnation, and the device that it serves. Memory is in bytes, of the device itself."""
+
+    incarnation: str
+    node: str
+    device: str
+    pid: int
+    hardware: str = ""
+    memory_total: int = 0
+    memory_free: int = 0
+    #: Engines that are installed there.
+    engines: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """`node.device`, as `target_nodes` may name it."""
+        return f"{self.node}.{self.device}"
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Node and device."""
+        return self.node, self.device
+
+    @property
+    def kind(self) -> str:
+        """`cpu` or `cuda`."""
+        return self.device.rstrip("0123456789")
+
+
+@dataclass(frozen=True)
+class Replica:
+    """One model worker incarnation. `steps` counts engine steps.
+
+    `status` is `loading`, `active`, `failed`, or `unloading`: its last requests end, and it takes no new ones.
+    """
+
+    incarnation: str
+    replica_id: str
+    model: str
+    node: str
+    device: str
+    status: str
+    pid: int
+    engine_pid: int = 0
+    engine: str = ""
+    max_batch_size: int = 0
+    sequences: int = 0
+    steps: int = 0
+    tokens_per_second: float = 0.0
+    memory_bytes: int = 0
+    loaded_at: str = ""
+    message: str = ""
+    hardware: str = ""
+    quantization: str = ""
+    #: Digest of the weights; empty until they are loaded.
+    weights: str = ""
+    #: The deployment that wanted it.
+    deployment_id: str = ""
+    #: What was planned before it was loaded; see `gateway/deployments/memory.py`.
+    planned_bytes: int = 0
+    #: Options as they are in force.
+    effective: Mapping[str, Any] = field(default_factory=dict)
+    #: The engine has work, but makes no step.
+    stalled: bool = False
+    #: It has taken hints, and does so no more.
+    deaf: bool = False
+
+    @property
+    def health(self) -> str:
+        """`healthy`, or why not: `loading`, `failed`, `stalled`, `deaf`."""
+        if self.stalled or self.deaf:
+            return "stalled" if self.stalled else "deaf"
+        return {"active": "healthy"}.get(self.status, self.status)
+
+
+@dataclass(frozen=True)
+class KeeperState:
+    """How the keeper is."""
+
+    #: Its last round.
+    round_s: float = 0.0
+    #: It recovers what is lost; not yet, if Redis was away a moment ago, or its clock has jumped.
+    trusted: bool = True
+
+
+class Registry:
+    """Reads and writes heartbeats."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.redis = client
+
+    def beat(self, replica: Replica, *, lease_s: float) -> None:
+        """Say that this incarnation lives, for `lease_s` more seconds."""
+        self._beat(keys.WORKERS, replica, lease_s)
+
+    def beat_provider(self, worker: ProviderWorker, *, lease_s: float) -> None:
+        """The same for a provider worker."""
+        self._beat(keys.PROVIDERS, worker, lease_s)
+
+    def beat_device(self, device: Device, *, lease_s: float) -> None:
+        """The same for an agent."""
+        self._beat(keys.DEVICES, device, lease_s)
+
+    def beat_keeper(self, state: KeeperState, *, lease_s: float) -> None:
+        """The same for the keeper, of which one is enough."""
+        self.redis.set(keys.KEEPER, dumps(asdict(state)), px=int(lease_s * 1000))
+
+    def keeper(self) -> KeeperState | None:
+        """How the keeper is; None if there is none, or it says what can't be read."""
+        with leaving_out("The heartbeat of the keeper"):
+            value = cast("str | None", self.redis.get(keys.KEEPER))
+            if value == "1":  # of an older version, which says no more
+                return KeeperState()
+            return load_as(KeeperState, value) if value else None
+        return None
+
+    def devices(self) -> list[Device]:
+        """All devices whose agent lives."""
+        return self._living(keys.DEVICES, Device)
+
+    def providers(self) -> list[ProviderWorker]:
+        """All living provider workers."""
+        return self._living(keys.PROVIDERS, ProviderWorker)
+
+    def bury(self, incarnation: str) -> None:
+        """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
+        self.redis.delete(keys.worker(incarnation))
+        self.redis.srem(keys.WORKERS, incarnation)
+        self.redis.srem(keys.PROVIDERS, incarnation)
+        self.redis.srem(keys.DEVICES, incarnation)
+
+    def alive(self, incarnations: Iterable[str]) -> set[str]:
+        """Those that have a heartbeat."""
+        wanted = list(dict.fromkeys(incarnations))
+        if not wanted:
+            return set()
+        there = pipeline(self.redis, [("EXISTS", keys.worker(name)) for name in wanted])
+        return {name for name, found in zip(wanted, there, strict=True) if found}
+
+    def replicas(self, model: str | None = None) -> list[Replica]:
+        """All living replicas, or those of one model."""
+        return [replica for replica in self._living(keys.WORKERS, Replica) if model in (None, replica.model)]
+
+    def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
+        beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
+        pipeline(self.redis, [("SADD", index, worker.incarnation), beat])
+
+    def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
+        """What workers of one kind say of themselves; those that say nothing any more leave the index."""
+        names = sorted(pipeline(self.redis, [("SMEMBERS", index)])[0])
+        values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names], raise_on_error=False)
+        gone = [name for name, value in zip(names, values, strict=True) if value is None]
+        if gone:
+            self.redis.srem(index, *gone)
+        said = [(f"The heartbeat of {name}", v) for name, v in zip(names, values, strict=True) if v is not None]
+        return [worker for _, worker in readable(said, partial(load_as, kind))]

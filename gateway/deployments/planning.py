@@ -1,0 +1,210 @@
+"""What a deployment would do, before it is done: where its replicas go, with which options, and whether they fit."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from gateway.cluster.desired import UP, Wanted, replica_id
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, Registry
+from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan, require_a_sequence
+from gateway.deployments.placement import place
+from gateway.errors import DoesNotFit, InvalidRequest
+from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
+from gateway.models.entry import Model
+from gateway.settings import Settings
+from schemas.deployments import DeployRequest
+
+
+@dataclass(frozen=True)
+class Planned:
+    """What a deployment would do: its replicas, what each takes of its device, and what is not as it was preferred."""
+
+    model: str
+    wanted: Sequence[Wanted]
+    #: By `node.device`, for all replicas that go there; None where the device has not said how big the model is.
+    plans: Mapping[str, MemoryPlan | None]
+    alternatives: Sequence[Mapping[str, Any]]
+    effective: Mapping[str, Any]
+    warnings: Sequence[str]
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether every device has room; None if that is not known of one of them."""
+        if tight(self.plans):
+            return False
+        return True if all(self.plans.values()) else None
+
+    def shown(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {
+            "memory_plan": {name: found.shown() if found else None for name, found in self.plans.items()},
+            "effective_config": dict(self.effective),
+            "warnings": list(self.warnings),
+        }
+
+    def require_room(self) -> None:
+        """Raises: DoesNotFit, with the plan and what would fit."""
+        short = tight(self.plans)
+        if not short:
+            return
+        name, worst = next(iter(short.items()))
+        needs, free = (f"{size / 1e9:.2f} GB" for size in (worst.peak_bytes, worst.free_bytes))
+        remedy = "; ".join(_described(other) for other in self.alternatives)
+        remedy = f"What would fit: {remedy}." if remedy else "Free memory there, or add a device."
+        raise DoesNotFit(
+            f"Model {self.model!r} needs {needs} on {name}, which has {free} free. {remedy}",
+            details={"memory_plan": self.shown()["memory_plan"], "alternatives": list(self.alternatives)},
+        )
+
+
+class Planner:
+    """Knows the devices, and what their agents have found out of the models' sizes."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._footprints = Footprints(registry.redis)
+
+    def deployment(self, model: Model, request: DeployRequest, deployment_id: str) -> Planned:
+        """The replicas that a request asks for. Raises: NoDevice, InvalidRequest."""
+        devices = place(
+            self._registry.devices(), request.target_nodes, engine=model.engine, replicas=request.replicas or None
+        )
+        footprint = self._footprints.get(devices[0], model.id)
+        options = request.options()
+        effective = _effective(model, request, options, devices[0], footprint)
+        like = Wanted(
+            replica_id="",
+            model=model.id,
+            node="",
+            device="",
+            max_batch_size=options["max_batch_size"] or self._settings.max_batch_size,
+            context_length=_context(model, footprint, options["context_length"]),
+            idle_unload_s=options["idle_unload_s"],
+            **effective.config,
+        )
+        shown = {**effective.config, "max_batch_size": like.max_batch_size, "context_length": like.context_length}
+        return replace(self._planned(model, like, devices, deployment_id), effective=shown, warnings=effective.warnings)
+
+    def more(self, model: Model, present: Sequence[Wanted], count: int, deployment_id: str) -> Planned:
+        """So many replicas beside those that are there, with the options of the first, where there are fewest yet.
+
+        Raises: NoDevice, InvalidRequest.
+        """
+        busy = Counter(one.place for one in present)
+        devices = [device for device in self._registry.devices() if model.engine in device.engines]
+        devices.sort(key=lambda one: (busy[one.place], -one.memory_free))
+        chosen = place(devices, [device.name for device in devices], engine=model.engine, replicas=count)
+        return self._planned(model, present[0], chosen, deployment_id)
+
+    def _planned(self, model: Model, like: Wanted, devices: Sequence[Device], deployment_id: str) -> Planned:
+        load = Load.of(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
+        for device in devices:
+            if footprint := self._footprints.get(device, model.id):
+                require_a_sequence(footprint, _on(device, load))
+        plans = self._plans(model, load, devices)
+        wanted = [_wanted(like, deployment_id, device, i) for i, device in enumerate(devices)]
+        return Planned(model.id, wanted, plans, self._alternatives(model, load, plans), {}, [])
+
+    def _plans(self, model: Model, load: Load, devices: Sequence[Device]) -> dict[str, MemoryPlan | None]:
+        """What each device will hold of it. Several replicas of one device add up."""
+        counts = Counter(device.name for device in devices)
+        return {
+            device.name: found.times(counts[device.name]) if (found := self._plan(model, load, device)) else None
+            for device in devices
+        }
+
+    def _plan(self, model: Model, load: Load, device: Device) -> MemoryPlan | None:
+        footprint = self._footprints.get(device, model.id)
+        return plan(footprint, _on(device, load), device.memory_free) if footprint else None
+
+    def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
+        """What would fit where this does not: other options on the tightest device, then other devices."""
+        devices = {device.name: device for device in self._registry.devices()}
+        short = tight(plans)
+        name = next((name for name in short if name in devices), None)
+        footprint = self._footprints.get(devices[name], model.id) if name else None
+        if name is None or footprint is None:
+            return []
+        here = _on(devices[name], load)
+        source = footprint.format
+        found = alternatives(
+            footprint, here, short[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
+        )
+        for other in devices.values():
+            elsewhere = self._plan(model, load, other) if other.name not in plans else None
+            if elsewhere and elsewhere.fits:
+                found.append({"change": {"target_nodes": [other.name]}, "total_bytes": elsewhere.total_bytes})
+        return found
+
+
+def _on(device: Device, load: Load) -> Load:
+    return replace(load, device=device.device, device_bytes=device.memory_total)
+
+
+def tight(plans: Mapping[str, MemoryPlan | None]) -> dict[str, MemoryPlan]:
+    """The plans that do not fit, by device, the one with the least free memory first."""
+    found = {name: plan for name, plan in plans.items() if plan and not plan.fits}
+    return dict(sorted(found.items(), key=lambda pair: pair[1].free_bytes))
+
+
+def _effective(
+    model: Model, request: DeployRequest, options: Mapping[str, Any], device: Device, footprint: Footprint | None
+) -> Effective:
+    """The options in force. Without the model's footprint its format is taken to be what the engine reads first."""
+    spec = SPECS[model.engine]
+    return resolve(
+        spec,
+        format=footprint.format if footprint else next(iter(spec.quantizations)),
+        device=device.device,
+        quantization=request.quantization or (model.quantization if model.quantization in QUANTIZATIONS else "none"),
+        tensor_parallel_size=options["tensor_parallel_size"],
+        cpu_offload=options["cpu_offload"],
+        use_flash_attention=options["use_flash_attention"],
+        use_kv_cache=options["use_kv_cache"],
+    )
+
+
+def _allowed(model: Model, source_format: str, load: Load) -> bool:
+    """Whether engine and device can do what memory would allow."""
+    try:
+        resolve(
+            SPECS[model.engine],
+            format=source_format,
+            device=load.device,
+            quantization=load.quantization,
+            tensor_parallel_size=load.tensor_parallel_size,
+            cpu_offload=load.cpu_offload,
+        )
+    except InvalidRequest:
+        return False
+    return True
+
+
+def _context(model: Model, footprint: Footprint | None, wanted: int) -> int:
+    most = min(filter(None, (model.context_length, footprint.context_length if footprint else 0)))
+    if wanted > most:
+        raise InvalidRequest.of({"deployment_config.context_length": [f"Got {wanted}; the model has {most}."]})
+    return wanted or most
+
+
+def _wanted(like: Wanted, deployment_id: str, device: Device, i: int) -> Wanted:
+    name = replica_id(like.model, device.node, device.device, f"{deployment_id.rpartition('-')[2][:6]}-{i}")
+    return replace(
+        like,
+        replica_id=name,
+        node=device.node,
+        device=device.device,
+        deployment_id=deployment_id,
+        state=UP,
+        failure={},
+    )
+
+
+def _described(alternative: Mapping[str, Any]) -> str:
+    change = ", ".join(f"{name} {value}" for name, value in alternative["change"].items())
+    return f"{change} ({alternative['total_bytes'] / 1e9:.2f} GB)"

@@ -1,0 +1,242 @@
+"""The deployment service: what REST, gRPC and the command line call to bring models onto devices and take them off.
+
+A deployment is a durable job that an agent carries out (`workers/agent/rollout.py`): it makes replicas part of the
+desired state, follows them on their way up, and takes back what it did if one fails. Unloading needs no job: what is
+desired no more ends by itself.
+"""
+
+from __future__ import annotations
+
+import builtins
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, cast
+
+from celery import Celery
+
+from gateway.access.api_keys import KeyRecord
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.durations import Durations
+from gateway.cluster.registry import Registry
+from gateway.deployments import views as deployment_views
+from gateway.deployments.planning import Planner
+from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
+from gateway.inference.service import cancel
+from gateway.jobs.ledger import DEPLOYMENT
+from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog, Model
+from gateway.queue.queues import Priority, device_place, try_hint
+from gateway.settings import Settings
+from gateway.store import keys
+from schemas.deployments import DeployRequest
+from schemas.times import iso
+
+log = logging.getLogger(__name__)
+
+#: Deployments whose ids are kept for the list.
+MAX_LISTED = 1_000
+
+
+class Deployments:
+    """Brings models onto devices."""
+
+    def __init__(
+        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.registry = registry
+        self.catalog = catalog
+        self.celery = celery
+        self.desired = Desired(store.redis)
+        self.planner = Planner(settings, registry)
+        self.durations = Durations(store.redis)
+
+    # -- deploy, scale, unload
+
+    def deploy(self, request: DeployRequest, *, key: KeyRecord) -> dict[str, Any]:
+        """Start a deployment: new replicas, which take the place of those that the model has. Or, with `dry_run`, say
+        what it would take.
+
+        Raises:
+            PermissionDenied, ModelNotFound, InvalidRequest, NoDevice.
+            DoesNotFit: a device lacks the memory; `details` has the plan and what would fit.
+            Conflict: another deployment is changing the model.
+        """
+        key.require("deploy")
+        model = self._local(key, request.model_id)
+        deployment_id = new_job_id(DEPLOYMENT)
+        planned = self.planner.deployment(model, request, deployment_id)
+        if request.dry_run:
+            alternatives = list(planned.alternatives)
+            return {"model_id": model.id, "fits": planned.fits, **planned.shown(), "alternatives": alternatives}
+        planned.require_room()
+        replaced = self.desired.all(model.id)
+        body = {**request.given(), **planned.shown()}
+        return self._start(deployment_id, model, body, planned.wanted, replaced, at=planned.wanted[0], key=key)
+
+    def scale(self, model_id: str, replicas: int, *, key: KeyRecord) -> dict[str, Any]:
+        """Start a deployment that gives a model so many replicas, with the options of those that it has.
+
+        Raises: as `deploy`, and NotDeployed.
+        """
+        key.require("deploy")
+        model = self._local(key, model_id)
+        present = self._deployed(model)
+        if replicas <= len(present):
+            self._healthy_first(present)
+            body = {"replicas": replicas}
+            return self._start(new_job_id(DEPLOYMENT), model, body, [], present[replicas:], at=present[0], key=key)
+        deployment_id = new_job_id(DEPLOYMENT)
+        planned = self.planner.more(model, present, replicas - len(present), deployment_id)
+        planned.require_room()
+        body = {"replicas": replicas, "memory_plan": planned.shown()["memory_plan"]}
+        return self._start(deployment_id, model, body, planned.wanted, [], at=planned.wanted[0], key=key)
+
+    def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
+        """Want a model's replicas no more: they end their requests, then themselves. A deployment of it is cancelled.
+
+        Raises: PermissionDenied, ModelNotFound, NotDeployed.
+        """
+        key.require("deploy")
+        model = self._local(key, model_id)
+        changing = self._changing(model.id)
+        if changing:
+            cancel(self.store, changing, reason="unloaded")
+        wanted = self.desired.all(model.id)
+        self.desired.drop(wanted)
+        nodes = sorted({one.node for one in wanted} | {one.node for one in self.registry.replicas(model.id)})
+        if not nodes and not changing:
+            raise NotDeployed(f"Model {model.id!r} is not deployed, so there is nothing to unload.")
+        return {"model_id": model.id, "status": "unloading", "nodes": nodes}
+
+    # -- look at deployments
+
+    def status(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
+        """How a deployment stands. Raises: PermissionDenied, JobNotFound."""
+        job = self.get(deployment_id, key=key)
+        return deployment_views.detail(job, self.store.journal(job.id))
+
+    def list(
+        self, *, key: KeyRecord, status: str | None = None, model_id: str | None = None, limit: int = 50
+    ) -> builtins.list[dict[str, Any]]:
+        """The newest deployments first, of one status and model, or of all."""
+        key.require("deploy")
+        ids = cast("builtins.list[str]", self.store.redis.zrevrange(keys.DEPLOYMENTS, 0, MAX_LISTED))
+        jobs = [job for job in self.store.read_many(ids) if job and key.may_use(job.model)]
+        found = [deployment_views.summary(job) for job in jobs]
+        shown = [one for one in found if status in (None, one["status"]) and model_id in (None, one["model_id"])]
+        return shown[:limit]
+
+    def get(self, deployment_id: str, *, key: KeyRecord) -> Job:
+        """Raises: PermissionDenied, JobNotFound."""
+        key.require("deploy")
+        job = self.store.read(deployment_id)
+        if job is None or job.kind != DEPLOYMENT or not key.may_use(job.model):
+            raise JobNotFound(f"There is no deployment {deployment_id!r}, or its record has expired.")
+        return job
+
+    def cancel(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
+        """Cancel a deployment: what it did is undone. Once more does no harm. Raises: PermissionDenied, JobNotFound."""
+        job = self.get(deployment_id, key=key)
+        verdict = cancel(self.store, job, reason="client_request")
+        status = verdict if verdict == "cancelling" else JobState(verdict).word
+        return {"deployment_id": job.id, "model_id": job.model, "status": status}
+
+    # -- the job
+
+    def _start(
+        self,
+        deployment_id: str,
+        model: Model,
+        body: Mapping[str, Any],
+        wanted: Sequence[Wanted],
+        replaced: Sequence[Wanted],
+        *,
+        at: Wanted,
+        key: KeyRecord,
+    ) -> dict[str, Any]:
+        """Write the job record, then hint the agent of the device of `at`, which carries it out."""
+        self._reserve(model.id, deployment_id)
+        expected_s = self.durations.expected(model.id)
+        job = Job(
+            id=deployment_id,
+            state=JobState.QUEUED,
+            kind=DEPLOYMENT,
+            model=model.id,
+            key_id=key.id,
+            request={
+                **body,
+                "wanted": [asdict(one) for one in wanted],
+                "replaced": [asdict(one) for one in replaced],
+                "expected_s": expected_s,
+            },
+            route=device_place(*at.place),
+            background=True,
+        )
+        self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.estimated_now_ms()})
+        self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
+        created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
+        try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
+        self.store.require(job.id)
+        return {
+            "deployment_id": job.id,
+            "status": "in_progress",
+            "model_id": model.id,
+            "estimated_time": deployment_views.duration(sum(expected_s.values())),
+            "progress_url": f"/models/local/deployments/{job.id}",
+            "created_at": iso(created.job.created_at),
+            **{name: body[name] for name in ("memory_plan", "effective_config", "warnings") if name in body},
+        }
+
+    def _reserve(self, model_id: str, deployment_id: str) -> None:
+        """Be the only deployment that changes a model. Raises: Conflict."""
+        name = keys.deploying(model_id)
+        before = cast("str | None", self.store.redis.get(name))
+        if before and self._changing(model_id):
+            raise Conflict(
+                f"Deployment {before} is changing model {model_id!r}. Wait until it has ended, or cancel it.",
+                reason="deployment_in_progress",
+                details={"deployment_id": before},
+            )
+        taken = self.store.scripts.run("swap", [name], before or "", deployment_id)
+        if not taken:
+            raise Conflict(
+                f"Another deployment of model {model_id!r} was begun at this moment. Look at the list of deployments.",
+                reason="deployment_in_progress",
+            )
+
+    def _changing(self, model_id: str) -> Job | None:
+        """The deployment that is changing a model now."""
+        deployment_id = cast("str | None", self.store.redis.get(keys.deploying(model_id)))
+        job = self.store.read(deployment_id) if deployment_id else None
+        return job if job and not job.state.ended else None
+
+    # -- helpers
+
+    def _local(self, key: KeyRecord, model_id: str) -> Model:
+        model = self.catalog.get_for(key, model_id)
+        if not model.local:
+            raise InvalidRequest(
+                f"Model {model.id!r} is served by {model.provider}; only local models can be deployed.",
+                reason="not_a_local_model",
+            )
+        return model
+
+    def _deployed(self, model: Model) -> builtins.list[Wanted]:
+        present = self.desired.all(model.id)
+        if not present:
+            raise NotDeployed(f"Model {model.id!r} is not deployed. Deploy it first: POST /models/local/deploy.")
+        return present
+
+    def _healthy_first(self, present: builtins.list[Wanted]) -> None:
+        """Those that stay come first: the ones that are healthy, the oldest ahead."""
+        alive = {one.replica_id: one for one in self.registry.replicas()}
+
+        def rank(one: Wanted) -> tuple[bool, str]:
+            replica = alive.get(one.replica_id)
+            return (replica is None or replica.health != "healthy", replica.loaded_at if replica else "")
+
+        present.sort(key=rank)

@@ -1,0 +1,206 @@
+"""Deployments as clients see them, in the document's words: folded from the job record and its journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.cluster.bringup import STAGES
+from gateway.jobs.record import Event, EventType, Job, JobState
+from schemas.times import iso
+
+#: Log lines that the status shows.
+MAX_LOGS = 200
+#: Events of the journal as the stream names them.
+SHOWN = {
+    EventType.STAGE: "stage",
+    EventType.LOG: "log",
+    EventType.FACTS: "facts",
+    EventType.DONE: "completed",
+    EventType.CANCELLED: "cancelled",
+}
+
+#: Of an event: what is for whoever carries the deployment out, or told otherwise.
+INTERNAL = frozenset({"type", "c", "at", "usage", "entry", "end", "failure"})
+
+
+#: Sums of floats may be short by so little of a percent.
+_ROUNDING = 1e-6
+
+
+@dataclass
+class Stage:
+    """One stage of one replica. Times are ms since the epoch."""
+
+    status: str = "pending"
+    progress: int = 0
+    began_at: int = 0
+    ended_at: int = 0
+
+
+@dataclass
+class Progress:
+    """What a journal adds up to."""
+
+    #: Replica id, then stage.
+    stages: dict[str, dict[str, Stage]]
+    #: How long each stage should take, as it was expected at the deployment's beginning: the stages' weights.
+    expected_s: Mapping[str, float]
+    #: How far it is, 0 to 100. It never falls, though a replica that has failed begins anew.
+    percent: int = 0
+    logs: list[dict[str, str]] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, job: Job, events: Iterable[Event]) -> Progress:
+        """Fold the events of a deployment."""
+        names = [one["replica_id"] for one in job.request.get("wanted", ())]
+        progress = cls(
+            {name: {stage: Stage() for stage in STAGES} for name in names}, job.request.get("expected_s", {})
+        )
+        for event in events:
+            progress.take(event.type, event.body)
+        return progress
+
+    def take(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        """Add one event."""
+        if kind is EventType.LOG:
+            line = {"timestamp": iso(body["at"]) or "", "level": body["level"], "message": body["message"]}
+            self.logs.append(line)
+        elif kind is EventType.FACTS:
+            self.facts.setdefault(body["replica"], {}).update(body["facts"])
+        elif kind is EventType.STAGE:
+            self._take_stage(body)
+            self.percent = max(self.percent, int(100 - 100 * self.left_s() / self._total_s() + _ROUNDING))
+
+    def of_stage(self, name: str) -> list[Stage]:
+        """One stage of all replicas."""
+        return [stages.get(name, Stage()) for stages in self.stages.values()]
+
+    def done(self, name: str) -> float:
+        """How far a stage is, on average over all replicas, 0 to 100."""
+        each = self.of_stage(name)
+        return sum(100 if s.status == "completed" else s.progress for s in each) / len(each) if each else 0
+
+    def left_s(self) -> float:
+        """How long what is left should take."""
+        return sum(self._expected_s(name) * (100 - self.done(name)) / 100 for name in STAGES)
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took, from its first beginning to its last end; only of those that have ended."""
+        spans = ((name, _span_s(self.of_stage(name))) for name in STAGES)
+        return {name: span_s for name, span_s in spans if span_s is not None}
+
+    def _take_stage(self, body: Mapping[str, Any]) -> None:
+        stages = self.stages.setdefault(body["replica"], {})
+        stage = stages.setdefault(body["stage"], Stage())
+        if body["status"] == "in_progress" and stage.status != "in_progress":
+            for name in list(STAGES)[list(STAGES).index(body["stage"]) :]:  # those behind it are of an earlier try
+                stages[name] = Stage()
+            stage = stages[body["stage"]]
+            stage.began_at = body["at"]
+        stage.status, stage.progress = body["status"], body.get("progress", 0)
+        if stage.status != "in_progress":
+            stage.ended_at = body["at"]
+
+    def _expected_s(self, name: str) -> float:
+        return self.expected_s.get(name, 1.0)
+
+    def _total_s(self) -> float:
+        return sum(map(self._expected_s, STAGES)) or 1.0
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """What the list and the single deployment share."""
+    return {
+        "deployment_id": job.id,
+        "model_id": job.model,
+        "status": job.word,
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "error": dict(job.error) or None,
+        "progress_url": f"/models/local/deployments/{job.id}",
+    }
+
+
+def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
+    """All of one deployment."""
+    wanted = job.request.get("wanted", [])
+    progress = Progress.of(job, events)
+    last = events[-1].body.get("at", 0) if events else 0
+    return {
+        **summary(job),
+        **stages(job, progress, now_ms=max(last, job.progress_at, job.created_at)),
+        "logs": progress.logs[-MAX_LOGS:],
+        "replicas": [_replica(one, progress) for one in wanted],
+        **{name: job.request[name] for name in ("memory_plan", "effective_config", "warnings") if name in job.request},
+        "events_url": f"/models/local/deployments/{job.id}/events",
+    }
+
+
+def stages(job: Job, progress: Progress, *, now_ms: int) -> dict[str, Any]:
+    """How far it is, in all and in each stage, and when it will be done."""
+    each = [_stage(name, progress, job) for name in STAGES]
+    current = next((stage["name"] for stage in each if stage["status"] != "completed"), each[-1]["name"])
+    return {
+        "progress": 100 if job.state is JobState.DONE else progress.percent,
+        "current_stage": current,
+        "stages": each,
+        "estimated_completion": None if job.state.ended else iso(now_ms + int(progress.left_s() * 1000)),
+    }
+
+
+def chunk(job: Job, event: Event) -> dict[str, Any] | None:
+    """One event of the stream, or None if it says nothing to clients."""
+    if event.type not in SHOWN:
+        return None
+    body = {name: value for name, value in event.body.items() if name not in INTERNAL}
+    at = {"timestamp": iso(event.body["at"])} if "at" in event.body else {}
+    return {"deployment_id": job.id, "model_id": job.model, "event": SHOWN[event.type], **at, **body}
+
+
+def duration(seconds: float) -> str:
+    """As the document writes it: `10s`, `5m`."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))}s" if seconds >= 1 else f"{seconds:.1f}s"
+    return f"{round(seconds / 60)}m" if seconds < 5400 else f"{seconds / 3600:.1f}h"
+
+
+def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
+    """A stage over all replicas: as far as they are on average, and ended when it has for all."""
+    each = progress.of_stage(name)
+    words = {stage.status for stage in each}
+    if not each and job.state is JobState.DONE:
+        return {"name": name, "status": "completed", "duration": duration(0)}
+    word = next((w for w in ("failed", "in_progress") if w in words), "pending" if "pending" in words else "completed")
+    if word == "pending" and "completed" in words:
+        word = "in_progress"
+    if job.state is JobState.CANCELLED and word == "in_progress":
+        word = "cancelled"
+    shown: dict[str, Any] = {"name": name, "status": word if each else "pending"}
+    if word == "in_progress":
+        shown["progress"] = int(progress.done(name))
+    if (span_s := _span_s(each)) is not None:
+        shown["duration"] = duration(span_s)
+    return shown
+
+
+def _span_s(each: Sequence[Stage]) -> float | None:
+    """From the first beginning of a stage to its last end, in seconds; None until it has ended for all."""
+    if not each or not all(stage.ended_at for stage in each):
+        return None
+    return (max(stage.ended_at for stage in each) - min(stage.began_at for stage in each)) / 1000
+
+
+def _replica(wanted: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    facts = progress.facts.get(wanted["replica_id"], {})
+    return {
+        "replica_id": wanted["replica_id"],
+        "node_id": wanted["node"],
+        "device": wanted["device"],
+        "status": facts.get("status", "pending"),
+        "planned_bytes": facts.get("planned_bytes"),
+        "measured_bytes": facts.get("measured_bytes"),
+    }

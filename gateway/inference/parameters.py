@@ -1,0 +1,74 @@
+"""Checks a request against what its model allows, and fills in what the client left out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.errors import InvalidRequest
+from gateway.models.entry import Model
+
+#: What engines on our own devices can't do, with what to ask for instead. Remote providers are asked as they are.
+ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs without a number of others."
+NO_ECHO = "A local model has no log probabilities of the prompt; leave out echo or logprobs."
+NO_FORCE = "A local model can't be made to call a tool; use auto or none."
+
+#: What the numbers are at which nothing is changed.
+_AT_REST = {"temperature": 1, "top_p": 1}
+
+
+def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request with the model's defaults.
+
+    Raises:
+        InvalidRequest: naming each field, its value and what is allowed.
+    """
+    if request.get("tools"):
+        model.require("tool_use")
+    full = dict(request)
+    errors: dict[str, list[str]] = {}
+    for name, limits in model.ranges.items():
+        value = full.get(name)
+        if value is not None and not limits.min <= value <= limits.max:
+            errors[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
+    # What nobody has given is left to a provider: some have other defaults, some take no number at all.
+    may_be_remote = not model.local or bool(model.fallbacks)
+    left = sampling(model, request).items()
+    full |= {name: value for name, value in left if not may_be_remote or value != _AT_REST.get(name)}
+    wanted = full.setdefault("max_tokens", None)
+    if wanted is not None and wanted > model.max_tokens:
+        errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
+    if model.local:
+        errors |= _beyond_local(request)
+    if errors:
+        raise InvalidRequest.of(errors)
+    return full
+
+
+def sampling(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers that a request leaves to the model."""
+    return {name: limits.default for name, limits in model.ranges.items() if request.get(name) is None}
+
+
+def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as it is. Raises: InvalidRequest if the model has no vectors of that size."""
+    wanted = request.get("dimensions")
+    if wanted is None or wanted == model.dimensions or not model.local:
+        return dict(request)
+    makes = f"{model.id} makes vectors of {model.dimensions or 'one size'}"
+    if not model.shortens_vectors:
+        raise InvalidRequest.of({"dimensions": [f"Got {wanted}; {makes} and can't shorten them. Leave it out."]})
+    if model.dimensions and wanted > model.dimensions:
+        raise InvalidRequest.of({"dimensions": [f"Got {wanted}; {makes} or fewer numbers."]})
+    return dict(request)
+
+
+def _beyond_local(request: Mapping[str, Any]) -> dict[str, list[str]]:
+    errors = {}
+    if request.get("top_logprobs"):
+        errors["logprobs" if "prompt" in request else "top_logprobs"] = [ONLY_CHOSEN]
+    if request.get("echo") and request.get("logprobs"):
+        errors["echo"] = [NO_ECHO]
+    if request.get("tool_choice", "auto") not in ("auto", "none"):
+        errors["tool_choice"] = [NO_FORCE]
+    return errors

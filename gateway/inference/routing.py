@@ -1,0 +1,139 @@
+"""Which model serves a request: the one that was asked for, or the first of its fallbacks that can.
+
+Statuses come from those who know: heartbeats of replicas and provider workers, and the providers' circuit breakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import ProviderWorker, Registry, Replica
+from gateway.errors import ModelNotReady, UpstreamUnavailable
+from gateway.inference.breaker import Breaker, Circuit
+from gateway.models.catalog import Catalog, Model
+from gateway.store.cached import Recent
+
+#: What to do about a model that no request can be sent to, by its status.
+NOT_READY = {
+    "inactive": "no replica is alive. Deploy it, then send the request again.",
+    "unloading": "it is being unloaded. Deploy it again, then send the request again.",
+    "failed": "its replicas failed to start. See its deployment or the log of its worker, then deploy it again.",
+    "no_weights": "its weights are on no machine. Install them on one, or set its `source` in headrace.toml.",
+    "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
+    "no_worker": "no provider worker is alive. Start one with 'python -m workers.providers'.",
+}
+#: A local model has the first of these words that holds for one of its replicas.
+LOCAL_STATUSES = ("active", "loading", "asleep", "failed", "unloading")
+#: What it means for its status that a replica is wanted, but may not be alive.
+_WANTED = {UP: "loading", ASLEEP: "asleep", FAILED: "failed"}
+
+
+class Router:
+    """Looks at who is alive, at most twice a second."""
+
+    def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker) -> None:
+        self.registry = registry
+        self.desired = Desired(registry.redis)
+        self.footprints = Footprints(registry.redis)
+        self.catalog = catalog
+        self.breaker = breaker
+        self._replicas: Recent[list[Replica]] = Recent()
+        self._wanted: Recent[list[Wanted]] = Recent()
+        self._known: Recent[set[str]] = Recent()
+        self._workers: Recent[list[ProviderWorker]] = Recent()
+        self._circuits: dict[str, Recent[Circuit]] = {}
+
+    def status(self, model: Model) -> str:
+        """A local model is `active`, `loading`, `asleep` (the next request wakes it), `failed`, `unloading`, `inactive`
+        or `no_weights`.
+
+        A remote one is `active`, `degraded` (its provider has failed, and is tried again), `unavailable` (it fails),
+        `no_credentials`, or `inactive` (no provider worker is alive).
+        """
+        if not model.local:
+            return self._obstacle(model) or self.circuit(model).status
+        statuses = {replica.status for replica in self.replicas(model)}
+        statuses |= {_WANTED[wanted.state] for wanted in self._wanted.get(self.desired.all) if wanted.model == model.id}
+        found = next((word for word in LOCAL_STATUSES if word in statuses), "")
+        return found or ("inactive" if self._has_weights(model) else "no_weights")
+
+    def _has_weights(self, model: Model) -> bool:
+        """Whether it could be deployed: from files of this machine, or of one that has an agent."""
+        if model.has_weights or model.downloadable:
+            return True
+        return model.id in self._known.get(lambda: self.footprints.known(self.registry.devices()))
+
+    def asleep(self, model_id: str) -> bool:
+        """Whether some replica of a model sleeps, and none is awake."""
+        states = {wanted.state for wanted in self._wanted.get(self.desired.all) if wanted.model == model_id}
+        return ASLEEP in states and UP not in states
+
+    def replicas(self, model: Model) -> list[Replica]:
+        """Those that live."""
+        return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
+
+    def circuit(self, model: Model) -> Circuit:
+        """The circuit of a remote model's provider, as it was lately."""
+        recent = self._circuits.setdefault(model.provider, Recent())
+        return recent.get(lambda: self.breaker.state(model.provider))
+
+    def serves(self, model: Model) -> bool:
+        """Whether a request can be sent there now."""
+        if model.local:
+            return self.status(model) in ("active", "loading", "asleep")
+        return not self._obstacle(model) and self.circuit(model).lets_through
+
+    def route(self, model: Model, capability: str) -> Model:
+        """The model that takes a request for this one.
+
+        Raises:
+            ModelNotReady, UpstreamUnavailable: neither it nor a fallback can; the text says what to do.
+        """
+        found = self._server(model, capability)
+        if found is None:
+            self._require_ready(model)
+        return found or model
+
+    def takes(self, model: Model) -> bool:
+        """Whether a request for it is taken now, by itself or by a fallback."""
+        return any(self._server(model, capability) for capability in model.capabilities)
+
+    def fallbacks(self, model: Model, capability: str) -> Iterator[Model]:
+        """The models that may take over. Vectors of two models can't be compared, so embeddings have none."""
+        if capability == "embedding":
+            return
+        known = {other.id: other for other in self.catalog}
+        for name in model.fallbacks:
+            if name in known and name != model.id and capability in known[name].capabilities:
+                yield known[name]
+
+    def _server(self, model: Model, capability: str) -> Model | None:
+        """The first that serves, of a model and its fallbacks."""
+        if self.serves(model):
+            return model
+        return next((other for other in self.fallbacks(model, capability) if self.serves(other)), None)
+
+    def _obstacle(self, model: Model) -> str:
+        """Why a remote model can't be asked, whatever its provider does; empty if it can."""
+        workers = self._workers.get(self.registry.providers)
+        provider = self.catalog.providers[model.provider]
+        if not (any(provider.name in w.credentials for w in workers) if workers else provider.has_credentials):
+            return "no_credentials"
+        return "" if workers else "inactive"
+
+    def _require_ready(self, model: Model) -> None:
+        status = self.status(model)
+        if status == "unavailable":
+            wait_s = self.circuit(model).retry_after_s
+            raise UpstreamUnavailable(
+                f"Model {model.id!r} is not available: its provider {model.provider} has failed several times in a "
+                f"row. It is tried again in {wait_s:.0f} s.",
+                retry_after_s=max(1.0, wait_s),
+            )
+        remedy = NOT_READY.get("no_worker" if status == "inactive" and not model.local else status)
+        if remedy:
+            variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
+            text = f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}"
+            raise ModelNotReady(text, reason="no_credentials" if status == "no_credentials" else None, retry_after_s=5)

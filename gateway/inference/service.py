@@ -1,0 +1,329 @@
+"""The inference service: what REST and gRPC call to submit, watch, list and cancel jobs."""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+from celery import Celery
+
+from gateway.access.api_keys import KeyRecord
+from gateway.access.limits import Limits, Quota
+from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.registry import Replica
+from gateway.deployments import views as deployment_views
+from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
+from gateway.inference.estimates import tokens_wanted
+from gateway.inference.idempotency import Mark
+from gateway.inference.parameters import check_embedding, with_defaults
+from gateway.inference.routing import Router
+from gateway.jobs import journal as results
+from gateway.jobs.ledger import DEPLOYMENT, price
+from gateway.jobs.record import Event, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.statistics import count_failure
+from gateway.jobs.store import Created, JobStore, Load
+from gateway.jobs.watch import Hub
+from gateway.jobs.watcher import Watcher
+from gateway.models.catalog import Catalog, Model
+from gateway.queue.queues import Priority, try_hint
+from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.cached import Recent
+from gateway.store.codec import build
+from gateway.store.connection import NOT_NOW
+from gateway.views import embeddings
+
+log = logging.getLogger(__name__)
+
+#: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
+MEMORY_LIMIT = 0.8
+#: When a key that has used up its share may try again, in seconds.
+SHARE_RETRY_S = 10.0
+#: A request that takes so long to be written may have met an outage of Redis.
+OUTAGE_S = 0.5
+#: The capability that each kind of job asks of its model.
+CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A new job, and a watcher that has missed nothing of it (None for a background job)."""
+
+    job: Job
+    watcher: Watcher | None
+    #: Place in the queue from 1; 0 = does not wait, or not known.
+    position: int = 1
+    #: What is left to the key; None if it has no limits, or nothing new was asked of it.
+    quota: Quota | None = None
+    #: An earlier request with the same idempotency key made the job.
+    replayed: bool = False
+
+
+class Inference:
+    """Jobs that run a model."""
+
+    def __init__(
+        self, *, settings: Settings, store: JobStore, router: Router, catalog: Catalog, celery: Celery, hub: Hub
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.router = router
+        self.catalog = catalog
+        self.celery = celery
+        self.hub = hub
+        self.limits = Limits(store.redis, store.scripts)
+        self._memory: Recent[dict[str, Any]] = Recent()
+
+    def submit(
+        self,
+        kind: str,
+        model_id: str,
+        request: Mapping[str, Any],
+        *,
+        key: KeyRecord,
+        background: bool,
+        idempotency_key: str | None = None,
+    ) -> Submitted:
+        """Check, write the job record, subscribe, and hint the model's queue; or attach to the job of an earlier
+        request with the same idempotency key.
+
+        Raises:
+            ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, UpstreamUnavailable, QueueFull, RateLimited,
+            StoreUnavailable.
+        """
+        key.require("inference")
+        model = self.catalog.get_for(key, model_id)
+        model.require(CAPABILITY[kind])
+        mark = None
+        if idempotency_key is not None:
+            mark = Mark.of(idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request)
+            if earlier := self._earlier(mark):
+                return self._attach(earlier, background=background)
+        full = check_embedding(model, request) if kind == "embedding" else with_defaults(model, request)
+        runs_on = self._route(model, CAPABILITY[kind])
+        self._require_memory()
+        tokens = tokens_wanted(kind, model, full) if key.limited else 0
+        job = Job(
+            id=mark.job_id(kind) if mark else new_job_id(kind),
+            state=JobState.QUEUED,
+            kind=kind,
+            model=model.id,
+            key_id=key.id,
+            request=full,
+            route="" if runs_on is model else runs_on.id,
+            background=background or full.get("priority") == "background",
+            price=price(model.pricing),
+            fingerprint=mark.fingerprint if mark else "",
+            reserved=tokens if key.tokens_per_minute else 0,
+        )
+        if mark:  # its job is never taken back, since another request may have attached to it
+            self._require_room(job, self.store.load(job))
+        quota = self.limits.reserve(key, job.id, tokens) if key.limited else None
+        return replace(self._create(job, background=background, mark=mark), quota=quota)
+
+    def _create(self, job: Job, *, background: bool, mark: Mark | None) -> Submitted:
+        """Make the job that was checked, or attach if another call has made it meanwhile."""
+        if self.router.asleep(job.runs_on):
+            self.router.desired.wake(job.runs_on)
+        began = time.monotonic()
+        with contextlib.ExitStack() as undo:
+            watcher = None
+            if not mark:
+                undo.callback(self._discard, job)
+            if not background and not mark:
+                self.hub.start()
+                watcher = self.hub.watch_new(job.id)
+                undo.callback(self.hub.forget, watcher)
+            created = self._write(
+                job, background=background, watched=watcher is not None, stays=bool(background or mark)
+            )
+            if mark:
+                mark.check(created.job)
+            else:
+                self._require_room(job, created.load)
+            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
+            try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
+            if time.monotonic() > began + OUTAGE_S:
+                self.store.require(job.id)
+            undo.pop_all()
+        if mark and not background:
+            watcher = self.hub.watch(job.id)
+        return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+
+    def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
+        """`stays`: it runs on by itself when nobody waits for it."""
+        ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
+        attended_ms = -1 if stays or job.request.get("detach") else self.hub.attended_ms
+        hub_id = self.hub.id if watched else ""
+        return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms)
+
+    def _discard(self, job: Job) -> None:
+        """Take back a job that nobody was told of, if Redis can do it: else the keeper finds what there is of it."""
+        try:
+            self.store.discard(job)
+        except NOT_NOW as error:
+            log.warning("job %s: not taken back (%s); it is left to the keeper", job.id, error)
+
+    def _earlier(self, mark: Mark) -> Job | None:
+        """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
+        jobs = self.store.read_many([mark.job_id(kind) for kind in CAPABILITY])
+        job = next(filter(None, jobs), None)
+        if job:
+            mark.check(job)
+        return job
+
+    def _attach(self, job: Job, *, background: bool) -> Submitted:
+        watcher = None if background else self.hub.watch(job.id)
+        position = self.position(job) if job.state is JobState.QUEUED else 0
+        return Submitted(job, watcher, position, replayed=True)
+
+    def get(self, job_id: str, *, key: KeyRecord) -> Job:
+        """Raises: JobNotFound, also for a job of another key (unless this one is an admin's); StoreUnavailable."""
+        job = self.store.read(job_id)
+        if job is None and self.hub.settling():
+            raise StoreUnavailable(
+                f"Redis came back a moment ago, and job {job_id!r} is not there, or not yet there again. Try again.",
+                retry_after_s=2,
+            )
+        if job is None or (job.key_id != key.id and "admin" not in key.scopes):
+            raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.")
+        return job
+
+    def list(self, *, key: KeyRecord, state: str | None = None, limit: int = 50) -> builtins.list[Job]:
+        """The key's newest jobs first."""
+        ids = cast("list[str]", self.store.redis.zrevrange(keys.owned(key.id), 0, 4 * limit))
+        jobs = [job for job in self.store.read_many(ids) if job and state in (None, job.state.value)]
+        return jobs[:limit]
+
+    def cancel(self, job_id: str, *, key: KeyRecord) -> str:
+        """Cancel once or again: returns `cancelling`, or the state in which the job has ended."""
+        job = self.get(job_id, key=key)
+        return cancel(self.store, job, reason="client_request")
+
+    def cancel_all(self, key_id: str) -> int:
+        """Cancel what runs or waits for a key that was revoked. Returns how many jobs that were."""
+        return cancel_all(self.store, key_id)
+
+    def answer(self, job: Job, events: Sequence[Event]) -> dict[str, Any]:
+        """The full answer of a job that has ended with these events. Raises: JobNotFound if its vectors are gone."""
+        if job.kind == DEPLOYMENT:
+            return deployment_views.detail(job, events)
+        if job.kind == "embedding":
+            return embeddings.answer(job, events, self.store.vectors(job.id))
+        return results.response(job, events)
+
+    def position(self, job: Job) -> int:
+        """Place in the model's queue from 1, or 0 if the job does not wait."""
+        return self.store.position(job.id, job.runs_on)
+
+    def model_status(self, model: Model) -> str:
+        """How it is, in one word; see `Router.status`."""
+        return self.router.status(model)
+
+    def replicas(self, model: Model) -> builtins.list[Replica]:
+        """Those that live, as of half a second ago."""
+        return self.router.replicas(model)
+
+    def _route(self, model: Model, capability: str) -> Model:
+        """The model that takes the request. Raises: ModelNotReady, UpstreamUnavailable."""
+        try:
+            return self.router.route(model, capability)
+        except Unavailable:
+            self._count_refusal(model)
+            raise
+
+    def _require_room(self, job: Job, load: Load) -> None:
+        """The load counts the new job too, so a bound holds however many ask at once.
+
+        Raises: QueueFull, for the model's queue, or for the share of the key.
+        """
+        settings, waiting = self.settings, load.waiting
+        which, most = "background", settings.background_queue_limit
+        if not job.background:
+            which, most = "interactive", settings.queue_limit
+        if waiting > most:
+            retry_s = retry_after_s(self.store, job.runs_on, excess=waiting - most)
+            raise QueueFull(
+                f"{waiting - 1} {which} requests wait for {job.runs_on!r}; the limit is {most}. "
+                f"Try again in {retry_s:.0f} s.",
+                retry_after_s=retry_s,
+            )
+        if 0 < settings.key_max_jobs < load.open:
+            raise QueueFull(
+                f"{load.open - 1} jobs of this key have not ended; the limit is {settings.key_max_jobs}. Wait "
+                "until some have, or cancel them.",
+                reason="too_many_jobs",
+                retry_after_s=SHARE_RETRY_S,
+            )
+        if 0 < settings.key_max_bytes < load.stored:
+            raise QueueFull(
+                f"The requests of this key that can still be read have {load.stored} bytes together; the limit is "
+                f"{settings.key_max_bytes}. Wait until some have expired.",
+                reason="too_much_stored",
+                retry_after_s=SHARE_RETRY_S,
+            )
+
+    def _count_refusal(self, model: Model) -> None:
+        pipe = self.store.redis.pipeline(transaction=False)
+        count_failure(pipe, model.id, now_ms=self.store.estimated_now_ms())
+        pipe.execute(raise_on_error=False)
+
+    def _require_memory(self) -> None:
+        memory = self._memory.get(lambda: self.store.redis.info("memory"))
+        if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
+            raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
+
+
+def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
+    """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""
+    body = {"type": EventType.CANCELLED.value, "reason": reason}
+    return end_job(store, job, JobState.CANCELLED, body, take_claim=take_claim)
+
+
+def cancel_all(store: JobStore, key_id: str) -> int:
+    """Cancel all jobs of one API key, and tell their watchers. Returns how many had not ended."""
+    ids = list(cast("set[str]", store.redis.smembers(keys.open_jobs(key_id))))
+    jobs = [job for job in store.read_many(ids) if job and not job.state.ended]
+    for job in jobs:
+        cancel(store, job, reason="key_revoked")
+    return len(jobs)
+
+
+def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: Any) -> str:
+    """End a job as failed, and tell its watchers. `details` are what else the error says."""
+    error = {"reason": reason, "message": message, **details}
+    body = {"type": EventType.FAILED.value, "error": error}
+    return end_job(store, job, JobState.FAILED, body, take_claim=take_claim)
+
+
+def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str) -> str:
+    """Run the end script and publish the terminal event if this call wrote it.
+
+    The event has a claim id of its own: where Redis came back without its last moments, it may take the seq of another
+    event, which a client has seen.
+    """
+    body = {"c": new_claim_id(), **body}
+    verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
+    if verdict != "ended":
+        return verdict
+    if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
+        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
+    store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
+    return state.value
+
+
+def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:
+    """How long until `excess` jobs have left the queue, at the rate measured over the last minute; 1 to 60 s."""
+    now = store.now_ms()
+    ended = cast("list[tuple[str, float]]", store.redis.zrange(keys.ended(model_id), 0, -1, withscores=True))
+    recent = [score for _, score in ended if score > now - 60_000]
+    if len(recent) < 2:
+        return 5.0
+    rate = len(recent) / max(1.0, (now - min(recent)) / 1000)
+    return float(min(60, max(1, math.ceil(excess / rate))))

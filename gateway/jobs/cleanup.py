@@ -1,0 +1,111 @@
+"""Walks over what lies in Redis, a few entries at a time: takes jobs whose record has expired out of the lists of their
+API key, and puts jobs that are in no index back into one. The keeper calls it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import cast
+
+from gateway.jobs.record import JobHead, JobState
+from gateway.jobs.store import JobStore
+from gateway.store import keys
+from gateway.store.connection import pipeline
+
+log = logging.getLogger(__name__)
+
+#: Entries, and keys, that one step looks at, about.
+ENTRIES, KEYS = 1_000, 100
+#: After a step that has found nothing so many are left out: a walk over lists without gaps can take its time.
+REST_STEPS = 9
+#: The list is written before the record: an entry younger than this may be of a job that is being made.
+YOUNG_MS = 60_000
+
+
+class Tidy:
+    """A walk over all keys and their jobs, which begins anew when it is through."""
+
+    def __init__(self, store: JobStore) -> None:
+        self._store = store
+        self._key_ids: list[str] = []
+        self._cursor = 0
+        self._rest = 0
+
+    def step(self) -> None:
+        """Look at the next few entries, or at none if there was nothing to do lately."""
+        if self._rest:
+            self._rest -= 1
+            return
+        self._rest = REST_STEPS
+        redis = self._store.redis
+        self._key_ids = self._key_ids or cast("list[str]", redis.hkeys(keys.API_KEYS))
+        before_ms = self._store.now_ms() - YOUNG_MS
+        seen = 0
+        for key_id in self._key_ids[-KEYS:][::-1]:
+            while seen < ENTRIES:
+                scanned = redis.zscan(keys.owned(key_id), self._cursor, count=ENTRIES)
+                self._cursor, entries = cast("tuple[int, list[tuple[str, float]]]", scanned)
+                seen += len(entries)
+                self._remove_gone(key_id, [job_id for job_id, made_ms in entries if made_ms < before_ms])
+                if self._cursor == 0:
+                    self._key_ids.pop()
+                    break
+            if seen >= ENTRIES:
+                return
+
+    def _remove_gone(self, key_id: str, job_ids: list[str]) -> None:
+        found = pipeline(self._store.redis, [("EXISTS", keys.job(job_id)) for job_id in job_ids])
+        gone = [job_id for job_id, there in zip(job_ids, found, strict=True) if not there]
+        if not gone:
+            return
+        self._rest = 0
+        if unsettled := self._store.forget_gone(key_id, gone):
+            log.error("key %s: %s jobs expired before they were settled, and are not in the ledger", key_id, unsettled)
+
+
+class Strays:
+    """A walk over all records: a job that has not ended must be in an index, or nobody would ever find it.
+
+    Each change of a job sees to that. This is for what nobody has foreseen, and for jobs from before an outage.
+    """
+
+    def __init__(self, store: JobStore, *, mends: bool = True) -> None:
+        self._store = store
+        #: Records that can't be read go into quarantine; else they are only left out.
+        self._read = store.sift if mends else store.heads
+        self._cursor = 0
+        self._rest = 0
+
+    def step(self) -> None:
+        """Look at the next few records, or at none for a while after a whole walk."""
+        if self._rest:
+            self._rest -= 1
+            return
+        for job in self.look():
+            log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
+            self._store.track(job.id, job.runs_on)
+        self._rest = 0 if self.goes_on else REST_STEPS
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the walk is not through."""
+        return bool(self._cursor)
+
+    def look(self) -> list[JobHead]:
+        """The strays among the next few records."""
+        scanned = self._store.redis.scan(self._cursor, match=keys.job("*"), count=ENTRIES)
+        self._cursor, names = cast("tuple[int, list[str]]", scanned)
+        job_ids = [name[len(keys.job("")) - 1 : -1] for name in names]
+        states = pipeline(self._store.redis, [("HGET", keys.job(i), "state") for i in job_ids], raise_on_error=False)
+        open_ids = [i for i, state in zip(job_ids, states, strict=True) if state in (JobState.QUEUED, JobState.RUNNING)]
+        return self.among(open_ids)
+
+    def among(self, job_ids: Sequence[str]) -> list[JobHead]:
+        """The strays among these."""
+        jobs = [job for job in self._read(job_ids).values() if job is not None and not job.state.ended]
+        return [job for job in jobs if not self._is_indexed(job)]
+
+    def _is_indexed(self, job: JobHead) -> bool:
+        indexes = (keys.RUNNING, keys.queued(job.runs_on))
+        return any(score is not None for score in pipeline(self._store.redis, [("ZSCORE", i, job.id) for i in indexes]))

@@ -1,0 +1,54 @@
+"""Running jobs go back to their queue: given back by their worker, or taken from one that is dead."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import cast
+
+from celery import Celery
+
+from gateway.cluster.registry import Registry
+from gateway.jobs.record import Cause, JobHead, JobState
+from gateway.jobs.store import JobStore
+from gateway.process.locks import Holder, crash_of
+from gateway.queue.queues import Priority, try_hint
+from gateway.store import keys
+
+log = logging.getLogger(__name__)
+
+#: In the incarnation of a worker that does nothing but one job, which may kill workers.
+ALONE = ".alone"
+
+
+def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bool:
+    """Release a job if its claim still holds, and tell its queue. Raises: NOT_NOW."""
+    released = store.release(job, cause)
+    if released:
+        try_hint(celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
+    return released
+
+
+def cause_of_death(data_dir: Path, lock: str, last: Holder) -> Cause:
+    """What the death of the one that had a lock last says about its jobs."""
+    crash = crash_of(data_dir, lock, last)
+    if not crash:
+        return Cause.LOST
+    log.error("worker %s has ended of itself: %s", last.incarnation, crash)
+    return Cause.CRASHED_ALONE if ALONE in last.incarnation else Cause.CRASHED
+
+
+def bury(store: JobStore, celery: Celery, incarnation: str, cause: Cause) -> None:
+    """A worker is dead for sure: its jobs need not wait until its heartbeat has run out. Raises: NOT_NOW."""
+    Registry(store.redis).bury(incarnation)
+    for job in held_by(store, incarnation):
+        give_back(store, celery, job, cause)
+
+
+def held_by(store: JobStore, owner: str, *, without: Collection[str] = ()) -> list[JobHead]:
+    """The jobs that run in the name of a worker, but for some. Raises: NOT_NOW."""
+    ids = [i for i in cast("list[str]", store.redis.zrange(keys.RUNNING, 0, -1)) if i not in without]
+    theirs = [job_id for job_id, name in store.owners(ids).items() if name == owner]
+    found = store.heads(theirs).values()
+    return [job for job in found if job and job.state is JobState.RUNNING and job.owner == owner]

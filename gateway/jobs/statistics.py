@@ -1,0 +1,69 @@
+"""How a model did lately: jobs counted into buckets of five minutes in Redis, read over the last hour."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+
+from gateway.store import keys
+
+#: What "lately" means, and how finely it is counted.
+WINDOW_S, BUCKET_S = 3600, 300
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Over the window: answers, those that failed through no fault of the client, and the mean time to an answer."""
+
+    answered: int = 0
+    failed: int = 0
+    total_ms: int = 0
+
+    @property
+    def average_latency_ms(self) -> int | None:
+        """From request to end of an answer, queue included; None if there was none."""
+        return round(self.total_ms / self.answered) if self.answered else None
+
+    @property
+    def availability(self) -> float | None:
+        """Share of the requests that were answered; None if there was none."""
+        asked = self.answered + self.failed
+        return round(self.answered / asked, 4) if asked else None
+
+
+def count_answer(pipe: redis.client.Pipeline, model: str, *, now_ms: int, latency_ms: int) -> None:
+    """Add an answer to a pipeline."""
+    _add(pipe, model, now_ms, {"answered": 1, "total_ms": latency_ms})
+
+
+def count_failure(pipe: redis.client.Pipeline, model: str, *, now_ms: int) -> None:
+    """Add to a pipeline a request that was not answered, through no fault of its client."""
+    _add(pipe, model, now_ms, {"failed": 1})
+
+
+def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
+    """The last hour's, in one round trip."""
+    last = _bucket(now_ms)
+    pipe = client.pipeline(transaction=False)
+    for bucket in range(last - WINDOW_S // BUCKET_S + 1, last + 1):
+        pipe.hmget(keys.stats(model, bucket), "answered", "failed", "total_ms")
+    rows = [row for row in pipe.execute(raise_on_error=False) if isinstance(row, list)]
+    answered, failed, total_ms = (sum(_count(row[column]) for row in rows) for column in range(3))
+    return Stats(answered, failed, total_ms)
+
+
+def _add(pipe: redis.client.Pipeline, model: str, now_ms: int, amounts: dict[str, int]) -> None:
+    key = keys.stats(model, _bucket(now_ms))
+    for name, amount in amounts.items():
+        pipe.hincrby(key, name, amount)
+    pipe.expire(key, WINDOW_S + BUCKET_S)
+
+
+def _bucket(now_ms: int) -> int:
+    return now_ms // (BUCKET_S * 1000)
+
+
+def _count(text: str | None) -> int:
+    """A counter; 0 for one that can't be read."""
+    return int(text) if text and text.isdecimal() and len(text) < 16 else 0

@@ -1,0 +1,206 @@
+"""One client's view of one job, from the channel where it can be, from the journal where it must be.
+
+A gap in seq, an overflow, a second of silence, another claim, or a new subscription make it read the journal, whose
+entry at the cursor says whether the client's text still stands. Knows nothing of threads, faces or how events arrive.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gateway.errors import Unreadable
+from gateway.jobs.journal import as_delta, fold, num_indexes
+from gateway.jobs.record import Event, EventType, JobHead, JobState
+from gateway.store.connection import NOT_NOW
+
+if TYPE_CHECKING:
+    from gateway.jobs.watch import Hub
+
+log = logging.getLogger(__name__)
+
+#: Events that wait for a slow client before it falls back to the journal.
+MAX_PENDING = 256
+#: What Redis lacks counts as lost after so long: when it has come back without its last moments, workers put back what
+#: they hold.
+MISSING_S = 10.0
+
+
+class Watcher:
+    """Follows one job; `close()` it when the client is gone.
+
+    A thread iterates `events()`. What may not wait calls `take()` when the hub has news, and has `catch_up()` called
+    elsewhere while it is `lagging`.
+    """
+
+    def __init__(self, hub: Hub, job_id: str, after: int, claim: str) -> None:
+        self.job_id = job_id
+        self.seq = after
+        self.claim = claim
+        #: The terminal event was given out.
+        self.ended = False
+        #: What the channel brings is not kept; the journal is read before the channel is trusted.
+        self.lagging = True
+        self._heard = True
+        #: Since when Redis lacks the record, or the entry at the cursor; 0 = it has them.
+        self._missing_since = 0.0
+        self._hub = hub
+        self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
+
+    def push(self, events: list[Event]) -> None:
+        """Called by the hub. A client that does not keep up costs no memory: it reads the journal later."""
+        if self.lagging:
+            return
+        if self._pending.qsize() > MAX_PENDING:
+            self.lagging = True
+            return
+        self._heard = True
+        self._pending.put(events)
+
+    def tick(self) -> bool:
+        """Called by the hub about once a second: a silent watcher is woken to read the journal. Whether it was."""
+        silent = not self._heard and self._pending.empty()
+        if silent:
+            self._pending.put([])
+        self._heard = False
+        return silent
+
+    def wake(self) -> None:
+        """Have it read the journal, and `events` give an empty list, so that whoever iterates it can look around."""
+        self._pending.put([])
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._hub.leave(self)
+
+    def position(self, model: str) -> int | None:
+        """Place in the model's queue from 1, 0 if the job does not wait there; None if Redis can't say it now."""
+        try:
+            return self._hub.store.position(self.job_id, model)
+        except NOT_NOW as error:
+            log.warning("job %s: its place in the queue is not known (%s)", self.job_id, error)
+            return None
+
+    def events(self) -> Iterator[list[Event]]:
+        """Events in order without gap or repeat, up to the terminal one, in the batches in which they arrive.
+
+        An empty list says that about a second has passed in silence.
+        """
+        while not self.ended:
+            if self.lagging:
+                yield from self.catch_up()
+            elif (events := self._accept(self._pending.get())) is not None:
+                yield events
+
+    def take(self) -> list[Event] | None:
+        """The next batch of `events` if the channel has brought it already, else None. Waits for nothing."""
+        events = None
+        while events is None and not self.lagging and not self.ended:
+            try:
+                events = self._accept(self._pending.get_nowait())
+            except queue.Empty:
+                break
+        return events
+
+    def catch_up(self) -> list[list[Event]]:
+        """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away.
+
+        A journal that can't be read is the end of the watcher, not of the job: its client hears it as an error.
+        """
+        while not self._pending.empty():
+            self._pending.get_nowait()
+        self.lagging = False  # from here on the channel collects; repeats are dropped by seq
+        try:
+            return self._from_journal()
+        except Unreadable as error:
+            self.ended = True
+            log.error("job %s: %s", self.job_id, error.message)
+            failed = {"reason": error.reason, "message": error.message}
+            return [[Event(self.seq, {"type": EventType.FAILED.value, "c": self.claim, "error": failed})]]
+        except NOT_NOW as error:
+            self.lagging = True
+            self._missing_since = 0.0
+            log.warning("job %s: journal not readable (%s), trying again", self.job_id, error)
+            time.sleep(0.2)
+            return [[]]
+
+    def _accept(self, events: list[Event]) -> list[Event] | None:
+        """What is new in a batch of the channel; None for nothing. After a gap or silence, and when another claim than
+        the cursor's has written, the journal is to be read."""
+        if not events or events[0].seq > self.seq + 1 or self._foreign(events):
+            self.lagging = True
+            return None if events else []
+        return self._advance(events) or None
+
+    def _foreign(self, events: list[Event]) -> bool:
+        """Whether events are of another claim than the entry at the cursor, if there is one."""
+        return self.seq > 0 and any(event.claim != self.claim for event in events)
+
+    def _advance(self, events: list[Event]) -> list[Event]:
+        """Move the cursor over those events that are new, and return them."""
+        new = [event for event in events if event.seq > self.seq]
+        if new:
+            self.seq, self.claim = new[-1].seq, new[-1].claim
+            self.ended = new[-1].type.terminal
+        return new
+
+    def _from_journal(self) -> list[list[Event]]:
+        """Read what the journal holds beyond the cursor."""
+        store = self._hub.store
+        batches: list[list[Event]] = []
+        events = store.journal(self.job_id, after=max(0, self.seq - 1))
+        if not events and (waits := self._without_entries(store.heads([self.job_id]).get(self.job_id))) is not None:
+            return [waits]
+        self._missing_since = 0.0
+        if self.seq and not self._confirmed(events):
+            events = store.journal(self.job_id)
+            batches.append([self._replaced(events)])
+        if new := self._advance(events):
+            batches.append(new)
+        elif events:
+            self.claim = events[-1].claim
+            self.ended = events[-1].type.terminal  # the client had it all already
+        return batches
+
+    def _without_entries(self, job: JobHead | None) -> list[Event] | None:
+        """What to say when the journal has nothing at the cursor nor behind it; None if that is as it should be.
+
+        A record that is gone, or a journal that is shorter than the client knows it, may still be put back by the
+        worker that holds the claim; one that another holds, or that has ended, stays as it is.
+        """
+        held = job is not None and not job.state.ended and (job.state is JobState.QUEUED or job.claim == self.claim)
+        if job is None or (self.seq and held):
+            now = time.monotonic()
+            self._missing_since = self._missing_since or now
+            if now < self._missing_since + MISSING_S:
+                return []
+        if job is not None:
+            return None
+        self.ended = True
+        return [Event(self.seq, {"type": EventType.EXPIRED.value})]
+
+    def _confirmed(self, events: Sequence[Event]) -> bool:
+        """Whether the journal still holds the entry that the client has seen last."""
+        if not events:
+            return False
+        return events[0].seq == self.seq and (not self.claim or events[0].claim == self.claim)
+
+    def _replaced(self, events: Sequence[Event]) -> Event:
+        """The journal is not the one that the client saw: the event that says what stands in the place of all it has.
+
+        It was rewound by a restart of Redis; or its job ended a while ago, and the cursor lies in what is a snapshot.
+        """
+        compacted = any(event.type is EventType.SNAPSHOT and event.seq > self.seq for event in events)
+        stays = [event for event in events if not event.type.terminal]
+        choices = fold(stays, num_choices=num_indexes(stays))
+        last = stays[-1] if stays else Event(0, {})
+        self.seq, self.claim = last.seq, last.claim
+        kind = EventType.COMPACTED if compacted else EventType.REWOUND
+        text = {str(index): choice.text for index, choice in enumerate(choices) if choice.text}
+        rest = [as_delta(index, replace(choice, text="")) for index, choice in enumerate(choices)]
+        others = [part for part in rest if part.keys() - {"index"}]
+        return Event(last.seq, {"type": kind.value, "c": last.claim, "text": text, "choices": others})

@@ -1,0 +1,186 @@
+"""What the catalog says of one model, and of a provider: frozen dataclasses. Says nothing of who runs where."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gateway.errors import InvalidRequest
+from gateway.models.engines import formats_of
+from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
+
+#: Provider of the models that run on our own devices.
+LOCAL = "local"
+#: Engines that need no weights.
+WEIGHTLESS = ("fake",)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be, and its value when the request leaves it out."""
+
+    min: float
+    max: float
+    default: float
+
+
+@dataclass(frozen=True)
+class Pricing:
+    """What a thousand tokens cost."""
+
+    input_per_1k_tokens: float = 0.0
+    output_per_1k_tokens: float = 0.0
+    currency: str = "USD"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A server of models that others run. `protocol` is `openai` or `anthropic`; the key is in a variable.
+
+    An empty `base_url` is the provider's own; an empty `api_key_env` says that the server asks for no key. Times are
+    seconds.
+    """
+
+    name: str
+    protocol: str
+    base_url: str = ""
+    api_key_env: str = ""
+    #: Time-outs: to connect, to the beginning of an answer, and between two pieces of it.
+    connect_timeout_s: float = 5.0
+    first_byte_timeout_s: float = 120.0
+    between_timeout_s: float = 60.0
+    #: Tries after the first one, before anything of the answer has come; a longer `Retry-After` ends them.
+    max_retries: int = 2
+    max_retry_wait_s: float = 20.0
+    #: How a started chat answer is continued: `none`, `prefill`, `prefix`, `continue_final_message`; empty: as the
+    #: protocol allows (Anthropic: prefill, OpenAI: none).
+    continuation: str = ""
+
+    @property
+    def has_credentials(self) -> bool:
+        """Whether the key is in this process' environment, or none is needed."""
+        return not self.api_key_env or bool(os.environ.get(self.api_key_env))
+
+
+@dataclass(frozen=True)
+class Model:
+    """One entry of the catalog. `source` is written as `schemas/sources.py` says; `max_tokens` caps one answer.
+
+    A remote model has the name of its provider in `provider`, and in `upstream` the provider's own name for it.
+    """
+
+    id: str
+    name: str
+    description: str
+    version: str
+    capabilities: tuple[str, ...]
+    provider: str = LOCAL
+    upstream: str = ""
+    #: The provider's names where they differ by capability: `{"embedding": "text-embedding-ada-002"}`.
+    upstreams: Mapping[str, str] = field(default_factory=dict)
+    #: Models that take over when this one fails, in this order.
+    fallbacks: tuple[str, ...] = ()
+    #: What happens to a remote answer that breaks in the middle: `fail`, `restart` or `continue`.
+    on_interrupt: str = "continue"
+    pricing: Pricing = Pricing()
+    source: str = ""
+    engine: str = ""
+    quantization: str = ""
+    #: Numbers in one vector of an embedding model; 0 = the catalog does not say.
+    dimensions: int = 0
+    #: The first numbers of a vector are a smaller vector of the same text (Matryoshka).
+    shortens_vectors: bool = False
+    context_length: int = 2048
+    max_tokens: int = 2048
+    default_max_tokens: int = 512
+    temperature: Range = Range(0.0, 2.0, 1.0)
+    top_p: Range = Range(0.0, 1.0, 1.0)
+    #: None: what the API allows, and off by default.
+    top_k: Range | None = None
+    presence_penalty: Range | None = None
+    frequency_penalty: Range | None = None
+    repetition_penalty: Range | None = None
+    #: For the engine of a local model.
+    options: Mapping[str, object] = field(default_factory=dict)
+    #: Where downloaded models lie on this machine; the catalog fills it in.
+    models_dir: Path = field(default=Path("var/models"), compare=False)
+
+    @property
+    def local(self) -> bool:
+        """Whether it runs on our own devices."""
+        return self.provider == LOCAL
+
+    @property
+    def ranges(self) -> dict[str, Range]:
+        """The numbers of a request that this model has limits for."""
+        named = {name: getattr(self, name) for name in RANGED}
+        return {name: limits for name, limits in named.items() if limits is not None}
+
+    def upstream_for(self, capability: str) -> str:
+        """The provider's name for this model when it is asked for a capability."""
+        return self.upstreams.get(capability) or self.upstream or self.id
+
+    def path(self) -> Path | None:
+        """Where the weights lie, or None if they are not on this machine."""
+        ref = parse_source(self.source)
+        match ref:
+            case FolderRef():
+                return Path(ref.path)
+            case PackageRef():
+                return package_path(ref)
+            case HubRef():
+                found = hub_path(self.models_dir, ref, formats_of(self.engine))
+                return found if found.exists() else None
+        return None
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether a local model could be loaded on this machine now."""
+        path = self.path()
+        return self.engine in WEIGHTLESS or (path is not None and path.exists())
+
+    @property
+    def downloadable(self) -> bool:
+        """Whether a deployment can get the weights if they are not here."""
+        return isinstance(parse_source(self.source), HubRef)
+
+    def require(self, capability: str) -> None:
+        """Raises: InvalidRequest if the model can't do it."""
+        if capability not in self.capabilities:
+            can = ", ".join(self.capabilities)
+            raise InvalidRequest(
+                f"Model {self.id!r} does not offer {capability}; it offers {can}.", reason="capability_not_supported"
+            )
+
+
+#: Fields of a model that are ranges, by the names of the request's fields.
+RANGED = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
+
+
+def package_path(ref: PackageRef) -> Path | None:
+    """Where a file of an installed package lies, whether it exists or not; None without the package.
+
+    The package is not imported.
+    """
+    spec = importlib.util.find_spec(ref.package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / ref.file
+
+
+def hub_folder(models_dir: Path, ref: HubRef, formats: Sequence[str] = ()) -> Path:
+    """The folder of what a hub source names: it exists only when all is downloaded, checked and whole.
+
+    Engines that read other formats take other files of a repository, and so have a folder of their own.
+    """
+    part = f"-{hashlib.sha256(ref.file.encode()).hexdigest()[:12]}" if ref.file else ""
+    return models_dir / "-".join([f"{ref.owner}--{ref.name}@{ref.revision}{part}", *formats])
+
+
+def hub_path(models_dir: Path, ref: HubRef, formats: Sequence[str] = ()) -> Path:
+    """What engines load of it; `manifest.json` beside `files` names each file with its checksum."""
+    return hub_folder(models_dir, ref, formats) / "files" / ref.file

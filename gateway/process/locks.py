@@ -1,0 +1,142 @@
+"""Locks of the processes of one data folder: held for a process' life, and so never stale. Adoption goes by them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.process.crashes import oom_kills, report_into
+
+#: Whoever asks who holds a lock has it for a moment: one that seems taken is tried again for so long.
+WAIT_S = 0.25
+_TRY_S = 0.02
+
+
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lock."""
+
+    pid: int
+    incarnation: str
+    #: How many processes the kernel had killed for want of memory when it took the lock.
+    oom_kills: int = 0
+
+
+def lock_path(data_dir: Path, name: str) -> Path:
+    """Where a lock file lies."""
+    return data_dir / "run" / f"{name}.lock"
+
+
+def hold_lock(
+    data_dir: Path, name: str, incarnation: str = "", *, wait_s: float = WAIT_S, over_exec: bool = False
+) -> int | None:
+    """Take a lock for the life of this process; None if another still holds it after `wait_s`.
+
+    With `over_exec` it is also held by what this process becomes, and by children that inherit its descriptors.
+    """
+    path = lock_path(data_dir, name)
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    deadline = time.monotonic() + wait_s
+    while not _try(handle):
+        if time.monotonic() > deadline:
+            os.close(handle)
+            return None
+        time.sleep(_TRY_S)
+    os.set_inheritable(handle, over_exec)
+    os.ftruncate(handle, 0)
+    os.write(handle, f"{os.getpid()} {incarnation} {oom_kills()}".encode())
+    return handle
+
+
+def report_crashes(data_dir: Path, name: str) -> None:
+    """Leave word beside the lock, which this process holds, if it ends of itself."""
+    report_into(_report(data_dir, name))
+
+
+def crash_of(data_dir: Path, name: str, last: Holder) -> str:
+    """How the one that had a lock last, and is dead, has ended of itself; empty if it was ended, or nobody knows."""
+    try:
+        text = _report(data_dir, name).read_text(errors="replace").strip()
+    except OSError:
+        text = ""
+    if not text and oom_kills() > last.oom_kills:
+        text = "the kernel has killed a process for want of memory while it lived"
+    return text
+
+
+def lock_holder(data_dir: Path, name: str) -> Holder | None:
+    """Who holds a lock, or None if nobody does."""
+    held, holder = _look(data_dir, name)
+    return holder if held else None
+
+
+def lock_holders(data_dir: Path) -> dict[str, Holder]:
+    """All locks of a data folder that are held: name to holder."""
+    found = {name: lock_holder(data_dir, name) for name in _names(data_dir)}
+    return {name: holder for name, holder in found.items() if holder}
+
+
+def dead_holders(data_dir: Path) -> dict[str, Holder]:
+    """All locks that a worker had last and nobody holds: those workers are dead, whatever their heartbeat says."""
+    found = {name: _look(data_dir, name) for name in _names(data_dir)}
+    return {name: last for name, (held, last) in found.items() if not held and last and last.incarnation}
+
+
+def last_holder(data_dir: Path, name: str) -> Holder | None:
+    """Who has the lock, or had it last; None if nobody ever did."""
+    try:
+        handle = os.open(lock_path(data_dir, name), os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    try:
+        return _read(handle)
+    finally:
+        os.close(handle)
+
+
+def drop_lock(data_dir: Path, name: str) -> None:
+    """Remove the file of a lock that nobody holds."""
+    if lock_holder(data_dir, name) is None:
+        for path in (lock_path(data_dir, name), _report(data_dir, name)):
+            path.unlink(missing_ok=True)
+
+
+def _names(data_dir: Path) -> list[str]:
+    return sorted(path.stem for path in lock_path(data_dir, "").parent.glob("*.lock"))
+
+
+def _look(data_dir: Path, name: str) -> tuple[bool, Holder | None]:
+    """Whether a lock is held, and who has it, or had it last. Nobody can take it between the two."""
+    try:
+        handle = os.open(lock_path(data_dir, name), os.O_RDWR)
+    except FileNotFoundError:
+        return False, None
+    try:
+        return not _try(handle), _read(handle)
+    finally:
+        os.close(handle)
+
+
+def _try(handle: int) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _read(handle: int) -> Holder:
+    pid, incarnation, ooms, *_ = [*os.read(handle, 256).decode(errors="replace").split(" "), "", ""]
+    return Holder(_number(pid), incarnation, _number(ooms))
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else 0
+
+
+def _report(data_dir: Path, name: str) -> Path:
+    return lock_path(data_dir, name).with_suffix(".crash")

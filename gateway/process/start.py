@@ -1,0 +1,80 @@
+"""How each process of Headrace begins, and how it starts others: in private, and with no code but our own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from gateway.errors import InvalidSetting
+from gateway.process import logs, run_module
+from gateway.settings import Settings
+
+#: Nobody else may read what this process writes.
+UMASK = 0o077
+PRIVATE = 0o700
+#: Exit status of a process that has lost a loop (`gateway/store/loop.py`; EX_SOFTWARE of sysexits.h).
+LOST_A_LOOP = 70
+
+
+def begin(settings: Settings) -> None:
+    """Every process that has settings calls this first. Raises: InvalidSetting if the data folder is everybody's."""
+    begin_child(level=settings.log_level, secrets=secrets_of(settings))
+    if settings.data_dir.exists():
+        private_folder(settings.data_dir)
+
+
+def begin_child(*, level: str = "info", fmt: str = logs.FORMAT, secrets: tuple[str, ...] = ()) -> None:
+    """The same for processes that are told everything by their parent."""
+    os.umask(UMASK)
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file of ours takes the place of a closed stdout
+        continue
+    os.close(handle)
+    os.environ["PYTHONSAFEPATH"] = "1"  # the same for what libraries start
+    logs.set_up(level, fmt=fmt, secrets=secrets)
+
+
+def module_command(name: str, *args: str) -> list[str]:
+    """The command that runs a module of ours, with the code that this process runs."""
+    return [sys.executable, "-P", run_module.__file__, "-m", name, *args]
+
+
+def private_folder(path: Path) -> Path:
+    """Make a folder that only its owner can look into, or make it so.
+
+    Raises:
+        InvalidSetting: it is one that all users share, such as /tmp.
+        OSError: it can't be made.
+    """
+    path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+    found = path.stat()
+    if found.st_mode & stat.S_ISVTX:
+        raise InvalidSetting(f"{path} is shared by all users of this machine. Set HEADRACE_DATA_DIR to a folder in it.")
+    if found.st_mode & ~PRIVATE & 0o777 and found.st_uid == os.geteuid():
+        path.chmod(PRIVATE)
+    return path
+
+
+def how_ended(status: int) -> str:
+    """How a process has ended, for people; a negative status is the signal's number."""
+    if status == LOST_A_LOOP:
+        return f"ended itself with status {status}, since one of its loops had ended; its log says which"
+    if status >= 0:
+        return f"exited with status {status}"
+    names = {int(number): number.name for number in signal.Signals}  # those in real time have none
+    return f"was killed by {names.get(-status, f'signal {-status}')}"
+
+
+def secrets_of(settings: Settings) -> tuple[str, ...]:
+    """What must be in no log: of the settings, passwords as they are written and as they are meant."""
+    written = {settings.bootstrap_key}
+    try:
+        url = urlsplit(settings.redis_url)
+    except ValueError:  # whoever connects says so
+        return tuple(written)
+    written |= {url.netloc.rpartition("@")[0].partition(":")[2]}
+    written |= {value for name, value in parse_qsl(url.query) if "password" in name}
+    return tuple(written | {unquote(one) for one in written})

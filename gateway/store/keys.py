@@ -1,0 +1,136 @@
+"""Every Redis key and channel that Headrace uses. All keys of one job share its `{...}` hash tag."""
+
+from __future__ import annotations
+
+#: Jobs that run now: member job id, score the claim's time in ms. A superset, see PROTOCOL.
+RUNNING = "hr:running"
+#: Models that have, or had, a queue index.
+QUEUES = "hr:queues"
+#: Incarnations of workers that have, or had, a heartbeat.
+WORKERS = "hr:workers"
+#: Incarnations of provider workers that have, or had, a heartbeat.
+PROVIDERS = "hr:providers"
+#: Incarnations of agents that have, or had, a heartbeat.
+DEVICES = "hr:devices"
+#: Devices that have, or had, a desired state: member `{node} {device}`.
+PLACES = "hr:places"
+#: Deployments, newest last: member job id, score the time of creation in ms.
+DEPLOYMENTS = "hr:deployments"
+#: API keys: member key id.
+API_KEYS = "hr:keys"
+#: API keys that have, or had, a window of charges: member key id.
+LIMITED = "hr:limited"
+#: String: the id of the installation, see `gateway/store/installation.py`.
+INSTALLATION = "hr:installation"
+#: The keeper's heartbeat.
+KEEPER = "hr:keeper"
+
+
+def job(job_id: str) -> str:
+    """Hash: the job record, which is the truth."""
+    return f"hr:{{{job_id}}}"
+
+
+def damaged(job_id: str) -> str:
+    """Hash, if it is one: what lay in the place of a job's record and could not be read."""
+    return f"hr:{{{job_id}}}:damaged"
+
+
+def events(job_id: str) -> str:
+    """Stream: the journal; the id of an entry is `{seq}-0`."""
+    return f"hr:{{{job_id}}}:events"
+
+
+def vectors(job_id: str) -> str:
+    """String: the vectors of an embedding job, float32 behind float32, in the order of its inputs."""
+    return f"hr:{{{job_id}}}:vectors"
+
+
+def of(job_id: str) -> tuple[str, str, str]:
+    """All keys of one job, in the order in which the scripts get them."""
+    return job(job_id), events(job_id), vectors(job_id)
+
+
+def queued(model: str) -> str:
+    """Sorted set: jobs that wait for a model, in the order in which they are served."""
+    return f"hr:queued:{model}"
+
+
+def ended(model: str) -> str:
+    """Sorted set: when jobs of a model ended lately (ms), for the drain rate."""
+    return f"hr:ended:{model}"
+
+
+def stats(model: str, bucket: int) -> str:
+    """Hash: how many requests of a model were answered in some minutes, how many failed, and the time they took."""
+    return f"hr:stats:{model}:{bucket}"
+
+
+def owned(key_id: str) -> str:
+    """Sorted set: the jobs of one API key, newest last."""
+    return f"hr:owned:{key_id}"
+
+
+def worker(incarnation: str) -> str:
+    """String with a TTL: heartbeat and figures of one worker incarnation."""
+    return f"hr:worker:{incarnation}"
+
+
+def breaker(provider: str) -> tuple[str, str]:
+    """Hash: the circuit breaker of a provider; sorted set: its failures within the window (ms)."""
+    return f"hr:breaker:{{{provider}}}", f"hr:breaker:{{{provider}}}:failures"
+
+
+def desired(node: str, device: str) -> str:
+    """Hash: replica id to its wanted deployment, for one device."""
+    return f"hr:desired:{node}.{device}"
+
+
+def bringup(replica_id: str) -> str:
+    """Stream: how a replica came up, see `gateway/cluster/bringup.py`."""
+    return f"hr:bringup:{replica_id}"
+
+
+def deploying(model: str) -> str:
+    """String: the deployment that is changing a model."""
+    return f"hr:deploying:{model}"
+
+
+def durations(model: str) -> str:
+    """Hash: how long each stage of a model's deployments took, in seconds, recent ones first."""
+    return f"hr:durations:{model}"
+
+
+def footprints(node: str, device: str) -> str:
+    """Hash: model id to what its files say of its size, as the agent of a device found them."""
+    return f"hr:footprints:{node}.{device}"
+
+
+def hub(hub_id: str) -> str:
+    """Channel: events for one process that has watchers."""
+    return f"hr:hub:{hub_id}"
+
+
+def api_key(digest: str) -> str:
+    """Hash: one API key, by the SHA-256 of its secret."""
+    return f"hr:key:{digest}"
+
+
+def limits(key_id: str) -> list[str]:
+    """What one API key was charged in the last minute (sorted set, hash), and its jobs that are not settled (set)."""
+    return [f"hr:limit:{{{key_id}}}", f"hr:limit:{{{key_id}}}:charges", open_jobs(key_id)]
+
+
+def open_jobs(key_id: str) -> str:
+    """Set: jobs of one API key that the ledger has not counted yet."""
+    return f"hr:open:{{{key_id}}}"
+
+
+def stored(key_id: str) -> str:
+    """Hash: what the request of each job of one API key takes in Redis, in bytes; the sum under the empty name."""
+    return f"hr:stored:{{{key_id}}}"
+
+
+def usage(key_id: str, day: str) -> str:
+    """Hash: the ledger of one API key and day; `{hour} {count} {currency} {model}` to a whole number."""
+    return f"hr:usage:{{{key_id}}}:{day}"

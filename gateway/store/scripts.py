@@ -1,0 +1,77 @@
+"""The Lua scripts beside this file: loaded by digest, run alone or in a pipeline. Knows nothing of what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import redis
+
+from gateway.store.connection import pipeline
+
+
+class Scripts:
+    """All scripts, each with `lib.lua` before it. Redis is told of them when it does not know them (again)."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._redis = client
+        texts = {
+            path.name: path.read_text() for path in (files("gateway.store") / "lua").iterdir() if path.name[0] != "."
+        }
+        library = texts.pop("lib.lua")
+        self._scripts = {
+            name.removesuffix(".lua"): client.register_script(_joined(library, text)) for name, text in texts.items()
+        }
+
+    def sha(self, name: str) -> str:
+        """The digest that EVALSHA takes."""
+        return str(self._scripts[name].sha)
+
+    def run(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
+        """One script in a round trip of its own."""
+        return self._scripts[name](keys=list(keys), args=list(args))
+
+    def add(self, pipe: redis.client.Pipeline, name: str, keys: Sequence[str], *args: str | int) -> None:
+        """Add a script to a pipeline, which is then to be run with `execute`."""
+        pipe.evalsha(self.sha(name), len(keys), *keys, *args)
+
+    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True, whole: bool = False) -> list[Any]:
+        """Run a pipeline with scripts, as `execute_commands` does."""
+        commands = [command for command, _ in pipe.command_stack]
+        return self.execute_commands(commands, raise_on_error=raise_on_error, whole=whole)
+
+    def execute_commands(
+        self,
+        commands: Sequence[tuple[str | int | bytes, ...]],
+        *,
+        raise_on_error: bool = True,
+        whole: bool = False,
+    ) -> list[Any]:
+        """Run commands in one round trip; scripts that Redis did not know are loaded and run behind the rest.
+
+        With `whole` all are run again then: Redis has just been restarted, and may have been once more meanwhile.
+        Replies, and what `raise_on_error` means, are as `gateway.store.connection.pipeline` has it.
+        """
+        results = pipeline(self._redis, commands, raise_on_error=False)
+        unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
+        if unknown:
+            self.load()
+            unknown = list(range(len(commands))) if whole else unknown
+            again = pipeline(self._redis, [commands[i] for i in unknown], raise_on_error=False)
+            for i, result in zip(unknown, again, strict=True):
+                results[i] = result
+        if raise_on_error and (errors := [result for result in results if isinstance(result, Exception)]):
+            raise errors[0]
+        return results
+
+    def load(self) -> None:
+        """Tell Redis of all of them."""
+        for script in self._scripts.values():
+            self._redis.script_load(script.script)
+
+
+def _joined(library: str, text: str) -> str:
+    """A script behind the library. A first line with flags, as Redis wants it, stays the first."""
+    flags, line_end, rest = text.partition("\n")
+    return f"{flags}{line_end}{library}{rest}" if flags.startswith("#!") else library + text

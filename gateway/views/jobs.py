@@ -1,0 +1,51 @@
+"""Jobs as clients see them, in the document's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.access.api_keys import KeyRecord
+from gateway.inference.service import Inference
+from gateway.jobs.record import Job, JobState
+from schemas.times import iso
+
+
+def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
+    """The key's jobs, newest first, of one status or of all."""
+    states = {state.word: state for state in JobState}
+    return [summary(job) for job in inference.list(key=key, state=states.get(status or ""), limit=limit)]
+
+
+def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
+    """A job's state, and its result when it has ended. Raises: JobNotFound."""
+    job = inference.get(job_id, key=key)
+    data = {**summary(job), "position": inference.position(job)}
+    if job.state in (JobState.DONE, JobState.CANCELLED):
+        events = inference.store.journal(job_id)
+        result = inference.answer(job, events)
+        data |= {"result": result, "usage": result.get("usage")}
+    return data
+
+
+def cancelled(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
+    """Cancel a job, and say how it stands. Raises: JobNotFound."""
+    verdict = inference.cancel(job_id, key=key)
+    return {"job_id": job_id, "status": verdict if verdict == "cancelling" else JobState(verdict).word}
+
+
+def summary(job: Job) -> dict[str, Any]:
+    """What the list and the single job share."""
+    return {
+        "job_id": job.id,
+        "kind": job.kind,
+        "model": job.model,
+        "status": job.word,
+        "priority": "background" if job.background else "interactive",
+        "attempts": job.attempts,
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "finished_at": iso(job.finished_at),
+        "usage": dict(job.usage) or None,
+        "error": dict(job.error) or None,
+        "events_url": f"/jobs/{job.id}/events",
+    }

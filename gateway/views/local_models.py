@@ -1,0 +1,66 @@
+"""What is resident on the devices of this gateway, in the document's words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.access.api_keys import KeyRecord
+from gateway.cluster.registry import Replica
+from gateway.inference.service import Inference
+from gateway.jobs.statistics import read_stats
+from gateway.models.entry import Model
+
+
+def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
+    """One entry for each model that has a replica and that the key may use; `deployment` is the oldest healthy one,
+    `replicas` has them all.
+    """
+    models = inference.catalog.seen_by(key)
+    return [_entry(inference, model, found) for model in models if (found := inference.replicas(model))]
+
+
+def _entry(inference: Inference, model: Model, replicas: list[Replica]) -> dict[str, Any]:
+    ordered = sorted(replicas, key=lambda replica: (replica.health != "healthy", replica.loaded_at))
+    store = inference.store
+    stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
+    return {
+        "id": model.id,
+        "name": model.name,
+        "version": model.version,
+        "status": inference.model_status(model),
+        "deployment": _deployment(model, ordered[0]),
+        "performance": {
+            "tokens_per_second": round(sum(replica.tokens_per_second for replica in replicas), 1),
+            "avg_latency_ms": stats.average_latency_ms,
+            "max_batch_size": ordered[0].max_batch_size,
+        },
+        "replicas": [_deployment(model, replica) for replica in ordered],
+    }
+
+
+def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
+    return {
+        "node_id": replica.node,
+        "hardware": replica.hardware,
+        "memory_usage": f"{replica.memory_bytes / 1e9:.3g}GB",
+        "quantization": quantization(model, replica),
+        "loaded_at": replica.loaded_at,
+        "health": replica.health,
+        "status": replica.status,
+        "replica_id": replica.replica_id,
+        "deployment_id": replica.deployment_id or None,
+        "device": replica.device,
+        "engine": replica.engine,
+        "memory_bytes": replica.memory_bytes,
+        "planned_bytes": replica.planned_bytes or None,
+        "sequences": replica.sequences,
+        "engine_steps": replica.steps,
+        "tokens_per_second": replica.tokens_per_second,
+        "effective_config": dict(replica.effective),
+    }
+
+
+def quantization(model: Model, replica: Replica) -> str:
+    """As it was deployed; without a change, as the catalog says that the source is."""
+    made = replica.quantization if replica.quantization != "none" else ""
+    return made or model.quantization or "none"

@@ -1,0 +1,83 @@
+"""Models as clients see them, in the document's words: what the catalog says, and what was measured."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from gateway.access.api_keys import KeyRecord
+from gateway.cluster.registry import Replica
+from gateway.inference.service import Inference
+from gateway.jobs.statistics import WINDOW_S, read_stats
+from gateway.models.entry import Model
+from gateway.views.local_models import quantization
+
+
+class Models:
+    """Lists and describes."""
+
+    def __init__(self, inference: Inference) -> None:
+        self._inference = inference
+        self._catalog = inference.catalog
+
+    def list(self, key: KeyRecord) -> list[dict[str, Any]]:
+        """Every model of the catalog that the key may use, in its order."""
+        return [self.entry(model) for model in self._catalog.seen_by(key)]
+
+    def entry(self, model: Model) -> dict[str, Any]:
+        """What the list says of a model."""
+        entry: dict[str, Any] = {
+            "id": model.id,
+            "name": model.name,
+            "description": model.description,
+            "version": model.version,
+            "capabilities": list(model.capabilities),
+            "provider": model.provider,
+            "status": self._inference.model_status(model),
+        }
+        if model.local:
+            entry["deployment"] = _deployment(model, self._inference.replicas(model))
+        return entry
+
+    def detail(self, model_id: str, key: KeyRecord) -> dict[str, Any]:
+        """One model, with parameter ranges, price and statistics. Raises: ModelNotFound, PermissionDenied."""
+        model = self._catalog.get_for(key, model_id)
+        return {
+            **self.entry(model),
+            "parameters": _parameters(model),
+            "pricing": asdict(model.pricing),
+            "stats": self._stats(model),
+        }
+
+    def _stats(self, model: Model) -> dict[str, Any]:
+        """Without a request in the window, availability is whether one would be served now."""
+        store = self._inference.store
+        stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
+        served = self._inference.router.serves(model)
+        return {
+            "average_latency_ms": stats.average_latency_ms,
+            "availability": float(served) if stats.availability is None else stats.availability,
+            "requests": stats.answered + stats.failed,
+            "window_s": WINDOW_S,
+        }
+
+
+def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
+    """Where a local model runs: on the hardware of its first active replica, if it has any."""
+    first = next(iter(sorted(replicas, key=lambda replica: replica.status != "active")), None)
+    return {
+        "type": model.provider,
+        "hardware": first.hardware if first else "none",
+        "quantization": quantization(model, first) if first else model.quantization or "none",
+    }
+
+
+def _parameters(model: Model) -> dict[str, Any]:
+    """The numbers that a request may give, as far as they make sense for what the model can do."""
+    if not {"chat", "completion"} & set(model.capabilities):
+        return {"max_tokens": model.max_tokens, "context_length": model.context_length}
+    return {
+        "max_tokens": model.max_tokens,
+        "context_length": model.context_length,
+        **{name: asdict(limits) for name, limits in model.ranges.items()},
+    }

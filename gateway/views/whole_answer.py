@@ -1,0 +1,88 @@
+"""Waiting for the whole answer of a job, for a client that does not stream."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from gateway.access.api_keys import KeyRecord
+from gateway.errors import JobNotFound, StoreUnavailable
+from gateway.inference.service import Inference, Submitted
+from gateway.jobs import journal as results
+from gateway.jobs.record import Event, EventType
+from gateway.jobs.watcher import MISSING_S, Watcher
+from gateway.store.connection import NOT_NOW
+
+log = logging.getLogger(__name__)
+
+#: How long between two tries to read an answer that Redis can't give now.
+AGAIN_S = 0.5
+
+T = TypeVar("T")
+
+
+def whole(
+    inference: Inference, submitted: Submitted, watcher: Watcher, *, key: KeyRecord, client_left: Callable[[], bool]
+) -> dict[str, Any]:
+    """The answer, when the job has ended. Raises: the error that it ended with.
+
+    A client that leaves takes its job with it, since nobody could read the answer. `client_left` is asked after each
+    batch of events, at least once a second.
+    """
+    job = submitted.job
+    events: list[Event] = []
+    cancelled = bool(job.request.get("detach") or job.fingerprint)
+    try:
+        for new in watcher.events():
+            events += new
+            if not cancelled and client_left():
+                cancelled = _cancelled(inference, job.id, key)
+    finally:
+        watcher.close()
+    if events[-1].type is EventType.EXPIRED:
+        raise StoreUnavailable("Redis has lost the request, and all that was made of it. Send it again.")
+    error = results.failure(events[-1])
+    if error is not None:
+        raise error
+    if inference.hub.settling() or any(results.voids(event) for event in events):
+        events = _patiently(lambda: _ended_journal(inference, job.id), client_left)
+    return _patiently(lambda: inference.answer(job, events), client_left)
+
+
+def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
+    """Whether the job could be cancelled. If not now, then after the next batch."""
+    try:
+        inference.cancel(job_id, key=key)
+    except (*NOT_NOW, StoreUnavailable) as error:
+        log.warning("job %s: not cancelled, though its client has left (%s)", job_id, error)
+        return False
+    except JobNotFound:
+        pass  # so there is nothing to cancel
+    return True
+
+
+def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
+    """The journal up to its end, which stands for all that was written before it. Raises: JobNotFound."""
+    events = inference.store.journal(job_id)
+    if not events or not events[-1].type.terminal:
+        raise JobNotFound("The job's record has expired; nothing more can be read of it.", reason="expired")
+    return events
+
+
+def _patiently(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
+    """What Redis has of an answer. It may be away, or be about to get back what it has lost.
+
+    Raises: what `read` does, if the client is gone, or it has gone on for too long for a Redis that answers.
+    """
+    missing_since = 0.0
+    while True:
+        try:
+            return read()
+        except (*NOT_NOW, JobNotFound) as error:
+            now = time.monotonic()
+            missing_since = (missing_since or now) if isinstance(error, JobNotFound) else 0.0
+            if client_left() or (missing_since and now > missing_since + MISSING_S):
+                raise
+        time.sleep(AGAIN_S)

@@ -1,0 +1,36 @@
+"""One system for all tests that neither end its processes nor change what runs. Others start their own `stack`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rpc import start_rpc
+from tests.stack import Stack, running
+
+CHAT_MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
+#: Fake models that take tools; one has an odd id.
+TOOLS, ODD = "with-tools", "org/name:7b"
+#: Not deployed; its requests go to `fake`.
+ABSENT = "not-there"
+DEPLOYED = {"fake": {"step_s": 0.01}, TOOLS: {}, ODD: {}, CHAT_MODEL: {}, ENCODER: {}}
+CATALOG = f"""
+[models.{TOOLS}]
+capabilities = ["chat", "tool_use"]
+engine = "fake"
+[models."{ODD}"]
+capabilities = ["chat", "tool_use"]
+engine = "fake"
+[models.{ABSENT}]
+capabilities = ["chat", "completion"]
+engine = "fake"
+fallbacks = ["fake"]
+"""
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("s"), DEPLOYED, catalog=CATALOG) as stack:
+        start_rpc(stack)
+        yield stack

@@ -1,0 +1,100 @@
+"""What the lists promise is what a request finds: a model is listed for OpenAI's clients if asking it is of use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import redis
+from flask.testing import FlaskClient
+
+from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.registry import KeeperState, Registry, Replica
+from gateway.context import Gateway
+from gateway.readiness import look
+from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.codec import dumps
+from web.app import create_app
+
+MODELS = {
+    "fake": {"engine": "fake", "capabilities": ["chat"]},
+    "second": {"engine": "fake", "capabilities": ["chat"], "fallbacks": ["fake"]},
+}
+#: What the heartbeat of a replica says (empty: there is none), its state if it is wanted, what is shown of the model,
+#: and whether a request is taken.
+STATES = [
+    ("active", UP, "active", True),
+    ("loading", UP, "loading", True),
+    ("", UP, "loading", True),
+    ("", ASLEEP, "asleep", True),
+    ("unloading", ASLEEP, "asleep", True),
+    ("unloading", "", "unloading", False),
+    ("", FAILED, "failed", False),
+    ("", "", "inactive", False),
+]
+
+
+@pytest.fixture
+def gateway(settings: Settings, redis_client: redis.Redis) -> Iterator[Gateway]:
+    gateway = Gateway.connect(replace(settings, models_json=dumps(MODELS)))
+    with closing(gateway.hub), closing(gateway.redis):
+        yield gateway
+
+
+@pytest.fixture
+def client(gateway: Gateway) -> FlaskClient:
+    client = create_app(gateway).test_client()
+    _, secret = gateway.credentials.create("k")
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {secret}"
+    return client
+
+
+def there_is(client: redis.Redis, model: str, heartbeat: str, state: str) -> None:
+    if heartbeat:
+        Registry(client).beat(Replica("i", "r", model, "n", "cpu0", heartbeat, 1), lease_s=60)
+    if state:
+        Desired(client).want(Wanted("r", model, "n", "cpu0", state=state))
+
+
+def is_taken(client: FlaskClient, model: str) -> bool:
+    """Whether a request is."""
+    body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+    status = client.post("/v1/chat/completions", json=body, headers={"Prefer": "respond-async"}).status_code
+    return {202: True, 503: False}[status]
+
+
+def listed(client: FlaskClient) -> list[str]:
+    return [model["id"] for model in client.get("/v1/models").get_json()["data"] if model["id"] in MODELS]
+
+
+@pytest.mark.parametrize(("heartbeat", "state", "status", "taken"), STATES)
+def test_a_model_is_listed_if_a_request_is_taken(
+    client: FlaskClient, redis_client: redis.Redis, heartbeat: str, state: str, status: str, taken: bool
+) -> None:
+    there_is(redis_client, "fake", heartbeat, state)
+    shown = client.get("/models/fake").get_json()["data"]
+    assert shown["status"] == status
+    assert shown["stats"]["availability"] == float(taken)
+    assert ("fake" in listed(client)) is is_taken(client, "fake") is taken
+
+
+def test_a_model_is_listed_if_its_fallback_takes_the_request(client: FlaskClient, redis_client: redis.Redis) -> None:
+    there_is(redis_client, "fake", "", ASLEEP)
+    assert is_taken(client, "second")
+    assert listed(client) == ["fake", "second"]
+
+
+def test_a_gateway_whose_models_sleep_is_ready(gateway: Gateway, redis_client: redis.Redis) -> None:
+    """Else no request would come that wakes them."""
+    Registry(redis_client).beat_keeper(KeeperState(), lease_s=60)
+    assert not look(gateway).ready
+    there_is(redis_client, "fake", "", ASLEEP)
+    found = look(gateway)
+    assert (found.replicas, found.ready) == ({"r": "asleep"}, True)
+    there_is(redis_client, "fake", "active", UP)
+    assert look(gateway).replicas == {"r": "healthy"}
+    redis_client.delete(keys.KEEPER)
+    assert not look(gateway).ready

@@ -1,0 +1,68 @@
+"""What is looked at before anything starts: each mistake has its sentence, which says what to do."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import redis
+
+from cli.preflight import check_data_dir, check_models, check_ports, wait_for_redis
+from gateway.errors import InvalidSetting, ModelNotFound, StoreUnavailable
+from gateway.settings import Settings
+from tests.stack import free_port
+
+
+@pytest.fixture
+def given(tmp_path: Path) -> Settings:
+    """Settings with which all is well."""
+    ports = {f"{name}_port": free_port() for name in ("http", "grpc", "flower")}
+    return Settings(data_dir=tmp_path / "var", config=tmp_path / "headrace.toml", demo_model="fake", **ports)
+
+
+def test_what_is_right_passes(given: Settings) -> None:
+    check_data_dir(given)
+    assert list(given.data_dir.iterdir()) == [], "nothing is left of the look"
+    check_ports(given)
+    check_models(given)
+
+
+def test_a_data_folder_that_can_not_be_made_is_named(given: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidSetting, match=r"file/var can't be written: .*Set HEADRACE_DATA_DIR"):
+        check_data_dir(replace(given, data_dir=tmp_path / "file" / "var"))
+
+
+def test_a_path_that_no_socket_can_have_is_refused_if_redis_is_ours(given: Settings, tmp_path: Path) -> None:
+    long = replace(given, data_dir=tmp_path / ("x" * 120))
+    with pytest.raises(InvalidSetting, match="longer than 107 bytes"):
+        check_data_dir(long)
+    check_data_dir(replace(long, redis_url="redis://elsewhere"))
+
+
+@pytest.mark.parametrize("name", ["http", "grpc", "flower"])
+def test_a_port_that_is_taken_is_named_with_its_variable(given: Settings, name: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        says = rf"Port {port} on 127.0.0.1 can't be used: .*HEADRACE_{name.upper()}_PORT"
+        with pytest.raises(InvalidSetting, match=says):
+            check_ports(replace(given, **{f"{name}_port": port}))
+
+
+def test_a_demo_model_must_exist_and_have_weights(given: Settings) -> None:
+    check_models(replace(given, demo_model=""))
+    with pytest.raises(ModelNotFound, match="There is no model 'nothing'"):
+        check_models(replace(given, demo_model="nothing"))
+    with pytest.raises(InvalidSetting, match=r"weights of qwen3-7b .* are not installed"):
+        check_models(replace(given, demo_model="qwen3-7b"))
+
+
+def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
+    url = f"redis://:secret@127.0.0.1:{free_port()}/0"
+    with redis.Redis.from_url(url) as client, pytest.raises(StoreUnavailable, match="does not answer") as caught:
+        wait_for_redis(client, url, timeout_s=0)
+    assert "secret" not in caught.value.message

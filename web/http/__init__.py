@@ -1,0 +1,1 @@
+"""HTTP alone: bodies, headers, errors, the OpenAPI document. Knows no gRPC."""

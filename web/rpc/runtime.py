@@ -1,0 +1,114 @@
+"""What all gRPC calls of this process share: their event loop, its threads, and who is to be woken or cut off."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+from gateway.access.shares import Shares
+from gateway.context import Gateway
+from gateway.errors import QueueFull
+from gateway.jobs.watcher import Watcher
+
+if TYPE_CHECKING:
+    from web.rpc.call import Call
+
+log = logging.getLogger(__name__)
+
+#: A client that takes no message for so long is cut off.
+SEND_TIMEOUT_S = 30.0
+#: Threads that read the journal for streams which have heard nothing for a while: all of them at once, each second.
+NUM_READERS = 16
+#: How long calls that were cut may take to tidy up.
+CLOSE_S = 5.0
+
+
+class Face:
+    """Made on the running event loop."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self.loop = asyncio.get_running_loop()
+        self.max_calls = gateway.settings.grpc_max_calls
+        #: No key can close this face for the others.
+        self.shares = Shares(gateway.settings.grpc_key_max_calls)
+        #: For behaviours; one that waits for a whole answer takes long. A call is in one of them at most.
+        self.threads = ThreadPoolExecutor(self.max_calls, thread_name_prefix="rpc")
+        #: For the short reads of streams, however many there are.
+        self.readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rpc-read")
+        #: Calls end themselves now, with a hint where to go on.
+        self.closing = False
+        self._calls: set[Call] = set()
+        self._streams: dict[Watcher, asyncio.Event] = {}
+        self._cutting = self.loop.create_task(self._cut_off())
+        gateway.hub.on_news = self._hear
+
+    def open_calls(self) -> int:
+        """How many calls are open now."""
+        return len(self._calls)
+
+    @contextlib.contextmanager
+    def admit(self, call: Call) -> Iterator[None]:
+        """Count a call as open. Raises: QueueFull.
+
+        grpc's own `maximum_concurrent_rpcs` would count calls that have ended here, but whose client takes no status.
+        """
+        if len(self._calls) >= self.max_calls:
+            raise QueueFull(
+                f"{self.max_calls} calls are open at this server, which is the limit. Try again later.",
+                reason="too_many_calls",
+                retry_after_s=1,
+            )
+        self._calls.add(call)
+        try:
+            yield
+        finally:
+            self._calls.discard(call)
+
+    @contextlib.contextmanager
+    def news(self, watcher: Watcher) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the watcher has something to take, or the call has to end."""
+        event = self._streams[watcher] = asyncio.Event()
+        try:
+            yield event
+        finally:
+            del self._streams[watcher]
+
+    def close(self) -> None:
+        """Have all calls end."""
+        self.closing = True
+        for event in self._streams.values():
+            event.set()
+        for call in self._calls:
+            call.wake()
+
+    async def wait_closed(self) -> None:
+        """Return when no call has anything left to do, such as telling that its client has left."""
+        if tasks := {call.task for call in self._calls if call.task}:
+            await asyncio.wait(tasks, timeout=CLOSE_S)
+
+    def _hear(self, watchers: Sequence[Watcher]) -> None:
+        """Called by the hub's threads."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
+            self.loop.call_soon_threadsafe(self._wake, watchers)
+
+    def _wake(self, watchers: Sequence[Watcher]) -> None:
+        for watcher in watchers:
+            if event := self._streams.get(watcher):
+                event.set()
+
+    async def _cut_off(self) -> None:
+        """End streams whose client takes nothing."""
+        while True:
+            await asyncio.sleep(SEND_TIMEOUT_S / 6)
+            since = time.monotonic() - SEND_TIMEOUT_S
+            for call in [call for call in self._calls if call.sending_since < since]:
+                try:
+                    call.cut_off()
+                except Exception:
+                    log.exception("call %s can't be cut off", call.request_id)

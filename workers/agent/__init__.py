@@ -1,0 +1,1 @@
+"""The agent of a node: keeps the replicas that are wanted there, and carries deployments out."""

@@ -1,0 +1,228 @@
+"""The agent: `python -m workers.agent`. One per device: makes its desired state true, and carries out deployments.
+
+Model workers run in sessions of their own and outlive their agent; a new agent adopts by lock, never by a bare pid.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+
+import redis
+from celery import Celery
+from celery.signals import worker_shutting_down
+
+from gateway.cluster.desired import UP, Desired, Wanted
+from gateway.cluster.footprints import Footprints
+from gateway.cluster.registry import Device, Registry
+from gateway.deployments.memory import Footprint
+from gateway.deployments.reasons import SourceFailed
+from gateway.errors import HeadraceError
+from gateway.jobs.record import Cause
+from gateway.jobs.recovery import bury
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog, load_catalog
+from gateway.models.entry import Model
+from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
+from gateway.process.start import begin
+from gateway.queue.queues import device_queue, make_celery, slug
+from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW, connect
+from gateway.store.installation import Installation
+from gateway.store.loop import Loop, guarded
+from workers.agent.replica_supervisor import Starter
+from workers.agent.rollout import DeploymentRuns
+from workers.celery_worker import consume
+from workers.host.devices import installed_engines, look_at
+from workers.sources import source_of
+
+log = logging.getLogger("headrace.agent")
+
+#: Pause between two looks at the replicas.
+LOOK_S = 0.4
+#: Pause between two searches for replicas, and for locks of such, of which nobody has told this agent.
+SEARCH_S = 2.0
+#: Pause between two looks at the catalog, and between two inspections of the same models: a hub may answer later, and
+#: files may come.
+CATALOG_S, INSPECT_S = 0.5, 300.0
+#: Deployments that one agent carries out at once; the others wait.
+CONCURRENCY = 8
+
+
+class Agent:
+    """Keeps the replicas of one device as they are desired."""
+
+    def __init__(
+        self, settings: Settings, client: redis.Redis, celery: Celery, catalog: Catalog, incarnation: str
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.redis = client
+        self.registry = Registry(client)
+        self.desired = Desired(client)
+        self.installation = Installation(client, settings.data_dir)
+        self.footprints = Footprints(client)
+        self.incarnation = incarnation
+        self.runs = DeploymentRuns(settings, JobStore(client), celery, owner=incarnation)
+        self.stop = threading.Event()
+        self._starters: dict[str, Starter] = {}
+        self._turn = threading.Semaphore(1)
+        self._next_search = self._next_inspection = 0.0
+        self._inspected: list[Model] = []
+        self._engines = installed_engines()
+
+    def start(self) -> None:
+        """Raises: InvalidSetting if this machine has no such device."""
+        look_at(self.settings.device)
+        Loop(self.look, name="agent", over=lambda: self.stop.wait(LOOK_S)).start()
+        Loop(self._measure, name="footprints", over=lambda: self.stop.wait(CATALOG_S)).start()
+        self.runs.start(self._beat)
+
+    def deploy(self, job_id: str) -> None:
+        """Carry out a deployment, if it is to be had."""
+        self.runs.run(job_id)
+
+    def end(self) -> None:
+        """Give back what is not done. The replicas live on."""
+        self.stop.set()
+        self.runs.stop()
+        self.registry.bury(self.incarnation)
+
+    def look(self) -> None:
+        """Start what is desired and does not live; let go what is not desired. Nothing, while nobody knows what is."""
+        if self.installation.look():
+            return
+        wanted = self.desired.on(self.settings.node, self.settings.device)
+        for name, one in wanted.items():
+            with guarded(f"replica {name}"):
+                if one and one.state == UP:
+                    if name not in self._starters:
+                        self._starters[name] = self._starter(one)
+                    self._starters[name].keep(one)
+        if time.monotonic() >= self._next_search:
+            self._next_search = time.monotonic() + SEARCH_S
+            for search in (self._adopt, self._sweep):
+                with guarded(search.__qualname__):
+                    search()
+        for name in [name for name in self._starters if not _may_stay(wanted, name)]:
+            with guarded(f"replica {name}"):
+                if self._starters[name].let_go():
+                    del self._starters[name]
+
+    def _sweep(self) -> None:
+        """Remove the lock files of this device's replicas that have ended before this agent saw them."""
+        place = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
+        for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock"):
+            if place in path.stem and not path.stem.startswith("agent.") and path.stem not in self._starters:
+                drop_lock(self.settings.data_dir, path.stem)
+
+    def _adopt(self) -> None:
+        """Those that live here, though no agent wanted them any more when this one began, must be seen to as well."""
+        here = (self.settings.node, self.settings.device)
+        for replica in self.registry.replicas():
+            if (replica.node, replica.device) == here and replica.replica_id not in self._starters:
+                self._starters[replica.replica_id] = self._starter(Wanted(replica.replica_id, replica.model, *here))
+
+    def _starter(self, wanted: Wanted) -> Starter:
+        return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
+
+    def _recover_from(self, incarnation: str, cause: Cause) -> None:
+        bury(self.runs.store, self.runs.celery, incarnation, cause)
+
+    def _beat(self) -> None:
+        if self.stop.is_set():
+            return
+        facts = look_at(self.settings.device)
+        device = Device(
+            incarnation=self.incarnation,
+            node=self.settings.node,
+            device=self.settings.device,
+            pid=os.getpid(),
+            hardware=facts.hardware,
+            memory_total=facts.memory_total,
+            memory_free=facts.memory_free,
+            engines=self._engines,
+        )
+        self.registry.beat_device(device, lease_s=self.settings.lease_s)
+
+    def _measure(self) -> None:
+        """Tell the gateway how big the models are, again whenever the catalog has changed."""
+        models = [model for model in self.catalog if model.local]
+        if models != self._inspected or time.monotonic() > self._next_inspection:
+            self.footprints.publish(self.settings.node, self.settings.device, self._inspect(models))
+            self._inspected, self._next_inspection = models, time.monotonic() + INSPECT_S
+
+    def _inspect(self, models: list[Model]) -> dict[str, Footprint]:
+        found: dict[str, Footprint] = {}
+        for model in models:
+            with guarded(f"{model.id} can't be inspected"):
+                try:
+                    found[model.id] = source_of(model, self.settings).inspect(is_cancelled=self.stop.is_set)
+                except SourceFailed as error:
+                    log.debug("%s can't be deployed here: %s", model.id, error.message)
+        return found
+
+
+def _may_stay(wanted: Mapping[str, Wanted | None], name: str) -> bool:
+    """Whether a replica is to be there, or what is said of it can't be read: then it stays as it is."""
+    if name not in wanted:
+        return False
+    one = wanted[name]
+    return one is None or one.state == UP
+
+
+def main() -> int:
+    """A Celery worker for the device's queue, with the agent beside it."""
+    settings = Settings.load()
+    begin(settings)
+    name = f"agent.{settings.node}.{settings.device}"
+    incarnation = f"{name}:{secrets.token_hex(4)}"
+    before = last_holder(settings.data_dir, name)
+    if hold_lock(settings.data_dir, name, incarnation) is None:
+        log.error("an agent for %s.%s runs already", settings.node, settings.device)
+        return 1
+    app = make_celery(settings)
+    client = connect(settings, retries=3)
+    if _taken(settings, client, before.incarnation if before else ""):
+        log.error("an agent for %s.%s runs on another machine; choose another --node", settings.node, settings.device)
+        return 1
+    try:
+        agent = Agent(settings, client, app, load_catalog(settings), incarnation)
+        agent.start()
+    except HeadraceError as error:
+        log.error("%s", error.message)
+        return 1
+    app.agent = agent
+    worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)
+    consume(
+        app,
+        settings,
+        hostname=f"agent@{settings.node}.{settings.device}",
+        queues=lambda: [device_queue(settings.node, settings.device)],
+        concurrency=CONCURRENCY,
+    )
+    return 0
+
+
+def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
+    """Whether another living agent has this name. `before` had it on this machine, and is dead: its lock was free.
+
+    One that has died elsewhere is alive until its lease ends.
+    """
+    registry = Registry(client)
+    deadline = time.monotonic() + 2 * settings.lease_s
+    while time.monotonic() < deadline:
+        try:
+            if before:
+                registry.bury(before)
+            names = {device.place for device in registry.devices()}
+        except NOT_NOW:
+            return False  # nobody can tell now; the lock of this machine must do
+        if (settings.node, settings.device) not in names:
+            return False
+        time.sleep(0.1)
+    return True

@@ -1,0 +1,268 @@
+"""One replica of an agent: brought up in a thread of its own, adopted, restarted with back-off, let go."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import redis
+
+from gateway.cluster.bringup import AGENT, BringUpLog, Entry
+from gateway.cluster.desired import FAILED, Desired, Wanted
+from gateway.cluster.registry import Registry
+from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
+from gateway.errors import HeadraceError
+from gateway.jobs.record import Cause
+from gateway.jobs.recovery import cause_of_death
+from gateway.models.catalog import Catalog
+from gateway.process.environment import with_settings
+from gateway.process.locks import drop_lock, last_holder, lock_holder
+from gateway.process.start import how_ended, module_command
+from gateway.settings import Settings
+from gateway.store.codec import dumps
+from gateway.store.connection import NOT_NOW
+from workers.engines.failures import classify
+from workers.stages import run_stages
+from workers.stages.base import BringUp
+
+log = logging.getLogger("headrace.agent")
+
+#: Wait before another try of a start that has failed: doubles from the first to the second.
+BACKOFF_S = (0.2, 30.0)
+#: The same for a replica that has served and died: it is wanted back soon, however often it is killed.
+RECOVERY_S = (0.2, 2.0)
+#: A replica that served so long begins anew with its back-off.
+HEALTHY_S = 60.0
+#: A replica that lives, but has sent no heartbeat for so many leases while Redis answers, is killed.
+SILENT_LEASES = 4
+#: Starts that may fail before the replica is given up.
+MAX_STARTS = 3
+#: Reasons that another try may do away with.
+TRANSIENT = {
+    FailureReason.ENGINE_CRASHED,
+    FailureReason.OUT_OF_MEMORY,
+    FailureReason.SOURCE_UNREACHABLE,
+    FailureReason.TIMED_OUT,
+    FailureReason.INTERNAL,
+}
+#: A replica that nobody wants, and that does not end by itself, is killed so long after its requests should have ended.
+KILL_AFTER_S = 15.0
+_LOOK_S = 0.1
+
+
+class Starter:
+    """A replica as its agent sees it.
+
+    `turn` lets one replica of a device load at a time; `on_death` hears of each incarnation that is dead for sure.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        client: redis.Redis,
+        catalog: Catalog,
+        wanted: Wanted,
+        *,
+        turn: threading.Semaphore,
+        on_death: Callable[[str, Cause], None],
+    ) -> None:
+        self.wanted = wanted
+        self._on_death = on_death
+        self._settings = settings
+        self._catalog = catalog
+        self._registry = Registry(client)
+        self._desired = Desired(client)
+        self._log = BringUpLog(client, wanted.replica_id)
+        self._turn = turn
+        self._process: subprocess.Popen[bytes] | None = None
+        self._thread: threading.Thread | None = None
+        self._cancelled = threading.Event()
+        self._incarnation = ""
+        #: Starts in a row that have failed, which give it up, and deaths in a row.
+        self._failures = self._deaths = 0
+        self._next_start = self._started_at = self._unwanted_at = self._silent_since = 0.0
+
+    def _look(self) -> bool:
+        """Note whose process it is. True if it lives, be it a child of this agent or of an earlier one."""
+        holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
+        if holder:
+            self._incarnation = holder.incarnation
+        if self._process is not None and self._process.poll() is not None:
+            log.warning("replica %s: its worker %s", self.wanted.replica_id, how_ended(self._process.returncode))
+            self._process = None
+        return holder is not None or self._process is not None
+
+    def keep(self, wanted: Wanted) -> None:
+        """See to it that it lives. Called again and again."""
+        self.wanted, self._unwanted_at = wanted, 0.0
+        if self._thread is not None and self._thread.is_alive():
+            return
+        if self._look():
+            self._require_heartbeat()
+            return
+        if self._incarnation:
+            log.warning("replica %s died; its jobs are recovered now", wanted.replica_id)
+            self._bury()
+            soon = time.monotonic() - self._started_at < HEALTHY_S
+            self._deaths = self._deaths + 1 if soon else 0
+            self._wait(RECOVERY_S, self._deaths)
+        if time.monotonic() >= self._next_start:
+            self._cancelled = threading.Event()
+            self._thread = threading.Thread(target=self._bring_up, name=f"start-{wanted.replica_id}", daemon=True)
+            self._thread.start()
+
+    def let_go(self) -> bool:
+        """See to it that it ends; it does so by itself when its requests have. True when it is gone."""
+        now = time.monotonic()
+        self._unwanted_at = self._unwanted_at or now
+        self._cancelled.set()
+        if self._thread is not None and self._thread.is_alive():
+            return False
+        if self._look():
+            if now > self._unwanted_at + self._settings.drain_s + KILL_AFTER_S:
+                self._kill()
+            return False
+        self._bury()
+        drop_lock(self._settings.data_dir, self.wanted.replica_id)
+        self._log.append(end="gone")
+        log.info("replica %s is gone", self.wanted.replica_id)
+        return True
+
+    def _require_heartbeat(self) -> None:
+        """A worker that lives and does not beat serves nobody, and keeps its place: it is stopped, or out of order."""
+        try:
+            beats = bool(self._registry.alive([self._incarnation]))
+        except NOT_NOW:
+            self._silent_since = 0.0  # nobody can beat now
+            raise
+        now = time.monotonic()
+        self._silent_since = 0.0 if beats else self._silent_since or now
+        if self._silent_since and now - self._silent_since > SILENT_LEASES * self._settings.lease_s:
+            log.error("replica %s lives, but sends no heartbeat", self.wanted.replica_id)
+            self._silent_since = 0.0
+            self._kill()
+
+    # -- the thread that brings it up
+
+    def _bring_up(self) -> None:
+        name = self.wanted.replica_id
+        try:
+            self._run()
+        except NOT_NOW as error:
+            log.warning("replica %s waits for Redis: %s", name, error)
+        except Exception as error:  # the edge of this thread: whatever it is, the deployment must hear of it
+            reason, message = classify(error)
+            if isinstance(error, HeadraceError):
+                reason, message = FailureReason.INTERNAL, error.message
+            if reason is FailureReason.INTERNAL:
+                log.exception("replica %s did not come up", name)
+            if not self._cancelled.is_set():
+                self._count_failure(reason, message)
+
+    def _run(self) -> None:
+        model = self._catalog.get(self.wanted.model)
+        up = BringUp(self._settings, self.wanted, model, self._log, self._cancelled)
+        run_stages(AGENT, up)
+        if not self._turn.acquire(blocking=False):
+            up.say("waits until another replica of this device is loaded")
+            while not self._turn.acquire(timeout=_LOOK_S):
+                up.check()
+        try:
+            up.check()
+            began = self._last_entry()
+            self._started_at = time.monotonic()
+            self._process = self._spawn(up)
+            self._follow(self._process, began)
+        finally:
+            self._turn.release()
+
+    def _spawn(self, up: BringUp) -> subprocess.Popen[bytes]:
+        logs = self._settings.data_dir / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        wanted = dumps(asdict(self.wanted))
+        command = module_command("workers.replica", self.wanted.model, "--wanted", wanted)
+        command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
+        command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
+        with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
+            process = subprocess.Popen(
+                command,
+                env=with_settings({**os.environ, **self._settings.environ()}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        log.info("replica %s started as %d", self.wanted.replica_id, process.pid)
+        return process
+
+    def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
+        """Wait until it serves; `began` is the log's last entry before it. Raises: DeploymentFailed, with the reason
+        that the worker has left.
+        """
+        seen = began
+        while process.poll() is None:
+            self._look()
+            entries = self._log.read(seen)
+            if any(entry.end == "active" for entry in entries):
+                self._failures = 0
+                return
+            seen = entries[-1].id if entries else seen
+            if self._unwanted_at and time.monotonic() > self._unwanted_at + KILL_AFTER_S:
+                process.kill()
+            time.sleep(_LOOK_S)
+        self._bury()
+        raise _failure(self._log.read(began)) or DeploymentFailed(
+            FailureReason.ENGINE_CRASHED, f"while it loaded, the model worker {how_ended(process.returncode)}"
+        )
+
+    def _count_failure(self, reason: FailureReason, message: str) -> None:
+        """Try again later, or give up and say why."""
+        self._failures += 1
+        pause_s = self._wait(BACKOFF_S, self._failures)
+        tried = f"{self._failures} of {MAX_STARTS}"
+        log.warning("replica %s, try %s: %s: %s", self.wanted.replica_id, tried, reason, message)
+        if reason not in TRANSIENT or self._failures >= MAX_STARTS:
+            failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
+            if self._desired.change(self.wanted, state=FAILED, failure=failure):
+                self._log.append(level="error", message=message, end="failed", failure=failure)
+            self._failures = 0
+        else:
+            self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")
+
+    def _wait(self, range_s: tuple[float, float], times: int) -> float:
+        """Put the next start off, the longer the more often it was. Returns the seconds."""
+        pause_s = min(range_s[0] * 2.0**times, range_s[1])
+        self._next_start = time.monotonic() + pause_s
+        return pause_s
+
+    def _bury(self) -> None:
+        if self._incarnation:
+            last = last_holder(self._settings.data_dir, self.wanted.replica_id)
+            cause = Cause.LOST
+            if last and last.incarnation == self._incarnation:
+                cause = cause_of_death(self._settings.data_dir, self.wanted.replica_id, last)
+            self._on_death(self._incarnation, cause)
+            self._incarnation = ""
+
+    def _kill(self) -> None:
+        holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
+        if holder:
+            log.warning("replica %s is killed", self.wanted.replica_id)
+            os.kill(holder.pid, signal.SIGKILL)
+
+    def _last_entry(self) -> str:
+        entries = self._log.read()
+        return entries[-1].id if entries else ""
+
+
+def _failure(entries: list[Entry]) -> DeploymentFailed | None:
+    """What the worker has said last of why it ended."""
+    found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
+    return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None

@@ -1,0 +1,103 @@
+"""The Celery worker of agents, model workers and provider workers: takes hints from queues, hands them to threads."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from celery.worker.consumer import Consumer
+from kombu.asynchronous import Hub
+from kombu.asynchronous.timer import Entry
+from kombu.connection import Connection
+from kombu.entity import Exchange, Queue
+
+from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW
+
+log = logging.getLogger(__name__)
+
+#: How often what Flower shows of tasks is sent, and it is seen to that hints are taken from the right queues.
+LOOK_S = 0.5
+
+
+#: Pauses between two tries to reach the broker, in seconds: the first, how much longer each is, and the longest.
+RECONNECT_S = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
+
+
+class HintConsumer(Consumer):  # type: ignore[misc]
+    """Takes hints from the queues that it is to take them from, whatever a remote command has told it.
+
+    Sends events of tasks together. Celery's own sends most of them one by one, which takes longer than a claim.
+
+    It notices within a second that the broker is back; Celery's own waits longer each time, up to half a minute.
+    """
+
+    _timer: Entry | None = None
+
+    def ensure_connected(self, conn: Connection) -> Connection:
+        """Return when the broker is reached."""
+        conn.ensure_connection = partial(conn.ensure_connection, **RECONNECT_S)  # type: ignore[method-assign]
+        connected: Connection = super().ensure_connected(conn)
+        return connected
+
+    def register_with_event_loop(self, hub: Hub) -> None:
+        """Begin to send, at the start and after each reconnect."""
+        super().register_with_event_loop(hub)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = hub.call_repeatedly(LOOK_S, self._look)
+
+    def _look(self) -> None:
+        super()._flush_events()
+        try:
+            self._take_from(set(self.app.wanted_queues()))
+            self.app.on_look()
+        except NOT_NOW as error:
+            log.warning("the queues of this worker are looked at later: %s", error)
+        except Exception:  # a timer of Celery's loop, which must go on
+            log.exception("the queues of this worker could not be looked at")
+
+    def _take_from(self, wanted: set[str]) -> None:
+        """Take hints from these queues, and no others."""
+        taken = {queue.name for queue in self.task_consumer.queues}
+        for name in wanted - taken:
+            log.info("queue %s: hints are taken from now on", name)
+            self.add_task_queue(name, name, "direct", name, no_ack=True)
+        for name in taken - wanted:
+            log.info("queue %s: hints are not taken any more", name)
+            self.cancel_task_queue(name)
+
+    def _flush_events(self) -> None:
+        """Celery has the loop call this after each event. The loop wakes, and takes the next hint; the timer sends."""
+
+
+def consume(
+    app: Any,
+    settings: Settings,
+    *,
+    hostname: str,
+    queues: Callable[[], Iterable[str]],
+    concurrency: int,
+    on_look: Callable[[], None] = lambda: None,
+) -> None:
+    """Take hints until SIGTERM; returns when the running tasks have ended.
+
+    `queues` is asked again and again; `on_look` is called each time, and says that the consumer lives.
+    """
+    app.wanted_queues, app.on_look = queues, on_look
+    names = list(queues())
+    # A hint that is lost is sent again, so the transport need not keep it until it is acknowledged.
+    app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
+    app.conf.worker_consumer = HintConsumer
+    app.Worker(
+        hostname=hostname,
+        pool="threads",
+        concurrency=concurrency,
+        queues=names,
+        loglevel=settings.log_level,
+        without_gossip=True,
+        without_mingle=True,
+        optimization="fair",
+    ).start()

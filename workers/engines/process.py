@@ -1,0 +1,224 @@
+"""The engine process: `python -m workers.engines.process FD`. Owns the weights; knows token ids only.
+
+A reader thread takes frames from the model worker at any time and ends the process when the socket closes. The thread
+that steps also sends: an engine may hold the GIL for a whole step, and a writer thread would be late by just that.
+Many steps go into one frame when nobody would see the difference: each frame wakes the model worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from gateway.process.start import begin_child
+from workers.engines import load_engine
+from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
+from workers.engines.failures import classify
+from workers.engines.frames import FrameSocket
+from workers.engines.steps import StepFrame
+from workers.journal.flush_interval import Pace
+
+log = logging.getLogger("headrace.engine")
+
+#: The sequence that shows whether an engine is sound, and how many steps it may take.
+TRIAL_ID, TRIAL_STEPS = 2**40, 1_000
+
+Inbox = queue.SimpleQueue[Any]
+
+
+def main() -> None:
+    """Load, then step for ever. The process ends with its parent."""
+    begin_child()
+    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+    start = frames.receive()
+    config, pace = EngineConfig(**start["config"]), Pace(*start["pace"])
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(frames, inbox), daemon=True).start()
+    started = time.monotonic()
+    try:
+        engine = load_engine(config, partial(_report, frames))
+    except Exception as error:  # the process' edge: say why, then end
+        log.exception("engine failed to load")
+        reason, message = classify(error)
+        frames.send({"op": "failed", "reason": reason, "message": message})
+        os._exit(1)  # at once: a library's thread may still run
+    try:
+        frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
+        serve(engine, inbox, Outbox(frames.send, pace))
+    except OSError:
+        os._exit(0)  # the model worker is gone
+    except Exception:
+        log.exception("engine failed")
+        os._exit(1)
+
+
+def _report(frames: FrameSocket, stage: str, done: int, total: int) -> None:
+    frames.send({"op": "progress", "stage": stage, "done": done, "total": total})
+
+
+class Outbox:
+    """Outputs on their way to the model worker: the first and the last of a sequence at once, the rest in its pace."""
+
+    def __init__(self, send: Callable[[Any], None], pace: Pace) -> None:
+        self._send = send
+        self._pace = pace
+        self._begun: set[int] = set()
+        self._held: dict[int, SequenceOutput] = {}
+        self._steps = 0
+        self._sent_at = float("-inf")
+
+    def put(self, outputs: Iterable[SequenceOutput], *, sequences: int, streams: int) -> None:
+        """Take what one step has made; then the engine has so many sequences, for so many streams. Raises: OSError."""
+        self._steps += 1
+        urgent: list[SequenceOutput] = []
+        for output in outputs:
+            if output.sequence_id in self._held:
+                output = _joined(self._held.pop(output.sequence_id), output)
+            if output.finish_reason is not None:
+                self._begun.discard(output.sequence_id)
+                urgent.append(output)
+            elif output.sequence_id not in self._begun:
+                self._begun.add(output.sequence_id)
+                urgent.append(output)
+            else:
+                self._held[output.sequence_id] = output
+        now = time.monotonic()
+        if now >= self._sent_at + self._pace.interval_s(streams):
+            urgent += self._held.values()
+            self._held, self._sent_at = {}, now
+        elif not urgent:
+            return
+        self._send(StepFrame(urgent, sequences, self._steps).pack())
+        self._steps = 0
+
+
+def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
+    """Two outputs of one sequence as one."""
+    logprobs = [*(first.logprobs or ()), *(second.logprobs or ())] or None
+    return second._replace(token_ids=[*first.token_ids, *second.token_ids], logprobs=logprobs)
+
+
+def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
+    """Take everything that has arrived, step, report; wait when there is nothing to do."""
+    batch = Batch(engine)
+    while True:
+        while not inbox.empty() or not engine.has_work():
+            batch.obey(inbox.get())
+            if batch.refused:
+                break
+        outbox.put(batch.step(), sequences=engine.num_sequences(), streams=batch.num_jobs())
+
+
+class Batch:
+    """What the engine was given, so that what its library raises can be laid at the door of the one that caused it.
+
+    What can't is raised: the engine ends, and whoever was in it counts a crash.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._open: dict[int, SequenceRequest] = {}
+        #: Requests that could not be taken, to be told with the next step.
+        self.refused: list[SequenceOutput] = []
+
+    def obey(self, frame: Any) -> None:
+        """Do what a frame says. What can't be done for one request ends that request, not the others."""
+        match frame:
+            case {"op": "cancel", "ids": [*ids]}:
+                for sequence_id in ids:
+                    self._cancel(sequence_id)
+            case {"op": "add", "requests": [*requests]}:
+                for raw in requests:
+                    self._add(raw)
+            case _:
+                log.error("a frame that means nothing was left out: %.200r", frame)
+
+    def step(self) -> list[SequenceOutput]:
+        """What one step makes, behind the refusals."""
+        outputs, self.refused = self.refused, []
+        if self._engine.has_work():
+            outputs += self._stepped()
+        for output in outputs:
+            if output.finish_reason is not None:
+                self._open.pop(output.sequence_id, None)
+        return outputs
+
+    def num_jobs(self) -> int:
+        """How many jobs its sequences belong to: a job has one stream, however many answers it asks for."""
+        return len({request.key.partition("/")[0] for request in self._open.values()})
+
+    def _stepped(self) -> list[SequenceOutput]:
+        try:
+            return self._engine.step()
+        except Exception as error:
+            if len(self._open) != 1:
+                raise
+            ((sequence_id, request),) = self._open.items()
+            log.exception("a step has failed, and sequence %d was alone in it", sequence_id)
+            self._engine.cancel(sequence_id)
+            self._require_sound(request)
+            return [SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
+
+    def _require_sound(self, request: SequenceRequest) -> None:
+        """Do something small of the same kind: an engine that can't has lost more than one request. Raises."""
+        small = None if request.sampling is None else Sampling(max_tokens=1, temperature=0.0)
+        self._engine.add(SequenceRequest(TRIAL_ID, [0], small))
+        for _ in range(TRIAL_STEPS):
+            if any(output.sequence_id == TRIAL_ID and output.finish_reason for output in self._engine.step()):
+                return
+        raise RuntimeError("the engine makes no token any more")
+
+    def _cancel(self, sequence_id: Any) -> None:
+        try:
+            self._engine.cancel(sequence_id)
+        except Exception as error:  # the edge of one request
+            log.exception("sequence %.20r can't be cancelled", sequence_id)
+            if sequence_id in self._open:
+                self.refused.append(SequenceOutput(sequence_id, [], None, "failed", f"{error!r:.300}"))
+        else:
+            self._open.pop(sequence_id, None)  # it has no part in the next step
+
+    def _add(self, raw: Any) -> None:
+        """Hand one request to the engine, or note why it can't be taken."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("sequence_id"), int):
+            log.error("a request without a sequence was left out: %.200r", raw)
+            return
+        try:
+            sampling = Sampling(**raw["sampling"]) if raw["sampling"] else None
+            request = SequenceRequest(**{**raw, "sampling": sampling})
+            self._engine.add(request)
+        except EngineRequestError as error:
+            why = str(error)
+        except Exception as error:  # the edge of one request: libraries raise what they like
+            log.exception("the engine could not take sequence %s", raw["sequence_id"])
+            why = f"The engine could not take this request: {error!r:.300}"
+        else:
+            self._open[request.sequence_id] = request
+            return
+        self.refused.append(SequenceOutput(raw["sequence_id"], [], None, "error", why))
+
+
+def _read(frames: FrameSocket, inbox: Inbox) -> None:
+    while True:
+        try:
+            inbox.put(frames.receive())
+        except ValueError:
+            log.exception("a frame that can't be read was left out")
+        except (EOFError, OSError):
+            os._exit(0)
+        except BaseException:
+            log.exception("nothing is heard any more")
+            os._exit(1)  # an engine that hears nothing is of no use
+
+
+if __name__ == "__main__":
+    main()

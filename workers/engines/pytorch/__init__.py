@@ -1,0 +1,1 @@
+"""The engines on PyTorch: how their weights are loaded, quantized and shared out over processes."""

@@ -1,0 +1,64 @@
+"""A rank of a tensor-parallel engine other than 0: `python -m workers.engines.pytorch.rank_process FD`.
+
+It holds its share of the weights, and computes what rank 0 schedules (`workers/engines/pytorch/ranks.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import threading
+from datetime import timedelta
+
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+from gateway.process.logs import FORMAT
+from gateway.process.start import begin_child
+from workers.engines.base import EngineConfig
+from workers.engines.failures import classify
+from workers.engines.frames import FrameSocket
+from workers.engines.pytorch.loading import load_causal_lm, start_manager
+from workers.engines.pytorch.ranks import MEET_S, join
+
+log = logging.getLogger("headrace.engine")
+
+
+class _AlwaysSet(threading.Event):
+    """Lets an idle rank wait for rank 0 itself: the manager's loop would sleep up to 0.1 s between looks."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Never waits."""
+        return True
+
+
+def main() -> None:
+    """Load, then follow rank 0. The process ends with it."""
+    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+    told = frames.receive()
+    config, rank = EngineConfig(**told["config"]), int(told["rank"])
+    begin_child(fmt=FORMAT.replace("%(name)s", f"%(name)s rank {rank}"))
+    threading.Thread(target=_end_with, args=(frames,), daemon=True).start()
+    try:
+        store = TCPStore("127.0.0.1", told["port"], timeout=timedelta(seconds=MEET_S))
+        join(config, rank, store)
+        manager = start_manager(load_causal_lm(config, rank), config, wake_up=_AlwaysSet())
+    except Exception as error:  # the process' edge: say why, then end
+        log.exception("rank failed to load")
+        reason, message = classify(error)
+        frames.send({"reason": reason, "message": message})
+        os._exit(1)
+    manager._generation_thread.join()
+    os._exit(1)
+
+
+def _end_with(frames: FrameSocket) -> None:
+    try:
+        frames.receive()
+    finally:
+        os._exit(0)  # whatever came, or did not
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""transformers' continuous batching manager as an engine: paged KV cache, prefix sharing. Reads safetensors folders.
+
+The manager steps in a thread of its own; `step` takes what it has made. Options: `threads` of each process.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers.generation.continuous_batching.requests import GenerationOutput
+
+from gateway.models.engines import SPECS
+from workers.engines.base import (
+    EngineConfig,
+    EngineInfo,
+    EngineRequestError,
+    Report,
+    Sampling,
+    SequenceOutput,
+    SequenceRequest,
+    no_report,
+    require,
+    require_room,
+    warm_up,
+)
+from workers.engines.pytorch.loading import (
+    PAGE_TOKENS,
+    QUANTIZED,
+    check_shares,
+    device_of,
+    load_causal_lm,
+    start_manager,
+)
+from workers.engines.pytorch.ranks import RankGroup
+from workers.engines.weights import weights_digest
+
+_CAN = SPECS["transformers"].sampling
+MIN_TEMPERATURE = 1e-3
+#: How long `step` waits for the manager before it gives control back.
+STEP_WAIT_S = 1.0
+#: How long the manager may take to end.
+CLOSE_WAIT_S = 30.0
+
+
+class TransformersEngine:
+    """The model, its manager, and what each sequence has given so far."""
+
+    def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
+        #: Request, and how many of its tokens have been reported.
+        self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
+        self._cancelled: list[int] = []
+        self._warm_up_step_s = 0.0
+        #: Tokens that the KV cache holds.
+        self._capacity = config.kv_blocks(PAGE_TOKENS) * PAGE_TOKENS
+        report("model_initialization", 0, 1)
+        self._ranks: RankGroup | None = None
+        if config.tensor_parallel_size > 1:
+            check_shares(config)
+            self._ranks = RankGroup(config)
+            model = self._ranks.run(lambda: self._load(config, report))
+        else:
+            model = self._load(config, report)
+        quantized = config.quantization if config.quantization in QUANTIZED else ""
+        effective = {
+            "attention": model.config._attn_implementation,
+            "quantization": quantized or str(model.dtype).removeprefix("torch."),
+            "devices": [str(device_of(config, rank)) for rank in range(config.tensor_parallel_size)],
+            "threads": torch.get_num_threads(),
+            "kv_cache": True,
+            **self._kv_cache(),
+        }
+        digest = weights_digest(Path(config.model_path))
+        length, slowest_s = config.context_length, self._warm_up_step_s
+        self.info = EngineInfo("transformers", length, digest, sorted(_CAN), effective, slowest_s)
+
+    def _load(self, config: EngineConfig, report: Report) -> Any:
+        model = load_causal_lm(config)
+        report("model_initialization", 1, 1)
+        self._vocabulary = int(model.config.vocab_size)
+        self._manager = start_manager(model, config)
+        self._warm_up_step_s = warm_up(self, report)
+        return model
+
+    def add(self, request: SequenceRequest) -> None:
+        """Admit a sequence. Raises: EngineRequestError."""
+        sampling = require(request, _CAN, "transformers", vocabulary=self._vocabulary)
+        require_room(request, sampling, self._capacity)
+        self._manager.add_request(
+            list(request.prompt_ids),
+            request_id=str(request.sequence_id),
+            max_new_tokens=sampling.max_tokens,
+            streaming=True,
+            # An empty list would mean the model's own.
+            eos_token_id=list(request.eos_ids) or [-1],
+            **self._processors(sampling),
+        )
+        self._sequences[request.sequence_id] = (request, 0)
+
+    def cancel(self, sequence_id: int) -> None:
+        """Drop a sequence; its place is free at the manager's next step."""
+        if self._sequences.pop(sequence_id, None):
+            self._manager.cancel_request(str(sequence_id))
+            self._cancelled.append(sequence_id)
+
+    def has_work(self) -> bool:
+        """Whether anything runs or is to be reported."""
+        return bool(self._sequences or self._cancelled)
+
+    def num_sequences(self) -> int:
+        """Running and waiting sequences."""
+        return len(self._sequences)
+
+    def close(self) -> None:
+        """End the manager's thread, and the other ranks."""
+        if self._ranks:
+            self._ranks.let_go()
+        self._manager.stop(hard_stop=True, timeout=CLOSE_WAIT_S)
+        if self._ranks:
+            self._ranks.close()
+
+    def step(self) -> list[SequenceOutput]:
+        """Wait for what the manager makes next, and take all of it. Raises: RuntimeError if the manager has died."""
+        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
+        self._cancelled = []
+        result = self._manager.get_result(timeout=STEP_WAIT_S) if self._sequences else None
+        while result is not None:
+            outputs += self._taken(result)
+            made = self._manager.output_router.output_queue
+            result = None if made.empty() else self._manager.get_result(timeout=0)
+        if self._sequences and not self._manager.is_running():
+            raise RuntimeError("transformers' continuous batching has stopped; its error lies in the log above")
+        return outputs
+
+    def _taken(self, result: GenerationOutput) -> list[SequenceOutput]:
+        """What is new in a result, which holds all tokens since the start; nothing if it was cancelled meanwhile."""
+        sequence_id = int(result.request_id)
+        if sequence_id not in self._sequences:
+            return []
+        request, reported = self._sequences[sequence_id]
+        tokens = list(result.generated_tokens[reported:])
+        if not result.is_finished():
+            self._sequences[sequence_id] = (request, reported + len(tokens))
+            return [SequenceOutput(sequence_id, tokens)]
+        del self._sequences[sequence_id]
+        if result.error is not None:
+            return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
+        stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in request.eos_ids
+        return [SequenceOutput(sequence_id, tokens, None, "stop" if stopped else "length")]
+
+    def _kv_cache(self) -> dict[str, int]:
+        """What the manager has made of it, which it has by the first step: this process' share of its bytes."""
+        cache = self._manager.batch_processor.cache
+        return {
+            "kv_capacity_tokens": cache.num_blocks * PAGE_TOKENS,
+            "kv_cache_bytes": cache.num_sectors * cache.bytes_per_sector,
+        }
+
+    def _processors(self, sampling: Sampling) -> dict[str, float | int]:
+        """The manager samples all sequences or none: greedy is sampling from the one best token, ties broken."""
+        if sampling.greedy:
+            return {"temperature": 1.0, "top_k": 1, "top_p": 0.0}
+        return {
+            # One that is smaller makes infinities of scores, in 16 bits.
+            "temperature": max(float(sampling.temperature), MIN_TEMPERATURE),
+            "top_k": min(sampling.top_k or self._vocabulary, self._vocabulary),
+            "top_p": float(sampling.top_p),
+        }

@@ -1,0 +1,1 @@
+"""What is special about one kind of job: how it becomes sequences, and what their outputs come to."""

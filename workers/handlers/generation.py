@@ -1,0 +1,59 @@
+"""Chats and completions as work of a replica."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from gateway.errors import InvalidRequest
+from gateway.inference.parameters import sampling
+from gateway.jobs.journal import num_choices
+from gateway.jobs.record import Job
+from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import Catalog, Model
+from workers.engines.base import EngineConfig, Sampling, SequenceRequest
+from workers.handlers.generation_run import Run
+from workers.handlers.prompts import prompt_ids, token_limit
+from workers.tokenizers.load import Tokenizer, load_tokenizer
+
+
+class Generation:
+    """Generates text with one model, on an engine that was loaded for so long a context."""
+
+    def __init__(self, tokenizer: Tokenizer, model: Model, catalog: Catalog, *, context_length: int) -> None:
+        self._tokenizer = tokenizer
+        self._model = model
+        self._catalog = catalog
+        self._context_length = context_length
+        self.digest = tokenizer.digest
+
+    def places(self, job: Job) -> int:
+        """One for each answer."""
+        return num_choices(job)
+
+    def prepare(self, job: Job, takeover: Takeover | None) -> Run:
+        """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
+        latest = self._catalog.latest(self._model)
+        model = replace(latest, context_length=min(latest.context_length, self._context_length))
+        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
+        if not all(prompts):
+            raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
+        max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
+        job = replace(
+            job, request={**job.request, **sampling(model, job.request)}
+        )  # of a remote model it may lack them
+        return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)
+
+    def check(self) -> list[str]:
+        """Try the chat templates. Raises: DeploymentFailed."""
+        return self._tokenizer.check()
+
+    def probe(self) -> SequenceRequest:
+        """One token."""
+        greedy = Sampling(max_tokens=1, temperature=0.0)
+        return SequenceRequest(0, self._tokenizer.encode("probe"), greedy, list(self._tokenizer.eos_ids))
+
+
+def load_generation(config: EngineConfig, model: Model, catalog: Catalog) -> Generation:
+    """Read the tokenizer."""
+    tokenizer = load_tokenizer(config.model_path, config.engine)
+    return Generation(tokenizer, model, catalog, context_length=config.context_length)

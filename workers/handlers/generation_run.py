@@ -1,0 +1,204 @@
+"""One job as a model worker runs it: engine output in, journal events out. Knows no Redis and no engine.
+
+A resume replays the journal first: ids rebuild the detokenizer, published text is subtracted, and what EOS, stop
+strings or max_tokens already decided is finished without the engine. What another model wrote before counts as the
+beginning of the answer.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.jobs.journal import Logprob, fold
+from gateway.jobs.record import EventType, Job, JobState
+from gateway.jobs.takeover import Takeover
+from gateway.store.codec import dumps
+from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
+from workers.handlers.base import ENGINE_ERRORS, EngineRun
+from workers.tokenizers.detokenizer import IncrementalDetokenizer, Offsets
+from workers.tokenizers.load import Tokenizer
+
+
+def digest_of(prompts: Sequence[Sequence[int]]) -> str:
+    """Names prompts as a model reads them, short."""
+    return hashlib.sha256(dumps(prompts).encode()).hexdigest()[:16]
+
+
+def fresh_seed(seed: int, index: int, generated: int) -> int:
+    """The seed of one answer. An engine draws from the beginning of its noise, which the first tokens have had already.
+
+    So what goes on behind `generated` tokens gets other noise, and the same again for the same number of them.
+    """
+    if not generated:
+        return seed + index
+    digest = hashlib.blake2b(f"{seed}/{index}/{generated}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass
+class Choice:
+    """One answer: its prompt, what it has so far, and the detokenizer that turns ids into certain text."""
+
+    index: int
+    prompt_ids: list[int]
+    detokenizer: IncrementalDetokenizer
+    #: The beginning of the answer that another model wrote, in our tokens.
+    before_ids: list[int] = field(default_factory=list)
+    num_tokens: int = 0
+    finish_reason: str | None = None
+    #: Text that is certain but not yet in the journal (only after a resume).
+    unsent: str = ""
+    #: All ids of the answer so far, in our tokens: what the engine is given behind the prompt.
+    ids: list[int] = field(default_factory=list)
+    #: For log probabilities: where the next token begins.
+    offsets: Offsets = field(default_factory=Offsets)
+    #: The replay of the journal showed that it had ended.
+    finished_on_resume: bool = False
+
+
+class Run(EngineRun):
+    """A claimed job on an engine. Only the emitter thread changes it after `requests` was called."""
+
+    def __init__(
+        self,
+        job: Job,
+        *,
+        prompts: Sequence[list[int]],
+        tokenizer: Tokenizer,
+        max_tokens: int,
+        takeover: Takeover | None = None,
+    ) -> None:
+        super().__init__(job)
+        self.tokenizer = tokenizer
+        self.prompt_digest = digest_of(prompts)
+        takeover = takeover and takeover.read_by(tokenizer=tokenizer.digest, prompt=self.prompt_digest)
+        self.takeover = takeover
+        self._used = takeover.used if takeover else {}
+        self._weights_changed = False
+        self.max_tokens = max_tokens
+        n = int(job.request.get("n") or 1)
+        self.most_tokens = sum(map(len, prompts)) + n * len(prompts) * max_tokens
+        stop = list(job.request.get("stop") or ())
+        self.prompt_tokens = sum(map(len, prompts))
+        self.choices = [
+            Choice(i, prompt, IncrementalDetokenizer(tokenizer, stop))
+            for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n))
+        ]
+        self._eos = set(tokenizer.eos_ids)
+        self._want_logprobs = bool(job.request.get("logprobs"))
+        if takeover:
+            self._replay(takeover)
+
+    def usage(self) -> dict[str, int]:
+        """Tokens of the prompts and of all choices, those of earlier claims and other models too."""
+        prompt = self.prompt_tokens + self._used.get("prompt_tokens", 0)
+        completion = sum(choice.num_tokens - len(choice.before_ids) for choice in self.choices)
+        completion += self._used.get("completion_tokens", 0)
+        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+    def begin(self, info: Mapping[str, Any]) -> None:
+        """Write the first event of this claim, then what a replay found to be missing from the journal."""
+        mode = self.takeover.announcement() if self.takeover else {}
+        self._weights_changed = bool(self.takeover and self.takeover.weights - {info.get("weights")})
+        prompt = {"prompt_tokens": self.usage()["prompt_tokens"], "prompt": self.prompt_digest}
+        super().begin({**prompt, **info, **mode, **self._caveat()})
+        for choice in self.choices:
+            if choice.unsent:
+                self.extend(choice.index, text=choice.unsent)
+            if choice.finish_reason and choice.finished_on_resume:
+                self.finish_choice(choice.index, choice.finish_reason)
+        self._end_if_all_finished()
+
+    def done(self) -> None:
+        """End it with a full answer, which says if other weights have made a part of it."""
+        self._end(JobState.DONE, EventType.DONE, {"usage": self.usage(), **self._caveat()})
+
+    def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
+        """What to ask of the engine, for the choices that are not finished: ids count up from the given one."""
+        wanted = self.job.request
+        seed = wanted.get("seed")
+        return [
+            SequenceRequest(
+                sequence_id=first_sequence_id + choice.index,
+                prompt_ids=choice.prompt_ids + choice.ids,
+                sampling=Sampling(
+                    max_tokens=self.max_tokens - choice.num_tokens,
+                    temperature=float(wanted["temperature"]),
+                    top_p=float(wanted["top_p"]),
+                    top_k=int(wanted.get("top_k") or 0),
+                    seed=None if seed is None else fresh_seed(int(seed), choice.index, choice.num_tokens),
+                    presence_penalty=float(wanted.get("presence_penalty") or 0),
+                    frequency_penalty=float(wanted.get("frequency_penalty") or 0),
+                    repetition_penalty=float(wanted.get("repetition_penalty") or 1),
+                    logprobs=self._want_logprobs,
+                ),
+                eos_ids=list(self._eos),
+                key=f"{self.job.id}/{choice.index}",
+                generated=choice.num_tokens,
+            )
+            for choice in self.choices
+            if choice.finish_reason is None
+        ]
+
+    def take(self, index: int, output: SequenceOutput) -> bool:
+        """Add what the engine made for one choice. True if its sequence must be stopped (a stop string matched)."""
+        choice = self.choices[index]
+        if choice.finish_reason is not None or self.state is not None:
+            return False
+        if output.finish_reason in ENGINE_ERRORS:
+            self.fail(ENGINE_ERRORS[output.finish_reason], output.error or "the engine refused the request")
+            return False
+        text, stopped, kept = choice.detokenizer.push(output.token_ids, final=output.finish_reason is not None)
+        ids = output.token_ids[:kept]
+        choice.ids += ids
+        choice.num_tokens += kept
+        self.new_tokens += kept
+        choice.finish_reason = "stop" if stopped else output.finish_reason
+        if output.logprobs and self._want_logprobs:
+            self.extend(index, ids=ids, text=text, lp=self._logprobs(choice, ids, output.logprobs))
+        else:
+            self.extend(index, ids=ids, text=text)
+        if choice.finish_reason:
+            self.finish_choice(index, choice.finish_reason)
+            self._end_if_all_finished()
+        return stopped and output.finish_reason is None
+
+    def _logprobs(self, choice: Choice, ids: Sequence[int], logprobs: Sequence[float]) -> list[Logprob]:
+        """What is told of each token, see `Logprob`."""
+        entries: list[Logprob] = []
+        for token_id, logprob in zip(ids, logprobs, strict=False):
+            raw = self.tokenizer.token_bytes(token_id)
+            text = self.tokenizer.decode([token_id])
+            whole = text.encode() == raw or not raw
+            entries.append((text, logprob, choice.offsets.push(raw), *(() if whole else (raw.hex(),))))
+        return entries
+
+    def _end_if_all_finished(self) -> None:
+        if all(choice.finish_reason for choice in self.choices):
+            self.done()
+
+    def _caveat(self) -> dict[str, bool]:
+        return {"weights_changed": True} if self._weights_changed else {}
+
+    def _replay(self, takeover: Takeover) -> None:
+        own = fold(takeover.own, num_choices=len(self.choices))
+        for choice, before, old in zip(self.choices, takeover.before, own, strict=True):
+            choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
+            choice.ids = choice.before_ids + old.token_ids
+            choice.num_tokens = len(choice.ids)
+            choice.offsets = Offsets(len(before.text))
+            for token_id in old.token_ids if self._want_logprobs else ():
+                choice.offsets.push(self.tokenizer.token_bytes(token_id))
+            choice.finish_reason = before.finish_reason or old.finish_reason
+            if choice.finish_reason:
+                continue
+            over = choice.num_tokens >= self.max_tokens or bool(self._eos & set(old.token_ids[-1:]))
+            text, stopped, _ = choice.detokenizer.push(old.token_ids, final=over)
+            choice.unsent = text[len(old.text) :]
+            if stopped or over:
+                ended_by_eos = stopped or bool(self._eos & set(old.token_ids[-1:]))
+                choice.finish_reason = "stop" if ended_by_eos else "length"
+                choice.finished_on_resume = True

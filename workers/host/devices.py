@@ -1,0 +1,87 @@
+"""What a device is and how much memory it has. Imports no engine: an agent must stay small."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from gateway.errors import InvalidSetting
+from workers.host.vitals import hardware
+
+#: What must be installed for an engine, by its name in `workers/engines`.
+REQUIRES: dict[str, tuple[str, ...]] = {
+    "openvino": ("openvino_genai",),
+    "transformers": ("torch", "transformers"),
+    "embedding": ("torch", "transformers"),
+    "fake": (),
+}
+#: cgroup v2's memory limit of this process, if it has one.
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Name of the hardware; memory in bytes, of the device itself."""
+
+    hardware: str
+    memory_total: int
+    memory_free: int
+
+
+def look_at(device: str) -> Facts:
+    """Raises: InvalidSetting if this machine has no such device."""
+    kind, number = device.rstrip("0123456789"), device[len(device.rstrip("0123456789")) :]
+    if kind == "cpu":
+        return _cpu()
+    if kind == "cuda" and number:
+        return _cuda(int(number))
+    raise InvalidSetting(f"HEADRACE_DEVICE is {device!r}; it must be cpu0, or cuda0, cuda1, ...")
+
+
+def installed_engines() -> tuple[str, ...]:
+    """The engines that could be loaded here."""
+    return tuple(
+        name for name, modules in REQUIRES.items() if all(importlib.util.find_spec(module) for module in modules)
+    )
+
+
+def engine_device(device: str) -> str:
+    """A device by the name that engines know: `CPU`, `cuda:1`."""
+    kind = device.rstrip("0123456789")
+    return "CPU" if kind == "cpu" else f"{kind}:{device[len(kind) :] or 0}"
+
+
+def _cpu() -> Facts:
+    memory = psutil.virtual_memory()
+    total, free = int(memory.total), int(memory.available)
+    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
+    if limit:
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return Facts(hardware(), total, free)
+
+
+def _cuda(number: int) -> Facts:
+    query = [
+        "nvidia-smi",
+        f"--id={number}",
+        "--query-gpu=name,memory.total,memory.free",
+        "--format=csv,noheader,nounits",
+    ]
+    try:
+        done = subprocess.run(query, check=True, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise InvalidSetting(f"HEADRACE_DEVICE is 'cuda{number}', but nvidia-smi does not know it: {error}") from error
+    name, total, free = done.stdout.strip().rsplit(",", 2)
+    return Facts(name, int(total) << 20, int(free) << 20)
+
+
+def _number(path: Path) -> int:
+    """A number in a file of the kernel; 0 if there is none."""
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,1 @@
+"""The keeper: finds what was lost, gives it back, and ends what nobody waits for."""

@@ -1,0 +1,173 @@
+"""The keeper, `python -m workers.keeper`: finds jobs that lost their worker, hint or client, and puts it right.
+
+Two keepers do no harm: every change goes through a script that checks the claim. What it judges by the clock it judges
+only when it can trust what it sees (`gateway/cluster/trust.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from typing import cast
+
+from celery import Celery
+
+from gateway.access.limits import Limits
+from gateway.cluster.desired import ASLEEP, UP, Desired
+from gateway.cluster.registry import KeeperState, Registry
+from gateway.cluster.trust import Trust
+from gateway.deployments.reasons import FailureReason
+from gateway.jobs.cleanup import Strays, Tidy
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.ledger import DEPLOYMENT
+from gateway.jobs.record import JobHead
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog, load_catalog
+from gateway.process.start import begin
+from gateway.queue.queues import device_place, make_celery
+from gateway.settings import Settings
+from gateway.store import keys
+from gateway.store.connection import NOT_NOW, connect, run_id
+from gateway.store.installation import Installation
+from gateway.store.loop import guarded, repeat
+from workers.keeper.sweeps import QueueSweep, RunningSweep
+
+log = logging.getLogger("headrace.keeper")
+
+#: Pause between two rounds; a heartbeat must be missing in two of them.
+ROUND_S = 1.0
+#: A model without a replica, alive or to come, keeps those who wait for so many leases.
+DESERTED_LEASES = 2
+#: The journal of a job shrinks so long after its end. Until then the drain rate counts it, and late clients resume.
+COMPACT_MS = 60_000
+
+
+class Keeper:
+    """One round looks at every running job, and at the queued ones whose turn it is."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        store: JobStore,
+        registry: Registry,
+        celery: Celery,
+        catalog: Catalog,
+        trust: Trust | None = None,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.desired = Desired(store.redis)
+        self.store = store
+        self.installation = Installation(store.redis, settings.data_dir)
+        self.registry = registry
+        self.limits = Limits(store.redis, store.scripts)
+        self.tidy = Tidy(store)
+        self.strays = Strays(store)
+        self.trust = trust or Trust()
+        self.running = RunningSweep(settings=settings, store=store, celery=celery, trust=self.trust, registry=registry)
+        self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
+        #: Since when nobody is there, or to come, that could serve a place.
+        self._deserted: dict[str, float] = {}
+        self._round_s = 0.0
+
+    def run(self, stop: threading.Event) -> None:
+        """Rounds until `stop`."""
+        repeat(self._step, name="the keeper", over=lambda: stop.wait(ROUND_S))
+
+    def _step(self) -> None:
+        try:
+            self.round()
+        except NOT_NOW:
+            self.trust.lose("Redis does not answer")
+            self.running.distrust()
+            raise
+
+    def round(self) -> None:
+        """One look. Raises: NOT_NOW."""
+        began = time.monotonic()
+        self.installation.begin()
+        self.trust.tick()
+        now_ms = self.store.now_ms()
+        self.trust.observe(run_id(self.store.redis), now_ms)
+        self._beat()
+        with guarded("the running jobs"):
+            self.running.run(now_ms)
+        for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
+            with guarded(f"the queue of {model}"):
+                self._look_at_queue(model, now_ms)
+        for step in (self.limits.give_back_lapsed, self.tidy.step, self.strays.step):
+            with guarded(step.__qualname__):
+                self.trust.tick()
+                step()
+        self.queues.forget()
+        self._round_s = time.monotonic() - began
+        self._beat()
+
+    def _beat(self) -> None:
+        """Say that it is at work, how long a round takes, and whether it may recover what is lost."""
+        lease_s = self.settings.lease_s
+        state = KeeperState(round_s=round(self._round_s, 3), trusted=self.trust.held_for(lease_s))
+        self.registry.beat_keeper(state, lease_s=lease_s)
+
+    def _look_at_queue(self, model: str, now_ms: int) -> None:
+        waiting = self.queues.run(model, now_ms)
+        if waiting and self._hopeless(model):
+            self._give_up(waiting, model)
+        compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
+
+    def _hopeless(self, place: str) -> bool:
+        """Whether nobody serves a place, for so long that nobody will. A model that sleeps is woken."""
+        if place.startswith("@"):
+            served = place in {device_place(*device.place) for device in self.registry.devices()}
+            patience_s = self.settings.node_gone_s
+        else:
+            served, patience_s = self._served(place), self.settings.lease_s * DESERTED_LEASES
+        if served or self.installation.lost or not self.trust.held_for(self.settings.lease_s):
+            self._deserted.pop(place, None)
+            return False
+        return time.monotonic() - self._deserted.setdefault(place, time.monotonic()) > patience_s
+
+    def _served(self, model_id: str) -> bool:
+        """Whether a model has a replica, or will have one. Only local models are known to have none."""
+        if not any(model.local and model.id == model_id for model in self.catalog):
+            return True
+        if self.registry.replicas(model_id):
+            return True
+        states = {wanted.state for wanted in self.desired.all(model_id)}
+        if ASLEEP in states and UP not in states:
+            self.desired.wake(model_id)
+        return bool(states & {UP, ASLEEP})
+
+    def _give_up(self, jobs: Iterable[JobHead], place: str) -> None:
+        for job in jobs:
+            if job.kind == DEPLOYMENT:
+                gone = FailureReason.NODE_GONE
+                error = {"reason": gone.value, "message": f"The agent of {place[1:]} is gone.", "remedy": gone.remedy}
+            else:
+                message = f"Model {place!r} was unloaded, or its replicas have failed."
+                error = {"reason": "model_not_ready", "message": message}
+            log.warning("job %s: %s", job.id, error["message"])
+            with guarded(f"job {job.id}"):
+                self.queues.fail(job, **error)
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT."""
+    settings = Settings.load()
+    begin(settings)
+    client = connect(settings)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    keeper = Keeper(
+        settings=settings,
+        store=JobStore(client),
+        registry=Registry(client),
+        celery=make_celery(settings),
+        catalog=load_catalog(settings),
+    )
+    keeper.run(stop)

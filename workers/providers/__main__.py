@@ -1,0 +1,120 @@
+"""The provider worker process: `python -m workers.providers`. A Celery worker for all remote models of the catalog.
+
+With the id of a job as its argument it runs that job alone, since it may kill whoever runs it, and ends.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from typing import TYPE_CHECKING, Any
+
+from celery import Celery
+from celery.signals import worker_ready, worker_shutting_down
+
+from gateway.cluster.registry import Registry
+from gateway.inference.breaker import Breaker
+from gateway.inference.routing import Router
+from gateway.jobs.recovery import bury, cause_of_death
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import load_catalog
+from gateway.process.locks import dead_holders, drop_lock, hold_lock, report_crashes
+from gateway.process.start import begin
+from gateway.queue.queues import make_celery, model_queue, provider_queue, slug
+from gateway.settings import Settings
+from gateway.store.connection import connect
+from gateway.store.loop import Loop
+from workers import providers
+from workers.celery_worker import consume
+from workers.providers.secrets import quiet_libraries
+
+if TYPE_CHECKING:
+    from workers.providers.worker import RemoteWorker
+
+log = logging.getLogger("headrace.provider")
+
+#: How long running jobs may still end after SIGTERM.
+DRAIN_S = 3.0
+#: How often the dead are looked for.
+BURY_S = 0.5
+#: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
+LOCKS = "provider."
+
+
+def main() -> int:
+    """Run until SIGTERM; or, with the id of a job, until that has ended."""
+    settings = Settings.load()
+    begin(settings)
+    if not providers.is_installed():
+        log.error("%s", providers.NOT_INSTALLED)
+        return 1
+    from workers.providers.worker import RemoteWorker
+
+    quiet_libraries()
+    catalog = load_catalog(settings)
+    client = connect(settings)
+    store, registry = JobStore(client), Registry(client)
+    router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
+    app = make_celery(settings)
+    worker = RemoteWorker(
+        settings=settings,
+        catalog=catalog,
+        store=store,
+        registry=registry,
+        router=router,
+        celery=app,
+        alone=len(sys.argv) > 1,
+    )
+    lock = slug(worker.incarnation)
+    handle = hold_lock(settings.data_dir, lock, worker.incarnation)
+    report_crashes(settings.data_dir, lock)
+    worker.start()
+    app.replica = worker
+    stop = threading.Event()
+    try:
+        if worker.alone:
+            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+            worker.generate(sys.argv[1])
+        else:
+            worker_shutting_down.connect(lambda **_: _drain(worker, stop), weak=False)
+            _consume(app, worker, settings, stop)
+    finally:
+        stop.set()
+        worker.stop(grace_s=0)
+        if handle is not None:
+            os.close(handle)
+        drop_lock(settings.data_dir, lock)
+    return 0
+
+
+def _drain(worker: RemoteWorker, stop: threading.Event) -> None:
+    stop.set()
+    threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True).start()
+
+
+def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading.Event) -> None:
+    """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
+
+    def queues() -> list[str]:
+        # One of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
+        return [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
+
+    burying = Loop(lambda: _bury_the_dead(app, worker), name="bury", over=lambda: stop.wait(BURY_S))
+    worker_ready.connect(lambda **_: burying.start(), weak=False)
+    hostname = f"provider@{settings.node}"
+    consume(app, settings, hostname=hostname, queues=queues, concurrency=settings.provider_concurrency)
+
+
+def _bury_the_dead(app: Celery, worker: RemoteWorker) -> None:
+    """Give back the jobs of those provider workers of this data folder that were killed, and remove their locks."""
+    for name, holder in dead_holders(worker.settings.data_dir).items():
+        if name.startswith(LOCKS):
+            bury(worker.store, app, holder.incarnation, cause_of_death(worker.settings.data_dir, name, holder))
+            drop_lock(worker.settings.data_dir, name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,192 @@
+"""Chunks of OpenAI's protocol as pieces of answers, in all the shapes in which servers send them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import repeat
+from typing import Any
+
+from gateway.store.codec import as_count, is_integer, mended
+from workers.providers.base import Ask, Piece
+from workers.providers.failures import Said
+from workers.providers.protocols import wire
+from workers.providers.protocols.pieces import Answer
+
+#: What is known of a delta; all else is beside it.
+_KNOWN = ("role", "content", "tool_calls", "function_call")
+#: Words of other servers for how an answer ended, in OpenAI's. Any other word counts as `stop`.
+_FINISH = {
+    "stop": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "model_length": "length",
+    "tool_calls": "tool_calls",
+    "tool_use": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "safety": "content_filter",
+    "refusal": "content_filter",
+}
+#: Words for an answer that has not come to its end.
+_BROKEN = ("error", "insufficient_system_resource")
+#: How a token is written that is no text by itself, where there is no list of bytes.
+_IN_HEX = re.compile(r"bytes:(\\x[0-9a-fA-F]{2})+")
+#: The logarithm of a probability that is none.
+_NEVER = -9999.0
+
+
+class Chunks:
+    """Reads the stream of one call. A server that ends without a finish reason, but in good order, has finished."""
+
+    def __init__(self, ask: Ask, provider: str) -> None:
+        self._answers = [Answer(index, provider, before=ask.before) for index in ask.indexes]
+        self._is_chat = ask.kind == "chat"
+        #: The stream has said that it is over; it may be, since the last that came was a count.
+        self._over = self._counted = False
+
+    def take(self, event: wire.Event) -> Iterator[Piece]:
+        """The pieces of one event. Raises: Malformed, Said."""
+        if event.data.strip().startswith(wire.DONE):
+            self._over = True
+        value = wire.read(event.data) if event.data.strip() and not self._over else None
+        if event.name == "error":
+            raise Said(value)
+        self._over = self._over or event.name == wire.WHOLE
+        yield Piece()
+        for chunk in value if isinstance(value, list) else [value]:
+            if isinstance(chunk, Mapping):
+                yield from self._chunk(chunk, whole=event.name == wire.WHOLE)
+
+    def end(self) -> Iterator[Piece]:
+        """What is left to say when the stream has ended."""
+        if self._over or self._counted:
+            yield from (answer.end() for answer in self._answers if answer.begun and not answer.ended)
+
+    def _chunk(self, chunk: Mapping[str, Any], *, whole: bool) -> Iterator[Piece]:
+        choices = chunk.get("choices")
+        if chunk.get("error") or chunk.get("object") == "error" or (whole and not choices):
+            raise Said(chunk)
+        if usage := _usage(chunk.get("usage")):
+            yield usage
+        if isinstance(choices, Mapping):
+            choices = [choices]
+        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, Mapping) and (answer := self._answer(choice.get("index"), place)):
+                yield self._piece(answer, choice)
+        if choices or usage:
+            self._counted = not choices and any(answer.begun for answer in self._answers)
+
+    def _answer(self, index: Any, place: int) -> Answer | None:
+        """The answer that a choice is of; None if it was not asked for."""
+        number = as_count(index)
+        if number is None:
+            number = place if len(self._answers) > 1 else 0
+        return self._answers[number] if number < len(self._answers) else None
+
+    def _piece(self, answer: Answer, choice: Mapping[str, Any]) -> Piece:
+        if choice.get("error"):
+            raise Said(choice)
+        said = next(
+            (part for name in ("delta", "message") if isinstance(part := choice.get(name), Mapping) and part), {}
+        )
+        text = text_of(said.get("content")) or text_of(choice.get("text"))
+        if not self._is_chat:
+            text = text or text_of(said.get("refusal"))
+        return answer.piece(
+            text=text,
+            calls=_calls(said),
+            extra=_extra(said) if self._is_chat else None,
+            logprobs=_logprobs(choice.get("logprobs")),
+            finish=_finish(choice),
+        )
+
+
+def text_of(content: Any) -> str:
+    """The text in a content: that, or parts of it."""
+    if isinstance(content, str):
+        return content
+    if isinstance(content, list):
+        return "".join(map(text_of, content))
+    if isinstance(content, Mapping):
+        return text_of(content.get("text")) if content.get("type", "text") in ("text", "output_text") else ""
+    return str(content) if isinstance(content, int | float) and not isinstance(content, bool) else ""
+
+
+def _extra(said: Mapping[str, Any]) -> dict[str, Any]:
+    """What is beside the text and the calls, with the thoughts that some servers send as parts of the content."""
+    extra = {name: value for name, value in said.items() if name not in _KNOWN and value is not None}
+    content = said.get("content")
+    for part in content if isinstance(content, list) else ():
+        if isinstance(part, Mapping) and part.get("type") == "thinking":
+            extra["reasoning_content"] = f"{extra.get('reasoning_content', '')}{text_of(part.get('thinking'))}"
+    return extra
+
+
+def _calls(said: Mapping[str, Any]) -> list[Any]:
+    """Fragments of calls; the form before there were tools is one, too."""
+    calls = said.get("tool_calls")
+    if isinstance(calls, Mapping):
+        calls = [calls]
+    if not isinstance(calls, list):
+        calls = []
+    old = said.get("function_call")
+    return [*calls, {"index": 0, "function": old}] if isinstance(old, Mapping) else calls
+
+
+def _finish(choice: Mapping[str, Any]) -> str | None:
+    """How the answer ended, in OpenAI's words; None if it has not. Raises: Said."""
+    reason = choice.get("finish_reason")
+    if reason in _BROKEN:
+        raise Said({"message": f"The answer ended with {reason}."})
+    return _FINISH.get(str(reason).lower(), "stop") if reason else None
+
+
+def _usage(usage: Any) -> Piece | None:
+    """Tokens, as far as they are numbers."""
+    if not isinstance(usage, Mapping):
+        return None
+    prompt, completion = (usage.get(name) for name in ("prompt_tokens_details", "completion_tokens_details"))
+    said = Piece(
+        prompt_tokens=as_count(usage.get("prompt_tokens")),
+        completion_tokens=as_count(usage.get("completion_tokens")),
+        cached_tokens=as_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
+        reasoning_tokens=as_count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None,
+    )
+    return None if said == Piece() else said
+
+
+def _logprobs(found: Any) -> list[tuple[str, float, bytes]]:
+    """Of each token its text, log probability and bytes."""
+    if not isinstance(found, Mapping):
+        return []
+    tokens, values = found.get("tokens"), found.get("token_logprobs")
+    told: Iterable[tuple[Any, Any, Any]]
+    if isinstance(tokens, list):
+        told = zip(tokens, values if isinstance(values, list) else [], repeat(None))
+    else:
+        entries = found.get("content")
+        told = (
+            (entry.get("token"), entry.get("logprob"), entry.get("bytes"))
+            for entry in (entries if isinstance(entries, list) else ())
+            if isinstance(entry, Mapping)
+        )
+    return [
+        (text := mended(token), _logprob(value), _bytes(text, raw))
+        for token, value, raw in told
+        if isinstance(token, str)
+    ]
+
+
+def _bytes(token: str, said: Any) -> bytes:
+    """The bytes of a token: as they are said, or as the text says that has no other way to, or those of the text."""
+    if isinstance(said, list) and all(is_integer(byte, 0, 255) for byte in said):
+        return bytes(said)
+    if _IN_HEX.fullmatch(token):
+        return bytes.fromhex(token.removeprefix("bytes:").replace("\\x", ""))
+    return token.encode()
+
+
+def _logprob(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else _NEVER

@@ -1,0 +1,105 @@
+"""One answer of a provider as pieces that can be written, whatever it consists of on the wire. Knows no protocol."""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.jobs import extras
+from gateway.jobs.journal import Logprob
+from gateway.jobs.tool_calls import Calls
+from gateway.store.codec import writable
+from workers.providers.base import Piece
+from workers.providers.protocols.wire import Halves
+from workers.tokenizers.detokenizer import Offsets
+
+
+class Answer:
+    """Joins what was cut within a character, numbers the calls, and says whose the extras are."""
+
+    def __init__(self, index: int, provider: str, *, before: str = "") -> None:
+        """`before`: the text from which it goes on."""
+        self.index = index
+        #: Something of it has come, and its end has.
+        self.begun = self.ended = False
+        self._provider = provider
+        self._named = False
+        self._offsets = Offsets(len(before))
+        self._calls = Calls(new_id=lambda: f"call_{secrets.token_hex(12)}")
+        #: Of an extra by its name, of a call's arguments by its number, of the text by None.
+        self._halves: dict[str | int | None, Halves] = defaultdict(Halves)
+
+    def piece(
+        self,
+        *,
+        text: str = "",
+        calls: Iterable[Any] = (),
+        extra: Mapping[str, Any] | None = None,
+        logprobs: Iterable[tuple[str, float, bytes]] = (),
+        finish: str | None = None,
+    ) -> Piece:
+        """What has come. With `finish` it is over, and nothing waits for its other half any more.
+
+        `logprobs`: of each token its text, log probability and bytes.
+        """
+        self.begun = True
+        self.ended = self.ended or finish is not None
+        fragments = [self._joined(fragment) for call in calls if (fragment := self._calls.take(call))]
+        more = {
+            name: self._halves[name].join(value) if isinstance(value, str) else value for name, value in _raw(extra)
+        }
+        text = self._halves[None].join(text)
+        if finish is not None:
+            text, more, fragments = self._last(text, more, fragments)
+        more = {name: value for name, value in more.items() if value != ""}
+        if not self._named and (more or any(_has_extras(fragment) for fragment in fragments)):
+            self._named = True
+            more[extras.PROVIDER] = self._provider
+        entries = [self._entry(*token) for token in logprobs]
+        return Piece(self.index, text, fragments, entries, finish, writable(more))
+
+    def end(self) -> Piece:
+        """Its end, where the provider has said nothing of it."""
+        return self.piece(finish="tool_calls" if self._calls.calls else "stop")
+
+    def _entry(self, text: str, logprob: float, raw: bytes) -> Logprob:
+        place = self._offsets.push(raw)
+        return (text, logprob, place) if text.encode() == raw else (text, logprob, place, raw.hex())
+
+    def _joined(self, fragment: dict[str, Any]) -> dict[str, Any]:
+        function = fragment.get("function", {})
+        if not function.get("arguments"):
+            return fragment
+        arguments = self._halves[fragment["index"]].join(function["arguments"])
+        return {**fragment, "function": {**function, "arguments": arguments}}
+
+    def _last(
+        self, text: str, more: dict[str, Any], fragments: list[dict[str, Any]]
+    ) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+        """With what was still waited for."""
+        rests = {name: halves.join("", final=True) for name, halves in self._halves.items()}
+        text += rests.pop(None, "")
+        for name, rest in rests.items():
+            if rest and isinstance(name, int):
+                fragments = [*fragments, {"index": name, "function": {"arguments": rest}}]
+            elif rest:
+                more = {**more, str(name): str(more.get(str(name), "")) + rest}
+        return text, more, fragments
+
+
+def _raw(extra: Mapping[str, Any] | None) -> Iterable[tuple[str, Any]]:
+    """Texts as they came, since their halves may be joined, and all else in a form that can be written."""
+    for name, value in (extra or {}).items():
+        if name == extras.PROVIDER:
+            continue  # that is for us to say
+        if isinstance(value, str):
+            yield writable(name), value
+        else:
+            yield from extras.of({name: value}, ()).items()
+
+
+def _has_extras(fragment: Mapping[str, Any]) -> bool:
+    function = fragment.get("function", {})
+    return bool(fragment.keys() - {"index", "id", "type", "function"} or function.keys() - {"name", "arguments"})

@@ -1,0 +1,208 @@
+"""The model worker: `python -m workers.replica MODEL --wanted JSON`. A Celery worker around one resident replica.
+
+It ends by itself when nobody wants the replica any more, also if there is no agent to tell it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+
+from celery import Celery
+from celery.signals import worker_ready, worker_shutting_down
+
+from gateway.cluster.bringup import WORKER, BringUpLog
+from gateway.cluster.desired import Wanted, replica_id
+from gateway.cluster.registry import Registry
+from gateway.deployments.memory import UNMEASURED_KV_TOKENS
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.jobs.store import JobStore
+from gateway.models.catalog import Model, load_catalog
+from gateway.process.locks import hold_lock, report_crashes
+from gateway.process.start import begin
+from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
+from gateway.settings import Settings
+from gateway.store.codec import load_as
+from gateway.store.connection import connect
+from workers.celery_worker import consume
+from workers.engines.base import EngineConfig
+from workers.engines.failures import classify
+from workers.handlers.base import load_work
+from workers.host.devices import engine_device
+from workers.replica.worker import ReplicaWorker
+from workers.stages import run_stages
+from workers.stages.base import BringUp
+
+log = logging.getLogger("headrace.model")
+
+#: How long running jobs may still end after SIGTERM.
+DRAIN_S = 3.0
+#: Exit statuses: it could not be loaded; another process is this replica; who started it is dead.
+FAILED, TAKEN, ORPHANED = 3, 4, 5
+
+
+def engine_config(
+    model: Model, settings: Settings, wanted: Wanted, path: str, kv_capacity_tokens: int = 0
+) -> EngineConfig:
+    """What the engine process needs to know."""
+    wanted = wanted.in_full(model, settings.max_batch_size)
+    return EngineConfig(
+        engine=model.engine,
+        model_path=path,
+        device=engine_device(wanted.device),
+        max_batch_size=wanted.max_batch_size,
+        context_length=wanted.context_length,
+        options=wanted.options,
+        quantization=wanted.quantization,
+        tensor_parallel_size=wanted.tensor_parallel_size,
+        use_flash_attention=wanted.use_flash_attention,
+        use_kv_cache=wanted.use_kv_cache,
+        cpu_offload=wanted.cpu_offload,
+        kv_capacity_tokens=kv_capacity_tokens,
+    )
+
+
+def main() -> int:
+    """Run until SIGTERM, or until nobody wants it. Exit status FAILED: the engine could not be started."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--wanted", required=True, help="JSON object: what is desired")
+    parser.add_argument("--path", default="", help="where the weights lie on this machine")
+    parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
+    parser.add_argument(
+        "--kv-capacity-tokens", type=int, default=UNMEASURED_KV_TOKENS, help="the KV cache that was planned for it"
+    )
+    parser.add_argument("--agent", type=int, default=0, help="the process that starts it, if that is to live on")
+    args = parser.parse_args()
+    settings = Settings.load()
+    begin(settings)
+    wanted = load_as(Wanted, args.wanted)
+    incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
+    lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)
+    if lock is None:
+        log.error("replica %s runs already", wanted.replica_id)
+        return TAKEN
+    if args.agent and os.getppid() != args.agent:
+        # From here on it is found by its lock, and outlives its agent; who looked before did not see it.
+        log.error("replica %s: its agent ended while this worker was not there yet", wanted.replica_id)
+        return ORPHANED
+    report_crashes(settings.data_dir, wanted.replica_id)
+    app = make_celery(settings)
+    worker = _load_worker(app, settings, wanted, incarnation, args)
+    if worker:
+        worker.heartbeat.update(planned_bytes=args.planned_bytes)
+    return _run(app, worker) if worker else FAILED
+
+
+def _load_worker(
+    app: Celery, settings: Settings, wanted: Wanted, incarnation: str, args: argparse.Namespace
+) -> ReplicaWorker | None:
+    """The worker with its tokenizer; None if that can't be read, which the bring-up's log says."""
+    client = connect(settings)
+    catalog = load_catalog(settings)
+    model = catalog.get(wanted.model)
+    config = engine_config(model, settings, wanted, args.path, args.kv_capacity_tokens)
+    bringup = BringUpLog(client, wanted.replica_id)
+    try:
+        work = load_work(config, model, catalog)
+        for text in work.check():
+            bringup.append(level="warning", message=text)
+    except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
+        log.exception("the tokenizer of %s can't be read", wanted.model)
+        _report_failure(bringup, *classify(error))
+        return None
+    return ReplicaWorker(
+        settings=settings,
+        model=model,
+        wanted=wanted,
+        incarnation=incarnation,
+        config=config,
+        work=work,
+        store=JobStore(client),
+        registry=Registry(client),
+        celery=app,
+    )
+
+
+def _run(app: Celery, worker: ReplicaWorker) -> int:
+    """Bring the replica up, serve, and let it go."""
+    up = BringUp(
+        settings=worker.settings,
+        wanted=worker.wanted,
+        model=worker.model,
+        log=BringUpLog(worker.store.redis, worker.wanted.replica_id),
+        cancelled=worker.unwanted,
+        worker=worker,
+    )
+    failed = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        worker.start()
+        bringing = threading.Thread(target=_bring_up, args=(up, worker, failed), name="bring-up", daemon=True)
+        bringing.start()
+        while not worker.ready.wait(0.1):
+            if failed.is_set() or not bringing.is_alive():
+                return FAILED
+        app.replica = worker
+        threading.Thread(target=_watch, args=(worker,), name="watch", daemon=True).start()
+        worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
+        worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
+        wanted = worker.wanted
+        gc.collect()
+        gc.freeze()  # what is there now stays; no later collection needs to look at it
+        consume(
+            app,
+            worker.settings,
+            hostname=f"{slug(wanted.model)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
+            queues=lambda: [model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
+            concurrency=worker.config.max_batch_size,
+            on_look=worker.consumes,
+        )
+        return FAILED if failed.is_set() or worker.lost.is_set() else 0
+    finally:
+        worker.stop(grace_s=0)
+
+
+def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> None:
+    try:
+        run_stages(WORKER, up)
+        up.log.append(end="active")
+    except Exception as error:  # the process' edge: the deployment must hear of it
+        if not isinstance(error, DeploymentFailed):
+            log.exception("replica %s did not come up", up.wanted.replica_id)
+        _report_failure(up.log, *classify(error))
+        failed.set()
+        worker.over.set()
+
+
+def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) -> None:
+    """Leave the reason for the agent, which decides whether it is tried again."""
+    failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
+    bringup.append(level="error", message=message, failure=failure)
+
+
+def _watch(worker: ReplicaWorker) -> None:
+    """End the process, as SIGTERM does, when the replica can't serve or is not to."""
+    worker.over.wait()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _drain(worker: ReplicaWorker) -> None:
+    """Requests of a replica that nobody wants may end; a worker that is only told to end gives them back soon."""
+    grace_s = worker.settings.drain_s if worker.unwanted.is_set() else DRAIN_S
+    threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True).start()
+
+
+def _suffix(worker: ReplicaWorker) -> str:
+    """What tells several replicas of a model on one device apart."""
+    return worker.wanted.replica_id.removeprefix(replica_id(worker.model.id, *worker.wanted.place))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

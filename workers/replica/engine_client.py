@@ -1,0 +1,194 @@
+"""A model worker's side of its engine process: start it, feed it, read its steps, notice its death."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.process.crashes import oom_kills
+from gateway.process.environment import public
+from gateway.process.start import module_command
+from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
+from workers.engines.failures import classify_exit
+from workers.engines.frames import FrameSocket
+from workers.engines.steps import StepFrame
+from workers.journal.flush_interval import Pace
+
+#: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
+SEND_S = 10.0
+#: How long an engine may take to end after it has closed its socket.
+END_S = 1.0
+
+
+class EngineDied(Exception):
+    """The engine process has ended, or its socket is closed."""
+
+
+class EngineStartFailed(DeploymentFailed):
+    """The engine could not be loaded; the message is its own."""
+
+
+class EngineProcess:
+    """One engine process. `read` belongs to one thread; the rest may be called from any."""
+
+    def __init__(self, process: subprocess.Popen[bytes], frames: FrameSocket) -> None:
+        self._process = process
+        self._frames = frames
+        self._write_lock = threading.Lock()
+        #: Sequences that were asked for, and whose end was not heard yet.
+        self._open: set[int] = set()
+        self._oom_kills = oom_kills()
+        self._ended_by_us = False
+
+    @classmethod
+    def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
+        """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(SEND_S)
+        with theirs:
+            process = subprocess.Popen(
+                module_command("workers.engines.process", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                # It is given files. Without this its libraries may look for more on the hub, kernels to run included.
+                env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
+            )
+        engine = cls(process, FrameSocket(ours))
+        engine._send({"config": asdict(config), "pace": list(pace)})
+        return engine
+
+    @property
+    def pid(self) -> int:
+        """Process id."""
+        return self._process.pid
+
+    def wait_ready(
+        self, timeout_s: float, on_progress: Report = no_report, until: Callable[[], bool] = lambda: False
+    ) -> EngineInfo:
+        """Wait for the weights; `on_progress` hears how far they are.
+
+        Raises:
+            EngineStartFailed: it can't be loaded, has died, or `until` says that nobody waits any more (CANCELLED).
+        """
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            if until():
+                raise EngineStartFailed(FailureReason.CANCELLED, "nobody wants it any more")
+            try:
+                frame = self._receive(0.5)
+            except EngineDied as error:
+                new_oom_kills = oom_kills() - self._oom_kills
+                reason = classify_exit(self._process.returncode, new_oom_kills=new_oom_kills)
+                raise EngineStartFailed(*reason) from error
+            try:
+                info = None if frame is None else _heard(frame, on_progress)
+            except (KeyError, TypeError, ValueError) as error:
+                self.kill()
+                message = f"the engine said what nobody understands: {error!r}"
+                raise EngineStartFailed(FailureReason.ENGINE_CRASHED, message) from error
+            if info is not None:
+                return info
+        raise EngineStartFailed(FailureReason.TIMED_OUT, f"not ready after {timeout_s:.0f} s")
+
+    def submit(self, requests: Sequence[SequenceRequest]) -> None:
+        """Add sequences to the batch. Raises: EngineDied."""
+        self._open.update(request.sequence_id for request in requests)
+        self._send({"op": "add", "requests": requests})
+
+    def cancel(self, sequence_ids: Sequence[int]) -> None:
+        """Take sequences out. A dead engine has none."""
+        try:
+            self._send({"op": "cancel", "ids": list(sequence_ids)})
+        except EngineDied:
+            return
+
+    def read(self, timeout_s: float) -> StepFrame | None:
+        """The next steps, or None after the time-out. What can't be understood is the end of the engine.
+
+        Raises:
+            EngineDied: it has ended, or was ended for what it said.
+        """
+        frame = self._receive(timeout_s)
+        if frame is None:
+            return None
+        try:
+            step = StepFrame.parse(frame)
+            for output in step.outputs:
+                if output.sequence_id not in self._open:
+                    raise ValueError(f"an output of sequence {output.sequence_id}, which nobody has asked for")
+                if output.finish_reason is not None:
+                    self._open.discard(output.sequence_id)
+        except ValueError as error:
+            self.kill()
+            raise EngineDied(f"engine {self.pid} was ended: it sent {error}") from error
+        return step
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether it has died because somebody outside has killed it, neither us nor the kernel for its memory."""
+        signals = (-signal.SIGKILL, -signal.SIGTERM)
+        by_signal = self._process.poll() in signals and oom_kills() == self._oom_kills
+        return by_signal and not self._ended_by_us
+
+    def kill(self) -> None:
+        """End it at once, and reap it."""
+        self._ended_by_us = self._ended_by_us or self._process.poll() is None
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """End it, and close its socket; only for the thread that reads."""
+        self.kill()
+        self._frames.socket.close()
+
+    def _receive(self, timeout_s: float) -> Any:
+        """The next frame; None after the time-out. Raises: EngineDied."""
+        try:
+            frame = self._frames.receive(timeout_s)
+            if frame is None:
+                raise ValueError("null")
+            return frame
+        except TimeoutError:
+            return None
+        except (EOFError, OSError) as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)  # its socket closes a moment before it has ended
+            self.kill()
+            raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}: {error}") from error
+        except ValueError as error:
+            self.kill()
+            raise EngineDied(f"engine {self.pid} was ended: it sent what is no frame: {error}") from error
+
+    def _send(self, value: object) -> None:
+        try:
+            with self._write_lock:
+                self._frames.send(value)
+        except OSError as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(END_S)
+            self.kill()  # half a frame may be on its way, behind which nothing can be understood
+            raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
+
+
+def _heard(frame: Any, on_progress: Report) -> EngineInfo | None:
+    """Hear what an engine says while it loads. Returns what it is once it is ready.
+
+    Raises:
+        EngineStartFailed: it can't be loaded.
+        KeyError, TypeError, ValueError: that was nothing that an engine says.
+    """
+    if frame["op"] == "failed":
+        raise EngineStartFailed(FailureReason(frame["reason"]), str(frame["message"]))
+    if frame["op"] == "ready":
+        return EngineInfo(**frame["info"])
+    on_progress(str(frame["stage"]), int(frame["done"]), int(frame["total"]))
+    return None

@@ -1,0 +1,202 @@
+"""Byte-level BPE and the model's chat template, without torch; what reads it from files says what it consists of.
+
+Text that a user wrote never becomes a control token: special tokens are found only in what the template wrote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.errors import ContextTooLong
+from gateway.jobs.tool_calls import as_object
+from gateway.store.codec import mended
+from workers.tokenizers.chat_template import ChatTemplates, Messages
+
+
+@dataclass(frozen=True)
+class ControlToken:
+    """A token that no text becomes, and whether it takes the spaces beside it."""
+
+    id: int
+    lstrip: bool = False
+    rstrip: bool = False
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a file says of a tokenizer."""
+
+    #: `tokenizers.Tokenizer` that knows no control tokens.
+    backend: Any
+    #: UTF-8 bytes of each token, by id; empty for control tokens.
+    token_bytes: Sequence[bytes]
+    control: Mapping[str, ControlToken]
+    eos_ids: tuple[int, ...]
+    #: What stands around a prompt that is no conversation: BOS, mostly.
+    before: Sequence[int] = ()
+    after: Sequence[int] = ()
+    templates: Mapping[str, str] = field(default_factory=dict)
+    #: What templates may name, such as `bos_token`.
+    variables: Mapping[str, str] = field(default_factory=dict)
+    #: What else makes it another tokenizer, for its digest.
+    source: str = ""
+
+
+class ByteLevelTokenizer:
+    """See `workers/tokenizers/load.py`."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._plain = vocabulary.backend
+        self._bytes = vocabulary.token_bytes
+        self.control = {name: token.id for name, token in vocabulary.control.items()}
+        self._split = _pattern(vocabulary.control)
+        self._before, self._after = list(vocabulary.before), list(vocabulary.after)
+        self.eos_ids = vocabulary.eos_ids
+        self.templates = ChatTemplates(vocabulary.templates, vocabulary.variables)
+        named = max((len(name.encode()) for name in self.control), default=1)
+        self._longest = max(map(len, self._bytes), default=1) or 1
+        #: Bytes of text that one token can stand for.
+        self._longest = max(self._longest, named)
+        text = "\0".join([json.dumps(vocabulary.templates), vocabulary.source])
+        self.digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+
+    def check(self) -> list[str]:
+        """Try the templates. Returns what people should know. Raises: DeploymentFailed."""
+        return self.templates.check()
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; `<|im_start|>` in it is so many letters."""
+        return list(self._plain.encode(mended(text), add_special_tokens=False).ids)
+
+    def encode_prompt(self, text: str, *, most: int | None = None) -> list[int]:
+        """Ids of a prompt by itself, with what the model wants around it. Raises: ContextTooLong."""
+        text = mended(text)
+        self._require_room(text, most)
+        return [*self._before, *self.encode(text), *self._after]
+
+    def render_chat(
+        self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
+    ) -> list[int]:
+        """Render the template, with a mark inside everything in the messages that looks like a control token.
+
+        Raises:
+            InvalidRequest: the template refuses the conversation, or knows no tools.
+            TemplateFailed: the template is wrong, or takes too long.
+            ContextTooLong
+        """
+        told = [[_as_templates_expect(message) for message in messages], list(tools) if tools else None]
+        mark = _unused_mark(told)
+        turns, functions = _mapped(told, lambda text: self._defused(mended(text), mark))
+        text = self.templates.render(turns, functions, at_ms=at_ms)
+        self._require_room(text, most)
+        ids: list[int] = []
+        at = 0
+        for match in self._split.finditer(text):
+            ids += self._ids_between(text[at : match.start()], mark)
+            ids.append(self.control[match[match.lastindex or 0]])
+            at = match.end()
+        return ids + self._ids_between(text[at:], mark)
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """UTF-8 bytes of one token."""
+        return self._bytes[token_id] if 0 <= token_id < len(self._bytes) else b""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; invalid UTF-8 becomes U+FFFD."""
+        return b"".join(map(self.token_bytes, ids)).decode("utf-8", "replace")
+
+    def _ids_between(self, text: str, mark: str) -> list[int]:
+        return self.encode(text.replace(mark, "")) if text else []
+
+    def _defused(self, text: str, mark: str) -> str:
+        """The text with a mark in each place that looks like a control token."""
+        return self._split.sub(
+            lambda match: match[0].replace(name := match[match.lastindex or 0], name[0] + mark + name[1:], 1), text
+        )
+
+    def _require_room(self, text: str, most: int | None) -> None:
+        """Raises: ContextTooLong if there are more than `most` tokens in a text, whatever they are.
+
+        It takes a second to find the tokens of a megabyte, and a moment to see that they can't be few.
+        """
+        if most is None or len(text) <= most:
+            return
+        normalizer = self._plain.normalizer
+        size = len((normalizer.normalize_str(text) if normalizer else text).encode())
+        least = -(-size // self._longest)
+        if least > most:
+            raise ContextTooLong(
+                f"The prompt has {size} bytes, which are at least {least} tokens, and the model has a context "
+                f"of {most}. Shorten the prompt."
+            )
+
+
+def byte_alphabet() -> dict[str, int]:
+    """The printable character that byte-level BPE (GPT-2) uses for each byte, reversed."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    table = {chr(byte): byte for byte in printable}
+    return table | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+def spelled_bytes(tokens: Iterable[str]) -> list[bytes]:
+    """The bytes of tokens that are spelled in that alphabet; of one that is not, those of its text."""
+    alphabet = byte_alphabet()
+    return [
+        bytes([alphabet[char] for char in token]) if all(char in alphabet for char in token) else token.encode()
+        for token in tokens
+    ]
+
+
+def _pattern(control: Mapping[str, ControlToken]) -> re.Pattern[str]:
+    """Finds control tokens, the longest first; the last group is the token. Without any it finds nothing."""
+    alone = [
+        ("\\s*" if control[name].lstrip else "") + f"({re.escape(name)})" + ("\\s*" if control[name].rstrip else "")
+        for name in sorted(control, key=len, reverse=True)
+        if name
+    ]
+    plain = [name for name in control if name and not (control[name].lstrip or control[name].rstrip)]
+    if len(plain) == len(alone):
+        # One group for all of them: vocabularies may have thousands.
+        alone = ["(" + "|".join(map(re.escape, sorted(plain, key=len, reverse=True))) + ")"] if plain else []
+    return re.compile("|".join(alone) or "(?!)")
+
+
+def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what is null, and with the arguments of calls as objects: the API has them as text."""
+    given = {name: value for name, value in message.items() if value is not None}
+    if calls := given.get("tool_calls"):
+        given["tool_calls"] = [
+            {**call, "function": {**call["function"], "arguments": as_object(call["function"].get("arguments") or "")}}
+            for call in calls
+        ]
+    return given
+
+
+def _mapped(value: Any, change: Any) -> Any:
+    """The value with each text in it changed, names too."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, Mapping):
+        return {_mapped(name, change): _mapped(inner, change) for name, inner in value.items()}
+    if isinstance(value, Sequence):
+        return [_mapped(inner, change) for inner in value]
+    return value
+
+
+#: They mean nothing in any text, and are part of no vocabulary.
+_NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
+
+
+def _unused_mark(values: Sequence[Any]) -> str:
+    """Noncharacters in an order that occurs in none of the values. There are 2^40, so that no text holds all."""
+    text = json.dumps(values, ensure_ascii=False)
+    while (mark := "".join(secrets.choice(_NONCHARACTERS) for _ in range(8))) in text:
+        continue
+    return mark

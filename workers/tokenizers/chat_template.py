@@ -1,0 +1,179 @@
+"""A model's chat templates: which one is taken, and what is said when one fails. The rendering is another process'.
+
+They are rendered by transformers' own code, so that a model reads here what it was made with.
+`workers/tokenizers/template_process.py` says what a template may take.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.errors import InvalidRequest, TemplateFailed
+from gateway.process.environment import public
+from gateway.process.start import module_command
+from workers.engines.frames import FrameSocket
+
+log = logging.getLogger(__name__)
+
+#: Turns of a conversation, or tools, in the shapes of `schemas/chat.py`.
+Messages = Sequence[Mapping[str, Any]]
+
+#: The names that transformers gives to templates: the one that is taken, and that for requests with tools.
+DEFAULT, TOOL_USE = "default", "tool_use"
+#: A process that says nothing for so long does not run: what it may take of the processor is much less.
+SILENCE_S = 60.0
+#: What is tried once, before anybody asks for more.
+TRIAL: Messages = [{"role": "user", "content": "Hello"}]
+TRIAL_TOOLS: Messages = [
+    {
+        "type": "function",
+        "function": {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}},
+    }
+]
+#: What is said of a template that had to be killed.
+ENDLESS = {"fault": "it takes too long", "killed": ""}
+
+
+class ChatTemplates:
+    """Of one model, by name. `variables` are what they may name besides the conversation, such as `bos_token`."""
+
+    def __init__(self, templates: Mapping[str, str], variables: Mapping[str, str]) -> None:
+        self.templates = dict(templates)
+        self._variables = dict(variables)
+        self._renderer = Renderer()
+        #: Those that could not even render a simple conversation with what they may take.
+        self._endless: set[str] = set()
+
+    def check(self) -> list[str]:
+        """Compile each, and try it. Returns what does not work, which is told to those who deploy.
+
+        Raises:
+            DeploymentFailed: a template is no template.
+        """
+        found = []
+        for name, template in self.templates.items():
+            answered = self._ask(template, [], None, 0)
+            if "fault" in answered:
+                raise DeploymentFailed(
+                    FailureReason.BAD_TEMPLATE,
+                    f"The model's chat template ({name}) can't be read: {answered['fault']}.",
+                )
+            answered = self._ask(template, TRIAL, TRIAL_TOOLS if name == TOOL_USE else None, 0)
+            if "killed" in answered:
+                self._endless.add(template)
+            if "text" not in answered:
+                what = answered.get("fault") or answered.get("refused", "")
+                found.append(f"The chat template ({name}) does not render a simple conversation: {what}.")
+        return found
+
+    def render(self, messages: Messages, tools: Messages | None, *, at_ms: int) -> str:
+        """The conversation as the model is to read it, up to where the assistant begins to speak.
+
+        Raises:
+            InvalidRequest: there is no template for this, or it refuses the conversation.
+            TemplateFailed: the template is wrong, or takes too long.
+        """
+        template = self._chosen(tools)
+        answered = ENDLESS if template in self._endless else self._ask(template, messages, tools, at_ms)
+        if "refused" in answered:
+            raise InvalidRequest(f"The model's chat template refuses these messages: {answered['refused']}")
+        if "fault" in answered:
+            raise TemplateFailed(
+                f"The model's chat template fails on this conversation: {answered['fault']}. "
+                "The fault is the template's: tell whoever deployed the model, or use /completions."
+            )
+        return answered["text"]
+
+    def close(self) -> None:
+        """End the process."""
+        self._renderer.close()
+
+    def _chosen(self, tools: Messages | None) -> str:
+        """The one that transformers would take. Raises: InvalidRequest."""
+        template = (self.templates.get(TOOL_USE) if tools else None) or self.templates.get(DEFAULT)
+        if not template:
+            named = f"only chat templates of the names {', '.join(sorted(self.templates))}" if self.templates else ""
+            raise InvalidRequest(f"This model has {named or 'no chat template'}; use /completions with a whole prompt.")
+        if tools and "tools" not in template:
+            raise InvalidRequest.of({"tools": ["The model's chat template has no place for tools; leave them out."]})
+        return template
+
+    def _ask(self, template: str, messages: Messages, tools: Messages | None, at_ms: int) -> dict[str, str]:
+        asked = {
+            "template": template,
+            "messages": list(messages),
+            "tools": tools and list(tools),
+            "at_ms": at_ms,
+            "variables": self._variables,
+        }
+        return self._renderer.ask(asked)
+
+
+class Renderer:
+    """One process that renders, one conversation after the other; another one is started when it has died."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._frames: FrameSocket | None = None
+
+    def ask(self, asked: Mapping[str, Any]) -> dict[str, str]:
+        """What it answers. If it dies of it, that is the template's fault."""
+        with self._turn:
+            # One that nothing was asked of may have been killed by somebody.
+            for attempt in range(2):
+                fresh = self._process is None
+                if fresh:
+                    self._start()
+                assert self._frames is not None
+                try:
+                    self._frames.send(asked)
+                    answered: dict[str, str] = self._frames.receive(SILENCE_S)
+                except (OSError, EOFError) as error:
+                    status = self._end()
+                    if isinstance(error, TimeoutError) or status == -signal.SIGPROF:
+                        return ENDLESS
+                    log.warning("the process that renders templates has ended with status %s", status)
+                    if attempt or fresh:
+                        return {"fault": f"the process that renders it has ended with status {status}"}
+                else:
+                    return answered
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        with self._turn:
+            self._end()
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                module_command("workers.tokenizers.template_process", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
+            )
+        self._frames = FrameSocket(ours)
+
+    def _end(self) -> int:
+        """Its exit status; 0 if there is none."""
+        process, frames = self._process, self._frames
+        self._process = self._frames = None
+        if process is None or frames is None:
+            return 0
+        frames.socket.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # One that the kernel has killed is gone in a moment; how it ended says why.
+            process.wait(1)
+        process.kill()
+        return process.wait()
