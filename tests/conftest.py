@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 import redis
 
@@ -33,6 +34,10 @@ from tests.rpc import Client
 from tests.rpc import client as rpc_client
 from tests.stack import Stack
 from workers.keeper.keeper import Keeper
+
+#: Examples are judged by what they show, not by how long they take: the machine has other work, too.
+hypothesis.settings.register_profile("headrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("headrace")
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0

@@ -118,7 +118,7 @@ def test_a_remote_model_is_as_its_provider_and_its_workers_are(
 def test_a_key_without_a_worker_is_no_way(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROUTER_KEY", "k")
     assert status(router, "there") == "inactive"
-    with pytest.raises(ModelNotReady, match=r"Start one with 'python -m workers.provider'"):
+    with pytest.raises(ModelNotReady, match=r"Start one with 'python -m workers.providers'"):
         router._require_ready(router.catalog.get("there"))
 
 
