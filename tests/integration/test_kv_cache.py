@@ -13,8 +13,8 @@ from typing import Any, cast
 import httpx
 import pytest
 
-from gateway.models.catalog import load_catalog
 from gateway.deployments.memory import GIB, Load, MemoryPlan, plan
+from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, eventually

@@ -15,7 +15,6 @@ from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
-    EngineRequestError,
     Report,
     Sampling,
     SequenceOutput,
