@@ -325,7 +325,9 @@ ANYTHING = strategies.recursive(
 @budget()
 @given(value=ANYTHING)
 def test_what_is_written_can_be_read(value: Any) -> None:
-    with contextlib.suppress(Unwritable):
+    try:
         text = dumps(value)
-        text.encode()
-        assert dumps(loads(text)) == text
+    except Unwritable:
+        return
+    text.encode()
+    assert dumps(loads(text)) == text

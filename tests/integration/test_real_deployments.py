@@ -83,7 +83,7 @@ def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx
     deploy_tiny(client, deployment_config={"max_batch_size": 4, "tensor_parallel_size": 2})
     (replica,) = stack.registry.replicas("tiny")
     family = psutil.Process(replica.pid).children(recursive=True)
-    started = [word for process in family for word in process.cmdline() if word.startswith("workers.")]
+    started = [word for process in family for word in process.cmdline() if word.startswith("workers.engines.")]
     assert sorted(started) == ["workers.engines.process", "workers.engines.pytorch.rank_process"]
     assert answer(client) == whole
     client.delete("/models/local/tiny")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.errors import InvalidRequest
 from gateway.inference.parameters import sampling
 from gateway.jobs.journal import num_choices
 from gateway.jobs.record import Job
@@ -35,8 +34,6 @@ class Generation:
         latest = self._catalog.latest(self._model)
         model = replace(latest, context_length=min(latest.context_length, self._context_length))
         prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
-        if not all(prompts):
-            raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}

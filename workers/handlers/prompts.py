@@ -30,7 +30,7 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
         texts = [prompt] if isinstance(prompt, str) else prompt
         prompts = [tokenizer.encode_prompt(text, most=most) for text in texts]
     if not all(prompts):
-        raise InvalidRequest("The prompt has no tokens, so there is nothing to go on with.")
+        raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
     return prompts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 
 from celery import Celery
@@ -31,8 +32,9 @@ class EqualWeights:
         self._store = store
         self._registry = registry
         self._celery = celery
-        #: How often jobs were left.
+        #: How often jobs were left. Each of Celery's threads counts here.
         self._left: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def leave(self, job: JobHead, weights: str) -> bool:
         """Whether a job was left to others, since they have the weights that it was begun with, and not `weights`."""
@@ -48,9 +50,10 @@ class EqualWeights:
         equal = [r for r in replicas if r.status == "active" and r.weights == begun_with]
         if not equal:
             return False
-        self._left[job.id] = self._left.get(job.id, 0) + 1
-        while len(self._left) > REMEMBERED:
-            self._left.pop(next(iter(self._left)))
+        with self._lock:
+            self._left[job.id] = self._left.get(job.id, 0) + 1
+            while len(self._left) > REMEMBERED:
+                self._left.pop(next(iter(self._left)))
         log.info("job %s: left to %s, which has the weights that it was begun with", job.id, equal[0].replica_id)
         time.sleep(PAUSE_S)
         queue = replica_queue(equal[0].node, equal[0].device, job.runs_on)
