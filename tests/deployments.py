@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 
-from tests.stack import eventually
+from gateway.cluster.footprints import Footprints
+from tests.stack import Stack, eventually
 
 ENDS = ("completed", "failed", "cancelled")
 
@@ -39,3 +43,18 @@ def ended(client: httpx.Client, deployment: dict[str, Any], timeout_s: float = 6
     found = eventually(look, f"deployment of {deployment['model_id']} ends", timeout_s)
     assert isinstance(found, dict)
     return found
+
+
+@contextmanager
+def small_device(stack: Stack, model: str) -> Iterator[str]:
+    """A node with little free memory, as its agent would announce it and what it knows of a model. Gives its name."""
+    (here,) = stack.registry.devices()
+    small = replace(here, incarnation="agent.small.cpu0:0", node="small", memory_free=1_200_000_000)
+    footprints = Footprints(stack.redis)
+    found = eventually(lambda: footprints.get(here, model), f"{model} is measured")
+    footprints.publish(*small.place, {model: found})
+    stack.registry.beat_device(small, lease_s=60)
+    try:
+        yield small.node
+    finally:
+        stack.registry.bury(small.incarnation)

@@ -13,6 +13,7 @@ from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
 from gateway.access.api_keys import Credentials
+from tests.deployments import small_device
 from tests.integration.test_faces import Case, ask, compare_errors
 from tests.rpc import Client, client, details, start_rpc
 from tests.stack import Stack, eventually, free_port, running
@@ -163,20 +164,21 @@ def test_a_deployment_is_a_job(stack: Stack, rpc: Client) -> None:
 def test_a_dry_run_says_the_same(stack: Stack, rpc: Client) -> None:
     request = pb.DeployLocalModelRequest(model_type="smollm2", model_size="135m", dry_run=True)
     eventually(lambda: rpc.call("DeployLocalModel", request).memory_plan["n1.cpu0"].fits, "the model is measured")
-    request.deployment_config.max_batch_size = 4096
-    body = {"model_type": "smollm2", "model_size": "135m", "dry_run": True}
-    body["deployment_config"] = {"max_batch_size": 4096}
-    both = [
-        rpc.call("DeployLocalModel", request),
-        as_message(rest(stack, "POST", DEPLOY, body), pb.DeployLocalModelResponse),
-    ]
+    with small_device(stack, "smollm2-135m") as node:
+        request.target_nodes.append(node)
+        body = {"model_type": "smollm2", "model_size": "135m", "dry_run": True, "target_nodes": [node]}
+        both = [
+            rpc.call("DeployLocalModel", request),
+            as_message(rest(stack, "POST", DEPLOY, body), pb.DeployLocalModelResponse),
+        ]
     for answer in both:
         assert not answer.deployment_id
-        assert (answer.fits, answer.memory_plan["n1.cpu0"].fits) == (False, False)
+        plan = answer.memory_plan["small.cpu0"]
+        assert (answer.fits, plan.fits) == (False, False)
         assert answer.warnings
         assert answer.alternatives
-        assert answer.memory_plan["n1.cpu0"].free_bytes > 0
-        answer.memory_plan["n1.cpu0"].ClearField("free_bytes")
+        assert plan.free_bytes > 0
+        assert plan.kv_cache_bytes < plan.kv_cache_full_bytes
     assert both[0] == both[1]
 
 

@@ -15,7 +15,7 @@ from celery.result import AsyncResult
 from gateway.cluster.bringup import STAGES
 from gateway.models.catalog import load_catalog
 from gateway.queue.queues import make_celery
-from tests.deployments import deploy, ended, status
+from tests.deployments import deploy, ended, small_device, status
 from tests.stack import Stack, chat, eventually, running
 
 #: A second model with the same engine, and one that fails to load in each way.
@@ -72,7 +72,7 @@ options = { step_s = 0.01, hang_word = "molasses", hang_at = 5 }
 
 [models.huge]
 name = "Huge"
-description = "Needs more memory than there is"
+description = "Needs more memory than a small device has"
 version = "1.0"
 capabilities = ["chat"]
 engine = "openvino"
@@ -264,30 +264,24 @@ def test_what_can_not_be_deployed_is_refused(client: httpx.Client) -> None:
 
 
 def test_memory_is_planned_before_anything_is_loaded(stack: Stack, client: httpx.Client) -> None:
-    body = {"model_type": "huge", "deployment_config": {"max_batch_size": 4096}}
-    eventually(
-        lambda: client.post("/models/local/deploy", json={**body, "dry_run": True}).json()["data"]["memory_plan"][
-            "n1.cpu0"
-        ],
-        "the agent has measured the model",
-    )
-    dry = client.post("/models/local/deploy", json={**body, "dry_run": True}).json()["data"]
-    assert dry["fits"] is False
-    plan = dry["memory_plan"]["n1.cpu0"]
-    path = load_catalog(stack.settings).get("huge").path()
-    assert path is not None
-    assert plan["weights_bytes"] == pytest.approx(path.stat().st_size, rel=0.05)
-    assert plan["total_bytes"] > plan["free_bytes"]
-    response = client.post("/models/local/deploy", json=body)
-    assert response.status_code == 409
-    data = response.json()["data"]
-    assert data["reason"] == "does_not_fit"
-    assert data["alternatives"]
-    change = next(other["change"] for other in data["alternatives"] if "max_batch_size" in other["change"])
-    fitting = client.post(
-        "/models/local/deploy", json={"model_type": "huge", "deployment_config": change, "dry_run": True}
-    )
-    assert fitting.json()["data"]["fits"] is True
+    with small_device(stack, "huge") as node:
+        body = {"model_type": "huge", "target_nodes": [node]}
+        dry = client.post("/models/local/deploy", json={**body, "dry_run": True}).json()["data"]
+        assert dry["fits"] is False
+        plan = dry["memory_plan"]["small.cpu0"]
+        path = load_catalog(stack.settings).get("huge").path()
+        assert path is not None
+        assert plan["weights_bytes"] == pytest.approx(path.stat().st_size, rel=0.05)
+        assert plan["total_bytes"] > plan["free_bytes"]
+        response = client.post("/models/local/deploy", json=body)
+        assert response.status_code == 409
+        data = response.json()["data"]
+        assert data["reason"] == "does_not_fit"
+        changes = [other["change"] for other in data["alternatives"]]
+        assert {"target_nodes": ["n1.cpu0"]} in changes
+        change = next(change for change in changes if "max_batch_size" in change)
+        fitting = client.post("/models/local/deploy", json={**body, "deployment_config": change, "dry_run": True})
+        assert fitting.json()["data"]["fits"] is True
     assert not stack.registry.replicas("huge")
 
 

@@ -40,7 +40,8 @@ class EngineConfig:
     use_flash_attention: bool = True
     use_kv_cache: bool = True
     cpu_offload: bool = False
-    #: Tokens that the KV cache holds, all sequences together, see `gateway/deployments/memory.py`. 0 = a full batch.
+    #: Tokens that the KV cache holds, all sequences together, as `gateway/deployments/memory.py` has planned; 0 = those
+    #: of a full batch.
     kv_capacity_tokens: int = 0
 
     def kv_blocks(self, block_tokens: int) -> int:

@@ -175,19 +175,19 @@ def _pipeline(config: EngineConfig) -> Any:
         raise
 
 
-def _vocabulary(path: Path, pipeline: Any) -> int:
-    """How many token ids the model has. For a larger one the pipeline would take another without a word."""
-    if path.is_dir():  # the last size of the logits, (B, T, vocabulary); its tokenizer may not be there
-        return int(openvino.Core().read_model(path / "openvino_model.xml").output(0).partial_shape[-1].get_length())
-    return len(pipeline.get_tokenizer().get_vocab())
-
-
 def _kv_blocks(config: EngineConfig) -> int:
     return config.kv_blocks(_block_tokens(config))
 
 
 def _block_tokens(config: EngineConfig) -> int:
     return GPU_BLOCK_TOKENS if config.device.upper().startswith("GPU") else CPU_BLOCK_TOKENS
+
+
+def _vocabulary(path: Path, pipeline: Any) -> int:
+    """How many token ids the model has. For a larger one the pipeline would take another without a word."""
+    if path.is_dir():  # the last size of the logits, (B, T, vocabulary); its tokenizer may not be there
+        return int(openvino.Core().read_model(path / "openvino_model.xml").output(0).partial_shape[-1].get_length())
+    return len(pipeline.get_tokenizer().get_vocab())
 
 
 def _last_line(error: Exception) -> str:
