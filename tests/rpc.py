@@ -11,7 +11,7 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from gateway.settings import Settings
-from tests.stack import KEY, Stack, eventually
+from tests.stack import KEY, PATIENCE_S, Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
 from web.rpc.stubs.model_pb2_grpc import JobServiceStub, ModelServiceStub
 
@@ -35,7 +35,8 @@ class Client:
     def call(self, method: str, request: Any, **kwargs: Any) -> Any:
         """A method of either service, by name."""
         stub = getattr(self.models, method, None) or getattr(self.jobs, method)
-        return stub(request, metadata=(*self.metadata, *kwargs.pop("metadata", ())), timeout=kwargs.pop("timeout", 60))
+        metadata = (*self.metadata, *kwargs.pop("metadata", ()))
+        return stub(request, metadata=metadata, **{"timeout": 2 * PATIENCE_S, **kwargs})
 
 
 @contextmanager

@@ -226,7 +226,7 @@ class Stack:
     def client(self, key: str = KEY) -> httpx.Client:
         """An HTTP client with a key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=60)
+        return httpx.Client(base_url=self.url, headers=headers, timeout=2 * PATIENCE_S)
 
     def journal(self, job_id: str) -> list[Event]:
         """All events of a job."""

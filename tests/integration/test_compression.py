@@ -22,7 +22,7 @@ from workers.journal.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 #: Seconds that anything here may take.
-WAIT_S = 60.0
+WAIT_S = 120.0
 
 
 @pytest.fixture(scope="module")

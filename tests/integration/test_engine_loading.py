@@ -24,7 +24,7 @@ from workers.journal.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)
-WAIT_S = 60.0
+WAIT_S = 120.0
 STAGES = ["model_initialization", "model_loading"]
 
 

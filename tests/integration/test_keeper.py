@@ -159,27 +159,32 @@ def test_an_ended_job_is_settled_before_it_leaves(store: JobStore, keeper: Keepe
 # -- hints
 
 
-def test_the_first_in_line_is_hinted_again_whatever_lies_in_the_list(
-    store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweeps, "HINT_S", 0.2)
+def waiting(store: JobStore, for_s: float) -> Job:
+    """A job that waits for so long already."""
     job = make_job(store)
+    store.redis.hset(keys.job(job.id), "queued_at", int(store.now_ms() - 1000 * for_s))
+    return job
+
+
+def test_the_first_in_line_is_hinted_again_whatever_lies_in_the_list(store: JobStore, keeper: Keeper) -> None:
+    job = waiting(store, sweeps.HINT_S + 1)
     for _ in range(50):
         store.redis.lpush(model_queue(MODEL), '{"headers": {"argsrepr": "of another job"}}')
-    time.sleep(0.3)
     keeper.round()
     assert job.id in hinted(store)
 
 
-def test_lost_hints_are_sent_again_at_once_but_not_each_round(
-    store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sweeps, "HINT_S", 0.2)
-    jobs = [make_job(store) for _ in range(20)]
-    time.sleep(0.3)
+def test_lost_hints_are_sent_again_at_once_but_not_each_round(store: JobStore, keeper: Keeper) -> None:
+    jobs = [waiting(store, sweeps.HINT_S + 1) for _ in range(20)]
     for _ in range(3):
         keeper.round()
     assert all(hinted(store).count(job.id) == 1 for job in jobs)
+
+
+def test_who_waits_for_a_moment_is_not_hinted_again(store: JobStore, keeper: Keeper) -> None:
+    waiting(store, 0)
+    keeper.round()
+    assert hinted(store) == ""
 
 
 def test_a_backlog_is_looked_at_in_slices(

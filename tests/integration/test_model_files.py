@@ -101,21 +101,26 @@ def chat(client: httpx.Client, model: str, **body: Any) -> httpx.Response:
     return client.post(f"/models/{model}/chat/completions", json={**ASK, **body})
 
 
-def test_an_answer_ends_at_the_end_of_a_turn(client: httpx.Client) -> None:
-    serve(client, "turns")
-    (choice,) = chat(client, "turns").json()["data"]["choices"]
+@pytest.fixture(scope="module")
+def turns(stack: Stack) -> Iterator[str]:
+    """A model that serves, and whose end of a turn is another token than its end of a text."""
+    with stack.client() as client:
+        serve(client, "turns")
+        yield "turns"
+        client.delete("/models/local/turns")
+
+
+def test_an_answer_ends_at_the_end_of_a_turn(client: httpx.Client, turns: str) -> None:
+    (choice,) = chat(client, turns).json()["data"]["choices"]
     assert choice["finish_reason"] == "stop"
     assert "Paris" in choice["message"]["content"]
-    client.delete("/models/local/turns")
 
 
-def test_a_conversation_has_the_tokens_that_transformers_gives_it(client: httpx.Client) -> None:
-    serve(client, "turns")
+def test_a_conversation_has_the_tokens_that_transformers_gives_it(client: httpx.Client, turns: str) -> None:
     path = demo()
     oracle = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     wanted = oracle.apply_chat_template(ASK["messages"], add_generation_prompt=True, return_dict=False)
-    assert chat(client, "turns", max_tokens=1).json()["data"]["usage"]["prompt_tokens"] == len(wanted)
-    client.delete("/models/local/turns")
+    assert chat(client, turns, max_tokens=1).json()["data"]["usage"]["prompt_tokens"] == len(wanted)
 
 
 def test_a_model_without_a_template_completes_and_refuses_chats(client: httpx.Client) -> None:

@@ -88,5 +88,6 @@ def test_no_answer_about_a_key_is_against_the_document(stack: Stack, tmp_path: P
     run(stack, tmp_path, "fake", record.id, "--include-path", KEY_PATH)
 
 
+@pytest.mark.slow
 def test_no_answer_about_an_unknown_model_is_against_the_document(stack: Stack, tmp_path: Path) -> None:
     run(stack, tmp_path, "org/no:model.", "none", "--include-path-regex", "model_id")

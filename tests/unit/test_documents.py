@@ -46,8 +46,8 @@ def test_every_command_of_the_readme_exists() -> None:
 
 def test_every_make_target_of_the_documents_exists() -> None:
     text = (ROOT / "README.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
-    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:`|^)make (\w+)", text, re.MULTILINE))
+    targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|^)make ([\w-]+)", text, re.MULTILINE))
     assert {"run", "test", "check", "bench", "faults"} <= named <= targets
 
 
