@@ -100,7 +100,7 @@ def install(patch: pytest.MonkeyPatch, clock: Clock, numbers: Secrets, complaint
         patch.setattr(logger, "propagate", False)
         patch.setattr(logger, "level", logging.ERROR)
         logger.manager._clear_cache()
-    patch.setattr("workers.replica.worker.resident_bytes", lambda pids: 0)
+    patch.setattr("workers.replica.heartbeat.resident_bytes", lambda pids: 0)
     for name, module in ours():
         if getattr(module, "time", None) is time:
             patch.setattr(module, "time", clock)
