@@ -10,7 +10,7 @@ from gateway.deployments.reasons import FailureReason
 from gateway.settings import Settings
 from schemas.sources import FolderRef
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
-from workers.sources.footprint import read_footprint
+from workers.sources.model_footprint import read_footprint
 
 
 class Folder:
