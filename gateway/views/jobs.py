@@ -7,7 +7,7 @@ from typing import Any
 from gateway.access.api_keys import KeyRecord
 from gateway.inference.service import Inference
 from gateway.jobs.record import Job, JobState
-from schemas.times import iso
+from schemas.base.times import iso
 
 
 def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 import anthropic
 
 from gateway.models.entry import Provider
-from schemas.fields import shown
+from schemas.base.fields import shown
 from workers.providers.base import Ask, Piece
 from workers.providers.protocols import turns, wire
 from workers.providers.protocols.content_blocks import Blocks, Seam
