@@ -16,15 +16,15 @@ from collections.abc import Callable, Iterable, Iterator
 from celery import Celery
 
 from gateway.errors import Unreadable
-from gateway.inference.service import fail
+from gateway.jobs.control import fail
 from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
 from gateway.jobs.store import Appended, JobStore
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting, run_id
+from workers.engines.flush_interval import AT_ONCE, Pace
 from workers.journal.claimed_job import ClaimedJob
-from workers.journal.flush_interval import AT_ONCE, Pace
 
 log = logging.getLogger(__name__)
 

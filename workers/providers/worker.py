@@ -23,7 +23,7 @@ from celery import Celery
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
-from gateway.inference.service import cancel, fail
+from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
@@ -33,8 +33,9 @@ from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
+from workers.engines.flush_interval import Pace
 from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
-from workers.journal.flush_interval import Pace
+from workers.journal.quarantine import SUSPECT_CRASHES, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.base import Piece
 from workers.providers.failures import UpstreamFailure
@@ -44,7 +45,6 @@ from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
-from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
 
 log = logging.getLogger(__name__)
 
