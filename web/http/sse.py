@@ -1,7 +1,6 @@
-"""Server-sent events from a watched job: the hot path of every streamed answer.
+"""The stream of server-sent events from a watched job, up to its end, whatever that is.
 
-`id:` is the journal's cursor, so that `Last-Event-ID` resumes. Comments keep a silent stream alive, and find out
-within a second or two that its client is gone.
+Comments keep a silent stream alive, and find out within a second or two that its client is gone.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.errors import HeadraceError, Rewound, Unavailable
-from gateway.jobs.journal import failure, follow, voids
+from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.watcher import Watcher
-from gateway.store.codec import dumps
-from gateway.views import by_kind
-from gateway.views.text import PLAIN, envelope
+from gateway.views.chunk_stream import ChunkStream
 from web.client_errors import client_error
+from web.http.chunks import sse_chunks
 
 #: Ends a stream, as OpenAI's clients expect it.
 DONE = "data: [DONE]\n\n"
@@ -51,7 +49,7 @@ def stream(
     until = time.monotonic() + limit_s if limit_s and resumable else math.inf
     try:
         yield f": queued position={position}\n\n".encode() if position else _waiting(job, watcher)
-        chunks = ChunkEncoder(job)
+        chunks = sse_chunks(job)
         for events in watcher.events():
             if not resumable and (void := next(filter(voids, events), None)):
                 yield f"{render_error(_void(job, void))}{DONE}".encode()
@@ -68,7 +66,7 @@ def stream(
 
 
 def _frames(
-    job: Job, chunks: ChunkEncoder, events: Sequence[Event], render_error: Callable[[HeadraceError], str]
+    job: Job, chunks: ChunkStream[str], events: Sequence[Event], render_error: Callable[[HeadraceError], str]
 ) -> tuple[str, bool]:
     """Events as SSE text, and whether one of them can't be written: then the error stands in its place, and the end."""
     found: list[str] = []
@@ -88,40 +86,13 @@ def _void(job: Job, event: Event) -> HeadraceError:
     return Rewound(REWOUND)
 
 
-def frame(chunks: ChunkEncoder, event: Event, render_error: Callable[[HeadraceError], str]) -> str:
+def frame(chunks: ChunkStream[str], event: Event, render_error: Callable[[HeadraceError], str]) -> str:
     """One event as SSE text."""
     error = failure(event)
     if error is not None:
         return f"id: {event.cursor}\n{render_error(error)}{DONE}"
-    text = "".join([f"id: {event.cursor}\ndata: {chunk}\n\n" for chunk in chunks.encode(event)])
+    text = "".join(chunks.encode(event))
     return text + DONE if event.type.terminal else text
-
-
-class ChunkEncoder:
-    """Chunk objects as JSON. What is equal in all chunks of a job is encoded once."""
-
-    def __init__(self, job: Job) -> None:
-        self._take(job)
-        self._content = '"delta":{"content":' if job.kind == "chat" else '"text":'
-        self._close = "}" if job.kind == "chat" else ""
-
-    def encode(self, event: Event) -> list[str]:
-        """The JSON texts of an event's chunks."""
-        body = event.body
-        if "model" in body:
-            self._take(follow(self._job, event))
-        if body["type"] != EventType.DELTA or not body.keys() <= PLAIN:
-            return [dumps(chunk) for chunk in by_kind.chunks(self._job, event)]
-        if not body.get("text"):
-            return []
-        index, text = body.get("index", 0), dumps(body["text"])
-        choice = f'{{"index":{index},{self._content}{text}{self._close},"finish_reason":null}}'
-        return [f'{self._head},"choices":[{choice}]}}']
-
-    def _take(self, job: Job) -> None:
-        """The job as it is from here on: the model that answers may change."""
-        self._job = job
-        self._head = dumps(envelope(job, chunk=True))[:-1]
 
 
 def _waiting(job: Job, watcher: Watcher) -> bytes:
