@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from gateway.access.api_keys import Credentials
-from tests.integration.conftest import CHAT_MODEL as MODEL
 from tests.integration.conftest import ABSENT, DEPLOYED, ODD
+from tests.integration.conftest import CHAT_MODEL as MODEL
 from tests.integration.test_rest import fake_text
 from tests.stack import KEY, Stack, eventually
 
