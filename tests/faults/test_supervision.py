@@ -216,6 +216,7 @@ def test_a_second_ctrl_c_changes_nothing(home: Home) -> None:
     ended(supervisor, home)
 
 
+@pytest.mark.slow
 def test_after_nohup_it_outlives_its_terminal(home: Home) -> None:
     command = ["nohup", sys.executable, "-m", "cli.main", "up"]
     with open_terminal() as (master, slave):
