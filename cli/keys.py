@@ -15,7 +15,7 @@ from cli.preflight import wait_for_redis
 from cli.up import say
 from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.errors import InvalidRequest
-from gateway.inference.service import cancel_all
+from gateway.jobs.control import cancel_all
 from gateway.jobs.ledger import total
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings

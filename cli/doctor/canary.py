@@ -8,7 +8,7 @@ from cli.doctor.checks import Finding, Installed, ok, problem, warning
 from gateway.access.api_keys import Credentials
 from gateway.cluster.registry import Replica
 from gateway.inference.parameters import check_embedding, with_defaults
-from gateway.inference.service import cancel
+from gateway.jobs.control import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id
 from gateway.models.entry import Model
 from gateway.queue.queues import Priority, make_celery, replica_queue, send_hint

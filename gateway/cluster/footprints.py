@@ -9,7 +9,7 @@ from typing import cast
 import redis
 
 from gateway.cluster.registry import Device
-from gateway.deployments.memory import Footprint
+from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.unreadable import leaving_out

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.models.footprint import Footprint
 
 GIB = 1 << 30
 #: Memory of a model worker and its engine process before any weights, by engine: measured, in bytes.
@@ -39,29 +40,6 @@ STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
 USABLE = 0.95
 #: A shorter context is not proposed.
 MIN_CONTEXT = 512
-
-
-@dataclass(frozen=True)
-class Footprint:
-    """What a model's files say about its size. Zero = they don't say."""
-
-    #: Of `gguf`, `safetensors`, `openvino`; empty for engines without weights.
-    format: str = ""
-    #: Bytes of all weight files, as they are stored.
-    weights_bytes: int = 0
-    num_parameters: int = 0
-    #: Those of them in matrices over the vocabulary: embeddings and, if it has weights of its own, the head.
-    outer_parameters: int = 0
-    #: Keys and values of one token in all layers, at two bytes a number.
-    kv_bytes_per_token: int = 0
-    hidden_size: int = 0
-    vocabulary_size: int = 0
-    #: Tokens of the longest context that the model was made for.
-    context_length: int = 0
-    #: The bits of a stored weight, on average.
-    bits_per_weight: float = 0.0
-    #: The type in which keys and values are to be kept, such as `u8`; empty if the files leave it to the engine.
-    kv_precision: str = ""
 
 
 @dataclass(frozen=True)

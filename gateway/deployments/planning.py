@@ -10,11 +10,12 @@ from typing import Any
 from gateway.cluster.desired import UP, Wanted, replica_id
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, Registry
-from gateway.deployments.memory import Footprint, Load, MemoryPlan, alternatives, plan, require_a_sequence
+from gateway.deployments.memory import Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
 from gateway.errors import DoesNotFit, InvalidRequest
 from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.models.entry import Model
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest
 

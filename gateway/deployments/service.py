@@ -22,9 +22,8 @@ from gateway.cluster.registry import Registry
 from gateway.deployments import views as deployment_views
 from gateway.deployments.planning import Planner
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
-from gateway.inference.service import cancel
-from gateway.jobs.ledger import DEPLOYMENT
-from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.control import cancel
+from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, device_place, try_hint

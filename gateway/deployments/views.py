@@ -152,13 +152,13 @@ def stages(job: Job, progress: Progress, *, now_ms: int) -> dict[str, Any]:
     }
 
 
-def chunk(job: Job, event: Event) -> dict[str, Any] | None:
-    """One event of the stream, or None if it says nothing to clients."""
+def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
+    """The stream chunks for one event: one, or none if it says nothing to clients."""
     if event.type not in SHOWN:
-        return None
+        return []
     body = {name: value for name, value in event.body.items() if name not in INTERNAL}
     at = {"timestamp": iso(event.body["at"])} if "at" in event.body else {}
-    return {"deployment_id": job.id, "model_id": job.model, "event": SHOWN[event.type], **at, **body}
+    return [{"deployment_id": job.id, "model_id": job.model, "event": SHOWN[event.type], **at, **body}]
 
 
 def duration(seconds: float) -> str:

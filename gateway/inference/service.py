@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,17 +15,15 @@ from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
-from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.registry import Replica
-from gateway.deployments import views as deployment_views
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.estimates import tokens_wanted
 from gateway.inference.idempotency import Mark
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.routing import Router
-from gateway.jobs import journal as results
-from gateway.jobs.ledger import DEPLOYMENT, price
-from gateway.jobs.record import Event, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.control import cancel, cancel_all
+from gateway.jobs.ledger import price
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
 from gateway.jobs.watch import Hub
@@ -35,9 +33,7 @@ from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cached import Recent
-from gateway.store.codec import build
 from gateway.store.connection import NOT_NOW
-from gateway.views import embeddings
 
 log = logging.getLogger(__name__)
 
@@ -210,14 +206,6 @@ class Inference:
         """Cancel what runs or waits for a key that was revoked. Returns how many jobs that were."""
         return cancel_all(self.store, key_id)
 
-    def answer(self, job: Job, events: Sequence[Event]) -> dict[str, Any]:
-        """The full answer of a job that has ended with these events. Raises: JobNotFound if its vectors are gone."""
-        if job.kind == DEPLOYMENT:
-            return deployment_views.detail(job, events)
-        if job.kind == "embedding":
-            return embeddings.answer(job, events, self.store.vectors(job.id))
-        return results.response(job, events)
-
     def position(self, job: Job) -> int:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
         return self.store.position(job.id, job.runs_on)
@@ -278,44 +266,6 @@ class Inference:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
         if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
             raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
-
-
-def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
-    """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""
-    body = {"type": EventType.CANCELLED.value, "reason": reason}
-    return end_job(store, job, JobState.CANCELLED, body, take_claim=take_claim)
-
-
-def cancel_all(store: JobStore, key_id: str) -> int:
-    """Cancel all jobs of one API key, and tell their watchers. Returns how many had not ended."""
-    ids = list(cast("set[str]", store.redis.smembers(keys.open_jobs(key_id))))
-    jobs = [job for job in store.read_many(ids) if job and not job.state.ended]
-    for job in jobs:
-        cancel(store, job, reason="key_revoked")
-    return len(jobs)
-
-
-def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: Any) -> str:
-    """End a job as failed, and tell its watchers. `details` are what else the error says."""
-    error = {"reason": reason, "message": message, **details}
-    body = {"type": EventType.FAILED.value, "error": error}
-    return end_job(store, job, JobState.FAILED, body, take_claim=take_claim)
-
-
-def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str) -> str:
-    """Run the end script and publish the terminal event if this call wrote it.
-
-    The event has a claim id of its own: where Redis came back without its last moments, it may take the seq of another
-    event, which a client has seen.
-    """
-    body = {"c": new_claim_id(), **body}
-    verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
-    if verdict != "ended":
-        return verdict
-    if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
-        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
-    store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
-    return state.value
 
 
 def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:

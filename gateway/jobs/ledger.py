@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 
 from gateway.errors import Unreadable
-from gateway.jobs.record import Job, JobHead
+from gateway.jobs.record import DEPLOYMENT, Job, JobHead
 from gateway.models.entry import Pricing
 from gateway.store import keys
 from gateway.store.scripts import Scripts
@@ -25,8 +25,6 @@ from gateway.store.unreadable import leaving_out, readable
 LEDGER_DAYS = 400
 #: Parts of one unit of a currency.
 PICO = 10**12
-#: The kind of job that uses no tokens.
-DEPLOYMENT = "deployment"
 _COUNTS = ("jobs", "prompt_tokens", "completion_tokens", "cost")
 _ENTRY = re.compile(r"(?P<hour>[01]\d|2[0-3]) (?P<name>\w+) (?P<currency>\S*) (?P<model>.+)", re.DOTALL)
 #: Hashes that are read in one round trip.

@@ -46,6 +46,10 @@ class JobState(StrEnum):
         return {"queued": "pending", "running": "in_progress", "done": "completed"}.get(self.value, self.value)
 
 
+#: The kind of job that runs no model, and uses no tokens.
+DEPLOYMENT = "deployment"
+
+
 class EventType(StrEnum):
     """What a journal entry says."""
 
@@ -222,7 +226,7 @@ class Job(JobHead):
 
 
 #: What a job may be.
-KINDS = ("chat", "completion", "embedding", "deployment")
+KINDS = ("chat", "completion", "embedding", DEPLOYMENT)
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
     *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),

@@ -17,8 +17,9 @@ import redis
 from redis.client import NEVER_DECODE
 
 from gateway.errors import StoreUnavailable, Unreadable, lies_with_client
-from gateway.jobs.ledger import DEPLOYMENT, Ledger
+from gateway.jobs.ledger import Ledger
 from gateway.jobs.record import (
+    DEPLOYMENT,
     HEAD_FIELDS,
     RECORD_VERSION,
     Append,

@@ -84,7 +84,7 @@ class Hub:
 
     def watch(self, job_id: str, *, after: int = 0, claim: str = "") -> Watcher:
         """Follow a job from behind the cursor (seq, claim)."""
-        watcher = self._add(Watcher(self, job_id, after, claim))
+        watcher = self._add(Watcher(self.store, self.leave, job_id, after, claim))
         try:
             self.store.watch(job_id, hub_id=self.id, attended_ms=self.attended_ms)
         except BaseException:
@@ -94,7 +94,7 @@ class Hub:
 
     def watch_new(self, job_id: str) -> Watcher:
         """Follow a job that is about to be created, with a record that names this hub: there is nothing to catch up."""
-        watcher = self._add(Watcher(self, job_id, 0, ""))
+        watcher = self._add(Watcher(self.store, self.leave, job_id, 0, ""))
         watcher.lagging = False
         return watcher
 

@@ -9,17 +9,14 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from gateway.errors import Unreadable
 from gateway.jobs.journal import as_delta, fold, num_indexes
 from gateway.jobs.record import Event, EventType, JobHead, JobState
+from gateway.jobs.store import JobStore
 from gateway.store.connection import NOT_NOW
-
-if TYPE_CHECKING:
-    from gateway.jobs.watch import Hub
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +34,7 @@ class Watcher:
     elsewhere while it is `lagging`.
     """
 
-    def __init__(self, hub: Hub, job_id: str, after: int, claim: str) -> None:
+    def __init__(self, store: JobStore, leave: Callable[[Watcher], None], job_id: str, after: int, claim: str) -> None:
         self.job_id = job_id
         self.seq = after
         self.claim = claim
@@ -48,7 +45,8 @@ class Watcher:
         self._heard = True
         #: Since when Redis lacks the record, or the entry at the cursor; 0 = it has them.
         self._missing_since = 0.0
-        self._hub = hub
+        self._store = store
+        self._leave = leave
         self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
 
     def push(self, events: list[Event]) -> None:
@@ -75,12 +73,12 @@ class Watcher:
 
     def close(self) -> None:
         """Stop watching."""
-        self._hub.leave(self)
+        self._leave(self)
 
     def position(self, model: str) -> int | None:
         """Place in the model's queue from 1, 0 if the job does not wait there; None if Redis can't say it now."""
         try:
-            return self._hub.store.position(self.job_id, model)
+            return self._store.position(self.job_id, model)
         except NOT_NOW as error:
             log.warning("job %s: its place in the queue is not known (%s)", self.job_id, error)
             return None
@@ -150,7 +148,7 @@ class Watcher:
 
     def _from_journal(self) -> list[list[Event]]:
         """Read what the journal holds beyond the cursor."""
-        store = self._hub.store
+        store = self._store
         batches: list[list[Event]] = []
         events = store.journal(self.job_id, after=max(0, self.seq - 1))
         if not events and (waits := self._without_entries(store.heads([self.job_id]).get(self.job_id))) is not None:

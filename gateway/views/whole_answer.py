@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference.service import Inference, Submitted
-from gateway.jobs import journal as results
+from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Event, EventType
 from gateway.jobs.watcher import MISSING_S, Watcher
 from gateway.store.connection import NOT_NOW
+from gateway.views.by_kind import answer
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,12 @@ def whole(
         watcher.close()
     if events[-1].type is EventType.EXPIRED:
         raise StoreUnavailable("Redis has lost the request, and all that was made of it. Send it again.")
-    error = results.failure(events[-1])
+    error = failure(events[-1])
     if error is not None:
         raise error
-    if inference.hub.settling() or any(results.voids(event) for event in events):
+    if inference.hub.settling() or any(voids(event) for event in events):
         events = _patiently(lambda: _ended_journal(inference, job.id), client_left)
-    return _patiently(lambda: inference.answer(job, events), client_left)
+    return _patiently(lambda: answer(inference.store, job, events), client_left)
 
 
 def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import DeploymentFailed, SourceFailed
+from gateway.models.footprint import Footprint
 from gateway.store.codec import dumps
 from tests.fuzz.budget import budget
 from tests.model_files import CONFIG, write_gguf, write_openvino, write_safetensors

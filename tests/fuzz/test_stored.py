@@ -22,19 +22,19 @@ from gateway.cluster.durations import Durations
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.deployments import views as deployment_views
-from gateway.deployments.memory import Footprint
 from gateway.errors import HeadraceError, Unreadable
-from gateway.inference.service import fail
 from gateway.jobs import journal as results
 from gateway.jobs.compaction import compact_ended
+from gateway.jobs.control import fail
 from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
 from gateway.jobs.watch import Hub
+from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
-from gateway.views import embeddings
+from gateway.views import embeddings, text
 from tests.fuzz.budget import budget
 from web.http.sse import ChunkEncoder as SseEncoder
 from web.http.sse import frame
@@ -154,7 +154,7 @@ def good_job_is_served(store: JobStore) -> None:
     (verdict,) = store.append([Append(job.id, claimed.claim, 1, events, JobState.DONE, {"usage": "{}"})])
     assert verdict.verdict == "ok"
     store.forget(claimed, JobState.DONE, usage={})
-    assert results.response(claimed, store.journal(job.id))["choices"][0]["message"]["content"] == "ab"
+    assert text.answer(claimed, store.journal(job.id))["choices"][0]["message"]["content"] == "ab"
 
 
 def empty(store: JobStore) -> None:
@@ -187,7 +187,7 @@ def test_journals(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) -
         readers: tuple[Callable[[], Any], ...] = (
             lambda: results.fold(events, num_choices=results.num_choices(job)),
             lambda: results.usage(events),
-            lambda: results.response(job, events),
+            lambda: text.answer(job, events),
             lambda: embeddings.answer(job, events, store.vectors(job.id)),
             lambda: deployment_views.detail(job, events) if kind == "deployment" else None,
             lambda: Takeover.of(job, events).read_by(tokenizer="t", prompt="q"),

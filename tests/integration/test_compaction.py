@@ -8,12 +8,13 @@ import pytest
 import redis
 
 from gateway.jobs.compaction import compact_ended
-from gateway.jobs.journal import chunks, fold, response
+from gateway.jobs.journal import fold
 from gateway.jobs.record import Append, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub
 from gateway.store import keys
 from gateway.store.codec import dumps
+from gateway.views.text import answer, chunks
 
 MODEL, TOKENS = "m", 40
 
@@ -52,10 +53,10 @@ def watched(store: JobStore, job: Job, after: int) -> list[Event]:
 
 
 def test_the_answer_stays_and_the_memory_shrinks(store: JobStore, job: Job) -> None:
-    before = response(job, store.journal(job.id))
+    before = answer(job, store.journal(job.id))
     memory = store.redis.memory_usage(keys.events(job.id))
     assert compact(store) == 1
-    assert response(job, store.journal(job.id)) == before
+    assert answer(job, store.journal(job.id)) == before
     assert before["usage"] == {"prompt_tokens": 3, "completion_tokens": TOKENS, "total_tokens": TOKENS + 3}
     assert store.redis.memory_usage(keys.events(job.id)) < memory
     assert 0 < store.redis.pttl(keys.events(job.id)) <= 60_000

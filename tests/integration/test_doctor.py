@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.doctor import chaos
 from cli.doctor.checks import Finding, Level
 from cli.doctor.command import examine
-from gateway.inference.service import cancel_all
+from gateway.jobs.control import cancel_all
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.settings import Settings
 from gateway.store import keys

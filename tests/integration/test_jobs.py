@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway.inference.service import cancel, fail
 from gateway.jobs import watcher
+from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub

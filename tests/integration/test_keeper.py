@@ -15,7 +15,7 @@ import redis
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
-from gateway.inference.service import cancel
+from gateway.jobs.control import cancel
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog

@@ -15,8 +15,8 @@ from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.access.limits import Limits
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference.estimates import tokens_wanted
-from gateway.inference.service import cancel, fail
 from gateway.jobs.cleanup import Tidy
+from gateway.jobs.control import cancel, fail
 from gateway.jobs.ledger import Usage, price
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore

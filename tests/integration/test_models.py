@@ -9,8 +9,8 @@ import pytest
 
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device
-from gateway.deployments.memory import Footprint
 from gateway.jobs.statistics import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
+from gateway.models.footprint import Footprint
 from gateway.store import keys
 from tests.stack import Stack, eventually, running
 

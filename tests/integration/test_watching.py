@@ -8,8 +8,8 @@ import pytest
 import redis
 
 from gateway.errors import Unreadable
-from gateway.inference.service import cancel
 from gateway.jobs import watch, watcher
+from gateway.jobs.control import cancel
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.watch import Hub

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GenerationFailed, JobNotFound, Unreadable
-from gateway.jobs.journal import as_delta, chunks, failure, fold, num_choices, num_indexes, response, served_by, usage
+from gateway.jobs.journal import as_delta, failure, fold, num_choices, num_indexes, served_by, usage
 from gateway.jobs.record import Event, Job, JobState
+from gateway.views.text import answer, chunks
 
 CHAT = Job("chatcmpl-1", JobState.DONE, "chat", "m", "key", request={"messages": []}, created_at=1_700_000_000_123)
 TEXT = replace(CHAT, id="cmpl-1", kind="completion", request={"prompt": "once"})
@@ -47,7 +48,7 @@ def texts(job: Job, events: Sequence[Event]) -> dict[int, str]:
 
 
 def test_a_chat_is_the_same_streamed_and_whole() -> None:
-    whole = response(CHAT, ANSWER)
+    whole = answer(CHAT, ANSWER)
     assert whole["choices"] == [
         {"message": {"role": "assistant", "content": "Hello"}, "index": 0, "finish_reason": "stop"}
     ]
@@ -73,22 +74,22 @@ def test_each_prompt_has_its_choices_and_each_its_echo() -> None:
     job = replace(TEXT, request={"prompt": ["a", "b"], "n": 2, "echo": True})
     events = journal(STARTED, *(delta(f"-{i}", i, ids=[i], finish="length") for i in (2, 0, 3, 1)))
     assert num_choices(job) == 4
-    assert [choice["text"] for choice in response(job, events)["choices"]] == ["a-0", "a-1", "b-2", "b-3"]
+    assert [choice["text"] for choice in answer(job, events)["choices"]] == ["a-0", "a-1", "b-2", "b-3"]
     assert texts(job, events) == {0: "a-0", 1: "a-1", 2: "b-2", 3: "b-3"}
 
 
 def test_log_probabilities_belong_to_their_kind() -> None:
     events = journal(STARTED, delta("a€", ids=[1, 2, 3], lp=[["a", -0.5], ["\ufffd", -1.0, 1, "e282"], ["", 0.0, 2]]))
     asked = {"logprobs": 0}
-    (text,) = response(replace(TEXT, request={"prompt": "12345", "echo": True, "logprobs": 1}), events)["choices"]
+    (text,) = answer(replace(TEXT, request={"prompt": "12345", "echo": True, "logprobs": 1}), events)["choices"]
     assert text["logprobs"] == {
         "tokens": ["a", "\ufffd", ""],
         "token_logprobs": [-0.5, -1.0, 0.0],
         "top_logprobs": None,
         "text_offset": [5, 6, 7],
     }
-    assert "logprobs" not in response(replace(TEXT, request={"prompt": "x", **asked}), events)["choices"][0]
-    (chat,) = response(replace(CHAT, request={"logprobs": True}), events)["choices"]
+    assert "logprobs" not in answer(replace(TEXT, request={"prompt": "x", **asked}), events)["choices"][0]
+    (chat,) = answer(replace(CHAT, request={"logprobs": True}), events)["choices"]
     assert [entry["bytes"] for entry in chat["logprobs"]["content"]] == [[97], [0xE2, 0x82], []]
 
 
@@ -105,7 +106,7 @@ def test_a_restart_takes_back_what_has_not_ended() -> None:
     assert [choice.text for choice in fold(events, num_choices=2)] == ["whole", "anew"]
     assert texts(job, events) == {0: "whole", 1: "anew"}
     assert served_by(job, events) == ["m", "other"]
-    whole = response(job, events)
+    whole = answer(job, events)
     assert (whole["model"], whole["served_by"]) == ("other", ["m", "other"])
     assert usage(events)["completion_tokens"] == 4, "what was taken back was used all the same"
 
@@ -132,9 +133,9 @@ def test_a_snapshot_reads_as_the_journal_that_it_stands_for() -> None:
         STARTED, {"type": "snapshot", "choices": folded, "completion_tokens": 3, "served_by": ["m"], "model": "m"}
     )
     job = replace(CHAT, request={"logprobs": True})
-    assert response(job, snapshot) == response(job, events)
+    assert answer(job, snapshot) == answer(job, events)
     assert texts(job, snapshot) == texts(job, events) == {0: "Hello"}
-    (call_made,) = response(job, events)["choices"][0]["message"]["tool_calls"]
+    (call_made,) = answer(job, events)["choices"][0]["message"]["tool_calls"]
     assert call_made["function"] == {"name": "f", "arguments": '{"a":1}'}
 
 

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.cluster.bringup import STAGES
 from gateway.deployments.views import Progress, detail
-from gateway.jobs.ledger import DEPLOYMENT
-from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.jobs.record import DEPLOYMENT, Event, EventType, Job, JobState
 
 REPLICAS = ("a", "b", "c")
 

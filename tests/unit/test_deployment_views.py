@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from gateway.cluster.bringup import STAGES
-from gateway.deployments.views import MAX_LOGS, chunk, detail, duration
-from gateway.jobs.ledger import DEPLOYMENT
-from gateway.jobs.record import Event, Job, JobState
+from gateway.deployments.views import MAX_LOGS, chunks, detail, duration
+from gateway.jobs.record import DEPLOYMENT, Event, Job, JobState
 
 LOADING = "model_loading"
 
@@ -112,13 +111,13 @@ def test_logs_are_the_last_and_facts_belong_to_their_replica() -> None:
 
 def test_a_stream_has_the_documents_events_and_nothing_of_ours() -> None:
     (stage,) = events(("a", LOADING, "in_progress", 61_000))
-    assert chunk(job("a"), stage) == {
+    assert chunks(job("a"), stage)[0] == {
         **{"deployment_id": "deploy-1", "model_id": "m", "event": "stage", "timestamp": "1970-01-01T00:01:01.000Z"},
         **{"replica": "a", "stage": LOADING, "status": "in_progress", "progress": 40},
     }
-    done = chunk(job("a"), Event.of(2, {"type": "done", "c": "x", "usage": {}}))
+    (done,) = chunks(job("a"), Event.of(2, {"type": "done", "c": "x", "usage": {}}))
     assert done == {"deployment_id": "deploy-1", "model_id": "m", "event": "completed"}
-    assert chunk(job("a"), Event.of(1, {"type": "started", "c": "x"})) is None
+    assert chunks(job("a"), Event.of(1, {"type": "started", "c": "x"})) == []
 
 
 def test_an_error_is_shown_as_the_job_has_it() -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 import openvino
 import pytest
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.models.catalog import load_catalog
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
 from workers.formats.files import LocalFiles

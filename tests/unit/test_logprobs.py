@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.jobs.journal import chunks, response
 from gateway.jobs.record import Event, Job, JobState
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from gateway.store.codec import loads
+from gateway.views.text import answer, chunks
 from workers.engines.base import SequenceOutput
 from workers.handlers.generation_run import Run
 from workers.tokenizers.load import Tokenizer, load_tokenizer
@@ -45,7 +45,7 @@ def journal(run: Run, ids: list[int]) -> Iterator[Event]:
 def test_each_token_has_its_entry_and_its_place(tokenizer: Tokenizer, echo: bool) -> None:
     ids, job = tokenizer.encode(TEXT), job_of("completion", echo=echo)
     events = list(journal(Run(job, prompts=[[1]], tokenizer=tokenizer, max_tokens=100), ids))
-    whole = response(job, events)["choices"][0]
+    whole = answer(job, events)["choices"][0]
     assert whole["text"] == (PROMPT if echo else "") + TEXT
     streamed = [
         choice["logprobs"]
@@ -70,7 +70,7 @@ def test_each_token_has_its_entry_and_its_place(tokenizer: Tokenizer, echo: bool
 def test_the_bytes_of_a_chat_are_those_of_its_text(tokenizer: Tokenizer) -> None:
     ids, job = tokenizer.encode(TEXT), job_of("chat", messages=[])
     events = list(journal(Run(job, prompts=[[1]], tokenizer=tokenizer, max_tokens=100), ids))
-    entries = response(job, events)["choices"][0]["logprobs"]["content"]
+    entries = answer(job, events)["choices"][0]["logprobs"]["content"]
     assert bytes(number for entry in entries for number in entry["bytes"]).decode() == TEXT
 
 
@@ -82,4 +82,4 @@ def test_a_resume_goes_on_where_the_text_is(tokenizer: Tokenizer, cut: int) -> N
     again = Job(**{**vars(job), "seq": first[-1].seq})
     run = Run(again, prompts=[[1]], tokenizer=tokenizer, max_tokens=100, takeover=Takeover.of(again, first))
     events = first + list(journal(run, ids[cut:]))
-    assert response(job, events)["choices"][0]["logprobs"] == response(job, undisturbed)["choices"][0]["logprobs"]
+    assert answer(job, events)["choices"][0]["logprobs"] == answer(job, undisturbed)["choices"][0]["logprobs"]

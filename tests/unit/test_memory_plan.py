@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from gateway.cluster.desired import Wanted
-from gateway.deployments.memory import UNMEASURED_KV_TOKENS, Footprint, Load, plan, require_a_sequence
+from gateway.deployments.memory import UNMEASURED_KV_TOKENS, Load, plan, require_a_sequence
 from gateway.errors import InvalidRequest
 from gateway.models.catalog import load_catalog
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from schemas.deployments import PlanSchema
 from workers.replica.__main__ import engine_config

@@ -12,12 +12,12 @@ import redis
 from gateway.cluster.desired import UP, Wanted
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, Registry
-from gateway.deployments.memory import Footprint
 from gateway.deployments.placement import place
 from gateway.deployments.planning import Planner
 from gateway.errors import DoesNotFit, InvalidRequest, NoDevice
 from gateway.models.catalog import load_catalog
 from gateway.models.entry import Model
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest, DeployRequestSchema
 

@@ -11,11 +11,11 @@ import redis
 from gateway.cluster.desired import ASLEEP, FAILED, UP, Wanted
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
-from gateway.deployments.memory import Footprint
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.models.catalog import Catalog, load_catalog
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.scripts import Scripts

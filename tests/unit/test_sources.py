@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
 from gateway.models.catalog import load_catalog
 from gateway.models.entry import Model
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from tests.model_files import write_safetensors
 from workers.sources import source_of

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gateway.jobs import journal as results
 from gateway.jobs.compaction import snapshot
 from gateway.jobs.record import Event, EventType, Job, JobState
 from gateway.models.entry import Model, Provider
@@ -96,8 +95,8 @@ class Direct:
         if job.kind == "embedding":
             answer = {} if failure else embeddings.answer(job, events, bytes(packed))
             return Outcome(answer, failure, [], events)
-        answer = results.response(job, events)
-        assert results.response(job, snapshot(events))["choices"] == answer["choices"]
+        answer = text.answer(job, events)
+        assert text.answer(job, snapshot(events))["choices"] == answer["choices"]
         assert loads(dumps(answer)) == answer
         as_message(job.kind, answer)
         sse, rpc = ChunkEncoder(job), RpcEncoder(job)

@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.errors import HeadraceError, Rewound, Unavailable
-from gateway.jobs import journal as results
+from gateway.jobs.journal import failure, follow, voids
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.watcher import Watcher
 from gateway.store.codec import dumps
+from gateway.views import by_kind
+from gateway.views.text import PLAIN, envelope
 from web.client_errors import client_error
 
 #: Ends a stream, as OpenAI's clients expect it.
@@ -51,7 +53,7 @@ def stream(
         yield f": queued position={position}\n\n".encode() if position else _waiting(job, watcher)
         chunks = ChunkEncoder(job)
         for events in watcher.events():
-            if not resumable and (void := next(filter(results.voids, events), None)):
+            if not resumable and (void := next(filter(voids, events), None)):
                 yield f"{render_error(_void(job, void))}{DONE}".encode()
                 return
             text, broken = _frames(job, chunks, events, render_error)
@@ -88,7 +90,7 @@ def _void(job: Job, event: Event) -> HeadraceError:
 
 def frame(chunks: ChunkEncoder, event: Event, render_error: Callable[[HeadraceError], str]) -> str:
     """One event as SSE text."""
-    error = results.failure(event)
+    error = failure(event)
     if error is not None:
         return f"id: {event.cursor}\n{render_error(error)}{DONE}"
     text = "".join([f"id: {event.cursor}\ndata: {chunk}\n\n" for chunk in chunks.encode(event)])
@@ -107,9 +109,9 @@ class ChunkEncoder:
         """The JSON texts of an event's chunks."""
         body = event.body
         if "model" in body:
-            self._take(results.follow(self._job, event))
-        if body["type"] != EventType.DELTA or not body.keys() <= results.PLAIN:
-            return [dumps(chunk) for chunk in results.chunks(self._job, event)]
+            self._take(follow(self._job, event))
+        if body["type"] != EventType.DELTA or not body.keys() <= PLAIN:
+            return [dumps(chunk) for chunk in by_kind.chunks(self._job, event)]
         if not body.get("text"):
             return []
         index, text = body.get("index", 0), dumps(body["text"])
@@ -119,7 +121,7 @@ class ChunkEncoder:
     def _take(self, job: Job) -> None:
         """The job as it is from here on: the model that answers may change."""
         self._job = job
-        self._head = dumps(results.envelope(job, chunk=True))[:-1]
+        self._head = dumps(envelope(job, chunk=True))[:-1]
 
 
 def _waiting(job: Job, watcher: Watcher) -> bytes:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.jobs import journal as results
+from gateway.jobs.journal import follow
 from gateway.jobs.record import Event, EventType, Job
+from gateway.views import by_kind
+from gateway.views.text import PLAIN, envelope
 from web.rpc.messages import build, build_answer, delimited
 from web.rpc.stubs import model_pb2 as pb
 
@@ -34,10 +36,10 @@ class ChunkEncoder:
         """The chunks of an event; one without visible effect has none."""
         body = event.body
         if "model" in body:
-            self._take(results.follow(self._job, event))
-        plain = body["type"] == EventType.DELTA and body.keys() <= results.PLAIN
+            self._take(follow(self._job, event))
+        plain = body["type"] == EventType.DELTA and body.keys() <= PLAIN
         if not plain or self._job.kind not in ("chat", "completion"):
-            return [self._full(event, chunk) for chunk in results.chunks(self._job, event)]
+            return [self._full(event, chunk) for chunk in by_kind.chunks(self._job, event)]
         text = body.get("text")
         if not text:
             return []
@@ -52,7 +54,7 @@ class ChunkEncoder:
     def _take(self, job: Job) -> None:
         """The job as it is from here on: the model that answers may change."""
         self._job = job
-        self._head: bytes = build(self._kind, results.envelope(job, chunk=True)).SerializeToString()
+        self._head: bytes = build(self._kind, envelope(job, chunk=True)).SerializeToString()
 
     def _full(self, event: Event, data: dict[str, Any]) -> bytes:
         """Any chunk."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.errors import InvalidRequest, Unavailable
-from gateway.jobs import journal as results
+from gateway.jobs.journal import failure
 from gateway.jobs.record import Event, Job
 from gateway.jobs.watcher import Watcher
 from web.rpc.call import Call
@@ -67,7 +67,7 @@ async def _send(call: Call, stream: Stream, events: list[Event]) -> None:
         for message in stream.encode(event):
             await call.send(message)
     if events:
-        if error := results.failure(events[-1]):
+        if error := failure(events[-1]):
             raise error
     elif stream.waiting and (said := await call.in_thread(stream.waiting)):
         await call.send(said)

@@ -19,7 +19,6 @@ from celery.signals import worker_shutting_down
 from gateway.cluster.desired import UP, Desired, Wanted
 from gateway.cluster.footprints import Footprints
 from gateway.cluster.registry import Device, Registry
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import SourceFailed
 from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
@@ -27,6 +26,7 @@ from gateway.jobs.recovery import bury
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
+from gateway.models.footprint import Footprint
 from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.process.start import begin
 from gateway.queue.queues import device_queue, make_celery, slug

@@ -19,7 +19,7 @@ from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry
 from gateway.deployments import views as deployment_views
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.inference.service import fail
+from gateway.jobs.control import fail
 from gateway.jobs.record import Append, Cause, Event, EventType, Job, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings

@@ -10,8 +10,8 @@ from typing import Any
 
 import gguf
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.footprint import Footprint
 from workers.formats.config import KV_NUMBER_BYTES
 from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from typing import cast
 from xml.etree import ElementTree
 
-from gateway.deployments.memory import KV_BYTES_PER_NUMBER, Footprint
+from gateway.deployments.memory import KV_BYTES_PER_NUMBER
 from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.footprint import Footprint
 from workers.formats.config import KV_NUMBER_BYTES, Shape, read_shape
 from workers.formats.detect import OPENVINO_MODEL, Weights
 from workers.formats.files import Files, cut_off

@@ -6,8 +6,8 @@ import json
 import math
 from typing import Any
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.footprint import Footprint
 from workers.formats.config import read_shape
 from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off, read_json

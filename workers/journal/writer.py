@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from celery import Celery
 
 from gateway.errors import Unreadable
-from gateway.inference.service import fail
+from gateway.jobs.control import fail
 from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
 from gateway.jobs.store import Appended, JobStore

@@ -22,8 +22,7 @@ from gateway.cluster.trust import Trust
 from gateway.deployments.reasons import FailureReason
 from gateway.jobs.cleanup import Strays, Tidy
 from gateway.jobs.compaction import compact_ended
-from gateway.jobs.ledger import DEPLOYMENT
-from gateway.jobs.record import JobHead
+from gateway.jobs.record import DEPLOYMENT, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.process.start import begin

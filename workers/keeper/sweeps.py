@@ -18,7 +18,7 @@ from celery import Celery
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
-from gateway.inference.service import cancel, fail
+from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore

@@ -22,7 +22,7 @@ from celery import Celery
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
-from gateway.inference.service import cancel, fail
+from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore

@@ -21,7 +21,7 @@ from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.cluster.trust import GAP_S
 from gateway.errors import HeadraceError, Unreadable
-from gateway.inference.service import cancel, fail
+from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
@@ -221,11 +221,12 @@ class ReplicaWorker:
         )
         self.ready.set()
 
-    def announce(self) -> None:
-        """Say that it serves, at once and not with the next beat."""
+    def announce(self) -> Replica:
+        """Say that it serves, at once and not with the next beat. Returns what was said."""
         self.heartbeat.update(status="active")
         self._used_at = time.monotonic()
         self._send_heartbeat()
+        return self.heartbeat.record
 
     # -- admission
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import SourceFailed
+from gateway.models.footprint import Footprint
 
 __all__ = ["Log", "OnProgress", "Source", "SourceFailed", "keep_quiet", "never", "no_progress"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
+from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from schemas.sources import FolderRef
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-from gateway.deployments.memory import Footprint
 from gateway.deployments.reasons import FailureReason
+from gateway.models.footprint import Footprint
 from workers.formats.detect import SAFETENSORS_INDEX, Weights, detect
 from workers.formats.files import Files, LocalFiles, read_json
 from workers.sources.base import SourceFailed

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from gateway.deployments.memory import Footprint
+from gateway.models.footprint import Footprint
 from workers.sources.base import Log, OnProgress, keep_quiet, never
 
 

@@ -6,20 +6,40 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from gateway.cluster.bringup import BringUpLog
 from gateway.cluster.desired import Wanted
+from gateway.cluster.registry import Replica
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.models.entry import Model
 from gateway.settings import Settings
-
-if TYPE_CHECKING:
-    from workers.replica.worker import ReplicaWorker
-    from workers.sources.base import Source
+from workers.sources.base import Source
 
 #: Progress is written at most so often.
 REPORT_S = 0.25
+
+
+class EngineHost(Protocol):
+    """What the model worker's stages need of the worker."""
+
+    #: Set while the worker takes jobs from its queues.
+    consuming: threading.Event
+
+    def start_engine(self) -> None:
+        """Spawn the engine process, which begins to load."""
+
+    def await_engine(self, up: BringUp, *, until_stage: str = "") -> None:
+        """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
+
+    def end_engine(self) -> None:
+        """Give back what was loaded."""
+
+    def activate(self) -> None:
+        """Take jobs from now on."""
+
+    def announce(self) -> Replica:
+        """Say that it serves, at once and not with the next beat. Returns what was said."""
 
 
 @dataclass
@@ -38,7 +58,7 @@ class BringUp:
     planned_bytes: int = 0
     kv_capacity_tokens: int = 0
     # Set by the model worker.
-    worker: ReplicaWorker | None = None
+    worker: EngineHost | None = None
     _progress: tuple[int, float] = (-1, 0.0)
 
     def say(self, message: str, level: str = "info") -> None:

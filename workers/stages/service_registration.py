@@ -22,8 +22,7 @@ def run(up: BringUp) -> None:
         up.report(min(tried, 80), 100)
     else:
         raise DeploymentFailed(FailureReason.TIMED_OUT, f"The queue was not reached within {TIMEOUT_S:.0f} s.")
-    worker.announce()
-    record = worker.heartbeat.record
+    record = worker.announce()
     up.facts(status="active", measured_bytes=record.memory_bytes, effective_config=dict(record.effective))
     up.say(f"{record.replica_id} serves; it takes {record.memory_bytes / 1e6:.0f} MB")
 

@@ -1,0 +1,50 @@
+"""Ends jobs from outside of what runs them: cancelled or failed, by whoever finds a reason, and told to who watches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from gateway.cluster.desired import Desired, Wanted
+from gateway.jobs.record import DEPLOYMENT, Event, EventType, Job, JobState, new_claim_id
+from gateway.jobs.store import JobStore
+from gateway.store import keys
+from gateway.store.codec import build
+
+
+def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
+    """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""
+    body = {"type": EventType.CANCELLED.value, "reason": reason}
+    return end_job(store, job, JobState.CANCELLED, body, take_claim=take_claim)
+
+
+def cancel_all(store: JobStore, key_id: str) -> int:
+    """Cancel all jobs of one API key, and tell their watchers. Returns how many had not ended."""
+    ids = list(cast("set[str]", store.redis.smembers(keys.open_jobs(key_id))))
+    jobs = [job for job in store.read_many(ids) if job and not job.state.ended]
+    for job in jobs:
+        cancel(store, job, reason="key_revoked")
+    return len(jobs)
+
+
+def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: str = "", **details: Any) -> str:
+    """End a job as failed, and tell its watchers. `details` are what else the error says."""
+    error = {"reason": reason, "message": message, **details}
+    body = {"type": EventType.FAILED.value, "error": error}
+    return end_job(store, job, JobState.FAILED, body, take_claim=take_claim)
+
+
+def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str) -> str:
+    """Run the end script and publish the terminal event if this call wrote it.
+
+    The event has a claim id of its own: where Redis came back without its last moments, it may take the seq of another
+    event, which a client has seen.
+    """
+    body = {"c": new_claim_id(), **body}
+    verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
+    if verdict != "ended":
+        return verdict
+    if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
+        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
+    store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
+    return state.value
