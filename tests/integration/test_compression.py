@@ -17,8 +17,8 @@ from gateway.process.start import module_command
 from tests.tiny_models import save_tiny_ir
 from workers.engines.base import EngineConfig
 from workers.engines.compression import compressed
+from workers.engines.flush_interval import AT_ONCE
 from workers.engines.frames import FrameSocket
-from workers.journal.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 #: Seconds that anything here may take.

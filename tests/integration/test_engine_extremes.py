@@ -13,7 +13,7 @@ from gateway.settings import Settings
 from tests.engines import config_of
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
-from workers.journal.flush_interval import AT_ONCE
+from workers.engines.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineProcess
 
 GREEDY = Sampling(max_tokens=4, temperature=0.0)

@@ -20,7 +20,7 @@ from tests.engines import config_of
 from workers.engines.base import EngineConfig
 from workers.engines.failures import classify, classify_exit
 from workers.engines.fake import LOAD_PARTS
-from workers.journal.flush_interval import AT_ONCE
+from workers.engines.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)

@@ -18,9 +18,9 @@ import pytest
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.fake import fake_token, fake_word
 from workers.engines.fake_faults import GARBAGE
+from workers.engines.flush_interval import AT_ONCE
 from workers.engines.frames import MAX_FRAME_BYTES, FrameSocket
 from workers.engines.steps import IMPOSSIBLE, StepFrame
-from workers.journal.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineDied, EngineProcess, EngineStartFailed
 
 BAD, GOOD = [fake_word("bad")], [fake_word("good")]

@@ -16,7 +16,7 @@ import pytest
 from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
-from workers.journal.flush_interval import AT_ONCE
+from workers.engines.flush_interval import AT_ONCE
 from workers.replica.engine_client import EngineDied, EngineProcess, EngineStartFailed
 
 WAIT_S = 100.0

@@ -8,8 +8,8 @@ import pytest
 
 from gateway.settings import Settings
 from workers.engines.base import SequenceOutput
+from workers.engines.flush_interval import AT_ONCE, MANY_STREAMS, Pace
 from workers.engines.process import Outbox
-from workers.journal.flush_interval import AT_ONCE, MANY_STREAMS, Pace
 
 #: Longer than any test.
 NEVER = Pace(3600, 3600)

@@ -23,9 +23,9 @@ from gateway.process.start import begin_child
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.failures import classify
+from workers.engines.flush_interval import Pace
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
-from workers.journal.flush_interval import Pace
 
 log = logging.getLogger("headrace.engine")
 

@@ -23,8 +23,8 @@ from gateway.jobs.store import Appended, JobStore
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting, run_id
+from workers.engines.flush_interval import AT_ONCE, Pace
 from workers.journal.claimed_job import ClaimedJob
-from workers.journal.flush_interval import AT_ONCE, Pace
 
 log = logging.getLogger(__name__)
 

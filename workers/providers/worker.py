@@ -32,8 +32,9 @@ from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
+from workers.engines.flush_interval import Pace
 from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
-from workers.journal.flush_interval import Pace
+from workers.journal.quarantine import SUSPECT_CRASHES, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.base import Piece
 from workers.providers.calls import Calls
@@ -43,7 +44,6 @@ from workers.providers.policy import Step, after
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
-from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ from gateway.process.environment import public
 from gateway.process.start import module_command
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
 from workers.engines.failures import classify_exit
+from workers.engines.flush_interval import Pace
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
-from workers.journal.flush_interval import Pace
 
 #: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
 SEND_S = 10.0

@@ -36,18 +36,18 @@ from gateway.store.installation import Installation
 from gateway.store.loop import Loop
 from gateway.store.unreadable import note
 from workers.engines.base import EngineConfig, EngineInfo
+from workers.engines.flush_interval import Pace
 from workers.engines.steps import StepFrame
 from workers.handlers.base import EngineRun, Work
 from workers.handlers.prompts import Places
 from workers.host.devices import look_at
 from workers.host.vitals import with_children
 from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
-from workers.journal.flush_interval import Pace
+from workers.journal.quarantine import SUSPECT_CRASHES, Turnstile
 from workers.journal.writer import Journaler
 from workers.replica.engine_client import EngineDied, EngineProcess
 from workers.replica.equals import EqualWeights
 from workers.replica.heartbeat import ReplicaHeartbeat
-from workers.replica.quarantine import SUSPECT_CRASHES, Turnstile
 from workers.replica.sequences import Sequences
 from workers.replica.stall import stall_limit_s
 from workers.stages.base import BringUp
