@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import follow
 from gateway.jobs.record import Event, EventType, Job
-from gateway.views.by_kind import chunks
-from gateway.views.text import envelope
 
 #: Fields of a delta that has nothing but text to show.
 PLAIN = frozenset({"type", "c", "index", "text", "ids"})
@@ -38,7 +37,7 @@ class ChunkStream(Generic[T_co]):
 
     def __init__(self, job: Job, form: ChunkForm[T_co]) -> None:
         self._form = form
-        self._has_text = job.kind in ("chat", "completion")
+        self._kind = kind_of(job.kind)
         self._follow(job)
 
     def encode(self, event: Event) -> list[T_co]:
@@ -47,11 +46,13 @@ class ChunkStream(Generic[T_co]):
         if "model" in body:
             self._follow(follow(self._job, event))
         if not self._has_text or body["type"] != EventType.DELTA or not body.keys() <= PLAIN:
-            return [self._form.chunk(event, chunk) for chunk in chunks(self._job, event)]
+            return [self._form.chunk(event, chunk) for chunk in self._kind.chunks(self._job, event)]
         text = body.get("text")
         return [self._form.text(event, body.get("index", 0), text)] if text else []
 
     def _follow(self, job: Job) -> None:
         self._job = job
-        if self._has_text:
-            self._form.begin(envelope(job, chunk=True))
+        head = self._kind.text_head(job)
+        self._has_text = head is not None
+        if head is not None:
+            self._form.begin(head)

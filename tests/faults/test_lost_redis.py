@@ -112,6 +112,7 @@ def test_an_accepted_loss_is_a_new_beginning(stack: Stack) -> None:
     assert "IS LOST" not in (stack.folder / "logs" / "keeper.log").read_text().split("belongs to installation")[-1]
 
 
+@pytest.mark.slow
 def test_up_refuses_an_empty_redis_until_it_is_accepted(tmp_path: Path) -> None:
     home = new_home(tmp_path)
     home.environ["HEADRACE_APPENDFSYNC"] = "always"

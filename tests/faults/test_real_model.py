@@ -18,6 +18,8 @@ from tests.stack import Stack, Stream, chat, eventually, running
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 MODEL, STREAMS, TOKENS = "smollm2-135m", 8 if FULL else 4, 80
+#: What else may be killed; others do it with the fake engine.
+OTHERS = ("model_worker", "agent")
 #: With its defaults the engine's last bits depend on what else is in the batch, which may turn a greedy answer.
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 
@@ -62,7 +64,7 @@ def kill(stack: Stack, what: str) -> None:
         os.kill(replica.engine_pid if what == "engine" else replica.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("what", ["engine", "model_worker", "agent"])
+@pytest.mark.parametrize("what", ["engine", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 @pytest.mark.parametrize("_", [0, *(pytest.param(i, marks=pytest.mark.slow) for i in range(1, TIMES))])
 def test_a_killed_process_costs_no_token(
     stack: Stack, tokenizer: Tokenizer, undisturbed: list[list[int]], ledger: Ledger, what: str, _: int

@@ -110,6 +110,7 @@ def test_up_after_a_killed_supervisor_goes_on_with_its_model_workers(home: Home)
     assert of(home) == []
 
 
+@pytest.mark.slow
 def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(home: Home) -> None:
     supervisor = start(home)
     frozen = [named(home, name)[0] for name in ("workers.keeper", "redis-server", "web.wsgi_server")]
@@ -216,6 +217,7 @@ def test_a_second_ctrl_c_changes_nothing(home: Home) -> None:
     ended(supervisor, home)
 
 
+@pytest.mark.slow
 def test_after_nohup_it_outlives_its_terminal(home: Home) -> None:
     command = ["nohup", sys.executable, "-m", "cli.main", "up"]
     with open_terminal() as (master, slave):
@@ -255,6 +257,7 @@ def test_a_closed_pipe_ends_everything(home: Home) -> None:
     assert of(home) == []
 
 
+@pytest.mark.slow
 def test_a_pipe_that_closes_while_it_serves_ends_everything(home: Home) -> None:
     command = [sys.executable, "-m", "cli.main", "up"]
     process = subprocess.Popen(command, cwd=REPOSITORY, env=home.environ, stdout=subprocess.PIPE)
@@ -305,9 +308,8 @@ def test_without_any_output_it_runs_as_well(home: Home) -> None:
     ended(process, home)
 
 
-@pytest.mark.parametrize(
-    "after_s", [pytest.param(0.4, marks=pytest.mark.slow), 1.0, pytest.param(2.5, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("after_s", [0.4, 1.0, 2.5])
 def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(home: Home, after_s: float) -> None:
     process = home.start("up")
     time.sleep(after_s)

@@ -16,7 +16,7 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
 
 #: Seconds for each fuzz test within all the others: enough to see that it still holds.
-SHORT_S = 1.0
+SHORT_S = 0.5
 #: Seconds for each fuzz test; `make fuzz` sets it.
 FUZZ_S = float(os.environ.get("HEADRACE_FUZZ_S") or SHORT_S)
 LONG = FUZZ_S > SHORT_S

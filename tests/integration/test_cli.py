@@ -182,6 +182,7 @@ def test_models_are_deployed_listed_and_unloaded(home: Home, tmp_path: Path) -> 
         assert worker.wait(60) == 0
 
 
+@pytest.mark.slow
 def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
     home = new_home(tmp_path)
     assert home.command("status").returncode == 3

@@ -131,6 +131,7 @@ def test_base64_holds_the_same_numbers(client: httpx.Client) -> None:
     assert difference(got, expected) < 1e-6
 
 
+@pytest.mark.slow
 def test_2048_inputs_come_back_in_their_order(client: httpx.Client, stack: Stack, library: Any) -> None:
     texts = numbered(2048)
     response = client.post(PATH, json={"input": texts, "user": "u"})

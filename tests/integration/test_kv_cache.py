@@ -17,7 +17,7 @@ from gateway.deployments.memory import GIB, Load, MemoryPlan, plan
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, running
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceRequest
@@ -144,20 +144,9 @@ def ends(engine: Engine) -> dict[int, tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    home = tmp_path_factory.mktemp("kv")
-    (home / "headrace.toml").write_text(CATALOG.format(source=demo()))
-    stack = Stack(home, max_batch_size=SEQUENCES)
-    try:
-        stack.up({"fake": {}})
+    folder, catalog = tmp_path_factory.mktemp("kv"), CATALOG.format(source=demo())
+    with running(folder, {"fake": {}}, catalog=catalog, max_batch_size=SEQUENCES) as stack:
         yield stack
-    finally:
-        stack.close()
-
-
-@pytest.fixture
-def client(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client() as client:
-        yield client
 
 
 def measured(client: httpx.Client, model: str, **body: Any) -> dict[str, Any]:

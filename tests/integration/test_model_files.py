@@ -140,6 +140,7 @@ def test_a_model_without_a_template_completes_and_refuses_chats(client: httpx.Cl
     client.delete("/models/local/untemplated")
 
 
+@pytest.mark.slow
 def test_a_template_without_end_holds_nobody_up(stack: Stack, client: httpx.Client) -> None:
     data = serve(client, "endless")
     assert any("does not render a simple conversation" in line["message"] for line in data["logs"]), data["logs"]

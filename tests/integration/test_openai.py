@@ -10,8 +10,8 @@ import openai
 import pytest
 
 from gateway.access.api_keys import Credentials
+from tests.integration.conftest import ABSENT, DEPLOYED, ODD
 from tests.integration.conftest import CHAT_MODEL as MODEL
-from tests.integration.conftest import DEPLOYED, ODD
 from tests.integration.test_rest import fake_text
 from tests.stack import KEY, Stack, eventually
 
@@ -30,7 +30,7 @@ def connect(stack: Stack, key: str = KEY) -> openai.OpenAI:
 
 def test_models_that_can_be_asked_are_listed(client: openai.OpenAI, stack: Stack) -> None:
     listed = {model.id: model for model in client.models.list()}
-    assert listed.keys() == set(DEPLOYED)
+    assert listed.keys() == {*DEPLOYED, ABSENT}
     assert (listed["fake"].object, listed["fake"].owned_by) == ("model", "local")
     assert client.models.retrieve("gpt-4").owned_by == "openai"
     assert client.models.retrieve(ODD).created > 1_700_000_000

@@ -55,6 +55,7 @@ def deploy_tiny(client: httpx.Client, **body: Any) -> None:
     assert data["status"] == "completed", data["error"]
 
 
+@pytest.mark.slow
 def test_a_roll_to_int8_under_load_and_two_processes(stack: Stack, client: httpx.Client, tmp_path: Path) -> None:
     deploy_tiny(client, deployment_config={"max_batch_size": 4})
     whole = answer(client)

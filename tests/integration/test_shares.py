@@ -120,10 +120,10 @@ def test_without_a_bound_there_is_none() -> None:
 
 def test_a_key_that_is_bound_to_models_knows_no_others(gateway: Gateway) -> None:
     key = make_key(gateway, models=["fake"], scopes=["inference", "deploy"])
-    assert [model["id"] for model in gateway.views.models.list(key)] == ["fake"]
+    assert [model["id"] for model in gateway.models.list(key)] == ["fake"]
     for ask in (
         lambda name: gateway.inference.submit("chat", name, REQUEST, key=key, background=True),
-        lambda name: gateway.views.models.detail(name, key),
+        lambda name: gateway.models.detail(name, key),
         lambda name: gateway.deployments.deploy(DeployRequest(model_type=name), key=key),
         lambda name: gateway.deployments.scale(name, 1, key=key),
         lambda name: gateway.deployments.unload(name, key=key),
@@ -158,6 +158,6 @@ def test_nor_their_deployments(gateway: Gateway, redis_client: redis.Redis) -> N
 
 def test_a_long_name_makes_no_long_answer(gateway: Gateway) -> None:
     with pytest.raises(HeadraceError) as caught:
-        gateway.views.models.detail("x" * 10**6, make_key(gateway))
+        gateway.models.detail("x" * 10**6, make_key(gateway))
     assert len(caught.value.message) < 4_001
     assert "Known models" in caught.value.message

@@ -105,6 +105,7 @@ def test_it_holds_all_that_is_read_at_run_time(wheel: Path) -> None:
     assert not {name for name in names if name.startswith(("tests", "docs", "docker"))}
 
 
+@pytest.mark.slow
 def test_it_runs_from_a_folder_with_files_of_any_name(whole: Installed) -> None:
     heard = hostile_folder(whole.cwd)
     said = whole.headrace("up", "--detach", HEADRACE_DEMO_MODEL=MODEL)

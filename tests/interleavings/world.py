@@ -94,7 +94,7 @@ class World(Backstage):
 
         def connect() -> None:
             client.watcher = self.web.hub.watch(client.job_id, after=old.seq, claim=old.claim)
-            if old._hub is self.web.hub:
+            if old._leave == self.web.hub.leave:  # the hub that still lives
                 old.close()
 
         self.act(self.web, "connect", connect, fault)
@@ -167,7 +167,7 @@ class World(Backstage):
             self.act(self.web, "attend", self.web.hub.attend)
         self.web.hub.tick()
         for number, client in enumerate(self.clients):
-            if client.watcher._hub is not self.web.hub:
+            if client.watcher._leave != self.web.hub.leave:
                 self._connect_again(client)
             self.read(number)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.record import Event, Job, JobState
-from gateway.views.by_kind import chunks
 from gateway.views.chunk_stream import ChunkStream
 from web.http.chunks import SseForm, sse_chunks
 from web.rpc.chunks import _KINDS as MESSAGES
@@ -31,7 +31,7 @@ def event(seq: int, **body: Any) -> Event:
 @pytest.mark.parametrize("kind", ["chat", "completion"])
 def test_the_short_way_writes_what_the_long_one_does(kind: str) -> None:
     piece = event(7, **SHORT)
-    (chunk,) = chunks(job(kind), piece)
+    (chunk,) = kind_of(kind).chunks(job(kind), piece)
     (frame,) = sse_chunks(job(kind)).encode(piece)
     long_frame = SseForm(kind).chunk(piece, chunk)
     (head, data), (long_head, long_data) = (text.split("\ndata: ") for text in (frame, long_frame))
