@@ -37,6 +37,7 @@ from gateway.store.codec import Unwritable, dumps, loads
 from gateway.views import embeddings, text
 from tests.fuzz.budget import budget
 from web.http.chunks import sse_chunks
+from web.http.dialect import Plain
 from web.http.sse import frame
 from web.rpc.chunks import message_chunks
 from workers.keeper.keeper import Keeper
@@ -182,7 +183,7 @@ def test_journals(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) -
     for event in watched:
         for encoder in (sse_chunks(job), message_chunks(job)):
             encoder.encode(event)
-        frame(sse_chunks(job), event, str)
+        frame(sse_chunks(job), event, Plain("r-1"))
     if events:
         readers: tuple[Callable[[], Any], ...] = (
             lambda: results.fold(events, num_choices=results.num_choices(job)),

@@ -15,10 +15,8 @@ from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.watcher import Watcher
 from gateway.views.chunk_stream import ChunkStream
 from web.client_errors import client_error
-from web.http.chunks import sse_chunks
+from web.http.dialect import Dialect
 
-#: Ends a stream, as OpenAI's clients expect it.
-DONE = "data: [DONE]\n\n"
 #: Tells a client to reconnect at once.
 RETRY = "retry: 200\n: this stream ends here, reconnect with Last-Event-ID\n\n"
 PING = b": ping\n\n"
@@ -31,30 +29,19 @@ STALLED = "This client took so long that the job's pieces are put away. GET /job
 
 
 def stream(
-    job: Job,
-    watcher: Watcher,
-    *,
-    position: int,
-    render_error: Callable[[HeadraceError], str],
-    alive: Callable[[], bool],
-    limit_s: float,
-    resumable: bool = True,
+    job: Job, watcher: Watcher, dialect: Dialect, *, position: int, alive: Callable[[], bool], limit_s: float
 ) -> Iterator[bytes]:
     """The body of a streamed response. `alive` turns false when this server is to stop, and after `limit_s` (0 = never)
-    the client is asked to reconnect.
-
-    `resumable`: the client can come back behind a cursor, and understands that text which it has seen is void; else the
-    stream goes on for as long as it can, and ends with an error if it must.
+    a client that can resume is asked to reconnect.
     """
-    until = time.monotonic() + limit_s if limit_s and resumable else math.inf
+    until = time.monotonic() + limit_s if limit_s and dialect.resumable else math.inf
     try:
         yield f": queued position={position}\n\n".encode() if position else _waiting(job, watcher)
-        chunks = sse_chunks(job)
+        chunks = dialect.chunks(job)
         for events in watcher.events():
-            if not resumable and (void := next(filter(voids, events), None)):
-                yield f"{render_error(_void(job, void))}{DONE}".encode()
-                return
-            text, broken = _frames(job, chunks, events, render_error)
+            if not dialect.resumable and (void := next(filter(voids, events), None)):
+                raise _void(job, void)
+            text, broken = _frames(job, chunks, events, dialect)
             yield text.encode() if events else _waiting(job, watcher)
             if broken:
                 return
@@ -62,21 +49,24 @@ def stream(
                 yield RETRY.encode()
                 return
     except Exception as error:  # noqa: BLE001 - the edge of the response: its client hears of whatever it is
-        yield f"{render_error(client_error(error, f'the stream of job {job.id}'))}{DONE}".encode()
+        yield _failed(job, error, dialect).encode()
 
 
-def _frames(
-    job: Job, chunks: ChunkStream[str], events: Sequence[Event], render_error: Callable[[HeadraceError], str]
-) -> tuple[str, bool]:
+def _frames(job: Job, chunks: ChunkStream[str], events: Sequence[Event], dialect: Dialect) -> tuple[str, bool]:
     """Events as SSE text, and whether one of them can't be written: then the error stands in its place, and the end."""
     found: list[str] = []
     try:
         for event in events:
-            found.append(frame(chunks, event, render_error))
+            found.append(frame(chunks, event, dialect))
     except Exception as error:  # noqa: BLE001 - whatever the journal holds, its client has what came before, and hears of it
-        found.append(f"{render_error(client_error(error, f'the stream of job {job.id}'))}{DONE}")
+        found.append(_failed(job, error, dialect))
         return "".join(found), True
     return "".join(found), False
+
+
+def _failed(job: Job, error: Exception, dialect: Dialect) -> str:
+    """The error, and the end."""
+    return dialect.error_event(client_error(error, f"the stream of job {job.id}")) + dialect.end
 
 
 def _void(job: Job, event: Event) -> HeadraceError:
@@ -86,13 +76,13 @@ def _void(job: Job, event: Event) -> HeadraceError:
     return Rewound(REWOUND)
 
 
-def frame(chunks: ChunkStream[str], event: Event, render_error: Callable[[HeadraceError], str]) -> str:
+def frame(chunks: ChunkStream[str], event: Event, dialect: Dialect) -> str:
     """One event as SSE text."""
     error = failure(event)
     if error is not None:
-        return f"id: {event.cursor}\n{render_error(error)}{DONE}"
+        return f"id: {event.cursor}\n{dialect.error_event(error)}{dialect.end}"
     text = "".join(chunks.encode(event))
-    return text + DONE if event.type.terminal else text
+    return text + dialect.end if event.type.terminal else text
 
 
 def _waiting(job: Job, watcher: Watcher) -> bytes:
