@@ -8,7 +8,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.inference.service import Inference
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.record import Job, JobState
-from schemas.times import iso
+from schemas.base.times import iso
 
 
 def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
