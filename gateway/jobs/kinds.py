@@ -13,8 +13,8 @@ class Entry(NamedTuple):
 
 
 KINDS = {
-    "chat": Entry("chatcmpl", "gateway.kinds.chat_kind:Chat"),
-    "completion": Entry("cmpl", "gateway.kinds.completion_kind:Completion"),
-    "embedding": Entry("embd", "gateway.kinds.embedding_kind:Embedding"),
-    "deployment": Entry("deploy", "gateway.kinds.deployment_kind:Deployment"),
+    "chat": Entry("chatcmpl", "gateway.kinds.chat_job:Chat"),
+    "completion": Entry("cmpl", "gateway.kinds.completion_job:Completion"),
+    "embedding": Entry("embd", "gateway.kinds.embedding_job:Embedding"),
+    "deployment": Entry("deploy", "gateway.kinds.deployment_job:Deployment"),
 }

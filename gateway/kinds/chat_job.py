@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.kinds.text_kind import TextKind
+from gateway.kinds.text_job import TextKind
 
 
 class Chat(TextKind):
