@@ -16,12 +16,14 @@ from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
 from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference.service import Submitted
+from gateway.jobs.control import fail
 from gateway.jobs.record import Append, JobState, new_claim_id
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.views.whole_answer import whole
 from tests.stack import eventually
+from web.app import create_app
 
 REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 
@@ -46,6 +48,24 @@ def submit(gateway: Gateway, key: KeyRecord, mark: str | None = None) -> Submitt
 
 def records(client: redis.Redis) -> list[str]:
     return list(client.keys("hr:{chatcmpl-*}"))
+
+
+def test_an_error_of_a_job_that_was_made_before_is_no_request_that_was_refused(gateway: Gateway) -> None:
+    """Given a job that has failed for its request, then whoever asks for it again by its key is charged nothing."""
+    client = create_app(gateway).test_client()
+    record, secret = gateway.credentials.create("k", requests_per_minute=100)
+    headers = {"Authorization": f"Bearer {secret}", "Idempotency-Key": "one"}
+    path, charges = "/models/fake/chat/completions", keys.limits(record.id)[0]
+    job_id = client.post(path, json=REQUEST, headers={**headers, "Prefer": "respond-async"}).json["data"]["job_id"]
+    job = gateway.inference.get(job_id, key=record)
+    fail(gateway.store, job, reason="invalid_request", message="It can't be done.")
+    charged = gateway.redis.zcard(charges)
+    answer = client.post(path, json=REQUEST, headers=headers)
+    assert (answer.status_code, answer.json["message"]) == (422, "It can't be done.")
+    assert (answer.headers["X-Job-Id"], answer.headers["Idempotent-Replayed"]) == (job_id, "true")
+    assert gateway.redis.zcard(charges) == charged
+    assert client.post(path, json={}, headers=headers).status_code == 422
+    assert gateway.redis.zcard(charges) == charged + 1
 
 
 def test_a_job_that_was_made_in_part_is_taken_back(gateway: Gateway, key: KeyRecord, redis_client: redis.Redis) -> None:

@@ -31,9 +31,7 @@ def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
 
 def refused(error: HeadraceError) -> HeadraceError:
     """What to answer where no job was made, which counts as a request too. For a model's own paths only."""
-    submitted: Submitted | None = g.get("submitted")
-    counted = submitted is not None and submitted.quota is not None
-    if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or counted:
+    if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or "submitted" in g:
         return error
     return gateway().inference.limits.refuse(caller(), error)
 
