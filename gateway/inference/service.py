@@ -18,7 +18,7 @@ from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import Mark
-from gateway.inference.routing import Router
+from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
@@ -209,7 +209,7 @@ class Inference:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
         return self.store.position(job.id, job.runs_on)
 
-    def model_status(self, model: Model) -> str:
+    def model_status(self, model: Model) -> ModelStatus:
         """How it is, in one word; see `Router.status`."""
         return self.router.status(model)
 
