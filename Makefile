@@ -11,7 +11,7 @@ WORKERS ?= 4
 # has to compile our code again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: run test check deps-go format bench faults fuzz clean
+.PHONY: run test check deps-go format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -37,6 +37,9 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m tests.bench.run
+
+figures: $(STAMP)
+	@$(BIN)/python -m tests.figures
 
 faults: $(STAMP)
 	HEADRACE_FAULTS=full $(BIN)/pytest tests/faults -o session_timeout=14400 -o faulthandler_timeout=1200

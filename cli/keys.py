@@ -20,7 +20,7 @@ from gateway.jobs.ledger import total
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.store.connection import connect
-from schemas.fields import leaves
+from schemas.base.fields import leaves
 from schemas.keys import SCOPES, KeyChangeSchema, KeyRequestSchema
 from schemas.usage import UsageQuerySchema
 

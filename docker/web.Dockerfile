@@ -9,4 +9,4 @@ USER headrace
 RUN mkdir -p /home/headrace/var/tls
 ENV HEADRACE_HTTP_HOST=0.0.0.0 HEADRACE_GRPC_HOST=0.0.0.0 HEADRACE_DATA_DIR=/home/headrace/var
 EXPOSE 8000 50051
-CMD ["python", "-m", "web.serve"]
+CMD ["python", "-m", "web.wsgi_server"]

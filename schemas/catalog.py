@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, post_load, validate, validates, validates_schema
 
-from schemas.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shown
+from schemas.base.fields import Boolean, Integer, Number, StrictSchema, Text, Word, shown
 from schemas.sources import parse_source
 
 CAPABILITIES = ("chat", "completion", "embedding", "code", "tool_use")

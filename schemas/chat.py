@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 from marshmallow import INCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
-from schemas.bounds import MAX_ERRORS, give_way
-from schemas.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, shaped, shown, too_deep
+from schemas.base.bounds import MAX_ERRORS, give_way
+from schemas.base.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, shaped, shown, too_deep
 
 #: `developer` is OpenAI's newer name of `system`, `function` the older one of `tool`.
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")

@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, post_load, validate
 
-from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word
+from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word
 from schemas.jobs import CANCELLING, STATUSES
 
 #: `none` leaves the weights as the source has them.

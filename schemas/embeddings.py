@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from schemas.fields import Boolean, Integer, StrictSchema, Text, shown
+from schemas.base.fields import Boolean, Integer, StrictSchema, Text, shown
 from schemas.inference import JobRequest, JobRequestSchema
 
 #: Inputs in one request.

@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
+from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
 from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
-from schemas.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
 
 #: Stop strings in one request, and characters in each.
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
-from schemas.fields import StrictSchema, Text
+from schemas.base.fields import StrictSchema, Text
 from schemas.inference import UsageSchema
 
 #: States of a job, in the words of the customer's document.

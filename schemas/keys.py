@@ -10,7 +10,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates
 
-from schemas.fields import Integer, Items, Moment, StrictSchema, Text
+from schemas.base.fields import Integer, Items, Moment, StrictSchema, Text
 
 #: What a key may be allowed to do: ask models; deploy and unload them; all that, and manage keys.
 SCOPES = ("inference", "deploy", "admin")

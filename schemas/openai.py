@@ -6,9 +6,9 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 
+from schemas.base.fields import StrictSchema, Text, Word, shown
 from schemas.chat import MessageSchema
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
-from schemas.fields import StrictSchema, Text, Word, shown
 from schemas.inference import ChatRequest, ChatRequestSchema, CompletionRequest, CompletionRequestSchema
 
 #: What is known of a turn.

@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from schemas.fields import Moment, StrictSchema, Text
+from schemas.base.fields import Moment, StrictSchema, Text
 
 #: The longest time, in days, that one report covers, and what it covers if nothing is said.
 MAX_DAYS, DEFAULT_DAYS = 400, 30

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from tests.stack import Stack, eventually
 
 ENDS = ("completed", "failed", "cancelled")

@@ -34,7 +34,7 @@ KEY = "hr-test-bootstrap-key"
 REPOSITORY = Path(__file__).parents[1]
 #: What a process runs, by the part of its name before the first hyphen.
 MODULES = {
-    "web": "web.serve",
+    "web": "web.wsgi_server",
     "rpc": "web.rpc.server",
     "keeper": "workers.keeper",
     "agent": "workers.agent",

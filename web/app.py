@@ -18,13 +18,13 @@ from schemas.jobs import JobAcceptedSchema
 from schemas.openai import OpenAIErrorSchema
 from web.http import auth, cors, submission
 from web.http import error_handlers as errors
+from web.http.api_document import complete
 from web.http.model_ids import ModelIdConverter, path_parameter
-from web.http.openapi import complete
 from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
 
 #: Request ids that a client may choose.
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-#: Schemas that no view names: `web/http/openapi.py` does.
+#: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
     *(OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)),
     *(ChatChunkSchema, CompletionChunkSchema, EmbeddingProgressSchema, DeploymentEventSchema),

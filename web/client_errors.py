@@ -10,7 +10,7 @@ from marshmallow import ValidationError
 
 from gateway.errors import BadRequest, HeadraceError, InvalidRequest, StoreUnavailable
 from gateway.store.connection import NOT_NOW
-from schemas.fields import leaves
+from schemas.base.fields import leaves
 
 log = logging.getLogger(__name__)
 

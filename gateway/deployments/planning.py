@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gateway.cluster.desired import UP, Wanted, replica_id
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place

@@ -29,8 +29,8 @@ from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, device_place, try_hint
 from gateway.settings import Settings
 from gateway.store import keys
+from schemas.base.times import iso
 from schemas.deployments import DeployRequest
-from schemas.times import iso
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.cluster.bringup import STAGES
 from gateway.jobs.record import Event, EventType, Job, JobState
-from schemas.times import iso
+from schemas.base.times import iso
 
 #: Log lines that the status shows.
 MAX_LOGS = 200

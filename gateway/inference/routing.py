@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit

@@ -17,11 +17,11 @@ from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
-from gateway.inference.estimates import tokens_wanted
 from gateway.inference.idempotency import Mark
-from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.inference.routing import Router
 from gateway.jobs.control import cancel, cancel_all
+from gateway.jobs.job_kind import kind_of
+from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
@@ -43,8 +43,6 @@ MEMORY_LIMIT = 0.8
 SHARE_RETRY_S = 10.0
 #: A request that takes so long to be written may have met an outage of Redis.
 OUTAGE_S = 0.5
-#: The capability that each kind of job asks of its model.
-CAPABILITY = {"chat": "chat", "completion": "completion", "embedding": "embedding"}
 
 
 @dataclass(frozen=True)
@@ -95,16 +93,17 @@ class Inference:
         """
         key.require("inference")
         model = self.catalog.get_for(key, model_id)
-        model.require(CAPABILITY[kind])
+        what = kind_of(kind)
+        model.require(what.capability)
         mark = None
         if idempotency_key is not None:
             mark = Mark.of(idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request)
             if earlier := self._earlier(mark):
                 return self._attach(earlier, background=background)
-        full = check_embedding(model, request) if kind == "embedding" else with_defaults(model, request)
-        runs_on = self._route(model, CAPABILITY[kind])
+        full = what.complete(model, request)
+        runs_on = self._route(model, what.capability)
         self._require_memory()
-        tokens = tokens_wanted(kind, model, full) if key.limited else 0
+        tokens = what.estimate(model, full) if key.limited else 0
         job = Job(
             id=mark.job_id(kind) if mark else new_job_id(kind),
             state=JobState.QUEUED,
@@ -168,7 +167,7 @@ class Inference:
 
     def _earlier(self, mark: Mark) -> Job | None:
         """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
-        jobs = self.store.read_many([mark.job_id(kind) for kind in CAPABILITY])
+        jobs = self.store.read_many([mark.job_id(kind) for kind in KINDS])
         job = next(filter(None, jobs), None)
         if job:
             mark.check(job)

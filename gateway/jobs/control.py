@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from gateway.cluster.desired import Desired, Wanted
-from gateway.jobs.record import DEPLOYMENT, Event, EventType, Job, JobState, new_claim_id
+from gateway.jobs.job_kind import kind_of
+from gateway.jobs.record import Event, EventType, Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
-from gateway.store.codec import build
 
 
 def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
@@ -44,7 +43,6 @@ def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any],
     verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)
     if verdict != "ended":
         return verdict
-    if job.kind == DEPLOYMENT:  # nobody carries it out any more, so nobody else takes back what it wanted
-        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
+    kind_of(job.kind).on_end(store, job)
     store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
     return state.value

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.errors import Unreadable
+from gateway.jobs.kinds import KINDS
 from gateway.store import checks
 from gateway.store.codec import dumps, loads
 
@@ -225,8 +226,6 @@ class Job(JobHead):
         return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
 
 
-#: What a job may be.
-KINDS = ("chat", "completion", "embedding", DEPLOYMENT)
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
     *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),
@@ -268,7 +267,7 @@ def _problem(raw: Mapping[str, str | None]) -> str:
     """What is wrong with a record's fields; empty if nothing is."""
     if raw.get("state") not in set(JobState):
         return f"The state is {raw.get('state')!r:.80}."
-    if raw.get("kind", KINDS[0]) not in KINDS:
+    if raw.get("kind", "chat") not in KINDS:
         return f"The kind is {raw['kind']!r:.80}."
     for name in _NUMBERS:
         if not checks.number(name, raw.get(name) or "0"):
@@ -310,8 +309,7 @@ class Cause(StrEnum):
 
 def new_job_id(kind: str, unique: str = "") -> str:
     """A fresh id: `chatcmpl-...`, `cmpl-...`; or the one that `unique` leads to."""
-    prefix = {"chat": "chatcmpl", "completion": "cmpl", "embedding": "embd", "deployment": "deploy"}.get(kind, kind)
-    return f"{prefix}-{unique or secrets.token_hex(12)}"
+    return f"{KINDS[kind].id_prefix}-{unique or secrets.token_hex(12)}"
 
 
 def new_claim_id() -> str:

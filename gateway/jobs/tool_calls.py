@@ -11,7 +11,7 @@ from typing import Any
 
 from gateway.jobs import extras
 from gateway.store.codec import as_count, writable
-from schemas.fields import too_deep
+from schemas.base.fields import too_deep
 
 #: What all know of a call, and of the function in it.
 _CALL, _FUNCTION = ("index", "id", "type", "function"), ("name", "arguments")

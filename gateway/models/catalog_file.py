@@ -19,8 +19,8 @@ from marshmallow import ValidationError
 from gateway.errors import InvalidSetting
 from gateway.models.entry import LOCAL, RANGED, Model, Pricing, Provider, Range
 from gateway.settings import Settings
+from schemas.base.fields import leaves
 from schemas.catalog import ModelEntrySchema, ProviderEntrySchema
-from schemas.fields import leaves
 
 Tables = Mapping[str, Mapping[str, Any]]
 

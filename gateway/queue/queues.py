@@ -114,7 +114,7 @@ def make_celery(settings: Settings) -> Celery:
     url = broker_url(settings.effective_redis_url)
     app = Celery("headrace", broker=url, loader=Loader, set_as_current=False)
     app.conf.update(
-        imports=("tasks.inference", "tasks.deployment"),
+        imports=("tasks.inference", "tasks.deploy"),
         # Only deployments have results: their progress. See `workers/agent/rollout.py`.
         result_backend=url,
         result_backend_thread_safe=True,

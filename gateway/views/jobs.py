@@ -6,9 +6,9 @@ from typing import Any
 
 from gateway.access.api_keys import KeyRecord
 from gateway.inference.service import Inference
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.record import Job, JobState
-from gateway.views.by_kind import answer
-from schemas.times import iso
+from schemas.base.times import iso
 
 
 def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
@@ -23,7 +23,7 @@ def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, An
     data = {**summary(job), "position": inference.position(job)}
     if job.state in (JobState.DONE, JobState.CANCELLED):
         events = inference.store.journal(job_id)
-        result = answer(inference.store, job, events)
+        result = kind_of(job.kind).answer(inference.store, job, events)
         data |= {"result": result, "usage": result.get("usage")}
     return data
 

@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference.service import Inference, Submitted
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Event, EventType
 from gateway.jobs.watcher import MISSING_S, Watcher
 from gateway.store.connection import NOT_NOW
-from gateway.views.by_kind import answer
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def whole(
         raise error
     if inference.hub.settling() or any(voids(event) for event in events):
         events = _patiently(lambda: _ended_journal(inference, job.id), client_left)
-    return _patiently(lambda: answer(inference.store, job, events), client_left)
+    return _patiently(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left)
 
 
 def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:

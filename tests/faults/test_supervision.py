@@ -81,7 +81,7 @@ def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
     supervisor.kill()
     supervisor.wait(60)
     eventually(lambda: not named(home, "redis-server"), "Redis ends with its owner")
-    for name in ("web.serve", "workers.keeper", "workers.agent", "workers.providers", "web.rpc.server", "flower"):
+    for name in ("web.wsgi_server", "workers.keeper", "workers.agent", "workers.providers", "web.rpc.server", "flower"):
         eventually(lambda name=name: not named(home, name), f"{name} ends with its owner")
     status = home.command("status")
     assert status.returncode == 1, status.stdout
@@ -113,7 +113,7 @@ def test_up_after_a_killed_supervisor_goes_on_with_its_model_workers(home: Home)
 @pytest.mark.slow
 def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(home: Home) -> None:
     supervisor = start(home)
-    frozen = [named(home, name)[0] for name in ("workers.keeper", "redis-server", "web.serve")]
+    frozen = [named(home, name)[0] for name in ("workers.keeper", "redis-server", "web.wsgi_server")]
     for process in frozen:
         process.suspend()
     supervisor.kill()

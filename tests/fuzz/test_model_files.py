@@ -22,7 +22,7 @@ from tests.model_files import CONFIG, write_gguf, write_openvino, write_safetens
 from tests.tokenizers import save_folder, train
 from tests.tokenizers import write_gguf as write_tokenizer
 from workers.formats.detect import OPENVINO_MODEL, SAFETENSORS_INDEX
-from workers.sources.footprint import MOST, footprint_of
+from workers.sources.model_footprint import MOST, footprint_of
 from workers.tokenizers.encoder import EncoderTokenizer
 from workers.tokenizers.load import load_tokenizer, told_as_damaged
 

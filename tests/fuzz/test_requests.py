@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import budget
 from tests.rpc import Client, chat_request, details, start_rpc
 from tests.stack import KEY, Stack, running
-from web.rpc.services import JOB_SERVICE, MODEL_SERVICE
+from web.rpc.methods import JOB_SERVICE, MODEL_SERVICE
 
 #: A request that has no answer after so long hangs.
 HANGS_S = 60.0

@@ -19,7 +19,7 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.bringup import BringUpLog
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.durations import Durations
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.deployments import views as deployment_views
 from gateway.errors import HeadraceError, Unreadable

@@ -121,7 +121,7 @@ def test_keys_are_made_listed_and_revoked(home: Home) -> None:
 
 
 def test_a_crashed_process_is_started_again_and_said_so(home: Home, up: subprocess.Popen[bytes]) -> None:
-    (web,) = [p for p in family(up.pid)[1:] if p.ppid() == up.pid and "web.serve" in p.cmdline()]
+    (web,) = [p for p in family(up.pid)[1:] if p.ppid() == up.pid and "web.wsgi_server" in p.cmdline()]
     web.kill()
     eventually(lambda: "web was killed by SIGKILL; it starts again" in home.said, "it is said")
     eventually(lambda: "ready    yes" in home.command("status").stdout, "it is back")

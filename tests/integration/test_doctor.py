@@ -116,7 +116,9 @@ def test_a_setting_of_redis_is_named(
 def test_no_keeper_and_a_job_in_no_index_are_named(stack: Stack) -> None:
     stack.kill("keeper")
     eventually(lambda: not stack.redis.exists(keys.KEEPER), "its lease is over")
-    job = Job(new_job_id("cmpl"), JobState.QUEUED, "completion", "fake", "k", request={"prompt": "x", "max_tokens": 1})
+    job = Job(
+        new_job_id("completion"), JobState.QUEUED, "completion", "fake", "k", request={"prompt": "x", "max_tokens": 1}
+    )
     try:
         stack.store.create(job, ttl_ms=60_000)
         stack.redis.zrem(keys.queued("fake"), job.id)

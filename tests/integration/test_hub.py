@@ -22,8 +22,8 @@ from tests.model_files import write_gguf, write_openvino, write_safetensors
 from tests.stack import eventually
 from workers.sources import source_of
 from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
-from workers.sources.footprint import read_footprint
 from workers.sources.hub import Hub
+from workers.sources.model_footprint import read_footprint
 from workers.sources.retry import Limits
 from workers.sources.shelf import KEPT_S
 

@@ -21,7 +21,7 @@ from tests.stack import Stack, eventually, running
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceRequest
-from workers.sources.footprint import read_footprint
+from workers.sources.model_footprint import read_footprint
 
 CATALOG = """
 [models.small]

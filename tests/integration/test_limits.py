@@ -14,9 +14,9 @@ import redis
 from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.access.limits import Limits
 from gateway.errors import InvalidRequest, RateLimited
-from gateway.inference.estimates import tokens_wanted
 from gateway.jobs.cleanup import Tidy
 from gateway.jobs.control import cancel, fail
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.ledger import Usage, price
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
@@ -331,12 +331,12 @@ def test_jobs_that_have_expired_leave_the_lists_of_their_key(store: JobStore) ->
 
 def test_what_a_request_may_use_is_bounded_by_its_prompts_and_choices() -> None:
     model = Model("m", "m", "", "1", ("chat",), default_max_tokens=100)
-    assert tokens_wanted("completion", model, {"prompt": "abcdef", "max_tokens": 10}) == 2 + 10
-    assert tokens_wanted("completion", model, {"prompt": ["abc", "def"], "max_tokens": 10, "n": 3}) == 2 + 60
-    assert tokens_wanted("completion", model, {"prompt": [[1, 2, 3]], "max_tokens": None}) == 3 + 100
-    assert tokens_wanted("embedding", model, {"input": ["abc", "abc"]}) == 2
+    assert kind_of("completion").estimate(model, {"prompt": "abcdef", "max_tokens": 10}) == 2 + 10
+    assert kind_of("completion").estimate(model, {"prompt": ["abc", "def"], "max_tokens": 10, "n": 3}) == 2 + 60
+    assert kind_of("completion").estimate(model, {"prompt": [[1, 2, 3]], "max_tokens": None}) == 3 + 100
+    assert kind_of("embedding").estimate(model, {"input": ["abc", "abc"]}) == 2
     chat = {"messages": [{"role": "user", "content": "\u4f60\u597d"}], "max_tokens": 5}
-    assert tokens_wanted("chat", model, chat) == 4 + 2 + 2 + 5
+    assert kind_of("chat").estimate(model, chat) == 4 + 2 + 2 + 5
 
 
 def test_a_clock_that_went_back_holds_no_charge_for_longer(store: JobStore, limits: Limits) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device
 from gateway.jobs.statistics import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
 from gateway.models.footprint import Footprint

@@ -17,7 +17,7 @@ from workers.providers import connect
 from workers.providers.base import Ask, Piece
 from workers.providers.failures import translate
 from workers.providers.protocols import openai as openai_module
-from workers.providers.protocols.blocks import Seam
+from workers.providers.protocols.content_blocks import Seam
 
 KEY = "sk-12345678"
 TURNS: list[Any] = [{"role": "user", "content": "hi"}]

@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 from gateway.errors import MAX_TEXT, HeadraceError, InvalidRequest
 from gateway.jobs.journal import num_indexes
 from gateway.jobs.record import Event
-from schemas.bounds import MAX_BODY_DEPTH, require_bounded
+from schemas.base.bounds import MAX_BODY_DEPTH, require_bounded
 from schemas.inference import ChatRequestSchema
 from web.client_errors import client_error
 

@@ -16,7 +16,7 @@ from gateway.settings import Settings
 from tests.model_files import CONFIG, KV_BYTES, write_gguf, write_openvino, write_safetensors
 from workers.formats.files import LocalFiles
 from workers.formats.gguf import read_header
-from workers.sources.footprint import footprint_of, read_footprint
+from workers.sources.model_footprint import footprint_of, read_footprint
 
 SHAPE = {"kv_bytes_per_token": KV_BYTES, "hidden_size": 32, "vocabulary_size": 100, "context_length": 128}
 

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from gateway.cluster.desired import UP, Wanted
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.placement import place
 from gateway.deployments.planning import Planner

@@ -12,7 +12,7 @@ from marshmallow import Schema
 from gateway.errors import InvalidRequest
 from schemas import chat, deployments, embeddings, inference, models
 from web.rpc.messages import build, chat_body, completion_body, embedding_body, to_dict
-from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
+from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.status import cut
 from web.rpc.stubs import model_pb2 as pb
 

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from gateway.cluster.desired import ASLEEP, FAILED, UP, Wanted
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker

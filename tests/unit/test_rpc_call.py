@@ -52,6 +52,10 @@ class Stalled:
     request_id: str
     cut_off: Callable[[], None]
     sending_since: float = 0.0
+    task: asyncio.Task[Any] | None = None
+
+    def wake(self) -> None:
+        """Nobody waits for its job."""
 
 
 def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,7 +70,7 @@ def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pyte
         settings = SimpleNamespace(grpc_max_calls=2, grpc_key_max_calls=0)
         gateway: Any = SimpleNamespace(settings=settings, hub=SimpleNamespace(on_news=None))
         found, cut = Face(gateway), asyncio.Event()
-        found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}  # type: ignore[arg-type]
+        found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}
         for _ in range(2):
             await cut.wait()
             cut.clear()

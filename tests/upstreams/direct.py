@@ -16,8 +16,8 @@ from web.http.sse import ChunkEncoder
 from web.rpc.answers import answer as as_message
 from web.rpc.chunks import ChunkEncoder as RpcEncoder
 from workers.providers.base import Piece
-from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure
+from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript

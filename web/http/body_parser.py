@@ -11,7 +11,7 @@ from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
 from gateway.errors import BadRequest, BodyTooLarge, UnsupportedEncoding
-from schemas.bounds import require_bounded
+from schemas.base.bounds import require_bounded
 from web.client_errors import client_error, invalid
 from web.http.envelope import gateway
 

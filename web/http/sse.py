@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.errors import HeadraceError, Rewound, Unavailable
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import failure, follow, voids
 from gateway.jobs.record import Event, EventType, Job
 from gateway.jobs.watcher import Watcher
 from gateway.store.codec import dumps
-from gateway.views import by_kind
 from gateway.views.text import PLAIN, envelope
 from web.client_errors import client_error
 
@@ -111,7 +111,7 @@ class ChunkEncoder:
         if "model" in body:
             self._take(follow(self._job, event))
         if body["type"] != EventType.DELTA or not body.keys() <= PLAIN:
-            return [dumps(chunk) for chunk in by_kind.chunks(self._job, event)]
+            return [dumps(chunk) for chunk in kind_of(self._job.kind).chunks(self._job, event)]
         if not body.get("text"):
             return []
         index, text = body.get("index", 0), dumps(body["text"])

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import follow
 from gateway.jobs.record import Event, EventType, Job
-from gateway.views import by_kind
 from gateway.views.text import PLAIN, envelope
 from web.rpc.messages import build, build_answer, delimited
 from web.rpc.stubs import model_pb2 as pb
@@ -39,7 +39,7 @@ class ChunkEncoder:
             self._take(follow(self._job, event))
         plain = body["type"] == EventType.DELTA and body.keys() <= PLAIN
         if not plain or self._job.kind not in ("chat", "completion"):
-            return [self._full(event, chunk) for chunk in by_kind.chunks(self._job, event)]
+            return [self._full(event, chunk) for chunk in kind_of(self._job.kind).chunks(self._job, event)]
         text = body.get("text")
         if not text:
             return []

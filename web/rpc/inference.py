@@ -13,7 +13,7 @@ from gateway.inference.service import Submitted
 from gateway.jobs.record import Job
 from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
-from schemas.bounds import require_bounded
+from schemas.base.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
 from web.client_errors import client_error

@@ -8,15 +8,12 @@ import logging
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.errors import QueueFull
 from gateway.jobs.watcher import Watcher
-
-if TYPE_CHECKING:
-    from web.rpc.call import Call
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +23,28 @@ SEND_TIMEOUT_S = 30.0
 NUM_READERS = 16
 #: How long calls that were cut may take to tidy up.
 CLOSE_S = 5.0
+
+
+class OpenCall(Protocol):
+    """What is to be known of a call while it is open."""
+
+    @property
+    def request_id(self) -> str:
+        """Names it in the log."""
+
+    @property
+    def task(self) -> asyncio.Task[Any] | None:
+        """In which it runs."""
+
+    @property
+    def sending_since(self) -> float:
+        """When the message that is being sent was handed over (`time.monotonic`); infinite while none is."""
+
+    def wake(self) -> None:
+        """Have those who wait for its job look around."""
+
+    def cut_off(self) -> None:
+        """End the message that is being sent, which its client does not take."""
 
 
 class Face:
@@ -43,7 +62,7 @@ class Face:
         self.readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rpc-read")
         #: Calls end themselves now, with a hint where to go on.
         self.closing = False
-        self._calls: set[Call] = set()
+        self._calls: set[OpenCall] = set()
         self._streams: dict[Watcher, asyncio.Event] = {}
         self._cutting = self.loop.create_task(self._cut_off())
         gateway.hub.on_news = self._hear
@@ -53,7 +72,7 @@ class Face:
         return len(self._calls)
 
     @contextlib.contextmanager
-    def admit(self, call: Call) -> Iterator[None]:
+    def admit(self, call: OpenCall) -> Iterator[None]:
         """Count a call as open. Raises: QueueFull.
 
         grpc's own `maximum_concurrent_rpcs` would count calls that have ended here, but whose client takes no status.

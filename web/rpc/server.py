@@ -21,8 +21,8 @@ from gateway.process.start import begin
 from gateway.settings import Settings
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
+from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.runtime import Face
-from web.rpc.services import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 
 log = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from celery import Celery
 from celery.signals import worker_shutting_down
 
 from gateway.cluster.desired import UP, Desired, Wanted
-from gateway.cluster.footprints import Footprints
+from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.reasons import SourceFailed
 from gateway.errors import HeadraceError

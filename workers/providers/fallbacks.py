@@ -9,7 +9,7 @@ from gateway.inference.parameters import with_defaults
 from gateway.inference.routing import Router
 from gateway.models.catalog import Catalog
 from gateway.models.entry import Model
-from workers.providers.calls import Calls
+from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
 
 log = logging.getLogger(__name__)

@@ -1,7 +1,8 @@
 """Runs the jobs of remote models: claims, calls, and what comes of their failures.
 
-Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams (`calls.py`); one
-emitter thread owns every run, the journal and the heartbeat, as in `workers/replica/worker.py`.
+Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams
+(`provider_calls.py`); one emitter thread owns every run, the journal and the heartbeat, as in
+`workers/replica/worker.py`.
 """
 
 from __future__ import annotations
@@ -37,10 +38,10 @@ from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
 from workers.journal.quarantine import SUSPECT_CRASHES, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.base import Piece
-from workers.providers.calls import Calls
 from workers.providers.failures import UpstreamFailure
 from workers.providers.fallbacks import Fallbacks
 from workers.providers.policy import Step, after
+from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript

@@ -10,7 +10,7 @@ from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from schemas.sources import FolderRef
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
-from workers.sources.footprint import read_footprint
+from workers.sources.model_footprint import read_footprint
 
 
 class Folder:

@@ -15,8 +15,8 @@ from gateway.settings import Settings
 from schemas.sources import HubRef
 from workers.formats.detect import needed
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
-from workers.sources.footprint import footprint_of, read_footprint, weights_of
 from workers.sources.hub_client import HubClient, RemoteFile
+from workers.sources.model_footprint import footprint_of, read_footprint, weights_of
 from workers.sources.pump import run
 from workers.sources.retry import Interrupted, Limits, patiently
 from workers.sources.shelf import Shelf

@@ -1,6 +1,6 @@
 """Anthropic's Messages API, by Anthropic's own SDK. A completion is asked as a chat whose only turn is the prompt.
 
-The SDK makes the calls; what comes back is read in `blocks.py`, what is sent is put together in `turns.py`.
+The SDK makes the calls; what comes back is read in `content_blocks.py`, what is sent is put together in `turns.py`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any
 import anthropic
 
 from gateway.models.entry import Provider
-from schemas.fields import shown
+from schemas.base.fields import shown
 from workers.providers.base import Ask, Piece
 from workers.providers.protocols import turns, wire
-from workers.providers.protocols.blocks import Blocks, Seam
+from workers.providers.protocols.content_blocks import Blocks, Seam
 from workers.providers.secrets import key_of
 
 #: Anthropic's own server.

@@ -9,7 +9,7 @@ from typing import Any
 import marshmallow
 from marshmallow import ValidationError, fields, validate
 
-from schemas.bounds import MAX_ERRORS, give_way
+from schemas.base.bounds import MAX_ERRORS, give_way
 
 #: The OpenAPI document shows no larger bound of a list.
 MAX_SHOWN = 1_000

@@ -1,4 +1,4 @@
-"""The web process: `python -m web.serve`. gunicorn with gevent, one greenlet for each connection."""
+"""The web process: `python -m web.wsgi_server`. gunicorn with gevent, one greenlet for each connection."""
 
 from __future__ import annotations
 

@@ -1,0 +1,47 @@
+"""What is special about one kind of job, for all who handle jobs. The kinds themselves are in `gateway/kinds`."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar, cast
+
+from gateway.jobs.kinds import KINDS
+from gateway.jobs.record import Event, Job
+from gateway.jobs.store import JobStore
+from gateway.models.entry import Model
+
+
+class JobKind(ABC):
+    """One kind of job; its objects have no state."""
+
+    #: What the job asks of its model; empty if it runs none.
+    capability: ClassVar[str]
+
+    def complete(self, model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The request with the model's defaults. Raises: InvalidRequest if the model can't do it."""
+        return dict(request)
+
+    def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
+        """The most tokens that a complete request may use, before a tokenizer has counted its prompt."""
+        return 0
+
+    @abstractmethod
+    def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
+        """The stream chunks for one event; an event without visible effect gives none."""
+
+    @abstractmethod
+    def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
+        """The full answer of a job that has ended with these events. Raises: JobNotFound if a part of it is gone."""
+
+    def on_end(self, store: JobStore, job: Job) -> None:  # noqa: B027 - most kinds have nothing to do then
+        """The job was ended from outside of what runs it."""
+
+
+@cache
+def kind_of(name: str) -> JobKind:
+    """The kind of that name. Raises: KeyError."""
+    module, _, implementation = KINDS[name].implementation.partition(":")
+    return cast(JobKind, getattr(import_module(module), implementation)())

@@ -1,0 +1,1 @@
+"""The kinds of jobs: one file for each. `gateway/jobs/kinds.py` names them."""

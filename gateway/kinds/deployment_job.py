@@ -1,0 +1,31 @@
+"""A model is brought onto devices, or taken off them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.cluster.desired import Desired, Wanted
+from gateway.deployments import views
+from gateway.jobs.job_kind import JobKind
+from gateway.jobs.record import Event, Job
+from gateway.jobs.store import JobStore
+from gateway.store.codec import build
+
+
+class Deployment(JobKind):
+    """It runs no model, and uses no tokens."""
+
+    capability = ""
+
+    def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
+        """Stages, their progress, and lines for people."""
+        return views.chunks(job, event)
+
+    def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
+        """How it went, stage by stage."""
+        return views.detail(job, events)
+
+    def on_end(self, store: JobStore, job: Job) -> None:
+        """Nobody carries it out any more, so nobody else takes back what it wanted."""
+        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])

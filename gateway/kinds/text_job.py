@@ -1,0 +1,42 @@
+"""What chats and completions have in common: they make text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from gateway.inference.estimates import estimate_prompt
+from gateway.inference.parameters import with_defaults
+from gateway.jobs.job_kind import JobKind
+from gateway.jobs.record import Event, Job
+from gateway.jobs.store import JobStore
+from gateway.models.entry import Model
+from gateway.views import text
+
+
+class TextKind(JobKind):
+    """A job whose answer is text, in one choice or several."""
+
+    def complete(self, model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The request with the model's defaults. Raises: InvalidRequest."""
+        return with_defaults(model, request)
+
+    def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
+        """The prompt, and the longest answers that the request allows."""
+        answers = int(request.get("n") or 1) * _count(request.get("prompt"))
+        return estimate_prompt(request) + answers * int(request.get("max_tokens") or model.default_max_tokens)
+
+    def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
+        """Text as it comes."""
+        return text.chunks(job, event)
+
+    def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
+        """The choices."""
+        return text.answer(job, events)
+
+
+def _count(prompt: Any) -> int:
+    """How many prompts there are. A list of token ids is one."""
+    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
+        return 1
+    return len(prompt)
