@@ -240,6 +240,7 @@ def test_quantized_weights_are_smaller_and_say_nearly_the_same(load: Loader, qua
     assert sum(a == b for a, b in zip(*chosen, strict=True)) >= 3
 
 
+@pytest.mark.slow
 def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path: Path) -> None:
     code = (
         "import json, sys; from workers.engines import load_engine; from workers.engines.base import EngineConfig;"

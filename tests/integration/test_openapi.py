@@ -78,6 +78,7 @@ def test_no_answer_is_against_the_document(stack: Stack, tmp_path: Path) -> None
     run(stack, tmp_path, "fake", "none", "--exclude-path-regex", HARMFUL_PATHS)
 
 
+@pytest.mark.slow
 def test_no_answer_about_a_deployment_is_against_the_document(stack: Stack, tmp_path: Path) -> None:
     """Of a model that the catalog does not have, so that nothing is loaded."""
     run(stack, tmp_path, "nothing", "none", "--include-path-regex", LOCAL_PATHS)
