@@ -19,7 +19,7 @@ from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobReq
 from web.client_errors import client_error
 from web.rpc.answers import answer
 from web.rpc.call import Call
-from web.rpc.chunks import ChunkEncoder
+from web.rpc.chunks import message_chunks
 from web.rpc.messages import chat_body, completion_body, embedding_body, require_few
 from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
@@ -119,7 +119,7 @@ def _stream(call: Call, request: Request) -> Stream:
     call.defer(watcher.close)  # one that stayed would keep its job running
     if not _stays(job):
         call.defer(lambda: _too_late(call, job, watcher))
-    return Stream(watcher, ChunkEncoder(job).encode)
+    return Stream(watcher, message_chunks(job).encode)
 
 
 def _too_late(call: Call, job: Job, watcher: Watcher) -> None:
