@@ -36,7 +36,7 @@ class Readiness:
 
 
 def look(gateway: Gateway) -> Readiness:
-    """How it is now."""
+    """Look at Redis, the keeper, the replicas and the providers."""
     catalog = "stale" if gateway.catalog.problem else "healthy"
     try:
         keeper = gateway.registry.keeper()

@@ -139,7 +139,7 @@ class Registry:
         self.redis = client
 
     def beat(self, replica: Replica, *, lease_s: float) -> None:
-        """Say that this incarnation lives, for `lease_s` more seconds."""
+        """Write the heartbeat of one life of a process: it counts as alive for `lease_s` more seconds."""
         self._beat(keys.WORKERS, replica, lease_s)
 
     def beat_provider(self, worker: ProviderWorker, *, lease_s: float) -> None:

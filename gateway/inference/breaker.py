@@ -61,7 +61,7 @@ class Breaker:
         return self._run("failure", provider)
 
     def state(self, provider: str) -> Circuit:
-        """How it is now."""
+        """The circuit as it is now, without asking for leave."""
         return self._run("state", provider)
 
     def _run(self, what: str, provider: str) -> Circuit:

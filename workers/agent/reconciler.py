@@ -44,7 +44,7 @@ log = logging.getLogger("headrace.agent")
 
 #: Pause between two looks at the replicas.
 LOOK_S = 0.4
-#: Pause between two searches for replicas, and for locks of such, of which nobody has told this agent.
+#: Seconds between two searches for replicas, or for their locks, that this agent did not start.
 SEARCH_S = 2.0
 #: Pause between two looks at the catalog, and between two inspections of the same models: a hub may answer later, and
 #: files may come.
