@@ -26,14 +26,14 @@ from gateway.jobs.ledger import price
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
-from gateway.jobs.watch import Hub
-from gateway.jobs.watcher import Watcher
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cached import Recent
 from gateway.store.connection import NOT_NOW
+from gateway.watching.hub import Hub
+from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
