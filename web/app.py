@@ -19,6 +19,7 @@ from schemas.openai import OpenAIErrorSchema
 from web.http import auth, cors, submission
 from web.http import error_handlers as errors
 from web.http.api_document import complete
+from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
 from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
 
@@ -79,6 +80,7 @@ class QuietApi(Api):  # type: ignore[misc]
 def _begin() -> Response | None:
     wanted = request.headers.get("X-Request-Id", "")
     g.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
+    g.dialect = Plain(g.request_id)
     return cors.preflight()
 
 

@@ -10,8 +10,8 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from gateway.jobs.record import Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
+from gateway.watching.watcher import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example
@@ -27,8 +27,7 @@ from schemas.inference import (
 from web.http import sse
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
-from web.http.envelope import caller, failure_frames, gateway, success
-from web.http.openai import on_v1
+from web.http.envelope import caller, dialect, gateway, success
 from web.http.submission import submit
 
 #: A client that reads nothing for so long is cut off.
@@ -96,11 +95,10 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
     body = sse.stream(
         job,
         watcher,
+        dialect(),
         position=position,
-        render_error=failure_frames(),
         alive=current_app.extensions["headrace.alive"],
         limit_s=gateway().settings.stream_limit_s,
-        resumable=not on_v1(),
     )
     response = Response(body, mimetype="text/event-stream")
     response.headers.update({"X-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

@@ -11,15 +11,15 @@ from marshmallow import Schema, ValidationError
 from gateway.errors import HeadraceError
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
+from gateway.watching.watcher import Watcher
 from schemas.base.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
 from web.client_errors import client_error
 from web.rpc.answers import answer
 from web.rpc.call import Call
-from web.rpc.chunks import ChunkEncoder
+from web.rpc.chunks import message_chunks
 from web.rpc.messages import chat_body, completion_body, embedding_body, require_few
 from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
@@ -119,7 +119,7 @@ def _stream(call: Call, request: Request) -> Stream:
     call.defer(watcher.close)  # one that stayed would keep its job running
     if not _stays(job):
         call.defer(lambda: _too_late(call, job, watcher))
-    return Stream(watcher, ChunkEncoder(job).encode)
+    return Stream(watcher, message_chunks(job).encode)
 
 
 def _too_late(call: Call, job: Job, watcher: Watcher) -> None:

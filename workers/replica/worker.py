@@ -17,7 +17,7 @@ from typing import Any
 from celery import Celery
 
 from gateway.access.limits import Limits
-from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.cluster.trust import GAP_S
 from gateway.errors import HeadraceError, Unreadable
@@ -438,11 +438,11 @@ class ReplicaWorker:
             return  # it is wanted, if nobody knows how
         if wanted is None and self._installation.look():
             return  # what is wanted is lost, which is not to be wanted no more
-        if wanted is None or wanted.state != UP:
+        if wanted is None or wanted.state != SpecState.UP:
             self._leave()
         elif self._journaler.held or self.heartbeat.record.status != "active":
             self._used_at = time.monotonic()
-        elif self._idle(wanted) and self.desired.change(wanted, state=ASLEEP):
+        elif self._idle(wanted) and self.desired.change(wanted, state=SpecState.ASLEEP):
             log.info("nobody has asked for %s for %.0f s; it sleeps", self.model.id, wanted.idle_unload_s)
             self._leave()
 
