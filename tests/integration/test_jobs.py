@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway.jobs import watcher
 from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
+from gateway.watching import watcher
 from gateway.watching.hub import Hub
 from gateway.watching.watcher import Watcher
 from tests.stack import eventually
