@@ -58,6 +58,11 @@ class Submitted:
     #: An earlier request with the same idempotency key made the job.
     replayed: bool = False
 
+    def headers(self) -> dict[str, str]:
+        """What a face says ahead of the answer: which job it is, whether an earlier one, and what the key has left."""
+        replayed = {"Idempotent-Replayed": "true"} if self.replayed else {}
+        return {"X-Job-Id": self.job.id, **replayed, **(self.quota.headers() if self.quota else {})}
+
 
 class Inference:
     """Jobs that run a model."""
@@ -135,9 +140,7 @@ class Inference:
                 self.hub.start()
                 watcher = self.hub.watch_new(job.id)
                 undo.callback(self.hub.forget, watcher)
-            created = self._write(
-                job, background=background, watched=watcher is not None, stays=bool(background or mark)
-            )
+            created = self._write(job, background=background, watched=watcher is not None)
             if mark:
                 mark.check(created.job)
             else:
@@ -151,10 +154,9 @@ class Inference:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
 
-    def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
-        """`stays`: it runs on by itself when nobody waits for it."""
+    def _write(self, job: Job, *, background: bool, watched: bool) -> Created:
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
-        attended_ms = -1 if stays or job.request.get("detach") else self.hub.attended_ms
+        attended_ms = -1 if background or job.detached else self.hub.attended_ms
         hub_id = self.hub.id if watched else ""
         return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms)
 

@@ -34,7 +34,7 @@ def whole(
     """
     job = submitted.job
     events: list[Event] = []
-    cancelled = bool(job.request.get("detach") or job.fingerprint)
+    cancelled = job.detached
     try:
         for new in watcher.events():
             events += new

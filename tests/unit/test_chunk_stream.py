@@ -8,13 +8,16 @@ from typing import Any
 import pytest
 
 from gateway.jobs.job_kind import kind_of
+from gateway.jobs.kinds import KINDS
 from gateway.jobs.record import Event, Job, JobState
 from gateway.views.chunk_stream import ChunkStream
 from web.http.chunks import SseForm, sse_chunks
-from web.rpc.chunks import _KINDS as MESSAGES
-from web.rpc.chunks import MessageForm, message_chunks
+from web.rpc.chunks import MessageForm, as_job_event, message_chunks
+from web.rpc.messages import message_of
+from web.rpc.stubs import model_pb2 as pb
 
 TEXT = 'a "b" \\ é \u2028 🎉'
+MESSAGES: dict[str, Any] = {"chat": pb.ChatCompletionChunk, "completion": pb.CompletionChunk}
 STARTED = {"type": "started", "model": "m", "prompt_tokens": 1}
 SHORT = {"type": "delta", "index": 1, "text": TEXT, "ids": [1]}
 LONG = {**SHORT, "finish": "stop"}
@@ -75,3 +78,15 @@ def test_only_jobs_of_text_have_a_short_way() -> None:
     stream = ChunkStream(job("embedding"), ways)
     found = [stream.encode(event(1, **body)) for body in (SHORT, {"type": "vectors", "done": [0]})]
     assert (found, ways.models) == ([[], ["long m"]], [])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_job_has_a_chunk_and_an_answer_in_grpc(kind: str) -> None:
+    message: Any = message_of(pb.JobEvent, kind)
+    chunk = message(seq=7, claim="c1").SerializeToString()
+    found = pb.JobEvent.FromString(as_job_event(kind, chunk))
+    assert found.WhichOneof("event") == kind
+    assert getattr(found, kind).seq == 7
+    whole = pb.Job()
+    getattr(whole, kind).CopyFrom(message_of(pb.Job, kind)())
+    assert whole.WhichOneof("result") == kind

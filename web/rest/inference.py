@@ -66,14 +66,11 @@ def answer(kind: str, model_id: str, body: JobRequest) -> Response:
     """Submit a request, and answer as it asks: whole, as a stream, or with a job to poll."""
     submitted = submit(kind, model_id, body.given())
     if submitted.watcher is None:
-        response = _accepted(submitted.job)
-    elif body.stream:
+        return _accepted(submitted.job)
+    if body.stream:
         return event_stream(submitted.job, submitted.watcher, position=submitted.position)
-    else:
-        inference, watcher = gateway().inference, submitted.watcher
-        response = success(whole(inference, submitted, watcher, key=caller(), client_left=client_left))
-    response.headers["X-Job-Id"] = submitted.job.id
-    return response
+    data = whole(gateway().inference, submitted, submitted.watcher, key=caller(), client_left=client_left)
+    return success(data)
 
 
 def _accepted(job: Job) -> Response:

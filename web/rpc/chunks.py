@@ -10,17 +10,8 @@ from typing import Any
 
 from gateway.jobs.record import Event, Job
 from gateway.views.chunk_stream import ChunkStream
-from web.rpc.messages import build, build_answer, delimited
+from web.rpc.messages import build, build_answer, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb
-
-#: The message that a chunk of each kind of job is, and the tag of its field in JobEvent.
-_KINDS: dict[str, Any] = {
-    "chat": pb.ChatCompletionChunk,
-    "completion": pb.CompletionChunk,
-    "embedding": pb.EmbeddingsProgress,
-    "deployment": pb.DeploymentEvent,
-}
-_TAGS = {"chat": b"\x0a", "completion": b"\x12", "embedding": b"\x22", "deployment": b"\x2a"}
 
 
 def message_chunks(job: Job) -> ChunkStream[bytes]:
@@ -32,7 +23,7 @@ class MessageForm:
     """The head is encoded once, and text put behind it."""
 
     def __init__(self, kind: str) -> None:
-        self._kind = _KINDS[kind]
+        self._kind: Any = message_of(pb.JobEvent, kind)
         self._chat = kind == "chat"
         self._has_choices = kind in ("chat", "completion")
 
@@ -71,4 +62,4 @@ class MessageForm:
 
 def as_job_event(kind: str, chunk: bytes) -> bytes:
     """A JobEvent that holds an encoded chunk."""
-    return delimited(_TAGS[kind], chunk)
+    return delimited(pb.JobEvent.DESCRIPTOR.fields_by_name[kind].number, chunk)

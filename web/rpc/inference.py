@@ -90,10 +90,8 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
             call.answer(found.headers)
         raise found from error
     call.job_id = submitted.job.id
-    headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}
-    if submitted.replayed:
-        headers["idempotent-replayed"] = "true"
-    call.answer(headers | (submitted.quota.headers() if submitted.quota else {}))
+    headers = submitted.headers() | {"X-Queue-Position": str(submitted.position)}
+    call.answer({name.lower(): value for name, value in headers.items()})
     return submitted
 
 
@@ -117,7 +115,7 @@ def _stream(call: Call, request: Request) -> Stream:
     job, watcher = submitted.job, submitted.watcher
     assert watcher is not None
     call.defer(watcher.close)  # one that stayed would keep its job running
-    if not _stays(job):
+    if not job.detached:
         call.defer(lambda: _too_late(call, job, watcher))
     return Stream(watcher, message_chunks(job).encode)
 
@@ -126,8 +124,3 @@ def _too_late(call: Call, job: Job, watcher: Watcher) -> None:
     """A client that has set a deadline does not come back behind it."""
     if not watcher.ended and call.gone and call.late:
         call.gateway.inference.cancel(job.id, key=call.key)
-
-
-def _stays(job: Job) -> bool:
-    """Whether it goes on without its client."""
-    return bool(job.request.get("detach") or job.fingerprint)
