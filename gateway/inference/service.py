@@ -18,7 +18,7 @@ from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import Mark
-from gateway.inference.routing import Router
+from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
@@ -26,14 +26,14 @@ from gateway.jobs.ledger import price
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
-from gateway.jobs.watch import Hub
-from gateway.jobs.watcher import Watcher
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cached import Recent
 from gateway.store.connection import NOT_NOW
+from gateway.watching.hub import Hub
+from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +211,7 @@ class Inference:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
         return self.store.position(job.id, job.runs_on)
 
-    def model_status(self, model: Model) -> str:
+    def model_status(self, model: Model) -> ModelStatus:
         """How it is, in one word; see `Router.status`."""
         return self.router.status(model)
 

@@ -30,11 +30,11 @@ from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, n
 from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
-from gateway.jobs.watch import Hub
 from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
 from gateway.views import embeddings, text
+from gateway.watching.hub import Hub
 from tests.fuzz.budget import budget
 from web.http.chunks import sse_chunks
 from web.http.dialect import Plain

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gateway.cluster.desired import Wanted
 from gateway.cluster.registry import Registry
-from gateway.jobs.record import Cause, Job, JobState
+from gateway.jobs.record import Cause, Job
 from gateway.jobs.store import JobStore
 from gateway.queue.queues import lists, queue_of
 from tests.interleavings.processes import MODELS, Process, Surroundings
@@ -19,7 +19,7 @@ from workers.handlers.base import EngineRun
 from workers.handlers.generation import Generation
 from workers.journal.writer import Journaler
 from workers.replica.engine_client import EngineDied, StepFrame
-from workers.replica.worker import SUSPECT_CRASHES, ReplicaWorker
+from workers.replica.worker import ReplicaWorker
 from workers.tokenizers.load import FakeTokenizer
 
 
@@ -99,11 +99,7 @@ class StillReplica(ReplicaWorker):
         if not self.ready.is_set():
             return
         self.model, self.work = self._catalog.get(model), self._works[model]
-        with self._journaler.claiming(job_id) as mine:
-            waiting = self.store.read(job_id) if mine else None
-            if waiting is not None and waiting.state is JobState.QUEUED:
-                begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
-                begin(waiting, contextlib.ExitStack())
+        self._claims.take(job_id, lambda waiting: self._admit(waiting, contextlib.ExitStack()))
 
     def engine_dies(self, *, killed: bool) -> None:
         """The engine dies, and is started again."""

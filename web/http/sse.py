@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from gateway.errors import HeadraceError, Rewound, Unavailable
 from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Event, EventType, Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.chunk_stream import ChunkStream
+from gateway.watching.watcher import Watcher
 from web.client_errors import client_error
 from web.http.dialect import Dialect
 

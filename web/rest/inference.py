@@ -10,8 +10,8 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from gateway.jobs.record import Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
+from gateway.watching.watcher import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example

@@ -11,8 +11,8 @@ from marshmallow import Schema, ValidationError
 from gateway.errors import HeadraceError
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
+from gateway.watching.watcher import Watcher
 from schemas.base.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest

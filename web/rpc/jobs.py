@@ -7,9 +7,9 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 from gateway.jobs.record import Event, Job
-from gateway.jobs.watcher import Watcher
 from gateway.views import jobs as job_views
 from gateway.views.chunk_stream import ChunkStream
+from gateway.watching.watcher import Watcher
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call

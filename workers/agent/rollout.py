@@ -19,14 +19,15 @@ from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry
 from gateway.deployments import views as deployment_views
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
-from gateway.jobs.control import fail
-from gateway.jobs.record import Append, Cause, Event, EventType, Job, new_claim_id
+from gateway.jobs.record import Append, Cause, Event, EventType, Job
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.store.codec import build
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
-from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
+from workers.journal.claim_loop import ClaimLoop
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.quarantine import PoisonRule
 from workers.journal.writer import Journaler, break_off
 
 log = logging.getLogger("headrace.agent")
@@ -55,6 +56,8 @@ class DeploymentJob(ClaimedJob):
     def __init__(self, job: Job) -> None:
         super().__init__(job)
         self.to_cancel = threading.Event()
+        if job.cancel:
+            self.to_cancel.set()
         self._lock = threading.RLock()
 
     def usage(self) -> Mapping[str, int]:
@@ -94,6 +97,10 @@ class DeploymentRuns:
         self.owner = owner
         self._stopping = threading.Event()
         self._journaler = Journaler(settings=settings, store=store, celery=celery, owner=owner, on_drop=lambda _: None)
+        # Several deployments share an agent, and none can run apart: that it died is blamed on none of them.
+        internal = FailureReason.INTERNAL
+        rule = PoisonRule("The agent", lost=internal.value, more={"remedy": internal.remedy})
+        self._claims = ClaimLoop(self._journaler, rule, keeps_cancelled=True)
 
     def start(self, beat: Callable[[], None]) -> None:
         """Begin to beat, and to write journals."""
@@ -106,29 +113,8 @@ class DeploymentRuns:
         self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
 
     def run(self, job_id: str) -> None:
-        """Claim a deployment and carry it out to its end. One that is not to be had is no error."""
-        claimed = None
-        with self._journaler.claiming(job_id) as mine:
-            waiting = self.store.read(job_id) if mine and not self.stopping else None
-            job = waiting and self.store.claim(job_id, model=waiting.runs_on, owner=self.owner, claim=new_claim_id())
-            if not job:
-                return
-            if job.losses >= MAX_LOSSES:
-                message = f"This was begun {job.losses} times, and each time its agent was lost."
-                reason = FailureReason.INTERNAL
-                fail(
-                    self.store,
-                    job,
-                    reason=reason.value,
-                    message=message,
-                    take_claim=job.claim,
-                    remedy=reason.remedy,
-                )
-                return
-            claimed = DeploymentJob(job)
-            if job.cancel:
-                claimed.cancel()
-            self._journaler.hold(claimed)
+        """Claim a deployment and carry it out to its end. Does nothing if it is taken, ended or gone."""
+        claimed = self._claims.take(job_id, self._admit)
         if claimed is None:
             return
         try:
@@ -140,7 +126,7 @@ class DeploymentRuns:
         except Exception as error:  # the task's edge: its record or journal can't be used
             log.exception("deployment %s: not prepared", job_id)
             self._journaler.drop(claimed)
-            break_off(self.store, job, error)
+            break_off(self.store, claimed.job, error)
             return
         try:
             run.carry_out()
@@ -152,6 +138,11 @@ class DeploymentRuns:
             claimed.fail(FailureReason.INTERNAL.value, f"{type(error).__name__}: {error}")
         self._journaler.touch(claimed)
         claimed.finished.wait()
+
+    def _admit(self, waiting: Job) -> DeploymentJob | None:
+        if self.stopping:
+            return None
+        return self._claims.claim(waiting.id, DeploymentJob, model=waiting.runs_on)
 
     def _emit(self, beat: Callable[[], None]) -> None:
         self._journaler.tend(beat)

@@ -21,9 +21,6 @@ from gateway.store import checks
 from gateway.store.codec import Unwritable, dumps
 from workers.engines.steps import IMPOSSIBLE
 
-#: Claims in a row that come to nothing before a job is given up, whatever the reason.
-MAX_LOSSES = 20
-
 
 class ClaimedJob:
     """The base of what a worker runs: collects events, and keeps them until they can't be lost any more."""

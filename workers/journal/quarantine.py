@@ -1,13 +1,55 @@
-"""Jobs that may kill whoever runs them wait for their turn here, without a thread or a place that others could use."""
+"""Jobs that may kill whoever runs them: when they are given up, and how they wait for their turn until then.
+
+They wait without a thread or a slot that others could use. Knows no Redis.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.jobs.record import JobHead
 
 #: A job that so many engines or workers have died of is under suspicion.
 SUSPECT_CRASHES = 2
+#: Claims in a row that come to nothing before a job is given up, whatever the reason.
+MAX_LOSSES = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Why a job is given up, as its client is told; `more` is what else the error says."""
+
+    reason: str
+    message: str
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PoisonRule:
+    """When a job is given up that has been the end of several who ran it."""
+
+    #: Who dies of it, for people.
+    runner: str
+    #: Deaths that it may be the cause of; 0 = here nobody's death is blamed on a job.
+    max_crashes: int = 0
+    #: The reason of its error when these are reached.
+    crashed: str = "worker_crashed"
+    #: The reason when it was begun too often, and what else that error says.
+    lost: str = "internal_error"
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    def verdict(self, job: JobHead) -> Verdict | None:
+        """None: it may run."""
+        if 0 < self.max_crashes <= job.crashes:
+            return Verdict(self.crashed, f"{self.runner} died {job.crashes} times while it ran this job.", self.more)
+        if job.losses >= MAX_LOSSES:
+            text = f"The job was begun {job.losses} times in a row and never came far."
+            return Verdict(self.lost, text, self.more)
+        return None
 
 
 class Turnstile:

@@ -23,8 +23,7 @@ from celery import Celery
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
-from gateway.jobs.control import cancel, fail
-from gateway.jobs.record import Cause, Job, JobState, new_claim_id
+from gateway.jobs.record import Cause, Job
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
@@ -34,8 +33,9 @@ from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
 from workers.engines.flush_interval import Pace
-from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
-from workers.journal.quarantine import SUSPECT_CRASHES, Turnstile
+from workers.journal.claim_loop import ClaimLoop
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.base import Piece
 from workers.providers.failures import UpstreamFailure
@@ -95,6 +95,7 @@ class RemoteWorker:
             on_drop=self._drop,
             pace=Pace.of(settings),
         )
+        self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()
         self._suspects = Turnstile(MAX_APART, self._call_suspect)
         #: What the emitter is to do next.
@@ -113,16 +114,11 @@ class RemoteWorker:
         self._emitter.start()
 
     def generate(self, job_id: str) -> None:
-        """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
-        run = None
-        with self._journaler.claiming(job_id) as mine:
-            waiting = self.store.read(job_id) if mine else None
-            if waiting is None or waiting.state is not JobState.QUEUED or self._stopping.is_set():
-                return
-            if SUSPECT_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
-                self._run_apart(job_id)
-                return
-            run = self._begin(waiting)
+        """Claim the job and run it to its end, or until it is given back.
+
+        Does nothing if the job is taken, ended or gone.
+        """
+        run = self._claims.take(job_id, self._admit)
         if run is not None:
             try:
                 self._drive(run)
@@ -150,37 +146,26 @@ class RemoteWorker:
 
     # -- one job
 
-    def _begin(self, waiting: Job) -> ProviderRun | None:
-        """Claim the job and read its journal. None if it is not to be had, or has ended already."""
+    def _admit(self, waiting: Job) -> ProviderRun | None:
+        """Claim a job, unless it runs in a process of its own. None if nothing comes of it here."""
+        if self._stopping.is_set():
+            return None
+        if SUSPECT_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
+            self._run_apart(waiting.id)
+            return None
         model = next((model for model in self.models() if model.id == waiting.runs_on), None)
         if model is None:
             log.warning("job %s: %s is not served here", waiting.id, waiting.runs_on)
             return None
-        job = self.store.claim(waiting.id, model=model.id, owner=self.incarnation, claim=new_claim_id())
-        if job is None:
-            return None
-        if job.cancel:
-            cancel(self.store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
-            return None
-        if job.crashes >= self.settings.max_attempts:
-            message = f"The provider worker died {job.crashes} times while it ran this job."
-            fail(self.store, job, reason="worker_crashed", message=message, take_claim=job.claim)
-            return None
-        if job.losses >= MAX_LOSSES:
-            message = f"The job was begun {job.losses} times in a row and never came far."
-            fail(self.store, job, reason="internal_error", message=message, take_claim=job.claim)
-            return None
-        try:
-            transcript = Transcript(job, self.store.journal(job.id) if job.seq else ())
-            provider = self.catalog.providers[model.provider]
-            if refusals := self._calls.upstream(provider).refusals(job.kind, job.request):
-                raise InvalidRequest.of(refusals)
-        except HeadraceError as error:
-            fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim)
-            return None
-        run = ProviderRun(job, model, provider, transcript)
-        self._journaler.hold(run)
-        return run
+        return self._claims.claim(waiting.id, lambda job: self._prepare(job, model), model=model.id)
+
+    def _prepare(self, job: Job, model: Model) -> ProviderRun:
+        """Read its journal. Raises: HeadraceError if the job can't run."""
+        transcript = Transcript(job, self.store.journal(job.id) if job.seq else ())
+        provider = self.catalog.providers[model.provider]
+        if refusals := self._calls.upstream(provider).refusals(job.kind, job.request):
+            raise InvalidRequest.of(refusals)
+        return ProviderRun(job, model, provider, transcript)
 
     def _run_apart(self, job_id: str) -> None:
         """Run a job that may kill workers in a process that does nothing else, in its turn."""

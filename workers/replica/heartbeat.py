@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from gateway.cluster.registry import Registry, Replica
+from gateway.cluster.registry import Registry, Replica, ReplicaStatus
 from workers.host.vitals import TokenRate, resident_bytes
 
 #: Nothing comes after these: the process ends.
-LAST_STATUSES = ("unloading", "failed")
+LAST_STATUSES = (ReplicaStatus.UNLOADING, ReplicaStatus.FAILED)
 
 
 class ReplicaHeartbeat:

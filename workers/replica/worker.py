@@ -17,12 +17,11 @@ from typing import Any
 from celery import Celery
 
 from gateway.access.limits import Limits
-from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.cluster.trust import GAP_S
-from gateway.errors import HeadraceError, Unreadable
-from gateway.jobs.control import cancel, fail
-from gateway.jobs.record import Cause, Job, JobState, new_claim_id
+from gateway.errors import Unreadable
+from gateway.jobs.record import Cause, Job
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Model
@@ -42,8 +41,9 @@ from workers.handlers.base import EngineRun, Work
 from workers.handlers.prompts import Places
 from workers.host.devices import look_at
 from workers.host.vitals import with_children
-from workers.journal.claimed_job import MAX_LOSSES, ClaimedJob
-from workers.journal.quarantine import SUSPECT_CRASHES, Turnstile
+from workers.journal.claim_loop import ClaimLoop
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.replica.engine_client import EngineDied, EngineProcess
 from workers.replica.equals import EqualWeights
@@ -102,6 +102,8 @@ class ReplicaWorker:
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=self.incarnation, on_drop=self._free_place
         )
+        rule = PoisonRule("The engine, or the worker around it,", settings.max_attempts, "engine_crashed")
+        self._claims = ClaimLoop(self._journaler, rule)
         self._limits = Limits(store.redis, store.scripts)
         self._equals = EqualWeights(store=store, registry=registry, celery=celery)
         record = Replica(
@@ -152,20 +154,15 @@ class ReplicaWorker:
         self._emitter.start()
 
     def generate(self, job_id: str) -> None:
-        """Claim the job and run it to its end, or until it is given back. A job that is not to be had is no error."""
+        """Claim the job and run it to its end, or until it is given back.
+
+        Does nothing if the job is taken, ended or gone.
+        """
         while not self.ready.wait(0.5):
             if self._stopping.is_set():
                 return
         with contextlib.ExitStack() as places:
-            run = None
-            with self._journaler.claiming(job_id) as mine:
-                waiting = self.store.read(job_id) if mine else None
-                if waiting is None or waiting.state is not JobState.QUEUED:
-                    return
-                if self._equals.leave(waiting, self._info.weights_digest if self._info else ""):
-                    return
-                begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
-                run = begin(waiting, places)
+            run = self._claims.take(job_id, lambda waiting: self._admit(waiting, places))
             if run is not None:
                 run.finished.wait()
 
@@ -230,6 +227,13 @@ class ReplicaWorker:
 
     # -- admission
 
+    def _admit(self, waiting: Job, places: contextlib.ExitStack) -> EngineRun | None:
+        """Claim a job and hand it to the engine, unless it is left to others. None if nothing comes of it here."""
+        if self._equals.leave(waiting, self._info.weights_digest if self._info else ""):
+            return None
+        begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
+        return begin(waiting, places)
+
     def _begin(self, waiting: Job, places: contextlib.ExitStack) -> EngineRun | None:
         """Claim the job and hand it to the engine. None if it is not to be had, or has ended already."""
         self._take_places(waiting, places)
@@ -276,34 +280,15 @@ class ReplicaWorker:
         try_hint(self.celery, job_id, place=self.model.id, queue=queue, priority=Priority.RECOVERED)
 
     def _claim(self, job_id: str) -> EngineRun | None:
-        """Claim a job and hold it. None if it is not to be had, or has ended already."""
-        job = self.store.claim(job_id, model=self.model.id, owner=self.incarnation, claim=new_claim_id())
-        run = self._prepare(job) if job else None
-        if run is not None:
-            self._journaler.hold(run)
-        return run
+        """Claim a job and hold it. None if somebody else was faster, or if it has ended already."""
+        return self._claims.claim(job_id, self._prepare, model=self.model.id)
 
-    def _prepare(self, job: Job) -> EngineRun | None:
-        """Tokenize, and replay the journal. A job that can't run is ended here."""
-        if job.crashes >= self.settings.max_attempts:
-            message = f"The engine, or the worker around it, died {job.crashes} times while it ran this job."
-            fail(self.store, job, reason="engine_crashed", message=message, take_claim=job.claim)
-        elif job.losses >= MAX_LOSSES:
-            message = f"The job was begun {job.losses} times in a row and never came far."
-            fail(self.store, job, reason="internal_error", message=message, take_claim=job.claim)
-        elif job.cancel:
-            cancel(self.store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
-        else:
-            try:
-                run = self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
-                self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
-                run.begin(self._about())
-            except HeadraceError as error:
-                wait = {"retry_after_s": error.retry_after_s} if error.retry_after_s else {}
-                fail(self.store, job, reason=error.reason, message=error.message, take_claim=job.claim, **wait)
-            else:
-                return run
-        return None
+    def _prepare(self, job: Job) -> EngineRun:
+        """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
+        run = self.work.prepare(job, Takeover.of(job, self.store.journal(job.id)) if job.seq else None)
+        self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
+        run.begin(self._about())
+        return run
 
     def _about(self) -> dict[str, Any]:
         """What the first event of a claim says of who runs the job."""
@@ -438,11 +423,11 @@ class ReplicaWorker:
             return  # it is wanted, if nobody knows how
         if wanted is None and self._installation.look():
             return  # what is wanted is lost, which is not to be wanted no more
-        if wanted is None or wanted.state != UP:
+        if wanted is None or wanted.state != SpecState.UP:
             self._leave()
         elif self._journaler.held or self.heartbeat.record.status != "active":
             self._used_at = time.monotonic()
-        elif self._idle(wanted) and self.desired.change(wanted, state=ASLEEP):
+        elif self._idle(wanted) and self.desired.change(wanted, state=SpecState.ASLEEP):
             log.info("nobody has asked for %s for %.0f s; it sleeps", self.model.id, wanted.idle_unload_s)
             self._leave()
 

@@ -1,0 +1,138 @@
+"""How a worker gets a job: what it may take, and what ends before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+import redis
+
+from gateway.errors import InvalidRequest, RateLimited
+from gateway.jobs.control import cancel
+from gateway.jobs.record import Cause, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.store import JobStore
+from gateway.queue.queues import make_celery
+from gateway.settings import Settings
+from gateway.store import keys
+from workers.journal.claim_loop import ClaimLoop
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.quarantine import MAX_LOSSES, PoisonRule
+from workers.journal.writer import Journaler
+
+RULE = PoisonRule("The worker", 3, lost="gone_too_often", more={"remedy": "Send another."})
+
+
+class Run(ClaimedJob):
+    """Does nothing."""
+
+    def usage(self) -> Mapping[str, int]:
+        return {}
+
+
+@pytest.fixture
+def store(redis_client: redis.Redis) -> JobStore:
+    return JobStore(redis_client)
+
+
+@pytest.fixture
+def journaler(settings: Settings, store: JobStore) -> Journaler:
+    return Journaler(settings=settings, store=store, celery=make_celery(settings), owner="w", on_drop=lambda job: None)
+
+
+@pytest.fixture
+def claims(journaler: Journaler) -> ClaimLoop:
+    return ClaimLoop(journaler, RULE)
+
+
+def make(store: JobStore, **changes: int) -> Job:
+    """A job that waits."""
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []})
+    return store.create(replace(job, **changes), ttl_ms=60_000).job
+
+
+def take(claims: ClaimLoop, job: Job) -> Run | None:
+    """Claim it, whatever it is, and prepare nothing."""
+    return claims.take(job.id, lambda waiting: claims.claim(waiting.id, Run, model="fake"))
+
+
+def found(store: JobStore, job: Job) -> Job:
+    record = store.read(job.id)
+    assert record is not None
+    return record
+
+
+def test_a_job_that_waits_is_held_under_a_claim(store: JobStore, journaler: Journaler, claims: ClaimLoop) -> None:
+    job = make(store)
+    run = take(claims, job)
+    assert run is not None
+    assert journaler.held == [run]
+    record = found(store, job)
+    assert (record.state, record.owner, record.claim) == (JobState.RUNNING, "w", run.job.claim)
+    assert take(claims, job) is None, "this worker has it already"
+
+
+def test_what_is_taken_ended_gone_or_left_is_not_claimed(
+    store: JobStore, journaler: Journaler, claims: ClaimLoop
+) -> None:
+    taken, ended, left, elsewhere = (make(store) for _ in range(4))
+    store.claim(taken.id, model="fake", owner="another", claim=new_claim_id())
+    cancel(store, ended, reason="client_request")
+    gone = replace(make(store), id=new_job_id("chat"))
+    assert [take(claims, job) for job in (taken, ended, gone)] == [None] * 3
+    assert claims.take(left.id, lambda waiting: None) is None
+    assert claims.take(elsewhere.id, lambda job: claims.claim(job.id, Run, model="other")) is None
+    assert journaler.held == []
+    assert found(store, taken).owner == "another"
+    assert [found(store, job).state for job in (left, elsewhere)] == [JobState.QUEUED] * 2
+
+
+@pytest.mark.parametrize(
+    ("counts", "reason"), [({"crashes": 3}, "worker_crashed"), ({"losses": MAX_LOSSES}, "gone_too_often")]
+)
+def test_a_job_that_ends_whoever_runs_it_is_given_up(
+    store: JobStore, journaler: Journaler, claims: ClaimLoop, counts: dict[str, int], reason: str
+) -> None:
+    job = make(store, **counts)
+    assert take(claims, job) is None
+    record = found(store, job)
+    assert (record.state, record.error["reason"], record.error["remedy"]) == (JobState.FAILED, reason, "Send another.")
+    assert journaler.held == []
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_a_job_that_is_to_be_cancelled_ends_unless_there_is_something_to_roll_back(
+    store: JobStore, journaler: Journaler, keeps: bool
+) -> None:
+    """Given a job that was cancelled while its worker died, When it is claimed, Then it ends, or is held."""
+    job = make(store)
+    claimed = store.claim(job.id, model="fake", owner="another", claim=new_claim_id())
+    assert claimed is not None
+    assert cancel(store, claimed, reason="client_request") == "cancelling"
+    store.release(claimed, Cause.LOST)
+    run = take(ClaimLoop(journaler, RULE, keeps_cancelled=keeps), job)
+    assert (run is not None) is keeps
+    assert found(store, job).state is (JobState.RUNNING if keeps else JobState.CANCELLED)
+
+
+@pytest.mark.parametrize("error", [InvalidRequest("So not."), RateLimited("Not now.", retry_after_s=7)])
+def test_a_job_that_can_not_be_prepared_fails_with_the_errors_reason(
+    store: JobStore, journaler: Journaler, claims: ClaimLoop, error: InvalidRequest | RateLimited
+) -> None:
+    job = make(store)
+
+    def prepare(claimed: Job) -> Run:
+        raise error
+
+    assert claims.take(job.id, lambda waiting: claims.claim(waiting.id, prepare, model="fake")) is None
+    record = found(store, job)
+    assert (record.error["reason"], record.error["message"]) == (error.reason, error.message)
+    assert record.error.get("retry_after_s") == (error.retry_after_s or None)
+
+
+def test_a_record_that_can_not_be_read_goes_into_quarantine(store: JobStore, claims: ClaimLoop) -> None:
+    job = make(store)
+    store.redis.hset(keys.job(job.id), "request", "{")
+    assert take(claims, job) is None
+    record = found(store, job)
+    assert (record.state, record.error["reason"]) == (JobState.FAILED, "unreadable")

@@ -1,0 +1,72 @@
+"""How a worker gets a job: looked at, claimed, judged, prepared, held. The same for all workers.
+
+Knows no engine and no provider: what is special about a worker is in what it hands in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.errors import HeadraceError
+from gateway.jobs.control import cancel, fail
+from gateway.jobs.record import Job, JobState, new_claim_id
+from workers.journal.claimed_job import ClaimedJob
+from workers.journal.quarantine import PoisonRule
+from workers.journal.writer import Journaler
+
+Claimed = TypeVar("Claimed", bound=ClaimedJob)
+
+
+class ClaimLoop:
+    """Claims jobs in a journaler's name. Any thread may call it.
+
+    `keeps_cancelled`: a job that is to be cancelled is prepared all the same, since there is something to roll back.
+    """
+
+    def __init__(self, journaler: Journaler, rule: PoisonRule, *, keeps_cancelled: bool = False) -> None:
+        self._journaler = journaler
+        self._store = journaler.store
+        self._rule = rule
+        self._keeps_cancelled = keeps_cancelled
+
+    def take(self, job_id: str, admit: Callable[[Job], Claimed | None]) -> Claimed | None:
+        """What `admit` makes of a job that waits: it may leave it, or `claim` it when there is room for it.
+
+        Returns None if the job is taken, ended, gone, left, or has ended here. Whatever else `admit` raises ends it.
+
+        Raises: NOT_NOW.
+        """
+        with self._journaler.claiming(job_id) as acquired:
+            waiting = self._store.read(job_id) if acquired else None
+            if waiting is not None and waiting.state is JobState.QUEUED:
+                return admit(waiting)
+        return None
+
+    def claim(self, job_id: str, prepare: Callable[[Job], Claimed], *, model: str) -> Claimed | None:
+        """Claim a job that waits for `model`, and hold what `prepare` makes of it.
+
+        Returns None if somebody else was faster, or if it can't run: then it has ended.
+
+        Raises: NOT_NOW, Unreadable, and what `prepare` raises, but for HeadraceError.
+        """
+        owner = self._journaler.owner
+        job = self._store.claim(job_id, model=model, owner=owner, claim=new_claim_id())
+        run = self._prepared(job, prepare) if job else None
+        if run is not None:
+            self._journaler.hold(run)
+        return run
+
+    def _prepared(self, job: Job, prepare: Callable[[Job], Claimed]) -> Claimed | None:
+        if job.cancel and not self._keeps_cancelled:
+            cancel(self._store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
+            return None
+        if verdict := self._rule.verdict(job):
+            fail(self._store, job, reason=verdict.reason, message=verdict.message, take_claim=job.claim, **verdict.more)
+            return None
+        try:
+            return prepare(job)
+        except HeadraceError as error:
+            wait = {"retry_after_s": error.retry_after_s} if error.retry_after_s else {}
+            fail(self._store, job, reason=error.reason, message=error.message, take_claim=job.claim, **wait)
+            return None
