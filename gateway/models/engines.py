@@ -28,7 +28,7 @@ class EngineSpec:
     name: str
     #: `module:Class`, imported in the engine process.
     implementation: str
-    #: Packages that must be installed for it, besides our own.
+    #: The modules of packages that must be installed for it, besides our own.
     requires: Sequence[str]
     #: Kinds of devices, a device's name without its number; `gpu` is Intel's.
     devices: Sequence[str]
@@ -40,6 +40,8 @@ class EngineSpec:
     base_bytes: int
     #: What turns jobs into sequences, `module:function`, imported in the model worker.
     job_handler: str = "workers.handlers.generation:load_generation"
+    #: The interpreter that runs it, if it has one of its own with other packages; empty: that of the model worker.
+    python: str = ""
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,11 +10,12 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process.start import module_command
+from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_ir
 from workers.engines.base import EngineConfig
+from workers.engines.children import spawn
 from workers.engines.compression import compressed
+from workers.engines.failures import LoadFailed
 from workers.engines.flush_interval import AT_ONCE
 from workers.engines.frames import FrameSocket
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
@@ -40,16 +39,16 @@ def test_int4_is_a_smaller_copy_that_ends_with_the_context(folder: Path) -> None
         # The table of the vocabulary, most of this tiny model, is in 8 bits.
         assert weights(copy) < 0.6 * weights(folder)
         assert (copy / "generation_config.json").read_text() == (folder / "generation_config.json").read_text()
-        with pytest.raises(DeploymentFailed, match=r"stored as u[48] already") as caught, compressed(copy, "int8"):
+        with pytest.raises(LoadFailed, match=r"stored as u[48] already") as caught, compressed(copy, "int8"):
             pass
-        assert caught.value.reason is FailureReason.BAD_QUANTIZATION
+        assert caught.value.reason == FailureReason.BAD_QUANTIZATION
     assert not copy.exists()
 
 
 def test_a_folder_without_a_model_is_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(DeploymentFailed) as caught, compressed(tmp_path, "int8"):
+    with pytest.raises(LoadFailed) as caught, compressed(tmp_path, "int8"):
         pass
-    assert caught.value.reason is FailureReason.MISSING_FILE
+    assert caught.value.reason == FailureReason.MISSING_FILE
 
 
 @pytest.mark.parametrize("victim", ["engine", "compression"])
@@ -74,15 +73,10 @@ def test_a_death_while_it_compresses_leaves_nothing(
 
 
 def test_an_engine_that_is_gone_when_the_copy_is_ready_leaves_none(folder: Path, tmp_path: Path) -> None:
-    ours, theirs = socket.socketpair()
     copy = tmp_path / "copy"
     copy.mkdir()
-    with ours, theirs:
-        process = subprocess.Popen(
-            module_command("workers.engines.compression_process", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-        )
-        theirs.close()
+    process, ours = spawn("workers.engines.compression_process")
+    with ours:
         FrameSocket(ours).send({"folder": str(folder), "copy": str(copy), "quantization": "int8"})
     assert process.wait(WAIT_S) == 0
     assert not copy.exists()

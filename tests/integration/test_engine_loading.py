@@ -18,9 +18,11 @@ from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
 from tests.engines import config_of
 from workers.engines.base import EngineConfig
-from workers.engines.failures import classify, classify_exit
+from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake import LOAD_PARTS
 from workers.engines.flush_interval import AT_ONCE
+from workers.host.failures import failure_of as reason_of
+from workers.host.failures import failure_of_exit
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 FAKE = EngineConfig("fake", "", "CPU", 2, 64)
@@ -140,6 +142,7 @@ def test_embeddings_are_offered_in_bf16_but_not_in_int8() -> None:
     ("error", "reason"),
     [
         (DeploymentFailed(FailureReason.CHECKSUM, "text"), FailureReason.CHECKSUM),
+        (LoadFailed(Reason.BAD_QUANTIZATION, "text"), FailureReason.BAD_QUANTIZATION),
         (MemoryError(), FailureReason.OUT_OF_MEMORY),
         (OSError(errno.ENOSPC, "text"), FailureReason.NO_SPACE),
         (OSError(errno.ENOMEM, "text"), FailureReason.OUT_OF_MEMORY),
@@ -148,11 +151,11 @@ def test_embeddings_are_offered_in_bf16_but_not_in_int8() -> None:
     ],
 )
 def test_errors_have_reasons(error: Exception, reason: FailureReason) -> None:
-    assert classify(error)[0] is reason
-    assert classify(error)[1]
+    assert reason_of(error)[0] is reason
+    assert reason_of(error)[1]
     outer = RuntimeError("what the library made of it")
     outer.__cause__ = error
-    assert classify(outer)[0] is reason
+    assert reason_of(outer)[0] is reason
 
 
 def test_torch_says_out_of_memory_in_a_way_that_is_understood() -> None:
@@ -160,13 +163,13 @@ def test_torch_says_out_of_memory_in_a_way_that_is_understood() -> None:
 
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    assert classify(caught.value)[0] is FailureReason.OUT_OF_MEMORY
+    assert reason_of(caught.value)[0] is FailureReason.OUT_OF_MEMORY
 
 
 def test_a_kill_by_the_kernel_for_memory_is_told_from_others(tmp_path: Path) -> None:
     (tmp_path / "vmstat").write_text("nr_free_pages 7\noom_kill 3\n")
     assert oom_kills(tmp_path / "vmstat") == 3
     assert oom_kills(tmp_path / "none") == 0
-    assert classify_exit(-signal.SIGKILL, new_oom_kills=1)[0] is FailureReason.OUT_OF_MEMORY
-    assert classify_exit(-signal.SIGSEGV, new_oom_kills=1)[0] is FailureReason.ENGINE_CRASHED
-    assert classify_exit(-signal.SIGKILL, new_oom_kills=0)[0] is FailureReason.ENGINE_CRASHED
+    assert failure_of_exit(-signal.SIGKILL, new_oom_kills=1)[0] is FailureReason.OUT_OF_MEMORY
+    assert failure_of_exit(-signal.SIGSEGV, new_oom_kills=1)[0] is FailureReason.ENGINE_CRASHED
+    assert failure_of_exit(-signal.SIGKILL, new_oom_kills=0)[0] is FailureReason.ENGINE_CRASHED

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig
+from workers.engines.failures import LoadFailed, Reason
 
 
 def change(folder: Path, **values: Any) -> None:
@@ -29,20 +29,20 @@ def cut(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "reason", "text"),
     [
-        (lambda folder: change(folder, model_type="steam"), FailureReason.UNSUPPORTED_ARCHITECTURE, "'steam'"),
-        (lambda folder: change(folder, model_type="vit"), FailureReason.UNSUPPORTED_ARCHITECTURE, "continue text"),
-        (lambda folder: change(folder, num_hidden_layers=3), FailureReason.MISSING_FILE, "lack tensors"),
-        (lambda folder: (folder / "config.json").unlink(), FailureReason.MISSING_FILE, "no config.json"),
+        (lambda folder: change(folder, model_type="steam"), Reason.UNSUPPORTED_ARCHITECTURE, "'steam'"),
+        (lambda folder: change(folder, model_type="vit"), Reason.UNSUPPORTED_ARCHITECTURE, "continue text"),
+        (lambda folder: change(folder, num_hidden_layers=3), Reason.MISSING_FILE, "lack tensors"),
+        (lambda folder: (folder / "config.json").unlink(), Reason.MISSING_FILE, "no config.json"),
         (
             lambda folder: (folder / "model.safetensors").unlink(),
-            FailureReason.MISSING_FILE,
+            Reason.MISSING_FILE,
             "no file named model.safetensors",
         ),
-        (cut, FailureReason.CHECKSUM, "damaged"),
+        (cut, Reason.CHECKSUM, "damaged"),
     ],
 )
 def test_a_folder_that_cannot_be_loaded_has_a_reason(
-    tmp_path: Path, harm: Callable[[Path], object], reason: FailureReason, text: str
+    tmp_path: Path, harm: Callable[[Path], object], reason: Reason, text: str
 ) -> None:
     harm(save_tiny_llama(tmp_path))
     error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64))
@@ -53,16 +53,14 @@ def test_a_folder_that_cannot_be_loaded_has_a_reason(
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"quantization": "int3"}, FailureReason.BAD_QUANTIZATION),
-        ({"quantization": "int8", "tensor_parallel_size": 2}, FailureReason.BAD_QUANTIZATION),
-        ({"cpu_offload": True}, FailureReason.UNSUPPORTED_OPTION),
-        ({"device": "cuda12"}, FailureReason.UNSUPPORTED_OPTION),
-        ({"device": "tpu0"}, FailureReason.UNSUPPORTED_OPTION),
+        ({"quantization": "int3"}, Reason.BAD_QUANTIZATION),
+        ({"quantization": "int8", "tensor_parallel_size": 2}, Reason.BAD_QUANTIZATION),
+        ({"cpu_offload": True}, Reason.UNSUPPORTED_OPTION),
+        ({"device": "cuda12"}, Reason.UNSUPPORTED_OPTION),
+        ({"device": "tpu0"}, Reason.UNSUPPORTED_OPTION),
     ],
 )
-def test_options_that_cannot_be_honoured_are_refused(
-    tmp_path: Path, options: dict[str, Any], reason: FailureReason
-) -> None:
+def test_options_that_cannot_be_honoured_are_refused(tmp_path: Path, options: dict[str, Any], reason: Reason) -> None:
     save_tiny_llama(tmp_path)
     config = {"engine": "transformers", "model_path": str(tmp_path), "device": "CPU", **options}
     error = refused(EngineConfig(max_batch_size=2, context_length=64, **config))
@@ -72,7 +70,7 @@ def test_options_that_cannot_be_honoured_are_refused(
 def test_rows_that_have_no_whole_number_of_groups_are_refused_in_int4(tmp_path: Path) -> None:
     save_tiny_llama(tmp_path, intermediate_size=100)
     error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64, quantization="int4"))
-    assert error.reason is FailureReason.BAD_QUANTIZATION
+    assert error.reason is Reason.BAD_QUANTIZATION
     assert "down_proj has rows of 100" in error.message
 
 
@@ -82,7 +80,7 @@ def test_weights_outside_of_linear_layers_are_refused_in_int8(tmp_path: Path) ->
     shape = transformers.GPT2Config(vocab_size=512, n_embd=64, n_layer=1, n_head=2, n_positions=64)
     transformers.GPT2LMHeadModel(shape).save_pretrained(tmp_path)
     error = refused(EngineConfig("transformers", str(tmp_path), "CPU", 2, 64, quantization="int8"))
-    assert error.reason is FailureReason.BAD_QUANTIZATION
+    assert error.reason is Reason.BAD_QUANTIZATION
     assert "c_attn" in error.message
 
 
@@ -101,9 +99,9 @@ def test_layers_that_are_kept_on_the_host_compute_the_same(tmp_path: Path) -> No
     assert torch.equal(kept(ids).logits, expected)
 
 
-def refused(config: EngineConfig) -> DeploymentFailed:
+def refused(config: EngineConfig) -> LoadFailed:
     from workers.engines.pytorch.loading import check_shares, load_causal_lm
 
-    with pytest.raises(DeploymentFailed) as caught:
+    with pytest.raises(LoadFailed) as caught:
         (check_shares if config.tensor_parallel_size > 1 else load_causal_lm)(config)
     return caught.value

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.process.logs import CONTINUED, LineFormatter
+from workers.engines import children
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING a\.b: ")
 FORGED = "x\n2026-01-01 00:00:00,000 CRITICAL headrace.keeper: all jobs are lost"
@@ -20,7 +21,10 @@ def line(message: str, *args: object, error: BaseException | None = None, secret
     """What is written of one entry."""
     exc_info = (type(error), error, error.__traceback__) if error else None
     record = logging.LogRecord("a.b", logging.WARNING, "f.py", 1, message, args, exc_info)
-    return LineFormatter(secrets=secrets).format(record)
+    written = LineFormatter(secrets=secrets).format(record)
+    if not secrets:  # engine processes, which are given none, write the same with what they have
+        assert children.LineFormatter(children.FORMAT).format(record) == written
+    return written
 
 
 @given(st.text())

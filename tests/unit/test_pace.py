@@ -10,13 +10,14 @@ from gateway.settings import Settings
 from workers.engines.base import SequenceOutput
 from workers.engines.flush_interval import AT_ONCE, MANY_STREAMS, Pace
 from workers.engines.process import Outbox
+from workers.journal.pace import pace_of
 
 #: Longer than any test.
 NEVER = Pace(3600, 3600)
 
 
 def test_the_more_streams_the_less_often_each_is_written_to() -> None:
-    pace = Pace.of(Settings(stream_interval_s=0.03, stream_interval_max_s=0.1))
+    pace = pace_of(Settings(stream_interval_s=0.03, stream_interval_max_s=0.1))
     intervals = [pace.interval_s(n) for n in (0, 1, MANY_STREAMS // 2, MANY_STREAMS, 4 * MANY_STREAMS)]
     assert intervals == pytest.approx([0.03, 0.03, 0.05, 0.1, 0.1])
 

@@ -28,7 +28,7 @@ from gateway.process.start import how_ended, module_command
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW
-from workers.engines.failures import classify
+from workers.host.failures import failure_of
 from workers.stages import run_stages
 from workers.stages.base import BringUp
 
@@ -158,7 +158,7 @@ class Starter:
         except NOT_NOW as error:
             log.warning("replica %s waits for Redis: %s", name, error)
         except Exception as error:  # the edge of this thread: whatever it is, the deployment must hear of it
-            reason, message = classify(error)
+            reason, message = failure_of(error)
             if isinstance(error, HeadraceError):
                 reason, message = FailureReason.INTERNAL, error.message
             if reason is FailureReason.INTERNAL:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import socket
-import sys
 import threading
 from contextlib import suppress
 from math import prod
@@ -18,9 +16,8 @@ from typing import Any
 
 import openvino
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process.start import begin_child
-from workers.engines.failures import classify
+from workers.engines.children import log_lines, parent
+from workers.engines.failures import LoadFailed, Reason, told
 from workers.engines.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
@@ -37,19 +34,18 @@ _LOW_BIT = ("i8", "u8", "i4", "u4", "nf4", "i2", "u2")
 
 def main() -> None:
     """Compress, say so, and wait for the end."""
-    begin_child()
-    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
-    told = frames.receive()
-    copy = Path(told["copy"])
+    log_lines()
+    frames = parent()
+    asked = frames.receive()
+    copy = Path(asked["copy"])
     keeper = threading.Thread(target=_keep, args=(frames, copy), daemon=True)
     keeper.start()
     try:
-        compress(Path(told["folder"]), copy, told["quantization"])
+        compress(Path(asked["folder"]), copy, asked["quantization"])
         answer: dict[str, Any] = {"done": True}
     except Exception as error:  # the process' edge: say why, then end
         log.exception("weights can't be compressed")
-        reason, message = classify(error)
-        answer = {"reason": reason, "message": message}
+        answer = told(error)
     with suppress(OSError):  # if the engine is gone, the keeper knows it too
         frames.send(answer)
     keeper.join()
@@ -59,15 +55,15 @@ def compress(folder: Path, copy: Path, quantization: str) -> None:
     """Write the compressed model, and links to the other files of the folder.
 
     Raises:
-        DeploymentFailed: there is no model, its weights are compressed already, or NNCF is not installed.
+        LoadFailed: there is no model, its weights are compressed already, or NNCF is not installed.
     """
     if not (folder / MODEL).exists():
-        raise DeploymentFailed(FailureReason.MISSING_FILE, f"There is no {MODEL} in {folder.name}.")
+        raise LoadFailed(Reason.MISSING_FILE, f"There is no {MODEL} in {folder.name}.")
     model = openvino.Core().read_model(folder / MODEL)
     stored = _low_bit_type(model)
     if stored:
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"The weights in {folder.name} are stored as {stored} already, and run so with quantization `none`.",
         )
     # Its telemetry would send usage to its makers.
@@ -75,8 +71,8 @@ def compress(folder: Path, copy: Path, quantization: str) -> None:
     try:
         import nncf
     except ImportError as error:
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"{quantization} needs NNCF, which can't be imported here ({error}): pip install 'headrace[worker]'.",
         ) from error
     options: dict[str, Any] = {"mode": nncf.CompressWeightsMode.INT8_ASYM}

@@ -1,18 +1,50 @@
-"""Why an engine could not be loaded, told from the error that it raised. Imports no engine."""
+"""Why an engine could not be loaded: what engines raise, and what is told from the errors of their libraries."""
 
 from __future__ import annotations
 
 import errno
-import signal
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process.start import how_ended
+
+class Reason(StrEnum):
+    """The words of `gateway/deployments/reasons.py` that an engine may say while it loads."""
+
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    MISSING_FILE = "MISSING_FILE"
+    UNSUPPORTED_ARCHITECTURE = "UNSUPPORTED_ARCHITECTURE"
+    UNSUPPORTED_OPTION = "UNSUPPORTED_OPTION"
+    BAD_QUANTIZATION = "BAD_QUANTIZATION"
+    CHECKSUM = "CHECKSUM"
+    NO_SPACE = "NO_SPACE"
+    ENGINE_CRASHED = "ENGINE_CRASHED"
+    INTERNAL = "INTERNAL"
+
+
+class LoadFailed(Exception):
+    """An engine can't be loaded; the text says what was wrong, in words for the person who deploys."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ChildEnded(LoadFailed):
+    """A process that an engine has started ended before its time; whoever started the engine can tell why."""
+
+    def __init__(self, child: str, status: int) -> None:
+        super().__init__(Reason.ENGINE_CRASHED, f"{child} ended with status {status}")
+        self.child = child
+        #: Its exit status; a negative one is the signal's number.
+        self.status = status
+
 
 _ERRNOS = {
-    errno.ENOENT: FailureReason.MISSING_FILE,
-    errno.ENOSPC: FailureReason.NO_SPACE,
-    errno.EDQUOT: FailureReason.NO_SPACE,
-    errno.ENOMEM: FailureReason.OUT_OF_MEMORY,
+    errno.ENOENT: Reason.MISSING_FILE,
+    errno.ENOSPC: Reason.NO_SPACE,
+    errno.EDQUOT: Reason.NO_SPACE,
+    errno.ENOMEM: Reason.OUT_OF_MEMORY,
 }
 #: What libraries say in plain RuntimeErrors, which have no class or code to tell them apart: torch's CPU allocator,
 #: then OpenVINO and the C++ library.
@@ -25,7 +57,7 @@ _OUT_OF_MEMORY_TEXTS = (
 )
 
 
-def classify(error: BaseException) -> tuple[FailureReason, str]:
+def classify(error: BaseException) -> tuple[Reason, str]:
     """The reason and the text for people. An error without a known reason takes that of what caused it."""
     cause: BaseException | None = error
     while cause is not None:
@@ -33,27 +65,35 @@ def classify(error: BaseException) -> tuple[FailureReason, str]:
         if reason:
             return reason, str(cause) or type(cause).__name__
         cause = cause.__cause__
-    return FailureReason.INTERNAL, f"{type(error).__name__}: {error}"
+    return Reason.INTERNAL, f"{type(error).__name__}: {error}"
 
 
-def classify_exit(status: int, *, new_oom_kills: int) -> tuple[FailureReason, str]:
-    """The reason for a process that ended while it loaded; a negative status is the signal's number."""
-    if status == -signal.SIGKILL and new_oom_kills > 0:
-        return FailureReason.OUT_OF_MEMORY, "the kernel killed the engine for want of memory while it loaded"
-    return FailureReason.ENGINE_CRASHED, f"while it loaded, the engine process {how_ended(status)}"
+def told(error: BaseException) -> dict[str, Any]:
+    """The failure as it crosses processes."""
+    if isinstance(error, ChildEnded):
+        return {"child": error.child, "status": error.status}
+    reason, message = classify(error)
+    return {"reason": reason, "message": message}
 
 
-def _reason(error: BaseException) -> FailureReason | None:
-    if isinstance(error, DeploymentFailed):
+def failure_from(told: Mapping[str, Any]) -> LoadFailed:
+    """What another process of this room has told. Raises: KeyError, ValueError if it was nothing of the kind."""
+    if "child" in told:
+        return ChildEnded(str(told["child"]), int(told["status"]))
+    return LoadFailed(Reason(told["reason"]), str(told["message"]))
+
+
+def _reason(error: BaseException) -> Reason | None:
+    if isinstance(error, LoadFailed):
         return error.reason
     # torch.OutOfMemoryError, which can't be imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return FailureReason.OUT_OF_MEMORY
+        return Reason.OUT_OF_MEMORY
     # What safetensors says of a file, which can't be imported here either.
     if type(error).__name__ == "SafetensorError":
-        return FailureReason.CHECKSUM
+        return Reason.CHECKSUM
     if isinstance(error, OSError):
         return _ERRNOS.get(error.errno or 0)
     if isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY_TEXTS):
-        return FailureReason.OUT_OF_MEMORY
+        return Reason.OUT_OF_MEMORY
     return None

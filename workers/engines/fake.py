@@ -3,7 +3,7 @@
 Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
 Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps that make no token for its sequence, one
 prompt behind the other while begun sequences go on; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
-stage; `fail_load`: a FailureReason with which the second stage fails at half; `crash_load`: the process ends there;
+stage; `fail_load`: a Reason with which the second stage fails at half; `crash_load`: the process ends there;
 `digest` of its weights; and the faults of `workers/engines/fake_faults.py`.
 """
 
@@ -14,7 +14,6 @@ import time
 import zlib
 from dataclasses import dataclass
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -25,6 +24,7 @@ from workers.engines.base import (
     no_report,
     require,
 )
+from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake_faults import Faults
 
 #: Token ids are 0 to this, exclusive.
@@ -135,4 +135,4 @@ class FakeEngine:
         if self._options.get("crash_load"):
             os._exit(70)
         if reason := self._options.get("fail_load"):
-            raise DeploymentFailed(FailureReason(reason), f"The option fail_load says {reason}.")
+            raise LoadFailed(Reason(reason), f"The option fail_load says {reason}.")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from gateway.settings import Settings
-
 #: So many streams are many.
 MANY_STREAMS = 32
 
@@ -15,11 +13,6 @@ class Pace(NamedTuple):
 
     one_s: float = 0.0
     many_s: float = 0.0
-
-    @classmethod
-    def of(cls, settings: Settings) -> Pace:
-        """As it is set."""
-        return cls(settings.stream_interval_s, settings.stream_interval_max_s)
 
     def interval_s(self, streams: int) -> float:
         """The time between two writes when there are so many streams."""

@@ -1,26 +1,53 @@
-"""The wire between a model worker and its engine process: JSON behind a 4-byte big-endian length."""
+"""The wire between a model worker and its engine process: JSON behind a 4-byte big-endian length.
+
+Each side writes and reads JSON with what it has: an engine process with the standard library.
+"""
 
 from __future__ import annotations
 
+import json
 import select
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any
-
-import orjson
-
-from gateway.store.codec import dumps
 
 _LENGTH = struct.Struct(">I")
 #: A longer frame is none: what was read as its length is something else.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 
-class FrameSocket:
-    """Frames over a stream socket. One reader and one writer at a time."""
+def _as_text(value: Any) -> Any:
+    """What JSON lacks: numbers of numpy, and whatever else libraries say of themselves."""
+    return value.item() if hasattr(value, "item") else str(value)
 
-    def __init__(self, sock: socket.socket) -> None:
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), default=_as_text).encode
+
+
+def _loads(text: bytes) -> Any:
+    """Raises: ValueError."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+
+
+class FrameSocket:
+    """Frames over a stream socket. One reader and one writer at a time.
+
+    `dumps` and `loads` write and read their JSON; both raise ValueError.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        dumps: Callable[[Any], str] = _encode,
+        loads: Callable[[bytes], Any] = _loads,
+    ) -> None:
+        self._dumps, self._loads = dumps, loads
         self.socket = sock
         self._buffer = bytearray()
         self._poll = select.poll()
@@ -31,7 +58,7 @@ class FrameSocket:
 
         Raises: OSError if the other side is gone, ValueError if it would be too long, or can't be written.
         """
-        body = dumps(value).encode()
+        body = self._dumps(value).encode(errors="replace")
         if len(body) > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {len(body)} bytes; {MAX_FRAME_BYTES} at most")
         self.socket.sendall(_LENGTH.pack(len(body)) + body)
@@ -52,7 +79,7 @@ class FrameSocket:
             if not data:
                 raise EOFError("the other side closed the socket")
             self._buffer += data
-        return orjson.loads(body)
+        return self._loads(body)
 
     def _taken(self) -> bytes | None:
         """The first frame's body, taken out of the buffer, if all of it is there."""

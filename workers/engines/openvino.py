@@ -17,7 +17,6 @@ import numpy
 import openvino
 import openvino_genai
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -31,6 +30,7 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.compression import COMPRESSED, compressed
+from workers.engines.failures import LoadFailed, Reason
 from workers.engines.weights import weights_digest
 
 log = logging.getLogger("headrace.engine")
@@ -48,9 +48,9 @@ CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
 MAX_BATCHED_TOKENS = 512
 #: OpenVINO tells these apart by their text only.
 _LOAD_ERRORS = {
-    "unordered_map::at": FailureReason.UNSUPPORTED_ARCHITECTURE,
-    "Unsupported model architecture": FailureReason.UNSUPPORTED_ARCHITECTURE,
-    "Could not find a model in the directory": FailureReason.MISSING_FILE,
+    "unordered_map::at": Reason.UNSUPPORTED_ARCHITECTURE,
+    "Unsupported model architecture": Reason.UNSUPPORTED_ARCHITECTURE,
+    "Could not find a model in the directory": Reason.MISSING_FILE,
 }
 
 
@@ -142,13 +142,13 @@ def _read(sequence_id: int, handle: Any) -> list[SequenceOutput]:
 
 
 def _loaded(config: EngineConfig) -> Any:
-    """The pipeline over weights as they are stored, or compressed ones. Raises: DeploymentFailed."""
+    """The pipeline over weights as they are stored, or compressed ones. Raises: LoadFailed."""
     folder = Path(config.model_path)
     if config.quantization == "none":
         return _pipeline(config)
     if config.quantization not in COMPRESSED or not folder.is_dir():
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"The openvino engine can't make {config.quantization} of {folder.name}: it makes "
             f"{', '.join(COMPRESSED)} of OpenVINO IR folders, and runs GGUF files as they are stored.",
         )
@@ -157,7 +157,7 @@ def _loaded(config: EngineConfig) -> Any:
 
 
 def _pipeline(config: EngineConfig) -> Any:
-    """Raises: DeploymentFailed for what OpenVINO can't read, or its own RuntimeError."""
+    """Raises: LoadFailed for what OpenVINO can't read, or its own RuntimeError."""
     scheduler = openvino_genai.SchedulerConfig()
     scheduler.max_num_seqs = config.max_batch_size
     scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
@@ -171,7 +171,7 @@ def _pipeline(config: EngineConfig) -> Any:
         for text, reason in _LOAD_ERRORS.items():
             if text in str(error):
                 name = Path(config.model_path).name
-                raise DeploymentFailed(reason, f"OpenVINO can't read {name}: {_last_line(error)}") from error
+                raise LoadFailed(reason, f"OpenVINO can't read {name}: {_last_line(error)}") from error
         raise
 
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 import os
 import queue
-import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -19,10 +17,10 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
-from gateway.process.start import begin_child
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
-from workers.engines.failures import classify
+from workers.engines.children import log_lines, parent
+from workers.engines.failures import told
 from workers.engines.flush_interval import Pace
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
@@ -37,8 +35,8 @@ Inbox = queue.SimpleQueue[Any]
 
 def main() -> None:
     """Load, then step for ever. The process ends with its parent."""
-    begin_child()
-    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+    log_lines()
+    frames = parent()
     start = frames.receive()
     config, pace = EngineConfig(**start["config"]), Pace(*start["pace"])
     inbox: Inbox = queue.SimpleQueue()
@@ -48,8 +46,7 @@ def main() -> None:
         engine = load_engine(start["implementation"], config, partial(_report, frames))
     except Exception as error:  # the process' edge: say why, then end
         log.exception("engine failed to load")
-        reason, message = classify(error)
-        frames.send({"op": "failed", "reason": reason, "message": message})
+        frames.send({"op": "failed", **told(error)})
         os._exit(1)  # at once: a library's thread may still run
     try:
         frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})

@@ -38,7 +38,9 @@ def look_at(device: str) -> Facts:
 
 def installed_engines() -> tuple[str, ...]:
     """The engines that could be loaded here."""
-    return tuple(name for name, spec in SPECS.items() if all(importlib.util.find_spec(one) for one in spec.requires))
+    return tuple(
+        name for name, spec in SPECS.items() if spec.python or all(map(importlib.util.find_spec, spec.requires))
+    )
 
 
 def engine_device(device: str) -> str:

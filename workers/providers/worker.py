@@ -32,9 +32,9 @@ from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting
 from gateway.store.loop import Loop
-from workers.engines.flush_interval import Pace
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.claimed_job import ClaimedJob
+from workers.journal.pace import pace_of
 from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.base import Piece
@@ -93,7 +93,7 @@ class RemoteWorker:
             celery=celery,
             owner=self.incarnation,
             on_drop=self._drop,
-            pace=Pace.of(settings),
+            pace=pace_of(settings),
         )
         self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()

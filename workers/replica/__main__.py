@@ -32,9 +32,9 @@ from gateway.store.codec import load_as
 from gateway.store.connection import connect
 from workers.celery_worker import consume
 from workers.engines.base import EngineConfig
-from workers.engines.failures import classify
 from workers.handlers.base import load_work
 from workers.host.devices import engine_device
+from workers.host.failures import failure_of
 from workers.replica.worker import ReplicaWorker
 from workers.stages import run_stages
 from workers.stages.base import BringUp
@@ -115,7 +115,7 @@ def _load_worker(
             bringup.append(level="warning", message=text)
     except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
         log.exception("the tokenizer of %s can't be read", wanted.model)
-        _report_failure(bringup, *classify(error))
+        _report_failure(bringup, *failure_of(error))
         return None
     return ReplicaWorker(
         settings=settings,
@@ -176,7 +176,7 @@ def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> No
     except Exception as error:  # the process' edge: the deployment must hear of it
         if not isinstance(error, DeploymentFailed):
             log.exception("replica %s did not come up", up.wanted.replica_id)
-        _report_failure(up.log, *classify(error))
+        _report_failure(up.log, *failure_of(error))
         failed.set()
         worker.over.set()
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -17,15 +16,19 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.models.engines import spec_of
 from gateway.process.crashes import oom_kills
 from gateway.process.environment import public
-from gateway.process.start import module_command
+from gateway.store.codec import dumps, loads
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
-from workers.engines.failures import classify_exit
+from workers.engines.children import spawn
+from workers.engines.failures import ChildEnded, failure_from
 from workers.engines.flush_interval import Pace
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
+from workers.host.failures import failure_of_exit
 
 #: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
 SEND_S = 10.0
+#: Variables that tell an interpreter where its packages are.
+OF_THIS_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 #: How long an engine may take to end after it has closed its socket.
 END_S = 1.0
 
@@ -57,17 +60,13 @@ class EngineProcess:
         Raises: ValueError if there is no such engine.
         """
         spec = spec_of(config.engine)
-        ours, theirs = socket.socketpair()
+        # It is given files. Without this its libraries may look for more on the hub, kernels to run included.
+        env = {**public(os.environ), "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
+        if spec.python:  # what is installed for this one is of no use to the other
+            env = {name: value for name, value in env.items() if name not in OF_THIS_INTERPRETER}
+        process, ours = spawn("workers.engines.process", python=spec.python, env=env)
         ours.settimeout(SEND_S)
-        with theirs:
-            process = subprocess.Popen(
-                module_command("workers.engines.process", str(theirs.fileno())),
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                # It is given files. Without this its libraries may look for more on the hub, kernels to run included.
-                env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
-            )
-        engine = cls(process, FrameSocket(ours))
+        engine = cls(process, FrameSocket(ours, dumps=dumps, loads=loads))
         engine._send({"implementation": spec.implementation, "config": asdict(config), "pace": list(pace)})
         return engine
 
@@ -91,11 +90,9 @@ class EngineProcess:
             try:
                 frame = self._receive(0.5)
             except EngineDied as error:
-                new_oom_kills = oom_kills() - self._oom_kills
-                reason = classify_exit(self._process.returncode, new_oom_kills=new_oom_kills)
-                raise EngineStartFailed(*reason) from error
+                raise EngineStartFailed(*self._failure_of_exit(self._process.returncode)) from error
             try:
-                info = None if frame is None else _heard(frame, on_progress)
+                info = None if frame is None else self._heard(frame, on_progress)
             except (KeyError, TypeError, ValueError) as error:
                 self.kill()
                 message = f"the engine said what nobody understands: {error!r}"
@@ -183,17 +180,22 @@ class EngineProcess:
             self.kill()  # half a frame may be on its way, behind which nothing can be understood
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
 
+    def _heard(self, frame: Any, on_progress: Report) -> EngineInfo | None:
+        """Hear what an engine says while it loads. Returns what it is once it is ready.
 
-def _heard(frame: Any, on_progress: Report) -> EngineInfo | None:
-    """Hear what an engine says while it loads. Returns what it is once it is ready.
+        Raises:
+            EngineStartFailed: it can't be loaded.
+            KeyError, TypeError, ValueError: that was nothing that an engine says.
+        """
+        if frame["op"] == "failed":
+            failure = failure_from(frame)
+            if isinstance(failure, ChildEnded):
+                raise EngineStartFailed(*self._failure_of_exit(failure.status, failure.child))
+            raise EngineStartFailed(FailureReason(failure.reason), str(failure))
+        if frame["op"] == "ready":
+            return EngineInfo(**frame["info"])
+        on_progress(str(frame["stage"]), int(frame["done"]), int(frame["total"]))
+        return None
 
-    Raises:
-        EngineStartFailed: it can't be loaded.
-        KeyError, TypeError, ValueError: that was nothing that an engine says.
-    """
-    if frame["op"] == "failed":
-        raise EngineStartFailed(FailureReason(frame["reason"]), str(frame["message"]))
-    if frame["op"] == "ready":
-        return EngineInfo(**frame["info"])
-    on_progress(str(frame["stage"]), int(frame["done"]), int(frame["total"]))
-    return None
+    def _failure_of_exit(self, status: int, who: str = "the engine process") -> tuple[FailureReason, str]:
+        return failure_of_exit(status, new_oom_kills=oom_kills() - self._oom_kills, who=who)

@@ -35,7 +35,6 @@ from gateway.store.installation import Installation
 from gateway.store.loop import Loop
 from gateway.store.unreadable import note
 from workers.engines.base import EngineConfig, EngineInfo
-from workers.engines.flush_interval import Pace
 from workers.engines.steps import StepFrame
 from workers.handlers.base import EngineRun, Work
 from workers.handlers.prompts import Places
@@ -43,6 +42,7 @@ from workers.host.devices import look_at
 from workers.host.vitals import with_children
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.claimed_job import ClaimedJob
+from workers.journal.pace import pace_of
 from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.replica.engine_client import EngineDied, EngineProcess
@@ -182,7 +182,7 @@ class ReplicaWorker:
 
     def start_engine(self) -> None:
         """Spawn the engine process, which begins to load."""
-        self._engine = EngineProcess.start(self.config, Pace.of(self.settings))
+        self._engine = EngineProcess.start(self.config, pace_of(self.settings))
 
     def await_engine(self, up: BringUp, *, until_stage: str = "") -> None:
         """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
@@ -503,7 +503,7 @@ class ReplicaWorker:
 
     def _start_again(self) -> None:
         started = time.monotonic()
-        engine = EngineProcess.start(self.config, Pace.of(self.settings))
+        engine = EngineProcess.start(self.config, pace_of(self.settings))
         try:
             self._info = engine.wait_ready(self.settings.load_timeout_s, until=self._stopping.is_set)
         except BaseException:

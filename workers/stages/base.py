@@ -101,7 +101,7 @@ class Stage(Protocol):
     """A module of this package, of the stage's name."""
 
     def run(self, up: BringUp) -> None:
-        """Do it. Raises: DeploymentFailed, and what `workers/engines/failures.py` can classify."""
+        """Do it. Raises: DeploymentFailed, and what `workers/host/failures.py` can tell the reason of."""
 
     def undo(self, up: BringUp) -> None:
         """Take back what it did, as far as it got, since it or a later one failed."""

@@ -20,6 +20,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest, TemplateFailed
 from gateway.process.environment import public
 from gateway.process.start import module_command
+from gateway.store.codec import dumps, loads
 from workers.engines.frames import FrameSocket
 
 log = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ class Renderer:
                 stdin=subprocess.DEVNULL,
                 env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
             )
-        self._frames = FrameSocket(ours)
+        self._frames = FrameSocket(ours, dumps=dumps, loads=loads)
 
     def _end(self) -> int:
         """Its exit status; 0 if there is none."""

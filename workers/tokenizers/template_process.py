@@ -19,7 +19,7 @@ from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
 from gateway.process.start import begin_child
-from gateway.store.codec import mended
+from gateway.store.codec import dumps, loads, mended
 from workers.engines.frames import FrameSocket
 
 #: Seconds of the processor that one rendering may take. An ordinary one takes a millisecond.
@@ -35,7 +35,7 @@ def main() -> int:
     begin_child()
     # So that no answer of a template that was tried at once waits for a module.
     answer({"template": "{{ messages }}", "messages": [], "tools": None, "at_ms": 0, "variables": {}})
-    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])), dumps=dumps, loads=loads)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY_BYTES, hard))
     while True:

@@ -18,7 +18,6 @@ import torch
 from transformers import AutoModel
 from transformers.utils import logging as transformers_logging
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -29,10 +28,9 @@ from workers.engines.base import (
     no_report,
     require_known,
 )
+from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
-from workers.formats.config import read_shape
-from workers.formats.files import LocalFiles
 
 log = logging.getLogger("headrace.engine")
 
@@ -60,7 +58,9 @@ class EmbeddingEngine:
         report("model_loading", 1, 1)
         self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
         self._cancelled: list[int] = []
-        length = min(config.context_length, read_shape(LocalFiles(folder)).context_length or config.context_length)
+        # The tokenizer, which reads the files, knows of models that begin to count behind their padding.
+        positions = getattr(self._model.config, "max_position_embeddings", 0)
+        length = min(config.context_length, positions) if positions > 0 else config.context_length
         digest = weights_digest(folder)
         self.info = EngineInfo("embedding", length, digest, ["embedding"], self._effective(), slowest_s)
 
@@ -141,12 +141,12 @@ class EmbeddingEngine:
 
 
 def _dtype(config: EngineConfig) -> torch.dtype:
-    """Raises: DeploymentFailed for a quantization that encoders are not offered in."""
+    """Raises: LoadFailed for a quantization that encoders are not offered in."""
     if config.quantization == "bf16":
         return torch.bfloat16
     if config.quantization != "none":
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"The embedding engine can't make {config.quantization}; allowed: none, bf16.",
         )
     return cast(torch.dtype, getattr(torch, str(config.options.get("dtype", "float32"))))
@@ -156,25 +156,25 @@ def read_modules(folder: Path) -> tuple[str, bool]:
     """How a sentence-transformers folder pools (`mean` or `cls`), and whether it normalizes.
 
     Raises:
-        DeploymentFailed: it wants something that this engine can't do, or does not say what it wants.
+        LoadFailed: it wants something that this engine can't do, or does not say what it wants.
     """
     try:
         modules = json.loads((folder / "modules.json").read_text())
         kinds = [module["type"].rpartition(".")[2] for module in modules]
         if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-            raise DeploymentFailed(
-                FailureReason.UNSUPPORTED_ARCHITECTURE,
+            raise LoadFailed(
+                Reason.UNSUPPORTED_ARCHITECTURE,
                 f"{folder.name} has the modules {kinds}; supported: Transformer, Pooling, and then Normalize.",
             )
         pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
         modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise DeploymentFailed(
-            FailureReason.CHECKSUM, f"modules.json of {folder.name}, or what it names, is damaged: {error!r:.300}."
+        raise LoadFailed(
+            Reason.CHECKSUM, f"modules.json of {folder.name}, or what it names, is damaged: {error!r:.300}."
         ) from error
     if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_ARCHITECTURE,
+        raise LoadFailed(
+            Reason.UNSUPPORTED_ARCHITECTURE,
             f"{folder.name} pools by {modes}; supported: one of {sorted(_POOLINGS)}.",
         )
     return _POOLINGS[modes[0]], kinds[-1] == "Normalize"

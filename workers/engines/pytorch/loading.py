@@ -23,8 +23,8 @@ from transformers import (
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.engines.base import EngineConfig
+from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.offload import keep_on_host
 from workers.engines.pytorch.quantization import quantize
 
@@ -41,20 +41,20 @@ def device_of(config: EngineConfig, rank: int = 0) -> torch.device:
     """The device of a rank: that of `config.device` (`CPU`, `cuda1`, `cuda:12`) or, for rank N, the N-th behind it.
 
     Raises:
-        DeploymentFailed: it is not the name of a device, or there are not so many.
+        LoadFailed: it is not the name of a device, or there are not so many.
     """
     match = re.fullmatch(r"([a-z]+):?([0-9]*)", config.device.lower())
     if match is None or match[1] not in ("cpu", "cuda"):
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_OPTION,
+        raise LoadFailed(
+            Reason.UNSUPPORTED_OPTION,
             f"The transformers engine runs on cpu and cuda, not on {config.device!r}.",
         )
     if match[1] == "cpu":
         return torch.device("cpu")
     index = int(match[2] or 0) + rank
     if index >= torch.cuda.device_count():
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_OPTION,
+        raise LoadFailed(
+            Reason.UNSUPPORTED_OPTION,
             f"There is no device cuda{index}; torch sees {torch.cuda.device_count()} CUDA devices.",
         )
     return torch.device("cuda", index)
@@ -64,7 +64,7 @@ def load_causal_lm(config: EngineConfig, rank: int = 0) -> Any:
     """The model on its device; with `tensor_parallel_size` above 1 this rank's share, once the ranks have met.
 
     Raises:
-        DeploymentFailed: for an option, an architecture or files that it can't load.
+        LoadFailed: for an option, an architecture or files that it can't load.
     """
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     size = config.tensor_parallel_size
@@ -85,18 +85,18 @@ def load_causal_lm(config: EngineConfig, rank: int = 0) -> Any:
             **shared,
         )
     except SafetensorError as error:
-        raise DeploymentFailed(FailureReason.CHECKSUM, f"A safetensors file is damaged: {error}") from error
+        raise LoadFailed(Reason.CHECKSUM, f"A safetensors file is damaged: {error}") from error
     except OSError as error:
         if error.errno is not None:
             raise
         # What transformers itself says of files that are not there.
-        raise DeploymentFailed(FailureReason.MISSING_FILE, str(error)) from error
+        raise LoadFailed(Reason.MISSING_FILE, str(error)) from error
     model, report = loaded
     # transformers goes on with random numbers in their place.
     wrong = sorted(map(str, [*report["missing_keys"], *report["mismatched_keys"]]))
     if wrong:
         text = f"The files lack tensors of the model, or have them in another shape: {', '.join(wrong[:5])}."
-        raise DeploymentFailed(FailureReason.MISSING_FILE, text)
+        raise LoadFailed(Reason.MISSING_FILE, text)
     model.eval()
     if config.cpu_offload:
         return keep_on_host(model, device)
@@ -111,7 +111,7 @@ def check_shares(config: EngineConfig) -> None:
     """Whether the model can be split over `tensor_parallel_size` processes, before any is started.
 
     Raises:
-        DeploymentFailed: it can't; the text says why.
+        LoadFailed: it can't; the text says why.
     """
     size, device = config.tensor_parallel_size, device_of(config, config.tensor_parallel_size - 1)
     _check_options(config, device)
@@ -127,46 +127,46 @@ def check_shares(config: EngineConfig) -> None:
         why = f"this build of torch is for {accelerator.type}, and would not put them on the CPU"
     else:
         return
-    raise DeploymentFailed(FailureReason.UNSUPPORTED_OPTION, f"tensor_parallel_size {size} can't be: {why}.")
+    raise LoadFailed(Reason.UNSUPPORTED_OPTION, f"tensor_parallel_size {size} can't be: {why}.")
 
 
 def _check_options(config: EngineConfig, device: torch.device) -> None:
     """The same answers as `gateway/models/engines.py`, for who has not asked it."""
     if config.quantization not in _DTYPES:
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"The transformers engine can't make {config.quantization}; allowed: {', '.join(_DTYPES)}.",
         )
     if config.quantization in QUANTIZED and (config.tensor_parallel_size > 1 or config.cpu_offload):
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"{config.quantization} weights can neither be split over processes nor stay in the host's memory; "
             "allowed with tensor_parallel_size above 1 or cpu_offload: none, bf16.",
         )
     if config.cpu_offload and (device.type == "cpu" or config.tensor_parallel_size > 1):
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_OPTION,
+        raise LoadFailed(
+            Reason.UNSUPPORTED_OPTION,
             "cpu_offload is for one CUDA device: on a CPU all weights are in the host's memory already, and shares "
             "of a model stay on their devices.",
         )
 
 
 def _shape(config: EngineConfig) -> Any:
-    """The model's own config. Raises: DeploymentFailed if there is none, or transformers can't make text with it."""
+    """The model's own config. Raises: LoadFailed if there is none, or transformers can't make text with it."""
     file = Path(config.model_path) / "config.json"
     if not file.exists():
-        raise DeploymentFailed(FailureReason.MISSING_FILE, f"There is no config.json in {config.model_path}.")
+        raise LoadFailed(Reason.MISSING_FILE, f"There is no config.json in {config.model_path}.")
     model_type = json.loads(file.read_text()).get("model_type")
     if model_type not in CONFIG_MAPPING:
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_ARCHITECTURE,
+        raise LoadFailed(
+            Reason.UNSUPPORTED_ARCHITECTURE,
             f"transformers {transformers.__version__} does not know models of type {model_type!r}, and code that "
             "comes with a model is never run.",
         )
     shape = AutoConfig.from_pretrained(config.model_path, local_files_only=True, trust_remote_code=False)
     if type(shape) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         text = f"A model of type {model_type!r} does not continue text."
-        raise DeploymentFailed(FailureReason.UNSUPPORTED_ARCHITECTURE, text)
+        raise LoadFailed(Reason.UNSUPPORTED_ARCHITECTURE, text)
     return shape
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from workers.engines.failures import LoadFailed, Reason
 
 #: Weights that share a scale and a zero point in int4, along a row. In int8 each row has a scale.
 INT4_GROUP = 64
@@ -21,13 +21,13 @@ def quantize(model: Any, quantization: str) -> None:
     """Make int8 or int4 of the weights of all linear layers but the head, in place, on the device where they are.
 
     Raises:
-        DeploymentFailed: torchao is not installed, or some weights could not be quantized.
+        LoadFailed: torchao is not installed, or some weights could not be quantized.
     """
     try:
         from torchao.quantization import Int8WeightOnlyConfig, quantize_
     except ImportError as error:
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"{quantization} needs torchao, which can't be imported here ({error}): pip install 'headrace[worker]'.",
         ) from error
     body = model.base_model
@@ -52,21 +52,21 @@ def _release(model: Any) -> None:
 
 
 def _check(body: Any, quantization: str) -> None:
-    """Whether it holds for all of the weights. Raises: DeploymentFailed."""
+    """Whether it holds for all of the weights. Raises: LoadFailed."""
     layers = {name: layer for name, layer in body.named_modules() if isinstance(layer, torch.nn.Linear)}
     known = {id(layer.weight) for layer in body.modules() if isinstance(layer, torch.nn.Linear | torch.nn.Embedding)}
     other = [name for name, weight in body.named_parameters() if weight.ndim > 1 and id(weight) not in known]
     if other:
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"{quantization} is made of linear layers, and {other[0]} is none: {len(other)} such weights would stay as "
             "they are. Allowed: none, bf16.",
         )
     odd = [(name, layer.in_features) for name, layer in layers.items() if layer.in_features % INT4_GROUP]
     if quantization == "int4" and odd:
         name, rows = odd[0]
-        raise DeploymentFailed(
-            FailureReason.BAD_QUANTIZATION,
+        raise LoadFailed(
+            Reason.BAD_QUANTIZATION,
             f"int4 divides rows into groups of {INT4_GROUP} weights, and {name} has rows of {rows}; int8 has none.",
         )
 

@@ -7,17 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
-import sys
 import threading
 from datetime import timedelta
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from gateway.process.logs import FORMAT
-from gateway.process.start import begin_child
 from workers.engines.base import EngineConfig
-from workers.engines.failures import classify
+from workers.engines.children import log_lines, parent
+from workers.engines.failures import told
 from workers.engines.frames import FrameSocket
 from workers.engines.pytorch.loading import load_causal_lm, start_manager
 from workers.engines.pytorch.ranks import MEET_S, join
@@ -35,19 +32,18 @@ class _AlwaysSet(threading.Event):
 
 def main() -> None:
     """Load, then follow rank 0. The process ends with it."""
-    frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])))
-    told = frames.receive()
-    config, rank = EngineConfig(**told["config"]), int(told["rank"])
-    begin_child(fmt=FORMAT.replace("%(name)s", f"%(name)s rank {rank}"))
+    frames = parent()
+    asked = frames.receive()
+    config, rank = EngineConfig(**asked["config"]), int(asked["rank"])
+    log_lines(f"rank {rank}")
     threading.Thread(target=_end_with, args=(frames,), daemon=True).start()
     try:
-        store = TCPStore("127.0.0.1", told["port"], timeout=timedelta(seconds=MEET_S))
+        store = TCPStore("127.0.0.1", asked["port"], timeout=timedelta(seconds=MEET_S))
         join(config, rank, store)
         manager = start_manager(load_causal_lm(config, rank), config, wake_up=_AlwaysSet())
     except Exception as error:  # the process' edge: say why, then end
         log.exception("rank failed to load")
-        reason, message = classify(error)
-        frames.send({"reason": reason, "message": message})
+        frames.send(told(error))
         os._exit(1)
     manager._generation_thread.join()
     os._exit(1)

@@ -22,11 +22,9 @@ import torch
 from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
-from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.process.crashes import oom_kills
-from gateway.process.start import module_command
 from workers.engines.base import EngineConfig
-from workers.engines.failures import classify_exit
+from workers.engines.children import spawn
+from workers.engines.failures import ChildEnded, LoadFailed, failure_from
 from workers.engines.frames import FrameSocket
 from workers.engines.pytorch.loading import device_of
 
@@ -44,9 +42,8 @@ class RankGroup:
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config
-        self._oom_kills = oom_kills()
         #: What ended first: a rank, with its reason, while the model was loaded.
-        self._failed: Future[DeploymentFailed] = Future()
+        self._failed: Future[LoadFailed] = Future()
         self._ready = False
         self._lock = threading.Lock()
         listener = socket.create_server(("127.0.0.1", 0))
@@ -70,7 +67,7 @@ class RankGroup:
         """Meet the other ranks and load this one's share with them.
 
         Raises:
-            DeploymentFailed: a rank has failed or died. What `load` raises, unless that was the cause.
+            LoadFailed: a rank has failed or died. What `load` raises, unless that was the cause.
         """
         loaded: Future[T] = Future()
         threading.Thread(target=self._load, args=(load, loaded), daemon=True).start()
@@ -78,7 +75,7 @@ class RankGroup:
         wait(either, return_when=FIRST_COMPLETED)
         error = loaded.exception() if loaded.done() else None
         # An error here is often only that another rank has gone away, which is known in a moment.
-        if error is not None and not isinstance(error, DeploymentFailed):
+        if error is not None and not isinstance(error, LoadFailed):
             wait([self._failed], timeout=BLAME_S)
         with self._lock:
             if self._failed.done():
@@ -109,18 +106,18 @@ class RankGroup:
     def _watch(self, rank: int, process: subprocess.Popen[bytes], frames: FrameSocket) -> None:
         try:
             with frames.socket:
-                told = frames.receive()
-            reason, message = FailureReason(told["reason"]), str(told["message"])
+                failure = failure_from(frames.receive())
+            failure = LoadFailed(failure.reason, f"rank {rank}: {failure}")
         except Exception as error:  # noqa: BLE001 - it has said nothing that can be understood, and has ended or is to
             log.warning("rank %d says no more: %r", rank, error)
             process.kill()
-            reason, message = classify_exit(process.wait(), new_oom_kills=oom_kills() - self._oom_kills)
+            failure = ChildEnded(f"rank {rank}", process.wait())
         with self._lock:
             if self._ready:
                 log.error("rank %d has ended, and the engine ends with it", rank)
                 os._exit(1)
             if not self._failed.done():
-                self._failed.set_result(DeploymentFailed(reason, f"rank {rank}: {message}"))
+                self._failed.set_result(failure)
 
 
 def join(config: EngineConfig, rank: int, store: Store) -> None:
@@ -146,13 +143,7 @@ def join(config: EngineConfig, rank: int, store: Store) -> None:
 
 
 def _start(config: EngineConfig, rank: int, port: int) -> tuple[subprocess.Popen[bytes], FrameSocket]:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            module_command("workers.engines.pytorch.rank_process", str(theirs.fileno())),
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
+    process, ours = spawn("workers.engines.pytorch.rank_process")
     frames = FrameSocket(ours)
     frames.send({"config": asdict(config), "rank": rank, "port": port})
     return process, frames

@@ -1,0 +1,69 @@
+"""How the processes of this room begin, and how they are started."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from typing import IO
+
+from workers.engines import run_module
+from workers.engines.frames import FrameSocket
+
+#: As `gateway/process/logs.py` writes them: a test holds both to the same lines.
+FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+CONTINUED = "    | "
+#: Nobody else may read what the processes write.
+UMASK = 0o077
+
+log = logging.getLogger("headrace.engine")
+
+
+def spawn(
+    module: str,
+    *,
+    python: str = "",
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO[bytes] | None = None,
+) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """Start a module of this room, under this interpreter or another; the socket is ours, to talk with it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [python or sys.executable, "-P", run_module.__file__, module, str(theirs.fileno())]
+        process = subprocess.Popen(
+            command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=stdout, env=env, umask=UMASK
+        )
+    return process, ours
+
+
+def parent() -> FrameSocket:
+    """The frames to and from the process that has started this one."""
+    return FrameSocket(socket.socket(fileno=int(sys.argv[1])))
+
+
+def log_lines(who: str = "") -> None:
+    """Every process of this room calls this at first: it logs to stderr, and so do libraries and threads that end."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter(FORMAT.replace("%(name)s", f"%(name)s {who}".rstrip())))
+    logging.basicConfig(level="INFO", handlers=[handler], force=True)
+    logging.captureWarnings(True)
+    threading.excepthook = lambda end: log.error("a thread has ended", exc_info=end.exc_value)
+    sys.excepthook = lambda _, error, __: log.critical("this process ends", exc_info=error)
+
+
+class LineFormatter(logging.Formatter):
+    """One line for each entry; a traceback follows in lines that are marked. Control characters are spelled out."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The whole entry."""
+        quoted = {"msg": escaped(record.getMessage()), "args": None, "exc_text": None}
+        first, *more = super().format(logging.makeLogRecord(record.__dict__ | quoted)).split("\n")
+        return "\n".join((first, *(CONTINUED + escaped(line) for line in more)))
+
+
+def escaped(text: str) -> str:
+    """The text with what can't be seen, or moves the cursor, spelled as in a Python string."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

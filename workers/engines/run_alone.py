@@ -1,0 +1,22 @@
+"""`python -P workers/engines/run_module.py MODULE ARGS...`: runs a module of this room, under any interpreter.
+
+Nothing that lies beside this room can be imported by it: those may be packages of another interpreter.
+"""
+
+import importlib.util
+import runpy
+import sys
+import types
+from pathlib import Path
+
+ROOM = Path(__file__).resolve().parent
+
+if __name__ == "__main__":
+    workers = sys.modules["workers"] = types.ModuleType("workers")
+    workers.__path__ = []
+    spec = importlib.util.spec_from_file_location("workers.engines", ROOM / "__init__.py")
+    assert spec and spec.loader
+    room = sys.modules["workers.engines"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(room)
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
