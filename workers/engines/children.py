@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from typing import IO
 
-from workers.engines import run_module
+from workers.engines import run_alone
 from workers.engines.frames import FrameSocket
 
 #: As `gateway/process/logs.py` writes them: a test holds both to the same lines.
@@ -32,7 +32,7 @@ def spawn(
     """Start a module of this room, under this interpreter or another; the socket is ours, to talk with it."""
     ours, theirs = socket.socketpair()
     with theirs:
-        command = [python or sys.executable, "-P", run_module.__file__, module, str(theirs.fileno())]
+        command = [python or sys.executable, "-P", run_alone.__file__, module, str(theirs.fileno())]
         process = subprocess.Popen(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=stdout, env=env, umask=UMASK
         )

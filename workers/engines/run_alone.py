@@ -1,4 +1,4 @@
-"""`python -P workers/engines/run_module.py MODULE ARGS...`: runs a module of this room, under any interpreter.
+"""`python -P workers/engines/run_alone.py MODULE ARGS...`: runs a module of this room, under any interpreter.
 
 Nothing that lies beside this room can be imported by it: those may be packages of another interpreter.
 """

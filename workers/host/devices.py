@@ -37,10 +37,9 @@ def look_at(device: str) -> Facts:
 
 
 def installed_engines() -> tuple[str, ...]:
-    """The engines that could be loaded here."""
-    return tuple(
-        name for name, spec in SPECS.items() if spec.python or all(map(importlib.util.find_spec, spec.requires))
-    )
+    """The engines that could be loaded here; what another interpreter has is known when it is started."""
+    found = importlib.util.find_spec
+    return tuple(name for name, spec in SPECS.items() if spec.python or all(map(found, spec.requires)))
 
 
 def engine_device(device: str) -> str:
