@@ -115,7 +115,7 @@ def make_celery(settings: Settings) -> Celery:
     app = Celery("headrace", broker=url, loader=Loader, set_as_current=False)
     app.conf.update(
         imports=("tasks.inference", "tasks.deploy"),
-        # Only deployments have results: their progress. See `workers/agent/rollout.py`.
+        # Only deployments have results: their progress. See `workers/agent/rollout_journal.py`.
         result_backend=url,
         result_backend_thread_safe=True,
         accept_content=["json"],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import hiredis
 import kombu.exceptions
@@ -17,6 +18,12 @@ from gateway.errors import InvalidSetting
 from gateway.process.logs import MASK
 from gateway.settings import Settings
 
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Pause between two tries of what can wait until Redis answers.
+RETRY_S = 0.5
 #: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, failing over. The one name of this
 #: family, and the one answer to it is to wait and try again.
 NOT_NOW = (redis.exceptions.RedisError, kombu.exceptions.OperationalError)
@@ -122,6 +129,23 @@ def pipeline(
     if raise_on_error and (errors := [reply for reply in replies if isinstance(reply, redis.exceptions.ResponseError)]):
         raise errors[0]
     return replies
+
+
+def retry_until_redis_answers(call: Callable[[], T], *, what: str, wait: Callable[[float], None]) -> T:
+    """What `call` returns, however long Redis takes to come back.
+
+    `what` waits, for the log; `wait` is given the pause in seconds, and gives up by raising.
+
+    Raises: what `wait` does, and what `call` does if waiting does not help.
+    """
+    while True:
+        try:
+            return call()
+        except NOT_NOW as error:
+            if is_lasting(error):
+                raise
+            log.warning("%s waits for Redis: %s", what, error)
+        wait(RETRY_S)
 
 
 def listen(

@@ -18,7 +18,9 @@ from workers.engines.fake import FakeEngine
 from workers.handlers.base import EngineRun
 from workers.handlers.generation import Generation
 from workers.journal.writer import Journaler
+from workers.replica.admission import Admission
 from workers.replica.engine_client import EngineDied, StepFrame
+from workers.replica.engine_supervisor import EngineSupervisor
 from workers.replica.worker import ReplicaWorker
 from workers.tokenizers.load import FakeTokenizer
 
@@ -54,6 +56,29 @@ class Engine:
         """It goes with its worker."""
 
 
+class StillEngine(EngineSupervisor):
+    """Starts an engine in this process, which needs no time for it."""
+
+    def _restart(self) -> None:
+        self._process = Engine(self._config)
+        self.info = self._process.info
+        self.ready.set()
+
+
+class CrowdedAdmission(Admission):
+    """Lets every job into the batch at once."""
+
+    def _take_slots(self, waiting: Job, slots: contextlib.ExitStack) -> None:
+        """There are enough."""
+
+    def _begin_alone(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+        """The others need not leave the engine: it dies only when it is told to, and steps only then."""
+        run = self._claim(waiting.id)
+        if run is not None:
+            self.submit(run)
+        return run
+
+
 class StillReplica(ReplicaWorker):
     """A replica without threads, whose engine steps when it is told to. It serves all models."""
 
@@ -77,7 +102,8 @@ class StillReplica(ReplicaWorker):
             celery=around.celery,
         )
         self._catalog = around.catalog
-        self._restart_engine()
+        self._admission.__class__, self.engine.__class__ = CrowdedAdmission, StillEngine
+        self.engine._restart()
         self.heartbeat.update(status="active")
 
     @property
@@ -92,21 +118,22 @@ class StillReplica(ReplicaWorker):
     def step(self, tokens: int) -> None:
         """The engine makes some tokens for each of its sequences."""
         for _ in range(tokens):
-            self._on_step(self._engine.step())
+            self.engine.note_step()
+            self._on_step(self.engine._process.step())
 
     def claim(self, model: str, job_id: str) -> None:
         """What a thread of Celery does with a hint, up to where it waits for the end."""
-        if not self.ready.is_set():
+        if not self.engine.ready.is_set():
             return
-        self.model, self.work = self._catalog.get(model), self._works[model]
-        self._claims.take(job_id, lambda waiting: self._admit(waiting, contextlib.ExitStack()))
+        self._admission.model, self._admission.work = self._catalog.get(model), self._works[model]
+        self._admission.take(job_id, contextlib.ExitStack())
 
     def engine_dies(self, *, killed: bool) -> None:
         """The engine dies, and is started again."""
-        engine = self._engine
+        engine = self.engine._process
         engine.dead, engine.was_killed = True, killed
-        self._on_engine_death(engine, "told to")
-        self.ready.wait(5)
+        self.engine._mourn(engine, "told to")
+        self.engine.ready.wait(5)
 
     def refuse(self) -> None:
         """The engine refuses what it runs."""
@@ -126,21 +153,6 @@ class StillReplica(ReplicaWorker):
                 following = MODELS[1 - MODELS.index(model)]
                 run.hand_over(following, {"model": model, "reason": "upstream_error", "mode": "continue"})
                 self._journaler.touch(run)
-
-    def _take_places(self, waiting: Job, places: contextlib.ExitStack) -> None:
-        """There are enough."""
-
-    def _begin_alone(self, waiting: Job, places: contextlib.ExitStack) -> EngineRun | None:
-        """The others need not leave the engine: it dies only when it is told to, and steps only then."""
-        run = self._claim(waiting.id)
-        if run is not None:
-            self._submit(run)
-        return run
-
-    def _restart_engine(self) -> None:
-        self._engine = Engine(self.config)
-        self._info = self._engine.info
-        self.ready.set()
 
 
 class ReplicaProcess(Process):

@@ -34,8 +34,8 @@ from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
+from workers.agent.deployment_worker import DeploymentWorker
 from workers.agent.replica_supervisor import Starter
-from workers.agent.rollout import DeploymentRuns
 from workers.celery_worker import consume
 from workers.host.devices import installed_engines, look_at
 from workers.sources import source_of
@@ -67,7 +67,7 @@ class Agent:
         self.installation = Installation(client, settings.data_dir)
         self.footprints = Footprints(client)
         self.incarnation = incarnation
-        self.runs = DeploymentRuns(settings, JobStore(client), celery, owner=incarnation)
+        self.deployments = DeploymentWorker(settings, JobStore(client), celery, owner=incarnation)
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
         self._turn = threading.Semaphore(1)
@@ -80,16 +80,16 @@ class Agent:
         look_at(self.settings.device)
         Loop(self.look, name="agent", over=lambda: self.stop.wait(LOOK_S)).start()
         Loop(self._measure, name="footprints", over=lambda: self.stop.wait(CATALOG_S)).start()
-        self.runs.start(self._beat)
+        self.deployments.start(self._beat)
 
     def deploy(self, job_id: str) -> None:
         """Carry out a deployment, if it is to be had."""
-        self.runs.run(job_id)
+        self.deployments.deploy(job_id)
 
     def end(self) -> None:
         """Give back what is not done. The replicas live on."""
         self.stop.set()
-        self.runs.stop()
+        self.deployments.stop()
         self.registry.bury(self.incarnation)
 
     def look(self) -> None:
@@ -131,7 +131,7 @@ class Agent:
         return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
 
     def _recover_from(self, incarnation: str, cause: Cause) -> None:
-        bury(self.runs.store, self.runs.celery, incarnation, cause)
+        bury(self.deployments.store, self.deployments.celery, incarnation, cause)
 
     def _beat(self) -> None:
         if self.stop.is_set():

@@ -1,6 +1,6 @@
 """What is special about one kind of job on a replica: how it becomes sequences, and what their outputs come to.
 
-The rest is the same for all kinds, and in `workers/replica/worker.py`: claims, places, the engine's life, the journal.
+The rest is the same for all kinds, and in `workers/replica/`: claims, slots, the engine's life, the journal.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Work(Protocol):
     #: Names the tokenizer; a resume needs the same.
     digest: str
 
-    def places(self, job: Job) -> int:
-        """How many places of the batch a job takes."""
+    def slots(self, job: Job) -> int:
+        """How many slots of the batch a job takes."""
 
     def prepare(self, job: Job, takeover: Takeover | None) -> EngineRun:
         """Tokenize, and replay what was published before. Raises: HeadraceError if the job can't run."""

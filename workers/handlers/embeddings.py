@@ -28,7 +28,7 @@ class Embedding:
         self._context_length = context_length
         self.digest = tokenizer.digest
 
-    def places(self, job: Job) -> int:
+    def slots(self, job: Job) -> int:
         """One, however large the job is: the engine shares its time between jobs."""
         return 1
 

@@ -25,7 +25,7 @@ class Generation:
         self._context_length = context_length
         self.digest = tokenizer.digest
 
-    def places(self, job: Job) -> int:
+    def slots(self, job: Job) -> int:
         """One for each answer."""
         return num_choices(job)
 

@@ -1,9 +1,7 @@
-"""What a job needs before it may join the batch: prompts as token ids, a token limit, and places in the engine."""
+"""What a job needs before it may join the batch: prompts as token ids, and a token limit."""
 
 from __future__ import annotations
 
-import threading
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,33 +42,3 @@ def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int)
             f"context of {model.context_length}. Shorten the prompt, or lower max_tokens to {max(room, 0)} or less."
         )
     return int(wanted or min(model.default_max_tokens, room))
-
-
-class Places:
-    """The places of one batch, counted in sequences. A job larger than the batch takes all of it.
-
-    First come, first served: a job that needs many waits for those before it, and those behind it wait for it.
-    """
-
-    def __init__(self, total: int) -> None:
-        self.total = total
-        self._free = total
-        self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
-
-    def take(self, count: int) -> int:
-        """Wait for so many free places. Returns how many were taken."""
-        wanted, ticket = min(count, self.total), object()
-        with self._changed:
-            self._waiting.append(ticket)
-            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= wanted)
-            self._waiting.popleft()
-            self._free -= wanted
-            self._changed.notify_all()  # the next may have room as well
-        return wanted
-
-    def give_back(self, count: int) -> None:
-        """Free places again."""
-        with self._changed:
-            self._free += count
-            self._changed.notify_all()

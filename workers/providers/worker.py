@@ -30,7 +30,7 @@ from gateway.models.catalog import Catalog, Model
 from gateway.process.start import module_command
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
-from gateway.store.connection import NOT_NOW, is_lasting
+from gateway.store.connection import retry_until_redis_answers
 from gateway.store.loop import Loop
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.claimed_job import ClaimedJob
@@ -60,6 +60,10 @@ def unable(refusal: UpstreamFailure) -> UpstreamFailure:
     """What a provider refuses that had to go on with a begun answer is the beginning, not the client's request."""
     text = f"It can't go on with a begun answer. {refusal.message}"
     return UpstreamFailure("upstream_interrupted", text, retryable=False, blame=False)
+
+
+class Finished(Exception):
+    """The worker has nothing more to do with a job."""
 
 
 class RemoteWorker:
@@ -273,15 +277,16 @@ class RemoteWorker:
 
     def _patiently(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
         """What Redis says, however long it takes to come back; None if the job is over before that."""
-        while not run.finished.is_set():
-            try:
-                return look()
-            except NOT_NOW as error:
-                if is_lasting(error):
-                    raise
-                log.warning("job %s: Redis does not answer (%s), trying again", run.id, error)
-                run.finished.wait(0.5)
-        return None
+
+        def wait(pause_s: float) -> None:
+            if run.finished.wait(pause_s):
+                raise Finished
+
+        try:
+            wait(0)
+            return retry_until_redis_answers(look, what=f"job {run.id}", wait=wait)
+        except Finished:
+            return None
 
     def _blame(self, provider: str, failure: UpstreamFailure) -> None:
         """Tell the circuit breaker. A provider that refuses a request is well."""

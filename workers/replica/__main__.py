@@ -137,7 +137,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         wanted=worker.wanted,
         model=worker.model,
         log=BringUpLog(worker.store.redis, worker.wanted.replica_id),
-        cancelled=worker.unwanted,
+        cancelled=worker.life.unwanted,
         worker=worker,
     )
     failed = threading.Event()
@@ -146,7 +146,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         worker.start()
         bringing = threading.Thread(target=_bring_up, args=(up, worker, failed), name="bring-up", daemon=True)
         bringing.start()
-        while not worker.ready.wait(0.1):
+        while not worker.engine.ready.wait(0.1):
             if failed.is_set() or not bringing.is_alive():
                 return FAILED
         app.replica = worker
@@ -162,9 +162,9 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
             hostname=f"{slug(wanted.model)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
             queues=lambda: [model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
             concurrency=worker.config.max_batch_size,
-            on_look=worker.consumes,
+            on_look=worker.consumer.at_work,
         )
-        return FAILED if failed.is_set() or worker.lost.is_set() else 0
+        return FAILED if failed.is_set() or worker.life.lost.is_set() else 0
     finally:
         worker.stop(grace_s=0)
 
@@ -178,7 +178,7 @@ def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> No
             log.exception("replica %s did not come up", up.wanted.replica_id)
         _report_failure(up.log, *failure_of(error))
         failed.set()
-        worker.over.set()
+        worker.life.over.set()
 
 
 def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) -> None:
@@ -189,13 +189,13 @@ def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) ->
 
 def _watch(worker: ReplicaWorker) -> None:
     """End the process, as SIGTERM does, when the replica can't serve or is not to."""
-    worker.over.wait()
+    worker.life.over.wait()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _drain(worker: ReplicaWorker) -> None:
     """Requests of a replica that nobody wants may end; a worker that is only told to end gives them back soon."""
-    grace_s = worker.settings.drain_s if worker.unwanted.is_set() else DRAIN_S
+    grace_s = worker.settings.drain_s if worker.life.unwanted.is_set() else DRAIN_S
     threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True).start()
 
 

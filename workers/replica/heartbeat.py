@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+from gateway.cluster.desired import Wanted
 from gateway.cluster.registry import Registry, Replica, ReplicaStatus
+from workers.engines.base import EngineConfig, EngineInfo
+from workers.host.devices import look_at
 from workers.host.vitals import TokenRate, resident_bytes
 
 #: Nothing comes after these: the process ends.
@@ -39,6 +43,12 @@ class ReplicaHeartbeat:
                 changes.pop("status", None)
             self._record = replace(self._record, **changes)
 
+    def note_engine(self, pid: int, info: EngineInfo) -> None:
+        """An engine process has loaded the model."""
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        about = {"effective": dict(info.effective), "weights": info.weights_digest}
+        self.update(engine_pid=pid, loaded_at=now, message="", **about)
+
     def count(self, *, steps: int, tokens: int, sequences: int) -> None:
         """The engine has made some steps, which brought so many tokens; then it has so many sequences."""
         with self._changing:
@@ -56,3 +66,21 @@ class ReplicaHeartbeat:
         """Say that this replica lives. Raises: NOT_NOW."""
         with self._sending:
             self._registry.beat(self._record, lease_s=self._lease_s)
+
+
+def record_of(wanted: Wanted, incarnation: str, config: EngineConfig) -> Replica:
+    """What a replica that loads says of itself at first."""
+    return Replica(
+        incarnation=incarnation,
+        replica_id=wanted.replica_id,
+        model=wanted.model,
+        node=wanted.node,
+        device=wanted.device,
+        status=ReplicaStatus.LOADING,
+        pid=os.getpid(),
+        engine=config.engine,
+        hardware=look_at(wanted.device).hardware,
+        max_batch_size=config.max_batch_size,
+        quantization=wanted.quantization,
+        deployment_id=wanted.deployment_id,
+    )

@@ -1,0 +1,47 @@
+"""A deployment in an agent's hands, as its journal's writer sees it. Knows no Redis and no replica."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.jobs.record import Append, EventType, Job
+from workers.journal.claimed_job import ClaimedJob
+
+
+class DeploymentJob(ClaimedJob):
+    """A claimed deployment. Its thread and the emitter's write it, so it has a lock."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.to_cancel = threading.Event()
+        if job.cancel:
+            self.to_cancel.set()
+        self._lock = threading.RLock()
+
+    def usage(self) -> Mapping[str, int]:
+        """Nothing."""
+        return {}
+
+    def cancel(self) -> None:
+        """It ends as cancelled when everything is rolled back, not before."""
+        self.to_cancel.set()
+
+    def cancelled(self) -> None:
+        """Everything is rolled back."""
+        super().cancel()
+
+    def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
+        """As the base, but never while the events are sent."""
+        with self._lock:
+            super().event(kind, body)
+
+    def unconfirmed(self) -> Append | None:
+        """As the base, but never while an event is written."""
+        with self._lock:
+            return super().unconfirmed()
+
+    def _end(self, *args: Any) -> None:
+        with self._lock:
+            super()._end(*args)

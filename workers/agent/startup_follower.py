@@ -1,0 +1,65 @@
+"""Follows how replicas start, on whatever devices, and copies it from their logs into a rollout's journal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import redis
+
+from gateway.cluster.bringup import BringUpLog, Entry
+from gateway.cluster.desired import Wanted
+from gateway.deployments.reasons import DeploymentFailed, reason_of
+from gateway.jobs.record import Event, EventType
+from workers.agent.rollout_journal import RolloutJournal
+
+
+class StartupFollower:
+    """Goes on where an earlier claim of the deployment, whose `events` these are, has stopped copying."""
+
+    def __init__(self, client: redis.Redis, journal: RolloutJournal, events: Sequence[Event]) -> None:
+        self._redis = client
+        self._journal = journal
+        #: The last entry of each replica's log that the journal has.
+        self._copied = {event.body["replica"]: event.body["entry"] for event in events if "entry" in event.body}
+        #: How each replica's start has ended, if it has.
+        self._ends = {
+            event.body["replica"]: Entry(event.body["at"], end=event.body["end"], failure=event.body["failure"])
+            for event in events
+            if event.body.get("end", "gone") != "gone"
+        }
+
+    def copy(self, replicas: Iterable[Wanted]) -> None:
+        """Take over what their logs have that the journal has not. Raises: NOT_NOW."""
+        for replica in replicas:
+            log = BringUpLog(self._redis, replica.replica_id)
+            for entry in log.read(self._copied.get(replica.replica_id, "")):
+                self._copied[replica.replica_id] = entry.id
+                self._write(replica.replica_id, entry)
+
+    def all_serve(self, replicas: Iterable[Wanted]) -> bool:
+        """Whether all have started. Raises: DeploymentFailed if one can't."""
+        ends = [self._ends.get(replica.replica_id) for replica in replicas]
+        for end in ends:
+            if end is not None and end.end == "failed":
+                raise DeploymentFailed(reason_of(end.failure), end.failure.get("message", ""))
+        return all(end is not None and end.end == "active" for end in ends)
+
+    def has_ended(self, replica: Wanted) -> bool:
+        """Whether its agent has nothing more to do for it. Raises: NOT_NOW."""
+        entries = BringUpLog(self._redis, replica.replica_id).read()
+        return not entries or entries[-1].end == "gone"
+
+    def _write(self, replica_id: str, entry: Entry) -> None:
+        at = {"at": entry.at_ms, "replica": replica_id, "entry": entry.id}
+        if entry.stage:
+            stage = {"stage": entry.stage, "status": entry.status, "progress": entry.progress}
+            self._journal.write(EventType.STAGE, {**at, **stage})
+        if entry.message:
+            self._journal.write(EventType.LOG, {**at, "level": entry.level, "message": entry.message})
+        if entry.facts:
+            self._journal.write(EventType.FACTS, {**at, "facts": dict(entry.facts)})
+        if entry.end:
+            end = {"end": entry.end, "failure": dict(entry.failure), "facts": {"status": entry.end}}
+            self._journal.write(EventType.FACTS, {**at, **end})
+            if entry.end != "gone":  # what has failed is gone a moment later
+                self._ends[replica_id] = entry

@@ -1,0 +1,149 @@
+"""Which job may join the batch, and when: it gets its slots, is claimed, prepared, and handed to the engine.
+
+A job that may kill engines joins it alone. Knows no Celery thread, no step of the engine and no heartbeat.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from typing import Any
+
+from gateway.access.limits import Limits
+from gateway.cluster.desired import Wanted
+from gateway.cluster.registry import Registry
+from gateway.jobs.record import Cause, Job
+from gateway.jobs.takeover import Takeover
+from gateway.models.catalog import Model
+from gateway.queue.queues import Priority, replica_queue, try_hint
+from workers.handlers.base import EngineRun, Work
+from workers.journal.claim_loop import ClaimLoop
+from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
+from workers.journal.writer import Journaler
+from workers.replica.engine_client import EngineDied
+from workers.replica.engine_supervisor import EngineSupervisor
+from workers.replica.equals import EqualWeights
+from workers.replica.sequences import Sequences
+from workers.replica.slots import Slots
+
+#: A job under suspicion runs alone for so many tokens.
+PROBATION_TOKENS = 8
+
+
+class Admission:
+    """Takes jobs for one replica of one model. Each of Celery's threads admits one at a time."""
+
+    def __init__(
+        self,
+        model: Model,
+        wanted: Wanted,
+        work: Work,
+        slots: Slots,
+        *,
+        journaler: Journaler,
+        registry: Registry,
+        engine: EngineSupervisor,
+        sequences: Sequences,
+    ) -> None:
+        self.model = model
+        self.work = work
+        self._wanted = wanted
+        self._journaler = journaler
+        self._engine = engine
+        self._sequences = sequences
+        self._store = store = journaler.store
+        rule = PoisonRule("The engine, or the worker around it,", journaler.settings.max_attempts, "engine_crashed")
+        self._claims = ClaimLoop(journaler, rule)
+        self._limits = Limits(store.redis, store.scripts)
+        self._equals = EqualWeights(store=store, registry=registry, celery=journaler.celery)
+        self._slots = slots
+        self._suspects = Turnstile(1, self._call_suspect)
+        #: Whose turn it is to add to the batch: a suspect keeps it while it is alone there.
+        self._adding = threading.Lock()
+
+    def take(self, job_id: str, slots: contextlib.ExitStack) -> EngineRun | None:
+        """Claim a job and hand it to the engine; `slots` gives back those that it has got.
+
+        None if it is taken, ended or gone, if it was left to others, or has ended already. Raises: NOT_NOW.
+        """
+        return self._claims.take(job_id, lambda waiting: self._admit(waiting, slots))
+
+    def submit(self, run: EngineRun) -> None:
+        """Add a held run to the batch, from where it is. Nothing if it is over."""
+        with self._journaler.bulkhead(run):
+            requests = self._sequences.add(run)
+            if not requests:
+                return
+            try:
+                self._engine.submit(requests)
+            except EngineDied:
+                self._journaler.release([run], Cause.GIVEN_BACK)
+
+    def _admit(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+        if self._equals.leave(waiting, self._engine.weights):
+            return None
+        begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
+        return begin(waiting, slots)
+
+    def _begin(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+        self._take_slots(waiting, slots)
+        run = self._claim(waiting.id)
+        if run is None:
+            return None
+        if run.job.crashes >= SUSPECT_CRASHES:  # another engine died of it while it waited for slots here
+            self._journaler.release([run], Cause.GIVEN_BACK)
+            return None
+        with self._adding:
+            self.submit(run)
+        return run
+
+    def _begin_alone(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+        """The same for a job that may kill engines: the others leave the batch until it has made a few tokens.
+
+        They go on from where they are, so that they lose the time of these tokens and nothing else. Until it is its
+        turn to be alone, it is left in the queue, and nobody waits for it.
+        """
+        with self._suspects.turn(waiting.id) as is_its_turn:
+            if not is_its_turn:
+                return None
+            self._take_slots(waiting, slots)
+            run = self._claim(waiting.id)
+            if run is None:
+                return None
+            with self._adding:
+                others = self._sequences.runs()
+                self._engine.cancel(self._sequences.remove_all())
+                self.submit(run)
+                while run.new_tokens < PROBATION_TOKENS and run.state is None and not run.finished.wait(0.01):
+                    continue
+                for other in others:
+                    self.submit(other)
+        return run
+
+    def _take_slots(self, waiting: Job, slots: contextlib.ExitStack) -> None:
+        """Wait for the slots of a job; `slots` gives them back."""
+        slots.callback(self._slots.give_back, self._slots.take(self.work.slots(waiting)))
+
+    def _call_suspect(self, job_id: str) -> None:
+        """It is the turn of a job that was left in the queue."""
+        queue = replica_queue(self._wanted.node, self._wanted.device, self.model.id)
+        try_hint(self._journaler.celery, job_id, place=self.model.id, queue=queue, priority=Priority.RECOVERED)
+
+    def _claim(self, job_id: str) -> EngineRun | None:
+        return self._claims.claim(job_id, self._prepare, model=self.model.id)
+
+    def _prepare(self, job: Job) -> EngineRun:
+        """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
+        run = self.work.prepare(job, Takeover.of(job, self._store.journal(job.id)) if job.seq else None)
+        self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
+        run.begin(self._about())
+        return run
+
+    def _about(self) -> dict[str, Any]:
+        """What the first event of a claim says of who runs the job."""
+        return {
+            "model": self.model.id,
+            "tokenizer": self.work.digest,
+            "weights": self._engine.weights,
+            "replica": self._wanted.replica_id,
+        }

@@ -1,0 +1,71 @@
+"""Whether a replica is wanted any more, and used. Knows no engine and no job."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import redis
+
+from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.registry import ReplicaStatus
+from gateway.errors import Unreadable
+from gateway.store import keys
+from gateway.store.installation import Installation
+from gateway.store.unreadable import note
+from workers.replica.heartbeat import ReplicaHeartbeat
+from workers.replica.lifetime import Lifetime
+
+log = logging.getLogger(__name__)
+
+
+class DesiredWatch:
+    """Compares one replica with the desired state. Only the emitter's thread calls `look`."""
+
+    def __init__(
+        self, client: redis.Redis, data_dir: Path, wanted: Wanted, heartbeat: ReplicaHeartbeat, life: Lifetime
+    ) -> None:
+        self._redis = client
+        self._wanted = wanted
+        self._heartbeat = heartbeat
+        self._life = life
+        self._desired = Desired(client)
+        self._installation = Installation(client, data_dir)
+        self._used_at = time.monotonic()
+
+    def note_use(self) -> None:
+        """It is in use now."""
+        self._used_at = time.monotonic()
+
+    def look(self, *, busy: bool) -> None:
+        """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep.
+
+        `busy`: it has jobs. Raises: NOT_NOW.
+        """
+        if self._life.unwanted.is_set():
+            return
+        try:
+            wanted = self._desired.get(*self._wanted.place, self._wanted.replica_id)
+        except Unreadable as error:
+            note(self._wanted.replica_id, error)
+            return  # it is wanted, if nobody knows how
+        if wanted is None and self._installation.look():
+            return  # what is wanted is lost, which is not to be wanted no more
+        if wanted is None or wanted.state != SpecState.UP:
+            self._leave()
+        elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:
+            self.note_use()
+        elif self._is_idle(wanted) and self._desired.change(wanted, state=SpecState.ASLEEP):
+            log.info("nobody has asked for %s for %.0f s; it sleeps", wanted.model, wanted.idle_unload_s)
+            self._leave()
+
+    def _is_idle(self, wanted: Wanted) -> bool:
+        for_s = time.monotonic() - self._used_at
+        return 0 < wanted.idle_unload_s < for_s and not self._redis.zcard(keys.queued(wanted.model))
+
+    def _leave(self) -> None:
+        self._heartbeat.update(status=ReplicaStatus.UNLOADING)
+        self._life.unwanted.set()
+        self._life.over.set()
+        self._heartbeat.send()
