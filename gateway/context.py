@@ -14,13 +14,13 @@ from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.inference.service import Inference
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import Hub
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.installation import Installation
 from gateway.views.models import Models
+from gateway.watching.hub import Hub
 
 #: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.
 HUB_TIMEOUT_S = 3.0

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from gateway.cluster.desired import ASLEEP
+from gateway.cluster.desired import SpecState
+from gateway.cluster.registry import Health
 from gateway.context import Gateway
+from gateway.inference.routing import BY_CIRCUIT, ModelStatus
 from gateway.store.connection import NOT_NOW
 
 
@@ -34,7 +36,7 @@ class Readiness:
 
 
 def look(gateway: Gateway) -> Readiness:
-    """How it is now."""
+    """Look at Redis, the keeper, the replicas and the providers."""
     catalog = "stale" if gateway.catalog.problem else "healthy"
     try:
         keeper = gateway.registry.keeper()
@@ -53,13 +55,15 @@ def look(gateway: Gateway) -> Readiness:
 
 def _replicas(gateway: Gateway) -> dict[str, str]:
     """Those that live, and those that sleep."""
-    asleep = {one.replica_id: "asleep" for one in gateway.inference.router.desired.all() if one.state == ASLEEP}
+    asleep = {
+        one.replica_id: "asleep" for one in gateway.inference.router.desired.all() if one.state == SpecState.ASLEEP
+    }
     return asleep | {replica.replica_id: replica.health for replica in gateway.registry.replicas()}
 
 
 def _providers(gateway: Gateway) -> dict[str, str]:
-    """The words of `Circuit.status`, but for one that is well."""
+    """What its provider's circuit means for a model, but for one that is well."""
     used = {model.provider for model in gateway.catalog if not model.local}
     served = {name for worker in gateway.registry.providers() for name in worker.credentials} & used
-    states = {name: gateway.inference.router.breaker.state(name).status for name in sorted(served)}
-    return {name: "healthy" if state == "active" else state for name, state in states.items()}
+    statuses = {name: BY_CIRCUIT[gateway.inference.router.breaker.state(name).state] for name in sorted(served)}
+    return {name: Health.HEALTHY if status is ModelStatus.ACTIVE else status for name, status in statuses.items()}

@@ -23,12 +23,12 @@ import redis
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import Hub
 from gateway.models.catalog import load_catalog
 from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.embedded import server_command
+from gateway.watching.hub import Hub
 from tests.hub_server import HubServer
 from tests.rpc import Client
 from tests.rpc import client as rpc_client

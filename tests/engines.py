@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from gateway.cluster.desired import Wanted
 from gateway.models.catalog import load_catalog
+from gateway.models.engines import spec_of
 from gateway.settings import Settings
-from workers.engines.base import EngineConfig
+from workers.engines import load_engine
+from workers.engines.base import Engine, EngineConfig
 from workers.replica.__main__ import engine_config
 
 
@@ -14,3 +16,8 @@ def config_of(model_id: str, settings: Settings) -> EngineConfig:
     model = load_catalog(settings).get(model_id)
     wanted, path = Wanted(model.id, model.id, "test", "cpu0"), str(model.path() or "")
     return engine_config(model, settings, wanted, path, kv_capacity_tokens=2 * model.context_length)
+
+
+def loaded_engine(config: EngineConfig) -> Engine:
+    """An engine in this process."""
+    return load_engine(spec_of(config.engine).implementation, config)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-
 from flask import Flask, Response, g, request
 from flask_smorest import Api
 from flask_swagger_ui import get_swaggerui_blueprint
@@ -19,11 +16,11 @@ from schemas.openai import OpenAIErrorSchema
 from web.http import auth, cors, submission
 from web.http import error_handlers as errors
 from web.http.api_document import complete
+from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
+from web.request_ids import request_id
 from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
 
-#: Request ids that a client may choose.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
     *(OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)),
@@ -77,8 +74,8 @@ class QuietApi(Api):  # type: ignore[misc]
 
 
 def _begin() -> Response | None:
-    wanted = request.headers.get("X-Request-Id", "")
-    g.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
+    g.request_id = request_id(request.headers.get("X-Request-Id", ""))
+    g.dialect = Plain(g.request_id)
     return cors.preflight()
 
 

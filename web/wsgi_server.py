@@ -53,11 +53,11 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
 def _write_error(sock: Any, status: int, reason: str, message: str) -> None:
     """What gunicorn says of what is no request, in the envelope and not as a page. It has no path to go by."""
-    from web.http.envelope import failure_body
+    from web.http.dialect import Plain
 
     error = BadRequest(message or reason)
     error.http_status, error.reason = status, reason.lower().replace(" ", "_")
-    body = dumps(failure_body(error, uuid.uuid4().hex))
+    body = dumps(Plain(uuid.uuid4().hex).error(error)[1])
     head = f"HTTP/1.1 {status} {reason}\r\nConnection: close\r\nContent-Type: application/json\r\n"
     util.write_nonblock(sock, f"{head}Content-Length: {len(body.encode())}\r\n\r\n{body}".encode())
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from cli.doctor.canary import ask
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
 from gateway.access.api_keys import Credentials
-from gateway.cluster.desired import FAILED, UP, Desired
+from gateway.cluster.desired import Desired, SpecState
 from gateway.jobs.cleanup import Strays
 from gateway.store import keys, unreadable
 
@@ -40,10 +40,10 @@ def replicas(installed: Installed) -> Iterable[Finding]:
     living = {replica.replica_id: replica for replica in installed.registry.replicas()}
     wanted = Desired(installed.redis).all()
     for one in wanted:
-        if one.state == FAILED:
+        if one.state == SpecState.FAILED:
             why = one.failure.get("message", "")
             yield problem(f"{one.replica_id} has failed: {why}", one.failure.get("remedy", "Deploy it anew."))
-        elif one.state == UP and one.replica_id not in living:
+        elif one.state == SpecState.UP and one.replica_id not in living:
             yield problem(f"{one.replica_id} is wanted, but does not live", "See 'headrace logs agent' on its machine.")
     for replica in living.values():
         if replica.health == "healthy":

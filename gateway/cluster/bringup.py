@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import Any, cast
 
 import redis
@@ -32,16 +33,30 @@ STAGES = {
 }
 #: Entries that are kept of one replica, and for how long after the last one.
 MAX_ENTRIES, KEEP_S = 1_000, 86_400
-#: What `end` may say.
-ENDS = ("", "active", "failed", "gone")
+
+
+class StageStatus(StrEnum):
+    """How a stage is."""
+
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class End(StrEnum):
+    """Nothing more is done about a replica."""
+
+    ACTIVE = "active"
+    #: For good: `failure` says why.
+    FAILED = "failed"
+    GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Entry:
     """Something that happened to a replica on its way up. Empty fields say nothing.
 
-    `status` is of the stage: `in_progress`, `completed` or `failed`. `end` says that nothing more is done: `active`,
-    `failed` (for good: `failure` says why) or `gone`.
+    `status` is of the stage, one of `StageStatus`; `end` is one of `End`.
     """
 
     at_ms: int
@@ -91,6 +106,6 @@ class BringUpLog:
 def _read(raw: tuple[str, Mapping[str, str] | None]) -> Entry:
     entry_id, fields = raw
     entry = replace(load_as(Entry, (fields or {}).get("e", "")), id=entry_id)
-    if not 0 <= entry.at_ms <= MAX_MS or entry.end not in ENDS:
+    if not 0 <= entry.at_ms <= MAX_MS or entry.end not in {"", *End}:
         raise Unreadable("Its time, or the end that it tells of, can't be.")
     return entry

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
 from typing import Any, cast
 
 import redis
@@ -19,16 +20,22 @@ from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
 from gateway.store.unreadable import leaving_out, readable, reading
 
-#: What becomes of a replica that is wanted.
-UP, ASLEEP, FAILED = "up", "asleep", "failed"
+
+class SpecState(StrEnum):
+    """What becomes of a replica that is wanted."""
+
+    UP = "up"
+    #: It was idle for too long; the next request wakes it.
+    ASLEEP = "asleep"
+    #: Nobody tries again until it is deployed anew.
+    FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Wanted:
     """One replica that should live on one device, and how.
 
-    `state` is `up`, `asleep` (idle for too long; the next request wakes it) or `failed` (`failure` says why; nobody
-    tries again until it is deployed anew).
+    `state` is one of `SpecState`; `failure` says why it has failed.
     """
 
     replica_id: str
@@ -48,7 +55,7 @@ class Wanted:
     idle_unload_s: float = 0.0
     #: For the engine, over those of the catalog.
     options: Mapping[str, Any] = field(default_factory=dict)
-    state: str = UP
+    state: str = SpecState.UP
     failure: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -113,8 +120,8 @@ class Desired:
     def wake(self, model: str) -> None:
         """Want those replicas of a model again that sleep. Once is as good as many times."""
         for one in self.all(model):
-            if one.state == ASLEEP:
-                self.change(one, state=UP)
+            if one.state == SpecState.ASLEEP:
+                self.change(one, state=SpecState.UP)
 
     def on(self, node: str, device: str) -> dict[str, Wanted | None]:
         """What one device should hold, by replica id; None for what can't be read, and is to be left as it is."""
@@ -156,6 +163,6 @@ def _named(node: str, device: str, name: str) -> str:
 
 def _read(raw: str) -> Wanted:
     wanted = load_as(Wanted, raw)
-    if wanted.state not in (UP, ASLEEP, FAILED):
+    if wanted.state not in set(SpecState):
         raise Unreadable(f"The state is {wanted.state!r:.80}.")
     return wanted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -58,12 +59,29 @@ class Device:
         return self.device.rstrip("0123456789")
 
 
+class ReplicaStatus(StrEnum):
+    """How a replica is, as it says itself."""
+
+    LOADING = "loading"
+    ACTIVE = "active"
+    FAILED = "failed"
+    #: Its last requests end, and it takes no new ones.
+    UNLOADING = "unloading"
+
+
+class Health(StrEnum):
+    """Whether a part is well; a replica that is not `HEALTHY` shows its status, or one of these."""
+
+    HEALTHY = "healthy"
+    #: The engine has work, but makes no step.
+    STALLED = "stalled"
+    #: It has taken hints, and does so no more.
+    DEAF = "deaf"
+
+
 @dataclass(frozen=True)
 class Replica:
-    """One model worker incarnation. `steps` counts engine steps.
-
-    `status` is `loading`, `active`, `failed`, or `unloading`: its last requests end, and it takes no new ones.
-    """
+    """One model worker incarnation. `steps` counts engine steps; `status` is one of `ReplicaStatus`."""
 
     incarnation: str
     replica_id: str
@@ -98,10 +116,10 @@ class Replica:
 
     @property
     def health(self) -> str:
-        """`healthy`, or why not: `loading`, `failed`, `stalled`, `deaf`."""
+        """One of `Health`, or the status of a replica that is not active."""
         if self.stalled or self.deaf:
-            return "stalled" if self.stalled else "deaf"
-        return {"active": "healthy"}.get(self.status, self.status)
+            return Health.STALLED if self.stalled else Health.DEAF
+        return Health.HEALTHY if self.status == ReplicaStatus.ACTIVE else self.status
 
 
 @dataclass(frozen=True)
@@ -121,7 +139,7 @@ class Registry:
         self.redis = client
 
     def beat(self, replica: Replica, *, lease_s: float) -> None:
-        """Say that this incarnation lives, for `lease_s` more seconds."""
+        """Write the heartbeat of one life of a process: it counts as alive for `lease_s` more seconds."""
         self._beat(keys.WORKERS, replica, lease_s)
 
     def beat_provider(self, worker: ProviderWorker, *, lease_s: float) -> None:

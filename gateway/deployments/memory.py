@@ -7,23 +7,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.models.engines import EngineSpec, device_kind, spec_of
 from gateway.models.footprint import Footprint
 
 GIB = 1 << 30
-#: Memory of a model worker and its engine process before any weights, by engine: measured, in bytes.
-BASE_BYTES = {"fake": 110 << 20, "openvino": 480 << 20, "transformers": 810 << 20, "embedding": 620 << 20}
 #: Bytes that one weight takes in memory, with its share of scales, by quantization. Without one: as it is stored.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
-#: The same of the vocabulary's matrices, where an engine keeps more bits of them.
-BYTES_PER_OUTER_WEIGHT = {("transformers", "int8"): 2.0, ("transformers", "int4"): 2.0, ("openvino", "int4"): 1.06}
-#: OpenVINO computes weights of 16 bits in 32 bits on a CPU that has no instructions for the former.
-OPENVINO_BYTES_PER_FLOAT = 4.0
-#: Bytes of each weight while they are made smaller: transformers has loaded all of them in bfloat16 before, and NNCF's
-#: process holds them as they are stored, as 32 bits, and as they become.
-MAKING_BYTES_PER_WEIGHT = {
-    **dict.fromkeys([("transformers", "int8"), ("transformers", "int4")], 2.0),
-    **dict.fromkeys([("openvino", "int8"), ("openvino", "int4")], 4.0),
-}
 #: Tokens of one block of the KV cache, which sequences get it by.
 KV_BLOCK_TOKENS = 32
 #: Bytes of one number of keys and values, with its share of scales, by the type that it is kept in. OpenVINO keeps u8
@@ -75,6 +64,11 @@ class Load:
         names = {spec.name for spec in fields(cls)} & config.keys()
         precision = _kv_precision(dict(options.get("properties", {})))
         return cls(engine, kv_precision=precision, **sizes, **{name: config[name] for name in names})
+
+    @property
+    def spec(self) -> EngineSpec:
+        """What is known of its engine."""
+        return spec_of(self.engine)
 
     @property
     def on_cpu(self) -> bool:
@@ -132,8 +126,8 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
     """
     shards = load.tensor_parallel_size
     weights = 0 if load.cpu_offload else _weights_bytes(footprint, load) // shards
-    making = MAKING_BYTES_PER_WEIGHT.get((load.engine, load.quantization), 0.0)
-    base = BASE_BYTES.get(load.engine, GIB // 2)
+    making = load.spec.making_bytes_per_weight.get(load.quantization, 0.0)
+    base = load.spec.base_bytes
     kv_capacity_tokens, kv_bytes = _kv_capacity_tokens(footprint, load), _kv_bytes_per_token(footprint, load)
     activations = STEP_TOKENS * footprint.hidden_size * UNITS_PER_TOKEN * 4
     logits = load.max_batch_size * footprint.vocabulary_size * 4
@@ -195,8 +189,9 @@ def _in_blocks(tokens: int) -> int:
 
 def _kv_bytes_per_token(footprint: Footprint, load: Load) -> int:
     """Bytes of one token's keys and values as the engine keeps them, all processes together."""
-    if load.engine == "openvino":
-        kept_in = load.kv_precision or footprint.kv_precision or ("u8" if load.on_cpu else "f16")
+    usual = load.spec.kv_precision.get(device_kind(load.device))
+    if usual:
+        kept_in = load.kv_precision or footprint.kv_precision or usual
     else:  # as the model computes
         stored = load.quantization in ("", "none")
         kept_in = "f32" if stored and footprint.bits_per_weight > 16 else "bf16"
@@ -219,11 +214,12 @@ def _size(name: str, value: Any) -> Any:
 def _weights_bytes(footprint: Footprint, load: Load) -> int:
     per_weight = BYTES_PER_WEIGHT.get(load.quantization)
     if per_weight:
-        per_outer = BYTES_PER_OUTER_WEIGHT.get((load.engine, load.quantization), per_weight)
+        per_outer = load.spec.bytes_per_outer_weight.get(load.quantization, per_weight)
         outer = footprint.outer_parameters
         return int((footprint.num_parameters - outer) * per_weight + outer * per_outer)
-    if load.engine == "openvino" and load.on_cpu and footprint.bits_per_weight >= 16:
-        return int(footprint.num_parameters * OPENVINO_BYTES_PER_FLOAT)
+    per_float = load.spec.bytes_per_float_on_cpu
+    if per_float and load.on_cpu and footprint.bits_per_weight >= 16:
+        return int(footprint.num_parameters * per_float)
     return footprint.weights_bytes
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gateway.cluster.desired import UP, Wanted, replica_id
+from gateway.cluster.desired import SpecState, Wanted, replica_id
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Load, MemoryPlan, alternatives, plan, require_a_sequence
@@ -201,7 +201,7 @@ def _wanted(like: Wanted, deployment_id: str, device: Device, i: int) -> Wanted:
         node=device.node,
         device=device.device,
         deployment_id=deployment_id,
-        state=UP,
+        state=SpecState.UP,
         failure={},
     )
 

@@ -18,7 +18,7 @@ from celery import Celery
 from gateway.access.api_keys import KeyRecord
 from gateway.cluster.desired import Desired, Wanted
 from gateway.cluster.durations import Durations
-from gateway.cluster.registry import Registry
+from gateway.cluster.registry import Registry, ReplicaStatus
 from gateway.deployments import views as deployment_views
 from gateway.deployments.planning import Planner
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
@@ -109,7 +109,7 @@ class Deployments:
         nodes = sorted({one.node for one in wanted} | {one.node for one in self.registry.replicas(model.id)})
         if not nodes and not changing:
             raise NotDeployed(f"Model {model.id!r} is not deployed, so there is nothing to unload.")
-        return {"model_id": model.id, "status": "unloading", "nodes": nodes}
+        return {"model_id": model.id, "status": ReplicaStatus.UNLOADING, "nodes": nodes}
 
     # -- look at deployments
 
@@ -182,7 +182,7 @@ class Deployments:
         self.store.require(job.id)
         return {
             "deployment_id": job.id,
-            "status": "in_progress",
+            "status": JobState.RUNNING.word,
             "model_id": model.id,
             "estimated_time": deployment_views.duration(sum(expected_s.values())),
             "progress_url": f"/models/local/deployments/{job.id}",

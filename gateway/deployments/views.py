@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.bringup import STAGES, StageStatus
 from gateway.jobs.record import Event, EventType, Job, JobState
 from schemas.base.times import iso
 
@@ -81,7 +81,7 @@ class Progress:
     def done(self, name: str) -> float:
         """How far a stage is, on average over all replicas, 0 to 100."""
         each = self.of_stage(name)
-        return sum(100 if s.status == "completed" else s.progress for s in each) / len(each) if each else 0
+        return sum(100 if s.status == StageStatus.COMPLETED else s.progress for s in each) / len(each) if each else 0
 
     def left_s(self) -> float:
         """How long what is left should take."""
@@ -95,13 +95,13 @@ class Progress:
     def _take_stage(self, body: Mapping[str, Any]) -> None:
         stages = self.stages.setdefault(body["replica"], {})
         stage = stages.setdefault(body["stage"], Stage())
-        if body["status"] == "in_progress" and stage.status != "in_progress":
+        if body["status"] == StageStatus.IN_PROGRESS and stage.status != StageStatus.IN_PROGRESS:
             for name in list(STAGES)[list(STAGES).index(body["stage"]) :]:  # those behind it are of an earlier try
                 stages[name] = Stage()
             stage = stages[body["stage"]]
             stage.began_at = body["at"]
         stage.status, stage.progress = body["status"], body.get("progress", 0)
-        if stage.status != "in_progress":
+        if stage.status != StageStatus.IN_PROGRESS:
             stage.ended_at = body["at"]
 
     def _expected_s(self, name: str) -> float:
@@ -143,7 +143,7 @@ def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
 def stages(job: Job, progress: Progress, *, now_ms: int) -> dict[str, Any]:
     """How far it is, in all and in each stage, and when it will be done."""
     each = [_stage(name, progress, job) for name in STAGES]
-    current = next((stage["name"] for stage in each if stage["status"] != "completed"), each[-1]["name"])
+    current = next((stage["name"] for stage in each if stage["status"] != StageStatus.COMPLETED), each[-1]["name"])
     return {
         "progress": 100 if job.state is JobState.DONE else progress.percent,
         "current_stage": current,

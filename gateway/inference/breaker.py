@@ -8,28 +8,33 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
+from enum import StrEnum
 
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.scripts import Scripts
 
 
+class CircuitState(StrEnum):
+    """Whether calls are made to a provider."""
+
+    CLOSED = "closed"
+    #: One at a time, to see whether it is well again.
+    HALF_OPEN = "half_open"
+    OPEN = "open"
+
+
 @dataclass(frozen=True)
 class Circuit:
-    """`closed`, `half_open` or `open`, and how long until the next try may be made (0 = now)."""
+    """How a circuit is, and how long until the next try may be made (0 = now)."""
 
-    state: str
+    state: CircuitState
     retry_after_s: float = 0.0
 
     @property
     def lets_through(self) -> bool:
         """Whether a call may be made now."""
-        return self.state == "closed" or (self.state == "half_open" and self.retry_after_s == 0)
-
-    @property
-    def status(self) -> str:
-        """The word for a model's status."""
-        return {"closed": "active", "half_open": "degraded"}.get(self.state, "unavailable")
+        return self.state is CircuitState.CLOSED or (self.state is CircuitState.HALF_OPEN and self.retry_after_s == 0)
 
 
 class Breaker:
@@ -56,9 +61,9 @@ class Breaker:
         return self._run("failure", provider)
 
     def state(self, provider: str) -> Circuit:
-        """How it is now."""
+        """The circuit as it is now, without asking for leave."""
         return self._run("state", provider)
 
     def _run(self, what: str, provider: str) -> Circuit:
         state, wait_ms = self._scripts.run("breaker", keys.breaker(provider), what, *self._limits, secrets.token_hex(6))
-        return Circuit(str(state), int(wait_ms) / 1000)
+        return Circuit(CircuitState(state), int(wait_ms) / 1000)

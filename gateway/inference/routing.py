@@ -6,28 +6,64 @@ Statuses come from those who know: heartbeats of replicas and provider workers, 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import StrEnum
 
-from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
-from gateway.inference.breaker import Breaker, Circuit
+from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
 from gateway.store.cached import Recent
 
+
+class ModelStatus(StrEnum):
+    """How a model is, whoever runs it."""
+
+    ACTIVE = "active"
+    #: A replica of it loads, or is about to.
+    LOADING = "loading"
+    #: The next request wakes it.
+    ASLEEP = "asleep"
+    FAILED = "failed"
+    UNLOADING = "unloading"
+    #: No replica, or no provider worker, is alive.
+    INACTIVE = "inactive"
+    #: It could not even be deployed.
+    NO_WEIGHTS = "no_weights"
+    #: The key of its provider is missing.
+    NO_CREDENTIALS = "no_credentials"
+    #: Its provider has failed, and is tried again.
+    DEGRADED = "degraded"
+    #: Its provider fails.
+    UNAVAILABLE = "unavailable"
+
+
 #: What to do about a model that no request can be sent to, by its status.
 NOT_READY = {
-    "inactive": "no replica is alive. Deploy it, then send the request again.",
-    "unloading": "it is being unloaded. Deploy it again, then send the request again.",
-    "failed": "its replicas failed to start. See its deployment or the log of its worker, then deploy it again.",
-    "no_weights": "its weights are on no machine. Install them on one, or set its `source` in headrace.toml.",
-    "no_credentials": "its provider's key is missing. Set the variable {variable}, then restart.",
-    "no_worker": "no provider worker is alive. Start one with 'python -m workers.providers'.",
+    ModelStatus.INACTIVE: "no replica is alive. Deploy it, then send the request again.",
+    ModelStatus.UNLOADING: "it is being unloaded. Deploy it again, then send the request again.",
+    ModelStatus.FAILED: "its replicas failed to start. See its deployment or its worker's log, then deploy it again.",
+    ModelStatus.NO_WEIGHTS: "its weights are on no machine. Install them on one, or set its `source` in headrace.toml.",
+    ModelStatus.NO_CREDENTIALS: "its provider's key is missing. Set the variable {variable}, then restart.",
 }
-#: A local model has the first of these words that holds for one of its replicas.
-LOCAL_STATUSES = ("active", "loading", "asleep", "failed", "unloading")
+_NO_WORKER = "no provider worker is alive. Start one with 'python -m workers.providers'."
+#: Statuses of a local model that can be asked.
+_SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
+#: A local model has the first of these that holds for one of its replicas.
+_LOCAL = (*_SERVING, ModelStatus.FAILED, ModelStatus.UNLOADING)
 #: What it means for its status that a replica is wanted, but may not be alive.
-_WANTED = {UP: "loading", ASLEEP: "asleep", FAILED: "failed"}
+_WANTED = {
+    SpecState.UP: ModelStatus.LOADING,
+    SpecState.ASLEEP: ModelStatus.ASLEEP,
+    SpecState.FAILED: ModelStatus.FAILED,
+}
+#: What the circuit of its provider means for a remote model.
+BY_CIRCUIT = {
+    CircuitState.CLOSED: ModelStatus.ACTIVE,
+    CircuitState.HALF_OPEN: ModelStatus.DEGRADED,
+    CircuitState.OPEN: ModelStatus.UNAVAILABLE,
+}
 
 
 class Router:
@@ -45,19 +81,19 @@ class Router:
         self._workers: Recent[list[ProviderWorker]] = Recent()
         self._circuits: dict[str, Recent[Circuit]] = {}
 
-    def status(self, model: Model) -> str:
-        """A local model is `active`, `loading`, `asleep` (the next request wakes it), `failed`, `unloading`, `inactive`
-        or `no_weights`.
-
-        A remote one is `active`, `degraded` (its provider has failed, and is tried again), `unavailable` (it fails),
-        `no_credentials`, or `inactive` (no provider worker is alive).
-        """
+    def status(self, model: Model) -> ModelStatus:
+        """How it is, as of half a second ago."""
         if not model.local:
-            return self._obstacle(model) or self.circuit(model).status
-        statuses = {replica.status for replica in self.replicas(model)}
-        statuses |= {_WANTED[wanted.state] for wanted in self._wanted.get(self.desired.all) if wanted.model == model.id}
-        found = next((word for word in LOCAL_STATUSES if word in statuses), "")
-        return found or ("inactive" if self._has_weights(model) else "no_weights")
+            return self._obstacle(model) or BY_CIRCUIT[self.circuit(model).state]
+        statuses: set[str] = {replica.status for replica in self.replicas(model)}
+        statuses |= {
+            _WANTED[SpecState(wanted.state)]
+            for wanted in self._wanted.get(self.desired.all)
+            if wanted.model == model.id
+        }
+        if found := next((status for status in _LOCAL if status in statuses), None):
+            return found
+        return ModelStatus.INACTIVE if self._has_weights(model) else ModelStatus.NO_WEIGHTS
 
     def _has_weights(self, model: Model) -> bool:
         """Whether it could be deployed: from files of this machine, or of one that has an agent."""
@@ -68,7 +104,7 @@ class Router:
     def asleep(self, model_id: str) -> bool:
         """Whether some replica of a model sleeps, and none is awake."""
         states = {wanted.state for wanted in self._wanted.get(self.desired.all) if wanted.model == model_id}
-        return ASLEEP in states and UP not in states
+        return SpecState.ASLEEP in states and SpecState.UP not in states
 
     def replicas(self, model: Model) -> list[Replica]:
         """Those that live."""
@@ -82,7 +118,7 @@ class Router:
     def serves(self, model: Model) -> bool:
         """Whether a request can be sent there now."""
         if model.local:
-            return self.status(model) in ("active", "loading", "asleep")
+            return self.status(model) in _SERVING
         return not self._obstacle(model) and self.circuit(model).lets_through
 
     def route(self, model: Model, capability: str) -> Model:
@@ -115,25 +151,27 @@ class Router:
             return model
         return next((other for other in self.fallbacks(model, capability) if self.serves(other)), None)
 
-    def _obstacle(self, model: Model) -> str:
-        """Why a remote model can't be asked, whatever its provider does; empty if it can."""
+    def _obstacle(self, model: Model) -> ModelStatus | None:
+        """Why a remote model can't be asked, whatever its provider does; None if it can."""
         workers = self._workers.get(self.registry.providers)
         provider = self.catalog.providers[model.provider]
         if not (any(provider.name in w.credentials for w in workers) if workers else provider.has_credentials):
-            return "no_credentials"
-        return "" if workers else "inactive"
+            return ModelStatus.NO_CREDENTIALS
+        return None if workers else ModelStatus.INACTIVE
 
     def _require_ready(self, model: Model) -> None:
         status = self.status(model)
-        if status == "unavailable":
+        if status is ModelStatus.UNAVAILABLE:
             wait_s = self.circuit(model).retry_after_s
             raise UpstreamUnavailable(
                 f"Model {model.id!r} is not available: its provider {model.provider} has failed several times in a "
                 f"row. It is tried again in {wait_s:.0f} s.",
                 retry_after_s=max(1.0, wait_s),
             )
-        remedy = NOT_READY.get("no_worker" if status == "inactive" and not model.local else status)
+        alone = status is ModelStatus.INACTIVE and not model.local
+        remedy = _NO_WORKER if alone else NOT_READY.get(status)
         if remedy:
             variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
             text = f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}"
-            raise ModelNotReady(text, reason="no_credentials" if status == "no_credentials" else None, retry_after_s=5)
+            keyless = status is ModelStatus.NO_CREDENTIALS
+            raise ModelNotReady(text, reason="no_credentials" if keyless else None, retry_after_s=5)

@@ -18,7 +18,7 @@ from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import Mark
-from gateway.inference.routing import Router
+from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
@@ -26,14 +26,14 @@ from gateway.jobs.ledger import price
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
-from gateway.jobs.watch import Hub
-from gateway.jobs.watcher import Watcher
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cached import Recent
 from gateway.store.connection import NOT_NOW
+from gateway.watching.hub import Hub
+from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +57,11 @@ class Submitted:
     quota: Quota | None = None
     #: An earlier request with the same idempotency key made the job.
     replayed: bool = False
+
+    def headers(self) -> dict[str, str]:
+        """What a face says ahead of the answer: which job it is, whether an earlier one, and what the key has left."""
+        replayed = {"Idempotent-Replayed": "true"} if self.replayed else {}
+        return {"X-Job-Id": self.job.id, **replayed, **(self.quota.headers() if self.quota else {})}
 
 
 class Inference:
@@ -135,9 +140,7 @@ class Inference:
                 self.hub.start()
                 watcher = self.hub.watch_new(job.id)
                 undo.callback(self.hub.forget, watcher)
-            created = self._write(
-                job, background=background, watched=watcher is not None, stays=bool(background or mark)
-            )
+            created = self._write(job, background=background, watched=watcher is not None)
             if mark:
                 mark.check(created.job)
             else:
@@ -151,10 +154,9 @@ class Inference:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
 
-    def _write(self, job: Job, *, background: bool, watched: bool, stays: bool) -> Created:
-        """`stays`: it runs on by itself when nobody waits for it."""
+    def _write(self, job: Job, *, background: bool, watched: bool) -> Created:
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
-        attended_ms = -1 if stays or job.request.get("detach") else self.hub.attended_ms
+        attended_ms = -1 if background or job.detached else self.hub.attended_ms
         hub_id = self.hub.id if watched else ""
         return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms)
 
@@ -209,7 +211,7 @@ class Inference:
         """Place in the model's queue from 1, or 0 if the job does not wait."""
         return self.store.position(job.id, job.runs_on)
 
-    def model_status(self, model: Model) -> str:
+    def model_status(self, model: Model) -> ModelStatus:
         """How it is, in one word; see `Router.status`."""
         return self.router.status(model)
 

@@ -32,6 +32,10 @@ class JobKind(ABC):
     def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
         """The stream chunks for one event; an event without visible effect gives none."""
 
+    def text_head(self, job: Job) -> Mapping[str, Any] | None:
+        """What each chunk of the job's text begins with, as its model is now; None if its chunks have no text."""
+        return None
+
     @abstractmethod
     def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
         """The full answer of a job that has ended with these events. Raises: JobNotFound if a part of it is gone."""

@@ -205,6 +205,11 @@ class Job(JobHead):
 
     request: Mapping[str, Any]
 
+    @property
+    def detached(self) -> bool:
+        """Whether it goes on when its client leaves: it says so, or may be found again by its idempotency key."""
+        return bool(self.request.get("detach") or self.fingerprint)
+
     @classmethod
     def parse(cls, job_id: str, raw: Mapping[str, str | None]) -> Job:
         """Build from the hash's fields. Raises: Unreadable."""

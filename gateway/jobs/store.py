@@ -181,8 +181,8 @@ class JobStore:
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
         """Take a queued job of a model, in one round trip.
 
-        Returns its record, or None if it is not to be had (taken, ended, gone, handed to another model, or of
-        a newer version than this program knows).
+        Returns its record; None if it is taken, has ended, is gone, was handed to another model, or is of a newer
+        version than this program knows.
 
         Raises: Unreadable, and then the claim holds until the job is put into quarantine.
         """

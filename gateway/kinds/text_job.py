@@ -30,6 +30,10 @@ class TextKind(JobKind):
         """Text as it comes."""
         return text.chunks(job, event)
 
+    def text_head(self, job: Job) -> Mapping[str, Any]:
+        """All but the choices."""
+        return text.envelope(job, chunk=True)
+
     def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
         """The choices."""
         return text.answer(job, events)

@@ -1,4 +1,6 @@
-"""What each engine can do, and what of a deployment's options is in force on it. Imports no engine.
+"""All that is known of each engine, and what of a deployment's options is in force on it. Imports no engine.
+
+A new engine is one module of `workers/engines` and one entry here.
 
 Quantization, tensor_parallel_size and cpu_offload are requirements: they are honoured or refused. use_flash_attention
 and use_kv_cache are preferences: a warning says what is used instead.
@@ -7,7 +9,7 @@ and use_kv_cache are preferences: a warning says what is used instead.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import InvalidRequest
@@ -21,22 +23,47 @@ _KINDS_OF_DEVICE = ("cpu", "cuda", "gpu")
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """The capabilities of one engine."""
+    """One engine: what it is made of, what it can do, and what memory it takes."""
 
     name: str
+    #: `module:Class`, imported in the engine process.
+    implementation: str
+    #: Packages that must be installed for it, besides our own.
+    requires: Sequence[str]
     #: Kinds of devices, a device's name without its number; `gpu` is Intel's.
     devices: Sequence[str]
     #: For each format that it reads (`gguf`, `openvino`, `safetensors`, empty without weights): the quantizations.
     quantizations: Mapping[str, Sequence[str]]
-    #: What one request may ask for beyond max_tokens and temperature.
-    sampling: frozenset[str]
     #: The attention that runs where flash attention does not; empty if it has none.
     attention: str
+    #: Memory of a model worker and its engine process before any weights: measured, in bytes.
+    base_bytes: int
+    #: What turns jobs into sequences, `module:function`, imported in the model worker.
+    job_handler: str = "workers.handlers.generation:load_generation"
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
     flash_attention: Sequence[str] = ()
     kv_cache_optional: bool = False
+    #: Type of keys and values by kind of device, where neither files nor options say it; for kinds that are not named
+    #: they are kept as the model computes.
+    kv_precision: Mapping[str, str] = field(default_factory=dict)
+    #: Bytes of one weight of the vocabulary's matrices, by quantization, where it keeps more bits of them.
+    bytes_per_outer_weight: Mapping[str, float] = field(default_factory=dict)
+    #: Bytes of one weight of 16 or 32 bits on a CPU; 0 = as it is stored.
+    bytes_per_float_on_cpu: float = 0.0
+    #: Bytes of each weight while it is made smaller, by quantization.
+    making_bytes_per_weight: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The formats that it reads, the preferred one first."""
+        return tuple(name for name in self.quantizations if name)
+
+    @property
+    def weightless(self) -> bool:
+        """Whether it needs no files."""
+        return "" in self.quantizations
 
 
 @dataclass(frozen=True)
@@ -52,54 +79,79 @@ SPECS = {
     for spec in (
         EngineSpec(
             name="openvino",
+            implementation="workers.engines.openvino:OpenVinoEngine",
+            requires=("openvino_genai",),
             devices=("cpu", "gpu"),
             quantizations={"gguf": ("none",), "openvino": ("none", "int8", "int4")},
-            sampling=frozenset(
-                {
-                    "top_p",
-                    "top_k",
-                    "seed",
-                    "presence_penalty",
-                    "frequency_penalty",
-                    "repetition_penalty",
-                    "logprobs",
-                }
-            ),
             attention="paged attention",
+            base_bytes=480 << 20,
+            kv_precision={"cpu": "u8", "gpu": "f16"},
+            bytes_per_outer_weight={"int4": 1.06},
+            # It computes weights of 16 bits in 32 bits on a CPU that has no instructions for the former.
+            bytes_per_float_on_cpu=4.0,
+            # NNCF's process holds them as they are stored, as 32 bits, and as they become.
+            making_bytes_per_weight={"int8": 4.0, "int4": 4.0},
         ),
         EngineSpec(
             name="transformers",
+            implementation="workers.engines.pytorch.transformers:TransformersEngine",
+            requires=("torch", "transformers"),
             devices=("cpu", "cuda"),
             quantizations={"safetensors": QUANTIZATIONS},
-            sampling=frozenset({"top_p", "top_k"}),
             attention="scaled dot-product attention",
+            base_bytes=810 << 20,
             # As many as one machine has devices. That the model can be split is known when it is loaded.
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
             flash_attention=("cuda",),
+            bytes_per_outer_weight={"int8": 2.0, "int4": 2.0},
+            # All of them are loaded in bfloat16 before.
+            making_bytes_per_weight={"int8": 2.0, "int4": 2.0},
         ),
         EngineSpec(
             name="embedding",
+            implementation="workers.engines.pytorch.encoder:EmbeddingEngine",
+            requires=("torch", "transformers"),
             devices=("cpu",),
             quantizations={"safetensors": ("none", "bf16")},
-            sampling=frozenset(),
             attention="scaled dot-product attention",
+            base_bytes=620 << 20,
+            job_handler="workers.handlers.embeddings:load_embedding",
         ),
         # It has no weights, so that every quantization is as good; rolling from one to another is tested with it.
         EngineSpec(
             name="fake",
+            implementation="workers.engines.fake:FakeEngine",
+            requires=(),
             devices=_KINDS_OF_DEVICE,
             quantizations={"": QUANTIZATIONS},
-            sampling=frozenset({"seed", "top_p", "top_k", "logprobs"}),
             attention="",
+            base_bytes=110 << 20,
         ),
     )
 }
 
 
+def spec_of(engine: str) -> EngineSpec:
+    """Raises: ValueError, naming those that there are."""
+    if engine not in SPECS:
+        raise ValueError(f"There is no engine {engine!r}; supported: {', '.join(sorted(SPECS))}.")
+    return SPECS[engine]
+
+
 def formats_of(engine: str) -> tuple[str, ...]:
     """The formats that an engine reads, the preferred one first; none for an unknown engine."""
-    return tuple(name for name in SPECS[engine].quantizations if name) if engine in SPECS else ()
+    return SPECS[engine].formats if engine in SPECS else ()
+
+
+def is_weightless(engine: str) -> bool:
+    """Whether an engine needs no files; an unknown one does."""
+    return engine in SPECS and SPECS[engine].weightless
+
+
+def device_kind(device: str) -> str:
+    """The kind of a device such as `cpu0` or `cuda:1`."""
+    return device.lower().rstrip("0123456789:")
 
 
 def resolve(
@@ -118,7 +170,7 @@ def resolve(
     Raises:
         InvalidRequest: reason `option_not_supported`; `errors` names each requirement that can't be honoured.
     """
-    kind = device.lower().rstrip("0123456789:")
+    kind = device_kind(device)
     errors = {
         "source": _format_error(spec, format),
         "device": _device_error(spec, kind),

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.errors import InvalidRequest
-from gateway.models.engines import formats_of
+from gateway.models.engines import formats_of, is_weightless
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 
 #: Provider of the models that run on our own devices.
 LOCAL = "local"
-#: Engines that need no weights.
-WEIGHTLESS = ("fake",)
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ class Model:
     def has_weights(self) -> bool:
         """Whether a local model could be loaded on this machine now."""
         path = self.path()
-        return self.engine in WEIGHTLESS or (path is not None and path.exists())
+        return is_weightless(self.engine) or (path is not None and path.exists())
 
     @property
     def downloadable(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.access.api_keys import KeyRecord
-from gateway.cluster.registry import Replica
+from gateway.cluster.registry import Health, Replica
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import read_stats
 from gateway.models.entry import Model
@@ -20,7 +20,7 @@ def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
 
 
 def _entry(inference: Inference, model: Model, replicas: list[Replica]) -> dict[str, Any]:
-    ordered = sorted(replicas, key=lambda replica: (replica.health != "healthy", replica.loaded_at))
+    ordered = sorted(replicas, key=lambda replica: (replica.health != Health.HEALTHY, replica.loaded_at))
     store = inference.store
     stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
     return {

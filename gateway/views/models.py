@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.access.api_keys import KeyRecord
-from gateway.cluster.registry import Replica
+from gateway.cluster.registry import Replica, ReplicaStatus
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import WINDOW_S, read_stats
 from gateway.models.entry import Model
@@ -64,7 +64,7 @@ class Models:
 
 def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
     """Where a local model runs: on the hardware of its first active replica, if it has any."""
-    first = next(iter(sorted(replicas, key=lambda replica: replica.status != "active")), None)
+    first = next(iter(sorted(replicas, key=lambda replica: replica.status != ReplicaStatus.ACTIVE)), None)
     return {
         "type": model.provider,
         "hardware": first.hardware if first else "none",

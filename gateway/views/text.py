@@ -22,9 +22,6 @@ from gateway.jobs.journal import (
 )
 from gateway.jobs.record import Event, EventType, Job
 
-#: Fields of a delta that has nothing but text to show.
-PLAIN = frozenset({"type", "c", "index", "text", "ids"})
-
 
 def echo(job: Job, index: int) -> str:
     """What stands before the text of a choice: its prompt, if the request wants it."""

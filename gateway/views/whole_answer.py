@@ -13,8 +13,8 @@ from gateway.inference.service import Inference, Submitted
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Event, EventType
-from gateway.jobs.watcher import MISSING_S, Watcher
 from gateway.store.connection import NOT_NOW
+from gateway.watching.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def whole(
     """
     job = submitted.job
     events: list[Event] = []
-    cancelled = bool(job.request.get("detach") or job.fingerprint)
+    cancelled = job.detached
     try:
         for new in watcher.events():
             events += new

@@ -29,7 +29,7 @@ import psutil
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.sources import save_ir, save_safetensors
-from workers.engines import load_engine
+from tests.engines import loaded_engine
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
 from workers.engines.compression import compressed
 from workers.engines.pytorch.quantization import _release
@@ -125,7 +125,7 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
     ids = list(load_tokenizer(str(gguf_file()), "openvino").encode(text()))[: WINDOW * WINDOWS]
     started = time.monotonic()
     with patch("workers.engines.pytorch.loading.quantize", _by_quanto) if row.means else nullcontext():
-        engine = load_engine(config)
+        engine = loaded_engine(config)
     load_s = time.monotonic() - started
     speed = {f"tokens_per_cpu_s_{n}": round(tokens_per_cpu_s(engine, ids, n), 1) for n in STREAMS}
     memory = psutil.Process().memory_full_info().uss >> 20

@@ -8,8 +8,7 @@ import time
 
 from gateway.settings import Settings
 from tests.bench.workload import MAX_TOKENS, MODEL, Sample, summary
-from tests.engines import config_of
-from workers.engines import load_engine
+from tests.engines import config_of, loaded_engine
 from workers.engines.base import Engine, Sampling, SequenceRequest
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
@@ -34,7 +33,7 @@ def main() -> None:
     """Serve runs until stdin closes."""
     settings = Settings.load({})
     config = config_of(MODEL, settings)
-    engine, tokenizer = load_engine(config), load_tokenizer(config.model_path, config.engine)
+    engine, tokenizer = loaded_engine(config), load_tokenizer(config.model_path, config.engine)
     run(engine, tokenizer, ["warm up"] * 4, 16)
     print(json.dumps("ready"), flush=True)
     for line in sys.stdin:

@@ -30,15 +30,16 @@ from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, n
 from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
 from gateway.jobs.takeover import Takeover
-from gateway.jobs.watch import Hub
 from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
 from gateway.views import embeddings, text
+from gateway.watching.hub import Hub
 from tests.fuzz.budget import budget
-from web.http.sse import ChunkEncoder as SseEncoder
+from web.http.chunks import sse_chunks
+from web.http.dialect import Plain
 from web.http.sse import frame
-from web.rpc.chunks import ChunkEncoder as GrpcEncoder
+from web.rpc.chunks import message_chunks
 from workers.keeper.keeper import Keeper
 from workers.providers.transcript import Transcript
 
@@ -180,9 +181,9 @@ def test_journals(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) -
     events = documented(lambda: store.journal(job.id))
     watched = [event for batch in hub.watch(job.id).catch_up() for event in batch]
     for event in watched:
-        for encoder in (SseEncoder(job), GrpcEncoder(job)):
+        for encoder in (sse_chunks(job), message_chunks(job)):
             encoder.encode(event)
-        frame(SseEncoder(job), event, str)
+        frame(sse_chunks(job), event, Plain("r-1"))
     if events:
         readers: tuple[Callable[[], Any], ...] = (
             lambda: results.fold(events, num_choices=results.num_choices(job)),

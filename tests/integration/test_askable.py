@@ -10,7 +10,7 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from gateway.cluster.desired import ASLEEP, FAILED, UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.registry import KeeperState, Registry, Replica
 from gateway.context import Gateway
 from gateway.readiness import look
@@ -26,13 +26,13 @@ MODELS = {
 #: What the heartbeat of a replica says (empty: there is none), its state if it is wanted, what is shown of the model,
 #: and whether a request is taken.
 STATES = [
-    ("active", UP, "active", True),
-    ("loading", UP, "loading", True),
-    ("", UP, "loading", True),
-    ("", ASLEEP, "asleep", True),
-    ("unloading", ASLEEP, "asleep", True),
+    ("active", SpecState.UP, "active", True),
+    ("loading", SpecState.UP, "loading", True),
+    ("", SpecState.UP, "loading", True),
+    ("", SpecState.ASLEEP, "asleep", True),
+    ("unloading", SpecState.ASLEEP, "asleep", True),
     ("unloading", "", "unloading", False),
-    ("", FAILED, "failed", False),
+    ("", SpecState.FAILED, "failed", False),
     ("", "", "inactive", False),
 ]
 
@@ -82,7 +82,7 @@ def test_a_model_is_listed_if_a_request_is_taken(
 
 
 def test_a_model_is_listed_if_its_fallback_takes_the_request(client: FlaskClient, redis_client: redis.Redis) -> None:
-    there_is(redis_client, "fake", "", ASLEEP)
+    there_is(redis_client, "fake", "", SpecState.ASLEEP)
     assert is_taken(client, "second")
     assert listed(client) == ["fake", "second"]
 
@@ -91,10 +91,10 @@ def test_a_gateway_whose_models_sleep_is_ready(gateway: Gateway, redis_client: r
     """Else no request would come that wakes them."""
     Registry(redis_client).beat_keeper(KeeperState(), lease_s=60)
     assert not look(gateway).ready
-    there_is(redis_client, "fake", "", ASLEEP)
+    there_is(redis_client, "fake", "", SpecState.ASLEEP)
     found = look(gateway)
     assert (found.replicas, found.ready) == ({"r": "asleep"}, True)
-    there_is(redis_client, "fake", "active", UP)
+    there_is(redis_client, "fake", "active", SpecState.UP)
     assert look(gateway).replicas == {"r": "healthy"}
     redis_client.delete(keys.KEEPER)
     assert not look(gateway).ready

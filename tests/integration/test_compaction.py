@@ -11,10 +11,10 @@ from gateway.jobs.compaction import compact_ended
 from gateway.jobs.journal import fold
 from gateway.jobs.record import Append, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import Hub
 from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.views.text import answer, chunks
+from gateway.watching.hub import Hub
 
 MODEL, TOKENS = "m", 40
 

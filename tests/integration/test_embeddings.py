@@ -318,7 +318,7 @@ def test_each_model_does_only_what_it_can(client: httpx.Client) -> None:
 @pytest.mark.parametrize("victim", ["engine_pid", pytest.param("pid", marks=pytest.mark.slow)])
 def test_a_killed_job_goes_on_where_it_was(stack: Stack, library: Any, victim: str) -> None:
     """`pid` is the model worker: its engine ends with it. No vector is made twice, none is missing."""
-    texts = [f"{i} " + "water " * 60 for i in range(200)]
+    texts = [f"{i} " + "water " * 60 for i in range(120)]
     answers: list[httpx.Response] = []
 
     def call() -> None:

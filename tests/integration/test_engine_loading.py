@@ -128,6 +128,7 @@ def test_an_empty_folder_is_a_missing_file(tmp_path: Path) -> None:
     assert failure_of(replace(small("smollm2-135m"), model_path=str(tmp_path))).reason is FailureReason.MISSING_FILE
 
 
+@pytest.mark.slow
 def test_embeddings_are_offered_in_bf16_but_not_in_int8() -> None:
     config = small("all-minilm-l6-v2")
     with started(replace(config, quantization="bf16")) as engine:

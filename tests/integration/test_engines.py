@@ -16,9 +16,8 @@ import numpy
 import pytest
 
 from gateway.settings import Settings
-from tests.engines import config_of
+from tests.engines import config_of, loaded_engine
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
-from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.handlers.generation_run import fresh_seed
 
@@ -79,7 +78,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
             config = replace(made(name.partition("-")[0]), **VARIANTS[name])
         else:
             config = config_of(MODELS[name], Settings(max_batch_size=PLACES))
-        case = Case(load_engine(config), name == "embedding")
+        case = Case(loaded_engine(config), name == "embedding")
         closing.callback(case.engine.close)
         return case
 
@@ -190,7 +189,7 @@ def test_a_token_that_the_model_does_not_have_is_refused(case: Case) -> None:
 def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
     config = config_of("fake", Settings())
     with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino, transformers"):
-        load_engine(type(config)(**{**vars(config), "engine": "steam"}))
+        loaded_engine(type(config)(**{**vars(config), "engine": "steam"}))
 
 
 def test_a_sequence_goes_on_where_an_earlier_claim_has_ended(load: Loader) -> None:
@@ -240,10 +239,11 @@ def test_quantized_weights_are_smaller_and_say_nearly_the_same(load: Loader, qua
     assert sum(a == b for a, b in zip(*chosen, strict=True)) >= 3
 
 
+@pytest.mark.slow
 def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path: Path) -> None:
     code = (
-        "import json, sys; from workers.engines import load_engine; from workers.engines.base import EngineConfig;"
-        "engine = load_engine(EngineConfig(**json.loads(sys.argv[1])))"
+        "import json, sys; from tests.engines import loaded_engine; from workers.engines.base import EngineConfig;"
+        "engine = loaded_engine(EngineConfig(**json.loads(sys.argv[1])))"
     )
     config = json.dumps(vars(EngineConfig("transformers", str(save_tiny_llama(tmp_path)), "CPU", PLACES, 256)))
     subprocess.run([sys.executable, "-c", code, config], check=True, timeout=100)

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator
 import pytest
 import redis
 
-from gateway.jobs import watcher
 from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import Hub
-from gateway.jobs.watcher import Watcher
 from gateway.store import keys
+from gateway.watching import watcher
+from gateway.watching.hub import Hub
+from gateway.watching.watcher import Watcher
 from tests.stack import eventually
 from workers.keeper.keeper import Keeper
 

@@ -17,9 +17,9 @@ from gateway.deployments.memory import GIB, Load, MemoryPlan, plan
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended
+from tests.engines import loaded_engine
 from tests.stack import Stack, eventually, running
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
-from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceRequest
 from workers.sources.model_footprint import read_footprint
 
@@ -98,7 +98,7 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     config = EngineConfig(
         case.engine, str(path), "CPU", options=options, kv_capacity_tokens=found.kv_capacity_tokens, **wanted
     )
-    with closing(load_engine(config)) as engine:
+    with closing(loaded_engine(config)) as engine:
         yield Loaded(found, config, engine)
 
 

@@ -83,6 +83,7 @@ def test_others_can_read_nothing_and_keys_are_in_no_file_but_their_own(home: Hom
         assert b"confidential" not in tried.stdout
 
 
+@pytest.mark.slow
 def test_what_is_said_into_a_file_names_the_files_of_keys_instead(home: Home) -> None:
     process = home.start("up")
     eventually(lambda: "Ctrl-C ends everything" in home.said or process.poll() is not None, "it is up", 120)

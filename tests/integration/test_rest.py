@@ -397,14 +397,19 @@ def test_a_full_queue_says_when_to_come_back(stack: Stack, client: httpx.Client)
 
 
 def test_waiting_streams_tell_their_position_and_interactive_ones_go_first(stack: Stack, client: httpx.Client) -> None:
-    running = [chat(stack, max_tokens=300) for _ in range(stack.settings.max_batch_size)]
+    running = [chat(stack, max_tokens=100_000) for _ in range(stack.settings.max_batch_size)]
     eventually(lambda: stack.replica().sequences == stack.settings.max_batch_size, "the batch is full")
     later = [chat(stack, max_tokens=1, priority="background") for _ in range(3)]
     eventually(lambda: all(s.job_id for s in later), "background jobs wait")
     first = [chat(stack, max_tokens=1) for _ in range(3)]
-    for stream in [*running, *later, *first]:
+    eventually(lambda: all(s.job_id for s in first), "interactive ones wait behind them")
+    eventually(lambda: any("queued position=" in comment for comment in later[0].comments), "it is told its position")
+    client.delete(f"/jobs/{running[0].job_id}")  # one place is free, so that they come one after the other
+    for stream in [*later, *first]:
         stream.join()
-    assert any("queued position=" in comment for comment in later[0].comments)
+    for stream in running:
+        client.delete(f"/jobs/{stream.job_id}")
+        stream.join()
 
     def started(stream: Any) -> int:
         job = stack.store.read(stream.job_id)

@@ -97,7 +97,7 @@ def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
 def test_who_waits_for_a_whole_answer_that_is_lost_is_told_to_ask_again(
     gateway: Gateway, key: KeyRecord, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.jobs.watcher.MISSING_S", 0.5)
+    monkeypatch.setattr("gateway.watching.watcher.MISSING_S", 0.5)
     submitted = submit(gateway, key)
     assert submitted.watcher is not None
     redis_client.delete(keys.job(submitted.job.id))

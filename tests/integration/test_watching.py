@@ -8,14 +8,15 @@ import pytest
 import redis
 
 from gateway.errors import Unreadable
-from gateway.jobs import watch, watcher
 from gateway.jobs.control import cancel
 from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import Hub
-from gateway.jobs.watcher import Watcher
 from gateway.store import keys
 from gateway.store.codec import dumps
+from gateway.watching import hub as watch
+from gateway.watching import watcher
+from gateway.watching.hub import Hub
+from gateway.watching.watcher import Watcher
 from tests.stack import eventually
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gateway.jobs.record import Event, EventType
-from gateway.jobs.watcher import Watcher
+from gateway.watching.watcher import Watcher
 from tests.interleavings.wire import WIRE
 
 

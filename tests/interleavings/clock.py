@@ -104,7 +104,7 @@ def install(patch: pytest.MonkeyPatch, clock: Clock, numbers: Secrets, complaint
     for name, module in ours():
         if getattr(module, "time", None) is time:
             patch.setattr(module, "time", clock)
-        if getattr(module, "secrets", None) is secrets and name in ("gateway.jobs.record", "gateway.jobs.watch"):
+        if getattr(module, "secrets", None) is secrets and name in ("gateway.jobs.record", "gateway.watching.hub"):
             patch.setattr(module, "secrets", numbers)
     patch.setattr("gateway.jobs.store.Scripts", ClockedScripts)
     for library in (redis.retry, kombu.utils.functional):

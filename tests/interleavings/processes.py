@@ -19,14 +19,14 @@ from gateway.cluster.trust import Trust
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.inference.service import Inference
-from gateway.jobs import watch
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import Hub
 from gateway.models.catalog import Catalog
 from gateway.queue import transport as broker
 from gateway.queue.queues import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
+from gateway.watching import hub as watch
+from gateway.watching.hub import Hub
 from tests.interleavings.wire import WiredConnection
 from workers.keeper.keeper import Keeper
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.cluster.desired import UP, Wanted
+from gateway.cluster.desired import SpecState, Wanted
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.placement import place
@@ -95,7 +95,10 @@ def request(**fields: Any) -> DeployRequest:
 def test_a_plan_has_a_replica_with_a_name_of_its_own_for_each_device(planner: Planner) -> None:
     alive(planner, SMALL, LARGE)
     planned = planner.deployment(MODEL, request(target_nodes=["n1", "n2"]), "deploy-123456789")
-    assert [(one.node, one.device, one.state) for one in planned.wanted] == [("n1", "cpu0", UP), ("n2", "cpu0", UP)]
+    assert [(one.node, one.device, one.state) for one in planned.wanted] == [
+        ("n1", "cpu0", SpecState.UP),
+        ("n2", "cpu0", SpecState.UP),
+    ]
     assert len({one.replica_id for one in planned.wanted}) == 2
     assert {one.deployment_id for one in planned.wanted} == {"deploy-123456789"}
     assert planned.fits is True

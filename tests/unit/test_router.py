@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.cluster.desired import ASLEEP, FAILED, UP, Wanted
+from gateway.cluster.desired import SpecState, Wanted
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
@@ -63,15 +63,15 @@ def status(router: Router, model: str) -> str:
     ("replicas", "wishes", "word"),
     [
         ([], [], "inactive"),
-        (["loading"], [UP], "loading"),
-        ([], [UP], "loading"),  # nobody has begun with it yet, or it has just died
-        (["active"], [UP], "active"),
-        (["loading", "active", "unloading"], [UP, FAILED], "active"),
-        ([], [ASLEEP], "asleep"),
-        (["failed"], [FAILED], "failed"),
-        ([], [FAILED, ASLEEP], "asleep"),
+        (["loading"], [SpecState.UP], "loading"),
+        ([], [SpecState.UP], "loading"),  # nobody has begun with it yet, or it has just died
+        (["active"], [SpecState.UP], "active"),
+        (["loading", "active", "unloading"], [SpecState.UP, SpecState.FAILED], "active"),
+        ([], [SpecState.ASLEEP], "asleep"),
+        (["failed"], [SpecState.FAILED], "failed"),
+        ([], [SpecState.FAILED, SpecState.ASLEEP], "asleep"),
         (["unloading"], [], "unloading"),
-        (["unloading"], [ASLEEP], "asleep"),
+        (["unloading"], [SpecState.ASLEEP], "asleep"),
     ],
 )
 def test_a_local_model_has_the_best_word_that_holds_for_one_of_its_replicas(
@@ -80,7 +80,7 @@ def test_a_local_model_has_the_best_word_that_holds_for_one_of_its_replicas(
     alive(router, "here", *replicas)
     wanted(router, "here", *wishes)
     alive(router, "other", "active")
-    wanted(router, "other", UP)
+    wanted(router, "other", SpecState.UP)
     assert status(router, "here") == word
     assert router.serves(router.catalog.get("here")) is (word in ("active", "loading", "asleep"))
 
@@ -95,8 +95,8 @@ def test_weights_count_wherever_an_agent_has_them(router: Router) -> None:
 
 
 def test_it_sleeps_only_if_none_of_its_replicas_is_awake(router: Router) -> None:
-    wanted(router, "here", ASLEEP)
-    wanted(router, "other", ASLEEP, UP)
+    wanted(router, "here", SpecState.ASLEEP)
+    wanted(router, "other", SpecState.ASLEEP, SpecState.UP)
     assert [router.asleep(name) for name in ("here", "other", "vectors")] == [True, False, False]
 
 
@@ -144,7 +144,7 @@ def test_who_has_no_fallback_left_is_told_what_to_do(router: Router) -> None:
     with pytest.raises(ModelNotReady, match="Set the variable ROUTER_KEY") as missing:
         router.route(router.catalog.get("there"), "chat")
     assert missing.value.reason == "no_credentials"
-    wanted(router, "vectors", FAILED)
+    wanted(router, "vectors", SpecState.FAILED)
     with pytest.raises(ModelNotReady, match="failed to start"):
         Router(registry=router.registry, catalog=router.catalog, breaker=router.breaker).route(
             router.catalog.get("vectors"), "chat"

@@ -1,14 +1,18 @@
-"""Streams as text: what a client that can't take text back hears of a journal that lost its end."""
+"""Streams as text, in the dialect of their client."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from gateway.jobs.record import Event, Job, JobState
+from gateway.views.chunk_stream import ChunkStream
 from web.http import sse
+from web.http.dialect import Dialect, Plain
+from web.http.openai import OpenAI
 
 JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "fake", "key", {})
 EVENTS = [
@@ -19,20 +23,62 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize(("resumable", "errors"), [(True, 0), (False, 1)])
-def test_a_rewind_is_told_or_ends_the_stream(resumable: bool, errors: int) -> None:
+@pytest.mark.parametrize("dialect", [Plain("r-1"), OpenAI()], ids=["plain", "openai"])
+def test_a_rewind_is_told_or_ends_the_stream(dialect: Dialect) -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(EVENTS))
-    body = b"".join(
-        sse.stream(
-            JOB,
-            watcher,
-            position=0,
-            render_error=lambda error: f"data: {error.reason}\n\n",
-            alive=lambda: True,
-            limit_s=0,
-            resumable=resumable,
-        )
-    ).decode()
-    assert body.count("data: rewound") == errors
-    assert ('"rewound":' in body, "new" in body) == (resumable, resumable)
+    body = b"".join(sse.stream(JOB, watcher, dialect, position=0, alive=lambda: True, limit_s=0)).decode()
+    assert body.count('"code":"rewound"') == (not dialect.resumable)
+    assert ('"rewound":' in body, '"new"' in body) == (dialect.resumable, dialect.resumable)
     assert body.endswith("data: [DONE]\n\n")
+
+
+FAILED = [
+    [Event(2, {"type": "delta", "c": "a", "text": "old"})],
+    [Event(3, {"type": "failed", "c": "a", "error": {"reason": "engine_crashed", "message": "It died."}})],
+]
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        (Plain("r-1"), 'event: error\ndata: {"code":500,"message":"It died.","data":{"reason":"engine_crashed"}'),
+        (OpenAI(), 'data: {"error":{"message":"It died.","type":"server_error","param":null,"code":"engine_crashed"}'),
+    ],
+    ids=["plain", "openai"],
+)
+def test_an_error_is_told_in_the_clients_dialect(dialect: Dialect, said: str) -> None:
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(FAILED))
+    body = b"".join(sse.stream(JOB, watcher, dialect, position=0, alive=lambda: True, limit_s=0)).decode()
+    text, _, error = body.partition("id: 3-a\n")
+    assert "old" in text
+    assert error.startswith(said)
+    assert error.endswith("\n\ndata: [DONE]\n\n")
+
+
+class Shouting(Plain):
+    """A dialect of its own stream."""
+
+    end = "event: over\n\n"
+
+    def chunks(self, job: Job) -> ChunkStream[str]:
+        return ChunkStream(job, Loud())
+
+
+class Loud:
+    """Only the text, and in capitals."""
+
+    def begin(self, head: Mapping[str, Any]) -> None:
+        self._model = head["model"]
+
+    def text(self, event: Event, index: int, text: str) -> str:
+        return f"{self._model}: {text.upper()}\n\n"
+
+    def chunk(self, event: Event, chunk: dict[str, Any]) -> str:
+        return "..."
+
+
+def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
+    events = [Event(1, {"type": "delta", "c": "a", "text": "old"}), Event(2, {"type": "done", "c": "a"})]
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter([events]))
+    stream = sse.stream(JOB, watcher, Shouting("r-1"), position=3, alive=lambda: True, limit_s=0)
+    assert [part.decode() for part in stream] == [": queued position=3\n\n", "fake: OLD\n\nevent: over\n\n"]

@@ -11,10 +11,10 @@ from gateway.jobs.compaction import snapshot
 from gateway.jobs.record import Event, EventType, Job, JobState
 from gateway.models.entry import Model, Provider
 from gateway.store.codec import dumps, loads
-from gateway.views import embeddings
-from web.http.sse import ChunkEncoder
+from gateway.views import embeddings, text
+from web.http.chunks import sse_chunks
 from web.rpc.answers import answer as as_message
-from web.rpc.chunks import ChunkEncoder as RpcEncoder
+from web.rpc.chunks import message_chunks
 from workers.providers.base import Piece
 from workers.providers.failures import UpstreamFailure
 from workers.providers.provider_calls import Calls
@@ -87,8 +87,8 @@ class Direct:
         """All that the faces make of the journal, so that whatever they can't write is found."""
         events, packed = [Event(0, {"type": EventType.STARTED.value})][:0], bytearray()
         while (append := run.unconfirmed()) is not None:
-            for text in append.events:
-                events.append(Event(len(events) + 1, loads(text)))
+            for entry in append.events:
+                events.append(Event(len(events) + 1, loads(entry)))
             for offset, data in append.vectors:
                 packed[offset : offset + len(data)] = data
             run.confirm(append)
@@ -99,7 +99,7 @@ class Direct:
         assert text.answer(job, snapshot(events))["choices"] == answer["choices"]
         assert loads(dumps(answer)) == answer
         as_message(job.kind, answer)
-        sse, rpc = ChunkEncoder(job), RpcEncoder(job)
-        chunks = [loads(text) for event in events for text in sse.encode(event)]
+        sse, rpc = sse_chunks(job), message_chunks(job)
+        chunks = [loads(frame.partition("data: ")[2]) for event in events for frame in sse.encode(event)]
         assert len([one for event in events for one in rpc.encode(event)]) == len(chunks)
         return Outcome(answer, failure, chunks, events)

@@ -18,7 +18,7 @@ ASKING = ("inference", "openai")
 def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
     """A new job, or the one of an earlier request with the same Idempotency-Key. Raises: as `Inference.submit`."""
     background = "respond-async" in request.headers.get("Prefer", "").lower()
-    submitted = gateway().inference.submit(
+    submitted = g.submitted = gateway().inference.submit(
         kind,
         model_id,
         body,
@@ -26,20 +26,19 @@ def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
         background=background,
         idempotency_key=request.headers.get("Idempotency-Key"),
     )
-    g.quota, g.replayed = submitted.quota, submitted.replayed
     return submitted
 
 
 def refused(error: HeadraceError) -> HeadraceError:
     """What to answer where no job was made, which counts as a request too. For a model's own paths only."""
-    if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or g.get("quota"):
+    submitted: Submitted | None = g.get("submitted")
+    counted = submitted is not None and submitted.quota is not None
+    if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or counted:
         return error
     return gateway().inference.limits.refuse(caller(), error)
 
 
 def add_headers(response: Response) -> None:
-    """What the key has left, and whether the job is an earlier one."""
-    if g.get("quota"):
-        response.headers.update(g.quota.headers())
-    if g.get("replayed"):
-        response.headers["Idempotent-Replayed"] = "true"
+    """What is known of the job that the request has become."""
+    if "submitted" in g:
+        response.headers.update(g.submitted.headers())

@@ -10,8 +10,8 @@ from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
 from gateway.jobs.record import Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
+from gateway.watching.watcher import Watcher
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example
@@ -27,8 +27,7 @@ from schemas.inference import (
 from web.http import sse
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
-from web.http.envelope import caller, failure_frames, gateway, success
-from web.http.openai import on_v1
+from web.http.envelope import caller, dialect, gateway, success
 from web.http.submission import submit
 
 #: A client that reads nothing for so long is cut off.
@@ -67,14 +66,11 @@ def answer(kind: str, model_id: str, body: JobRequest) -> Response:
     """Submit a request, and answer as it asks: whole, as a stream, or with a job to poll."""
     submitted = submit(kind, model_id, body.given())
     if submitted.watcher is None:
-        response = _accepted(submitted.job)
-    elif body.stream:
+        return _accepted(submitted.job)
+    if body.stream:
         return event_stream(submitted.job, submitted.watcher, position=submitted.position)
-    else:
-        inference, watcher = gateway().inference, submitted.watcher
-        response = success(whole(inference, submitted, watcher, key=caller(), client_left=client_left))
-    response.headers["X-Job-Id"] = submitted.job.id
-    return response
+    data = whole(gateway().inference, submitted, submitted.watcher, key=caller(), client_left=client_left)
+    return success(data)
 
 
 def _accepted(job: Job) -> Response:
@@ -96,11 +92,10 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
     body = sse.stream(
         job,
         watcher,
+        dialect(),
         position=position,
-        render_error=failure_frames(),
         alive=current_app.extensions["headrace.alive"],
         limit_s=gateway().settings.stream_limit_s,
-        resumable=not on_v1(),
     )
     response = Response(body, mimetype="text/event-stream")
     response.headers.update({"X-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response
+from flask import Response, g, request
 from flask_smorest import Blueprint
 
 from gateway.models.entry import Model
@@ -21,11 +21,19 @@ from schemas.openai import (
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
 from web.http.envelope import caller, gateway, success
+from web.http.openai import OpenAI
 from web.rest.inference import answer
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
+
+
+@blueprint.before_app_request
+def _speak() -> None:
+    """For each path below its own, also where no view is: OpenAI's clients are to understand that there is none."""
+    if request.path.startswith(f"{blueprint.url_prefix}/"):
+        g.dialect = OpenAI()
 
 
 @blueprint.route("/models")

@@ -8,19 +8,19 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from web.rpc.messages import M, build, build_answer, delimited
+from web.rpc.messages import M, build, build_answer, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb
 
-_KINDS: dict[str, type[Message]] = {"chat": pb.ChatCompletionResponse, "completion": pb.CompletionResponse}
-#: Tag of the field `embedding` of Embedding.
-_VECTOR = b"\x12"
+#: Number of the field `embedding` of Embedding.
+_VECTOR = 2
 
 
 def answer(kind: str, data: Mapping[str, Any]) -> Message:
     """What the domain answers a job of that kind with, as a message."""
     if kind == "embedding":
         return embeddings(data)
-    return planned(pb.GetDeploymentStatusResponse, data) if kind == "deployment" else build_answer(_KINDS[kind], data)
+    message = message_of(pb.Job, kind)
+    return planned(message, data) if kind == "deployment" else build_answer(message, data)
 
 
 def planned(kind: type[M], data: Mapping[str, Any]) -> M:

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
-import secrets
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
@@ -20,13 +18,11 @@ from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from web.bearer import bearer
 from web.client_errors import client_error
+from web.request_ids import request_id
 from web.rpc.runtime import SEND_TIMEOUT_S, Face
 from web.rpc.status import to_status
 
 log = logging.getLogger(__name__)
-
-#: Request ids that a client may choose.
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 T = TypeVar("T")
 
@@ -47,8 +43,7 @@ class Call:
         #: That of grpc, in which the call runs.
         self.task = asyncio.current_task()
         self._metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
-        wanted = self._metadata.get("x-request-id", "")
-        self.request_id = wanted if _REQUEST_ID.fullmatch(wanted) else secrets.token_hex(16)
+        self.request_id = request_id(self._metadata.get("x-request-id", ""))
         self._deadline = time.monotonic() + left if (left := context.time_remaining()) is not None else float("inf")
         self._answered = False
         self._head: asyncio.Task[None] | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from schemas.deployments import DeploymentListQuerySchema, DeployRequest, DeployRequestSchema, ScaleRequestSchema
 from web.rpc.answers import planned
 from web.rpc.call import Call
-from web.rpc.chunks import ChunkEncoder
+from web.rpc.chunks import message_chunks
 from web.rpc.messages import build, to_dict
 from web.rpc.stream import Stream, watch
 from web.rpc.stubs import model_pb2 as pb
@@ -50,4 +50,4 @@ def cancel_deployment(call: Call, request: pb.CancelDeploymentRequest) -> pb.Can
 def watch_deployment(call: Call, request: pb.WatchDeploymentRequest) -> Stream:
     """What happens, from the start or from behind a cursor, and the error that the deployment ended with."""
     job = call.gateway.deployments.get(request.deployment_id, key=call.key)
-    return Stream(watch(call, job, request), ChunkEncoder(job).encode)
+    return Stream(watch(call, job, request), message_chunks(job).encode)

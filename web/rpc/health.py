@@ -53,7 +53,7 @@ class Health(HealthServicer):
         self._set(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)
 
     async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:  # noqa: N802 - its name in gRPC
-        """How it is now."""
+        """Whether a request could be served now."""
         if request.service not in self._services:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service {request.service!r} here.")
         return HealthCheckResponse(status=self._status)

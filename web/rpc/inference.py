@@ -11,15 +11,15 @@ from marshmallow import Schema, ValidationError
 from gateway.errors import HeadraceError
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Job
-from gateway.jobs.watcher import Watcher
 from gateway.views.whole_answer import whole
+from gateway.watching.watcher import Watcher
 from schemas.base.bounds import require_bounded
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema, JobRequest
 from web.client_errors import client_error
 from web.rpc.answers import answer
 from web.rpc.call import Call
-from web.rpc.chunks import ChunkEncoder
+from web.rpc.chunks import message_chunks
 from web.rpc.messages import chat_body, completion_body, embedding_body, require_few
 from web.rpc.stream import Stream
 from web.rpc.stubs import model_pb2 as pb
@@ -90,10 +90,8 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
             call.answer(found.headers)
         raise found from error
     call.job_id = submitted.job.id
-    headers = {"x-job-id": submitted.job.id, "x-queue-position": str(submitted.position)}
-    if submitted.replayed:
-        headers["idempotent-replayed"] = "true"
-    call.answer(headers | (submitted.quota.headers() if submitted.quota else {}))
+    headers = submitted.headers() | {"X-Queue-Position": str(submitted.position)}
+    call.answer({name.lower(): value for name, value in headers.items()})
     return submitted
 
 
@@ -117,17 +115,12 @@ def _stream(call: Call, request: Request) -> Stream:
     job, watcher = submitted.job, submitted.watcher
     assert watcher is not None
     call.defer(watcher.close)  # one that stayed would keep its job running
-    if not _stays(job):
+    if not job.detached:
         call.defer(lambda: _too_late(call, job, watcher))
-    return Stream(watcher, ChunkEncoder(job).encode)
+    return Stream(watcher, message_chunks(job).encode)
 
 
 def _too_late(call: Call, job: Job, watcher: Watcher) -> None:
     """A client that has set a deadline does not come back behind it."""
     if not watcher.ended and call.gone and call.late:
         call.gateway.inference.cancel(job.id, key=call.key)
-
-
-def _stays(job: Job) -> bool:
-    """Whether it goes on without its client."""
-    return bool(job.request.get("detach") or job.fingerprint)

@@ -7,12 +7,13 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 from gateway.jobs.record import Event, Job
-from gateway.jobs.watcher import Watcher
 from gateway.views import jobs as job_views
+from gateway.views.chunk_stream import ChunkStream
+from gateway.watching.watcher import Watcher
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call
-from web.rpc.chunks import ChunkEncoder, as_job_event
+from web.rpc.chunks import as_job_event, message_chunks
 from web.rpc.inference import submit
 from web.rpc.messages import build, to_dict
 from web.rpc.stream import Stream, watch
@@ -49,10 +50,10 @@ def watch_job(call: Call, request: pb.WatchJobRequest) -> Stream:
     """The same stream as the request's own, from the start or from behind a cursor."""
     job = call.gateway.inference.get(request.job_id, key=call.key)
     watcher = watch(call, job, request)
-    return Stream(watcher, partial(_encode, ChunkEncoder(job), job.kind), _Waiting(watcher, job).message)
+    return Stream(watcher, partial(_encode, message_chunks(job), job.kind), _Waiting(watcher, job).message)
 
 
-def _encode(chunks: ChunkEncoder, kind: str, event: Event) -> list[bytes]:
+def _encode(chunks: ChunkStream[bytes], kind: str, event: Event) -> list[bytes]:
     return [as_job_event(kind, chunk) for chunk in chunks.encode(event)]
 
 

@@ -8,12 +8,15 @@ from typing import Any, TypeVar
 
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.struct_pb2 import Struct
 
 from gateway.errors import BadRequest, InvalidRequest
 from web.rpc.stubs import model_pb2 as pb
 
 M = TypeVar("M", bound=Message)
+#: The wire type of what has a length, as a tag has it.
+_DELIMITED = 2
 
 
 def parse(kind: type[M], raw: bytes) -> M:
@@ -56,6 +59,12 @@ def build(kind: type[M], data: Mapping[str, Any]) -> M:
 def build_answer(kind: type[M], data: Mapping[str, Any]) -> M:
     """A chat's answer or chunk as a message: what a provider has put beside its parts is in their `extra`."""
     return build(kind, _gathered(data, kind.DESCRIPTOR))
+
+
+def message_of(parent: type[Message], kind: str) -> type[Message]:
+    """What a message for all kinds of jobs holds for one of them, in the field of its name. Raises: KeyError."""
+    found: Any = parent.DESCRIPTOR.fields_by_name[kind].message_type
+    return GetMessageClass(found)
 
 
 def to_dict(message: Message) -> dict[str, Any]:
@@ -107,14 +116,14 @@ def embedding_body(request: pb.EmbeddingsRequest) -> dict[str, Any]:
     return body
 
 
-def delimited(tag: bytes, content: bytes) -> bytes:
-    """A field of a message as it goes over the wire: its tag, the length, the content."""
+def delimited(number: int, content: bytes) -> bytes:
+    """A field of a message as it goes over the wire: its tag, the length, the content. Its number is 15 at most."""
     length, size = bytearray(), len(content)
     while size > 0x7F:
         length.append(size & 0x7F | 0x80)
         size >>= 7
     length.append(size)
-    return tag + bytes(length) + content
+    return bytes((number << 3 | _DELIMITED, *length)) + content
 
 
 def _body(request: Message) -> dict[str, Any]:

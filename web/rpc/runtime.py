@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.errors import QueueFull
-from gateway.jobs.watcher import Watcher
+from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
 

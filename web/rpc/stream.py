@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.jobs.journal import failure
 from gateway.jobs.record import Event, Job
-from gateway.jobs.watcher import Watcher
+from gateway.watching.watcher import Watcher
 from web.rpc.call import Call
 from web.rpc.stubs import model_pb2 as pb
 

@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from gateway.cluster.desired import UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.reasons import SourceFailed
@@ -44,7 +44,7 @@ log = logging.getLogger("headrace.agent")
 
 #: Pause between two looks at the replicas.
 LOOK_S = 0.4
-#: Pause between two searches for replicas, and for locks of such, of which nobody has told this agent.
+#: Seconds between two searches for replicas, or for their locks, that this agent did not start.
 SEARCH_S = 2.0
 #: Pause between two looks at the catalog, and between two inspections of the same models: a hub may answer later, and
 #: files may come.
@@ -99,7 +99,7 @@ class Agent:
         wanted = self.desired.on(self.settings.node, self.settings.device)
         for name, one in wanted.items():
             with guarded(f"replica {name}"):
-                if one and one.state == UP:
+                if one and one.state == SpecState.UP:
                     if name not in self._starters:
                         self._starters[name] = self._starter(one)
                     self._starters[name].keep(one)
@@ -172,7 +172,7 @@ def _may_stay(wanted: Mapping[str, Wanted | None], name: str) -> bool:
     if name not in wanted:
         return False
     one = wanted[name]
-    return one is None or one.state == UP
+    return one is None or one.state == SpecState.UP
 
 
 def main() -> int:

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import redis
 
-from gateway.cluster.bringup import AGENT, BringUpLog, Entry
-from gateway.cluster.desired import FAILED, Desired, Wanted
+from gateway.cluster.bringup import AGENT, BringUpLog, End, Entry
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
 from gateway.errors import HeadraceError
@@ -210,7 +210,7 @@ class Starter:
         while process.poll() is None:
             self._look()
             entries = self._log.read(seen)
-            if any(entry.end == "active" for entry in entries):
+            if any(entry.end == End.ACTIVE for entry in entries):
                 self._failures = 0
                 return
             seen = entries[-1].id if entries else seen
@@ -230,8 +230,8 @@ class Starter:
         log.warning("replica %s, try %s: %s: %s", self.wanted.replica_id, tried, reason, message)
         if reason not in TRANSIENT or self._failures >= MAX_STARTS:
             failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
-            if self._desired.change(self.wanted, state=FAILED, failure=failure):
-                self._log.append(level="error", message=message, end="failed", failure=failure)
+            if self._desired.change(self.wanted, state=SpecState.FAILED, failure=failure):
+                self._log.append(level="error", message=message, end=End.FAILED, failure=failure)
             self._failures = 0
         else:
             self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")

@@ -15,7 +15,6 @@ import zlib
 from dataclasses import dataclass
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -34,7 +33,7 @@ VOCABULARY = 50_000
 LOAD_PARTS = 8
 #: The least that a step takes which computes a prompt.
 PREFILL_STEP_S = 0.01
-_CAN = SPECS["fake"].sampling
+_CAN = frozenset({"seed", "top_p", "top_k", "logprobs"})
 
 
 def fake_token(key: str, i: int) -> int:

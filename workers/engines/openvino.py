@@ -18,7 +18,6 @@ import openvino
 import openvino_genai
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -36,7 +35,8 @@ from workers.engines.weights import weights_digest
 
 log = logging.getLogger("headrace.engine")
 
-_CAN = SPECS["openvino"].sampling
+#: What one request may ask for.
+_CAN = frozenset({"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs"})
 _FINISH = {
     openvino_genai.GenerationFinishReason.STOP: "stop",
     openvino_genai.GenerationFinishReason.LENGTH: "length",

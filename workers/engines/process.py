@@ -45,7 +45,7 @@ def main() -> None:
     threading.Thread(target=_read, args=(frames, inbox), daemon=True).start()
     started = time.monotonic()
     try:
-        engine = load_engine(config, partial(_report, frames))
+        engine = load_engine(start["implementation"], config, partial(_report, frames))
     except Exception as error:  # the process' edge: say why, then end
         log.exception("engine failed to load")
         reason, message = classify(error)

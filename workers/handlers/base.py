@@ -11,13 +11,9 @@ from typing import Protocol, cast
 from gateway.jobs.record import Job
 from gateway.jobs.takeover import Takeover
 from gateway.models.catalog import Catalog, Model
+from gateway.models.engines import spec_of
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.journal.claimed_job import ClaimedJob
-
-#: Engines that embed; all others generate.
-WORK = {"embedding": "workers.handlers.embeddings:load_embedding"}
-GENERATION = "workers.handlers.generation:load_generation"
-
 
 #: Finish reasons that end the whole job, and why it has failed.
 ENGINE_ERRORS = {"error": "invalid_request", "failed": "generation_failed"}
@@ -61,5 +57,5 @@ class Work(Protocol):
 
 def load_work(config: EngineConfig, model: Model, catalog: Catalog) -> Work:
     """The work that replicas with this engine do."""
-    module, _, name = WORK.get(config.engine, GENERATION).partition(":")
+    module, _, name = spec_of(config.engine).job_handler.partition(":")
     return cast(Work, getattr(importlib.import_module(module), name)(config, model, catalog))

@@ -10,15 +10,9 @@ from pathlib import Path
 import psutil
 
 from gateway.errors import InvalidSetting
+from gateway.models.engines import SPECS
 from workers.host.vitals import hardware
 
-#: What must be installed for an engine, by its name in `workers/engines`.
-REQUIRES: dict[str, tuple[str, ...]] = {
-    "openvino": ("openvino_genai",),
-    "transformers": ("torch", "transformers"),
-    "embedding": ("torch", "transformers"),
-    "fake": (),
-}
 #: cgroup v2's memory limit of this process, if it has one.
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -44,9 +38,7 @@ def look_at(device: str) -> Facts:
 
 def installed_engines() -> tuple[str, ...]:
     """The engines that could be loaded here."""
-    return tuple(
-        name for name, modules in REQUIRES.items() if all(importlib.util.find_spec(module) for module in modules)
-    )
+    return tuple(name for name, spec in SPECS.items() if all(importlib.util.find_spec(one) for one in spec.requires))
 
 
 def engine_device(device: str) -> str:

@@ -16,7 +16,7 @@ from typing import cast
 from celery import Celery
 
 from gateway.access.limits import Limits
-from gateway.cluster.desired import ASLEEP, UP, Desired
+from gateway.cluster.desired import Desired, SpecState
 from gateway.cluster.registry import KeeperState, Registry
 from gateway.cluster.trust import Trust
 from gateway.deployments.reasons import FailureReason
@@ -137,9 +137,9 @@ class Keeper:
         if self.registry.replicas(model_id):
             return True
         states = {wanted.state for wanted in self.desired.all(model_id)}
-        if ASLEEP in states and UP not in states:
+        if SpecState.ASLEEP in states and SpecState.UP not in states:
             self.desired.wake(model_id)
-        return bool(states & {UP, ASLEEP})
+        return bool(states & {SpecState.UP, SpecState.ASLEEP})
 
     def _give_up(self, jobs: Iterable[JobHead], place: str) -> None:
         for job in jobs:

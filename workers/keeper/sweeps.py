@@ -22,13 +22,13 @@ from gateway.jobs.control import cancel, fail
 from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore
-from gateway.jobs.watch import ATTENDED_S
 from gateway.process.locks import Holder, dead_holders
 from gateway.queue.queues import Priority, lists, queue_of, try_hint
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.connection import pipeline
 from gateway.store.loop import guarded
+from gateway.watching.hub import ATTENDED_S
 
 log = logging.getLogger("headrace.keeper")
 

@@ -17,7 +17,7 @@ import threading
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from gateway.cluster.bringup import WORKER, BringUpLog
+from gateway.cluster.bringup import WORKER, BringUpLog, End
 from gateway.cluster.desired import Wanted, replica_id
 from gateway.cluster.registry import Registry
 from gateway.deployments.memory import UNMEASURED_KV_TOKENS
@@ -172,7 +172,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
 def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> None:
     try:
         run_stages(WORKER, up)
-        up.log.append(end="active")
+        up.log.append(end=End.ACTIVE)
     except Exception as error:  # the process' edge: the deployment must hear of it
         if not isinstance(error, DeploymentFailed):
             log.exception("replica %s did not come up", up.wanted.replica_id)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import redis
 
-from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.registry import ReplicaStatus
 from gateway.errors import Unreadable
 from gateway.store import keys
 from gateway.store.installation import Installation
@@ -51,11 +52,11 @@ class DesiredWatch:
             return  # it is wanted, if nobody knows how
         if wanted is None and self._installation.look():
             return  # what is wanted is lost, which is not to be wanted no more
-        if wanted is None or wanted.state != UP:
+        if wanted is None or wanted.state != SpecState.UP:
             self._leave()
-        elif busy or self._heartbeat.record.status != "active":
+        elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:
             self.note_use()
-        elif self._is_idle(wanted) and self._desired.change(wanted, state=ASLEEP):
+        elif self._is_idle(wanted) and self._desired.change(wanted, state=SpecState.ASLEEP):
             log.info("nobody has asked for %s for %.0f s; it sleeps", wanted.model, wanted.idle_unload_s)
             self._leave()
 
@@ -64,7 +65,7 @@ class DesiredWatch:
         return 0 < wanted.idle_unload_s < for_s and not self._redis.zcard(keys.queued(wanted.model))
 
     def _leave(self) -> None:
-        self._heartbeat.update(status="unloading")
+        self._heartbeat.update(status=ReplicaStatus.UNLOADING)
         self._life.unwanted.set()
         self._life.over.set()
         self._heartbeat.send()

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.engines import spec_of
 from gateway.process.crashes import oom_kills
 from gateway.process.environment import public
 from gateway.process.start import module_command
@@ -51,7 +52,11 @@ class EngineProcess:
 
     @classmethod
     def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
-        """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's."""
+        """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's.
+
+        Raises: ValueError if there is no such engine.
+        """
+        spec = spec_of(config.engine)
         ours, theirs = socket.socketpair()
         ours.settimeout(SEND_S)
         with theirs:
@@ -63,7 +68,7 @@ class EngineProcess:
                 env={**public(os.environ), "HF_HUB_OFFLINE": "1"},
             )
         engine = cls(process, FrameSocket(ours))
-        engine._send({"config": asdict(config), "pace": list(pace)})
+        engine._send({"implementation": spec.implementation, "config": asdict(config), "pace": list(pace)})
         return engine
 
     @property

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from gateway.cluster.registry import ReplicaStatus
 from gateway.jobs.record import Cause
 from gateway.settings import Settings
 from workers.engines.base import EngineConfig, EngineInfo, SequenceRequest
@@ -196,7 +197,7 @@ class EngineSupervisor:
             return
         log.error("engine %d died: %s", process.pid, why)
         self.ready.clear()
-        self._heartbeat.update(status="loading", engine_pid=0, sequences=0)
+        self._heartbeat.update(status=ReplicaStatus.LOADING, engine_pid=0, sequences=0)
         try:
             self._on_death(Cause.LOST if process.was_killed else Cause.CRASHED)
         finally:
@@ -215,7 +216,7 @@ class EngineSupervisor:
                 time.sleep(min(2.0**attempt, 10) / 4)
             else:
                 return
-        self._heartbeat.update(status="failed")
+        self._heartbeat.update(status=ReplicaStatus.FAILED)
         self._life.lost.set()
         self._life.over.set()
 
@@ -230,4 +231,4 @@ class EngineSupervisor:
         log.info("engine %d ready after %.1f s", process.pid, time.monotonic() - started)
         self._process = process
         self.activate()
-        self._heartbeat.update(status="active")
+        self._heartbeat.update(status=ReplicaStatus.ACTIVE)

@@ -8,7 +8,7 @@ import time
 
 from celery import Celery
 
-from gateway.cluster.registry import Registry
+from gateway.cluster.registry import Registry, ReplicaStatus
 from gateway.errors import Unreadable
 from gateway.jobs.record import JobHead
 from gateway.jobs.store import JobStore
@@ -47,7 +47,7 @@ class EqualWeights:
         if begun_with in ("", weights):
             return False
         replicas = self._registry.replicas(job.runs_on)
-        equal = [r for r in replicas if r.status == "active" and r.weights == begun_with]
+        equal = [r for r in replicas if r.status == ReplicaStatus.ACTIVE and r.weights == begun_with]
         if not equal:
             return False
         with self._lock:

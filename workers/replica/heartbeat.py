@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.cluster.desired import Wanted
-from gateway.cluster.registry import Registry, Replica
+from gateway.cluster.registry import Registry, Replica, ReplicaStatus
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.host.devices import look_at
 from workers.host.vitals import TokenRate, resident_bytes
 
 #: Nothing comes after these: the process ends.
-LAST_STATUSES = ("unloading", "failed")
+LAST_STATUSES = (ReplicaStatus.UNLOADING, ReplicaStatus.FAILED)
 
 
 class ReplicaHeartbeat:
@@ -76,7 +76,7 @@ def record_of(wanted: Wanted, incarnation: str, config: EngineConfig) -> Replica
         model=wanted.model,
         node=wanted.node,
         device=wanted.device,
-        status="loading",
+        status=ReplicaStatus.LOADING,
         pid=os.getpid(),
         engine=config.engine,
         hardware=look_at(wanted.device).hardware,

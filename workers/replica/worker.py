@@ -12,7 +12,7 @@ import time
 from celery import Celery
 
 from gateway.cluster.desired import Wanted
-from gateway.cluster.registry import Registry, Replica
+from gateway.cluster.registry import Registry, Replica, ReplicaStatus
 from gateway.cluster.trust import GAP_S
 from gateway.jobs.record import Cause
 from gateway.jobs.store import JobStore
@@ -138,7 +138,7 @@ class ReplicaWorker:
 
     def announce(self) -> Replica:
         """Say that it serves, at once and not with the next heartbeat. Returns what was said."""
-        self.heartbeat.update(status="active")
+        self.heartbeat.update(status=ReplicaStatus.ACTIVE)
         self._desired.note_use()
         self._send_heartbeat()
         return self.heartbeat.record

@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 
 from gateway.deployments.reasons import FailureReason
-from gateway.models.engines import formats_of
-from gateway.models.entry import WEIGHTLESS, Model
+from gateway.models.engines import formats_of, is_weightless
+from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.sources import NOTATION, FolderRef, HubRef, PackageRef, parse_source
 from workers.sources.base import Source, SourceFailed
@@ -30,7 +30,7 @@ def source_of(model: Model, settings: Settings) -> Source:
     except ValueError as error:
         raise SourceFailed(FailureReason.MISSING_FILE, f"The source {model.source!r} is not right: {error}.") from error
     if ref is None:
-        if model.engine in WEIGHTLESS:
+        if is_weightless(model.engine):
             from workers.sources.nothing import Nothing
 
             return Nothing()

@@ -17,16 +17,16 @@ Log = Callable[[str], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """For who does not want to hear."""
+    """Progress that nobody follows."""
 
 
 def never() -> bool:
-    """For who will not cancel."""
+    """Cancelled by nobody."""
     return False
 
 
 def keep_quiet(line: str) -> None:
-    """For who does not want to read."""
+    """A log that nobody reads."""
 
 
 class Source(Protocol):

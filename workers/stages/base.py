@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.cluster.bringup import BringUpLog
+from gateway.cluster.bringup import BringUpLog, StageStatus
 from gateway.cluster.desired import Wanted
 from gateway.cluster.registry import Replica
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
@@ -71,7 +71,7 @@ class BringUp:
         percent, now = min(99, 100 * done // max(total, 1)), time.monotonic()
         if percent > self._progress[0] and now > self._progress[1] + REPORT_S:
             self._progress = (percent, now)
-            self.log.append(stage=self.stage, status="in_progress", progress=percent)
+            self.log.append(stage=self.stage, status=StageStatus.IN_PROGRESS, progress=percent)
 
     def check(self) -> None:
         """Raises: DeploymentFailed (CANCELLED) if nobody wants the replica any more."""
@@ -82,15 +82,15 @@ class BringUp:
         """The stage begins."""
         self.stage, self._progress = stage, (-1, 0.0)
         self.check()
-        self.log.append(stage=stage, status="in_progress")
+        self.log.append(stage=stage, status=StageStatus.IN_PROGRESS)
 
     def finish(self) -> None:
         """The stage has ended well."""
-        self.log.append(stage=self.stage, status="completed", progress=100)
+        self.log.append(stage=self.stage, status=StageStatus.COMPLETED, progress=100)
 
     def fail(self) -> None:
         """The stage has not."""
-        self.log.append(stage=self.stage, status="failed", progress=max(0, self._progress[0]))
+        self.log.append(stage=self.stage, status=StageStatus.FAILED, progress=max(0, self._progress[0]))
 
     def facts(self, **facts: Any) -> None:
         """Figures to remember of the replica."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from gateway.cluster.registry import ReplicaStatus
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.stages.base import BringUp
 
@@ -23,7 +24,7 @@ def run(up: BringUp) -> None:
     else:
         raise DeploymentFailed(FailureReason.TIMED_OUT, f"The queue was not reached within {TIMEOUT_S:.0f} s.")
     record = worker.announce()
-    up.facts(status="active", measured_bytes=record.memory_bytes, effective_config=dict(record.effective))
+    up.facts(status=ReplicaStatus.ACTIVE, measured_bytes=record.memory_bytes, effective_config=dict(record.effective))
     up.say(f"{record.replica_id} serves; it takes {record.memory_bytes / 1e6:.0f} MB")
 
 

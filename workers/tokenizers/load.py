@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
+from gateway.models.engines import is_weightless
 from workers.engines.fake import fake_word
 from workers.tokenizers.chat_template import Messages
 
@@ -51,7 +52,7 @@ class Tokenizer(Protocol):
 
 def load_tokenizer(model_path: str, engine: str) -> Tokenizer:
     """The tokenizer that belongs to a model's files. Raises: DeploymentFailed."""
-    if engine == "fake":
+    if is_weightless(engine):
         return FakeTokenizer()
     from workers.tokenizers.byte_level import ByteLevelTokenizer
     from workers.tokenizers.folder import read_folder
@@ -76,7 +77,7 @@ def told_as_damaged(path: Path) -> Iterator[None]:
 
 
 class FakeTokenizer:
-    """Words of the fake engine: token i is ` w{i}`; any text is one id for each word."""
+    """For engines without files, such as the fake one: token i is ` w{i}`; any text is one id for each word."""
 
     eos_ids: tuple[int, ...] = ()
     digest = "fake"

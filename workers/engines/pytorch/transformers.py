@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from transformers.generation.continuous_batching.requests import GenerationOutput
 
-from gateway.models.engines import SPECS
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
@@ -35,7 +34,8 @@ from workers.engines.pytorch.loading import (
 from workers.engines.pytorch.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
-_CAN = SPECS["transformers"].sampling
+#: What one request may ask for.
+_CAN = frozenset({"top_p", "top_k"})
 MIN_TEMPERATURE = 1e-3
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0

@@ -1,7 +1,7 @@
 """Following jobs: one pub/sub connection per process, shared by all its watchers.
 
-Pub/sub is the fast path, never the proof: see `gateway/jobs/watcher.py`. Plain threading primitives, so that it serves
-threads and gevent's greenlets alike.
+Pub/sub is the fast path, never the proof: see `gateway/watching/watcher.py`. Plain threading primitives, so that it
+serves threads and gevent's greenlets alike.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import redis
 from gateway.errors import Unreadable
 from gateway.jobs.record import Event
 from gateway.jobs.store import JobStore
-from gateway.jobs.watcher import MISSING_S, Watcher
 from gateway.store import keys
 from gateway.store.codec import loads
 from gateway.store.connection import NOT_NOW, listen
 from gateway.store.loop import Loop
+from gateway.watching.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Following jobs: one subscription of a process, shared by all who watch a job there. Knows no face."""

@@ -1,0 +1,63 @@
+"""How a kind of client is spoken to: the bodies of answers and of errors, and how a stream is written.
+
+A blueprint says which dialect its clients speak, a view may choose another one for its stream.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from gateway.errors import HeadraceError
+from gateway.jobs.record import Job
+from gateway.store.codec import dumps
+from gateway.views.chunk_stream import ChunkStream
+from web.http.chunks import sse_chunks
+
+
+class Dialect(ABC):
+    """One dialect, within one request."""
+
+    #: Whether clients come back to a stream behind a cursor, and understand that text which they have seen is void.
+    #: Else a stream goes on for as long as it can, and ends with an error if it must.
+    resumable: ClassVar[bool]
+    #: The last event of a stream.
+    end: ClassVar[str] = "data: [DONE]\n\n"
+
+    @abstractmethod
+    def answer(self, data: Any, *, status: int, message: str) -> Any:
+        """The body of an answer."""
+
+    @abstractmethod
+    def error(self, error: HeadraceError) -> tuple[int, dict[str, Any]]:
+        """The status of an error, and its body."""
+
+    @abstractmethod
+    def error_event(self, error: HeadraceError) -> str:
+        """An error as an event of a stream, where the status is sent already."""
+
+    def chunks(self, job: Job) -> ChunkStream[str]:
+        """Writes what happens to a job as events of a stream."""
+        return sse_chunks(job)
+
+
+@dataclass(frozen=True)
+class Plain(Dialect):
+    """The customer's own: all is in the envelope `{code, message, data, request_id}`."""
+
+    request_id: str
+    resumable = True
+
+    def answer(self, data: Any, *, status: int, message: str) -> dict[str, Any]:
+        """In the envelope."""
+        return {"code": status, "message": message, "data": data, "request_id": self.request_id}
+
+    def error(self, error: HeadraceError) -> tuple[int, dict[str, Any]]:
+        """Its text is the message; `data` says which fields are wrong, and what else a program may want to know."""
+        data = {"reason": error.reason, **({"errors": error.errors} if error.errors else {}), **error.details}
+        return error.http_status, self.answer(data, status=error.http_status, message=error.message)
+
+    def error_event(self, error: HeadraceError) -> str:
+        """An event of its own name."""
+        return f"event: error\ndata: {dumps(self.error(error)[1])}\n\n"
