@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.cluster.desired import ASLEEP, UP, Desired, Wanted
+from gateway.cluster.desired import Desired, SpecState, Wanted
 from gateway.cluster.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.store import keys
@@ -52,7 +52,7 @@ def world(redis_client: redis.Redis, settings: Settings) -> World:
 
 def test_it_sleeps_when_nobody_uses_it(world: World) -> None:
     assert world.look()
-    assert world.state == ASLEEP
+    assert world.state == SpecState.ASLEEP
 
 
 def test_it_stays_while_it_has_jobs_or_its_engine_loads_or_jobs_wait(world: World) -> None:
@@ -62,11 +62,11 @@ def test_it_stays_while_it_has_jobs_or_its_engine_loads_or_jobs_wait(world: Worl
     world.heartbeat.update(status="active")
     world.client.zadd(keys.queued("fake"), {"chat-1": 1})
     assert not world.look()
-    assert world.state == UP
+    assert world.state == SpecState.UP
 
 
 def test_it_leaves_when_it_is_put_to_sleep_or_not_wanted_any_more(world: World) -> None:
-    world.desired.want(replace(WANTED, state=ASLEEP))
+    world.desired.want(replace(WANTED, state=SpecState.ASLEEP))
     assert world.look(busy=True)
 
 

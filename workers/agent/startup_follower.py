@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import redis
 
-from gateway.cluster.bringup import BringUpLog, Entry
+from gateway.cluster.bringup import BringUpLog, End, Entry
 from gateway.cluster.desired import Wanted
 from gateway.deployments.reasons import DeploymentFailed, reason_of
 from gateway.jobs.record import Event, EventType
@@ -25,7 +25,7 @@ class StartupFollower:
         self._ends = {
             event.body["replica"]: Entry(event.body["at"], end=event.body["end"], failure=event.body["failure"])
             for event in events
-            if event.body.get("end", "gone") != "gone"
+            if event.body.get("end", End.GONE) != End.GONE
         }
 
     def copy(self, replicas: Iterable[Wanted]) -> None:
@@ -40,14 +40,14 @@ class StartupFollower:
         """Whether all have started. Raises: DeploymentFailed if one can't."""
         ends = [self._ends.get(replica.replica_id) for replica in replicas]
         for end in ends:
-            if end is not None and end.end == "failed":
+            if end is not None and end.end == End.FAILED:
                 raise DeploymentFailed(reason_of(end.failure), end.failure.get("message", ""))
-        return all(end is not None and end.end == "active" for end in ends)
+        return all(end is not None and end.end == End.ACTIVE for end in ends)
 
     def has_ended(self, replica: Wanted) -> bool:
         """Whether its agent has nothing more to do for it. Raises: NOT_NOW."""
         entries = BringUpLog(self._redis, replica.replica_id).read()
-        return not entries or entries[-1].end == "gone"
+        return not entries or entries[-1].end == End.GONE
 
     def _write(self, replica_id: str, entry: Entry) -> None:
         at = {"at": entry.at_ms, "replica": replica_id, "entry": entry.id}
@@ -61,5 +61,5 @@ class StartupFollower:
         if entry.end:
             end = {"end": entry.end, "failure": dict(entry.failure), "facts": {"status": entry.end}}
             self._journal.write(EventType.FACTS, {**at, **end})
-            if entry.end != "gone":  # what has failed is gone a moment later
+            if entry.end != End.GONE:  # what has failed is gone a moment later
                 self._ends[replica_id] = entry

@@ -7,16 +7,12 @@ Celery's threads call `generate` and wait for their job; one loop thread reads a
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import os
-import queue
 import secrets
 import subprocess
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
 
 from celery import Celery
 
@@ -30,17 +26,15 @@ from gateway.models.catalog import Catalog, Model
 from gateway.process.start import module_command
 from gateway.queue.queues import Priority, try_hint
 from gateway.settings import Settings
-from gateway.store.connection import retry_until_redis_answers
 from gateway.store.loop import Loop
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.pace import pace_of
 from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
-from workers.providers.base import Piece
-from workers.providers.failures import UpstreamFailure
+from workers.providers.call_driver import CallDriver
 from workers.providers.fallbacks import Fallbacks
-from workers.providers.policy import Step, after
+from workers.providers.mailbox import Mailbox
 from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
@@ -48,22 +42,8 @@ from workers.providers.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 #: Jobs that run in processes of their own at once, since they may kill workers, and how often such a one is looked at.
 MAX_APART, APART_LOOK_S = 4, 0.2
-#: Why a job has no worker any more that had begun it.
-LOST = "The provider worker that ran it was lost or stopped"
-
-
-def unable(refusal: UpstreamFailure) -> UpstreamFailure:
-    """What a provider refuses that had to go on with a begun answer is the beginning, not the client's request."""
-    text = f"It can't go on with a begun answer. {refusal.message}"
-    return UpstreamFailure("upstream_interrupted", text, retryable=False, blame=False)
-
-
-class Finished(Exception):
-    """The worker has nothing more to do with a job."""
 
 
 class RemoteWorker:
@@ -90,7 +70,6 @@ class RemoteWorker:
         self.router = router
         self.incarnation = f"provider.{settings.node}{ALONE if alone else ''}:{secrets.token_hex(4)}"
         self._calls = Calls(self._clean)
-        self._fallbacks = Fallbacks(catalog, router, self._calls)
         self._journaler = Journaler(
             settings=settings,
             store=store,
@@ -102,8 +81,8 @@ class RemoteWorker:
         self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()
         self._suspects = Turnstile(MAX_APART, self._call_suspect)
-        #: What the emitter is to do next.
-        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._mailbox = Mailbox(self._journaler)
+        self._driver = CallDriver(self._calls, router, Fallbacks(catalog, router, self._calls), self._mailbox)
         self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
 
     # -- called by the process and by Celery's threads
@@ -125,11 +104,11 @@ class RemoteWorker:
         run = self._claims.take(job_id, self._admit)
         if run is not None:
             try:
-                self._drive(run)
+                self._driver.drive(run)
             except Exception as error:  # the edge of this process: the client must hear of it
                 log.exception("job %s", job_id)
                 message = f"The provider worker failed: {type(error).__name__}."
-                self._post(lambda: run.fail("upstream_error", message, provider=run.provider.name), run)
+                self._mailbox.post(lambda: run.fail("upstream_error", message, provider=run.provider.name), run)
             run.finished.wait()
 
     def models(self) -> list[Model]:
@@ -188,144 +167,17 @@ class RemoteWorker:
         if job := self.store.heads([job_id]).get(job_id):
             try_hint(self.celery, job_id, place=job.runs_on, priority=Priority.RECOVERED)
 
-    def _drive(self, run: ProviderRun) -> None:
-        """Call until the job is done, has failed, or belongs to another model."""
-        step = self._first_step(run)
-        while step.go and not run.finished.wait(step.wait_s):
-            failure = self._attempt(run, step)
-            if failure is None:
-                break
-            if not run.finished.is_set():
-                log.warning("job %s: %s: %s", run.id, failure.reason, failure.message)
-                step = self._after(run, failure, step.tries)
-
-    def _first_step(self, run: ProviderRun) -> Step:
-        """Where to begin: at the beginning, where another model has stopped, or where an earlier claim has."""
-        takeover = run.transcript.takeover
-        if takeover is None or not takeover.own:
-            return Step(go=True, mode=takeover.mode if takeover else "")
-        if not run.transcript.missing:
-            self._post(run.done, run)
-            return Step(go=False)
-        failure = UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False)
-        # A job that kills workers is one of those that can't be served.
-        return self._after(run, failure, tries=max(0, run.job.losses - 1), lost=True)
-
-    def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
-        """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
-        provider = run.provider
-        circuit = self._patiently(run, lambda: self.router.breaker.allow(provider.name))
-        if circuit is None:
-            return None
-        if not circuit.lets_through:
-            text = f"Provider {provider.name} has failed several times in a row and is left alone."
-            return UpstreamFailure("upstream_unavailable", text, False, max(1.0, circuit.retry_after_s), blame=False)
-        self._open(run, step)
-        if run.finished.is_set() or run.state is not None:
-            return None
-        begun = run.transcript.shown
-
-        def sink(piece: Piece) -> None:
-            self._post(lambda: run.take(piece), run)
-
-        try:
-            call = self._calls.start(provider, run.model, run.transcript, sink)
-            run.calling(call)
-            call.result()
-        except concurrent.futures.CancelledError:
-            return None
-        except UpstreamFailure as error:
-            failure = unable(error) if begun and error.refused else error
-            self._patiently(run, lambda: self._blame(provider.name, failure))
-            return failure
-        self._post(run.done, run)
-        self._patiently(run, lambda: self.router.breaker.success(provider.name))
-        return None
-
-    def _open(self, run: ProviderRun, step: Step) -> None:
-        """Put on record that a call is about to be made, so that nobody makes it again without knowing."""
-        takeover = run.transcript.takeover
-        info = dict(takeover.announcement()) if takeover else {}
-        if step.tries or (takeover and takeover.own):
-            stays = run.transcript.restart() if step.mode == "restart" else None
-            info |= {"mode": step.mode or "continue", "reason": step.reason, **run.transcript.record()}
-            info |= {} if stays is None else {"text": stays}
-        on_record = threading.Event()
-        self._post(lambda: run.open_call(info, on_record), run)
-        while not on_record.wait(0.5) and not run.finished.is_set():
-            continue
-
-    def _after(self, run: ProviderRun, failure: UpstreamFailure, tries: int, *, lost: bool = False) -> Step:
-        """What to do about a failure, and do it if it ends the job here."""
-        others = self._patiently(run, lambda: self._fallbacks.of(run)) or []
-        step = after(
-            failure,
-            run=run,
-            policy=self._fallbacks.asked(run).on_interrupt,
-            others=others,
-            continues=lambda model: self._fallbacks.continues(run, model),
-            tries=tries,
-            lost=lost,
-        )
-        if step.next:
-            body = {"model": run.model.id, "provider": run.provider.name, "reason": failure.reason}
-            self._post(lambda: run.hand_over(step.next, {**body, "message": failure.message, "mode": step.mode}), run)
-        elif not step.go:
-            details = failure.details(run.provider)
-            self._post(lambda: run.fail(failure.reason, step.message or failure.message, **details), run)
-        return step
-
-    def _patiently(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
-        """What Redis says, however long it takes to come back; None if the job is over before that."""
-
-        def wait(pause_s: float) -> None:
-            if run.finished.wait(pause_s):
-                raise Finished
-
-        try:
-            wait(0)
-            return retry_until_redis_answers(look, what=f"job {run.id}", wait=wait)
-        except Finished:
-            return None
-
-    def _blame(self, provider: str, failure: UpstreamFailure) -> None:
-        """Tell the circuit breaker. A provider that refuses a request is well."""
-        if failure.blame:
-            self.router.breaker.failure(provider)
-        else:
-            self.router.breaker.success(provider)
-
     def _clean(self, text: str) -> str:
         return redacted(text, self.catalog.providers.values())
 
     # -- the emitter thread
 
-    def _post(self, action: Callable[[], None], run: ProviderRun) -> None:
-        """Have the emitter do something for a run, behind all that was posted before."""
-
-        def act() -> None:
-            if run.state is None and not run.finished.is_set():
-                with self._journaler.bulkhead(run):
-                    action()
-                    self._journaler.touch(run)
-
-        self._inbox.put(act)
-
     def _is_over(self) -> bool:
         return self._stopping.is_set() and not self._journaler.held
 
     def _emit(self) -> None:
-        self._take(timeout_s=self._journaler.waits_s)
+        self._mailbox.act(timeout_s=self._journaler.waits_s)
         self._journaler.tend(self._beat)
-
-    def _take(self, *, timeout_s: float) -> None:
-        """Do all that is there, so that a late emitter catches up in one append."""
-        try:
-            self._inbox.get(timeout=timeout_s)()
-            while True:
-                self._inbox.get_nowait()()
-        except queue.Empty:
-            return
 
     def _drop(self, job: ClaimedJob) -> None:
         assert isinstance(job, ProviderRun)

@@ -1,0 +1,158 @@
+"""The calls of one job, from the first to its end: made, put on record, and made again or given up by the policy.
+
+Has no thread of its own: it runs in that of the job. Knows no claim and no heartbeat.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import logging
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from gateway.inference.routing import Router
+from gateway.store.connection import retry_until_redis_answers
+from workers.providers.base import Piece
+from workers.providers.failures import UpstreamFailure
+from workers.providers.fallbacks import Fallbacks
+from workers.providers.mailbox import Mailbox
+from workers.providers.policy import Step, after
+from workers.providers.provider_calls import Calls
+from workers.providers.run import ProviderRun
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Why a job has no worker any more that had begun it.
+LOST = "The provider worker that ran it was lost or stopped"
+
+
+def unable(refusal: UpstreamFailure) -> UpstreamFailure:
+    """What a provider refuses that had to go on with a begun answer is the beginning, not the client's request."""
+    text = f"It can't go on with a begun answer. {refusal.message}"
+    return UpstreamFailure("upstream_interrupted", text, retryable=False, blame=False)
+
+
+class Finished(Exception):
+    """The worker has nothing more to do with a job."""
+
+
+class CallDriver:
+    """Drives the calls of all jobs of a worker. Events go to the emitter's thread, by the mailbox."""
+
+    def __init__(self, calls: Calls, router: Router, fallbacks: Fallbacks, mailbox: Mailbox) -> None:
+        self._calls = calls
+        self._router = router
+        self._fallbacks = fallbacks
+        self._mailbox = mailbox
+
+    def drive(self, run: ProviderRun) -> None:
+        """Call until the job is done, has failed, or belongs to another model."""
+        step = self._first_step(run)
+        while step.go and not run.finished.wait(step.wait_s):
+            failure = self._attempt(run, step)
+            if failure is None:
+                break
+            if not run.finished.is_set():
+                log.warning("job %s: %s: %s", run.id, failure.reason, failure.message)
+                step = self._after(run, failure, step.tries)
+
+    def _first_step(self, run: ProviderRun) -> Step:
+        """Where to begin: at the beginning, where another model has stopped, or where an earlier claim has."""
+        takeover = run.transcript.takeover
+        if takeover is None or not takeover.own:
+            return Step(go=True, mode=takeover.mode if takeover else "")
+        if not run.transcript.missing:
+            self._mailbox.post(run.done, run)
+            return Step(go=False)
+        failure = UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False)
+        # A job that kills workers is one of those that can't be served.
+        return self._after(run, failure, tries=max(0, run.job.losses - 1), lost=True)
+
+    def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
+        """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
+        provider = run.provider
+        circuit = self._patiently(run, lambda: self._router.breaker.allow(provider.name))
+        if circuit is None:
+            return None
+        if not circuit.lets_through:
+            text = f"Provider {provider.name} has failed several times in a row and is left alone."
+            return UpstreamFailure("upstream_unavailable", text, False, max(1.0, circuit.retry_after_s), blame=False)
+        self._open(run, step)
+        if run.finished.is_set() or run.state is not None:
+            return None
+        begun = run.transcript.shown
+
+        def sink(piece: Piece) -> None:
+            self._mailbox.post(lambda: run.take(piece), run)
+
+        try:
+            call = self._calls.start(provider, run.model, run.transcript, sink)
+            run.calling(call)
+            call.result()
+        except concurrent.futures.CancelledError:
+            return None
+        except UpstreamFailure as error:
+            failure = unable(error) if begun and error.refused else error
+            self._patiently(run, lambda: self._blame(provider.name, failure))
+            return failure
+        self._mailbox.post(run.done, run)
+        self._patiently(run, lambda: self._router.breaker.success(provider.name))
+        return None
+
+    def _open(self, run: ProviderRun, step: Step) -> None:
+        """Put on record that a call is about to be made, so that nobody makes it again without knowing."""
+        takeover = run.transcript.takeover
+        info = dict(takeover.announcement()) if takeover else {}
+        if step.tries or (takeover and takeover.own):
+            stays = run.transcript.restart() if step.mode == "restart" else None
+            info |= {"mode": step.mode or "continue", "reason": step.reason, **run.transcript.record()}
+            info |= {} if stays is None else {"text": stays}
+        on_record = threading.Event()
+        self._mailbox.post(lambda: run.open_call(info, on_record), run)
+        while not on_record.wait(0.5) and not run.finished.is_set():
+            continue
+
+    def _after(self, run: ProviderRun, failure: UpstreamFailure, tries: int, *, lost: bool = False) -> Step:
+        """What to do about a failure, and do it if it ends the job here."""
+        others = self._patiently(run, lambda: self._fallbacks.of(run)) or []
+        step = after(
+            failure,
+            run=run,
+            policy=self._fallbacks.asked(run).on_interrupt,
+            others=others,
+            continues=lambda model: self._fallbacks.continues(run, model),
+            tries=tries,
+            lost=lost,
+        )
+        if step.next:
+            body = {"model": run.model.id, "provider": run.provider.name, "reason": failure.reason}
+            self._mailbox.post(
+                lambda: run.hand_over(step.next, {**body, "message": failure.message, "mode": step.mode}), run
+            )
+        elif not step.go:
+            details = failure.details(run.provider)
+            self._mailbox.post(lambda: run.fail(failure.reason, step.message or failure.message, **details), run)
+        return step
+
+    def _patiently(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
+        """What Redis says, however long it takes to come back; None if the job is over before that."""
+
+        def wait(pause_s: float) -> None:
+            if run.finished.wait(pause_s):
+                raise Finished
+
+        try:
+            wait(0)
+            return retry_until_redis_answers(look, what=f"job {run.id}", wait=wait)
+        except Finished:
+            return None
+
+    def _blame(self, provider: str, failure: UpstreamFailure) -> None:
+        """Tell the circuit breaker. A provider that refuses a request is well."""
+        if failure.blame:
+            self._router.breaker.failure(provider)
+        else:
+            self._router.breaker.success(provider)
