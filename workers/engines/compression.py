@@ -37,7 +37,7 @@ def compressed(folder: Path, quantization: str) -> Iterator[Path]:
             try:
                 told = frames.receive()
             except (EOFError, OSError) as error:
-                raise ChildEnded("the process that compresses the weights", process.wait()) from error
+                raise ChildEnded("compressing the weights", process.wait()) from error
             if "done" not in told:
                 raise failure_from(told)
             yield copy

@@ -20,8 +20,8 @@ def failure_of(error: BaseException) -> tuple[FailureReason, str]:
     return FailureReason(reason), message
 
 
-def failure_of_exit(status: int, *, new_oom_kills: int, who: str = "the engine process") -> tuple[FailureReason, str]:
+def failure_of_exit(status: int, *, new_oom_kills: int) -> tuple[FailureReason, str]:
     """The reason for a process that ended while it loaded; a negative status is the signal's number."""
     if status == -signal.SIGKILL and new_oom_kills > 0:
-        return FailureReason.OUT_OF_MEMORY, f"the kernel killed {who} for want of memory while it loaded"
-    return FailureReason.ENGINE_CRASHED, f"while it loaded, {who} {how_ended(status)}"
+        return FailureReason.OUT_OF_MEMORY, "the kernel killed the engine for want of memory while it loaded"
+    return FailureReason.ENGINE_CRASHED, f"while it loaded, the engine process {how_ended(status)}"

@@ -190,12 +190,13 @@ class EngineProcess:
         if frame["op"] == "failed":
             failure = failure_from(frame)
             if isinstance(failure, ChildEnded):
-                raise EngineStartFailed(*self._failure_of_exit(failure.status, failure.child))
+                reason, message = self._failure_of_exit(failure.status)
+                raise EngineStartFailed(reason, f"{failure.child}: {message}")
             raise EngineStartFailed(FailureReason(failure.reason), str(failure))
         if frame["op"] == "ready":
             return EngineInfo(**frame["info"])
         on_progress(str(frame["stage"]), int(frame["done"]), int(frame["total"]))
         return None
 
-    def _failure_of_exit(self, status: int, who: str = "the engine process") -> tuple[FailureReason, str]:
-        return failure_of_exit(status, new_oom_kills=oom_kills() - self._oom_kills, who=who)
+    def _failure_of_exit(self, status: int) -> tuple[FailureReason, str]:
+        return failure_of_exit(status, new_oom_kills=oom_kills() - self._oom_kills)
