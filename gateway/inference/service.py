@@ -23,7 +23,7 @@ from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
-from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
 from gateway.models.catalog import Catalog, Model
@@ -169,7 +169,7 @@ class Inference:
 
     def _earlier(self, mark: Mark) -> Job | None:
         """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
-        jobs = self.store.read_many([mark.job_id(kind) for kind in KINDS])
+        jobs = self.store.read_many([mark.job_id(kind) for kind in KINDS if kind != DEPLOYMENT])
         job = next(filter(None, jobs), None)
         if job:
             mark.check(job)
