@@ -90,7 +90,7 @@ class Supervisor:
         """Whether it has not exited, as far as we know."""
         return self._table[name].process is not None
 
-    def look(self) -> None:
+    def reap_and_restart(self) -> None:
         """Reap what has ended, and start again what should run."""
         for pid, status in _reap():
             for name, entry in self._table.items():

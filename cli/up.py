@@ -168,7 +168,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
     while not supervisor.stopping.wait(LOOK_S):
-        supervisor.look()
+        supervisor.reap_and_restart()
         if signal.SIGHUP in _endings() and _is_unheard():
             return
 

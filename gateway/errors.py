@@ -310,7 +310,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
 }
 
 
-def lies_with_client(reason: str) -> bool:
+def is_client_error(reason: str) -> bool:
     """Whether a job that failed for this reason could not have been served by anybody."""
     kind = FAILURES.get(reason, GenerationFailed)
     return kind.http_status < 500 and not issubclass(kind, UpstreamFailed)

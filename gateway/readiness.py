@@ -35,13 +35,13 @@ class Readiness:
         return self.redis == self.keeper == "healthy" and bool(served & {"healthy", "asleep"})
 
 
-def look(gateway: Gateway) -> Readiness:
+def check(gateway: Gateway) -> Readiness:
     """Look at Redis, the keeper, the replicas and the providers."""
     catalog = "stale" if gateway.catalog.problem else "healthy"
     try:
         keeper = gateway.registry.keeper()
         return Readiness(
-            redis="lost" if gateway.installation.look() else "healthy",
+            redis="lost" if gateway.installation.check() else "healthy",
             keeper="healthy" if keeper else "unhealthy",
             keeper_round_s=keeper.round_s if keeper else 0.0,
             keeper_trusted=keeper.trusted if keeper else False,

@@ -57,4 +57,4 @@ def small_device(stack: Stack, model: str) -> Iterator[str]:
     try:
         yield small.node
     finally:
-        stack.registry.bury(small.incarnation)
+        stack.registry.deregister(small.incarnation)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.models.catalog import load_catalog
 from gateway.models.engines import spec_of
 from gateway.settings import Settings
@@ -14,7 +14,7 @@ from workers.replica.__main__ import engine_config
 def config_of(model_id: str, settings: Settings) -> EngineConfig:
     """What an engine process would be told of a model that is deployed without options."""
     model = load_catalog(settings).get(model_id)
-    wanted, path = Wanted(model.id, model.id, "test", "cpu0"), str(model.path() or "")
+    wanted, path = ReplicaSpec(model.id, model.id, "test", "cpu0"), str(model.path() or "")
     return engine_config(model, settings, wanted, path, kv_capacity_tokens=2 * model.context_length)
 
 

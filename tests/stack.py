@@ -21,7 +21,7 @@ import httpx
 import psutil
 
 from gateway.access.api_keys import Credentials
-from gateway.cluster.desired import Desired, Wanted, replica_id
+from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Event
 from gateway.jobs.store import JobStore
@@ -144,16 +144,16 @@ class Stack:
         self.redis, self.store, self.registry = client, JobStore(client), Registry(client)
         Credentials(client).bootstrap(KEY)
         for model, options in models.items():
-            self.want(model, options)
+            self.put(model, options)
         for name in ("web", "keeper", "agent"):
             self.start(name)
         self.wait_active(len(models))
         eventually(self._ready, "the web process is ready")
 
-    def want(self, model: str, options: Mapping[str, Any], settings: Settings | None = None) -> None:
+    def put(self, model: str, options: Mapping[str, Any], settings: Settings | None = None) -> None:
         """Make a replica part of the desired state, on the device of those settings."""
         place = (settings or self.settings).node, (settings or self.settings).device
-        Desired(self.redis).want(Wanted(replica_id(model, *place), model, *place, options=options))
+        Desired(self.redis).put(ReplicaSpec(replica_id(model, *place), model, *place, options=options))
 
     def wait_active(self, count: int, timeout_s: float = 120.0) -> None:
         """Wait until so many replicas are active."""

@@ -11,7 +11,7 @@ from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.jobs.control import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id
 from gateway.models.entry import Model
-from gateway.queue.queues import Priority, make_celery, replica_queue, send_hint
+from gateway.queue.queues import Priority, enqueue, make_celery, replica_queue
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema
 
@@ -52,7 +52,7 @@ def _send(installed: Installed, replica: Replica, key_id: str) -> Job:
     job = Job(id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request)
     installed.store.create(job, ttl_ms=TTL_MS)
     queue = replica_queue(replica.node, replica.device, replica.model)
-    send_hint(make_celery(installed.settings), job.id, place=model.id, priority=Priority.INTERACTIVE, queue=queue)
+    enqueue(make_celery(installed.settings), job.id, place=model.id, priority=Priority.INTERACTIVE, queue=queue)
     return job
 
 

@@ -105,7 +105,7 @@ def clocks(installed: Installed) -> Iterable[Finding]:
 def installation(installed: Installed) -> Iterable[Finding]:
     """Whether Redis holds the data that the data folder knows of."""
     here = Installation(installed.redis, installed.settings.data_dir)
-    if here.look():
+    if here.check():
         yield problem("Redis has lost its data", REMEDY)
     else:
         yield ok("Redis holds the data of this installation")

@@ -43,7 +43,7 @@ def replicas(installed: Installed) -> Iterable[Finding]:
         if one.state == SpecState.FAILED:
             why = one.failure.get("message", "")
             yield problem(f"{one.replica_id} has failed: {why}", one.failure.get("remedy", "Deploy it anew."))
-        elif one.state == SpecState.UP and one.replica_id not in living:
+        elif one.state == SpecState.RUNNING and one.replica_id not in living:
             yield problem(f"{one.replica_id} is wanted, but does not live", "See 'headrace logs agent' on its machine.")
     for replica in living.values():
         if replica.health == "healthy":
@@ -70,9 +70,9 @@ def providers(installed: Installed) -> Iterable[Finding]:
 def jobs(installed: Installed) -> Iterable[Finding]:
     """Jobs that have not ended must be in an index, or nobody finds them."""
     walk = Strays(installed.store, mends=False)
-    found = {job.id for job in walk.look()}
+    found = {job.id for job in walk.next_page()}
     while walk.goes_on:
-        found |= {job.id for job in walk.look()}
+        found |= {job.id for job in walk.next_page()}
     if found:
         time.sleep(BETWEEN_S)
         found = {job.id for job in walk.among(sorted(found))}

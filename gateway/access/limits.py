@@ -138,7 +138,7 @@ class Limits:
                 retry_after_s=wait_s,
             )
 
-    def give_back_lapsed(self) -> None:
+    def reclaim_expired_reservations(self) -> None:
         """Give back what was reserved for jobs that were not made since: the process that was to do it has died.
 
         Were it only asleep, its job would still be counted by the ledger, and run without a reservation.

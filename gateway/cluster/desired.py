@@ -24,7 +24,7 @@ from gateway.store.unreadable import leaving_out, readable, reading
 class SpecState(StrEnum):
     """What becomes of a replica that is wanted."""
 
-    UP = "up"
+    RUNNING = "up"
     #: It was idle for too long; the next request wakes it.
     ASLEEP = "asleep"
     #: Nobody tries again until it is deployed anew.
@@ -32,7 +32,7 @@ class SpecState(StrEnum):
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ReplicaSpec:
     """One replica that should live on one device, and how.
 
     `state` is one of `SpecState`; `failure` says why it has failed.
@@ -55,7 +55,7 @@ class Wanted:
     idle_unload_s: float = 0.0
     #: For the engine, over those of the catalog.
     options: Mapping[str, Any] = field(default_factory=dict)
-    state: str = SpecState.UP
+    state: str = SpecState.RUNNING
     failure: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -63,7 +63,7 @@ class Wanted:
         """Node and device."""
         return self.node, self.device
 
-    def in_full(self, model: Model, max_batch_size: int) -> Wanted:
+    def in_full(self, model: Model, max_batch_size: int) -> ReplicaSpec:
         """With what it leaves open: the model's own, and the size of a batch where nobody asks for another."""
         return replace(
             self,
@@ -85,7 +85,7 @@ class Desired:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
-    def want(self, *wanted: Wanted) -> None:
+    def put(self, *wanted: ReplicaSpec) -> None:
         """Add replicas, or change what is wanted of them."""
         pipe = self._redis.pipeline(transaction=True)
         for one in wanted:
@@ -93,14 +93,14 @@ class Desired:
             pipe.hset(keys.desired(one.node, one.device), one.replica_id, dumps(asdict(one)))
         pipe.execute()
 
-    def drop(self, wanted: Iterable[Wanted]) -> None:
+    def drop(self, wanted: Iterable[ReplicaSpec]) -> None:
         """Want them no more."""
         pipe = self._redis.pipeline(transaction=True)
         for one in wanted:
             pipe.hdel(keys.desired(one.node, one.device), one.replica_id)
         pipe.execute()
 
-    def change(self, wanted: Wanted, **changes: Any) -> bool:
+    def change(self, wanted: ReplicaSpec, **changes: Any) -> bool:
         """Change one replica, if it is still wanted just as it was. False if it is not."""
         name = keys.desired(wanted.node, wanted.device)
         with self._redis.pipeline() as pipe:
@@ -121,29 +121,29 @@ class Desired:
         """Want those replicas of a model again that sleep. Once is as good as many times."""
         for one in self.all(model):
             if one.state == SpecState.ASLEEP:
-                self.change(one, state=SpecState.UP)
+                self.change(one, state=SpecState.RUNNING)
 
-    def on(self, node: str, device: str) -> dict[str, Wanted | None]:
+    def on(self, node: str, device: str) -> dict[str, ReplicaSpec | None]:
         """What one device should hold, by replica id; None for what can't be read, and is to be left as it is."""
         (raw,) = pipeline(self._redis, [("HGETALL", keys.desired(node, device))])
-        found: dict[str, Wanted | None] = dict.fromkeys(raw)
+        found: dict[str, ReplicaSpec | None] = dict.fromkeys(raw)
         for name, value in raw.items():
             with leaving_out(_named(node, device, name)):
                 found[name] = _read(value)
         return found
 
-    def get(self, node: str, device: str, name: str) -> Wanted | None:
+    def get(self, node: str, device: str, name: str) -> ReplicaSpec | None:
         """One replica of a device, if it is wanted. Raises: Unreadable."""
         with reading(_named(node, device, name)):
             (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
             return _read(raw) if raw else None
 
-    def all(self, model: str | None = None) -> list[Wanted]:
+    def all(self, model: str | None = None) -> list[ReplicaSpec]:
         """What all devices should hold, of one model or of all."""
         places = [place.split(" ", 1) for place in sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))]
         places = [place for place in places if len(place) == 2]
         raws = pipeline(self._redis, [("HGETALL", keys.desired(*place)) for place in places], raise_on_error=False)
-        found: list[Wanted] = []
+        found: list[ReplicaSpec] = []
         for place, raw in zip(places, raws, strict=True):
             with leaving_out(f"What is wanted on {'.'.join(place)}"):
                 if isinstance(raw, Exception):
@@ -152,7 +152,7 @@ class Desired:
                 found += [wanted for _, wanted in readable(named, _read)]
         return [wanted for wanted in found if model in (None, wanted.model)]
 
-    def of_deployment(self, deployment_id: str) -> list[Wanted]:
+    def of_deployment(self, deployment_id: str) -> list[ReplicaSpec]:
         """What a deployment has added, as far as it is still wanted."""
         return [wanted for wanted in self.all() if wanted.deployment_id == deployment_id]
 
@@ -161,8 +161,8 @@ def _named(node: str, device: str, name: str) -> str:
     return f"What is wanted of replica {name} on {node}.{device}"
 
 
-def _read(raw: str) -> Wanted:
-    wanted = load_as(Wanted, raw)
+def _read(raw: str) -> ReplicaSpec:
+    wanted = load_as(ReplicaSpec, raw)
     if wanted.state not in set(SpecState):
         raise Unreadable(f"The state is {wanted.state!r:.80}.")
     return wanted

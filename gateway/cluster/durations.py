@@ -8,7 +8,7 @@ from typing import cast
 
 import redis
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from gateway.store import keys
 from gateway.store.codec import dumps, is_number, loads
 from gateway.store.unreadable import leaving_out

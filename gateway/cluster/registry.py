@@ -138,7 +138,7 @@ class Registry:
     def __init__(self, client: redis.Redis) -> None:
         self.redis = client
 
-    def beat(self, replica: Replica, *, lease_s: float) -> None:
+    def heartbeat(self, replica: Replica, *, lease_s: float) -> None:
         """Write the heartbeat of one life of a process: it counts as alive for `lease_s` more seconds."""
         self._beat(keys.WORKERS, replica, lease_s)
 
@@ -171,7 +171,7 @@ class Registry:
         """All living provider workers."""
         return self._living(keys.PROVIDERS, ProviderWorker)
 
-    def bury(self, incarnation: str) -> None:
+    def deregister(self, incarnation: str) -> None:
         """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
         self.redis.delete(keys.worker(incarnation))
         self.redis.srem(keys.WORKERS, incarnation)

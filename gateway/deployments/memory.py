@@ -54,7 +54,7 @@ class Load:
     cpu_offload: bool = False
 
     @classmethod
-    def of(cls, engine: str, config: Mapping[str, Any]) -> Load:
+    def from_config(cls, engine: str, config: Mapping[str, Any]) -> Load:
         """From what is wanted of a replica, in full; what memory does not depend on is left out.
 
         Raises: InvalidRequest for a size that is none.
@@ -111,7 +111,7 @@ class MemoryPlan:
         """Whether the device has room for it now."""
         return self.peak_bytes <= self.free_bytes * USABLE
 
-    def shown(self) -> dict[str, Any]:
+    def to_public(self) -> dict[str, Any]:
         """As clients see it."""
         return {**self._sizes(), "total_bytes": self.total_bytes, "fits": self.fits}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gateway.cluster.desired import SpecState, Wanted, replica_id
+from gateway.cluster.desired import ReplicaSpec, SpecState, replica_id
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import Load, MemoryPlan, alternatives, plan, require_a_sequence
@@ -25,7 +25,7 @@ class Planned:
     """What a deployment would do: its replicas, what each takes of its device, and what is not as it was preferred."""
 
     model: str
-    wanted: Sequence[Wanted]
+    wanted: Sequence[ReplicaSpec]
     #: By `node.device`, for all replicas that go there; None where the device has not said how big the model is.
     plans: Mapping[str, MemoryPlan | None]
     alternatives: Sequence[Mapping[str, Any]]
@@ -39,10 +39,10 @@ class Planned:
             return False
         return True if all(self.plans.values()) else None
 
-    def shown(self) -> dict[str, Any]:
+    def to_public(self) -> dict[str, Any]:
         """As clients see it."""
         return {
-            "memory_plan": {name: found.shown() if found else None for name, found in self.plans.items()},
+            "memory_plan": {name: found.to_public() if found else None for name, found in self.plans.items()},
             "effective_config": dict(self.effective),
             "warnings": list(self.warnings),
         }
@@ -58,7 +58,7 @@ class Planned:
         remedy = f"What would fit: {remedy}." if remedy else "Free memory there, or add a device."
         raise DoesNotFit(
             f"Model {self.model!r} needs {needs} on {name}, which has {free} free. {remedy}",
-            details={"memory_plan": self.shown()["memory_plan"], "alternatives": list(self.alternatives)},
+            details={"memory_plan": self.to_public()["memory_plan"], "alternatives": list(self.alternatives)},
         )
 
 
@@ -78,7 +78,7 @@ class Planner:
         footprint = self._footprints.get(devices[0], model.id)
         options = request.options()
         effective = _effective(model, request, options, devices[0], footprint)
-        like = Wanted(
+        like = ReplicaSpec(
             replica_id="",
             model=model.id,
             node="",
@@ -88,10 +88,12 @@ class Planner:
             idle_unload_s=options["idle_unload_s"],
             **effective.config,
         )
-        shown = {**effective.config, "max_batch_size": like.max_batch_size, "context_length": like.context_length}
-        return replace(self._planned(model, like, devices, deployment_id), effective=shown, warnings=effective.warnings)
+        to_public = {**effective.config, "max_batch_size": like.max_batch_size, "context_length": like.context_length}
+        return replace(
+            self._planned(model, like, devices, deployment_id), effective=to_public, warnings=effective.warnings
+        )
 
-    def more(self, model: Model, present: Sequence[Wanted], count: int, deployment_id: str) -> Planned:
+    def more(self, model: Model, present: Sequence[ReplicaSpec], count: int, deployment_id: str) -> Planned:
         """So many replicas beside those that are there, with the options of the first, where there are fewest yet.
 
         Raises: NoDevice, InvalidRequest.
@@ -102,8 +104,8 @@ class Planner:
         chosen = place(devices, [device.name for device in devices], engine=model.engine, replicas=count)
         return self._planned(model, present[0], chosen, deployment_id)
 
-    def _planned(self, model: Model, like: Wanted, devices: Sequence[Device], deployment_id: str) -> Planned:
-        load = Load.of(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
+    def _planned(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
+        load = Load.from_config(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
         for device in devices:
             if footprint := self._footprints.get(device, model.id):
                 require_a_sequence(footprint, _on(device, load))
@@ -193,7 +195,7 @@ def _context(model: Model, footprint: Footprint | None, wanted: int) -> int:
     return wanted or most
 
 
-def _wanted(like: Wanted, deployment_id: str, device: Device, i: int) -> Wanted:
+def _wanted(like: ReplicaSpec, deployment_id: str, device: Device, i: int) -> ReplicaSpec:
     name = replica_id(like.model, device.node, device.device, f"{deployment_id.rpartition('-')[2][:6]}-{i}")
     return replace(
         like,
@@ -201,7 +203,7 @@ def _wanted(like: Wanted, deployment_id: str, device: Device, i: int) -> Wanted:
         node=device.node,
         device=device.device,
         deployment_id=deployment_id,
-        state=SpecState.UP,
+        state=SpecState.RUNNING,
         failure={},
     )
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
-from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry, ReplicaStatus
 from gateway.deployments import views as deployment_views
@@ -26,7 +26,7 @@ from gateway.jobs.control import cancel
 from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.queues import Priority, device_place, try_hint
+from gateway.queue.queues import Priority, device_place, enqueue_or_leave_to_keeper
 from gateway.settings import Settings
 from gateway.store import keys
 from schemas.base.times import iso
@@ -70,10 +70,10 @@ class Deployments:
         planned = self.planner.deployment(model, request, deployment_id)
         if request.dry_run:
             alternatives = list(planned.alternatives)
-            return {"model_id": model.id, "fits": planned.fits, **planned.shown(), "alternatives": alternatives}
+            return {"model_id": model.id, "fits": planned.fits, **planned.to_public(), "alternatives": alternatives}
         planned.require_room()
         replaced = self.desired.all(model.id)
-        body = {**request.given(), **planned.shown()}
+        body = {**request.given(), **planned.to_public()}
         return self._start(deployment_id, model, body, planned.wanted, replaced, at=planned.wanted[0], key=key)
 
     def scale(self, model_id: str, replicas: int, *, key: KeyRecord) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class Deployments:
         deployment_id = new_job_id(DEPLOYMENT)
         planned = self.planner.more(model, present, replicas - len(present), deployment_id)
         planned.require_room()
-        body = {"replicas": replicas, "memory_plan": planned.shown()["memory_plan"]}
+        body = {"replicas": replicas, "memory_plan": planned.to_public()["memory_plan"]}
         return self._start(deployment_id, model, body, planned.wanted, [], at=planned.wanted[0], key=key)
 
     def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
@@ -126,8 +126,8 @@ class Deployments:
         ids = cast("builtins.list[str]", self.store.redis.zrevrange(keys.DEPLOYMENTS, 0, MAX_LISTED))
         jobs = [job for job in self.store.read_many(ids) if job and key.may_use(job.model)]
         found = [deployment_views.summary(job) for job in jobs]
-        shown = [one for one in found if status in (None, one["status"]) and model_id in (None, one["model_id"])]
-        return shown[:limit]
+        to_public = [one for one in found if status in (None, one["status"]) and model_id in (None, one["model_id"])]
+        return to_public[:limit]
 
     def get(self, deployment_id: str, *, key: KeyRecord) -> Job:
         """Raises: PermissionDenied, JobNotFound."""
@@ -151,10 +151,10 @@ class Deployments:
         deployment_id: str,
         model: Model,
         body: Mapping[str, Any],
-        wanted: Sequence[Wanted],
-        replaced: Sequence[Wanted],
+        wanted: Sequence[ReplicaSpec],
+        replaced: Sequence[ReplicaSpec],
         *,
-        at: Wanted,
+        at: ReplicaSpec,
         key: KeyRecord,
     ) -> dict[str, Any]:
         """Write the job record, then hint the agent of the device of `at`, which carries it out."""
@@ -178,7 +178,7 @@ class Deployments:
         self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.estimated_now_ms()})
         self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
         created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
-        try_hint(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
+        enqueue_or_leave_to_keeper(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
         self.store.require(job.id)
         return {
             "deployment_id": job.id,
@@ -224,17 +224,17 @@ class Deployments:
             )
         return model
 
-    def _deployed(self, model: Model) -> builtins.list[Wanted]:
+    def _deployed(self, model: Model) -> builtins.list[ReplicaSpec]:
         present = self.desired.all(model.id)
         if not present:
             raise NotDeployed(f"Model {model.id!r} is not deployed. Deploy it first: POST /models/local/deploy.")
         return present
 
-    def _healthy_first(self, present: builtins.list[Wanted]) -> None:
+    def _healthy_first(self, present: builtins.list[ReplicaSpec]) -> None:
         """Those that stay come first: the ones that are healthy, the oldest ahead."""
         alive = {one.replica_id: one for one in self.registry.replicas()}
 
-        def rank(one: Wanted) -> tuple[bool, str]:
+        def rank(one: ReplicaSpec) -> tuple[bool, str]:
             replica = alive.get(one.replica_id)
             return (replica is None or replica.health != "healthy", replica.loaded_at if replica else "")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.cluster.bringup import STAGES, StageStatus
+from gateway.cluster.startup import STAGES, StageStatus
 from gateway.jobs.record import Event, EventType, Job, JobState
 from schemas.base.times import iso
 
@@ -53,7 +53,7 @@ class Progress:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, job: Job, events: Iterable[Event]) -> Progress:
+    def from_events(cls, job: Job, events: Iterable[Event]) -> Progress:
         """Fold the events of a deployment."""
         names = [one["replica_id"] for one in job.request.get("wanted", ())]
         progress = cls(
@@ -128,7 +128,7 @@ def summary(job: Job) -> dict[str, Any]:
 def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
     """All of one deployment."""
     wanted = job.request.get("wanted", [])
-    progress = Progress.of(job, events)
+    progress = Progress.from_events(job, events)
     last = events[-1].body.get("at", 0) if events else 0
     return {
         **summary(job),
@@ -179,12 +179,12 @@ def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
         word = "in_progress"
     if job.state is JobState.CANCELLED and word == "in_progress":
         word = "cancelled"
-    shown: dict[str, Any] = {"name": name, "status": word if each else "pending"}
+    to_public: dict[str, Any] = {"name": name, "status": word if each else "pending"}
     if word == "in_progress":
-        shown["progress"] = int(progress.done(name))
+        to_public["progress"] = int(progress.done(name))
     if (span_s := _span_s(each)) is not None:
-        shown["duration"] = duration(span_s)
-    return shown
+        to_public["duration"] = duration(span_s)
+    return to_public
 
 
 def _span_s(each: Sequence[Stage]) -> float | None:

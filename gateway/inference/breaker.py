@@ -32,7 +32,7 @@ class Circuit:
     retry_after_s: float = 0.0
 
     @property
-    def lets_through(self) -> bool:
+    def allows_call(self) -> bool:
         """Whether a call may be made now."""
         return self.state is CircuitState.CLOSED or (self.state is CircuitState.HALF_OPEN and self.retry_after_s == 0)
 
@@ -49,7 +49,7 @@ class Breaker:
         )
 
     def allow(self, provider: str) -> Circuit:
-        """Ask for leave; see `lets_through`. In a half-open circuit the leave is taken by asking."""
+        """Ask for leave; see `allows_call`. In a half-open circuit the leave is taken by asking."""
         return self._run("allow", provider)
 
     def success(self, provider: str) -> None:

@@ -22,7 +22,7 @@ _ALLOWED = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 @dataclass(frozen=True)
-class Mark:
+class IdempotencyToken:
     """What an idempotency key and the request that came with it lead to."""
 
     key: str
@@ -30,7 +30,9 @@ class Mark:
     fingerprint: str
 
     @classmethod
-    def of(cls, idempotency_key: str, *, key_id: str, kind: str, model: str, request: Mapping[str, Any]) -> Mark:
+    def for_request(
+        cls, idempotency_key: str, *, key_id: str, kind: str, model: str, request: Mapping[str, Any]
+    ) -> IdempotencyToken:
         """Raises: InvalidRequest if the idempotency key is not one. It is scoped by the API key."""
         if not _ALLOWED.fullmatch(idempotency_key):
             raise InvalidRequest(

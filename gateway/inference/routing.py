@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 
-from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
-from gateway.store.cached import Recent
+from gateway.store.cached import Cached
 
 
 class ModelStatus(StrEnum):
@@ -54,7 +54,7 @@ _SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
 _LOCAL = (*_SERVING, ModelStatus.FAILED, ModelStatus.UNLOADING)
 #: What it means for its status that a replica is wanted, but may not be alive.
 _WANTED = {
-    SpecState.UP: ModelStatus.LOADING,
+    SpecState.RUNNING: ModelStatus.LOADING,
     SpecState.ASLEEP: ModelStatus.ASLEEP,
     SpecState.FAILED: ModelStatus.FAILED,
 }
@@ -75,11 +75,11 @@ class Router:
         self.footprints = Footprints(registry.redis)
         self.catalog = catalog
         self.breaker = breaker
-        self._replicas: Recent[list[Replica]] = Recent()
-        self._wanted: Recent[list[Wanted]] = Recent()
-        self._known: Recent[set[str]] = Recent()
-        self._workers: Recent[list[ProviderWorker]] = Recent()
-        self._circuits: dict[str, Recent[Circuit]] = {}
+        self._replicas: Cached[list[Replica]] = Cached()
+        self._wanted: Cached[list[ReplicaSpec]] = Cached()
+        self._known: Cached[set[str]] = Cached()
+        self._workers: Cached[list[ProviderWorker]] = Cached()
+        self._circuits: dict[str, Cached[Circuit]] = {}
 
     def status(self, model: Model) -> ModelStatus:
         """How it is, as of half a second ago."""
@@ -104,7 +104,7 @@ class Router:
     def asleep(self, model_id: str) -> bool:
         """Whether some replica of a model sleeps, and none is awake."""
         states = {wanted.state for wanted in self._wanted.get(self.desired.all) if wanted.model == model_id}
-        return SpecState.ASLEEP in states and SpecState.UP not in states
+        return SpecState.ASLEEP in states and SpecState.RUNNING not in states
 
     def replicas(self, model: Model) -> list[Replica]:
         """Those that live."""
@@ -112,14 +112,14 @@ class Router:
 
     def circuit(self, model: Model) -> Circuit:
         """The circuit of a remote model's provider, as it was lately."""
-        recent = self._circuits.setdefault(model.provider, Recent())
+        recent = self._circuits.setdefault(model.provider, Cached())
         return recent.get(lambda: self.breaker.state(model.provider))
 
     def serves(self, model: Model) -> bool:
         """Whether a request can be sent there now."""
         if model.local:
             return self.status(model) in _SERVING
-        return not self._obstacle(model) and self.circuit(model).lets_through
+        return not self._obstacle(model) and self.circuit(model).allows_call
 
     def route(self, model: Model, capability: str) -> Model:
         """The model that takes a request for this one.

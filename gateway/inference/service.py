@@ -17,7 +17,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
-from gateway.inference.idempotency import Mark
+from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import kind_of
@@ -27,10 +27,10 @@ from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.queues import Priority, try_hint
+from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
 from gateway.settings import Settings
 from gateway.store import keys
-from gateway.store.cached import Recent
+from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW
 from gateway.watching.hub import Hub
 from gateway.watching.watcher import Watcher
@@ -77,7 +77,7 @@ class Inference:
         self.celery = celery
         self.hub = hub
         self.limits = Limits(store.redis, store.scripts)
-        self._memory: Recent[dict[str, Any]] = Recent()
+        self._memory: Cached[dict[str, Any]] = Cached()
 
     def submit(
         self,
@@ -100,17 +100,19 @@ class Inference:
         model = self.catalog.get_for(key, model_id)
         what = kind_of(kind)
         model.require(what.capability)
-        mark = None
+        token = None
         if idempotency_key is not None:
-            mark = Mark.of(idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request)
-            if earlier := self._earlier(mark):
+            token = IdempotencyToken.for_request(
+                idempotency_key, key_id=key.id, kind=kind, model=model.id, request=request
+            )
+            if earlier := self._earlier(token):
                 return self._attach(earlier, background=background)
         full = what.complete(model, request)
         runs_on = self._route(model, what.capability)
         self._require_memory()
         tokens = what.estimate(model, full) if key.limited else 0
         job = Job(
-            id=mark.job_id(kind) if mark else new_job_id(kind),
+            id=token.job_id(kind) if token else new_job_id(kind),
             state=JobState.QUEUED,
             kind=kind,
             model=model.id,
@@ -119,40 +121,40 @@ class Inference:
             route="" if runs_on is model else runs_on.id,
             background=background or full.get("priority") == "background",
             price=price(model.pricing),
-            fingerprint=mark.fingerprint if mark else "",
+            fingerprint=token.fingerprint if token else "",
             reserved=tokens if key.tokens_per_minute else 0,
         )
-        if mark:  # its job is never taken back, since another request may have attached to it
+        if token:  # its job is never taken back, since another request may have attached to it
             self._require_room(job, self.store.load(job))
         quota = self.limits.reserve(key, job.id, tokens) if key.limited else None
-        return replace(self._create(job, background=background, mark=mark), quota=quota)
+        return replace(self._create(job, background=background, token=token), quota=quota)
 
-    def _create(self, job: Job, *, background: bool, mark: Mark | None) -> Submitted:
+    def _create(self, job: Job, *, background: bool, token: IdempotencyToken | None) -> Submitted:
         """Make the job that was checked, or attach if another call has made it meanwhile."""
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
         began = time.monotonic()
         with contextlib.ExitStack() as undo:
             watcher = None
-            if not mark:
+            if not token:
                 undo.callback(self._discard, job)
-            if not background and not mark:
+            if not background and not token:
                 self.hub.start()
                 watcher = self.hub.watch_new(job.id)
                 undo.callback(self.hub.forget, watcher)
             created = self._write(job, background=background, watched=watcher is not None)
-            if mark:
-                mark.check(created.job)
+            if token:
+                token.check(created.job)
             else:
                 self._require_room(job, created.load)
             priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-            try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
+            enqueue_or_leave_to_keeper(self.celery, job.id, place=job.runs_on, priority=priority)
             if time.monotonic() > began + OUTAGE_S:
                 self.store.require(job.id)
             undo.pop_all()
-        if mark and not background:
+        if token and not background:
             watcher = self.hub.watch(job.id)
-        return Submitted(created.job, watcher, created.position, replayed=not created.new and mark is not None)
+        return Submitted(created.job, watcher, created.position, replayed=not created.new and token is not None)
 
     def _write(self, job: Job, *, background: bool, watched: bool) -> Created:
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
@@ -167,12 +169,12 @@ class Inference:
         except NOT_NOW as error:
             log.warning("job %s: not taken back (%s); it is left to the keeper", job.id, error)
 
-    def _earlier(self, mark: Mark) -> Job | None:
+    def _earlier(self, token: IdempotencyToken) -> Job | None:
         """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
-        jobs = self.store.read_many([mark.job_id(kind) for kind in KINDS if kind != DEPLOYMENT])
+        jobs = self.store.read_many([token.job_id(kind) for kind in KINDS if kind != DEPLOYMENT])
         job = next(filter(None, jobs), None)
         if job:
-            mark.check(job)
+            token.check(job)
         return job
 
     def _attach(self, job: Job, *, background: bool) -> Submitted:

@@ -23,7 +23,7 @@ REST_STEPS = 9
 YOUNG_MS = 60_000
 
 
-class Tidy:
+class Cleanup:
     """A walk over all keys and their jobs, which begins anew when it is through."""
 
     def __init__(self, store: JobStore) -> None:
@@ -82,7 +82,7 @@ class Strays:
         if self._rest:
             self._rest -= 1
             return
-        for job in self.look():
+        for job in self.next_page():
             log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
             self._store.track(job.id, job.runs_on)
         self._rest = 0 if self.goes_on else REST_STEPS
@@ -92,7 +92,7 @@ class Strays:
         """Whether the walk is not through."""
         return bool(self._cursor)
 
-    def look(self) -> list[JobHead]:
+    def next_page(self) -> list[JobHead]:
         """The strays among the next few records."""
         scanned = self._store.redis.scan(self._cursor, match=keys.job("*"), count=ENTRIES)
         self._cursor, names = cast("tuple[int, list[str]]", scanned)

@@ -62,7 +62,7 @@ class Usage:
             "total_tokens": self.total_tokens,
         }
 
-    def shown(self) -> dict[str, Any]:
+    def to_public(self) -> dict[str, Any]:
         """As clients see it."""
         return {
             "key_id": self.key_id,

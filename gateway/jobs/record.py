@@ -66,7 +66,7 @@ class EventType(StrEnum):
     SNAPSHOT = "snapshot"
     #: Vectors of some inputs, `done`, lie in the job's vectors.
     VECTORS = "vectors"
-    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/cluster/bringup.py`.
+    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/cluster/startup.py`.
     STAGE = "stage"
     #: A deployment: a line for people.
     LOG = "log"
@@ -102,7 +102,7 @@ class Event:
     body: Mapping[str, Any]
 
     @classmethod
-    def of(cls, seq: Any, body: Any) -> Event:
+    def from_entry(cls, seq: Any, body: Any) -> Event:
         """An event of somebody else. Raises: Unreadable if it is none, or is not as its type says."""
         if not isinstance(body, dict) or str(body.get("type")) not in _EVENT_TYPES:
             raise Unreadable(f"Entry {seq!r:.20} is of no known type: {body!r:.80}.")
@@ -117,7 +117,7 @@ class Event:
             seq, body = int(entry_id.partition("-")[0]), loads((fields or {})["e"])
         except (ValueError, KeyError, TypeError) as error:
             raise Unreadable(f"Entry {entry_id:.20} is no JSON: {error}.") from error
-        return cls.of(seq, body)
+        return cls.from_entry(seq, body)
 
     @property
     def type(self) -> EventType:

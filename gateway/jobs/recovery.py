@@ -13,7 +13,7 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, crash_of
-from gateway.queue.queues import Priority, try_hint
+from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
 from gateway.store import keys
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
     """Release a job if its claim still holds, and tell its queue. Raises: NOT_NOW."""
     released = store.release(job, cause)
     if released:
-        try_hint(celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
+        enqueue_or_leave_to_keeper(celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
     return released
 
 
@@ -39,9 +39,9 @@ def cause_of_death(data_dir: Path, lock: str, last: Holder) -> Cause:
     return Cause.CRASHED_ALONE if ALONE in last.incarnation else Cause.CRASHED
 
 
-def bury(store: JobStore, celery: Celery, incarnation: str, cause: Cause) -> None:
+def reclaim_jobs_of(store: JobStore, celery: Celery, incarnation: str, cause: Cause) -> None:
     """A worker is dead for sure: its jobs need not wait until its heartbeat has run out. Raises: NOT_NOW."""
-    Registry(store.redis).bury(incarnation)
+    Registry(store.redis).deregister(incarnation)
     for job in held_by(store, incarnation):
         give_back(store, celery, job, cause)
 

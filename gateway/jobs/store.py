@@ -16,7 +16,7 @@ from typing import Any, cast
 import redis
 from redis.client import NEVER_DECODE
 
-from gateway.errors import StoreUnavailable, Unreadable, lies_with_client
+from gateway.errors import StoreUnavailable, Unreadable, is_client_error
 from gateway.jobs.ledger import Ledger
 from gateway.jobs.record import (
     DEPLOYMENT,
@@ -47,7 +47,7 @@ _BROUGHT = ("reserved", "created_at", "crashes", "losses")
 #: How often the difference between Redis' clock and ours is measured anew.
 CLOCK_CHECK_S = 10.0
 #: After a restart of Redis clients have so long to come back to a job whose record was lost.
-ATTENDED_AGAIN_MS = 15_000
+LEASE_AFTER_RESTART_MS = 15_000
 #: How long a record that could not be read is kept, and the one of a failed job in its place.
 DAMAGED_MS = 86_400_000
 #: What the score of a background job is more than the time in ms that it was made, as in `lib.lua`.
@@ -71,7 +71,7 @@ class Appended:
     error: str = ""
 
     @classmethod
-    def of(cls, reply: Any) -> Appended:
+    def from_reply(cls, reply: Any) -> Appended:
         """Read the script's reply, or the error in its place."""
         if isinstance(reply, Exception):
             return cls("refused" if is_lasting(reply) else "not_now", error=str(reply))
@@ -94,7 +94,7 @@ class Load:
     stored: int
 
     @classmethod
-    def of(cls, waiting: Any, opened: Any, stored: Any) -> Load:
+    def from_reply(cls, waiting: Any, opened: Any, stored: Any) -> Load:
         """From Redis' replies."""
         return cls(int(waiting), int(opened), int(stored or 0))
 
@@ -145,7 +145,7 @@ class JobStore:
         pipe.zadd(keys.owned(job.key_id), {job.id: now})
         pipe.sadd(keys.QUEUES, job.runs_on)
         pipe.zadd(index, {job.id: queue_score(now, job.background)})
-        names = [*keys.of(job.id), *self.ledger.opens(job)]
+        names = [*keys.of_job(job.id), *self.ledger.opens(job)]
         self.scripts.add(
             pipe, "create", names, job.id, attended_ms, *(part for pair in fields.items() for part in pair)
         )
@@ -154,13 +154,13 @@ class JobStore:
         self._weigh(pipe, job)
         *_, (created_at, new, fingerprint), _, rank, waiting, opened, stored = self.scripts.execute(pipe, whole=True)
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
-        return Created(made, (rank or 0) + 1, Load.of(waiting, opened, stored), bool(new))
+        return Created(made, (rank or 0) + 1, Load.from_reply(waiting, opened, stored), bool(new))
 
     def load(self, job: Job) -> Load:
         """What it would be with a job that is not made yet."""
         pipe = self.redis.pipeline(transaction=False)
         self._weigh(pipe, job)
-        found = Load.of(*self.scripts.execute(pipe))
+        found = Load.from_reply(*self.scripts.execute(pipe))
         return Load(found.waiting + 1, found.open + 1, found.stored + len(dumps(job.request).encode()))
 
     def discard(self, job: Job) -> None:
@@ -201,7 +201,7 @@ class JobStore:
         """
         state, fingerprint = cast("list[str | None]", self.redis.hmget(keys.job(job.id), "state", "fingerprint"))
         if state is None:  # else it may be settled, and must not be opened again
-            attended_ms = ATTENDED_AGAIN_MS if job.attended_until >= 0 else -1
+            attended_ms = LEASE_AFTER_RESTART_MS if job.attended_until >= 0 else -1
             fingerprint = self.create(job, ttl_ms=job.ttl_ms, attended_ms=attended_ms).job.fingerprint
         if (fingerprint or "") == job.fingerprint:
             self.claim(job.id, model=job.runs_on, owner=owner, claim=job.claim)
@@ -212,10 +212,10 @@ class JobStore:
         commands: list[tuple[str | int | bytes, ...]] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
-            head = ("EVALSHA", sha, 3, *keys.of(item.job_id), item.claim, item.first_seq, *end, item.tokens)
+            head = ("EVALSHA", sha, 3, *keys.of_job(item.job_id), item.claim, item.first_seq, *end, item.tokens)
             vectors = (part for pair in item.vectors for part in pair)
             commands.append((*head, len(item.events), *item.events, *vectors))
-        return [Appended.of(reply) for reply in self.scripts.execute_commands(commands, raise_on_error=False)]
+        return [Appended.from_reply(reply) for reply in self.scripts.execute_commands(commands, raise_on_error=False)]
 
     def release(self, job: JobHead, cause: Cause) -> bool:
         """Give a running job back to the queue, if `job.claim` still holds it."""
@@ -235,7 +235,7 @@ class JobStore:
         self._track(pipe, job_id, model, *stale)
         return str(self.scripts.execute(pipe)[0])
 
-    def passed_on(self, job: Job, model: str) -> None:
+    def after_handover(self, job: Job, model: str) -> None:
         """Note that a running job was handed to another model, which counts as a failure of its own."""
         pipe = self.redis.pipeline(transaction=False)
         self._track(pipe, job.id, model)
@@ -260,10 +260,10 @@ class JobStore:
         fields |= job.end_fields()
         verdict, seq, watch, usage = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
         if verdict == "ended":
-            self.forget(job, state, usage=loads(usage), reason=str(body.get("error", {}).get("reason", "")))
+            self.finalize(job, state, usage=loads(usage), reason=str(body.get("error", {}).get("reason", "")))
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
-    def forget(self, job: Job, state: JobState, *, usage: Mapping[str, int], reason: str = "") -> None:
+    def finalize(self, job: Job, state: JobState, *, usage: Mapping[str, int], reason: str = "") -> None:
         """Settle a job that has ended, tidy the indexes, and count it for the drain rate and the statistics.
 
         It stays in its index until it is settled, so that the keeper settles it if this process dies.
@@ -275,7 +275,7 @@ class JobStore:
         pipe.zadd(keys.ended(job.runs_on), {job.id: now})
         if state is JobState.DONE:
             count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
-        elif state is JobState.FAILED and not lies_with_client(reason):
+        elif state is JobState.FAILED and not is_client_error(reason):
             count_failure(pipe, job.runs_on, now_ms=now)
         for reply in self.scripts.execute(pipe, raise_on_error=False):
             with leaving_out(f"What is counted of {job.runs_on}"):
@@ -293,7 +293,7 @@ class JobStore:
         with reading(_record(job_id)):
             return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
 
-    def attend(self, job_ids: Sequence[str], *, hub_id: str, attended_ms: int) -> list[str]:
+    def renew_leases(self, job_ids: Sequence[str], *, hub_id: str, attended_ms: int) -> list[str]:
         """Say that clients are still there for these jobs, and that the hub wants their events.
 
         Returns those for which Redis has refused it.
@@ -363,7 +363,7 @@ class JobStore:
         for name in ("state", "seq", "finished_at", "owner", "claim"):
             kept.pop(name, None)
         fields = [part for pair in kept.items() for part in pair]
-        names = [*keys.of(job_id), keys.damaged(job_id)]
+        names = [*keys.of_job(job_id), keys.damaged(job_id)]
         done, seq, watch = self.scripts.run("quarantine", names, DAMAGED_MS, DAMAGED_MS, event, *fields)
         if not done:
             return False
@@ -446,7 +446,7 @@ class JobStore:
         return int(self.scripts.execute(pipe)[-1])
 
     def _weigh(self, pipe: redis.client.Pipeline, job: Job) -> None:
-        """Three replies, for `Load.of`."""
+        """Three replies, for `Load.from_reply`."""
         first, last = (BACKGROUND_SCORE, "+inf") if job.background else ("-inf", f"({BACKGROUND_SCORE}")
         pipe.zcount(keys.queued(job.runs_on), first, last)
         pipe.scard(keys.open_jobs(job.key_id))
@@ -458,15 +458,15 @@ class JobStore:
 
     def _track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str, unsettled: str = "") -> None:
         indexes = [keys.queued(name) for name in (model, *(name for name in stale if name != model))]
-        names = [*keys.of(job_id), keys.RUNNING, keys.QUEUES, *indexes]
+        names = [*keys.of_job(job_id), keys.RUNNING, keys.QUEUES, *indexes]
         self.scripts.add(pipe, "track", names, job_id, model, YOUNG_MS, unsettled)
 
     def _run(self, script: str, job_id: str, *args: str) -> Any:
-        return self.scripts.run(script, keys.of(job_id), *args)
+        return self.scripts.run(script, keys.of_job(job_id), *args)
 
     def _call(self, pipe: redis.client.Pipeline, script: str, job_id: str, *args: str | int) -> None:
         """Add a script to a pipeline."""
-        self.scripts.add(pipe, script, keys.of(job_id), *args)
+        self.scripts.add(pipe, script, keys.of_job(job_id), *args)
 
 
 def _record(job_id: str) -> str:

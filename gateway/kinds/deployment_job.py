@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.deployments import views
 from gateway.jobs.job_kind import JobKind
 from gateway.jobs.record import Event, Job
@@ -28,4 +28,4 @@ class Deployment(JobKind):
 
     def on_end(self, store: JobStore, job: Job) -> None:
         """Nobody carries it out any more, so nobody else takes back what it wanted."""
-        Desired(store.redis).drop(build(Wanted, one) for one in job.request["wanted"])
+        Desired(store.redis).drop(build(ReplicaSpec, one) for one in job.request["wanted"])

@@ -145,15 +145,15 @@ def make_celery(settings: Settings) -> Celery:
     return app
 
 
-def try_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
-    """As `send_hint`, but if it can't be sent now, it is left to the keeper."""
+def enqueue_or_leave_to_keeper(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
+    """As `enqueue`, but if it can't be sent now, it is left to the keeper."""
     try:
-        send_hint(app, job_id, place=place, priority=priority, queue=queue)
+        enqueue(app, job_id, place=place, priority=priority, queue=queue)
     except NOT_NOW as error:
         log.warning("job %s: hint not sent (%s); the keeper will send it again", job_id, error)
 
 
-def send_hint(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
+def enqueue(app: Celery, job_id: str, *, place: str, priority: Priority, queue: str = "") -> None:
     """Tell a queue that a job waits. `place` is a model, or the device whose agent runs it.
 
     `queue` names another one than that of the place: a replica's own.

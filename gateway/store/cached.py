@@ -11,7 +11,7 @@ RECENT_S = 0.5
 T = TypeVar("T")
 
 
-class Recent(Generic[T]):
+class Cached(Generic[T]):
     """Keeps what was read last."""
 
     def __init__(self) -> None:

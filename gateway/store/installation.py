@@ -45,7 +45,7 @@ class Installation:
         self._next_shout = 0.0
         self.lost = False
 
-    def look(self) -> bool:
+    def check(self) -> bool:
         """Whether the data is lost."""
         return self.judge(cast("str | None", self._redis.get(keys.INSTALLATION)))
 
@@ -54,7 +54,7 @@ class Installation:
         found = cast("str | None", self._redis.get(keys.INSTALLATION))
         if found is None and not self._known and not self._read():
             self._redis.set(keys.INSTALLATION, secrets.token_hex(8), nx=True)
-            return self.look()
+            return self.check()
         return self.judge(found)
 
     def accept(self) -> None:

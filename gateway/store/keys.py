@@ -46,7 +46,7 @@ def vectors(job_id: str) -> str:
     return f"hr:{{{job_id}}}:vectors"
 
 
-def of(job_id: str) -> tuple[str, str, str]:
+def of_job(job_id: str) -> tuple[str, str, str]:
     """All keys of one job, in the order in which the scripts get them."""
     return job(job_id), events(job_id), vectors(job_id)
 
@@ -86,8 +86,8 @@ def desired(node: str, device: str) -> str:
     return f"hr:desired:{node}.{device}"
 
 
-def bringup(replica_id: str) -> str:
-    """Stream: how a replica came up, see `gateway/cluster/bringup.py`."""
+def startup_log(replica_id: str) -> str:
+    """Stream: how a replica came up, see `gateway/cluster/startup.py`."""
     return f"hr:bringup:{replica_id}"
 
 

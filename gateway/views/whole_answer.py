@@ -48,8 +48,8 @@ def whole(
     if error is not None:
         raise error
     if inference.hub.settling() or any(voids(event) for event in events):
-        events = _patiently(lambda: _ended_journal(inference, job.id), client_left)
-    return _patiently(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left)
+        events = _retry(lambda: _ended_journal(inference, job.id), client_left)
+    return _retry(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left)
 
 
 def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
@@ -72,7 +72,7 @@ def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
     return events
 
 
-def _patiently(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
+def _retry(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
     """What Redis has of an answer. It may be away, or be about to get back what it has lost.
 
     Raises: what `read` does, if the client is gone, or it has gone on for too long for a Redis that answers.

@@ -110,7 +110,7 @@ class Hub:
             return
         error: object = "refused"
         try:
-            if not self.store.attend([watcher.job_id], hub_id=self.id, attended_ms=self.grace_ms):
+            if not self.store.renew_leases([watcher.job_id], hub_id=self.id, attended_ms=self.grace_ms):
                 return
         except NOT_NOW as caught:
             error = caught
@@ -190,7 +190,7 @@ class Hub:
         with self._lock:
             job_ids = list(self._watchers)
         for pause_s in REFUSED_S:
-            job_ids = self.store.attend(job_ids, hub_id=self.id, attended_ms=self.attended_ms)
+            job_ids = self.store.renew_leases(job_ids, hub_id=self.id, attended_ms=self.attended_ms)
             if not job_ids:
                 break
             log.warning("hub %s could not refresh the attendance of %d jobs", self.id, len(job_ids))
@@ -216,4 +216,4 @@ def _read_item(item: Any) -> tuple[str, list[Event]]:
     job_id, first, bodies = item
     if not isinstance(job_id, str) or type(first) is not int or not isinstance(bodies, list):
         raise TypeError("not a job with events")
-    return job_id, [Event.of(first + i, body) for i, body in enumerate(bodies)]
+    return job_id, [Event.from_entry(first + i, body) for i, body in enumerate(bodies)]

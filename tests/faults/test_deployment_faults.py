@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.deployments import deploy, ended, status

@@ -177,7 +177,7 @@ def behind_proxy(stack: Stack) -> Iterator[tuple[SwallowingProxy, Settings]]:
     """A second agent, whose worker reaches Redis through the proxy."""
     proxy = SwallowingProxy(str(stack.socket))
     settings = replace(stack.settings, redis_url=proxy.url, device="cpu1")
-    stack.want("fake", {"step_s": 0.01}, settings)
+    stack.put("fake", {"step_s": 0.01}, settings)
     stack.start("agent-2", settings=settings)
     stack.wait_active(2)
     yield proxy, settings

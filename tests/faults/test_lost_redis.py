@@ -106,7 +106,7 @@ def test_an_accepted_loss_is_a_new_beginning(stack: Stack) -> None:
     assert accept.returncode == 0, accept.stderr
     eventually(lambda: reason(stack) == "", "the bootstrap key works")
     eventually(lambda: not stack.registry.replicas(), "what nobody wants any more ends")
-    stack.want("fake", {"step_s": 0.0})
+    stack.put("fake", {"step_s": 0.0})
     stack.wait_active(1)
     assert chat(stack, max_tokens=3).join().error is None
     assert "IS LOST" not in (stack.folder / "logs" / "keeper.log").read_text().split("belongs to installation")[-1]

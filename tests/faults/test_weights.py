@@ -24,7 +24,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     with running(tmp_path / "w", {"fake": {"step_s": 0.02, "digest": "old"}}, grace_s=20.0) as stack:
         for device, digest in (("cpu1", "old"), ("cpu2", "new")):
             there = replace(stack.settings, device=device)
-            stack.want("fake", {"step_s": 0.02, "digest": digest}, there)
+            stack.put("fake", {"step_s": 0.02, "digest": digest}, there)
             stack.start(f"agent-{device}", settings=there)
         stack.wait_active(3)
         yield stack
@@ -75,7 +75,7 @@ def test_an_answer_goes_on_where_its_weights_are_then_anywhere_and_says_so(stack
         stack.kill(name)
     for old in by_weights(stack, "old"):
         kill_worker(old)
-        stack.registry.bury(old.incarnation)
+        stack.registry.deregister(old.incarnation)
     check(stream)
     journal = stack.journal(stream.job_id)
     resumed = [event.body for event in journal if event.type.value == "resumed"]

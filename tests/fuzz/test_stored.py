@@ -16,20 +16,20 @@ from hypothesis import given, strategies
 from hypothesis.strategies import DataObject, SearchStrategy
 
 from gateway.access.api_keys import Credentials
-from gateway.cluster.bringup import BringUpLog
-from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.durations import Durations
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
+from gateway.cluster.startup import StartupLog
 from gateway.deployments import views as deployment_views
 from gateway.errors import HeadraceError, Unreadable
 from gateway.jobs import journal as results
 from gateway.jobs.compaction import compact_ended
 from gateway.jobs.control import fail
 from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.resume_point import ResumePoint
 from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
-from gateway.jobs.takeover import Takeover
 from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
@@ -46,7 +46,7 @@ from workers.providers.transcript import Transcript
 MODEL = "elsewhere/model"
 REPLICA = Replica("w-1", "r-1", MODEL, "n", "cpu0", "active", 1, loaded_at="2026-01-01T00:00:00Z")
 DEVICE = Device("a-1", "n", "cpu0", 1, engines=("fake",))
-WANTED = Wanted("r-1", MODEL, "n", "cpu0")
+WANTED = ReplicaSpec("r-1", MODEL, "n", "cpu0")
 _TEXTS = strategies.text(max_size=6) | strategies.sampled_from(
     ["", "0", "-1", "NaN", "\ufdd0", "\0", "1 1 USD", "running"]
 )
@@ -154,7 +154,7 @@ def good_job_is_served(store: JobStore) -> None:
     events = [dumps(body) for body in bodies]
     (verdict,) = store.append([Append(job.id, claimed.claim, 1, events, JobState.DONE, {"usage": "{}"})])
     assert verdict.verdict == "ok"
-    store.forget(claimed, JobState.DONE, usage={})
+    store.finalize(claimed, JobState.DONE, usage={})
     assert text.answer(claimed, store.journal(job.id))["choices"][0]["message"]["content"] == "ab"
 
 
@@ -191,7 +191,7 @@ def test_journals(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) -
             lambda: text.answer(job, events),
             lambda: embeddings.answer(job, events, store.vectors(job.id)),
             lambda: deployment_views.detail(job, events) if kind == "deployment" else None,
-            lambda: Takeover.of(job, events).read_by(tokenizer="t", prompt="q"),
+            lambda: ResumePoint.from_journal(job, events).read_by(tokenizer="t", prompt="q"),
             lambda: Transcript(job, events).usage(),
         )
         for read in readers:
@@ -253,13 +253,13 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
     client, registry, desired = store.redis, Registry(store.redis), Desired(store.redis)
     good, _ = Credentials(client).create("good")
     record, secret = Credentials(client).create("odd", secret="hr-odd")
-    registry.beat(REPLICA, lease_s=600)
-    registry.beat(replace(REPLICA, incarnation="w-2", replica_id="r-2"), lease_s=600)
+    registry.heartbeat(REPLICA, lease_s=600)
+    registry.heartbeat(replace(REPLICA, incarnation="w-2", replica_id="r-2"), lease_s=600)
     registry.beat_device(DEVICE, lease_s=600)
     registry.beat_keeper(KeeperState(), lease_s=600)
-    desired.want(WANTED, replace(WANTED, replica_id="r-2"))
+    desired.put(WANTED, replace(WANTED, replica_id="r-2"))
     Footprints(client).publish("n", "cpu0", {MODEL: Footprint("gguf", 1)})
-    log = BringUpLog(client, "r-1")
+    log = StartupLog(client, "r-1")
     log.append(stage="preparation", status="completed", progress=100)
     Durations(client).add(MODEL, {"preparation": 1.0})
     places: Mapping[str, tuple[str, str]] = {
@@ -279,7 +279,7 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
         fields = ["id", "name", "scopes", "models", "created_at", "expires_at", "requests_per_minute", "prefix"]
         client.hset(keys.api_key(digest), data.draw(strategies.sampled_from(fields)), odd)
     elif name == "bringup":
-        client.xadd(keys.bringup("r-1"), {data.draw(strategies.sampled_from(["e", "f"])): odd})
+        client.xadd(keys.startup_log("r-1"), {data.draw(strategies.sampled_from(["e", "f"])): odd})
     elif name == "ledger":
         client.hset(keys.usage(good.id, day), data.draw(strategies.sampled_from([odd, b"10 jobs USD m"])), odd)
     elif name == "stats":

@@ -10,10 +10,10 @@ import pytest
 import redis
 from flask.testing import FlaskClient
 
-from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.registry import KeeperState, Registry, Replica
 from gateway.context import Gateway
-from gateway.readiness import look
+from gateway.readiness import check
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -26,9 +26,9 @@ MODELS = {
 #: What the heartbeat of a replica says (empty: there is none), its state if it is wanted, what is shown of the model,
 #: and whether a request is taken.
 STATES = [
-    ("active", SpecState.UP, "active", True),
-    ("loading", SpecState.UP, "loading", True),
-    ("", SpecState.UP, "loading", True),
+    ("active", SpecState.RUNNING, "active", True),
+    ("loading", SpecState.RUNNING, "loading", True),
+    ("", SpecState.RUNNING, "loading", True),
     ("", SpecState.ASLEEP, "asleep", True),
     ("unloading", SpecState.ASLEEP, "asleep", True),
     ("unloading", "", "unloading", False),
@@ -54,9 +54,9 @@ def client(gateway: Gateway) -> FlaskClient:
 
 def there_is(client: redis.Redis, model: str, heartbeat: str, state: str) -> None:
     if heartbeat:
-        Registry(client).beat(Replica("i", "r", model, "n", "cpu0", heartbeat, 1), lease_s=60)
+        Registry(client).heartbeat(Replica("i", "r", model, "n", "cpu0", heartbeat, 1), lease_s=60)
     if state:
-        Desired(client).want(Wanted("r", model, "n", "cpu0", state=state))
+        Desired(client).put(ReplicaSpec("r", model, "n", "cpu0", state=state))
 
 
 def is_taken(client: FlaskClient, model: str) -> bool:
@@ -90,11 +90,11 @@ def test_a_model_is_listed_if_its_fallback_takes_the_request(client: FlaskClient
 def test_a_gateway_whose_models_sleep_is_ready(gateway: Gateway, redis_client: redis.Redis) -> None:
     """Else no request would come that wakes them."""
     Registry(redis_client).beat_keeper(KeeperState(), lease_s=60)
-    assert not look(gateway).ready
+    assert not check(gateway).ready
     there_is(redis_client, "fake", "", SpecState.ASLEEP)
-    found = look(gateway)
+    found = check(gateway)
     assert (found.replicas, found.ready) == ({"r": "asleep"}, True)
-    there_is(redis_client, "fake", "active", SpecState.UP)
-    assert look(gateway).replicas == {"r": "healthy"}
+    there_is(redis_client, "fake", "active", SpecState.RUNNING)
+    assert check(gateway).replicas == {"r": "healthy"}
     redis_client.delete(keys.KEEPER)
-    assert not look(gateway).ready
+    assert not check(gateway).ready

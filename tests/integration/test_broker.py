@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from kombu.entity import Exchange, Queue
 
-from gateway.queue.queues import Priority, make_celery, model_queue, send_hint
+from gateway.queue.queues import Priority, enqueue, make_celery, model_queue
 from gateway.queue.transport import Transport
 from gateway.queue.wake_ups import GENERATE
 from gateway.settings import Settings
@@ -28,7 +28,7 @@ def test_one_client_sends_all_hints_of_a_connection(settings: Settings, redis_cl
 def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     for _ in range(3):
-        send_hint(app, "chatcmpl-1", place="fake", priority=Priority.BACKGROUND)
+        enqueue(app, "chatcmpl-1", place="fake", priority=Priority.BACKGROUND)
     assert redis_client.llen(f"{model_queue('fake')}:{Priority.BACKGROUND.value}") == 3
     app.close()
 
@@ -36,7 +36,7 @@ def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_clien
 def test_a_hint_is_what_celery_would_send(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     queue = model_queue("fake")
-    send_hint(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
+    enqueue(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
     app.send_task(GENERATE, args=["chatcmpl-1"], queue=queue, priority=Priority.INTERACTIVE.value, ignore_result=True)
     celerys, ours = map(loads, redis_client.lrange(f"{queue}:{Priority.INTERACTIVE.value}", 0, -1))
     for message in (celerys, ours):
@@ -51,7 +51,7 @@ def test_a_hint_is_what_celery_would_send(settings: Settings, redis_client: redi
 def test_what_needs_no_acknowledgement_leaves_nothing_behind(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     for _ in range(3):
-        send_hint(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
+        enqueue(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
     taken = []
     with app.connection_for_read() as connection:
         queue = Queue(model_queue("fake"), Exchange(model_queue("fake")), no_ack=True)

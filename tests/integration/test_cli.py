@@ -15,7 +15,7 @@ import httpx
 import psutil
 import pytest
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from tests.homes import Home, new_home
 from tests.stack import eventually
 

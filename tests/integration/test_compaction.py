@@ -39,7 +39,7 @@ def job(store: JobStore) -> Job:
     bodies += [{"type": "done", "usage": {}}]
     events = [dumps({**body, "c": job.claim}) for body in bodies]
     assert store.append([Append(job.id, job.claim, 1, events, JobState.DONE)])[0].verdict == "ok"
-    store.forget(job, JobState.DONE, usage={})
+    store.finalize(job, JobState.DONE, usage={})
     return job
 
 

@@ -16,7 +16,7 @@ from workers.engines.base import EngineConfig
 from workers.engines.children import spawn
 from workers.engines.compression import compressed
 from workers.engines.failures import LoadFailed
-from workers.engines.flush_interval import AT_ONCE
+from workers.engines.flush_interval import IMMEDIATE
 from workers.engines.frames import FrameSocket
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
@@ -56,7 +56,7 @@ def test_a_death_while_it_compresses_leaves_nothing(
     folder: Path, victim: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    engine = EngineProcess.start(EngineConfig("openvino", str(folder), "CPU", 2, 64, quantization="int8"), AT_ONCE)
+    engine = EngineProcess.start(EngineConfig("openvino", str(folder), "CPU", 2, 64, quantization="int8"), IMMEDIATE)
     try:
         assert await_true(lambda: compressing(engine) is not None)
         child = compressing(engine)

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Replica
 from gateway.queue.queues import make_celery, model_queue, replica_queue
 from tests.stack import Stack, chat, eventually, running
@@ -44,6 +44,6 @@ def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:
 
 
 def test_a_replica_that_takes_no_hints_is_not_healthy() -> None:
-    wanted = Wanted("r", "m", "n", "cpu0")
+    wanted = ReplicaSpec("r", "m", "n", "cpu0")
     replica = Replica("i", wanted.replica_id, wanted.model, wanted.node, wanted.device, "active", 1, deaf=True)
     assert replica.health == "deaf"

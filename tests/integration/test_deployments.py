@@ -12,7 +12,7 @@ import psutil
 import pytest
 from celery.result import AsyncResult
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from gateway.models.catalog import load_catalog
 from gateway.queue.queues import make_celery
 from tests.deployments import deploy, ended, small_device, status

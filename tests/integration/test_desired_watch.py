@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.registry import Registry, Replica
 from gateway.settings import Settings
 from gateway.store import keys
@@ -16,7 +16,7 @@ from workers.replica.desired_watch import DesiredWatch
 from workers.replica.heartbeat import ReplicaHeartbeat
 from workers.replica.lifetime import Lifetime
 
-WANTED = Wanted("r", "fake", "test", "cpu0", idle_unload_s=0.001)
+WANTED = ReplicaSpec("r", "fake", "test", "cpu0", idle_unload_s=0.001)
 
 
 class World:
@@ -25,16 +25,16 @@ class World:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
         self.desired = Desired(client)
-        self.desired.want(WANTED)
+        self.desired.put(WANTED)
         record = Replica("i", "r", "fake", "test", "cpu0", "active", pid=1)
         self.heartbeat = ReplicaHeartbeat(record, Registry(client), lease_s=2)
         self.life = Lifetime()
         self.watch = DesiredWatch(client, settings.data_dir, WANTED, self.heartbeat, self.life)
 
-    def look(self, *, busy: bool = False) -> bool:
+    def check(self, *, busy: bool = False) -> bool:
         """Whether it leaves, after it was idle for longer than it may be."""
         time.sleep(0.002)
-        self.watch.look(busy=busy)
+        self.watch.check(busy=busy)
         assert self.life.unwanted.is_set() == self.life.over.is_set() == (self.heartbeat.record.status == "unloading")
         return self.life.unwanted.is_set()
 
@@ -51,30 +51,30 @@ def world(redis_client: redis.Redis, settings: Settings) -> World:
 
 
 def test_it_sleeps_when_nobody_uses_it(world: World) -> None:
-    assert world.look()
+    assert world.check()
     assert world.state == SpecState.ASLEEP
 
 
 def test_it_stays_while_it_has_jobs_or_its_engine_loads_or_jobs_wait(world: World) -> None:
-    assert not world.look(busy=True)
+    assert not world.check(busy=True)
     world.heartbeat.update(status="loading")
-    assert not world.look()
+    assert not world.check()
     world.heartbeat.update(status="active")
     world.client.zadd(keys.queued("fake"), {"chat-1": 1})
-    assert not world.look()
-    assert world.state == SpecState.UP
+    assert not world.check()
+    assert world.state == SpecState.RUNNING
 
 
 def test_it_leaves_when_it_is_put_to_sleep_or_not_wanted_any_more(world: World) -> None:
-    world.desired.want(replace(WANTED, state=SpecState.ASLEEP))
-    assert world.look(busy=True)
+    world.desired.put(replace(WANTED, state=SpecState.ASLEEP))
+    assert world.check(busy=True)
 
 
 def test_it_leaves_when_it_is_unloaded(world: World) -> None:
     world.desired.drop([WANTED])
-    assert world.look(busy=True)
+    assert world.check(busy=True)
 
 
 def test_it_stays_when_what_is_wanted_can_not_be_read(world: World) -> None:
     world.client.hset(keys.desired("test", "cpu0"), "r", "{")
-    assert not world.look()
+    assert not world.check()

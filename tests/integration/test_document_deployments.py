@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from schemas.chunks import DeploymentEventSchema

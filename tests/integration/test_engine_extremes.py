@@ -13,7 +13,7 @@ from gateway.settings import Settings
 from tests.engines import config_of
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
-from workers.engines.flush_interval import AT_ONCE
+from workers.engines.flush_interval import IMMEDIATE
 from workers.replica.engine_client import EngineProcess
 
 GREEDY = Sampling(max_tokens=4, temperature=0.0)
@@ -57,7 +57,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     else:
         folder: Path = save_tiny_llama(tmp_path_factory.mktemp("llama"), max_position_embeddings=512)
         config = EngineConfig("transformers", str(folder), "CPU", 8, 512)
-    with closing(EngineProcess.start(config, AT_ONCE)) as process:
+    with closing(EngineProcess.start(config, IMMEDIATE)) as process:
         process.wait_ready(120)
         yield process
 

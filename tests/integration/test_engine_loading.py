@@ -20,7 +20,7 @@ from tests.engines import config_of
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake import LOAD_PARTS
-from workers.engines.flush_interval import AT_ONCE
+from workers.engines.flush_interval import IMMEDIATE
 from workers.host.failures import failure_of as reason_of
 from workers.host.failures import failure_of_exit
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
@@ -36,7 +36,7 @@ def small(model_id: str) -> EngineConfig:
 
 @contextmanager
 def started(config: EngineConfig) -> Iterator[EngineProcess]:
-    engine = EngineProcess.start(config, AT_ONCE)
+    engine = EngineProcess.start(config, IMMEDIATE)
     try:
         yield engine
     finally:

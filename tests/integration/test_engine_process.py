@@ -18,7 +18,7 @@ import pytest
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.fake import fake_token, fake_word
 from workers.engines.fake_faults import GARBAGE
-from workers.engines.flush_interval import AT_ONCE
+from workers.engines.flush_interval import IMMEDIATE
 from workers.engines.frames import MAX_FRAME_BYTES, FrameSocket
 from workers.engines.steps import IMPOSSIBLE, StepFrame
 from workers.replica.engine_client import EngineDied, EngineProcess, EngineStartFailed
@@ -29,7 +29,7 @@ BAD, GOOD = [fake_word("bad")], [fake_word("good")]
 @contextmanager
 def started(**options: Any) -> Iterator[EngineProcess]:
     config = EngineConfig("fake", "", "cpu0", 4, 1024, options=options)
-    with closing(EngineProcess.start(config, AT_ONCE)) as engine:
+    with closing(EngineProcess.start(config, IMMEDIATE)) as engine:
         engine.wait_ready(30)
         yield engine
 

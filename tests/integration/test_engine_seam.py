@@ -24,7 +24,7 @@ from workers import engines
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.failures import Reason
 from workers.engines.fake import fake_token
-from workers.engines.flush_interval import AT_ONCE
+from workers.engines.flush_interval import IMMEDIATE
 from workers.handlers.base import EngineRun, load_work
 from workers.host.devices import installed_engines
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
@@ -96,7 +96,7 @@ def test_a_new_engine_is_one_module_and_one_entry(tmp_path: Path, monkeypatch: p
     run = work.prepare(Job("chatcmpl-1", JobState.RUNNING, "chat", "echo-1", "key", asked, claim="c"), None)
     assert isinstance(run, EngineRun)
     (request,) = run.requests(first_sequence_id=0)
-    with closing(EngineProcess.start(config, AT_ONCE)) as engine:
+    with closing(EngineProcess.start(config, IMMEDIATE)) as engine:
         assert engine.wait_ready(30).weights_digest == "echo-1"
         (output,) = answer(engine, request)
     assert output.token_ids == request.prompt_ids
@@ -118,7 +118,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
 def test_an_engine_runs_under_an_interpreter_without_any_package(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SPECS, "fake", replace(SPECS["fake"], python=bare))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    with closing(EngineProcess.start(EngineConfig("fake", "", "CPU", 2, 64), AT_ONCE)) as engine:
+    with closing(EngineProcess.start(EngineConfig("fake", "", "CPU", 2, 64), IMMEDIATE)) as engine:
         engine.wait_ready(30)
         assert bare in Path(f"/proc/{engine.pid}/cmdline").read_text()
         assert "PYTHONPATH" not in Path(f"/proc/{engine.pid}/environ").read_text()
@@ -128,7 +128,7 @@ def test_an_engine_runs_under_an_interpreter_without_any_package(bare: str, monk
 
 def test_an_engine_whose_library_that_interpreter_lacks_says_so(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SPECS, "openvino", replace(SPECS["openvino"], python=bare))
-    engine = EngineProcess.start(EngineConfig("openvino", str(ROOM), "CPU", 2, 64), AT_ONCE)
+    engine = EngineProcess.start(EngineConfig("openvino", str(ROOM), "CPU", 2, 64), IMMEDIATE)
     with closing(engine), pytest.raises(EngineStartFailed, match="No module named 'numpy'"):
         engine.wait_ready(30)
 

@@ -24,7 +24,7 @@ def test_threads_that_leave_jobs_at_once_do_not_disturb_each_other(
     monkeypatch.setattr(equals, "PAUSE_S", 0)
     monkeypatch.setattr(equals, "REMEMBERED", 1)
     store, registry = JobStore(redis_client), Registry(redis_client)
-    registry.beat(Replica("i", "r", "fake", "n", "cpu0", "active", 1, weights="old"), lease_s=60)
+    registry.heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1, weights="old"), lease_s=60)
     jobs = [begun(store, "old") for _ in range(8)]
     choice = EqualWeights(store=store, registry=registry, celery=make_celery(settings))
     left: list[bool] = []

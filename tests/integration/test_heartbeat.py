@@ -60,11 +60,11 @@ def test_what_is_sent_later_is_not_older(redis_client: redis.Redis) -> None:
     on_its_way, may_arrive = threading.Event(), threading.Event()
 
     class SlowRegistry(Registry):
-        def beat(self, replica: Replica, *, lease_s: float) -> None:
+        def heartbeat(self, replica: Replica, *, lease_s: float) -> None:
             if replica.status == "loading":
                 on_its_way.set()
                 may_arrive.wait(10)
-            super().beat(replica, lease_s=lease_s)
+            super().heartbeat(replica, lease_s=lease_s)
 
     heartbeat = ReplicaHeartbeat(RECORD, SlowRegistry(redis_client), lease_s=60)
 

@@ -22,10 +22,10 @@ from tests.model_files import write_gguf, write_openvino, write_safetensors
 from tests.stack import eventually
 from workers.sources import source_of
 from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
+from workers.sources.download_store import KEPT_S
 from workers.sources.hub import Hub
 from workers.sources.model_footprint import read_footprint
 from workers.sources.retry import Limits
-from workers.sources.shelf import KEPT_S
 
 
 def test_the_server_speaks_what_the_hubs_own_client_asks(model_hub: HubServer, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from gateway.access.api_keys import Credentials
 from gateway.context import Gateway
-from gateway.inference.idempotency import Mark
+from gateway.inference.idempotency import IdempotencyToken
 from tests.stack import KEY, Stack, eventually, free_port, running
 from workers.engines.fake import fake_token
 
@@ -148,7 +148,7 @@ def test_a_caller_that_died_before_the_job_was_written_leaves_nothing_in_the_way
     record, secret = Credentials(stack.redis).create("dying", requests_per_minute=1, tokens_per_minute=500)
     gateway = Gateway.connect(stack.settings)
     request = {**BODY, "messages": [{"role": "user", "content": "hello"}], "priority": "interactive"}
-    mark = Mark.of("dead", key_id=record.id, kind="chat", model="fake", request=request)
+    mark = IdempotencyToken.for_request("dead", key_id=record.id, kind="chat", model="fake", request=request)
     gateway.inference.limits.reserve(record, mark.job_id("chat"), 400)
     gateway.redis.close()
     response = post(stack.url, "dead", secret=secret)

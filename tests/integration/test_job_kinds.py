@@ -48,7 +48,7 @@ class Letters(JobKind):
 def gateway(settings: Settings, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gateway]:
     monkeypatch.setitem(KINDS, "letters", Entry("lett", f"{__name__}:Letters"))
     gateway = Gateway.connect(settings)
-    Registry(redis_client).beat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
+    Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     with closing(gateway.hub), closing(gateway.redis):
         yield gateway
     kind_of.cache_clear()

@@ -340,7 +340,7 @@ def test_a_job_that_could_not_be_settled_stays_in_an_index(
     with monkeypatch.context() as patch:
         patch.setattr(store.scripts, "load", _broken)
         with pytest.raises(redis.exceptions.ConnectionError):
-            store.forget(job, JobState.DONE, usage={})
+            store.finalize(job, JobState.DONE, usage={})
     assert store.redis.smembers(keys.open_jobs("key")) == {job.id}
     keeper.round()
     assert not store.redis.exists(keys.open_jobs("key"), keys.RUNNING)

@@ -208,7 +208,7 @@ def test_a_record_that_is_gone_is_made_anew(store: JobStore, journaler: Journale
         say(journaler, run, "a")
     journaler.tend(lambda: None)
     for run in (speaks, quiet):
-        store.redis.delete(*keys.of(run.id))
+        store.redis.delete(*keys.of_job(run.id))
     say(journaler, speaks, "b")
     journaler._next_beat = 0
     for _ in range(3):
@@ -227,7 +227,7 @@ def test_another_request_with_the_same_idempotency_key_is_not_taken_for_the_one_
     run = hold()
     say(journaler, run, "a")
     journaler.tend(lambda: None)
-    store.redis.delete(*keys.of(run.id))
+    store.redis.delete(*keys.of_job(run.id))
     another = Job(run.id, JobState.QUEUED, "chat", "fake", "key", {"messages": [], "n": 2}, fingerprint="another")
     store.create(another, ttl_ms=60_000)
     journaler._redis_run_id = "the process before"
@@ -250,7 +250,7 @@ def test_redis_fails_in_the_middle_of_the_resending(
     journaler.touch(runs[0])
     journaler.tend(lambda: None)
     assert journaler.held == runs[1:]
-    store.redis.delete(*(key for run in runs for key in keys.of(run.id)))
+    store.redis.delete(*(key for run in runs for key in keys.of_job(run.id)))
     journaler._redis_run_id = "another process"
     restore, calls = store.restore, []
 
@@ -329,7 +329,7 @@ def test_what_ends_while_all_is_sent_again_is_kept_as_well(
     journaler._redis_run_id = "the process before"
     journaler.release([], Cause.GIVEN_BACK)
     assert journaler.held == [later]
-    store.redis.delete(*keys.of(ends.id))
+    store.redis.delete(*keys.of_job(ends.id))
     journaler._redis_run_id = "the process before"
     for _ in range(2):
         journaler._next_beat = 0

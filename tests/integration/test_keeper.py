@@ -373,7 +373,7 @@ def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Kee
         job = claimed(store, alive)
         deltas = [f'{{"type":"delta","c":"{job.claim}","text":"a","tool_calls":[{7 if odd else ""}]}}'] * 8
         store.append([Append(job.id, job.claim, 1, [*deltas, f'{{"type":"done","c":"{job.claim}"}}'], JobState.DONE)])
-        store.forget(job, JobState.DONE, usage={})
+        store.finalize(job, JobState.DONE, usage={})
         jobs.append(job)
     store.redis.zadd(keys.ended(MODEL), {job.id: 1 for job in jobs})
     store.redis.sadd(keys.QUEUES, MODEL)

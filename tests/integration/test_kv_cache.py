@@ -94,7 +94,9 @@ def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     path = save(tmp_path_factory.mktemp(case.model)) if save else demo()
     options = {"cache_tokens": CAPACITY, "properties": case.properties}
     wanted = {"max_batch_size": SEQUENCES, "context_length": CAPACITY // 2, **case.config}
-    found = plan(read_footprint(path), Load.of(case.engine, {**wanted, "device": "cpu0", "options": options}), GIB)
+    found = plan(
+        read_footprint(path), Load.from_config(case.engine, {**wanted, "device": "cpu0", "options": options}), GIB
+    )
     config = EngineConfig(
         case.engine, str(path), "CPU", options=options, kv_capacity_tokens=found.kv_capacity_tokens, **wanted
     )

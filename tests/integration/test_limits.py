@@ -14,7 +14,7 @@ import redis
 from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.access.limits import Limits
 from gateway.errors import InvalidRequest, RateLimited
-from gateway.jobs.cleanup import Tidy
+from gateway.jobs.cleanup import Cleanup
 from gateway.jobs.control import cancel, fail
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.ledger import Usage, price
@@ -145,7 +145,7 @@ def test_a_refused_request_counts_as_one_and_does_not_lapse(store: JobStore, lim
     key, error = make_key(store, requests=2), InvalidRequest("no")
     assert [limits.refuse(key, error) for _ in range(2)] == [error, error]
     pass_time(store, key, 10)
-    limits.give_back_lapsed()
+    limits.reclaim_expired_reservations()
     found = limits.refuse(key, error)
     assert isinstance(found, RateLimited)
     assert found.reason == "rate_limit_requests"
@@ -198,7 +198,7 @@ def test_the_end_sets_the_reservation_to_what_was_used_once(store: JobStore, lim
     claimed = run(store, job, prompt=7, tokens=20)
     finish(store, claimed, usage(7, 20))
     for _ in range(2):
-        store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+        store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
     keeper.round()
     quota = limits.reserve(key, "next", 100)
     assert quota is not None
@@ -217,7 +217,7 @@ def test_a_worker_that_dies_before_it_settles_is_settled_for(store: JobStore, li
     assert ledger(store, key.id) == []
     keeper.round()
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
-    store.forget(claimed, JobState.DONE, usage=usage(7, 20))  # it was only asleep
+    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))  # it was only asleep
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
     assert store.redis.scard(keys.open_jobs(key.id)) == 0
 
@@ -277,9 +277,9 @@ def test_a_restarted_redis_does_not_make_a_worker_count_twice(store: JobStore) -
     key = make_key(store)
     claimed = run(store, make_job(store, key), prompt=7, tokens=20)
     finish(store, claimed, usage(7, 20))
-    store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
     store.restore(claimed, owner="w")
-    store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
 
 
@@ -287,10 +287,10 @@ def test_an_end_that_redis_has_lost_again_is_not_counted(store: JobStore) -> Non
     """It comes again, or the job goes on and has another."""
     key = make_key(store)
     claimed = run(store, make_job(store, key), prompt=7, tokens=20)
-    store.forget(claimed, JobState.CANCELLED, usage=usage(7, 0))
+    store.finalize(claimed, JobState.CANCELLED, usage=usage(7, 0))
     assert store.redis.sismember(keys.open_jobs(key.id), claimed.id)
     finish(store, claimed, usage(7, 20))
-    store.forget(claimed, JobState.DONE, usage=usage(7, 20))
+    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
     assert not store.redis.exists(keys.open_jobs(key.id))
 
 
@@ -301,7 +301,7 @@ def test_the_report_takes_hours_models_and_keys_apart(store: JobStore) -> None:
         made = int((noon + timedelta(hours=hours)).timestamp() * 1000)
         claimed = run(store, make_job(store, key), prompt=10, tokens=1)
         finish(store, claimed, usage(10, 1))
-        store.forget(replace(claimed, created_at=made), JobState.DONE, usage=usage(10, 1))
+        store.finalize(replace(claimed, created_at=made), JobState.DONE, usage=usage(10, 1))
 
     def jobs(*key_ids: str, hours: float, model: str | None = None) -> int:
         rows = store.ledger.report(key_ids, start=noon, end=noon + timedelta(hours=hours), model=model)
@@ -323,7 +323,7 @@ def test_jobs_that_have_expired_leave_the_lists_of_their_key(store: JobStore) ->
     store.redis.delete(keys.job(young.id))  # as if it were about to be written
     store.redis.zadd(keys.owned(key.id), {job.id: 1 for job in jobs})
     for _ in range(3):
-        Tidy(store).step()
+        Cleanup(store).step()
     left = {job.id for job in jobs[1::2]} | {young.id}
     assert set(store.redis.zrange(keys.owned(key.id), 0, -1)) == left
     assert store.redis.smembers(keys.open_jobs(key.id)) == left

@@ -64,7 +64,7 @@ def test_weights_of_another_machine_count(stack: Stack, client: httpx.Client) ->
     try:
         eventually(lambda: status() == "inactive", "it could be deployed there")
     finally:
-        stack.registry.bury("agent:x")
+        stack.registry.deregister("agent:x")
     eventually(lambda: status() == "no_weights", "that machine is gone")
 
 

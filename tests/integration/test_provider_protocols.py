@@ -14,10 +14,10 @@ from tests.upstreams.base import Fault, answer
 from tests.upstreams.direct import Direct
 from tests.upstreams.openai import OpenAIServer
 from workers.providers import connect
-from workers.providers.base import Ask, Piece
+from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import translate
 from workers.providers.protocols import openai as openai_module
-from workers.providers.protocols.content_blocks import Seam
+from workers.providers.protocols.content_blocks import PrefixJoiner
 
 KEY = "sk-12345678"
 TURNS: list[Any] = [{"role": "user", "content": "hi"}]
@@ -56,9 +56,9 @@ def call(provider: Provider, request: dict[str, Any], *, kind: str = "chat", bef
     upstream = connect(provider)
     asked = Model("m", "M", "", "1", ("chat",), provider="p", upstream="gpt-4", **model)
 
-    async def collect() -> list[Piece]:
+    async def collect() -> list[UpstreamDelta]:
         try:
-            return [piece async for piece in upstream.stream(Ask(kind, asked, request, [0], before))]
+            return [piece async for piece in upstream.stream(UpstreamRequest(kind, asked, request, [0], before))]
         finally:
             await upstream.close()
 
@@ -212,6 +212,6 @@ def test_redirects_are_not_followed(openai: OpenAIServer) -> None:
     ],
 )
 def test_a_beginning_that_ends_with_white_space(before: str, begun: str, pieces: list[str], joined: str) -> None:
-    seam = Seam(before)
+    seam = PrefixJoiner(before)
     assert seam.begun == begun
     assert "".join(seam.join(piece) for piece in pieces) == joined

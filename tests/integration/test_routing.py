@@ -12,7 +12,7 @@ import redis
 from gateway.inference.breaker import Breaker
 from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import Priority, make_celery, send_hint
+from gateway.queue.queues import Priority, enqueue, make_celery
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -64,13 +64,13 @@ def handed_over(store: JobStore, *, mode: str) -> Job:
     append = Append(job.id, "c1", 1, [dumps(e) for e in events], JobState.QUEUED, {"route": "fake"})
     assert store.append([append])[0].verdict == "ok"
     assert store.claim(job.id, model="absent", owner="late", claim="c2") is None, "the old model has no claim to it"
-    store.passed_on(claimed, "fake")
+    store.after_handover(claimed, "fake")
     return job
 
 
 def test_a_local_model_goes_on_from_the_text_of_another(stack: Stack) -> None:
     job = handed_over(stack.store, mode="continue")
-    send_hint(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
+    enqueue(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the job is done")
     with stack.client() as client:
         data = client.get(f"/jobs/{job.id}").json()["data"]
@@ -88,7 +88,7 @@ def test_a_local_model_goes_on_from_the_text_of_another(stack: Stack) -> None:
 
 def test_a_restart_takes_back_the_text_of_another(stack: Stack) -> None:
     job = handed_over(stack.store, mode="restart")
-    send_hint(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
+    enqueue(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the job is done")
     words = "".join(f" w{fake_token(f'{job.id}/0', i)}" for i in range(8))
     with stack.client() as client:
@@ -122,11 +122,11 @@ def test_a_breaker_opens_lets_one_call_probe_and_closes(breaker: Breaker) -> Non
         assert breaker.failure("p").state == "closed"
     breaker.success("p")
     assert breaker.failure("p").state == "open", "three failures within the window"
-    assert not breaker.allow("p").lets_through
+    assert not breaker.allow("p").allows_call
     assert 0 < breaker.state("p").retry_after_s <= OPEN_S
-    assert breaker.allow("other").lets_through
+    assert breaker.allow("other").allows_call
     eventually(lambda: breaker.state("p").state == "half_open", "it is tried again")
-    leaves = [breaker.allow("p").lets_through for _ in range(5)]
+    leaves = [breaker.allow("p").allows_call for _ in range(5)]
     assert leaves == [True, False, False, False, False]
     breaker.success("p")
     assert breaker.state("p").state == "closed"
@@ -136,17 +136,17 @@ def test_a_breaker_opens_lets_one_call_probe_and_closes(breaker: Breaker) -> Non
 def test_a_failed_probe_opens_the_breaker_again(breaker: Breaker) -> None:
     for _ in range(3):
         breaker.failure("p")
-    eventually(lambda: breaker.allow("p").lets_through, "a probe is let through")
+    eventually(lambda: breaker.allow("p").allows_call, "a probe is let through")
     assert breaker.failure("p").state == "open"
-    assert not breaker.allow("p").lets_through
+    assert not breaker.allow("p").allows_call
 
 
 def test_a_clock_that_went_back_keeps_no_breaker_open(breaker: Breaker, redis_client: redis.Redis) -> None:
     later = str(int(time.time() * 1000) + 7_200_000)
     circuit, failures = keys.breaker("p")
     redis_client.hset(circuit, mapping={"opened_at": later, "probe_until": later})
-    assert breaker.allow("p").lets_through
-    assert not breaker.allow("p").lets_through, "one caller at a time"
+    assert breaker.allow("p").allows_call
+    assert not breaker.allow("p").allows_call, "one caller at a time"
     assert breaker.failure("p").state == "open"
     assert 0 < breaker.state("p").retry_after_s <= OPEN_S
     redis_client.delete(circuit)

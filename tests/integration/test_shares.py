@@ -12,12 +12,12 @@ import redis
 
 from gateway.access.api_keys import KeyRecord
 from gateway.access.shares import Shares
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
 from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, PermissionDenied, QueueFull
 from gateway.inference.service import Submitted
-from gateway.jobs.cleanup import Tidy
+from gateway.jobs.cleanup import Cleanup
 from gateway.settings import Settings
 from gateway.store import keys
 from schemas.deployments import DeployRequest
@@ -30,7 +30,7 @@ def gateway(settings: Settings, redis_client: redis.Redis) -> Iterator[Gateway]:
     """A replica that takes nothing, and small bounds."""
     bounds = {"queue_limit": 3, "background_queue_limit": 5, "key_max_jobs": 4, "key_max_bytes": 10_000}
     gateway = Gateway.connect(replace(settings, **bounds))
-    Registry(redis_client).beat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
+    Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     with closing(gateway.hub), closing(gateway.redis):
         yield gateway
 
@@ -87,7 +87,7 @@ def test_one_key_has_so_many_bytes_stored(gateway: Gateway, redis_client: redis.
     submit(gateway, make_key(gateway), text="x" * 9_000)
     redis_client.delete(keys.job(job.id))  # it has expired
     redis_client.zadd(keys.owned(key.id), {job.id: 0})
-    Tidy(gateway.store).step()
+    Cleanup(gateway.store).step()
     assert redis_client.hgetall(keys.stored(key.id)) == {"": "0"}
     submit(gateway, key, mark, text="y" * 1_000)
 
@@ -137,7 +137,7 @@ def test_a_key_that_is_bound_to_models_knows_no_others(gateway: Gateway) -> None
 
 
 def test_nor_their_deployments(gateway: Gateway, redis_client: redis.Redis) -> None:
-    Registry(redis_client).beat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
+    Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     admin, key = make_key(gateway, scopes=["admin"]), make_key(gateway, models=["fake"], scopes=["deploy"])
     made = gateway.deployments._start(
         "deploy-1",
@@ -145,7 +145,7 @@ def test_nor_their_deployments(gateway: Gateway, redis_client: redis.Redis) -> N
         {},
         [],
         [],
-        at=Wanted("r", "smollm2-135m", "n", "cpu0"),
+        at=ReplicaSpec("r", "smollm2-135m", "n", "cpu0"),
         key=admin,
     )
     assert gateway.deployments.list(key=admin)

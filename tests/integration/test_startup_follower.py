@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.cluster.bringup import BringUpLog
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
+from gateway.cluster.startup import StartupLog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.record import DEPLOYMENT, Event, Job, JobState
 from gateway.queue.queues import make_celery
@@ -19,7 +19,7 @@ from workers.agent.deployment_job import DeploymentJob
 from workers.agent.rollout_journal import RolloutJournal
 from workers.agent.startup_follower import StartupFollower
 
-REPLICAS = [Wanted("r1", "fake", "test", "cpu0"), Wanted("r2", "fake", "test", "cpu1")]
+REPLICAS = [ReplicaSpec("r1", "fake", "test", "cpu0"), ReplicaSpec("r2", "fake", "test", "cpu1")]
 
 
 class World:
@@ -28,7 +28,7 @@ class World:
     def __init__(self, client: redis.Redis, settings: Settings) -> None:
         self.client = client
         self.celery = make_celery(settings)
-        self.logs = [BringUpLog(client, one.replica_id) for one in REPLICAS]
+        self.logs = [StartupLog(client, one.replica_id) for one in REPLICAS]
         self.events: list[Event] = []
         self.claim()
 

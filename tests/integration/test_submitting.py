@@ -32,7 +32,7 @@ REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 def gateway(settings: Settings, redis_client: redis.Redis) -> Iterator[Gateway]:
     """One place in the queue of a replica that takes nothing."""
     gateway = Gateway.connect(replace(settings, queue_limit=1))
-    Registry(redis_client).beat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
+    Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     with closing(gateway.hub), closing(gateway.redis):
         yield gateway
 

@@ -16,7 +16,7 @@ import pytest
 from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_llama
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
-from workers.engines.flush_interval import AT_ONCE
+from workers.engines.flush_interval import IMMEDIATE
 from workers.replica.engine_client import EngineDied, EngineProcess, EngineStartFailed
 
 WAIT_S = 100.0
@@ -37,7 +37,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
 
 @contextmanager
 def started(config: EngineConfig) -> Iterator[EngineProcess]:
-    engine = EngineProcess.start(config, AT_ONCE)
+    engine = EngineProcess.start(config, IMMEDIATE)
     try:
         yield engine
     finally:

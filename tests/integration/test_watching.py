@@ -167,7 +167,7 @@ def test_a_job_that_redis_refuses_keeps_none_from_being_attended(
 ) -> None:
     monkeypatch.setattr(watch, "ATTEND_S", 0.1)
     store.redis.set(keys.job("bad"), "no hash")
-    refused = store.attend(["bad", job.id], hub_id="h", attended_ms=1)
+    refused = store.renew_leases(["bad", job.id], hub_id="h", attended_ms=1)
     assert refused == ["bad"]
     hub.watch_new("bad")
     hub.watch(job.id)
@@ -186,7 +186,7 @@ def test_attendance_goes_on_in_a_full_redis(store: JobStore, job: Job) -> None:
     try:
         with pytest.raises(redis.exceptions.OutOfMemoryError):
             store.redis.set("x", "y")
-        assert store.attend([job.id], hub_id="h", attended_ms=60_000) == []
+        assert store.renew_leases([job.id], hub_id="h", attended_ms=60_000) == []
     finally:
         store.redis.config_set("maxmemory", 0)
     found = store.read(job.id)
@@ -210,7 +210,7 @@ def test_a_record_that_comes_back_in_time_was_never_away(store: JobStore, hub: H
     client.has("abc")
     record = store.read(job.id)
     assert record
-    store.redis.delete(*keys.of(job.id))
+    store.redis.delete(*keys.of_job(job.id))
     silences = client.silences
     eventually(lambda: client.silences > silences + 1, "it was told to wait")
     store.restore(record, owner="w")

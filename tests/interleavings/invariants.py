@@ -54,7 +54,7 @@ def verify(world: World) -> None:
         facts = world.facts[job_id]
         if job_id not in there:
             assert not facts.accepted or facts.may_be_gone, f"{job_id} was lost: {facts}"
-            assert not world.server.redis.exists(*keys.of(job_id)), f"{job_id} is half there"
+            assert not world.server.redis.exists(*keys.of_job(job_id)), f"{job_id} is half there"
     jobs = [job for job in store.read_many(sorted(there)) if job]
     journals = {job.id: store.journal(job.id) for job in jobs}
     for job in jobs:

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Sequence
 
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job
 from gateway.jobs.store import JobStore
@@ -178,9 +178,9 @@ class ReplicaProcess(Process):
         return next(model for model in MODELS if name in lists(queue_of(model))), hinted_job(message)
 
 
-def replica(model: str) -> Wanted:
+def replica(model: str) -> ReplicaSpec:
     """A replica that is wanted."""
-    return Wanted(f"r-{model}", model, "test", "cpu0")
+    return ReplicaSpec(f"r-{model}", model, "test", "cpu0")
 
 
 def hinted_job(message: str) -> str:

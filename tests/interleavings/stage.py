@@ -93,7 +93,7 @@ class Stage:
         if self.server.forgetful:
             store.scripts.load()
             self.server.forgetful = False
-        Desired(store.redis).want(*map(replica, MODELS))
+        Desired(store.redis).put(*map(replica, MODELS))
         store.redis.hset(keys.API_KEYS, KEY.id, KEY.id)
         store.redis.set(keys.INSTALLATION, "installation")
         self.elapse(SLICE_S)

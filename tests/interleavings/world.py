@@ -196,7 +196,7 @@ class World(Backstage):
                 self.facts[job_id].may_be_gone = True
         self.workers[number] = successor = self._worker(number)
         if buried:
-            self.act(successor, "agent", lambda: successor.replica.registry.bury(worker.incarnation))
+            self.act(successor, "agent", lambda: successor.replica.registry.deregister(worker.incarnation))
 
     def freeze(self, number: int) -> None:
         """A process stops, or goes on."""

@@ -18,7 +18,7 @@ TEXT = replace(CHAT, id="cmpl-1", kind="completion", request={"prompt": "once"})
 
 
 def journal(*bodies: Mapping[str, Any]) -> list[Event]:
-    return [Event.of(seq, {"c": "c1", **body}) for seq, body in enumerate(bodies, 1)]
+    return [Event.from_entry(seq, {"c": "c1", **body}) for seq, body in enumerate(bodies, 1)]
 
 
 def delta(text: str = "", index: int = 0, **more: Any) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def job(kind: str) -> Job:
 
 
 def event(seq: int, **body: Any) -> Event:
-    return Event.of(seq, {"c": "c1", **body})
+    return Event.from_entry(seq, {"c": "c1", **body})
 
 
 @pytest.mark.parametrize("kind", ["chat", "completion"])

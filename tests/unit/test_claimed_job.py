@@ -69,7 +69,7 @@ def test_what_was_sent_and_not_confirmed_is_sent_again_as_it_was() -> None:
     assert (rest.first_seq, event["text"], rest.tokens) == (2, "b", 2)
     job.confirm(rest)
     assert job.unconfirmed() is None
-    assert job.settled
+    assert job.flushed
 
 
 def test_a_rewound_journal_gets_what_it_lost_from_this_claim_only() -> None:

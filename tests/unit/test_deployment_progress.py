@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from gateway.deployments.views import Progress, detail
 from gateway.jobs.record import DEPLOYMENT, Event, EventType, Job, JobState
 
@@ -85,12 +85,12 @@ def test_a_replica_that_begins_anew_shows_its_stages_anew() -> None:
     shown: dict[str, Any] = detail(job({}), events)
     assert [one["status"] for one in shown["stages"]] == ["in_progress", *["pending"] * 4]
     assert (shown["current_stage"], shown["progress"]) == (first, 30)
-    progress = Progress.of(job({}), [*events, stage(5, "a", first, "completed", 100)])
+    progress = Progress.from_events(job({}), [*events, stage(5, "a", first, "completed", 100)])
     assert progress.seconds() == {first: 0.001}
 
 
 def test_the_stream_of_events_and_the_record_agree() -> None:
-    progress = Progress.of(job({}), [])
+    progress = Progress.from_events(job({}), [])
     events = [stage(seq, "a", name, "completed", 100) for seq, name in enumerate(STAGES, 1)]
     for count, event in enumerate(events, 1):
         progress.take(EventType.STAGE, event.body)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster.bringup import STAGES
+from gateway.cluster.startup import STAGES
 from gateway.deployments.views import MAX_LOGS, chunks, detail, duration
 from gateway.jobs.record import DEPLOYMENT, Event, Job, JobState
 
@@ -23,7 +23,7 @@ def job(*replicas: str, state: JobState = JobState.RUNNING, **fields: Any) -> Jo
 def events(*said: tuple[str, str, str, int]) -> list[Event]:
     """(replica, stage, status, time in ms)."""
     return [
-        Event.of(
+        Event.from_entry(
             seq,
             {"type": "stage", "c": "x", "at": at, "replica": replica, "stage": stage, "status": status, "progress": 40},
         )
@@ -94,10 +94,10 @@ def test_it_says_when_it_will_be_done_from_the_last_that_was_heard() -> None:
 
 def test_logs_are_the_last_and_facts_belong_to_their_replica() -> None:
     logs = [
-        Event.of(seq, {"type": "log", "c": "x", "at": seq, "level": "info", "message": str(seq)})
+        Event.from_entry(seq, {"type": "log", "c": "x", "at": seq, "level": "info", "message": str(seq)})
         for seq in range(1, MAX_LOGS + 6)
     ]
-    facts = Event.of(
+    facts = Event.from_entry(
         MAX_LOGS + 6,
         {"type": "facts", "c": "x", "at": 1, "replica": "b", "facts": {"status": "active", "planned_bytes": 7}},
     )
@@ -115,9 +115,9 @@ def test_a_stream_has_the_documents_events_and_nothing_of_ours() -> None:
         **{"deployment_id": "deploy-1", "model_id": "m", "event": "stage", "timestamp": "1970-01-01T00:01:01.000Z"},
         **{"replica": "a", "stage": LOADING, "status": "in_progress", "progress": 40},
     }
-    (done,) = chunks(job("a"), Event.of(2, {"type": "done", "c": "x", "usage": {}}))
+    (done,) = chunks(job("a"), Event.from_entry(2, {"type": "done", "c": "x", "usage": {}}))
     assert done == {"deployment_id": "deploy-1", "model_id": "m", "event": "completed"}
-    assert chunks(job("a"), Event.of(1, {"type": "started", "c": "x"})) == []
+    assert chunks(job("a"), Event.from_entry(1, {"type": "started", "c": "x"})) == []
 
 
 def test_an_error_is_shown_as_the_job_has_it() -> None:

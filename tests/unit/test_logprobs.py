@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.jobs.record import Event, Job, JobState
-from gateway.jobs.takeover import Takeover
+from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from gateway.store.codec import loads
@@ -80,6 +80,8 @@ def test_a_resume_goes_on_where_the_text_is(tokenizer: Tokenizer, cut: int) -> N
     undisturbed = list(journal(Run(job, prompts=[[1]], tokenizer=tokenizer, max_tokens=100), ids))
     first = [event for event in undisturbed if event.seq <= 1 + cut]
     again = Job(**{**vars(job), "seq": first[-1].seq})
-    run = Run(again, prompts=[[1]], tokenizer=tokenizer, max_tokens=100, takeover=Takeover.of(again, first))
+    run = Run(
+        again, prompts=[[1]], tokenizer=tokenizer, max_tokens=100, resume_point=ResumePoint.from_journal(again, first)
+    )
     events = first + list(journal(run, ids[cut:]))
     assert answer(job, events)["choices"][0]["logprobs"] == answer(job, undisturbed)["choices"][0]["logprobs"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.deployments.memory import UNMEASURED_KV_TOKENS, Load, plan, require_a_sequence
 from gateway.errors import InvalidRequest
 from gateway.models.catalog import load_catalog
@@ -97,7 +97,7 @@ def test_the_options_of_an_engine_say_the_size() -> None:
     wanted = {"max_batch_size": 4, "context_length": 1024, "device": "cuda0"}
 
     def sized(**options: Any) -> int:
-        return capacity(Load.of("transformers", {**wanted, "options": options}))
+        return capacity(Load.from_config("transformers", {**wanted, "options": options}))
 
     assert sized() == 4096
     assert sized(cache_tokens=1030) == 1056
@@ -130,7 +130,7 @@ def test_processes_share_the_keys_and_values_of_all_tokens() -> None:
 
 def test_keys_and_values_take_what_their_type_does() -> None:
     def per_token(engine: str, model: Footprint = MODEL, **config: Any) -> float:
-        found = plan(model, Load.of(engine, {"device": "cpu0", **config}), 1 << 40)
+        found = plan(model, Load.from_config(engine, {"device": "cpu0", **config}), 1 << 40)
         return found.kv_cache_bytes / found.kv_capacity_tokens
 
     def of(**properties: str) -> dict[str, Any]:
@@ -149,8 +149,8 @@ def test_keys_and_values_take_what_their_type_does() -> None:
 def test_what_a_replica_leaves_open_is_planned_as_its_engine_is_told() -> None:
     settings = Settings(max_batch_size=5)
     model = replace(load_catalog(settings).get("smollm2-135m"), options={"cache_gib": 2, "threads": 1})
-    wanted = Wanted("", model.id, "n1", "cpu0", options={"cache_gib": 3})
-    load = Load.of(model.engine, asdict(wanted.in_full(model, settings.max_batch_size)))
+    wanted = ReplicaSpec("", model.id, "n1", "cpu0", options={"cache_gib": 3})
+    load = Load.from_config(model.engine, asdict(wanted.in_full(model, settings.max_batch_size)))
     config = engine_config(model, settings, wanted, "", 64)
     for name in load.__dict__.keys() & config.__dict__.keys() - {"device"}:
         assert getattr(load, name) == getattr(config, name), name
@@ -167,4 +167,4 @@ def test_what_clients_see_of_a_plan_is_its_sizes() -> None:
     both = plan(MODEL, LOAD, 1 << 40).times(2)
     assert both.kv_capacity_tokens == 4096
     assert both.kv_cache_bytes == 2 * 4096 << 10
-    assert both.shown().keys() == PlanSchema().fields.keys()
+    assert both.to_public().keys() == PlanSchema().fields.keys()

@@ -8,16 +8,16 @@ import pytest
 
 from gateway.settings import Settings
 from workers.engines.base import SequenceOutput
-from workers.engines.flush_interval import AT_ONCE, MANY_STREAMS, Pace
+from workers.engines.flush_interval import IMMEDIATE, MANY_STREAMS, FlushInterval
 from workers.engines.process import Outbox
-from workers.journal.pace import pace_of
+from workers.journal.pace import flush_interval_of
 
 #: Longer than any test.
-NEVER = Pace(3600, 3600)
+NEVER = FlushInterval(3600, 3600)
 
 
 def test_the_more_streams_the_less_often_each_is_written_to() -> None:
-    pace = pace_of(Settings(stream_interval_s=0.03, stream_interval_max_s=0.1))
+    pace = flush_interval_of(Settings(stream_interval_s=0.03, stream_interval_max_s=0.1))
     intervals = [pace.interval_s(n) for n in (0, 1, MANY_STREAMS // 2, MANY_STREAMS, 4 * MANY_STREAMS)]
     assert intervals == pytest.approx([0.03, 0.03, 0.05, 0.1, 0.1])
 
@@ -29,7 +29,7 @@ def outputs(frame: dict[str, Any]) -> dict[int, tuple[list[int], list[float] | N
 
 def test_without_a_pace_each_step_is_a_frame() -> None:
     sent: list[dict[str, Any]] = []
-    outbox = Outbox(sent.append, AT_ONCE)
+    outbox = Outbox(sent.append, IMMEDIATE)
     for token in range(3):
         outbox.put([SequenceOutput(1, [token])], sequences=1, streams=1)
     assert [outputs(frame) for frame in sent] == [{1: ([token], None, None)} for token in range(3)]
@@ -60,7 +60,7 @@ def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) 
     clock = 1000.0
     monkeypatch.setattr("workers.engines.process.time.monotonic", lambda: clock)
     sent: list[dict[str, Any]] = []
-    outbox = Outbox(sent.append, Pace(0.03, 0.1))
+    outbox = Outbox(sent.append, FlushInterval(0.03, 0.1))
     for step in range(25):
         outbox.put(
             [SequenceOutput(i, [step]) for i in range(MANY_STREAMS)], sequences=MANY_STREAMS, streams=MANY_STREAMS
@@ -72,6 +72,6 @@ def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_step_without_output_is_told_of_too() -> None:
     sent: list[dict[str, Any]] = []
-    outbox = Outbox(sent.append, AT_ONCE)
+    outbox = Outbox(sent.append, IMMEDIATE)
     outbox.put([], sequences=1, streams=1)
     assert sent == [{"op": "step", "out": [], "sequences": 1, "steps": 1}]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.cluster.desired import SpecState, Wanted
+from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.placement import place
@@ -96,8 +96,8 @@ def test_a_plan_has_a_replica_with_a_name_of_its_own_for_each_device(planner: Pl
     alive(planner, SMALL, LARGE)
     planned = planner.deployment(MODEL, request(target_nodes=["n1", "n2"]), "deploy-123456789")
     assert [(one.node, one.device, one.state) for one in planned.wanted] == [
-        ("n1", "cpu0", SpecState.UP),
-        ("n2", "cpu0", SpecState.UP),
+        ("n1", "cpu0", SpecState.RUNNING),
+        ("n2", "cpu0", SpecState.RUNNING),
     ]
     assert len({one.replica_id for one in planned.wanted}) == 2
     assert {one.deployment_id for one in planned.wanted} == {"deploy-123456789"}
@@ -138,7 +138,7 @@ def test_the_context_is_the_shortest_that_is_known_and_no_longer_one_can_be_aske
 
 def test_more_replicas_go_where_the_fewest_are_with_the_options_of_the_first(planner: Planner) -> None:
     alive(planner, SMALL, LARGE)
-    present = [Wanted("m.n2.cpu0.1", "m", "n2", "cpu0", quantization="int8", max_batch_size=3, context_length=512)]
+    present = [ReplicaSpec("m.n2.cpu0.1", "m", "n2", "cpu0", quantization="int8", max_batch_size=3, context_length=512)]
     planned = planner.more(MODEL, present, 2, "d-2")
     assert [one.node for one in planned.wanted] == ["n1", "n2"]
     assert {(one.quantization, one.max_batch_size, one.context_length) for one in planned.wanted} == {("int8", 3, 512)}

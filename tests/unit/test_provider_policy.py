@@ -8,7 +8,7 @@ import pytest
 
 from gateway.jobs.record import Job, JobState
 from gateway.models.entry import Model, Provider
-from workers.providers.base import Piece
+from workers.providers.base import UpstreamDelta
 from workers.providers.failures import UpstreamFailure
 from workers.providers.policy import BACKOFF_S, Step, after, backoff_s
 from workers.providers.run import ProviderRun
@@ -30,7 +30,7 @@ def decide(
     job = Job("chatcmpl-1", JobState.RUNNING, "chat", "m", "key", {"messages": []})
     transcript = Transcript(job)
     if shown:
-        transcript.take(Piece(text="hello"), transcript.begin_call())
+        transcript.take(UpstreamDelta(text="hello"), transcript.begin_call())
     run = ProviderRun(job, Model("m", "M", "", "1", ("chat",), provider="p"), Provider("p", "openai"), transcript)
     arguments: dict[str, Any] = {"tries": 0, **more}
     return after(

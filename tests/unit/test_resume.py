@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.jobs.record import RECORD_VERSION, Event, Job, JobState
-from gateway.jobs.takeover import Takeover, last_weights
+from gateway.jobs.resume_point import ResumePoint, last_weights
 from workers.engines.base import SequenceOutput
 from workers.handlers.generation_run import Run, digest_of, fresh_seed
 from workers.tokenizers.load import Messages
@@ -51,8 +51,10 @@ class Journal:
     def claim(self, tokenizer: Letters, *, prompt: str = "hi", weights: str = "w1", n: int = 1, **asked: Any) -> Run:
         """A run behind what the journal holds; what it writes goes there, by `take`."""
         job = replace(JOB, seq=len(self.events), request={**ASKED, "n": n, **asked})
-        takeover = Takeover.of(job, self.events) if self.events else None
-        run = Run(job, prompts=[tokenizer.encode(prompt)], tokenizer=tokenizer, max_tokens=50, takeover=takeover)
+        resume_point = ResumePoint.from_journal(job, self.events) if self.events else None
+        run = Run(
+            job, prompts=[tokenizer.encode(prompt)], tokenizer=tokenizer, max_tokens=50, resume_point=resume_point
+        )
         run.begin({"model": "m", "tokenizer": tokenizer.digest, "weights": weights})
         self.take(run)
         return run

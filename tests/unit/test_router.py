@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.cluster.desired import SpecState, Wanted
+from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
@@ -47,12 +47,12 @@ def router(redis_client: redis.Redis, settings: Settings, monkeypatch: pytest.Mo
 def alive(router: Router, model: str, *statuses: str) -> None:
     for number, status in enumerate(statuses):
         name = f"{model}:{number}"
-        router.registry.beat(Replica(name, name, model, "n1", "cpu0", status, pid=1), lease_s=60)
+        router.registry.heartbeat(Replica(name, name, model, "n1", "cpu0", status, pid=1), lease_s=60)
 
 
 def wanted(router: Router, model: str, *states: str) -> None:
     for number, state in enumerate(states):
-        router.desired.want(Wanted(f"{model}.{number}", model, "n1", "cpu0", state=state))
+        router.desired.put(ReplicaSpec(f"{model}.{number}", model, "n1", "cpu0", state=state))
 
 
 def status(router: Router, model: str) -> str:
@@ -63,10 +63,10 @@ def status(router: Router, model: str) -> str:
     ("replicas", "wishes", "word"),
     [
         ([], [], "inactive"),
-        (["loading"], [SpecState.UP], "loading"),
-        ([], [SpecState.UP], "loading"),  # nobody has begun with it yet, or it has just died
-        (["active"], [SpecState.UP], "active"),
-        (["loading", "active", "unloading"], [SpecState.UP, SpecState.FAILED], "active"),
+        (["loading"], [SpecState.RUNNING], "loading"),
+        ([], [SpecState.RUNNING], "loading"),  # nobody has begun with it yet, or it has just died
+        (["active"], [SpecState.RUNNING], "active"),
+        (["loading", "active", "unloading"], [SpecState.RUNNING, SpecState.FAILED], "active"),
         ([], [SpecState.ASLEEP], "asleep"),
         (["failed"], [SpecState.FAILED], "failed"),
         ([], [SpecState.FAILED, SpecState.ASLEEP], "asleep"),
@@ -80,7 +80,7 @@ def test_a_local_model_has_the_best_word_that_holds_for_one_of_its_replicas(
     alive(router, "here", *replicas)
     wanted(router, "here", *wishes)
     alive(router, "other", "active")
-    wanted(router, "other", SpecState.UP)
+    wanted(router, "other", SpecState.RUNNING)
     assert status(router, "here") == word
     assert router.serves(router.catalog.get("here")) is (word in ("active", "loading", "asleep"))
 
@@ -96,7 +96,7 @@ def test_weights_count_wherever_an_agent_has_them(router: Router) -> None:
 
 def test_it_sleeps_only_if_none_of_its_replicas_is_awake(router: Router) -> None:
     wanted(router, "here", SpecState.ASLEEP)
-    wanted(router, "other", SpecState.ASLEEP, SpecState.UP)
+    wanted(router, "other", SpecState.ASLEEP, SpecState.RUNNING)
     assert [router.asleep(name) for name in ("here", "other", "vectors")] == [True, False, False]
 
 

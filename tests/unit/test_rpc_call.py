@@ -14,7 +14,7 @@ import pytest
 
 from web.rpc import runtime as face
 from web.rpc.call import Call
-from web.rpc.runtime import Face
+from web.rpc.runtime import RpcRuntime
 
 
 def test_what_was_deferred_is_done_though_the_client_leaves_while_it_queues() -> None:
@@ -50,7 +50,7 @@ class Stalled:
     """A call whose client takes nothing."""
 
     request_id: str
-    cut_off: Callable[[], None]
+    abort_stalled: Callable[[], None]
     sending_since: float = 0.0
     task: asyncio.Task[Any] | None = None
 
@@ -69,7 +69,7 @@ def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pyte
     async def scenario() -> None:
         settings = SimpleNamespace(grpc_max_calls=2, grpc_key_max_calls=0)
         gateway: Any = SimpleNamespace(settings=settings, hub=SimpleNamespace(on_news=None))
-        found, cut = Face(gateway), asyncio.Event()
+        found, cut = RpcRuntime(gateway), asyncio.Event()
         found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}
         for _ in range(2):
             await cut.wait()

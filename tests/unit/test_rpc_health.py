@@ -20,7 +20,7 @@ def test_who_can_not_tell_does_not_serve_and_says_why(
 ) -> None:
     looks = iter([READY, KeyError("odd"), READY])
 
-    def look(_: Gateway) -> Readiness:
+    def check(_: Gateway) -> Readiness:
         if isinstance(found := next(looks), Exception):
             raise found
         return found
@@ -28,11 +28,11 @@ def test_who_can_not_tell_does_not_serve_and_says_why(
     async def statuses() -> list[int]:
         one, found = health.Health(cast(Gateway, None), []), []
         for _ in range(3):
-            await one.look()
+            await one.check()
             found.append((await one.Check(HealthCheckRequest(), None)).status)
         return found
 
-    monkeypatch.setattr(health, "look", look)
+    monkeypatch.setattr(health, "check", check)
     serving, not_serving = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
     assert asyncio.run(statuses()) == [serving, not_serving, serving]
     assert "KeyError: 'odd'" in caplog.text

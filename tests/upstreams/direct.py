@@ -15,7 +15,7 @@ from gateway.views import embeddings, text
 from web.http.chunks import sse_chunks
 from web.rpc.answers import answer as as_message
 from web.rpc.chunks import message_chunks
-from workers.providers.base import Piece
+from workers.providers.base import UpstreamDelta
 from workers.providers.failures import UpstreamFailure
 from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
@@ -68,7 +68,7 @@ class Direct:
         model = Model("m", "M", "", "1", ("chat",), provider=self.provider.name, upstream=upstream)
         run = ProviderRun(job, model, self.provider, Transcript(job))
         run.open_call({}, threading.Event())
-        pieces: list[Piece] = []
+        pieces: list[UpstreamDelta] = []
         failure = None
         try:
             self._calls.start(self.provider, model, run.transcript, pieces.append).result(LIMIT_S)

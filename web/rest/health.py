@@ -7,7 +7,7 @@ from dataclasses import asdict
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.readiness import look
+from gateway.readiness import check
 from schemas.envelope import enveloped
 from schemas.health import LiveSchema, ReadySchema
 from web.http.envelope import gateway, success
@@ -30,7 +30,7 @@ def ready() -> Response:
 
     503 says what is missing. `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
     """
-    found = look(gateway())
+    found = check(gateway())
     if found.ready:
         return success({"status": "healthy", **asdict(found)})
     return success({"status": "unhealthy", **asdict(found)}, status=503, message="not ready")

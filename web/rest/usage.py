@@ -38,7 +38,7 @@ def usage(query: UsageQuery) -> Response:
     data = {
         "from": query.start.isoformat(timespec="seconds"),
         "to": query.end.isoformat(timespec="seconds"),
-        "usage": [row.shown() for row in rows],
+        "usage": [row.to_public() for row in rows],
         "total": total(rows),
     }
     return success(data)

@@ -19,7 +19,7 @@ from gateway.errors import Unavailable
 from web.bearer import bearer
 from web.client_errors import client_error
 from web.request_ids import request_id
-from web.rpc.runtime import SEND_TIMEOUT_S, Face
+from web.rpc.runtime import SEND_TIMEOUT_S, RpcRuntime
 from web.rpc.status import to_status
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ T = TypeVar("T")
 class Call:
     """What a behaviour gets besides its request."""
 
-    def __init__(self, face: Face, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, face: RpcRuntime, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.face = face
         self.gateway = face.gateway
         self.job_id = ""
@@ -76,7 +76,7 @@ class Call:
             self.face.loop.call_soon_threadsafe(self._send_head, headers)
 
     @property
-    def late(self) -> bool:
+    def deadline_exceeded(self) -> bool:
         """Whether the client's deadline has passed."""
         return time.monotonic() >= self._deadline
 
@@ -151,7 +151,7 @@ class Call:
         finally:
             self.sending_since = float("inf")
 
-    def cut_off(self) -> None:
+    def abort_stalled(self) -> None:
         """End the message that is being sent, which its client does not take."""
         self._cut = True
         if self.task:

@@ -17,20 +17,22 @@ from google.protobuf.message_factory import GetMessageClass
 from web.rpc import stream
 from web.rpc.call import Call
 from web.rpc.messages import parse
-from web.rpc.runtime import Face
+from web.rpc.runtime import RpcRuntime
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Call, Any], Any]
 T = TypeVar("T")
 
 
-def handlers(service: ServiceDescriptor, behaviours: Mapping[str, Behaviour], face: Face) -> grpc.GenericRpcHandler:
+def handlers(
+    service: ServiceDescriptor, behaviours: Mapping[str, Behaviour], face: RpcRuntime
+) -> grpc.GenericRpcHandler:
     """The service, with a behaviour for each of its methods."""
     table = {method.name: _handler(method, behaviours[method.name], face) for method in service.methods}
     return grpc.method_handlers_generic_handler(service.full_name, table)
 
 
-def _handler(method: MethodDescriptor, behaviour: Behaviour, face: Face) -> Any:
+def _handler(method: MethodDescriptor, behaviour: Behaviour, face: RpcRuntime) -> Any:
     kind, name = GetMessageClass(method.input_type), method.full_name
 
     def behave(call: Call, raw: bytes) -> Any:

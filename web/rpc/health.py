@@ -17,7 +17,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from grpc_health.v1.health_pb2_grpc import HealthServicer
 
 from gateway.context import Gateway
-from gateway.readiness import look
+from gateway.readiness import check
 
 log = logging.getLogger(__name__)
 
@@ -38,15 +38,15 @@ class Health(HealthServicer):
         """Look again and again. At the end of the server nothing is served."""
         try:
             while True:
-                await self.look()
+                await self.check()
                 await asyncio.sleep(LOOK_S)
         finally:
             self._set(HealthCheckResponse.NOT_SERVING)
 
-    async def look(self) -> None:
+    async def check(self) -> None:
         """See how things stand. A gateway that can't tell does not serve."""
         try:
-            ready = (await asyncio.to_thread(look, self._gateway)).ready
+            ready = (await asyncio.to_thread(check, self._gateway)).ready
         except Exception:  # it is looked again, whatever this was
             log.exception("how this gateway is can't be told")
             ready = False

@@ -122,5 +122,5 @@ def _stream(call: Call, request: Request) -> Stream:
 
 def _too_late(call: Call, job: Job, watcher: Watcher) -> None:
     """A client that has set a deadline does not come back behind it."""
-    if not watcher.ended and call.gone and call.late:
+    if not watcher.ended and call.gone and call.deadline_exceeded:
         call.gateway.inference.cancel(job.id, key=call.key)

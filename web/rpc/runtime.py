@@ -43,11 +43,11 @@ class OpenCall(Protocol):
     def wake(self) -> None:
         """Have those who wait for its job look around."""
 
-    def cut_off(self) -> None:
+    def abort_stalled(self) -> None:
         """End the message that is being sent, which its client does not take."""
 
 
-class Face:
+class RpcRuntime:
     """Made on the running event loop."""
 
     def __init__(self, gateway: Gateway) -> None:
@@ -90,7 +90,7 @@ class Face:
             self._calls.discard(call)
 
     @contextlib.contextmanager
-    def news(self, watcher: Watcher) -> Iterator[asyncio.Event]:
+    def wakened_by(self, watcher: Watcher) -> Iterator[asyncio.Event]:
         """An event that is set whenever the watcher has something to take, or the call has to end."""
         event = self._streams[watcher] = asyncio.Event()
         try:
@@ -128,6 +128,6 @@ class Face:
             since = time.monotonic() - SEND_TIMEOUT_S
             for call in [call for call in self._calls if call.sending_since < since]:
                 try:
-                    call.cut_off()
+                    call.abort_stalled()
                 except Exception:
                     log.exception("call %s can't be cut off", call.request_id)

@@ -22,7 +22,7 @@ from gateway.settings import Settings
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
 from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
-from web.rpc.runtime import Face
+from web.rpc.runtime import RpcRuntime
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class RpcServer:
     def __init__(self, gateway: Gateway) -> None:
         settings = gateway.settings
         self.gateway = gateway
-        self.face = Face(gateway)
+        self.face = RpcRuntime(gateway)
         self.health = Health(gateway, SERVICES)
         self.server = grpc.aio.server(options=list(channel_options(settings).items()))
         self.server.add_generic_rpc_handlers(
@@ -63,7 +63,7 @@ class RpcServer:
                 f"gRPC can't listen on {address}: {error}. Set HEADRACE_GRPC_HOST and HEADRACE_GRPC_PORT."
             ) from error
         await asyncio.to_thread(self.gateway.hub.start)
-        await self.health.look()
+        await self.health.check()
         await self.server.start()
         self._following = asyncio.create_task(self.health.follow())
         log.info("gRPC on %s (%s)", address, "plaintext" if self.gateway.settings.grpc_plaintext else "TLS")

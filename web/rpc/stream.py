@@ -46,7 +46,7 @@ async def send(call: Call, stream: Stream) -> None:
     watcher = stream.watcher
     limit_s = call.gateway.settings.stream_limit_s
     until = time.monotonic() + limit_s if limit_s else math.inf
-    with call.face.news(watcher) as news:
+    with call.face.wakened_by(watcher) as news:
         while not watcher.ended:
             call.require_running()
             if time.monotonic() > until:

@@ -16,13 +16,13 @@ import redis
 from celery import Celery
 from celery.signals import worker_shutting_down
 
-from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.reasons import SourceFailed
 from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
-from gateway.jobs.recovery import bury
+from gateway.jobs.recovery import reclaim_jobs_of
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
@@ -37,7 +37,7 @@ from gateway.store.loop import Loop, guarded
 from workers.agent.deployment_worker import DeploymentWorker
 from workers.agent.replica_supervisor import Starter
 from workers.celery_worker import consume
-from workers.host.devices import installed_engines, look_at
+from workers.host.devices import describe_device, installed_engines
 from workers.sources import source_of
 
 log = logging.getLogger("headrace.agent")
@@ -77,8 +77,8 @@ class Agent:
 
     def start(self) -> None:
         """Raises: InvalidSetting if this machine has no such device."""
-        look_at(self.settings.device)
-        Loop(self.look, name="agent", over=lambda: self.stop.wait(LOOK_S)).start()
+        describe_device(self.settings.device)
+        Loop(self.reconcile, name="agent", over=lambda: self.stop.wait(LOOK_S)).start()
         Loop(self._measure, name="footprints", over=lambda: self.stop.wait(CATALOG_S)).start()
         self.deployments.start(self._beat)
 
@@ -90,19 +90,19 @@ class Agent:
         """Give back what is not done. The replicas live on."""
         self.stop.set()
         self.deployments.stop()
-        self.registry.bury(self.incarnation)
+        self.registry.deregister(self.incarnation)
 
-    def look(self) -> None:
+    def reconcile(self) -> None:
         """Start what is desired and does not live; let go what is not desired. Nothing, while nobody knows what is."""
-        if self.installation.look():
+        if self.installation.check():
             return
         wanted = self.desired.on(self.settings.node, self.settings.device)
         for name, one in wanted.items():
             with guarded(f"replica {name}"):
-                if one and one.state == SpecState.UP:
+                if one and one.state == SpecState.RUNNING:
                     if name not in self._starters:
                         self._starters[name] = self._starter(one)
-                    self._starters[name].keep(one)
+                    self._starters[name].ensure_running(one)
         if time.monotonic() >= self._next_search:
             self._next_search = time.monotonic() + SEARCH_S
             for search in (self._adopt, self._sweep):
@@ -110,7 +110,7 @@ class Agent:
                     search()
         for name in [name for name in self._starters if not _may_stay(wanted, name)]:
             with guarded(f"replica {name}"):
-                if self._starters[name].let_go():
+                if self._starters[name].ensure_stopped():
                     del self._starters[name]
 
     def _sweep(self) -> None:
@@ -125,18 +125,20 @@ class Agent:
         here = (self.settings.node, self.settings.device)
         for replica in self.registry.replicas():
             if (replica.node, replica.device) == here and replica.replica_id not in self._starters:
-                self._starters[replica.replica_id] = self._starter(Wanted(replica.replica_id, replica.model, *here))
+                self._starters[replica.replica_id] = self._starter(
+                    ReplicaSpec(replica.replica_id, replica.model, *here)
+                )
 
-    def _starter(self, wanted: Wanted) -> Starter:
+    def _starter(self, wanted: ReplicaSpec) -> Starter:
         return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
 
     def _recover_from(self, incarnation: str, cause: Cause) -> None:
-        bury(self.deployments.store, self.deployments.celery, incarnation, cause)
+        reclaim_jobs_of(self.deployments.store, self.deployments.celery, incarnation, cause)
 
     def _beat(self) -> None:
         if self.stop.is_set():
             return
-        facts = look_at(self.settings.device)
+        facts = describe_device(self.settings.device)
         device = Device(
             incarnation=self.incarnation,
             node=self.settings.node,
@@ -167,12 +169,12 @@ class Agent:
         return found
 
 
-def _may_stay(wanted: Mapping[str, Wanted | None], name: str) -> bool:
+def _may_stay(wanted: Mapping[str, ReplicaSpec | None], name: str) -> bool:
     """Whether a replica is to be there, or what is said of it can't be read: then it stays as it is."""
     if name not in wanted:
         return False
     one = wanted[name]
-    return one is None or one.state == SpecState.UP
+    return one is None or one.state == SpecState.RUNNING
 
 
 def main() -> int:
@@ -218,7 +220,7 @@ def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
     while time.monotonic() < deadline:
         try:
             if before:
-                registry.bury(before)
+                registry.deregister(before)
             names = {device.place for device in registry.devices()}
         except NOT_NOW:
             return False  # nobody can tell now; the lock of this machine must do

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import redis
 
-from gateway.cluster.bringup import AGENT, BringUpLog, End, Entry
-from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.registry import Registry
+from gateway.cluster.startup import AGENT, End, Entry, StartupLog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, reason_of
 from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
@@ -30,7 +30,7 @@ from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW
 from workers.host.failures import failure_of
 from workers.stages import run_stages
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.agent")
 
@@ -68,7 +68,7 @@ class Starter:
         settings: Settings,
         client: redis.Redis,
         catalog: Catalog,
-        wanted: Wanted,
+        wanted: ReplicaSpec,
         *,
         turn: threading.Semaphore,
         on_death: Callable[[str, Cause], None],
@@ -79,7 +79,7 @@ class Starter:
         self._catalog = catalog
         self._registry = Registry(client)
         self._desired = Desired(client)
-        self._log = BringUpLog(client, wanted.replica_id)
+        self._log = StartupLog(client, wanted.replica_id)
         self._turn = turn
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -89,7 +89,7 @@ class Starter:
         self._failures = self._deaths = 0
         self._next_start = self._started_at = self._unwanted_at = self._silent_since = 0.0
 
-    def _look(self) -> bool:
+    def _is_alive(self) -> bool:
         """Note whose process it is. True if it lives, be it a child of this agent or of an earlier one."""
         holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
         if holder:
@@ -99,37 +99,37 @@ class Starter:
             self._process = None
         return holder is not None or self._process is not None
 
-    def keep(self, wanted: Wanted) -> None:
+    def ensure_running(self, wanted: ReplicaSpec) -> None:
         """See to it that it lives. Called again and again."""
         self.wanted, self._unwanted_at = wanted, 0.0
         if self._thread is not None and self._thread.is_alive():
             return
-        if self._look():
+        if self._is_alive():
             self._require_heartbeat()
             return
         if self._incarnation:
             log.warning("replica %s died; its jobs are recovered now", wanted.replica_id)
-            self._bury()
+            self._reclaim_jobs()
             soon = time.monotonic() - self._started_at < HEALTHY_S
             self._deaths = self._deaths + 1 if soon else 0
             self._wait(RECOVERY_S, self._deaths)
         if time.monotonic() >= self._next_start:
             self._cancelled = threading.Event()
-            self._thread = threading.Thread(target=self._bring_up, name=f"start-{wanted.replica_id}", daemon=True)
+            self._thread = threading.Thread(target=self._start_up, name=f"start-{wanted.replica_id}", daemon=True)
             self._thread.start()
 
-    def let_go(self) -> bool:
+    def ensure_stopped(self) -> bool:
         """See to it that it ends; it does so by itself when its requests have. True when it is gone."""
         now = time.monotonic()
         self._unwanted_at = self._unwanted_at or now
         self._cancelled.set()
         if self._thread is not None and self._thread.is_alive():
             return False
-        if self._look():
+        if self._is_alive():
             if now > self._unwanted_at + self._settings.drain_s + KILL_AFTER_S:
                 self._kill()
             return False
-        self._bury()
+        self._reclaim_jobs()
         drop_lock(self._settings.data_dir, self.wanted.replica_id)
         self._log.append(end="gone")
         log.info("replica %s is gone", self.wanted.replica_id)
@@ -151,7 +151,7 @@ class Starter:
 
     # -- the thread that brings it up
 
-    def _bring_up(self) -> None:
+    def _start_up(self) -> None:
         name = self.wanted.replica_id
         try:
             self._run()
@@ -168,7 +168,7 @@ class Starter:
 
     def _run(self) -> None:
         model = self._catalog.get(self.wanted.model)
-        up = BringUp(self._settings, self.wanted, model, self._log, self._cancelled)
+        up = Startup(self._settings, self.wanted, model, self._log, self._cancelled)
         run_stages(AGENT, up)
         if not self._turn.acquire(blocking=False):
             up.say("waits until another replica of this device is loaded")
@@ -183,7 +183,7 @@ class Starter:
         finally:
             self._turn.release()
 
-    def _spawn(self, up: BringUp) -> subprocess.Popen[bytes]:
+    def _spawn(self, up: Startup) -> subprocess.Popen[bytes]:
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         wanted = dumps(asdict(self.wanted))
@@ -208,7 +208,7 @@ class Starter:
         """
         seen = began
         while process.poll() is None:
-            self._look()
+            self._is_alive()
             entries = self._log.read(seen)
             if any(entry.end == End.ACTIVE for entry in entries):
                 self._failures = 0
@@ -217,7 +217,7 @@ class Starter:
             if self._unwanted_at and time.monotonic() > self._unwanted_at + KILL_AFTER_S:
                 process.kill()
             time.sleep(_LOOK_S)
-        self._bury()
+        self._reclaim_jobs()
         raise _failure(self._log.read(began)) or DeploymentFailed(
             FailureReason.ENGINE_CRASHED, f"while it loaded, the model worker {how_ended(process.returncode)}"
         )
@@ -242,7 +242,7 @@ class Starter:
         self._next_start = time.monotonic() + pause_s
         return pause_s
 
-    def _bury(self) -> None:
+    def _reclaim_jobs(self) -> None:
         if self._incarnation:
             last = last_holder(self._settings.data_dir, self.wanted.replica_id)
             cause = Cause.LOST

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from gateway.cluster.desired import Desired, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
@@ -61,8 +61,8 @@ class Rollout:
         self._registry = Registry(store.redis)
         self._durations = Durations(store.redis)
         request = self._job.job.request
-        self._wanted = [build(Wanted, one) for one in request["wanted"]]
-        self._replaced = [build(Wanted, one) for one in request["replaced"]]
+        self._wanted = [build(ReplicaSpec, one) for one in request["wanted"]]
+        self._replaced = [build(ReplicaSpec, one) for one in request["replaced"]]
         self._said_at = 0.0
         self._gone_since: dict[str, float] = {}
 
@@ -79,16 +79,16 @@ class Rollout:
         except Cancelled:
             self._journal.say("cancelled; everything is undone", "warning")
             self._roll_back()
-            self._patiently(lambda: self._journal.publish("REVOKED"))
+            self._retry(lambda: self._journal.publish("REVOKED"))
             self._job.cancelled()
         else:
-            self._patiently(lambda: self._durations.add(self._job.job.model, self._journal.progress.seconds()))
-            self._patiently(lambda: self._journal.publish("SUCCESS"))
+            self._retry(lambda: self._durations.add(self._job.job.model, self._journal.progress.seconds()))
+            self._retry(lambda: self._journal.publish("SUCCESS"))
             self._job.done()
 
     def unwant(self) -> None:
         """Take the replicas out of the desired state. Raises: Stopped."""
-        self._patiently(lambda: self._desired.drop(self._wanted))
+        self._retry(lambda: self._desired.drop(self._wanted))
 
     def _start_replicas(self) -> None:
         """Put the replicas into the desired state, and wait until they all serve."""
@@ -96,14 +96,14 @@ class Rollout:
             model = self._job.job.model
             self._journal.say(f"deploying {model}" if self._wanted else f"scaling {model}")
         self._check(may_cancel=True)
-        while not self._patiently(self._look):
+        while not self._retry(self._all_active):
             self._pause(may_cancel=True)
 
-    def _look(self) -> bool:
+    def _all_active(self) -> bool:
         """Copy what is new. True when all replicas serve. Raises: DeploymentFailed, NOT_NOW."""
         there = {one.replica_id for one in self._desired.of_deployment(self._job.id)}
         # They are missing at the beginning, or when Redis has lost its last moments.
-        self._desired.want(*(one for one in self._wanted if one.replica_id not in there))
+        self._desired.put(*(one for one in self._wanted if one.replica_id not in there))
         self._follower.copy(self._wanted)
         serve = self._follower.all_serve(self._wanted)
         self._require_nodes()
@@ -114,7 +114,7 @@ class Rollout:
         if not self._replaced:
             return
         self._journal.say(f"{len(self._replaced)} earlier replicas end when their requests have ended")
-        self._patiently(lambda: self._desired.drop(self._replaced))
+        self._retry(lambda: self._desired.drop(self._replaced))
         self._await_gone(self._replaced)
 
     def _roll_back(self) -> None:
@@ -123,18 +123,18 @@ class Rollout:
 
     def _fail(self, error: DeploymentFailed) -> None:
         reason, lines = error.reason, self._journal.last_lines()
-        self._patiently(lambda: self._journal.publish("FAILURE", reason=reason.value, message=error.message))
+        self._retry(lambda: self._journal.publish("FAILURE", reason=reason.value, message=error.message))
         self._job.fail(reason.value, error.message, remedy=reason.remedy, log=lines)
 
-    def _await_gone(self, replicas: Sequence[Wanted]) -> None:
+    def _await_gone(self, replicas: Sequence[ReplicaSpec]) -> None:
         deadline = time.monotonic() + self._settings.drain_s + ROLL_BACK_S
         while time.monotonic() < deadline:
-            if self._patiently(lambda: not self._any_alive(replicas)):
+            if self._retry(lambda: not self._any_alive(replicas)):
                 return
             self._pause(may_cancel=False)
         self._journal.say("some replicas have not ended yet; their agents see to it", "warning")
 
-    def _any_alive(self, replicas: Sequence[Wanted]) -> bool:
+    def _any_alive(self, replicas: Sequence[ReplicaSpec]) -> bool:
         """Whether an agent has still something to do for one of them. Raises: NOT_NOW."""
         alive = {one.replica_id for one in self._registry.replicas()}
         agents = {device.place for device in self._registry.devices()}
@@ -168,12 +168,12 @@ class Rollout:
         """Between two looks. Raises: Stopped, Cancelled."""
         self._check(may_cancel=may_cancel)
         if time.monotonic() > self._said_at + PROGRESS_S:
-            self._patiently(lambda: self._store.progress([self._job.job]))
-            self._patiently(lambda: self._journal.publish("PROGRESS"))
+            self._retry(lambda: self._store.progress([self._job.job]))
+            self._retry(lambda: self._journal.publish("PROGRESS"))
             self._said_at = time.monotonic()
         self._job.to_cancel.wait(LOOK_S) if may_cancel else time.sleep(LOOK_S)
 
-    def _patiently(self, call: Callable[[], T]) -> T:
+    def _retry(self, call: Callable[[], T]) -> T:
         """Do it when Redis answers. Raises: Stopped."""
         return retry_until_redis_answers(call, what=f"deployment {self._job.id}", wait=self._wait)
 

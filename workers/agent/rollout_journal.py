@@ -23,7 +23,7 @@ class RolloutJournal:
         self, job: DeploymentJob, events: Sequence[Event], celery: Celery, *, touch: Callable[[DeploymentJob], None]
     ) -> None:
         self.job = job
-        self.progress = deployment_views.Progress.of(job.job, events)
+        self.progress = deployment_views.Progress.from_events(job.job, events)
         self._celery = celery
         self._touch = touch
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import redis
 
-from gateway.cluster.bringup import BringUpLog, End, Entry
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
+from gateway.cluster.startup import End, Entry, StartupLog
 from gateway.deployments.reasons import DeploymentFailed, reason_of
 from gateway.jobs.record import Event, EventType
 from workers.agent.rollout_journal import RolloutJournal
@@ -28,15 +28,15 @@ class StartupFollower:
             if event.body.get("end", End.GONE) != End.GONE
         }
 
-    def copy(self, replicas: Iterable[Wanted]) -> None:
+    def copy(self, replicas: Iterable[ReplicaSpec]) -> None:
         """Take over what their logs have that the journal has not. Raises: NOT_NOW."""
         for replica in replicas:
-            log = BringUpLog(self._redis, replica.replica_id)
+            log = StartupLog(self._redis, replica.replica_id)
             for entry in log.read(self._copied.get(replica.replica_id, "")):
                 self._copied[replica.replica_id] = entry.id
                 self._write(replica.replica_id, entry)
 
-    def all_serve(self, replicas: Iterable[Wanted]) -> bool:
+    def all_serve(self, replicas: Iterable[ReplicaSpec]) -> bool:
         """Whether all have started. Raises: DeploymentFailed if one can't."""
         ends = [self._ends.get(replica.replica_id) for replica in replicas]
         for end in ends:
@@ -44,9 +44,9 @@ class StartupFollower:
                 raise DeploymentFailed(reason_of(end.failure), end.failure.get("message", ""))
         return all(end is not None and end.end == End.ACTIVE for end in ends)
 
-    def has_ended(self, replica: Wanted) -> bool:
+    def has_ended(self, replica: ReplicaSpec) -> bool:
         """Whether its agent has nothing more to do for it. Raises: NOT_NOW."""
-        entries = BringUpLog(self._redis, replica.replica_id).read()
+        entries = StartupLog(self._redis, replica.replica_id).read()
         return not entries or entries[-1].end == End.GONE
 
     def _write(self, replica_id: str, entry: Entry) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import openvino
 
 from workers.engines.children import log_lines, parent
-from workers.engines.failures import LoadFailed, Reason, told
+from workers.engines.failures import LoadFailed, Reason, to_payload
 from workers.engines.frames import FrameSocket
 
 log = logging.getLogger("headrace.engine")
@@ -45,7 +45,7 @@ def main() -> None:
         answer: dict[str, Any] = {"done": True}
     except Exception as error:  # the process' edge: say why, then end
         log.exception("weights can't be compressed")
-        answer = told(error)
+        answer = to_payload(error)
     with suppress(OSError):  # if the engine is gone, the keeper knows it too
         frames.send(answer)
     keeper.join()

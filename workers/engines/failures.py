@@ -68,7 +68,7 @@ def classify(error: BaseException) -> tuple[Reason, str]:
     return Reason.INTERNAL, f"{type(error).__name__}: {error}"
 
 
-def told(error: BaseException) -> dict[str, Any]:
+def to_payload(error: BaseException) -> dict[str, Any]:
     """The failure as it crosses processes."""
     if isinstance(error, ChildEnded):
         return {"child": error.child, "status": error.status}
@@ -76,11 +76,11 @@ def told(error: BaseException) -> dict[str, Any]:
     return {"reason": reason, "message": message}
 
 
-def failure_from(told: Mapping[str, Any]) -> LoadFailed:
+def failure_from(to_payload: Mapping[str, Any]) -> LoadFailed:
     """What another process of this room has told. Raises: KeyError, ValueError if it was nothing of the kind."""
-    if "child" in told:
-        return ChildEnded(str(told["child"]), int(told["status"]))
-    return LoadFailed(Reason(told["reason"]), str(told["message"]))
+    if "child" in to_payload:
+        return ChildEnded(str(to_payload["child"]), int(to_payload["status"]))
+    return LoadFailed(Reason(to_payload["reason"]), str(to_payload["message"]))
 
 
 def _reason(error: BaseException) -> Reason | None:

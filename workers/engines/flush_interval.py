@@ -8,7 +8,7 @@ from typing import NamedTuple
 MANY_STREAMS = 32
 
 
-class Pace(NamedTuple):
+class FlushInterval(NamedTuple):
     """Seconds between two writes to the same stream: when there is one, and when there are `MANY_STREAMS` or more."""
 
     one_s: float = 0.0
@@ -20,4 +20,4 @@ class Pace(NamedTuple):
 
 
 #: Nothing waits.
-AT_ONCE = Pace()
+IMMEDIATE = FlushInterval()

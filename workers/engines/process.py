@@ -20,8 +20,8 @@ from typing import Any
 from workers.engines import load_engine
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.children import log_lines, parent
-from workers.engines.failures import told
-from workers.engines.flush_interval import Pace
+from workers.engines.failures import to_payload
+from workers.engines.flush_interval import FlushInterval
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
 
@@ -38,7 +38,7 @@ def main() -> None:
     log_lines()
     frames = parent()
     start = frames.receive()
-    config, pace = EngineConfig(**start["config"]), Pace(*start["pace"])
+    config, pace = EngineConfig(**start["config"]), FlushInterval(*start["pace"])
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_read, args=(frames, inbox), daemon=True).start()
     started = time.monotonic()
@@ -46,7 +46,7 @@ def main() -> None:
         engine = load_engine(start["implementation"], config, partial(_report, frames))
     except Exception as error:  # the process' edge: say why, then end
         log.exception("engine failed to load")
-        frames.send({"op": "failed", **told(error)})
+        frames.send({"op": "failed", **to_payload(error)})
         os._exit(1)  # at once: a library's thread may still run
     try:
         frames.send({"op": "ready", "info": asdict(engine.info), "load_s": time.monotonic() - started})
@@ -65,7 +65,7 @@ def _report(frames: FrameSocket, stage: str, done: int, total: int) -> None:
 class Outbox:
     """Outputs on their way to the model worker: the first and the last of a sequence at once, the rest in its pace."""
 
-    def __init__(self, send: Callable[[Any], None], pace: Pace) -> None:
+    def __init__(self, send: Callable[[Any], None], pace: FlushInterval) -> None:
         self._send = send
         self._pace = pace
         self._begun: set[int] = set()

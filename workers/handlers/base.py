@@ -9,7 +9,7 @@ import importlib
 from typing import Protocol, cast
 
 from gateway.jobs.record import Job
-from gateway.jobs.takeover import Takeover
+from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
 from gateway.models.engines import spec_of
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
@@ -45,7 +45,7 @@ class Work(Protocol):
     def slots(self, job: Job) -> int:
         """How many slots of the batch a job takes."""
 
-    def prepare(self, job: Job, takeover: Takeover | None) -> EngineRun:
+    def prepare(self, job: Job, resume_point: ResumePoint | None) -> EngineRun:
         """Tokenize, and replay what was published before. Raises: HeadraceError if the job can't run."""
 
     def check(self) -> list[str]:

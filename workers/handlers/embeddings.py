@@ -10,7 +10,7 @@ import numpy
 
 from gateway.errors import ContextTooLong
 from gateway.jobs.record import Event, EventType, Job
-from gateway.jobs.takeover import Takeover
+from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
@@ -32,7 +32,7 @@ class Embedding:
         """One, however large the job is: the engine shares its time between jobs."""
         return 1
 
-    def prepare(self, job: Job, takeover: Takeover | None) -> EmbeddingRun:
+    def prepare(self, job: Job, resume_point: ResumePoint | None) -> EmbeddingRun:
         """Raises: ContextTooLong, naming the input."""
         allowed = min(self._catalog.latest(self._model).context_length, self._context_length)
         limit = min(allowed, self._tokenizer.max_tokens or allowed)
@@ -47,7 +47,7 @@ class Embedding:
                     f'{limit} at most. Shorten it, or send "truncate": true to have it cut.'
                 )
         wrapped = [self._tokenizer.wrap(ids) for ids in inputs]
-        return EmbeddingRun(job, inputs=wrapped, journal=takeover.own if takeover else ())
+        return EmbeddingRun(job, inputs=wrapped, journal=resume_point.own if resume_point else ())
 
     def check(self) -> list[str]:
         """Nothing that was not read already."""

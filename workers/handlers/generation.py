@@ -7,7 +7,7 @@ from dataclasses import replace
 from gateway.inference.parameters import sampling
 from gateway.jobs.journal import num_choices
 from gateway.jobs.record import Job
-from gateway.jobs.takeover import Takeover
+from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
 from workers.handlers.generation_run import Run
@@ -29,7 +29,7 @@ class Generation:
         """One for each answer."""
         return num_choices(job)
 
-    def prepare(self, job: Job, takeover: Takeover | None) -> Run:
+    def prepare(self, job: Job, resume_point: ResumePoint | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
         latest = self._catalog.latest(self._model)
         model = replace(latest, context_length=min(latest.context_length, self._context_length))
@@ -38,7 +38,7 @@ class Generation:
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}
         )  # of a remote model it may lack them
-        return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, takeover=takeover)
+        return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, resume_point=resume_point)
 
     def check(self) -> list[str]:
         """Try the chat templates. Raises: DeploymentFailed."""

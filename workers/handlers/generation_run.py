@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.jobs.journal import Logprob, fold
 from gateway.jobs.record import EventType, Job, JobState
-from gateway.jobs.takeover import Takeover
+from gateway.jobs.resume_point import ResumePoint
 from gateway.store.codec import dumps
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
@@ -69,14 +69,14 @@ class Run(EngineRun):
         prompts: Sequence[list[int]],
         tokenizer: Tokenizer,
         max_tokens: int,
-        takeover: Takeover | None = None,
+        resume_point: ResumePoint | None = None,
     ) -> None:
         super().__init__(job)
         self.tokenizer = tokenizer
         self.prompt_digest = digest_of(prompts)
-        takeover = takeover and takeover.read_by(tokenizer=tokenizer.digest, prompt=self.prompt_digest)
-        self.takeover = takeover
-        self._used = takeover.used if takeover else {}
+        resume_point = resume_point and resume_point.read_by(tokenizer=tokenizer.digest, prompt=self.prompt_digest)
+        self.resume_point = resume_point
+        self._used = resume_point.used if resume_point else {}
         self._weights_changed = False
         self.max_tokens = max_tokens
         n = int(job.request.get("n") or 1)
@@ -89,8 +89,8 @@ class Run(EngineRun):
         ]
         self._eos = set(tokenizer.eos_ids)
         self._want_logprobs = bool(job.request.get("logprobs"))
-        if takeover:
-            self._replay(takeover)
+        if resume_point:
+            self._replay(resume_point)
 
     def usage(self) -> dict[str, int]:
         """Tokens of the prompts and of all choices, those of earlier claims and other models too."""
@@ -101,8 +101,8 @@ class Run(EngineRun):
 
     def begin(self, info: Mapping[str, Any]) -> None:
         """Write the first event of this claim, then what a replay found to be missing from the journal."""
-        mode = self.takeover.announcement() if self.takeover else {}
-        self._weights_changed = bool(self.takeover and self.takeover.weights - {info.get("weights")})
+        mode = self.resume_point.announcement() if self.resume_point else {}
+        self._weights_changed = bool(self.resume_point and self.resume_point.weights - {info.get("weights")})
         prompt = {"prompt_tokens": self.usage()["prompt_tokens"], "prompt": self.prompt_digest}
         super().begin({**prompt, **info, **mode, **self._caveat()})
         for choice in self.choices:
@@ -183,9 +183,9 @@ class Run(EngineRun):
     def _caveat(self) -> dict[str, bool]:
         return {"weights_changed": True} if self._weights_changed else {}
 
-    def _replay(self, takeover: Takeover) -> None:
-        own = fold(takeover.own, num_choices=len(self.choices))
-        for choice, before, old in zip(self.choices, takeover.before, own, strict=True):
+    def _replay(self, resume_point: ResumePoint) -> None:
+        own = fold(resume_point.own, num_choices=len(self.choices))
+        for choice, before, old in zip(self.choices, resume_point.before, own, strict=True):
             choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
             choice.ids = choice.before_ids + old.token_ids
             choice.num_tokens = len(choice.ids)

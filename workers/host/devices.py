@@ -26,7 +26,7 @@ class Facts:
     memory_free: int
 
 
-def look_at(device: str) -> Facts:
+def describe_device(device: str) -> Facts:
     """Raises: InvalidSetting if this machine has no such device."""
     kind, number = device.rstrip("0123456789"), device[len(device.rstrip("0123456789")) :]
     if kind == "cpu":

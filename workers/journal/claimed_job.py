@@ -114,7 +114,7 @@ class ClaimedJob:
     # -- the way into the journal
 
     @property
-    def settled(self) -> bool:
+    def flushed(self) -> bool:
         """Whether Redis has confirmed all that there is."""
         return not self._open and not self._open_vectors and self._confirmed == len(self._events)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gateway.settings import Settings
-from workers.engines.flush_interval import Pace
+from workers.engines.flush_interval import FlushInterval
 
 
-def pace_of(settings: Settings) -> Pace:
+def flush_interval_of(settings: Settings) -> FlushInterval:
     """How often streams are written to."""
-    return Pace(settings.stream_interval_s, settings.stream_interval_max_s)
+    return FlushInterval(settings.stream_interval_s, settings.stream_interval_max_s)

@@ -20,10 +20,10 @@ from gateway.jobs.control import fail
 from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
 from gateway.jobs.store import Appended, JobStore
-from gateway.queue.queues import Priority, try_hint
+from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting, run_id
-from workers.engines.flush_interval import AT_ONCE, Pace
+from workers.engines.flush_interval import IMMEDIATE, FlushInterval
 from workers.journal.claimed_job import ClaimedJob
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ class Journaler:
         celery: Celery,
         owner: str,
         on_drop: Callable[[ClaimedJob], None],
-        pace: Pace = AT_ONCE,
+        pace: FlushInterval = IMMEDIATE,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -238,7 +238,7 @@ class Journaler:
         if verdict.verdict == "ok":
             job.confirm(append)
             self._after_append(job, cancel=verdict.cancel)
-            if not job.settled:
+            if not job.flushed:
                 self.touch(job)
         elif verdict.verdict == "not_now":
             self.touch(job)
@@ -255,15 +255,15 @@ class Journaler:
             self.drop(job)
 
     def _after_append(self, job: ClaimedJob, *, cancel: str) -> None:
-        if job.state is JobState.QUEUED and job.settled:
+        if job.state is JobState.QUEUED and job.flushed:
             self.drop(job)
             self._pass_on(job)
-        elif job.state is not None and job.settled:
+        elif job.state is not None and job.flushed:
             self.drop(job)
             with self._lock:
                 self._ended.append((time.monotonic(), job))
             try:
-                self.store.forget(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
+                self.store.finalize(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
             except NOT_NOW as error:
                 log.warning("job %s: not settled (%s); the keeper will do it", job.id, error)
         elif cancel and not job.cancel_reason:
@@ -277,7 +277,7 @@ class Journaler:
         with self._lock:
             while self._ended and self._ended[0][0] < now - KEEP_ENDED_S:
                 self._ended.popleft()
-        quiet = {job.id: job for job in self.held if job.settled}
+        quiet = {job.id: job for job in self.held if job.flushed}
         for job_id, record in self.store.heads(quiet).items():
             job = quiet[job_id]
             if record is None:
@@ -337,11 +337,11 @@ class Journaler:
     def _pass_on(self, job: ClaimedJob) -> None:
         """The job waits for another model now: tell its queue."""
         try:
-            self.store.passed_on(job.job, job.route)
+            self.store.after_handover(job.job, job.route)
         except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
         else:
-            try_hint(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
+            enqueue_or_leave_to_keeper(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
 
     def _give_back(self, job: JobHead, cause: Cause) -> None:
         try:

@@ -20,7 +20,7 @@ from gateway.cluster.desired import Desired, SpecState
 from gateway.cluster.registry import KeeperState, Registry
 from gateway.cluster.trust import Trust
 from gateway.deployments.reasons import FailureReason
-from gateway.jobs.cleanup import Strays, Tidy
+from gateway.jobs.cleanup import Cleanup, Strays
 from gateway.jobs.compaction import compact_ended
 from gateway.jobs.record import DEPLOYMENT, JobHead
 from gateway.jobs.store import JobStore
@@ -39,7 +39,7 @@ log = logging.getLogger("headrace.keeper")
 #: Pause between two rounds; a heartbeat must be missing in two of them.
 ROUND_S = 1.0
 #: A model without a replica, alive or to come, keeps those who wait for so many leases.
-DESERTED_LEASES = 2
+UNSERVED_LEASES = 2
 #: The journal of a job shrinks so long after its end. Until then the drain rate counts it, and late clients resume.
 COMPACT_MS = 60_000
 
@@ -64,13 +64,13 @@ class Keeper:
         self.installation = Installation(store.redis, settings.data_dir)
         self.registry = registry
         self.limits = Limits(store.redis, store.scripts)
-        self.tidy = Tidy(store)
+        self.cleanup = Cleanup(store)
         self.strays = Strays(store)
         self.trust = trust or Trust()
         self.running = RunningSweep(settings=settings, store=store, celery=celery, trust=self.trust, registry=registry)
         self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
         #: Since when nobody is there, or to come, that could serve a place.
-        self._deserted: dict[str, float] = {}
+        self._unserved_since: dict[str, float] = {}
         self._round_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -98,7 +98,7 @@ class Keeper:
         for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
             with guarded(f"the queue of {model}"):
                 self._look_at_queue(model, now_ms)
-        for step in (self.limits.give_back_lapsed, self.tidy.step, self.strays.step):
+        for step in (self.limits.reclaim_expired_reservations, self.cleanup.step, self.strays.step):
             with guarded(step.__qualname__):
                 self.trust.tick()
                 step()
@@ -114,21 +114,21 @@ class Keeper:
 
     def _look_at_queue(self, model: str, now_ms: int) -> None:
         waiting = self.queues.run(model, now_ms)
-        if waiting and self._hopeless(model):
+        if waiting and self._has_no_worker(model):
             self._give_up(waiting, model)
         compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
 
-    def _hopeless(self, place: str) -> bool:
+    def _has_no_worker(self, place: str) -> bool:
         """Whether nobody serves a place, for so long that nobody will. A model that sleeps is woken."""
         if place.startswith("@"):
             served = place in {device_place(*device.place) for device in self.registry.devices()}
             patience_s = self.settings.node_gone_s
         else:
-            served, patience_s = self._served(place), self.settings.lease_s * DESERTED_LEASES
+            served, patience_s = self._served(place), self.settings.lease_s * UNSERVED_LEASES
         if served or self.installation.lost or not self.trust.held_for(self.settings.lease_s):
-            self._deserted.pop(place, None)
+            self._unserved_since.pop(place, None)
             return False
-        return time.monotonic() - self._deserted.setdefault(place, time.monotonic()) > patience_s
+        return time.monotonic() - self._unserved_since.setdefault(place, time.monotonic()) > patience_s
 
     def _served(self, model_id: str) -> bool:
         """Whether a model has a replica, or will have one. Only local models are known to have none."""
@@ -137,9 +137,9 @@ class Keeper:
         if self.registry.replicas(model_id):
             return True
         states = {wanted.state for wanted in self.desired.all(model_id)}
-        if SpecState.ASLEEP in states and SpecState.UP not in states:
+        if SpecState.ASLEEP in states and SpecState.RUNNING not in states:
             self.desired.wake(model_id)
-        return bool(states & {SpecState.UP, SpecState.ASLEEP})
+        return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})
 
     def _give_up(self, jobs: Iterable[JobHead], place: str) -> None:
         for job in jobs:

@@ -23,7 +23,7 @@ from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, dead_holders
-from gateway.queue.queues import Priority, lists, queue_of, try_hint
+from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper, lists, queue_of
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.connection import pipeline
@@ -66,7 +66,7 @@ class Sweep:
 
     def hint(self, job: JobHead, priority: Priority) -> None:
         """Tell its queue of a job."""
-        try_hint(self.celery, job.id, place=job.runs_on, priority=priority)
+        enqueue_or_leave_to_keeper(self.celery, job.id, place=job.runs_on, priority=priority)
 
     def cancel(self, head: JobHead, *, reason: str, take_claim: str = "") -> None:
         """End a job as cancelled, or mark it."""
@@ -87,13 +87,13 @@ class Sweep:
             self.store.quarantine(head.id)
             return None
 
-    def deserted(self, job: JobHead, now_ms: int) -> bool:
+    def client_is_gone(self, job: JobHead, now_ms: int) -> bool:
         """Whether its client is gone: nobody has said for too long that it is there, and somebody could have."""
         if job.attended_until < 0:
             return False
         attended_s = self.settings.grace_s + ATTENDED_S
         if job.attended_until > now_ms + 1000 * (attended_s + FUTURE_S):  # Redis' clock was put back
-            self.store.attend([job.id], hub_id="", attended_ms=int(1000 * attended_s))
+            self.store.renew_leases([job.id], hub_id="", attended_ms=int(1000 * attended_s))
         return job.attended_until < now_ms and self.trust.held_for(attended_s)
 
 
@@ -135,7 +135,7 @@ class RunningSweep(Sweep):
     ) -> None:
         owner_alive = job.owner in alive
         silent_s = self.trust.age_s(now_ms, job.progress_at)
-        if not job.cancel and self.deserted(job, now_ms):
+        if not job.cancel and self.client_is_gone(job, now_ms):
             log.info("job %s: its client is gone, cancelling", job.id)
             self.cancel(job, reason="client_gone")
         elif job.cancel and not owner_alive and silent_s > CANCEL_S:
@@ -240,7 +240,7 @@ class QueueSweep(Sweep):
         waited_s = self.trust.age_s(now_ms, job.queued_at if job.attempts else job.created_at)
         if job.cancel:
             self.cancel(job, reason=job.cancel_reason or "client_request")
-        elif self.deserted(job, now_ms):
+        elif self.client_is_gone(job, now_ms):
             log.info("job %s: its client is gone, cancelled before it began", job.id)
             self.cancel(job, reason="client_gone")
         elif waited_s > self.settings.queue_timeout_s and self.trust.held_for(2 * self.settings.lease_s):

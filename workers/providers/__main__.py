@@ -18,7 +18,7 @@ from celery.signals import worker_ready, worker_shutting_down
 from gateway.cluster.registry import Registry
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
-from gateway.jobs.recovery import bury, cause_of_death
+from gateway.jobs.recovery import cause_of_death, reclaim_jobs_of
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import dead_holders, drop_lock, hold_lock, report_crashes
@@ -39,7 +39,7 @@ log = logging.getLogger("headrace.provider")
 #: How long running jobs may still end after SIGTERM.
 DRAIN_S = 3.0
 #: How often the dead are looked for.
-BURY_S = 0.5
+RECLAIM_S = 0.5
 #: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
 LOCKS = "provider."
 
@@ -102,17 +102,19 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
         # One of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
         return [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
 
-    burying = Loop(lambda: _bury_the_dead(app, worker), name="bury", over=lambda: stop.wait(BURY_S))
-    worker_ready.connect(lambda **_: burying.start(), weak=False)
+    reclaiming = Loop(lambda: _reclaim_from_the_dead(app, worker), name="reclaim", over=lambda: stop.wait(RECLAIM_S))
+    worker_ready.connect(lambda **_: reclaiming.start(), weak=False)
     hostname = f"provider@{settings.node}"
     consume(app, settings, hostname=hostname, queues=queues, concurrency=settings.provider_concurrency)
 
 
-def _bury_the_dead(app: Celery, worker: RemoteWorker) -> None:
+def _reclaim_from_the_dead(app: Celery, worker: RemoteWorker) -> None:
     """Give back the jobs of those provider workers of this data folder that were killed, and remove their locks."""
     for name, holder in dead_holders(worker.settings.data_dir).items():
         if name.startswith(LOCKS):
-            bury(worker.store, app, holder.incarnation, cause_of_death(worker.settings.data_dir, name, holder))
+            reclaim_jobs_of(
+                worker.store, app, holder.incarnation, cause_of_death(worker.settings.data_dir, name, holder)
+            )
             drop_lock(worker.settings.data_dir, name)
 
 

@@ -15,7 +15,7 @@ from gateway.models.entry import Model
 
 
 @dataclass(frozen=True)
-class Ask:
+class UpstreamRequest:
     """One call of a provider, for some of the answers to a request."""
 
     #: `chat`, `completion` or `embedding`.
@@ -60,7 +60,7 @@ class Ask:
 
 
 @dataclass(frozen=True)
-class Piece:
+class UpstreamDelta:
     """What one event of a provider's stream brings, for one answer. One without content is a sign of life."""
 
     #: Number of the answer, or of the input.
@@ -91,13 +91,13 @@ class Upstream(Protocol):
     def refusals(self, kind: str, request: Mapping[str, Any]) -> dict[str, list[str]]:
         """Fields of a request for which the protocol has no word, with what is wrong about each."""
 
-    def splits(self, ask: Ask) -> bool:
+    def splits(self, ask: UpstreamRequest) -> bool:
         """Whether each answer of this request needs a call of its own."""
 
     def continues(self, kind: str) -> bool:
         """Whether it can go on from the text of a started answer."""
 
-    def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+    def stream(self, ask: UpstreamRequest) -> AsyncGenerator[UpstreamDelta]:
         """Make the call. Closing the generator closes the connection."""
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from gateway.inference.routing import Router
 from gateway.store.connection import retry_until_redis_answers
-from workers.providers.base import Piece
+from workers.providers.base import UpstreamDelta
 from workers.providers.failures import UpstreamFailure
 from workers.providers.fallbacks import Fallbacks
 from workers.providers.mailbox import Mailbox
@@ -61,9 +61,9 @@ class CallDriver:
 
     def _first_step(self, run: ProviderRun) -> Step:
         """Where to begin: at the beginning, where another model has stopped, or where an earlier claim has."""
-        takeover = run.transcript.takeover
-        if takeover is None or not takeover.own:
-            return Step(go=True, mode=takeover.mode if takeover else "")
+        resume_point = run.transcript.resume_point
+        if resume_point is None or not resume_point.own:
+            return Step(go=True, mode=resume_point.mode if resume_point else "")
         if not run.transcript.missing:
             self._mailbox.post(run.done, run)
             return Step(go=False)
@@ -74,18 +74,18 @@ class CallDriver:
     def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
         """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
         provider = run.provider
-        circuit = self._patiently(run, lambda: self._router.breaker.allow(provider.name))
+        circuit = self._retry(run, lambda: self._router.breaker.allow(provider.name))
         if circuit is None:
             return None
-        if not circuit.lets_through:
+        if not circuit.allows_call:
             text = f"Provider {provider.name} has failed several times in a row and is left alone."
             return UpstreamFailure("upstream_unavailable", text, False, max(1.0, circuit.retry_after_s), blame=False)
         self._open(run, step)
         if run.finished.is_set() or run.state is not None:
             return None
-        begun = run.transcript.shown
+        begun = run.transcript.has_output
 
-        def sink(piece: Piece) -> None:
+        def sink(piece: UpstreamDelta) -> None:
             self._mailbox.post(lambda: run.take(piece), run)
 
         try:
@@ -96,17 +96,17 @@ class CallDriver:
             return None
         except UpstreamFailure as error:
             failure = unable(error) if begun and error.refused else error
-            self._patiently(run, lambda: self._blame(provider.name, failure))
+            self._retry(run, lambda: self._blame(provider.name, failure))
             return failure
         self._mailbox.post(run.done, run)
-        self._patiently(run, lambda: self._router.breaker.success(provider.name))
+        self._retry(run, lambda: self._router.breaker.success(provider.name))
         return None
 
     def _open(self, run: ProviderRun, step: Step) -> None:
         """Put on record that a call is about to be made, so that nobody makes it again without knowing."""
-        takeover = run.transcript.takeover
-        info = dict(takeover.announcement()) if takeover else {}
-        if step.tries or (takeover and takeover.own):
+        resume_point = run.transcript.resume_point
+        info = dict(resume_point.announcement()) if resume_point else {}
+        if step.tries or (resume_point and resume_point.own):
             stays = run.transcript.restart() if step.mode == "restart" else None
             info |= {"mode": step.mode or "continue", "reason": step.reason, **run.transcript.record()}
             info |= {} if stays is None else {"text": stays}
@@ -117,7 +117,7 @@ class CallDriver:
 
     def _after(self, run: ProviderRun, failure: UpstreamFailure, tries: int, *, lost: bool = False) -> Step:
         """What to do about a failure, and do it if it ends the job here."""
-        others = self._patiently(run, lambda: self._fallbacks.of(run)) or []
+        others = self._retry(run, lambda: self._fallbacks.of(run)) or []
         step = after(
             failure,
             run=run,
@@ -137,7 +137,7 @@ class CallDriver:
             self._mailbox.post(lambda: run.fail(failure.reason, step.message or failure.message, **details), run)
         return step
 
-    def _patiently(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
+    def _retry(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
         """What Redis says, however long it takes to come back; None if the job is over before that."""
 
         def wait(pause_s: float) -> None:

@@ -107,7 +107,7 @@ def translate(error: Exception, provider: Provider, clean: Callable[[str], str])
 def _of_status(
     who: str, status: int, body: Any, headers: Mapping[str, str], clean: Callable[[str], str]
 ) -> UpstreamFailure:
-    text = clean(said(body))[:MAX_TEXT]
+    text = clean(text_of(body))[:MAX_TEXT]
     it_says = f" It says: {text}" if text else ""
     words = _words(body)
     if status in (401, 403):
@@ -141,14 +141,14 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-def said(body: Any, depth: int = 6) -> str:
+def text_of(body: Any, depth: int = 6) -> str:
     """The text in an error of any shape, on one line; empty if there is none."""
     if isinstance(body, str):
         return _plain(body)
     if isinstance(body, list | tuple) and depth:
-        return "; ".join(filter(None, (said(entry, depth - 1) for entry in body[:5])))
+        return "; ".join(filter(None, (text_of(entry, depth - 1) for entry in body[:5])))
     if isinstance(body, Mapping) and depth:
-        texts = (said(body[name], depth - 1) for name in _TEXTS if name in body)
+        texts = (text_of(body[name], depth - 1) for name in _TEXTS if name in body)
         whole = json.dumps(writable(body), ensure_ascii=False) if body else ""
         return next(filter(None, texts), _plain(whole))
     return "" if body is None or isinstance(body, Mapping | list | tuple) else _plain(str(body))

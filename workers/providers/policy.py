@@ -50,7 +50,7 @@ def after(
     """
     if failure.refused:
         return Step(go=False)
-    shown = run.transcript.shown
+    shown = run.transcript.has_output
     wait_s = 0.0 if lost else backoff_s(tries) if failure.retry_after_s is None else failure.retry_after_s
     again = (failure.retryable or lost) and tries < run.provider.max_retries and wait_s <= run.provider.max_retry_wait_s
     repeat = Step(go=True, mode=policy if shown else "", reason=failure.reason, wait_s=wait_s, tries=tries + 1)

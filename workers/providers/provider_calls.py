@@ -14,7 +14,7 @@ import httpx2
 from gateway.models.entry import Model, Provider
 from gateway.store.loop import Loop
 from workers.providers import connect
-from workers.providers.base import Ask, Piece, Upstream
+from workers.providers.base import Upstream, UpstreamDelta, UpstreamRequest
 from workers.providers.failures import UpstreamFailure, WireError, translate
 from workers.providers.transcript import Transcript
 
@@ -25,10 +25,10 @@ _EXPECTED = (UpstreamFailure, WireError, httpx2.HTTPError, OSError)
 
 #: For how many times its time-out a provider may only show that it lives.
 PATIENCE = 10
-_SIGN_OF_LIFE = Piece()
+_SIGN_OF_LIFE = UpstreamDelta()
 
 #: Takes a piece as soon as it is there, on the loop's thread.
-Sink = Callable[[Piece], None]
+Sink = Callable[[UpstreamDelta], None]
 
 
 class Calls:
@@ -84,7 +84,12 @@ class Calls:
             self._loop.close()
 
     async def _together(
-        self, upstream: Upstream, provider: Provider, asks: Sequence[Ask], transcript: Transcript, sink: Sink
+        self,
+        upstream: Upstream,
+        provider: Provider,
+        asks: Sequence[UpstreamRequest],
+        transcript: Transcript,
+        sink: Sink,
     ) -> None:
         """All calls of a job at once; the first failure ends them all."""
         try:
@@ -98,19 +103,23 @@ class Calls:
             raise translate(first, provider, self._clean) from None
 
 
-def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[Ask]:
+def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[UpstreamRequest]:
     """The calls that bring what is missing: one for all answers, or one for each."""
     job, missing = transcript.job, transcript.missing
     named = model.id == job.model
-    whole = Ask(job.kind, model, job.request, missing, named=named)
+    whole = UpstreamRequest(job.kind, model, job.request, missing, named=named)
     begun = any(transcript.choices[index].text for index in missing)
     if len(missing) == len(transcript.choices) and not begun and not upstream.splits(whole):
         return [whole]
     choices = transcript.choices
-    return [Ask(job.kind, model, job.request, [index], choices[index].text, named=named) for index in missing]
+    return [
+        UpstreamRequest(job.kind, model, job.request, [index], choices[index].text, named=named) for index in missing
+    ]
 
 
-async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Transcript, sink: Sink) -> None:
+async def _one(
+    upstream: Upstream, provider: Provider, ask: UpstreamRequest, transcript: Transcript, sink: Sink
+) -> None:
     call = transcript.begin_call()
     stream = upstream.stream(ask)
     timeout_s, what = provider.first_byte_timeout_s, f"{provider.name} did not begin to answer"
@@ -139,12 +148,12 @@ async def _one(upstream: Upstream, provider: Provider, ask: Ask, transcript: Tra
     call.counted = call.prompt is not None and (ask.kind == "embedding" or call.completion is not None)
 
 
-def _complete(ask: Ask, transcript: Transcript) -> bool:
+def _complete(ask: UpstreamRequest, transcript: Transcript) -> bool:
     """Whether all answers of a call have ended."""
     return ask.kind != "embedding" and all(transcript.choices[index].finish_reason for index in ask.indexes)
 
 
-async def _next(stream: AsyncGenerator[Piece], timeout_s: float, what: str) -> Piece | None:
+async def _next(stream: AsyncGenerator[UpstreamDelta], timeout_s: float, what: str) -> UpstreamDelta | None:
     try:
         async with asyncio.timeout(timeout_s):
             return await anext(stream, None)

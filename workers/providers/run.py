@@ -10,7 +10,7 @@ from typing import Any
 from gateway.jobs.record import Append, EventType, Job, JobState
 from gateway.models.entry import Model, Provider
 from workers.journal.claimed_job import ClaimedJob
-from workers.providers.base import Piece
+from workers.providers.base import UpstreamDelta
 from workers.providers.transcript import Transcript
 
 
@@ -37,13 +37,13 @@ class ProviderRun(ClaimedJob):
 
     def open_call(self, info: Mapping[str, Any], on_record: threading.Event) -> None:
         """Write that a call of the provider is about to be made; `on_record` is set when the journal has it."""
-        again = self._begun or (self.transcript.takeover is not None and bool(self.transcript.takeover.tried))
+        again = self._begun or (self.transcript.resume_point is not None and bool(self.transcript.resume_point.tried))
         self._begun, self._brought = True, False
         about = {"model": self.model.id, "provider": self.provider.name, "upstream": self._upstream, **info}
         self.event(EventType.RESUMED if again else EventType.STARTED, about)
         self._on_record = len(self._events), on_record
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: UpstreamDelta) -> None:
         """Write what a call has brought."""
         if self.state is not None:
             return

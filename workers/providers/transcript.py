@@ -13,8 +13,8 @@ from typing import Any
 from gateway.inference.estimates import estimate_tokens
 from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, usage
 from gateway.jobs.record import Event, EventType, Job
-from gateway.jobs.takeover import Takeover
-from workers.providers.base import Piece
+from gateway.jobs.resume_point import ResumePoint
+from workers.providers.base import UpstreamDelta
 
 #: Fields of a request that the model reads.
 _READ = ("messages", "prompt", "input", "tools")
@@ -34,7 +34,7 @@ class CallTokens:
     #: The provider has sent its final count.
     counted: bool = False
 
-    def take(self, piece: Piece) -> None:
+    def take(self, piece: UpstreamDelta) -> None:
         """Add what a piece says."""
         self.heard = True
         self.text_bytes += len(piece.text.encode()) + sum(
@@ -54,23 +54,23 @@ class Transcript:
 
     def __init__(self, job: Job, journal: Sequence[Event] = ()) -> None:
         self.job = job
-        self.takeover = Takeover.of(job, journal) if journal else None
+        self.resume_point = ResumePoint.from_journal(job, journal) if journal else None
         #: Models that have had the job, or were passed over because their provider was not to be asked.
-        self.tried = {*(self.takeover.tried if self.takeover else ()), *_passed_over(journal)}
+        self.tried = {*(self.resume_point.tried if self.resume_point else ()), *_passed_over(journal)}
         size = num_choices(job)
-        if self.takeover is None:
+        if self.resume_point is None:
             self.choices = [Choice() for _ in range(size)]
-        elif self.takeover.own:
+        elif self.resume_point.own:
             self.choices = fold(journal, num_choices=size)
         else:
-            self.choices = list(self.takeover.before)
+            self.choices = list(self.resume_point.before)
         before = usage(journal)
         self._prompt, self._completion = before["prompt_tokens"], before["completion_tokens"]
         self._details = last_details(journal)
         self._recorded = self._completion
         self.estimated = False
         self._calls: list[CallTokens] = []
-        if self.takeover and self.takeover.own and (lost := unrecorded(self.takeover.own)) is not None:
+        if self.resume_point and self.resume_point.own and (lost := unrecorded(self.resume_point.own)) is not None:
             self._calls = [CallTokens(text_bytes=lost, heard=lost > 0)]
             self._close_calls()
 
@@ -82,7 +82,7 @@ class Transcript:
         return [index for index, choice in enumerate(self.choices) if choice.finish_reason is None]
 
     @property
-    def shown(self) -> bool:
+    def has_output(self) -> bool:
         """Whether clients have seen something of the answers that have not ended."""
         return any(self.choices[index].text or self.choices[index].tool_calls for index in self.missing)
 
@@ -104,7 +104,7 @@ class Transcript:
         self._calls.append(call)
         return call
 
-    def take(self, piece: Piece, call: CallTokens) -> None:
+    def take(self, piece: UpstreamDelta, call: CallTokens) -> None:
         """Add what a call brings."""
         call.take(piece)
         if piece.vector:

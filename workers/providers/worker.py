@@ -24,12 +24,12 @@ from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.process.start import module_command
-from gateway.queue.queues import Priority, try_hint
+from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
 from gateway.settings import Settings
 from gateway.store.loop import Loop
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.claimed_job import ClaimedJob
-from workers.journal.pace import pace_of
+from workers.journal.pace import flush_interval_of
 from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.call_driver import CallDriver
@@ -76,7 +76,7 @@ class RemoteWorker:
             celery=celery,
             owner=self.incarnation,
             on_drop=self._drop,
-            pace=pace_of(settings),
+            pace=flush_interval_of(settings),
         )
         self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()
@@ -125,7 +125,7 @@ class RemoteWorker:
         self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
         self._emitter.join(2)
         self._calls.close()
-        self.registry.bury(self.incarnation)
+        self.registry.deregister(self.incarnation)
 
     # -- one job
 
@@ -165,7 +165,7 @@ class RemoteWorker:
     def _call_suspect(self, job_id: str) -> None:
         """It is the turn of a job that was left in the queue."""
         if job := self.store.heads([job_id]).get(job_id):
-            try_hint(self.celery, job_id, place=job.runs_on, priority=Priority.RECOVERED)
+            enqueue_or_leave_to_keeper(self.celery, job_id, place=job.runs_on, priority=Priority.RECOVERED)
 
     def _clean(self, text: str) -> str:
         return redacted(text, self.catalog.providers.values())

@@ -17,9 +17,9 @@ import threading
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
-from gateway.cluster.bringup import WORKER, BringUpLog, End
-from gateway.cluster.desired import Wanted, replica_id
+from gateway.cluster.desired import ReplicaSpec, replica_id
 from gateway.cluster.registry import Registry
+from gateway.cluster.startup import WORKER, End, StartupLog
 from gateway.deployments.memory import UNMEASURED_KV_TOKENS
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
@@ -37,7 +37,7 @@ from workers.host.devices import engine_device
 from workers.host.failures import failure_of
 from workers.replica.worker import ReplicaWorker
 from workers.stages import run_stages
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.model")
 
@@ -48,7 +48,7 @@ FAILED, TAKEN, ORPHANED = 3, 4, 5
 
 
 def engine_config(
-    model: Model, settings: Settings, wanted: Wanted, path: str, kv_capacity_tokens: int = 0
+    model: Model, settings: Settings, wanted: ReplicaSpec, path: str, kv_capacity_tokens: int = 0
 ) -> EngineConfig:
     """What the engine process needs to know."""
     wanted = wanted.in_full(model, settings.max_batch_size)
@@ -82,7 +82,7 @@ def main() -> int:
     args = parser.parse_args()
     settings = Settings.load()
     begin(settings)
-    wanted = load_as(Wanted, args.wanted)
+    wanted = load_as(ReplicaSpec, args.wanted)
     incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
     lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)
     if lock is None:
@@ -101,21 +101,21 @@ def main() -> int:
 
 
 def _load_worker(
-    app: Celery, settings: Settings, wanted: Wanted, incarnation: str, args: argparse.Namespace
+    app: Celery, settings: Settings, wanted: ReplicaSpec, incarnation: str, args: argparse.Namespace
 ) -> ReplicaWorker | None:
-    """The worker with its tokenizer; None if that can't be read, which the bring-up's log says."""
+    """The worker with its tokenizer; None if that can't be read, which the startup log says."""
     client = connect(settings)
     catalog = load_catalog(settings)
     model = catalog.get(wanted.model)
     config = engine_config(model, settings, wanted, args.path, args.kv_capacity_tokens)
-    bringup = BringUpLog(client, wanted.replica_id)
+    startup_log = StartupLog(client, wanted.replica_id)
     try:
         work = load_work(config, model, catalog)
         for text in work.check():
-            bringup.append(level="warning", message=text)
+            startup_log.append(level="warning", message=text)
     except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
         log.exception("the tokenizer of %s can't be read", wanted.model)
-        _report_failure(bringup, *failure_of(error))
+        _report_failure(startup_log, *failure_of(error))
         return None
     return ReplicaWorker(
         settings=settings,
@@ -132,11 +132,11 @@ def _load_worker(
 
 def _run(app: Celery, worker: ReplicaWorker) -> int:
     """Bring the replica up, serve, and let it go."""
-    up = BringUp(
+    up = Startup(
         settings=worker.settings,
         wanted=worker.wanted,
         model=worker.model,
-        log=BringUpLog(worker.store.redis, worker.wanted.replica_id),
+        log=StartupLog(worker.store.redis, worker.wanted.replica_id),
         cancelled=worker.life.unwanted,
         worker=worker,
     )
@@ -144,10 +144,10 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         worker.start()
-        bringing = threading.Thread(target=_bring_up, args=(up, worker, failed), name="bring-up", daemon=True)
-        bringing.start()
+        starting = threading.Thread(target=_start_up, args=(up, worker, failed), name="startup", daemon=True)
+        starting.start()
         while not worker.engine.ready.wait(0.1):
-            if failed.is_set() or not bringing.is_alive():
+            if failed.is_set() or not starting.is_alive():
                 return FAILED
         app.replica = worker
         threading.Thread(target=_watch, args=(worker,), name="watch", daemon=True).start()
@@ -169,7 +169,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         worker.stop(grace_s=0)
 
 
-def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> None:
+def _start_up(up: Startup, worker: ReplicaWorker, failed: threading.Event) -> None:
     try:
         run_stages(WORKER, up)
         up.log.append(end=End.ACTIVE)
@@ -181,10 +181,10 @@ def _bring_up(up: BringUp, worker: ReplicaWorker, failed: threading.Event) -> No
         worker.life.over.set()
 
 
-def _report_failure(bringup: BringUpLog, reason: FailureReason, message: str) -> None:
+def _report_failure(startup_log: StartupLog, reason: FailureReason, message: str) -> None:
     """Leave the reason for the agent, which decides whether it is tried again."""
     failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
-    bringup.append(level="error", message=message, failure=failure)
+    startup_log.append(level="error", message=message, failure=failure)
 
 
 def _watch(worker: ReplicaWorker) -> None:

@@ -10,12 +10,12 @@ import threading
 from typing import Any
 
 from gateway.access.limits import Limits
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job
-from gateway.jobs.takeover import Takeover
+from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Model
-from gateway.queue.queues import Priority, replica_queue, try_hint
+from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper, replica_queue
 from workers.handlers.base import EngineRun, Work
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
@@ -36,7 +36,7 @@ class Admission:
     def __init__(
         self,
         model: Model,
-        wanted: Wanted,
+        wanted: ReplicaSpec,
         work: Work,
         slots: Slots,
         *,
@@ -127,14 +127,16 @@ class Admission:
     def _call_suspect(self, job_id: str) -> None:
         """It is the turn of a job that was left in the queue."""
         queue = replica_queue(self._wanted.node, self._wanted.device, self.model.id)
-        try_hint(self._journaler.celery, job_id, place=self.model.id, queue=queue, priority=Priority.RECOVERED)
+        enqueue_or_leave_to_keeper(
+            self._journaler.celery, job_id, place=self.model.id, queue=queue, priority=Priority.RECOVERED
+        )
 
     def _claim(self, job_id: str) -> EngineRun | None:
         return self._claims.claim(job_id, self._prepare, model=self.model.id)
 
     def _prepare(self, job: Job) -> EngineRun:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
-        run = self.work.prepare(job, Takeover.of(job, self._store.journal(job.id)) if job.seq else None)
+        run = self.work.prepare(job, ResumePoint.from_journal(job, self._store.journal(job.id)) if job.seq else None)
         self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
         run.begin(self._about())
         return run

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import redis
 
-from gateway.cluster.desired import Desired, SpecState, Wanted
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.registry import ReplicaStatus
 from gateway.errors import Unreadable
 from gateway.store import keys
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class DesiredWatch:
-    """Compares one replica with the desired state. Only the emitter's thread calls `look`."""
+    """Compares one replica with the desired state. Only the emitter's thread calls `check`."""
 
     def __init__(
-        self, client: redis.Redis, data_dir: Path, wanted: Wanted, heartbeat: ReplicaHeartbeat, life: Lifetime
+        self, client: redis.Redis, data_dir: Path, wanted: ReplicaSpec, heartbeat: ReplicaHeartbeat, life: Lifetime
     ) -> None:
         self._redis = client
         self._wanted = wanted
@@ -38,7 +38,7 @@ class DesiredWatch:
         """It is in use now."""
         self._used_at = time.monotonic()
 
-    def look(self, *, busy: bool) -> None:
+    def check(self, *, busy: bool) -> None:
         """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep.
 
         `busy`: it has jobs. Raises: NOT_NOW.
@@ -50,9 +50,9 @@ class DesiredWatch:
         except Unreadable as error:
             note(self._wanted.replica_id, error)
             return  # it is wanted, if nobody knows how
-        if wanted is None and self._installation.look():
+        if wanted is None and self._installation.check():
             return  # what is wanted is lost, which is not to be wanted no more
-        if wanted is None or wanted.state != SpecState.UP:
+        if wanted is None or wanted.state != SpecState.RUNNING:
             self._leave()
         elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:
             self.note_use()
@@ -60,7 +60,7 @@ class DesiredWatch:
             log.info("nobody has asked for %s for %.0f s; it sleeps", wanted.model, wanted.idle_unload_s)
             self._leave()
 
-    def _is_idle(self, wanted: Wanted) -> bool:
+    def _is_idle(self, wanted: ReplicaSpec) -> bool:
         for_s = time.monotonic() - self._used_at
         return 0 < wanted.idle_unload_s < for_s and not self._redis.zcard(keys.queued(wanted.model))
 

@@ -20,7 +20,7 @@ from gateway.store.codec import dumps, loads
 from workers.engines.base import EngineConfig, EngineInfo, Report, SequenceRequest, no_report
 from workers.engines.children import spawn
 from workers.engines.failures import ChildEnded, failure_from
-from workers.engines.flush_interval import Pace
+from workers.engines.flush_interval import FlushInterval
 from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
 from workers.host.failures import failure_of_exit
@@ -54,7 +54,7 @@ class EngineProcess:
         self._ended_by_us = False
 
     @classmethod
-    def start(cls, config: EngineConfig, pace: Pace) -> EngineProcess:
+    def start(cls, config: EngineConfig, pace: FlushInterval) -> EngineProcess:
         """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's.
 
         Raises: ValueError if there is no such engine.

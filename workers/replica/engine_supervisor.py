@@ -16,13 +16,13 @@ from gateway.settings import Settings
 from workers.engines.base import EngineConfig, EngineInfo, SequenceRequest
 from workers.engines.steps import StepFrame
 from workers.host.vitals import with_children
-from workers.journal.pace import pace_of
+from workers.journal.pace import flush_interval_of
 from workers.replica.engine_client import EngineDied, EngineProcess
 from workers.replica.heartbeat import ReplicaHeartbeat
 from workers.replica.lifetime import Lifetime
 from workers.replica.sequences import Sequences
 from workers.replica.stall import stall_limit_s
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +76,9 @@ class EngineSupervisor:
 
     def start(self) -> None:
         """Spawn the process, which begins to load."""
-        self._process = EngineProcess.start(self._config, pace_of(self._settings))
+        self._process = EngineProcess.start(self._config, flush_interval_of(self._settings))
 
-    def wait(self, up: BringUp, *, until_stage: str = "") -> None:
+    def wait(self, up: Startup, *, until_stage: str = "") -> None:
         """Follow the loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
         assert self._process is not None
 
@@ -222,7 +222,7 @@ class EngineSupervisor:
 
     def _start_again(self) -> None:
         started = time.monotonic()
-        process = EngineProcess.start(self._config, pace_of(self._settings))
+        process = EngineProcess.start(self._config, flush_interval_of(self._settings))
         try:
             self.info = process.wait_ready(self._settings.load_timeout_s, until=self._life.stopping.is_set)
         except BaseException:

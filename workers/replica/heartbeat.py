@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry, Replica, ReplicaStatus
 from workers.engines.base import EngineConfig, EngineInfo
-from workers.host.devices import look_at
+from workers.host.devices import describe_device
 from workers.host.vitals import TokenRate, resident_bytes
 
 #: Nothing comes after these: the process ends.
@@ -65,10 +65,10 @@ class ReplicaHeartbeat:
     def send(self) -> None:
         """Say that this replica lives. Raises: NOT_NOW."""
         with self._sending:
-            self._registry.beat(self._record, lease_s=self._lease_s)
+            self._registry.heartbeat(self._record, lease_s=self._lease_s)
 
 
-def record_of(wanted: Wanted, incarnation: str, config: EngineConfig) -> Replica:
+def record_of(wanted: ReplicaSpec, incarnation: str, config: EngineConfig) -> Replica:
     """What a replica that loads says of itself at first."""
     return Replica(
         incarnation=incarnation,
@@ -79,7 +79,7 @@ def record_of(wanted: Wanted, incarnation: str, config: EngineConfig) -> Replica
         status=ReplicaStatus.LOADING,
         pid=os.getpid(),
         engine=config.engine,
-        hardware=look_at(wanted.device).hardware,
+        hardware=describe_device(wanted.device).hardware,
         max_batch_size=config.max_batch_size,
         quantization=wanted.quantization,
         deployment_id=wanted.deployment_id,

@@ -11,7 +11,7 @@ import time
 
 from celery import Celery
 
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry, Replica, ReplicaStatus
 from gateway.cluster.trust import GAP_S
 from gateway.jobs.record import Cause
@@ -33,7 +33,7 @@ from workers.replica.heartbeat import ReplicaHeartbeat, record_of
 from workers.replica.lifetime import Lifetime
 from workers.replica.sequences import Sequences
 from workers.replica.slots import Slots
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 #: A job that has brought nothing for so long (or a quarter of `stall_s`) is said to go on, while its engine does.
 QUIET_S = 5.0
@@ -47,7 +47,7 @@ class ReplicaWorker:
         *,
         settings: Settings,
         model: Model,
-        wanted: Wanted,
+        wanted: ReplicaSpec,
         incarnation: str,
         config: EngineConfig,
         work: Work,
@@ -116,7 +116,7 @@ class ReplicaWorker:
         self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
         self.engine.kill()
         self._emitter.join(2)
-        self.registry.bury(self.incarnation)
+        self.registry.deregister(self.incarnation)
 
     # -- its start-up, see workers/stages: what an EngineHost does
 
@@ -124,7 +124,7 @@ class ReplicaWorker:
         """Spawn the engine process, which begins to load."""
         self.engine.start()
 
-    def await_engine(self, up: BringUp, *, until_stage: str = "") -> None:
+    def await_engine(self, up: Startup, *, until_stage: str = "") -> None:
         """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
         self.engine.wait(up, until_stage=until_stage)
 
@@ -197,7 +197,7 @@ class ReplicaWorker:
         quiet_s = min(QUIET_S, self.settings.stall_s / 4)
         held = self._journaler.held
         self.store.progress(run.job for run in held if now - run.confirmed_at > quiet_s)
-        self._desired.look(busy=bool(held))
+        self._desired.check(busy=bool(held))
 
     def _send_heartbeat(self) -> None:
         """Tell how it is now. Raises: NOT_NOW."""

@@ -31,9 +31,9 @@ def source_of(model: Model, settings: Settings) -> Source:
         raise SourceFailed(FailureReason.MISSING_FILE, f"The source {model.source!r} is not right: {error}.") from error
     if ref is None:
         if is_weightless(model.engine):
-            from workers.sources.nothing import Nothing
+            from workers.sources.no_weights import NoWeights
 
-            return Nothing()
+            return NoWeights()
         raise SourceFailed(
             FailureReason.MISSING_FILE, f"{model.id} has no source. Set its `source` in headrace.toml to {NOTATION}."
         )

@@ -15,11 +15,11 @@ from gateway.settings import Settings
 from schemas.sources import HubRef
 from workers.formats.detect import needed
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
+from workers.sources.download_store import DownloadStore
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.model_footprint import footprint_of, read_footprint, weights_of
 from workers.sources.pump import run
-from workers.sources.retry import Interrupted, Limits, patiently
-from workers.sources.shelf import Shelf
+from workers.sources.retry import Interrupted, Limits, retry
 from workers.sources.transfer import Digest, Transfer
 
 #: Progress is told after so many bytes, and at the end.
@@ -41,7 +41,7 @@ class Hub:
         self._ref = ref
         self._readable = readable
         self._limits = limits or Limits()
-        self._shelf = Shelf(hub_folder(models_dir, ref, readable))
+        self._store = DownloadStore(hub_folder(models_dir, ref, readable))
         self._path = hub_path(models_dir, ref, readable)
         self._client = HubClient(ref, self._limits)
         #: A commit never changes, so one look will do.
@@ -52,22 +52,22 @@ class Hub:
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """From the headers of the files: here, or on the hub by pieces. Raises: SourceFailed."""
-        if self._shelf.whole():
+        if self._store.complete():
             return read_footprint(self._path, readable=self._readable)
         few = replace(self._limits, max_retries=min(self._limits.max_retries, MAX_LOOKS))
         return self._inspect_there(few, is_cancelled, log)
 
     def present(self) -> bool:
         """Whether all is downloaded, checked, and still there."""
-        return self._shelf.whole()
+        return self._store.complete()
 
     def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
         """Download what is missing. Raises: SourceFailed."""
         try:
-            with self._shelf.locked(is_cancelled):
-                self._shelf.tidy()
-                if self._shelf.whole():
-                    on_progress(self._shelf.size, self._shelf.size)
+            with self._store.locked(is_cancelled):
+                self._store.clean_up()
+                if self._store.complete():
+                    on_progress(self._store.size, self._store.size)
                 else:
                     self._fetch_or_clean_up(on_progress, is_cancelled, log)
         except OSError as error:
@@ -79,11 +79,11 @@ class Hub:
 
     def discard(self) -> None:
         """Remove what a fetch has left, unless another one is at it, or the last one has kept it to go on with."""
-        if self._resumable or not self._shelf.used:
+        if self._resumable or not self._store.used:
             return
-        with self._shelf.locked(None) as held:
+        with self._store.locked(None) as held:
             if held:
-                self._shelf.discard()
+                self._store.discard()
 
     def _fetch_or_clean_up(self, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> None:
         try:
@@ -91,27 +91,27 @@ class Hub:
         except SourceFailed as error:
             self._resumable = error.reason in _KEPT
             if not self._resumable:
-                self._shelf.discard()
+                self._store.discard()
             raise
         except OSError:
-            self._shelf.discard()
+            self._store.discard()
             raise
 
     def _fetch(self, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> None:
         self._inspect_there(self._limits, is_cancelled, log)
         files = self._needed(self._limits, is_cancelled, log)
-        self._shelf.open()
+        self._store.open()
         self._require_space(files)
         total = sum(file.size for file in files)
         progress = _Progress(on_progress, total)
         transfer = Transfer(self._client, self._limits, is_cancelled, log)
         for file in files:
-            target = self._shelf.path(file)
+            target = self._store.path(file)
             if not target.exists():
                 log(f"Fetching {file.name}, {file.size} bytes.")
-                transfer.bring(file, target, progress.of_file)
+                transfer.download(file, target, progress.of_file)
             progress.file_done(file.size)
-        self._shelf.close(files, {"repository": self._ref.repository, "revision": self._ref.revision})
+        self._store.close(files, {"repository": self._ref.repository, "revision": self._ref.revision})
 
     def _inspect_there(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
         if self._footprint is None:
@@ -123,7 +123,7 @@ class Hub:
     def _needed(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> list[RemoteFile]:
         """The files that make the model, small ones first. Raises: SourceFailed."""
         if not self._files:
-            listed = patiently(lambda: run(self._client.files, is_cancelled), limits, is_cancelled, log)
+            listed = retry(lambda: run(self._client.files, is_cancelled), limits, is_cancelled, log)
             names = relative_names(listed, self._ref)
             there = RemoteFiles(self._client, list(names.values()), self._ref.file, limits, is_cancelled, log)
             weights = run(lambda: weights_of(there, readable=self._readable), is_cancelled)
@@ -132,8 +132,8 @@ class Hub:
         return self._files
 
     def _require_space(self, files: Sequence[RemoteFile]) -> None:
-        missing = self._shelf.missing_bytes(files)
-        free = shutil.disk_usage(self._shelf.staging).free
+        missing = self._store.missing_bytes(files)
+        free = shutil.disk_usage(self._store.staging).free
         if missing > free:
             raise SourceFailed(
                 FailureReason.NO_SPACE, f"{missing} bytes are to be fetched, but {free} bytes are free on the disk."
@@ -166,7 +166,7 @@ class RemoteFiles:
         if start >= end:
             return b""
         file = self._files[name]
-        return patiently(lambda: self._read(file, start, end), self._limits, self._is_cancelled, self._log)
+        return retry(lambda: self._read(file, start, end), self._limits, self._is_cancelled, self._log)
 
     def path(self, name: str) -> None:
         """Not on this machine."""

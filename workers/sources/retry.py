@@ -41,7 +41,7 @@ class Interrupted(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Patience:
+class Backoff:
     """Counts failures of one thing, and waits between tries."""
 
     def __init__(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> None:
@@ -64,9 +64,9 @@ class Patience:
         wait(pause, self._is_cancelled)
 
 
-def patiently(call: Callable[[], T], limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> T:
+def retry(call: Callable[[], T], limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> T:
     """The result of a call that may be Interrupted. Raises: SourceFailed."""
-    patience = Patience(limits, is_cancelled, log)
+    patience = Backoff(limits, is_cancelled, log)
     while True:
         try:
             return call()

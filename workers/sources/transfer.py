@@ -13,7 +13,7 @@ from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.sources.base import Log
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import check, pumped
-from workers.sources.retry import Interrupted, Limits, Patience
+from workers.sources.retry import Backoff, Interrupted, Limits
 
 #: A file that is not whole has this at the end of its name.
 PART = ".part"
@@ -30,7 +30,7 @@ class Transfer:
         self._is_cancelled = is_cancelled
         self._log = log
 
-    def bring(self, file: RemoteFile, target: Path, on_here: Callable[[int], None]) -> None:
+    def download(self, file: RemoteFile, target: Path, on_here: Callable[[int], None]) -> None:
         """Make `target` be the whole file. `on_here` hears how many of its bytes are here.
 
         Raises:
@@ -68,7 +68,7 @@ class Transfer:
 
     def _append(self, file: RemoteFile, stream: BinaryIO, digest: Digest, on_here: Callable[[int], None]) -> None:
         """Fetch what is missing, in as many tries as it takes. Raises: SourceFailed."""
-        patience = Patience(self._limits, self._is_cancelled, self._log)
+        patience = Backoff(self._limits, self._is_cancelled, self._log)
         while digest.size < file.size:
             before = digest.size
             try:

@@ -1,15 +1,15 @@
-"""The stages of a replica's bring-up, one file each; `gateway/cluster/bringup.py` has their order and who runs them."""
+"""The stages of a replica's startup, one file each; `gateway/cluster/startup.py` has their order and who runs them."""
 
 from __future__ import annotations
 
 import importlib
 from typing import cast
 
-from gateway.cluster.bringup import STAGES
-from workers.stages.base import BringUp, Stage
+from gateway.cluster.startup import STAGES
+from workers.stages.base import Stage, Startup
 
 
-def run_stages(process: str, up: BringUp) -> None:
+def run_stages(process: str, up: Startup) -> None:
     """Run those of one process, in their order. If one fails, it and those before it are undone.
 
     Raises: what the stage raises.

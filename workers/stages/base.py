@@ -1,4 +1,4 @@
-"""What a stage of a replica's bring-up gets, and what it may do. Knows no particular stage."""
+"""What a stage of a replica's startup gets, and what it may do. Knows no particular stage."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from gateway.cluster.bringup import BringUpLog, StageStatus
-from gateway.cluster.desired import Wanted
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Replica
+from gateway.cluster.startup import StageStatus, StartupLog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.models.entry import Model
 from gateway.settings import Settings
@@ -29,7 +29,7 @@ class EngineHost(Protocol):
     def start_engine(self) -> None:
         """Spawn the engine process, which begins to load."""
 
-    def await_engine(self, up: BringUp, *, until_stage: str = "") -> None:
+    def await_engine(self, up: Startup, *, until_stage: str = "") -> None:
         """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
 
     def end_engine(self) -> None:
@@ -43,13 +43,13 @@ class EngineHost(Protocol):
 
 
 @dataclass
-class BringUp:
+class Startup:
     """One replica on its way up, in one process. Later stages find here what earlier ones have left."""
 
     settings: Settings
-    wanted: Wanted
+    wanted: ReplicaSpec
     model: Model
-    log: BringUpLog
+    log: StartupLog
     cancelled: threading.Event = field(default_factory=threading.Event)
     stage: str = ""
     # Set by the agent's stages.
@@ -100,8 +100,8 @@ class BringUp:
 class Stage(Protocol):
     """A module of this package, of the stage's name."""
 
-    def run(self, up: BringUp) -> None:
+    def run(self, up: Startup) -> None:
         """Do it. Raises: DeploymentFailed, and what `workers/host/failures.py` can tell the reason of."""
 
-    def undo(self, up: BringUp) -> None:
+    def undo(self, up: Startup) -> None:
         """Take back what it did, as far as it got, since it or a later one failed."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 
-def run(up: BringUp) -> None:
+def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     assert up.source is not None
     up.path = up.source.fetch(on_progress=up.report, is_cancelled=up.cancelled.is_set, log=up.say)
 
 
-def undo(up: BringUp) -> None:
+def undo(up: Startup) -> None:
     """No partial file stays."""
     if up.source is not None:
         up.source.discard()

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 
-def run(up: BringUp) -> None:
+def run(up: Startup) -> None:
     """Raises: EngineStartFailed."""
     assert up.worker is not None
     up.worker.start_engine()
     up.worker.await_engine(up, until_stage="model_loading")
 
 
-def undo(up: BringUp) -> None:
+def undo(up: Startup) -> None:
     """The engine process ends, and its memory comes back."""
     assert up.worker is not None
     up.worker.end_engine()

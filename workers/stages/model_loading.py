@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 
-def run(up: BringUp) -> None:
+def run(up: Startup) -> None:
     """Raises: EngineStartFailed."""
     assert up.worker is not None
     up.worker.await_engine(up)
 
 
-def undo(up: BringUp) -> None:
+def undo(up: Startup) -> None:
     """The engine process is the first stage's."""

@@ -8,12 +8,12 @@ from gateway.deployments.memory import Load, plan, require_a_sequence
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest
 from gateway.models.engines import SPECS, resolve
-from workers.host.devices import installed_engines, look_at
+from workers.host.devices import describe_device, installed_engines
 from workers.sources import source_of
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 
-def run(up: BringUp) -> None:
+def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     model = up.model
     wanted = up.wanted.in_full(model, up.settings.max_batch_size)
@@ -25,7 +25,7 @@ def run(up: BringUp) -> None:
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)
     up.report(1, 2)
-    device = look_at(wanted.device)
+    device = describe_device(wanted.device)
     try:
         resolve(
             SPECS[model.engine],
@@ -35,7 +35,7 @@ def run(up: BringUp) -> None:
             tensor_parallel_size=wanted.tensor_parallel_size,
             cpu_offload=wanted.cpu_offload,
         )
-        load = replace(Load.of(model.engine, asdict(wanted)), device_bytes=device.memory_total)
+        load = replace(Load.from_config(model.engine, asdict(wanted)), device_bytes=device.memory_total)
         require_a_sequence(footprint, load)
     except InvalidRequest as error:
         bad = "quantization" in error.errors
@@ -61,5 +61,5 @@ def run(up: BringUp) -> None:
         )
 
 
-def undo(up: BringUp) -> None:
+def undo(up: Startup) -> None:
     """It leaves nothing."""

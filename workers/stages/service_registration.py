@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from gateway.cluster.registry import ReplicaStatus
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from workers.stages.base import BringUp
+from workers.stages.base import Startup
 
 #: Celery has so long to connect to the broker.
 TIMEOUT_S = 60.0
 
 
-def run(up: BringUp) -> None:
+def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     worker = up.worker
     assert worker is not None
@@ -28,5 +28,5 @@ def run(up: BringUp) -> None:
     up.say(f"{record.replica_id} serves; it takes {record.memory_bytes / 1e6:.0f} MB")
 
 
-def undo(up: BringUp) -> None:
+def undo(up: Startup) -> None:
     """The replica's end takes it out of the registry."""

@@ -67,7 +67,7 @@ def another_worker(world: World, _: Load) -> Sequence[str] | None:
     """A third device comes with a replica, takes its share, and goes again."""
     stack = world.stack
     third = replace(stack.settings, device="cpu2")
-    stack.want("fake", FAKE, third)
+    stack.put("fake", FAKE, third)
     stack.start("agent-3", settings=third)
     eventually(lambda: len([r for r in stack.registry.replicas("fake") if r.status == "active"]) >= 3, "it serves", 60)
     time.sleep(1)

@@ -282,10 +282,10 @@ def _up(stack: FaultStack, design: Design, openai: Upstream, anthropic: Upstream
     options = {**FAKE, **design.options}
     second = replace(stack.settings, device="cpu1")
     stack.begin()
-    stack.want("fake", options)
-    stack.want("fake", options, second)
+    stack.put("fake", options)
+    stack.put("fake", options, second)
     if full:
-        stack.want(EMBEDDER, {})
+        stack.put(EMBEDDER, {})
     stack.start("agent-2", settings=second)
     stack.start("provider-2", settings=replace(stack.settings, node="n2"))
     for name in ("agent", "web", "keeper", "provider"):

@@ -14,7 +14,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from workers.engines.base import EngineConfig
 from workers.engines.children import log_lines, parent
-from workers.engines.failures import told
+from workers.engines.failures import to_payload
 from workers.engines.frames import FrameSocket
 from workers.engines.pytorch.loading import load_causal_lm, start_manager
 from workers.engines.pytorch.ranks import MEET_S, join
@@ -43,7 +43,7 @@ def main() -> None:
         manager = start_manager(load_causal_lm(config, rank), config, wake_up=_AlwaysSet())
     except Exception as error:  # the process' edge: say why, then end
         log.exception("rank failed to load")
-        frames.send(told(error))
+        frames.send(to_payload(error))
         os._exit(1)
     manager._generation_thread.join()
     os._exit(1)

@@ -83,14 +83,14 @@ class RankGroup:
             self._ready = True
         return loaded.result()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """From now on ranks may end, and this process stays."""
         with self._lock:
             self._ready = False
 
     def close(self) -> None:
         """End the other ranks and leave the group."""
-        self.let_go()
+        self.detach()
         for process in self._processes:
             process.kill()
             process.wait()

@@ -114,7 +114,7 @@ class TransformersEngine:
     def close(self) -> None:
         """End the manager's thread, and the other ranks."""
         if self._ranks:
-            self._ranks.let_go()
+            self._ranks.detach()
         self._manager.stop(hard_stop=True, timeout=CLOSE_WAIT_S)
         if self._ranks:
             self._ranks.close()

@@ -15,9 +15,9 @@ import anthropic
 
 from gateway.models.entry import Provider
 from schemas.base.fields import shown
-from workers.providers.base import Ask, Piece
+from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.protocols import turns, wire
-from workers.providers.protocols.content_blocks import Blocks, Seam
+from workers.providers.protocols.content_blocks import Blocks, PrefixJoiner
 from workers.providers.secrets import key_of
 
 #: Anthropic's own server.
@@ -74,7 +74,7 @@ class AnthropicUpstream:
             found["messages" if kind == "chat" else "prompt"] = ["This provider's API needs a text that is not blank."]
         return found
 
-    def splits(self, ask: Ask) -> bool:
+    def splits(self, ask: UpstreamRequest) -> bool:
         """A call has one answer."""
         return len(ask.indexes) > 1
 
@@ -82,9 +82,9 @@ class AnthropicUpstream:
         """By a last turn that the model goes on with (`prefill`), which newer models refuse: the catalog says so."""
         return self._provider.continuation in ("", "prefill")
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+    async def stream(self, ask: UpstreamRequest) -> AsyncGenerator[UpstreamDelta]:
         """See `base.py`."""
-        seam = Seam(ask.before)
+        seam = PrefixJoiner(ask.before)
         blocks = Blocks(ask, self._provider.name, seam)
         call = self._client.messages.with_streaming_response.create(**self._body(ask, seam.begun))
         async with call as response, contextlib.aclosing(wire.events(response.iter_bytes())) as events:
@@ -98,7 +98,7 @@ class AnthropicUpstream:
         """See `base.py`."""
         await self._client.close()
 
-    def _body(self, ask: Ask, begun: str) -> dict[str, Any]:
+    def _body(self, ask: UpstreamRequest, begun: str) -> dict[str, Any]:
         request = ask.request
         said = list(request["messages"]) if ask.kind == "chat" else [{"role": "user", "content": ask.prompt}]
         if begun:

@@ -9,7 +9,7 @@ from itertools import repeat
 from typing import Any
 
 from gateway.store.codec import as_count, is_integer, mended
-from workers.providers.base import Ask, Piece
+from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import Said
 from workers.providers.protocols import wire
 from workers.providers.protocols.pieces import Answer
@@ -40,13 +40,13 @@ _NEVER = -9999.0
 class Chunks:
     """Reads the stream of one call. A server that ends without a finish reason, but in good order, has finished."""
 
-    def __init__(self, ask: Ask, provider: str) -> None:
+    def __init__(self, ask: UpstreamRequest, provider: str) -> None:
         self._answers = [Answer(index, provider, before=ask.before) for index in ask.indexes]
         self._is_chat = ask.kind == "chat"
         #: The stream has said that it is over; it may be, since the last that came was a count.
         self._over = self._counted = False
 
-    def take(self, event: wire.Event) -> Iterator[Piece]:
+    def take(self, event: wire.Event) -> Iterator[UpstreamDelta]:
         """The pieces of one event. Raises: Malformed, Said."""
         if event.data.strip().startswith(wire.DONE):
             self._over = True
@@ -54,17 +54,17 @@ class Chunks:
         if event.name == "error":
             raise Said(value)
         self._over = self._over or event.name == wire.WHOLE
-        yield Piece()
+        yield UpstreamDelta()
         for chunk in value if isinstance(value, list) else [value]:
             if isinstance(chunk, Mapping):
                 yield from self._chunk(chunk, whole=event.name == wire.WHOLE)
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[UpstreamDelta]:
         """What is left to say when the stream has ended."""
         if self._over or self._counted:
             yield from (answer.end() for answer in self._answers if answer.begun and not answer.ended)
 
-    def _chunk(self, chunk: Mapping[str, Any], *, whole: bool) -> Iterator[Piece]:
+    def _chunk(self, chunk: Mapping[str, Any], *, whole: bool) -> Iterator[UpstreamDelta]:
         choices = chunk.get("choices")
         if chunk.get("error") or chunk.get("object") == "error" or (whole and not choices):
             raise Said(chunk)
@@ -85,7 +85,7 @@ class Chunks:
             number = place if len(self._answers) > 1 else 0
         return self._answers[number] if number < len(self._answers) else None
 
-    def _piece(self, answer: Answer, choice: Mapping[str, Any]) -> Piece:
+    def _piece(self, answer: Answer, choice: Mapping[str, Any]) -> UpstreamDelta:
         if choice.get("error"):
             raise Said(choice)
         said = next(
@@ -143,18 +143,18 @@ def _finish(choice: Mapping[str, Any]) -> str | None:
     return _FINISH.get(str(reason).lower(), "stop") if reason else None
 
 
-def _usage(usage: Any) -> Piece | None:
+def _usage(usage: Any) -> UpstreamDelta | None:
     """Tokens, as far as they are numbers."""
     if not isinstance(usage, Mapping):
         return None
     prompt, completion = (usage.get(name) for name in ("prompt_tokens_details", "completion_tokens_details"))
-    said = Piece(
+    said = UpstreamDelta(
         prompt_tokens=as_count(usage.get("prompt_tokens")),
         completion_tokens=as_count(usage.get("completion_tokens")),
         cached_tokens=as_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
         reasoning_tokens=as_count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None,
     )
-    return None if said == Piece() else said
+    return None if said == UpstreamDelta() else said
 
 
 def _logprobs(found: Any) -> list[tuple[str, float, bytes]]:

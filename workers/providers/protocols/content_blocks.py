@@ -8,7 +8,7 @@ from typing import Any
 
 from gateway.jobs.tool_calls import as_text
 from gateway.store.codec import as_count
-from workers.providers.base import Ask, Piece
+from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import Said
 from workers.providers.protocols import wire
 from workers.providers.protocols.pieces import Answer
@@ -24,7 +24,7 @@ FINISH = {
 }
 
 
-class Seam:
+class PrefixJoiner:
     """Where a continued answer joins its beginning.
 
     The API takes no beginning that ends with white space: that is left out, and dropped if the model repeats it.
@@ -63,7 +63,7 @@ class Blocks:
     of `thinking_blocks`: that is what the API wants back.
     """
 
-    def __init__(self, ask: Ask, provider: str, seam: Seam) -> None:
+    def __init__(self, ask: UpstreamRequest, provider: str, seam: PrefixJoiner) -> None:
         self._answer = Answer(ask.indexes[0], provider)
         self._is_chat = ask.kind == "chat"
         self._seam = seam
@@ -72,9 +72,9 @@ class Blocks:
         #: The stream has said that it is over.
         self._over = False
 
-    def take(self, event: wire.Event) -> Iterator[Piece]:
+    def take(self, event: wire.Event) -> Iterator[UpstreamDelta]:
         """The pieces of one event. Raises: Malformed, Said."""
-        yield Piece()
+        yield UpstreamDelta()
         data = event.data.strip()
         if not data or data.startswith(wire.DONE):
             return
@@ -98,12 +98,12 @@ class Blocks:
         elif event.name == wire.WHOLE:
             yield from self._whole(value, said)
 
-    def end(self) -> Iterator[Piece]:
+    def end(self) -> Iterator[UpstreamDelta]:
         """What is left to say when the stream has ended."""
         if self._over and self._answer.begun and not self._answer.ended:
             yield self._answer.end()
 
-    def _whole(self, value: Any, message: Mapping[str, Any]) -> Iterator[Piece]:
+    def _whole(self, value: Any, message: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
         """An answer that did not come as a stream."""
         content = message.get("content")
         if not isinstance(content, list):
@@ -122,7 +122,7 @@ class Blocks:
         self._last = self._last if place is None else place
         return self._last
 
-    def _start(self, place: int, content: Mapping[str, Any]) -> Iterator[Piece]:
+    def _start(self, place: int, content: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
         block = self._blocks[place] = _Block(str(content.get("type")))
         if block.kind == "text":
             yield from self._add(place, {"type": "text_delta", "text": content.get("text")})
@@ -138,7 +138,7 @@ class Blocks:
         elif block.kind == "redacted_thinking":
             yield self._beside({"thinking_blocks": [{"type": block.kind, "data": content.get("data")}]})
 
-    def _add(self, place: int, delta: Mapping[str, Any]) -> Iterator[Piece]:
+    def _add(self, place: int, delta: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
         block = self._blocks.get(place)
         kind = delta.get("type")
         if kind == "input_json_delta" and block is not None and block.kind == "tool_use":
@@ -155,7 +155,7 @@ class Blocks:
         elif kind != "input_json_delta" and (text := _word(delta.get("text"))):
             yield self._answer.piece(text=self._seam.join(text))
 
-    def _stop(self, place: int) -> Iterator[Piece]:
+    def _stop(self, place: int) -> Iterator[UpstreamDelta]:
         block = self._blocks.pop(place, None)
         if block is not None and block.kind == "tool_use" and not block.filled:
             yield self._call(block, {"function": {"arguments": "{}"}})  # a call without arguments has none at all
@@ -164,19 +164,19 @@ class Blocks:
             thought = {"type": block.kind, "thinking": text, "signature": block.signature}
             yield self._beside({"thinking_blocks": [thought]})
 
-    def _end(self, reason: Any, usage: Any) -> Iterator[Piece]:
+    def _end(self, reason: Any, usage: Any) -> Iterator[UpstreamDelta]:
         yield _usage(usage)
         if isinstance(reason, str) and reason:
             yield self._answer.piece(finish=FINISH.get(reason, "stop"))
 
-    def _call(self, block: _Block, fragment: dict[str, Any]) -> Piece:
+    def _call(self, block: _Block, fragment: dict[str, Any]) -> UpstreamDelta:
         return self._answer.piece(calls=[{"index": block.number, **fragment}])
 
-    def _beside(self, extra: dict[str, Any]) -> Piece:
+    def _beside(self, extra: dict[str, Any]) -> UpstreamDelta:
         return self._answer.piece(extra=extra if self._is_chat else None)
 
 
-def _usage(usage: Any, *, begins: bool = False) -> Piece:
+def _usage(usage: Any, *, begins: bool = False) -> UpstreamDelta:
     """Tokens as far as they are said; the prompt's are with those that went into the provider's cache, or came from it.
 
     What a stream says of its answer when it `begins` is not the count.
@@ -184,7 +184,7 @@ def _usage(usage: Any, *, begins: bool = False) -> Piece:
     said = usage if isinstance(usage, Mapping) else {}
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     prompt = [as_count(said.get(name)) or 0 for name in names]
-    return Piece(
+    return UpstreamDelta(
         prompt_tokens=sum(prompt) or (as_count(said.get(names[0])) if begins else None),
         completion_tokens=None if begins else as_count(said.get("output_tokens")),
         cached_tokens=prompt[2] or None,

@@ -13,7 +13,7 @@ import openai
 
 from gateway.jobs import extras
 from gateway.models.entry import Provider
-from workers.providers.base import Ask, Piece
+from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import Said
 from workers.providers.protocols import wire
 from workers.providers.protocols.chunks import Chunks
@@ -62,7 +62,7 @@ class OpenAIUpstream:
             found["echo"] = ["Log probabilities of the prompt are not passed on; leave out echo or logprobs."]
         return found
 
-    def splits(self, ask: Ask) -> bool:
+    def splits(self, ask: UpstreamRequest) -> bool:
         """Prompts that are asked as chats are asked one by one."""
         return (
             ask.kind == "completion" and not self._has_completions(ask) and not isinstance(ask.request["prompt"], str)
@@ -72,7 +72,7 @@ class OpenAIUpstream:
         """A completion is continued by its nature; a chat if the catalog says how."""
         return kind == "completion" or self._provider.continuation not in ("", "none")
 
-    async def stream(self, ask: Ask) -> AsyncGenerator[Piece]:
+    async def stream(self, ask: UpstreamRequest) -> AsyncGenerator[UpstreamDelta]:
         """See `base.py`."""
         if ask.kind == "embedding":
             for piece in await self._embed(ask):
@@ -94,11 +94,11 @@ class OpenAIUpstream:
         """See `base.py`."""
         await self._client.close()
 
-    def _has_completions(self, ask: Ask) -> bool:
+    def _has_completions(self, ask: UpstreamRequest) -> bool:
         """OpenAI's own server offers completions for few models; the catalog names them. Others offer them for all."""
         return not self._own or "completion" in ask.model.upstreams
 
-    def _common(self, ask: Ask) -> dict[str, Any]:
+    def _common(self, ask: UpstreamRequest) -> dict[str, Any]:
         sent = _given(ask.request, _SAME)
         if ask.before or len(ask.indexes) == 1:
             sent.pop("n", None)
@@ -111,7 +111,7 @@ class OpenAIUpstream:
             **({"extra_body": extra} if extra else {}),
         }
 
-    def _completion(self, ask: Ask) -> dict[str, Any]:
+    def _completion(self, ask: UpstreamRequest) -> dict[str, Any]:
         request = ask.request
         prompt = request["prompt"] if ask.whole else ask.prompt + ask.before
         sent = {**self._common(ask), "prompt": prompt}
@@ -121,7 +121,7 @@ class OpenAIUpstream:
             sent["logprobs"] = 0
         return sent
 
-    def _chat(self, ask: Ask) -> dict[str, Any]:
+    def _chat(self, ask: UpstreamRequest) -> dict[str, Any]:
         request = ask.request
         if ask.kind == "chat":
             messages = [self._turn(turn, named=ask.named) for turn in request["messages"]]
@@ -155,7 +155,7 @@ class OpenAIUpstream:
             sent["content"] = None
         return sent
 
-    async def _embed(self, ask: Ask) -> list[Piece]:
+    async def _embed(self, ask: UpstreamRequest) -> list[UpstreamDelta]:
         sent = {"model": ask.upstream, "input": ask.request["input"], "encoding_format": "base64"}
         sent |= _given(ask.request, ("dimensions", "user"))
         async with self._client.embeddings.with_streaming_response.create(**sent) as response:

@@ -11,7 +11,7 @@ from gateway.jobs import extras
 from gateway.jobs.journal import Logprob
 from gateway.jobs.tool_calls import Calls
 from gateway.store.codec import writable
-from workers.providers.base import Piece
+from workers.providers.base import UpstreamDelta
 from workers.providers.protocols.wire import Halves
 from workers.tokenizers.detokenizer import Offsets
 
@@ -39,7 +39,7 @@ class Answer:
         extra: Mapping[str, Any] | None = None,
         logprobs: Iterable[tuple[str, float, bytes]] = (),
         finish: str | None = None,
-    ) -> Piece:
+    ) -> UpstreamDelta:
         """What has come. With `finish` it is over, and nothing waits for its other half any more.
 
         `logprobs`: of each token its text, log probability and bytes.
@@ -58,9 +58,9 @@ class Answer:
             self._named = True
             more[extras.PROVIDER] = self._provider
         entries = [self._entry(*token) for token in logprobs]
-        return Piece(self.index, text, fragments, entries, finish, writable(more))
+        return UpstreamDelta(self.index, text, fragments, entries, finish, writable(more))
 
-    def end(self) -> Piece:
+    def end(self) -> UpstreamDelta:
         """Its end, where the provider has said nothing of it."""
         return self.piece(finish="tool_calls" if self._calls.calls else "stop")
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy
 
 from gateway.store.codec import as_count
-from workers.providers.base import Piece
+from workers.providers.base import UpstreamDelta
 from workers.providers.failures import Malformed
 
 
-def vectors(answer: Any, num_inputs: int) -> list[Piece]:
+def vectors(answer: Any, num_inputs: int) -> list[UpstreamDelta]:
     """The count of tokens, and a vector for each input. Raises: Malformed."""
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
     data = answer.get("data") if isinstance(answer, Mapping) else None
@@ -27,8 +27,8 @@ def vectors(answer: Any, num_inputs: int) -> list[Piece]:
         raise _odd("vectors that are not all of one size")
     tokens = as_count(usage.get("prompt_tokens")) if isinstance(usage, Mapping) else None
     return [
-        Piece(prompt_tokens=tokens),
-        *(Piece(index, vector=vector) for index, vector in zip(indexes, packed, strict=True)),
+        UpstreamDelta(prompt_tokens=tokens),
+        *(UpstreamDelta(index, vector=vector) for index, vector in zip(indexes, packed, strict=True)),
     ]
 
 

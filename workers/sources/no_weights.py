@@ -9,7 +9,7 @@ from gateway.models.footprint import Footprint
 from workers.sources.base import Log, OnProgress, keep_quiet, never
 
 
-class Nothing:
+class NoWeights:
     """Always here."""
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:

@@ -75,12 +75,12 @@ class Entry:
     id: str = ""
 
 
-class BringUpLog:
+class StartupLog:
     """Reads and appends the entries of one replica."""
 
     def __init__(self, client: redis.Redis, replica_id: str) -> None:
         self._redis = client
-        self._key = keys.bringup(replica_id)
+        self._key = keys.startup_log(replica_id)
 
     def append(self, **fields: Any) -> None:
         """Add an entry, now."""

@@ -13,7 +13,7 @@ _CLAIMS = (EventType.STARTED, EventType.RESUMED)
 
 
 @dataclass(frozen=True)
-class Takeover:
+class ResumePoint:
     """The journal as a model sees it that takes a job: what others wrote, and what it wrote itself.
 
     Token ids of others mean nothing to it; it goes on from their text.
@@ -46,7 +46,7 @@ class Takeover:
         text = {str(index): choice.text for index, choice in enumerate(self.before) if choice.text}
         return {"from": self.tried[-1], "mode": self.mode, **({"text": text} if self.mode == "restart" else {})}
 
-    def read_by(self, *, tokenizer: str, prompt: str) -> Takeover:
+    def read_by(self, *, tokenizer: str, prompt: str) -> ResumePoint:
         """The same for a worker with this tokenizer and this prompt, both as digests.
 
         Ids that were written with another tokenizer, or behind another prompt, count as text. An event that says
@@ -71,7 +71,7 @@ class Takeover:
         return replace(self, before=before, own=self.own[at:], used=used, changed=changed)
 
     @classmethod
-    def of(cls, job: Job, journal: Sequence[Event]) -> Takeover:
+    def from_journal(cls, job: Job, journal: Sequence[Event]) -> ResumePoint:
         """Read a journal for the model that runs the job now."""
         tried: list[str] = []
         at, mode = 0, ""

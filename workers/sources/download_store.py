@@ -26,7 +26,7 @@ from workers.sources.transfer import PART
 KEPT_S = 7 * 24 * 3600.0
 
 
-class Shelf:
+class DownloadStore:
     """The place of one download."""
 
     def __init__(self, folder: Path) -> None:
@@ -35,7 +35,7 @@ class Shelf:
         self.staging = partial / folder.name
         self._lock = partial / f"{folder.name}.lock"
 
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         """Whether all files are in their place, each as long as it was when it was checked."""
         try:
             manifest = json.loads((self.folder / "manifest.json").read_text())
@@ -112,10 +112,10 @@ class Shelf:
         """Remove what has been gathered."""
         shutil.rmtree(self.staging, ignore_errors=True)
 
-    def tidy(self) -> None:
+    def clean_up(self) -> None:
         """Remove what other fetches have left long ago."""
         for staging in self._lock.parent.glob("*@*"):
-            other = Shelf(self.folder.parent / staging.name)
+            other = DownloadStore(self.folder.parent / staging.name)
             # Another process may be removing it, too.
             with suppress(OSError):
                 if staging.suffix == ".lock" or other.folder == self.folder or other.idle_s() < KEPT_S:
