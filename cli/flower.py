@@ -11,7 +11,7 @@ from flower.command import flower
 
 from cli.preflight import secret_file
 from gateway.process.start import begin
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 
 

@@ -34,7 +34,7 @@ from gateway.access.api_keys import Credentials
 from gateway.access.certificates import tls_folder
 from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.process.locks import hold_lock, lock_holder
-from gateway.queue.queues import slug
+from gateway.queue.names import slug
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect, masked
 from gateway.store.embedded import require_free

@@ -15,7 +15,7 @@ from gateway.inference.routing import Router
 from gateway.inference.service import Inference
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.installation import Installation

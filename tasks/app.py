@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 
 app = make_celery(Settings.load())

@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from gateway.queue.wake_ups import DEPLOY
+from gateway.queue.names import DEPLOY
 
 
 @shared_task(name=DEPLOY, bind=True)  # type: ignore[untyped-decorator]

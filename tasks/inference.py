@@ -6,7 +6,7 @@ from typing import Any
 
 from celery import shared_task
 
-from gateway.queue.wake_ups import GENERATE
+from gateway.queue.names import GENERATE
 
 
 @shared_task(name=GENERATE, bind=True)  # type: ignore[untyped-decorator]

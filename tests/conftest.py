@@ -24,7 +24,7 @@ from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.embedded import server_command

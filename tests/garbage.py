@@ -7,7 +7,7 @@ import json
 import secrets
 from typing import Any
 
-from gateway.queue.wake_ups import GENERATE
+from gateway.queue.names import GENERATE
 
 NOTHING = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 

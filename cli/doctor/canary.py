@@ -11,7 +11,9 @@ from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.jobs.control import cancel
 from gateway.jobs.record import EventType, Job, JobState, new_job_id
 from gateway.models.entry import Model
-from gateway.queue.queues import Priority, enqueue, make_celery, replica_queue
+from gateway.queue.celery_app import make_celery
+from gateway.queue.enqueue import enqueue
+from gateway.queue.names import Priority, replica_queue
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema
 
@@ -52,7 +54,7 @@ def _send(installed: Installed, replica: Replica, key_id: str) -> Job:
     job = Job(id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request)
     installed.store.create(job, ttl_ms=TTL_MS)
     queue = replica_queue(replica.node, replica.device, replica.model)
-    enqueue(make_celery(installed.settings), job.id, place=model.id, priority=Priority.INTERACTIVE, queue=queue)
+    enqueue(make_celery(installed.settings), job.id, queue_key=model.id, priority=Priority.INTERACTIVE, queue=queue)
     return job
 
 

@@ -14,7 +14,7 @@ import redis
 
 from gateway.errors import Unreadable
 from gateway.models.entry import Model
-from gateway.queue.queues import slug
+from gateway.queue.names import slug
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline

@@ -26,7 +26,8 @@ from gateway.jobs.control import cancel
 from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.queues import Priority, device_place, enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority, device_queue_key
 from gateway.settings import Settings
 from gateway.store import keys
 from schemas.base.times import iso
@@ -172,13 +173,13 @@ class Deployments:
                 "replaced": [asdict(one) for one in replaced],
                 "expected_s": expected_s,
             },
-            route=device_place(*at.place),
+            route=device_queue_key(*at.place),
             background=True,
         )
         self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.estimated_now_ms()})
         self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
         created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
-        enqueue_or_leave_to_keeper(self.celery, job.id, place=job.runs_on, priority=Priority.INTERACTIVE)
+        enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=Priority.INTERACTIVE)
         self.store.require(job.id)
         return {
             "deployment_id": job.id,

@@ -27,7 +27,8 @@ from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Load
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cached import Cached
@@ -148,7 +149,7 @@ class Inference:
             else:
                 self._require_room(job, created.load)
             priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-            enqueue_or_leave_to_keeper(self.celery, job.id, place=job.runs_on, priority=priority)
+            enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=priority)
             if time.monotonic() > began + OUTAGE_S:
                 self.store.require(job.id)
             undo.pop_all()

@@ -13,7 +13,8 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, crash_of
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority
 from gateway.store import keys
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
     """Release a job if its claim still holds, and tell its queue. Raises: NOT_NOW."""
     released = store.release(job, cause)
     if released:
-        enqueue_or_leave_to_keeper(celery, job.id, place=job.runs_on, priority=Priority.RECOVERED)
+        enqueue_or_leave_to_keeper(celery, job.id, queue_key=job.runs_on, priority=Priority.RECOVERED)
     return released
 
 

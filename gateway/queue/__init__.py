@@ -1,1 +1,1 @@
-"""Celery: the names of queues, and the messages that wake a worker up. Knows no job."""
+"""Celery: the names of queues, the application, and the messages that wake a worker up. Knows no job."""

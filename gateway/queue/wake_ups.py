@@ -10,10 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gateway.queue.names import DEPLOY, GENERATE
 from gateway.store.codec import loads
 
-#: The Celery tasks: one runs a model, one brings a model up.
-GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
 #: Queues whose messages are hints; the others are Celery's own: control, replies, events.
 HINT_QUEUES = ("model.", "gpu.", "provider.")
 #: A hint has about 1 KiB.

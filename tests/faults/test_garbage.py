@@ -7,7 +7,8 @@ from contextlib import closing
 
 import pytest
 
-from gateway.queue.queues import device_queue, lists, make_celery, model_queue, replica_queue
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import device_queue, lists, model_queue, replica_queue
 from gateway.queue.wake_ups import takes_hints
 from tests.garbage import forms
 from tests.stack import Stack, chat, eventually, running

@@ -5,9 +5,10 @@ from __future__ import annotations
 import redis
 from kombu.entity import Exchange, Queue
 
-from gateway.queue.queues import Priority, enqueue, make_celery, model_queue
+from gateway.queue.celery_app import make_celery
+from gateway.queue.enqueue import enqueue
+from gateway.queue.names import GENERATE, Priority, model_queue
 from gateway.queue.transport import Transport
-from gateway.queue.wake_ups import GENERATE
 from gateway.settings import Settings
 from gateway.store.codec import loads
 
@@ -28,7 +29,7 @@ def test_one_client_sends_all_hints_of_a_connection(settings: Settings, redis_cl
 def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     for _ in range(3):
-        enqueue(app, "chatcmpl-1", place="fake", priority=Priority.BACKGROUND)
+        enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.BACKGROUND)
     assert redis_client.llen(f"{model_queue('fake')}:{Priority.BACKGROUND.value}") == 3
     app.close()
 
@@ -36,7 +37,7 @@ def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_clien
 def test_a_hint_is_what_celery_would_send(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     queue = model_queue("fake")
-    enqueue(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
+    enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.INTERACTIVE)
     app.send_task(GENERATE, args=["chatcmpl-1"], queue=queue, priority=Priority.INTERACTIVE.value, ignore_result=True)
     celerys, ours = map(loads, redis_client.lrange(f"{queue}:{Priority.INTERACTIVE.value}", 0, -1))
     for message in (celerys, ours):
@@ -51,7 +52,7 @@ def test_a_hint_is_what_celery_would_send(settings: Settings, redis_client: redi
 def test_what_needs_no_acknowledgement_leaves_nothing_behind(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     for _ in range(3):
-        enqueue(app, "chatcmpl-1", place="fake", priority=Priority.INTERACTIVE)
+        enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.INTERACTIVE)
     taken = []
     with app.connection_for_read() as connection:
         queue = Queue(model_queue("fake"), Exchange(model_queue("fake")), no_ack=True)

@@ -12,7 +12,7 @@ from gateway.errors import InvalidRequest, RateLimited
 from gateway.jobs.control import cancel
 from gateway.jobs.record import Cause, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store import keys
 from workers.journal.claim_loop import ClaimLoop

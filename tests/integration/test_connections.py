@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import KEEPALIVE, connect
 from tests.faults.proxy import SwallowingProxy

@@ -9,7 +9,8 @@ import pytest
 
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Replica
-from gateway.queue.queues import make_celery, model_queue, replica_queue
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import model_queue, replica_queue
 from tests.stack import Stack, chat, eventually, running
 
 

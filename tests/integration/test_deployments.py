@@ -14,7 +14,7 @@ from celery.result import AsyncResult
 
 from gateway.cluster.startup import STAGES
 from gateway.models.catalog import load_catalog
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from tests.deployments import deploy, ended, small_device, status
 from tests.stack import Stack, chat, eventually, running
 

@@ -11,7 +11,7 @@ import redis
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Append, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from workers.replica import equals

@@ -12,7 +12,7 @@ import redis
 
 from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store import keys
 from workers.journal.claimed_job import ClaimedJob

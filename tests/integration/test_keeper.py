@@ -20,7 +20,8 @@ from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import hold_lock
-from gateway.queue.queues import GENERATE, lists, make_celery, model_queue
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import GENERATE, lists, model_queue
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import loads

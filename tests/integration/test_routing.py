@@ -12,7 +12,9 @@ import redis
 from gateway.inference.breaker import Breaker
 from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import Priority, enqueue, make_celery
+from gateway.queue.celery_app import make_celery
+from gateway.queue.enqueue import enqueue
+from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps

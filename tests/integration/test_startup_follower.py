@@ -12,7 +12,7 @@ from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.startup import StartupLog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.record import DEPLOYMENT, Event, Job, JobState
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.codec import loads
 from workers.agent.deployment_job import DeploymentJob

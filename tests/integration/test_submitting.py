@@ -100,12 +100,12 @@ def test_a_full_queue_takes_back_no_job_that_others_may_know(
 def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
     gateway: Gateway, key: KeyRecord, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the hint waits for a Redis that comes back without its last moments."""
+    """As when the wake-up message waits for a Redis that comes back without its last moments."""
 
-    def slow_hint(celery: object, job_id: str, **_: object) -> None:
+    def slow_enqueue(celery: object, job_id: str, **_: object) -> None:
         redis_client.delete(keys.job(job_id))
 
-    monkeypatch.setattr("gateway.inference.service.try_hint", slow_hint)
+    monkeypatch.setattr("gateway.inference.service.enqueue_or_leave_to_keeper", slow_enqueue)
     monkeypatch.setattr("gateway.inference.service.OUTAGE_S", 0.0)
     for mark in (None, "again"):
         with pytest.raises(StoreUnavailable, match="Send it again"):

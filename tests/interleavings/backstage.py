@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from gateway.jobs.compaction import compact_ended
-from gateway.queue.queues import lists, queue_of
+from gateway.queue.names import lists, queue_of
 from tests.interleavings.processes import MODELS
 from tests.interleavings.replica import ReplicaProcess
 from tests.interleavings.stage import Fault, Stage

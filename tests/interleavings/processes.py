@@ -22,7 +22,7 @@ from gateway.inference.service import Inference
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog
 from gateway.queue import transport as broker
-from gateway.queue.queues import make_celery
+from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.watching import hub as watch

@@ -11,7 +11,7 @@ from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import lists, queue_of
+from gateway.queue.names import lists, queue_of
 from tests.interleavings.processes import MODELS, Process, Surroundings
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.engines.fake import FakeEngine

@@ -11,7 +11,7 @@ from kombu import Connection
 
 from gateway.errors import InvalidSetting
 from gateway.process.start import secrets_of
-from gateway.queue.queues import broker_url, make_celery
+from gateway.queue.celery_app import broker_url, make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect, masked, url_options
 

@@ -29,7 +29,8 @@ from gateway.models.entry import Model
 from gateway.models.footprint import Footprint
 from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
 from gateway.process.start import begin
-from gateway.queue.queues import device_queue, make_celery, slug
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import device_queue, slug
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect
 from gateway.store.installation import Installation

@@ -20,7 +20,8 @@ from gateway.jobs.control import fail
 from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
 from gateway.jobs.store import Appended, JobStore
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting, run_id
 from workers.engines.flush_interval import IMMEDIATE, FlushInterval
@@ -341,7 +342,7 @@ class Journaler:
         except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
         else:
-            enqueue_or_leave_to_keeper(self.celery, job.id, place=job.route, priority=Priority.RECOVERED)
+            enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.route, priority=Priority.RECOVERED)
 
     def _give_back(self, job: JobHead, cause: Cause) -> None:
         try:

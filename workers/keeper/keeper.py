@@ -26,7 +26,8 @@ from gateway.jobs.record import DEPLOYMENT, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.process.start import begin
-from gateway.queue.queues import device_place, make_celery
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import device_queue_key, is_device
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.connection import NOT_NOW, connect, run_id
@@ -69,7 +70,7 @@ class Keeper:
         self.trust = trust or Trust()
         self.running = RunningSweep(settings=settings, store=store, celery=celery, trust=self.trust, registry=registry)
         self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
-        #: Since when nobody is there, or to come, that could serve a place.
+        #: By queue key: since when it has had no worker, and none is to come.
         self._unserved_since: dict[str, float] = {}
         self._round_s = 0.0
 
@@ -118,17 +119,17 @@ class Keeper:
             self._give_up(waiting, model)
         compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
 
-    def _has_no_worker(self, place: str) -> bool:
-        """Whether nobody serves a place, for so long that nobody will. A model that sleeps is woken."""
-        if place.startswith("@"):
-            served = place in {device_place(*device.place) for device in self.registry.devices()}
+    def _has_no_worker(self, queue_key: str) -> bool:
+        """Whether no worker has served this queue for longer than its grace period. A sleeping model is woken."""
+        if is_device(queue_key):
+            served = queue_key in {device_queue_key(*device.place) for device in self.registry.devices()}
             patience_s = self.settings.node_gone_s
         else:
-            served, patience_s = self._served(place), self.settings.lease_s * UNSERVED_LEASES
+            served, patience_s = self._served(queue_key), self.settings.lease_s * UNSERVED_LEASES
         if served or self.installation.lost or not self.trust.held_for(self.settings.lease_s):
-            self._unserved_since.pop(place, None)
+            self._unserved_since.pop(queue_key, None)
             return False
-        return time.monotonic() - self._unserved_since.setdefault(place, time.monotonic()) > patience_s
+        return time.monotonic() - self._unserved_since.setdefault(queue_key, time.monotonic()) > patience_s
 
     def _served(self, model_id: str) -> bool:
         """Whether a model has a replica, or will have one. Only local models are known to have none."""
@@ -141,13 +142,17 @@ class Keeper:
             self.desired.wake(model_id)
         return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})
 
-    def _give_up(self, jobs: Iterable[JobHead], place: str) -> None:
+    def _give_up(self, jobs: Iterable[JobHead], queue_key: str) -> None:
         for job in jobs:
             if job.kind == DEPLOYMENT:
                 gone = FailureReason.NODE_GONE
-                error = {"reason": gone.value, "message": f"The agent of {place[1:]} is gone.", "remedy": gone.remedy}
+                error = {
+                    "reason": gone.value,
+                    "message": f"The agent of {queue_key[1:]} is gone.",
+                    "remedy": gone.remedy,
+                }
             else:
-                message = f"Model {place!r} was unloaded, or its replicas have failed."
+                message = f"Model {queue_key!r} was unloaded, or its replicas have failed."
                 error = {"reason": "model_not_ready", "message": message}
             log.warning("job %s: %s", job.id, error["message"])
             with guarded(f"job {job.id}"):

@@ -23,7 +23,8 @@ from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, dead_holders
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper, lists, queue_of
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority, lists, queue_of
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.connection import pipeline
@@ -66,7 +67,7 @@ class Sweep:
 
     def hint(self, job: JobHead, priority: Priority) -> None:
         """Tell its queue of a job."""
-        enqueue_or_leave_to_keeper(self.celery, job.id, place=job.runs_on, priority=priority)
+        enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=priority)
 
     def cancel(self, head: JobHead, *, reason: str, take_claim: str = "") -> None:
         """End a job as cancelled, or mark it."""

@@ -23,7 +23,8 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.process.start import begin
-from gateway.queue.queues import make_celery, model_queue, provider_queue, slug
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import model_queue, provider_queue, slug
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.loop import Loop

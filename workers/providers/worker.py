@@ -24,7 +24,8 @@ from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.process.start import module_command
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store.loop import Loop
 from workers.journal.claim_loop import ClaimLoop
@@ -165,7 +166,7 @@ class RemoteWorker:
     def _call_suspect(self, job_id: str) -> None:
         """It is the turn of a job that was left in the queue."""
         if job := self.store.heads([job_id]).get(job_id):
-            enqueue_or_leave_to_keeper(self.celery, job_id, place=job.runs_on, priority=Priority.RECOVERED)
+            enqueue_or_leave_to_keeper(self.celery, job_id, queue_key=job.runs_on, priority=Priority.RECOVERED)
 
     def _clean(self, text: str) -> str:
         return redacted(text, self.catalog.providers.values())

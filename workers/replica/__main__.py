@@ -26,7 +26,8 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model, load_catalog
 from gateway.process.locks import hold_lock, report_crashes
 from gateway.process.start import begin
-from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
+from gateway.queue.celery_app import make_celery
+from gateway.queue.names import model_queue, replica_queue, slug
 from gateway.settings import Settings
 from gateway.store.codec import load_as
 from gateway.store.connection import connect

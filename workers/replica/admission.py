@@ -15,7 +15,8 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Model
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper, replica_queue
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority, replica_queue
 from workers.handlers.base import EngineRun, Work
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
@@ -128,7 +129,7 @@ class Admission:
         """It is the turn of a job that was left in the queue."""
         queue = replica_queue(self._wanted.node, self._wanted.device, self.model.id)
         enqueue_or_leave_to_keeper(
-            self._journaler.celery, job_id, place=self.model.id, queue=queue, priority=Priority.RECOVERED
+            self._journaler.celery, job_id, queue_key=self.model.id, queue=queue, priority=Priority.RECOVERED
         )
 
     def _claim(self, job_id: str) -> EngineRun | None:

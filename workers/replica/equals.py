@@ -13,7 +13,8 @@ from gateway.errors import Unreadable
 from gateway.jobs.record import JobHead
 from gateway.jobs.resume_point import last_weights
 from gateway.jobs.store import JobStore
-from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper, replica_queue
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.names import Priority, replica_queue
 
 log = logging.getLogger(__name__)
 
@@ -57,5 +58,7 @@ class EqualWeights:
         log.info("job %s: left to %s, which has the weights that it was begun with", job.id, equal[0].replica_id)
         time.sleep(PAUSE_S)
         queue = replica_queue(equal[0].node, equal[0].device, job.runs_on)
-        enqueue_or_leave_to_keeper(self._celery, job.id, place=job.runs_on, queue=queue, priority=Priority.RECOVERED)
+        enqueue_or_leave_to_keeper(
+            self._celery, job.id, queue_key=job.runs_on, queue=queue, priority=Priority.RECOVERED
+        )
         return True

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.queue.queues import lists, model_queue
+from gateway.queue.names import lists, model_queue
 from tests.faults.matrix.load import Background
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.rig import World

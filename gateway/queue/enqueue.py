@@ -1,0 +1,48 @@
+"""Sends the wake-up message of a job that waits.
+
+It carries one argument, the job id. Losing it, or sending it twice, does no harm: the job record is the truth.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from celery import Celery
+from kombu.utils.uuid import uuid
+
+from gateway.queue.names import DEPLOY, GENERATE, Priority, is_device, queue_of
+from gateway.store.connection import NOT_NOW
+
+log = logging.getLogger(__name__)
+
+
+def enqueue_or_leave_to_keeper(
+    app: Celery, job_id: str, *, queue_key: str, priority: Priority, queue: str = ""
+) -> None:
+    """As `enqueue`, but a message that can't be sent now is left to the keeper."""
+    try:
+        enqueue(app, job_id, queue_key=queue_key, priority=priority, queue=queue)
+    except NOT_NOW as error:
+        log.warning("job %s: wake-up message not sent (%s); the keeper will send it", job_id, error)
+
+
+def enqueue(app: Celery, job_id: str, *, queue_key: str, priority: Priority, queue: str = "") -> None:
+    """Wake up a worker that serves `queue_key`: a model, or a device.
+
+    `queue` names another Celery queue than that of the key: the one of a single replica.
+    Celery makes the message and kombu sends it, without the routers, signals and events of `send_task`: half the time.
+    Raises: one of `NOT_NOW`.
+    """
+    task, task_id = (DEPLOY, job_id) if is_device(queue_key) else (GENERATE, uuid())
+    message = app.amqp.as_task_v2(task_id, task, args=[job_id], ignore_result=True)
+    with app.producer_or_acquire() as producer:
+        producer.publish(
+            message.body,
+            routing_key=queue or queue_of(queue_key),
+            headers=message.headers,
+            priority=int(priority),
+            serializer="json",
+            retry=True,
+            retry_policy=app.conf.task_publish_retry_policy,
+            **message.properties,
+        )
