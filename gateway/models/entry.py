@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from gateway.errors import InvalidRequest
 from gateway.models.engines import formats_of, is_weightless
+from gateway.models.paths import hub_path, package_path
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 
 #: Provider of the models that run on our own devices.
@@ -157,28 +156,3 @@ class Model:
 
 #: Fields of a model that are ranges, by the names of the request's fields.
 RANGED = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
-
-
-def package_path(ref: PackageRef) -> Path | None:
-    """Where a file of an installed package lies, whether it exists or not; None without the package.
-
-    The package is not imported.
-    """
-    spec = importlib.util.find_spec(ref.package)
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(next(iter(spec.submodule_search_locations))) / ref.file
-
-
-def hub_folder(models_dir: Path, ref: HubRef, formats: Sequence[str] = ()) -> Path:
-    """The folder of what a hub source names: it exists only when all is downloaded, checked and whole.
-
-    Engines that read other formats take other files of a repository, and so have a folder of their own.
-    """
-    part = f"-{hashlib.sha256(ref.file.encode()).hexdigest()[:12]}" if ref.file else ""
-    return models_dir / "-".join([f"{ref.owner}--{ref.name}@{ref.revision}{part}", *formats])
-
-
-def hub_path(models_dir: Path, ref: HubRef, formats: Sequence[str] = ()) -> Path:
-    """What engines load of it; `manifest.json` beside `files` names each file with its checksum."""
-    return hub_folder(models_dir, ref, formats) / "files" / ref.file

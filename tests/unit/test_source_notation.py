@@ -8,7 +8,7 @@ import pytest
 
 from gateway.errors import InvalidSetting
 from gateway.models.catalog import load_catalog
-from gateway.models.entry import hub_path
+from gateway.models.paths import hub_path
 from gateway.settings import Settings
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from gateway.deployments.reasons import FailureReason
-from gateway.models.entry import hub_folder, hub_path
 from gateway.models.footprint import Footprint
+from gateway.models.paths import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from workers.formats.detect import needed

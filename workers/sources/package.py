@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gateway.deployments.reasons import FailureReason
-from gateway.models.entry import package_path
+from gateway.models.paths import package_path
 from gateway.settings import Settings
 from schemas.sources import PackageRef
 from workers.sources.base import SourceFailed
