@@ -14,8 +14,8 @@ from workers.replica.__main__ import engine_config
 def config_of(model_id: str, settings: Settings) -> EngineConfig:
     """What an engine process would be told of a model that is deployed without options."""
     model = load_catalog(settings).get(model_id)
-    wanted, path = ReplicaSpec(model.id, model.id, "test", "cpu0"), str(model.path() or "")
-    return engine_config(model, settings, wanted, path, kv_capacity_tokens=2 * model.context_length)
+    spec, path = ReplicaSpec(model.id, model.id, "test", "cpu0"), str(model.path() or "")
+    return engine_config(model, settings, spec, path, kv_capacity_tokens=2 * model.context_length)
 
 
 def loaded_engine(config: EngineConfig) -> Engine:

@@ -38,8 +38,8 @@ def keeper(installed: Installed) -> Iterable[Finding]:
 def replicas(installed: Installed) -> Iterable[Finding]:
     """Whether what is wanted is there, and answers."""
     living = {replica.replica_id: replica for replica in installed.registry.replicas()}
-    wanted = Desired(installed.redis).all()
-    for one in wanted:
+    specs = Desired(installed.redis).all()
+    for one in specs:
         if one.state == SpecState.FAILED:
             why = one.failure.get("message", "")
             yield problem(f"{one.replica_id} has failed: {why}", one.failure.get("remedy", "Deploy it anew."))
@@ -51,7 +51,7 @@ def replicas(installed: Installed) -> Iterable[Finding]:
         else:
             log = f"See 'headrace logs model-{replica.replica_id}' on {replica.node}."
             yield problem(f"{replica.replica_id} is {replica.health}. {replica.message}".strip(), log)
-    if not living and not wanted:
+    if not living and not specs:
         yield ok("nothing is deployed")
 
 

@@ -85,33 +85,33 @@ class Desired:
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
 
-    def put(self, *wanted: ReplicaSpec) -> None:
-        """Add replicas, or change what is wanted of them."""
+    def put(self, *specs: ReplicaSpec) -> None:
+        """Add replicas, or replace their specs."""
         pipe = self._redis.pipeline(transaction=True)
-        for one in wanted:
+        for one in specs:
             pipe.sadd(keys.PLACES, f"{one.node} {one.device}")
             pipe.hset(keys.desired(one.node, one.device), one.replica_id, dumps(asdict(one)))
         pipe.execute()
 
-    def drop(self, wanted: Iterable[ReplicaSpec]) -> None:
-        """Want them no more."""
+    def drop(self, specs: Iterable[ReplicaSpec]) -> None:
+        """Remove replicas: their workers end when their requests have."""
         pipe = self._redis.pipeline(transaction=True)
-        for one in wanted:
+        for one in specs:
             pipe.hdel(keys.desired(one.node, one.device), one.replica_id)
         pipe.execute()
 
-    def change(self, wanted: ReplicaSpec, **changes: Any) -> bool:
+    def change(self, spec: ReplicaSpec, **changes: Any) -> bool:
         """Change one replica, if it is still wanted just as it was. False if it is not."""
-        name = keys.desired(wanted.node, wanted.device)
+        name = keys.desired(spec.node, spec.device)
         with self._redis.pipeline() as pipe:
             try:
                 pipe.watch(name)
-                raw = pipe.hget(name, wanted.replica_id)
+                raw = pipe.hget(name, spec.replica_id)
                 # Another version may have written the same in other words.
-                if not raw or _read(str(raw)) != wanted:
+                if not raw or _read(str(raw)) != spec:
                     return False
                 pipe.multi()
-                pipe.hset(name, wanted.replica_id, dumps(asdict(replace(wanted, **changes))))
+                pipe.hset(name, spec.replica_id, dumps(asdict(replace(spec, **changes))))
                 pipe.execute()
             except (redis.exceptions.WatchError, Unreadable):
                 return False
@@ -149,12 +149,12 @@ class Desired:
                 if isinstance(raw, Exception):
                     raise raw
                 named = [(_named(place[0], place[1], name), value) for name, value in raw.items()]
-                found += [wanted for _, wanted in readable(named, _read)]
-        return [wanted for wanted in found if model in (None, wanted.model)]
+                found += [spec for _, spec in readable(named, _read)]
+        return [spec for spec in found if model in (None, spec.model)]
 
     def of_deployment(self, deployment_id: str) -> list[ReplicaSpec]:
         """What a deployment has added, as far as it is still wanted."""
-        return [wanted for wanted in self.all() if wanted.deployment_id == deployment_id]
+        return [spec for spec in self.all() if spec.deployment_id == deployment_id]
 
 
 def _named(node: str, device: str, name: str) -> str:
@@ -162,7 +162,7 @@ def _named(node: str, device: str, name: str) -> str:
 
 
 def _read(raw: str) -> ReplicaSpec:
-    wanted = load_as(ReplicaSpec, raw)
-    if wanted.state not in set(SpecState):
-        raise Unreadable(f"The state is {wanted.state!r:.80}.")
-    return wanted
+    spec = load_as(ReplicaSpec, raw)
+    if spec.state not in set(SpecState):
+        raise Unreadable(f"The state is {spec.state!r:.80}.")
+    return spec

@@ -25,7 +25,7 @@ class Planned:
     """What a deployment would do: its replicas, what each takes of its device, and what is not as it was preferred."""
 
     model: str
-    wanted: Sequence[ReplicaSpec]
+    specs: Sequence[ReplicaSpec]
     #: By `node.device`, for all replicas that go there; None where the device has not said how big the model is.
     plans: Mapping[str, MemoryPlan | None]
     alternatives: Sequence[Mapping[str, Any]]
@@ -110,8 +110,8 @@ class Planner:
             if footprint := self._footprints.get(device, model.id):
                 require_a_sequence(footprint, _on(device, load))
         plans = self._plans(model, load, devices)
-        wanted = [_wanted(like, deployment_id, device, i) for i, device in enumerate(devices)]
-        return Planned(model.id, wanted, plans, self._alternatives(model, load, plans), {}, [])
+        specs = [_spec(like, deployment_id, device, i) for i, device in enumerate(devices)]
+        return Planned(model.id, specs, plans, self._alternatives(model, load, plans), {}, [])
 
     def _plans(self, model: Model, load: Load, devices: Sequence[Device]) -> dict[str, MemoryPlan | None]:
         """What each device will hold of it. Several replicas of one device add up."""
@@ -188,14 +188,14 @@ def _allowed(model: Model, source_format: str, load: Load) -> bool:
     return True
 
 
-def _context(model: Model, footprint: Footprint | None, wanted: int) -> int:
+def _context(model: Model, footprint: Footprint | None, requested: int) -> int:
     most = min(filter(None, (model.context_length, footprint.context_length if footprint else 0)))
-    if wanted > most:
-        raise InvalidRequest.of({"deployment_config.context_length": [f"Got {wanted}; the model has {most}."]})
-    return wanted or most
+    if requested > most:
+        raise InvalidRequest.of({"deployment_config.context_length": [f"Got {requested}; the model has {most}."]})
+    return requested or most
 
 
-def _wanted(like: ReplicaSpec, deployment_id: str, device: Device, i: int) -> ReplicaSpec:
+def _spec(like: ReplicaSpec, deployment_id: str, device: Device, i: int) -> ReplicaSpec:
     name = replica_id(like.model, device.node, device.device, f"{deployment_id.rpartition('-')[2][:6]}-{i}")
     return replace(
         like,

@@ -75,7 +75,7 @@ class Deployments:
         planned.require_room()
         replaced = self.desired.all(model.id)
         body = {**request.given(), **planned.to_public()}
-        return self._start(deployment_id, model, body, planned.wanted, replaced, at=planned.wanted[0], key=key)
+        return self._start(deployment_id, model, body, planned.specs, replaced, at=planned.specs[0], key=key)
 
     def scale(self, model_id: str, replicas: int, *, key: KeyRecord) -> dict[str, Any]:
         """Start a deployment that gives a model so many replicas, with the options of those that it has.
@@ -93,7 +93,7 @@ class Deployments:
         planned = self.planner.more(model, present, replicas - len(present), deployment_id)
         planned.require_room()
         body = {"replicas": replicas, "memory_plan": planned.to_public()["memory_plan"]}
-        return self._start(deployment_id, model, body, planned.wanted, [], at=planned.wanted[0], key=key)
+        return self._start(deployment_id, model, body, planned.specs, [], at=planned.specs[0], key=key)
 
     def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """Want a model's replicas no more: they end their requests, then themselves. A deployment of it is cancelled.
@@ -105,9 +105,9 @@ class Deployments:
         changing = self._changing(model.id)
         if changing:
             cancel(self.store, changing, reason="unloaded")
-        wanted = self.desired.all(model.id)
-        self.desired.drop(wanted)
-        nodes = sorted({one.node for one in wanted} | {one.node for one in self.registry.replicas(model.id)})
+        specs = self.desired.all(model.id)
+        self.desired.drop(specs)
+        nodes = sorted({one.node for one in specs} | {one.node for one in self.registry.replicas(model.id)})
         if not nodes and not changing:
             raise NotDeployed(f"Model {model.id!r} is not deployed, so there is nothing to unload.")
         return {"model_id": model.id, "status": ReplicaStatus.UNLOADING, "nodes": nodes}
@@ -152,7 +152,7 @@ class Deployments:
         deployment_id: str,
         model: Model,
         body: Mapping[str, Any],
-        wanted: Sequence[ReplicaSpec],
+        specs: Sequence[ReplicaSpec],
         replaced: Sequence[ReplicaSpec],
         *,
         at: ReplicaSpec,
@@ -169,7 +169,7 @@ class Deployments:
             key_id=key.id,
             request={
                 **body,
-                "wanted": [asdict(one) for one in wanted],
+                "wanted": [asdict(one) for one in specs],
                 "replaced": [asdict(one) for one in replaced],
                 "expected_s": expected_s,
             },

@@ -127,14 +127,14 @@ def summary(job: Job) -> dict[str, Any]:
 
 def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
     """All of one deployment."""
-    wanted = job.request.get("wanted", [])
+    specs = job.request.get("wanted", [])
     progress = Progress.from_events(job, events)
     last = events[-1].body.get("at", 0) if events else 0
     return {
         **summary(job),
         **stages(job, progress, now_ms=max(last, job.progress_at, job.created_at)),
         "logs": progress.logs[-MAX_LOGS:],
-        "replicas": [_replica(one, progress) for one in wanted],
+        "replicas": [_replica(one, progress) for one in specs],
         **{name: job.request[name] for name in ("memory_plan", "effective_config", "warnings") if name in job.request},
         "events_url": f"/models/local/deployments/{job.id}/events",
     }
@@ -194,12 +194,12 @@ def _span_s(each: Sequence[Stage]) -> float | None:
     return (max(stage.ended_at for stage in each) - min(stage.began_at for stage in each)) / 1000
 
 
-def _replica(wanted: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
-    facts = progress.facts.get(wanted["replica_id"], {})
+def _replica(spec: Mapping[str, Any], progress: Progress) -> dict[str, Any]:
+    facts = progress.facts.get(spec["replica_id"], {})
     return {
-        "replica_id": wanted["replica_id"],
-        "node_id": wanted["node"],
-        "device": wanted["device"],
+        "replica_id": spec["replica_id"],
+        "node_id": spec["node"],
+        "device": spec["device"],
         "status": facts.get("status", "pending"),
         "planned_bytes": facts.get("planned_bytes"),
         "measured_bytes": facts.get("measured_bytes"),

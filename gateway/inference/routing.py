@@ -53,7 +53,7 @@ _SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
 #: A local model has the first of these that holds for one of its replicas.
 _LOCAL = (*_SERVING, ModelStatus.FAILED, ModelStatus.UNLOADING)
 #: What it means for its status that a replica is wanted, but may not be alive.
-_WANTED = {
+_STATUS_OF_SPEC = {
     SpecState.RUNNING: ModelStatus.LOADING,
     SpecState.ASLEEP: ModelStatus.ASLEEP,
     SpecState.FAILED: ModelStatus.FAILED,
@@ -76,7 +76,7 @@ class Router:
         self.catalog = catalog
         self.breaker = breaker
         self._replicas: Cached[list[Replica]] = Cached()
-        self._wanted: Cached[list[ReplicaSpec]] = Cached()
+        self._specs: Cached[list[ReplicaSpec]] = Cached()
         self._known: Cached[set[str]] = Cached()
         self._workers: Cached[list[ProviderWorker]] = Cached()
         self._circuits: dict[str, Cached[Circuit]] = {}
@@ -87,9 +87,9 @@ class Router:
             return self._obstacle(model) or BY_CIRCUIT[self.circuit(model).state]
         statuses: set[str] = {replica.status for replica in self.replicas(model)}
         statuses |= {
-            _WANTED[SpecState(wanted.state)]
-            for wanted in self._wanted.get(self.desired.all)
-            if wanted.model == model.id
+            _STATUS_OF_SPEC[SpecState(spec.state)]
+            for spec in self._specs.get(self.desired.all)
+            if spec.model == model.id
         }
         if found := next((status for status in _LOCAL if status in statuses), None):
             return found
@@ -103,7 +103,7 @@ class Router:
 
     def asleep(self, model_id: str) -> bool:
         """Whether some replica of a model sleeps, and none is awake."""
-        states = {wanted.state for wanted in self._wanted.get(self.desired.all) if wanted.model == model_id}
+        states = {spec.state for spec in self._specs.get(self.desired.all) if spec.model == model_id}
         return SpecState.ASLEEP in states and SpecState.RUNNING not in states
 
     def replicas(self, model: Model) -> list[Replica]:

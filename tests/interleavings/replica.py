@@ -93,7 +93,7 @@ class StillReplica(ReplicaWorker):
         super().__init__(
             settings=around.settings,
             model=around.catalog.get(MODELS[0]),
-            wanted=replica(MODELS[0]),
+            spec=replica(MODELS[0]),
             incarnation=incarnation,
             config=config,
             work=self._works[MODELS[0]],

@@ -94,10 +94,10 @@ def test_one_sequence_fits_whatever_the_limit_is() -> None:
 
 
 def test_the_options_of_an_engine_say_the_size() -> None:
-    wanted = {"max_batch_size": 4, "context_length": 1024, "device": "cuda0"}
+    config = {"max_batch_size": 4, "context_length": 1024, "device": "cuda0"}
 
     def sized(**options: Any) -> int:
-        return capacity(Load.from_config("transformers", {**wanted, "options": options}))
+        return capacity(Load.from_config("transformers", {**config, "options": options}))
 
     assert sized() == 4096
     assert sized(cache_tokens=1030) == 1056
@@ -149,9 +149,9 @@ def test_keys_and_values_take_what_their_type_does() -> None:
 def test_what_a_replica_leaves_open_is_planned_as_its_engine_is_told() -> None:
     settings = Settings(max_batch_size=5)
     model = replace(load_catalog(settings).get("smollm2-135m"), options={"cache_gib": 2, "threads": 1})
-    wanted = ReplicaSpec("", model.id, "n1", "cpu0", options={"cache_gib": 3})
-    load = Load.from_config(model.engine, asdict(wanted.in_full(model, settings.max_batch_size)))
-    config = engine_config(model, settings, wanted, "", 64)
+    spec = ReplicaSpec("", model.id, "n1", "cpu0", options={"cache_gib": 3})
+    load = Load.from_config(model.engine, asdict(spec.in_full(model, settings.max_batch_size)))
+    config = engine_config(model, settings, spec, "", 64)
     for name in load.__dict__.keys() & config.__dict__.keys() - {"device"}:
         assert getattr(load, name) == getattr(config, name), name
     assert (load.max_batch_size, load.context_length, load.cache_gib) == (5, 8192, 3)

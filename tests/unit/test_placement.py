@@ -95,12 +95,12 @@ def request(**fields: Any) -> DeployRequest:
 def test_a_plan_has_a_replica_with_a_name_of_its_own_for_each_device(planner: Planner) -> None:
     alive(planner, SMALL, LARGE)
     planned = planner.deployment(MODEL, request(target_nodes=["n1", "n2"]), "deploy-123456789")
-    assert [(one.node, one.device, one.state) for one in planned.wanted] == [
+    assert [(one.node, one.device, one.state) for one in planned.specs] == [
         ("n1", "cpu0", SpecState.RUNNING),
         ("n2", "cpu0", SpecState.RUNNING),
     ]
-    assert len({one.replica_id for one in planned.wanted}) == 2
-    assert {one.deployment_id for one in planned.wanted} == {"deploy-123456789"}
+    assert len({one.replica_id for one in planned.specs}) == 2
+    assert {one.deployment_id for one in planned.specs} == {"deploy-123456789"}
     assert planned.fits is True
     planned.require_room()
 
@@ -130,8 +130,8 @@ def test_a_device_that_does_not_know_the_size_neither_fits_nor_does_not(planner:
 
 def test_the_context_is_the_shortest_that_is_known_and_no_longer_one_can_be_asked_for(planner: Planner) -> None:
     alive(planner, SMALL, footprint=replace(FOOTPRINT, context_length=2048))
-    (wanted,) = planner.deployment(MODEL, request(), "d-1").wanted
-    assert wanted.context_length == 2048
+    (spec,) = planner.deployment(MODEL, request(), "d-1").specs
+    assert spec.context_length == 2048
     with pytest.raises(InvalidRequest, match="Got 4096; the model has 2048"):
         planner.deployment(MODEL, request(deployment_config={"context_length": 4096}), "d-1")
 
@@ -140,8 +140,8 @@ def test_more_replicas_go_where_the_fewest_are_with_the_options_of_the_first(pla
     alive(planner, SMALL, LARGE)
     present = [ReplicaSpec("m.n2.cpu0.1", "m", "n2", "cpu0", quantization="int8", max_batch_size=3, context_length=512)]
     planned = planner.more(MODEL, present, 2, "d-2")
-    assert [one.node for one in planned.wanted] == ["n1", "n2"]
-    assert {(one.quantization, one.max_batch_size, one.context_length) for one in planned.wanted} == {("int8", 3, 512)}
+    assert [one.node for one in planned.specs] == ["n1", "n2"]
+    assert {(one.quantization, one.max_batch_size, one.context_length) for one in planned.specs} == {("int8", 3, 512)}
 
 
 def test_the_demo_model_is_planned_as_its_catalog_says(planner: Planner, settings: Settings) -> None:

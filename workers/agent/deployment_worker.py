@@ -65,7 +65,7 @@ class DeploymentWorker:
             log.info("deployment %s goes on elsewhere", job_id)
         except Exception as error:  # the task's edge: a deployment must never be in progress for ever
             log.exception("deployment %s", job_id)
-            rollout.unwant()
+            rollout.withdraw()
             job.fail(FailureReason.INTERNAL.value, f"{type(error).__name__}: {error}")
         self._journaler.touch(job)
         job.finished.wait()

@@ -97,8 +97,8 @@ class Agent:
         """Start what is desired and does not live; let go what is not desired. Nothing, while nobody knows what is."""
         if self.installation.check():
             return
-        wanted = self.desired.on(self.settings.node, self.settings.device)
-        for name, one in wanted.items():
+        specs = self.desired.on(self.settings.node, self.settings.device)
+        for name, one in specs.items():
             with guarded(f"replica {name}"):
                 if one and one.state == SpecState.RUNNING:
                     if name not in self._starters:
@@ -109,7 +109,7 @@ class Agent:
             for search in (self._adopt, self._sweep):
                 with guarded(search.__qualname__):
                     search()
-        for name in [name for name in self._starters if not _may_stay(wanted, name)]:
+        for name in [name for name in self._starters if not _may_stay(specs, name)]:
             with guarded(f"replica {name}"):
                 if self._starters[name].ensure_stopped():
                     del self._starters[name]
@@ -130,8 +130,8 @@ class Agent:
                     ReplicaSpec(replica.replica_id, replica.model, *here)
                 )
 
-    def _starter(self, wanted: ReplicaSpec) -> Starter:
-        return Starter(self.settings, self.redis, self.catalog, wanted, turn=self._turn, on_death=self._recover_from)
+    def _starter(self, spec: ReplicaSpec) -> Starter:
+        return Starter(self.settings, self.redis, self.catalog, spec, turn=self._turn, on_death=self._recover_from)
 
     def _recover_from(self, incarnation: str, cause: Cause) -> None:
         reclaim_jobs_of(self.deployments.store, self.deployments.celery, incarnation, cause)
@@ -170,11 +170,11 @@ class Agent:
         return found
 
 
-def _may_stay(wanted: Mapping[str, ReplicaSpec | None], name: str) -> bool:
+def _may_stay(specs: Mapping[str, ReplicaSpec | None], name: str) -> bool:
     """Whether a replica is to be there, or what is said of it can't be read: then it stays as it is."""
-    if name not in wanted:
+    if name not in specs:
         return False
-    one = wanted[name]
+    one = specs[name]
     return one is None or one.state == SpecState.RUNNING
 
 

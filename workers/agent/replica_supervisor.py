@@ -68,18 +68,18 @@ class Starter:
         settings: Settings,
         client: redis.Redis,
         catalog: Catalog,
-        wanted: ReplicaSpec,
+        spec: ReplicaSpec,
         *,
         turn: threading.Semaphore,
         on_death: Callable[[str, Cause], None],
     ) -> None:
-        self.wanted = wanted
+        self.spec = spec
         self._on_death = on_death
         self._settings = settings
         self._catalog = catalog
         self._registry = Registry(client)
         self._desired = Desired(client)
-        self._log = StartupLog(client, wanted.replica_id)
+        self._log = StartupLog(client, spec.replica_id)
         self._turn = turn
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -91,31 +91,31 @@ class Starter:
 
     def _is_alive(self) -> bool:
         """Note whose process it is. True if it lives, be it a child of this agent or of an earlier one."""
-        holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
+        holder = lock_holder(self._settings.data_dir, self.spec.replica_id)
         if holder:
             self._incarnation = holder.incarnation
         if self._process is not None and self._process.poll() is not None:
-            log.warning("replica %s: its worker %s", self.wanted.replica_id, how_ended(self._process.returncode))
+            log.warning("replica %s: its worker %s", self.spec.replica_id, how_ended(self._process.returncode))
             self._process = None
         return holder is not None or self._process is not None
 
-    def ensure_running(self, wanted: ReplicaSpec) -> None:
+    def ensure_running(self, spec: ReplicaSpec) -> None:
         """See to it that it lives. Called again and again."""
-        self.wanted, self._unwanted_at = wanted, 0.0
+        self.spec, self._unwanted_at = spec, 0.0
         if self._thread is not None and self._thread.is_alive():
             return
         if self._is_alive():
             self._require_heartbeat()
             return
         if self._incarnation:
-            log.warning("replica %s died; its jobs are recovered now", wanted.replica_id)
+            log.warning("replica %s died; its jobs are recovered now", spec.replica_id)
             self._reclaim_jobs()
             soon = time.monotonic() - self._started_at < HEALTHY_S
             self._deaths = self._deaths + 1 if soon else 0
             self._wait(RECOVERY_S, self._deaths)
         if time.monotonic() >= self._next_start:
             self._cancelled = threading.Event()
-            self._thread = threading.Thread(target=self._start_up, name=f"start-{wanted.replica_id}", daemon=True)
+            self._thread = threading.Thread(target=self._start_up, name=f"start-{spec.replica_id}", daemon=True)
             self._thread.start()
 
     def ensure_stopped(self) -> bool:
@@ -130,9 +130,9 @@ class Starter:
                 self._kill()
             return False
         self._reclaim_jobs()
-        drop_lock(self._settings.data_dir, self.wanted.replica_id)
+        drop_lock(self._settings.data_dir, self.spec.replica_id)
         self._log.append(end="gone")
-        log.info("replica %s is gone", self.wanted.replica_id)
+        log.info("replica %s is gone", self.spec.replica_id)
         return True
 
     def _require_heartbeat(self) -> None:
@@ -145,14 +145,14 @@ class Starter:
         now = time.monotonic()
         self._silent_since = 0.0 if beats else self._silent_since or now
         if self._silent_since and now - self._silent_since > SILENT_LEASES * self._settings.lease_s:
-            log.error("replica %s lives, but sends no heartbeat", self.wanted.replica_id)
+            log.error("replica %s lives, but sends no heartbeat", self.spec.replica_id)
             self._silent_since = 0.0
             self._kill()
 
     # -- the thread that brings it up
 
     def _start_up(self) -> None:
-        name = self.wanted.replica_id
+        name = self.spec.replica_id
         try:
             self._run()
         except NOT_NOW as error:
@@ -167,8 +167,8 @@ class Starter:
                 self._count_failure(reason, message)
 
     def _run(self) -> None:
-        model = self._catalog.get(self.wanted.model)
-        up = Startup(self._settings, self.wanted, model, self._log, self._cancelled)
+        model = self._catalog.get(self.spec.model)
+        up = Startup(self._settings, self.spec, model, self._log, self._cancelled)
         run_stages(AGENT, up)
         if not self._turn.acquire(blocking=False):
             up.say("waits until another replica of this device is loaded")
@@ -186,11 +186,11 @@ class Starter:
     def _spawn(self, up: Startup) -> subprocess.Popen[bytes]:
         logs = self._settings.data_dir / "logs"
         logs.mkdir(parents=True, exist_ok=True)
-        wanted = dumps(asdict(self.wanted))
-        command = module_command("workers.replica", self.wanted.model, "--wanted", wanted)
+        text = dumps(asdict(self.spec))
+        command = module_command("workers.replica", self.spec.model, "--spec", text)
         command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
         command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
-        with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
+        with (logs / f"model-{self.spec.replica_id}.log").open("ab") as output:
             process = subprocess.Popen(
                 command,
                 env=with_settings({**os.environ, **self._settings.environ()}),
@@ -199,7 +199,7 @@ class Starter:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        log.info("replica %s started as %d", self.wanted.replica_id, process.pid)
+        log.info("replica %s started as %d", self.spec.replica_id, process.pid)
         return process
 
     def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
@@ -227,10 +227,10 @@ class Starter:
         self._failures += 1
         pause_s = self._wait(BACKOFF_S, self._failures)
         tried = f"{self._failures} of {MAX_STARTS}"
-        log.warning("replica %s, try %s: %s: %s", self.wanted.replica_id, tried, reason, message)
+        log.warning("replica %s, try %s: %s: %s", self.spec.replica_id, tried, reason, message)
         if reason not in TRANSIENT or self._failures >= MAX_STARTS:
             failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
-            if self._desired.change(self.wanted, state=SpecState.FAILED, failure=failure):
+            if self._desired.change(self.spec, state=SpecState.FAILED, failure=failure):
                 self._log.append(level="error", message=message, end=End.FAILED, failure=failure)
             self._failures = 0
         else:
@@ -244,17 +244,17 @@ class Starter:
 
     def _reclaim_jobs(self) -> None:
         if self._incarnation:
-            last = last_holder(self._settings.data_dir, self.wanted.replica_id)
+            last = last_holder(self._settings.data_dir, self.spec.replica_id)
             cause = Cause.LOST
             if last and last.incarnation == self._incarnation:
-                cause = cause_of_death(self._settings.data_dir, self.wanted.replica_id, last)
+                cause = cause_of_death(self._settings.data_dir, self.spec.replica_id, last)
             self._on_death(self._incarnation, cause)
             self._incarnation = ""
 
     def _kill(self) -> None:
-        holder = lock_holder(self._settings.data_dir, self.wanted.replica_id)
+        holder = lock_holder(self._settings.data_dir, self.spec.replica_id)
         if holder:
-            log.warning("replica %s is killed", self.wanted.replica_id)
+            log.warning("replica %s is killed", self.spec.replica_id)
             os.kill(holder.pid, signal.SIGKILL)
 
     def _last_entry(self) -> str:

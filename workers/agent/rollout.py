@@ -61,7 +61,7 @@ class Rollout:
         self._registry = Registry(store.redis)
         self._durations = Durations(store.redis)
         request = self._job.job.request
-        self._wanted = [build(ReplicaSpec, one) for one in request["wanted"]]
+        self._specs = [build(ReplicaSpec, one) for one in request["wanted"]]
         self._replaced = [build(ReplicaSpec, one) for one in request["replaced"]]
         self._said_at = 0.0
         self._gone_since: dict[str, float] = {}
@@ -86,15 +86,15 @@ class Rollout:
             self._retry(lambda: self._journal.publish("SUCCESS"))
             self._job.done()
 
-    def unwant(self) -> None:
+    def withdraw(self) -> None:
         """Take the replicas out of the desired state. Raises: Stopped."""
-        self._retry(lambda: self._desired.drop(self._wanted))
+        self._retry(lambda: self._desired.drop(self._specs))
 
     def _start_replicas(self) -> None:
         """Put the replicas into the desired state, and wait until they all serve."""
         if not self._job.job.seq:
             model = self._job.job.model
-            self._journal.say(f"deploying {model}" if self._wanted else f"scaling {model}")
+            self._journal.say(f"deploying {model}" if self._specs else f"scaling {model}")
         self._check(may_cancel=True)
         while not self._retry(self._all_active):
             self._pause(may_cancel=True)
@@ -103,9 +103,9 @@ class Rollout:
         """Copy what is new. True when all replicas serve. Raises: DeploymentFailed, NOT_NOW."""
         there = {one.replica_id for one in self._desired.of_deployment(self._job.id)}
         # They are missing at the beginning, or when Redis has lost its last moments.
-        self._desired.put(*(one for one in self._wanted if one.replica_id not in there))
-        self._follower.copy(self._wanted)
-        serve = self._follower.all_serve(self._wanted)
+        self._desired.put(*(one for one in self._specs if one.replica_id not in there))
+        self._follower.copy(self._specs)
+        serve = self._follower.all_serve(self._specs)
         self._require_nodes()
         return serve
 
@@ -118,8 +118,8 @@ class Rollout:
         self._await_gone(self._replaced)
 
     def _roll_back(self) -> None:
-        self.unwant()
-        self._await_gone(self._wanted)
+        self.withdraw()
+        self._await_gone(self._specs)
 
     def _fail(self, error: DeploymentFailed) -> None:
         reason, lines = error.reason, self._journal.last_lines()
@@ -146,7 +146,7 @@ class Rollout:
         """Raises: DeploymentFailed if an agent is gone for too long."""
         agents = {device.place for device in self._registry.devices()}
         now = time.monotonic()
-        for one in self._wanted:
+        for one in self._specs:
             if one.place in agents:
                 self._gone_since.pop(one.replica_id, None)
             elif now - self._gone_since.setdefault(one.replica_id, now) > self._settings.node_gone_s:

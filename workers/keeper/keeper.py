@@ -137,7 +137,7 @@ class Keeper:
             return True
         if self.registry.replicas(model_id):
             return True
-        states = {wanted.state for wanted in self.desired.all(model_id)}
+        states = {spec.state for spec in self.desired.all(model_id)}
         if SpecState.ASLEEP in states and SpecState.RUNNING not in states:
             self.desired.wake(model_id)
         return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})

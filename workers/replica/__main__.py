@@ -1,4 +1,4 @@
-"""The model worker: `python -m workers.replica MODEL --wanted JSON`. A Celery worker around one resident replica.
+"""The model worker: `python -m workers.replica MODEL --spec JSON`. A Celery worker around one resident replica.
 
 It ends by itself when nobody wants the replica any more, also if there is no agent to tell it.
 """
@@ -49,22 +49,22 @@ FAILED, TAKEN, ORPHANED = 3, 4, 5
 
 
 def engine_config(
-    model: Model, settings: Settings, wanted: ReplicaSpec, path: str, kv_capacity_tokens: int = 0
+    model: Model, settings: Settings, spec: ReplicaSpec, path: str, kv_capacity_tokens: int = 0
 ) -> EngineConfig:
     """What the engine process needs to know."""
-    wanted = wanted.in_full(model, settings.max_batch_size)
+    spec = spec.in_full(model, settings.max_batch_size)
     return EngineConfig(
         engine=model.engine,
         model_path=path,
-        device=engine_device(wanted.device),
-        max_batch_size=wanted.max_batch_size,
-        context_length=wanted.context_length,
-        options=wanted.options,
-        quantization=wanted.quantization,
-        tensor_parallel_size=wanted.tensor_parallel_size,
-        use_flash_attention=wanted.use_flash_attention,
-        use_kv_cache=wanted.use_kv_cache,
-        cpu_offload=wanted.cpu_offload,
+        device=engine_device(spec.device),
+        max_batch_size=spec.max_batch_size,
+        context_length=spec.context_length,
+        options=spec.options,
+        quantization=spec.quantization,
+        tensor_parallel_size=spec.tensor_parallel_size,
+        use_flash_attention=spec.use_flash_attention,
+        use_kv_cache=spec.use_kv_cache,
+        cpu_offload=spec.cpu_offload,
         kv_capacity_tokens=kv_capacity_tokens,
     )
 
@@ -73,7 +73,7 @@ def main() -> int:
     """Run until SIGTERM, or until nobody wants it. Exit status FAILED: the engine could not be started."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
-    parser.add_argument("--wanted", required=True, help="JSON object: what is desired")
+    parser.add_argument("--spec", required=True, help="JSON object: what is desired")
     parser.add_argument("--path", default="", help="where the weights lie on this machine")
     parser.add_argument("--planned-bytes", type=int, default=0, help="memory that was planned for it")
     parser.add_argument(
@@ -83,45 +83,45 @@ def main() -> int:
     args = parser.parse_args()
     settings = Settings.load()
     begin(settings)
-    wanted = load_as(ReplicaSpec, args.wanted)
-    incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
-    lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)
+    spec = load_as(ReplicaSpec, args.spec)
+    incarnation = f"{spec.replica_id}:{secrets.token_hex(4)}"
+    lock = hold_lock(settings.data_dir, spec.replica_id, incarnation)
     if lock is None:
-        log.error("replica %s runs already", wanted.replica_id)
+        log.error("replica %s runs already", spec.replica_id)
         return TAKEN
     if args.agent and os.getppid() != args.agent:
         # From here on it is found by its lock, and outlives its agent; who looked before did not see it.
-        log.error("replica %s: its agent ended while this worker was not there yet", wanted.replica_id)
+        log.error("replica %s: its agent ended while this worker was not there yet", spec.replica_id)
         return ORPHANED
-    report_crashes(settings.data_dir, wanted.replica_id)
+    report_crashes(settings.data_dir, spec.replica_id)
     app = make_celery(settings)
-    worker = _load_worker(app, settings, wanted, incarnation, args)
+    worker = _load_worker(app, settings, spec, incarnation, args)
     if worker:
         worker.heartbeat.update(planned_bytes=args.planned_bytes)
     return _run(app, worker) if worker else FAILED
 
 
 def _load_worker(
-    app: Celery, settings: Settings, wanted: ReplicaSpec, incarnation: str, args: argparse.Namespace
+    app: Celery, settings: Settings, spec: ReplicaSpec, incarnation: str, args: argparse.Namespace
 ) -> ReplicaWorker | None:
     """The worker with its tokenizer; None if that can't be read, which the startup log says."""
     client = connect(settings)
     catalog = load_catalog(settings)
-    model = catalog.get(wanted.model)
-    config = engine_config(model, settings, wanted, args.path, args.kv_capacity_tokens)
-    startup_log = StartupLog(client, wanted.replica_id)
+    model = catalog.get(spec.model)
+    config = engine_config(model, settings, spec, args.path, args.kv_capacity_tokens)
+    startup_log = StartupLog(client, spec.replica_id)
     try:
         work = load_work(config, model, catalog)
         for text in work.check():
             startup_log.append(level="warning", message=text)
     except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
-        log.exception("the tokenizer of %s can't be read", wanted.model)
+        log.exception("the tokenizer of %s can't be read", spec.model)
         _report_failure(startup_log, *failure_of(error))
         return None
     return ReplicaWorker(
         settings=settings,
         model=model,
-        wanted=wanted,
+        spec=spec,
         incarnation=incarnation,
         config=config,
         work=work,
@@ -135,9 +135,9 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
     """Bring the replica up, serve, and let it go."""
     up = Startup(
         settings=worker.settings,
-        wanted=worker.wanted,
+        spec=worker.spec,
         model=worker.model,
-        log=StartupLog(worker.store.redis, worker.wanted.replica_id),
+        log=StartupLog(worker.store.redis, worker.spec.replica_id),
         cancelled=worker.life.unwanted,
         worker=worker,
     )
@@ -154,14 +154,14 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         threading.Thread(target=_watch, args=(worker,), name="watch", daemon=True).start()
         worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
         worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
-        wanted = worker.wanted
+        spec = worker.spec
         gc.collect()
         gc.freeze()  # what is there now stays; no later collection needs to look at it
         consume(
             app,
             worker.settings,
-            hostname=f"{slug(wanted.model)}{_suffix(worker)}@{wanted.node}.{wanted.device}",
-            queues=lambda: [model_queue(wanted.model), replica_queue(wanted.node, wanted.device, wanted.model)],
+            hostname=f"{slug(spec.model)}{_suffix(worker)}@{spec.node}.{spec.device}",
+            queues=lambda: [model_queue(spec.model), replica_queue(spec.node, spec.device, spec.model)],
             concurrency=worker.config.max_batch_size,
             on_look=worker.consumer.at_work,
         )
@@ -176,7 +176,7 @@ def _start_up(up: Startup, worker: ReplicaWorker, failed: threading.Event) -> No
         up.log.append(end=End.ACTIVE)
     except Exception as error:  # the process' edge: the deployment must hear of it
         if not isinstance(error, DeploymentFailed):
-            log.exception("replica %s did not come up", up.wanted.replica_id)
+            log.exception("replica %s did not come up", up.spec.replica_id)
         _report_failure(up.log, *failure_of(error))
         failed.set()
         worker.life.over.set()
@@ -202,7 +202,7 @@ def _drain(worker: ReplicaWorker) -> None:
 
 def _suffix(worker: ReplicaWorker) -> str:
     """What tells several replicas of a model on one device apart."""
-    return worker.wanted.replica_id.removeprefix(replica_id(worker.model.id, *worker.wanted.place))
+    return worker.spec.replica_id.removeprefix(replica_id(worker.model.id, *worker.spec.place))
 
 
 if __name__ == "__main__":

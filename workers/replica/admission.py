@@ -37,7 +37,7 @@ class Admission:
     def __init__(
         self,
         model: Model,
-        wanted: ReplicaSpec,
+        spec: ReplicaSpec,
         work: Work,
         slots: Slots,
         *,
@@ -48,7 +48,7 @@ class Admission:
     ) -> None:
         self.model = model
         self.work = work
-        self._wanted = wanted
+        self._spec = spec
         self._journaler = journaler
         self._engine = engine
         self._sequences = sequences
@@ -127,7 +127,7 @@ class Admission:
 
     def _call_suspect(self, job_id: str) -> None:
         """It is the turn of a job that was left in the queue."""
-        queue = replica_queue(self._wanted.node, self._wanted.device, self.model.id)
+        queue = replica_queue(self._spec.node, self._spec.device, self.model.id)
         enqueue_or_leave_to_keeper(
             self._journaler.celery, job_id, queue_key=self.model.id, queue=queue, priority=Priority.RECOVERED
         )
@@ -148,5 +148,5 @@ class Admission:
             "model": self.model.id,
             "tokenizer": self.work.digest,
             "weights": self._engine.weights,
-            "replica": self._wanted.replica_id,
+            "replica": self._spec.replica_id,
         }

@@ -24,10 +24,10 @@ class DesiredWatch:
     """Compares one replica with the desired state. Only the emitter's thread calls `check`."""
 
     def __init__(
-        self, client: redis.Redis, data_dir: Path, wanted: ReplicaSpec, heartbeat: ReplicaHeartbeat, life: Lifetime
+        self, client: redis.Redis, data_dir: Path, spec: ReplicaSpec, heartbeat: ReplicaHeartbeat, life: Lifetime
     ) -> None:
         self._redis = client
-        self._wanted = wanted
+        self._spec = spec
         self._heartbeat = heartbeat
         self._life = life
         self._desired = Desired(client)
@@ -46,23 +46,23 @@ class DesiredWatch:
         if self._life.unwanted.is_set():
             return
         try:
-            wanted = self._desired.get(*self._wanted.place, self._wanted.replica_id)
+            spec = self._desired.get(*self._spec.place, self._spec.replica_id)
         except Unreadable as error:
-            note(self._wanted.replica_id, error)
+            note(self._spec.replica_id, error)
             return  # it is wanted, if nobody knows how
-        if wanted is None and self._installation.check():
+        if spec is None and self._installation.check():
             return  # what is wanted is lost, which is not to be wanted no more
-        if wanted is None or wanted.state != SpecState.RUNNING:
+        if spec is None or spec.state != SpecState.RUNNING:
             self._leave()
         elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:
             self.note_use()
-        elif self._is_idle(wanted) and self._desired.change(wanted, state=SpecState.ASLEEP):
-            log.info("nobody has asked for %s for %.0f s; it sleeps", wanted.model, wanted.idle_unload_s)
+        elif self._is_idle(spec) and self._desired.change(spec, state=SpecState.ASLEEP):
+            log.info("nobody has asked for %s for %.0f s; it sleeps", spec.model, spec.idle_unload_s)
             self._leave()
 
-    def _is_idle(self, wanted: ReplicaSpec) -> bool:
+    def _is_idle(self, spec: ReplicaSpec) -> bool:
         for_s = time.monotonic() - self._used_at
-        return 0 < wanted.idle_unload_s < for_s and not self._redis.zcard(keys.queued(wanted.model))
+        return 0 < spec.idle_unload_s < for_s and not self._redis.zcard(keys.queued(spec.model))
 
     def _leave(self) -> None:
         self._heartbeat.update(status=ReplicaStatus.UNLOADING)

@@ -68,19 +68,19 @@ class ReplicaHeartbeat:
             self._registry.heartbeat(self._record, lease_s=self._lease_s)
 
 
-def record_of(wanted: ReplicaSpec, incarnation: str, config: EngineConfig) -> Replica:
+def record_of(spec: ReplicaSpec, incarnation: str, config: EngineConfig) -> Replica:
     """What a replica that loads says of itself at first."""
     return Replica(
         incarnation=incarnation,
-        replica_id=wanted.replica_id,
-        model=wanted.model,
-        node=wanted.node,
-        device=wanted.device,
+        replica_id=spec.replica_id,
+        model=spec.model,
+        node=spec.node,
+        device=spec.device,
         status=ReplicaStatus.LOADING,
         pid=os.getpid(),
         engine=config.engine,
-        hardware=describe_device(wanted.device).hardware,
+        hardware=describe_device(spec.device).hardware,
         max_batch_size=config.max_batch_size,
-        quantization=wanted.quantization,
-        deployment_id=wanted.deployment_id,
+        quantization=spec.quantization,
+        deployment_id=spec.deployment_id,
     )

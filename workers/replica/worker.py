@@ -47,7 +47,7 @@ class ReplicaWorker:
         *,
         settings: Settings,
         model: Model,
-        wanted: ReplicaSpec,
+        spec: ReplicaSpec,
         incarnation: str,
         config: EngineConfig,
         work: Work,
@@ -60,10 +60,10 @@ class ReplicaWorker:
         self.config = config
         self.store = store
         self.registry = registry
-        self.wanted = wanted
+        self.spec = spec
         self.incarnation = incarnation
         self.life = Lifetime()
-        self.heartbeat = ReplicaHeartbeat(record_of(wanted, incarnation, config), registry, lease_s=settings.lease_s)
+        self.heartbeat = ReplicaHeartbeat(record_of(spec, incarnation, config), registry, lease_s=settings.lease_s)
         self._sequences = Sequences()
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=incarnation, on_drop=self._free_slots
@@ -73,7 +73,7 @@ class ReplicaWorker:
         )
         self._admission = Admission(
             model,
-            wanted,
+            spec,
             work,
             Slots(config.max_batch_size),
             journaler=self._journaler,
@@ -84,7 +84,7 @@ class ReplicaWorker:
         self.consumer = ConsumerWatch(self.life)
         #: Celery takes wake-up messages from the queues.
         self.consuming = self.consumer.begun
-        self._desired = DesiredWatch(store.redis, settings.data_dir, wanted, self.heartbeat, self.life)
+        self._desired = DesiredWatch(store.redis, settings.data_dir, spec, self.heartbeat, self.life)
         self._looked_at = time.monotonic()
         self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
 

@@ -47,7 +47,7 @@ class Startup:
     """One replica on its way up, in one process. Later stages find here what earlier ones have left."""
 
     settings: Settings
-    wanted: ReplicaSpec
+    spec: ReplicaSpec
     model: Model
     log: StartupLog
     cancelled: threading.Event = field(default_factory=threading.Event)

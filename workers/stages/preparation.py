@@ -16,26 +16,26 @@ from workers.stages.base import Startup
 def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     model = up.model
-    wanted = up.wanted.in_full(model, up.settings.max_batch_size)
+    spec = up.spec.in_full(model, up.settings.max_batch_size)
     if model.engine not in installed_engines():
         raise DeploymentFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"The engine {model.engine!r} is not installed on {wanted.node}: pip install 'headrace[worker]'.",
+            f"The engine {model.engine!r} is not installed on {spec.node}: pip install 'headrace[worker]'.",
         )
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)
     up.report(1, 2)
-    device = describe_device(wanted.device)
+    device = describe_device(spec.device)
     try:
         resolve(
             SPECS[model.engine],
             format=footprint.format,
-            device=wanted.device,
-            quantization=wanted.quantization,
-            tensor_parallel_size=wanted.tensor_parallel_size,
-            cpu_offload=wanted.cpu_offload,
+            device=spec.device,
+            quantization=spec.quantization,
+            tensor_parallel_size=spec.tensor_parallel_size,
+            cpu_offload=spec.cpu_offload,
         )
-        load = replace(Load.from_config(model.engine, asdict(wanted)), device_bytes=device.memory_total)
+        load = replace(Load.from_config(model.engine, asdict(spec)), device_bytes=device.memory_total)
         require_a_sequence(footprint, load)
     except InvalidRequest as error:
         bad = "quantization" in error.errors
@@ -45,7 +45,7 @@ def run(up: Startup) -> None:
     up.planned_bytes, up.kv_capacity_tokens = found.total_bytes, found.kv_capacity_tokens
     up.facts(planned_bytes=found.total_bytes)
     up.say(
-        f"{model.id} on {wanted.node}.{wanted.device}: {found.total_bytes / 1e6:.0f} MB planned (weights "
+        f"{model.id} on {spec.node}.{spec.device}: {found.total_bytes / 1e6:.0f} MB planned (weights "
         f"{found.weights_bytes / 1e6:.0f}, KV cache {found.kv_cache_bytes / 1e6:.0f}, workspace "
         f"{found.workspace_bytes / 1e6:.0f}), {found.loading_bytes / 1e6:.0f} MB while it is loaded, "
         f"{found.free_bytes / 1e6:.0f} MB free"
@@ -56,7 +56,7 @@ def run(up: Startup) -> None:
     if not found.fits:
         raise DeploymentFailed(
             FailureReason.OUT_OF_MEMORY,
-            f"It needs {found.peak_bytes / 1e9:.2f} GB, and {wanted.node}.{wanted.device} has "
+            f"It needs {found.peak_bytes / 1e9:.2f} GB, and {spec.node}.{spec.device} has "
             f"{found.free_bytes / 1e9:.2f} GB free.",
         )
 
