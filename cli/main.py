@@ -171,16 +171,16 @@ def chat(
         api.raise_for_error(client.get(f"/models/{model}"))
         while True:
             try:
-                said = click.prompt("you", prompt_suffix="> ").strip()
+                text = click.prompt("you", prompt_suffix="> ").strip()
             except click.Abort:
                 click.echo()
                 return
-            if said in ("/exit", "/quit"):
+            if text in ("/exit", "/quit"):
                 return
-            if said == "/clear":
+            if text == "/clear":
                 messages = list(beginning)
                 continue
-            messages.append({"role": "user", "content": said})
+            messages.append({"role": "user", "content": text})
             answer = api.chat(client, model, messages, max_tokens=max_tokens, temperature=temperature)
             messages.append({"role": "assistant", "content": _print(model, answer)})
 

@@ -38,10 +38,10 @@ _PR_SET_CHILD_SUBREAPER = 36
 def process_table() -> dict[str, list[str]]:
     """Name -> command, from the Procfile beside the source, or that of the installed package."""
     installed = (file for file in metadata.files("headrace") or () if file.name == "Procfile")
-    places = [Path(__file__).parents[1] / "Procfile", *(Path(str(file.locate())) for file in installed)]
-    path = next((place for place in places if place.exists()), None)
+    candidates = [Path(__file__).parents[1] / "Procfile", *(Path(str(file.locate())) for file in installed)]
+    path = next((candidate for candidate in candidates if candidate.exists()), None)
     if path is None:
-        raise InvalidSetting(f"There is no Procfile at {' or '.join(map(str, places))}; install headrace again.")
+        raise InvalidSetting(f"There is no Procfile at {' or '.join(map(str, candidates))}; install headrace again.")
     pairs = (line.split(":", 1) for line in path.read_text().splitlines() if line.strip() and not line.startswith("#"))
     return {name.strip(): shlex.split(command) for name, command in pairs}
 

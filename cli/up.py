@@ -50,7 +50,7 @@ LOOK_S = 0.1
 #: A model that is not up after so long is reported, and waited for no longer.
 DEMO_TIMEOUT_S = 180.0
 #: A write has failed: the terminal or pipe has been closed.
-_unheard = threading.Event()
+_output_closed = threading.Event()
 QUESTION = "What is a water turbine? Answer in two sentences."
 
 
@@ -93,7 +93,7 @@ def show(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(text, nl=nl)
     except OSError:
-        _unheard.set()
+        _output_closed.set()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -136,8 +136,8 @@ def end_leftovers(data_dir: Path) -> None:
 
 def model_workers(settings: Settings) -> list[str]:
     """The locks of this device's model workers that live."""
-    place = f".{slug(settings.node)}.{slug(settings.device)}"
-    return [name for name in leftovers.running(settings.data_dir) if place in name and not name.startswith("agent.")]
+    suffix = f".{slug(settings.node)}.{slug(settings.device)}"
+    return [name for name in leftovers.running(settings.data_dir) if suffix in name and not name.startswith("agent.")]
 
 
 def claim_redis(client: redis.Redis, settings: Settings, *, accept: bool) -> None:
@@ -169,7 +169,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
     while not supervisor.stopping.wait(LOOK_S):
         supervisor.reap_and_restart()
-        if signal.SIGHUP in _endings() and _is_unheard():
+        if signal.SIGHUP in _endings() and _is_output_closed():
             return
 
 
@@ -179,10 +179,10 @@ def _endings() -> list[signal.Signals]:
     return [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _is_unheard() -> bool:
+def _is_output_closed() -> bool:
     """Whether the terminal or pipe that this process writes to has been closed."""
-    if sys.stdout is None or _unheard.is_set():
-        return _unheard.is_set()
+    if sys.stdout is None or _output_closed.is_set():
+        return _output_closed.is_set()
     mode = os.fstat(sys.stdout.fileno()).st_mode
     if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
         return False

@@ -156,8 +156,8 @@ class MessageSchema(AnsweredSchema):
     @post_load
     def _plain(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
         role = "system" if data["role"] == "developer" else data["role"]
-        said = {name: value for name, value in data.items() if value not in ("", [], {})}
-        return {**said, "role": role, "content": data.get("content") or ""}
+        given = {name: value for name, value in data.items() if value not in ("", [], {})}
+        return {**given, "role": role, "content": data.get("content") or ""}
 
 
 def with_ids(turns: list[Any]) -> list[Any]:
@@ -172,13 +172,13 @@ def with_ids(turns: list[Any]) -> list[Any]:
         if not isinstance(calls, list):
             continue
         known |= {call["id"] for call in calls if isinstance(call, dict) and isinstance(call.get("id"), str)} - {""}
-        nameless = [place for place, call in enumerate(calls) if isinstance(call, dict) and _is_empty(call.get("id"))]
+        nameless = [i for i, call in enumerate(calls) if isinstance(call, dict) and _is_empty(call.get("id"))]
         if not nameless:
             continue
         calls = list(calls)
-        for place, (at, result) in zip(nameless, _results(turns, number + 1, known), strict=False):
-            call_id = result.get("tool_call_id") or f"call_{number}_{place}"
-            calls[place] = {**calls[place], "id": call_id}
+        for i, (at, result) in zip(nameless, _results(turns, number + 1, known), strict=False):
+            call_id = result.get("tool_call_id") or f"call_{number}_{i}"
+            calls[i] = {**calls[i], "id": call_id}
             found[at] = {**result, "tool_call_id": call_id}
         found[number] = {**turn, "tool_calls": calls}
     return found

@@ -85,9 +85,9 @@ def _hub(rest: str) -> HubRef:
         raise ValueError(f"{repository!r} is not a repository; write hub:OWNER/NAME@REVISION[/FILE]")
     revision, _, file = pinned.partition("/")
     if not _COMMIT.fullmatch(revision):
-        said = f"{revision!r} is a branch, a tag or a short hash" if at else "it names no revision"
+        flaw = f"{revision!r} is a branch, a tag or a short hash" if at else "it names no revision"
         raise ValueError(
-            f"{said}, and what that means can change; pin a commit: hub:{repository}@ and the 40 hexadecimal digits"
+            f"{flaw}, and what that means can change; pin a commit: hub:{repository}@ and the 40 hexadecimal digits"
             " that the hub shows in the history of the repository's files"
         )
     return HubRef(owner, name, revision, _folder_or_gguf(inside(file)))

@@ -52,7 +52,7 @@ def small_device(stack: Stack, model: str) -> Iterator[str]:
     small = replace(here, incarnation="agent.small.cpu0:0", node="small", memory_free=1_200_000_000)
     footprints = Footprints(stack.redis)
     found = eventually(lambda: footprints.get(here, model), f"{model} is measured")
-    footprints.publish(*small.place, {model: found})
+    footprints.publish(*small.address, {model: found})
     stack.registry.beat_device(small, lease_s=60)
     try:
         yield small.node

@@ -1,4 +1,4 @@
-"""What may lie in a queue of hints, and is none."""
+"""What may lie in a queue of wake-up messages, and is none."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def message(
 
 def forms() -> dict[str, bytes]:
     """Garbage by what is wrong with it."""
-    hint = [["nojob"], {}, NOTHING]
-    whole = message(hint)
+    whole_body = [["nojob"], {}, NOTHING]
+    whole = message(whole_body)
     raw: dict[str, bytes] = {
         "not JSON": b"garbage{{{",
         "empty": b"",
@@ -62,8 +62,8 @@ def forms() -> dict[str, bytes]:
         "body is a number": {**whole, "body": 7},
         "no headers": {**whole, "headers": {}},
         "headers are a list": {**whole, "headers": [1]},
-        "task is a list": message(hint, task=["x"]),
-        "unknown task": message(hint, task="no.such.task"),
+        "task is a list": message(whole_body, task=["x"]),
+        "unknown task": message(whole_body, task="no.such.task"),
         "body not JSON": message(b"\xff\xfe{"),
         "body null": message(None),
         "body no list": message({"a": 1}),
@@ -76,11 +76,11 @@ def forms() -> dict[str, bytes]:
         "a strange id": message([["../../x\n\0"], {}, NOTHING]),
         "giant body": message([["y" * 30_000_000], {}, NOTHING]),
         "pickle": message(b"cos\nsystem\n(S'false'\ntR.", **{"content-type": "application/x-python-serialize"}),
-        "unknown charset": message(hint, **{"content-encoding": "nope"}),
-        "compressed": message(hint, headers={"compression": "nope"}),
-        "for later": message(hint, headers={"eta": "2099-01-01T00:00:00Z"}),
-        "for a time that is none": message(hint, headers={"eta": "soon"}),
-        "expired": message(hint, headers={"expires": "2000-01-01T00:00:00Z"}),
-        "a limit of time": message(hint, headers={"timelimit": ["x", 3]}),
+        "unknown charset": message(whole_body, **{"content-encoding": "nope"}),
+        "compressed": message(whole_body, headers={"compression": "nope"}),
+        "for later": message(whole_body, headers={"eta": "2099-01-01T00:00:00Z"}),
+        "for a time that is none": message(whole_body, headers={"eta": "soon"}),
+        "expired": message(whole_body, headers={"expires": "2000-01-01T00:00:00Z"}),
+        "a limit of time": message(whole_body, headers={"timelimit": ["x", 3]}),
     }
     return raw | {name: json.dumps(value).encode() for name, value in shapes.items()}

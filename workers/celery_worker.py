@@ -1,4 +1,4 @@
-"""The Celery worker of agents, model workers and provider workers: takes hints from queues, hands them to threads."""
+"""The Celery worker of agents, model workers and provider workers: takes wake-up messages, runs tasks in threads."""
 
 from __future__ import annotations
 
@@ -18,20 +18,19 @@ from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 
-#: How often what Flower shows of tasks is sent, and it is seen to that hints are taken from the right queues.
+#: How often task events for Flower are sent, and the queues to take from are compared with those that should be.
 LOOK_S = 0.5
 
 
-#: Pauses between two tries to reach the broker, in seconds: the first, how much longer each is, and the longest.
+#: Pauses between two tries to reach the broker, in seconds: the first, the increment, and the longest.
 RECONNECT_S = {"interval_start": 0.2, "interval_step": 0.2, "interval_max": 1.0}
 
 
-class HintConsumer(Consumer):  # type: ignore[misc]
-    """Takes hints from the queues that it is to take them from, whatever a remote command has told it.
+class WakeUpConsumer(Consumer):  # type: ignore[misc]
+    """Takes messages from the queues that it should take from, whatever remote commands have changed.
 
-    Sends events of tasks together. Celery's own sends most of them one by one, which takes longer than a claim.
-
-    It notices within a second that the broker is back; Celery's own waits longer each time, up to half a minute.
+    It sends task events in batches: Celery's own sends most of them one by one, which takes longer than a claim.
+    It reconnects to the broker within a second: Celery's own waits longer each time, up to half a minute.
     """
 
     _timer: Entry | None = None
@@ -43,7 +42,7 @@ class HintConsumer(Consumer):  # type: ignore[misc]
         return connected
 
     def register_with_event_loop(self, hub: Hub) -> None:
-        """Begin to send, at the start and after each reconnect."""
+        """Start the timer, at the start and after each reconnect."""
         super().register_with_event_loop(hub)
         if self._timer is not None:
             self._timer.cancel()
@@ -55,22 +54,22 @@ class HintConsumer(Consumer):  # type: ignore[misc]
             self._take_from(set(self.app.wanted_queues()))
             self.app.on_look()
         except NOT_NOW as error:
-            log.warning("the queues of this worker are looked at later: %s", error)
+            log.warning("the queues of this worker are checked later: %s", error)
         except Exception:  # a timer of Celery's loop, which must go on
-            log.exception("the queues of this worker could not be looked at")
+            log.exception("the queues of this worker could not be checked")
 
     def _take_from(self, wanted: set[str]) -> None:
-        """Take hints from these queues, and no others."""
+        """Consume these queues, and no others."""
         taken = {queue.name for queue in self.task_consumer.queues}
         for name in wanted - taken:
-            log.info("queue %s: hints are taken from now on", name)
+            log.info("queue %s: messages are taken from now on", name)
             self.add_task_queue(name, name, "direct", name, no_ack=True)
         for name in taken - wanted:
-            log.info("queue %s: hints are not taken any more", name)
+            log.info("queue %s: messages are not taken any more", name)
             self.cancel_task_queue(name)
 
     def _flush_events(self) -> None:
-        """Celery has the loop call this after each event. The loop wakes, and takes the next hint; the timer sends."""
+        """Do nothing: Celery's loop calls this after each event, and the timer sends the events instead."""
 
 
 def consume(
@@ -82,15 +81,15 @@ def consume(
     concurrency: int,
     on_look: Callable[[], None] = lambda: None,
 ) -> None:
-    """Take hints until SIGTERM; returns when the running tasks have ended.
+    """Run tasks until SIGTERM; returns when the running tasks have ended.
 
-    `queues` is asked again and again; `on_look` is called each time, and says that the consumer lives.
+    Every `LOOK_S` seconds `queues` is called for the queues to take from, and then `on_look`, as a sign of life.
     """
     app.wanted_queues, app.on_look = queues, on_look
     names = list(queues())
-    # A hint that is lost is sent again, so the transport need not keep it until it is acknowledged.
+    # A lost message is sent again by the keeper, so the transport need not keep it until it is acknowledged.
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]
-    app.conf.worker_consumer = HintConsumer
+    app.conf.worker_consumer = WakeUpConsumer
     app.Worker(
         hostname=hostname,
         pool="threads",

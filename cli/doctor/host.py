@@ -91,16 +91,16 @@ def ports(installed: Installed) -> Iterable[Finding]:
     if not supervisor_of(settings.data_dir):
         yield ok("no 'headrace up' runs in this folder, so none has to be open")
         return
-    places = {
+    addresses = {
         "HTTP": (settings.http_host, settings.http_port),
         "gRPC": (settings.grpc_host, settings.grpc_port),
         "Flower": (settings.flower_host, settings.flower_port),
     }
-    closed = [f"{name} on {host}:{port}" for name, (host, port) in places.items() if not _listens(host, port)]
+    closed = [f"{name} on {host}:{port}" for name, (host, port) in addresses.items() if not _listens(host, port)]
     if closed:
         yield problem(f"nothing listens: {', '.join(closed)}", "See 'headrace logs web', 'rpc' or 'flower'.")
     else:
-        yield ok(", ".join(f"{name} {host}:{port}" for name, (host, port) in places.items()))
+        yield ok(", ".join(f"{name} {host}:{port}" for name, (host, port) in addresses.items()))
 
 
 def _listens(host: str, port: int) -> bool:

@@ -23,7 +23,7 @@ from gateway.store.scripts import Scripts
 log = logging.getLogger(__name__)
 
 #: A reservation whose job is not there after so long was made by a process that has died.
-LAPSE_MS = 5_000
+RESERVATION_EXPIRY_MS = 5_000
 #: The reason of a request that fits into no minute at all.
 TOO_MUCH = "request_exceeds_limit"
 #: HTTP statuses of requests that lie with the client, and count though they come to nothing.
@@ -146,8 +146,8 @@ class Limits:
         key_ids = list(cast("set[str]", self._redis.smembers(keys.LIMITED)))
         pipe = self._redis.pipeline(transaction=False)
         for key_id in key_ids:
-            self._scripts.add(pipe, "limit", keys.limits(key_id), "reserved", LAPSE_MS)
+            self._scripts.add(pipe, "limit", keys.limits(key_id), "reserved", RESERVATION_EXPIRY_MS)
         for key_id, job_ids in zip(key_ids, self._scripts.execute(pipe), strict=True):
             for job_id in job_ids:
                 if not self._redis.exists(keys.job(job_id)):
-                    self._scripts.run("limit", keys.limits(key_id), "lapse", job_id)
+                    self._scripts.run("limit", keys.limits(key_id), "expire", job_id)

@@ -59,7 +59,7 @@ class ReplicaSpec:
     failure: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def place(self) -> tuple[str, str]:
+    def address(self) -> tuple[str, str]:
         """Node and device."""
         return self.node, self.device
 
@@ -89,7 +89,7 @@ class Desired:
         """Add replicas, or replace their specs."""
         pipe = self._redis.pipeline(transaction=True)
         for one in specs:
-            pipe.sadd(keys.PLACES, f"{one.node} {one.device}")
+            pipe.sadd(keys.DESIRED_DEVICES, f"{one.node} {one.device}")
             pipe.hset(keys.desired(one.node, one.device), one.replica_id, dumps(asdict(one)))
         pipe.execute()
 
@@ -140,15 +140,15 @@ class Desired:
 
     def all(self, model: str | None = None) -> list[ReplicaSpec]:
         """What all devices should hold, of one model or of all."""
-        places = [place.split(" ", 1) for place in sorted(cast("set[str]", self._redis.smembers(keys.PLACES)))]
-        places = [place for place in places if len(place) == 2]
-        raws = pipeline(self._redis, [("HGETALL", keys.desired(*place)) for place in places], raise_on_error=False)
+        members = cast("set[str]", self._redis.smembers(keys.DESIRED_DEVICES))
+        addresses = [member.split(" ", 1) for member in sorted(members) if " " in member]
+        hashes = [("HGETALL", keys.desired(node, device)) for node, device in addresses]
         found: list[ReplicaSpec] = []
-        for place, raw in zip(places, raws, strict=True):
-            with leaving_out(f"What is wanted on {'.'.join(place)}"):
+        for (node, device), raw in zip(addresses, pipeline(self._redis, hashes, raise_on_error=False), strict=True):
+            with leaving_out(f"The desired state of {node}.{device}"):
                 if isinstance(raw, Exception):
                     raise raw
-                named = [(_named(place[0], place[1], name), value) for name, value in raw.items()]
+                named = [(_named(node, device, name), value) for name, value in raw.items()]
                 found += [spec for _, spec in readable(named, _read)]
         return [spec for spec in found if model in (None, spec.model)]
 
@@ -158,7 +158,7 @@ class Desired:
 
 
 def _named(node: str, device: str, name: str) -> str:
-    return f"What is wanted of replica {name} on {node}.{device}"
+    return f"The spec of replica {name} on {node}.{device}"
 
 
 def _read(raw: str) -> ReplicaSpec:

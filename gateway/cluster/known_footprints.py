@@ -24,7 +24,7 @@ class Footprints:
     def get(self, device: Device, model: str) -> Footprint | None:
         """None where the device's agent does not know it: it has not looked yet, or there are no files."""
         with leaving_out(f"What {device.name} has found of the size of {model}"):
-            raw = cast("str | None", self._redis.hget(keys.footprints(*device.place), model))
+            raw = cast("str | None", self._redis.hget(keys.footprints(*device.address), model))
             return load_as(Footprint, raw) if raw else None
         return None
 
@@ -32,7 +32,7 @@ class Footprints:
         """The models whose files one of these devices has, or can get."""
         pipe = self._redis.pipeline(transaction=False)
         for device in devices:
-            pipe.hkeys(keys.footprints(*device.place))
+            pipe.hkeys(keys.footprints(*device.address))
         found = pipe.execute(raise_on_error=False)
         return {str(model) for models in found if isinstance(models, list) for model in models}
 

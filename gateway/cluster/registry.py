@@ -49,7 +49,7 @@ class Device:
         return f"{self.node}.{self.device}"
 
     @property
-    def place(self) -> tuple[str, str]:
+    def address(self) -> tuple[str, str]:
         """Node and device."""
         return self.node, self.device
 
@@ -201,5 +201,5 @@ class Registry:
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
         if gone:
             self.redis.srem(index, *gone)
-        said = [(f"The heartbeat of {name}", v) for name, v in zip(names, values, strict=True) if v is not None]
-        return [worker for _, worker in readable(said, partial(load_as, kind))]
+        payloads = [(f"The heartbeat of {name}", v) for name, v in zip(names, values, strict=True) if v is not None]
+        return [worker for _, worker in readable(payloads, partial(load_as, kind))]

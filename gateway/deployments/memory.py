@@ -18,7 +18,7 @@ KV_BLOCK_TOKENS = 32
 #: Bytes of one number of keys and values, with its share of scales, by the type that it is kept in. OpenVINO keeps u8
 #: with a scale and an offset, 4 bytes each: for each channel of a block of keys, and for each head's values of a token.
 #: This is for heads of 64 numbers; for 128 it is 3% less.
-KV_BYTES_PER_NUMBER = {"u8": 1.1875, "f16": 2.0, "bf16": 2.0, "f32": 4.0}
+KV_BYTES_PER_ELEMENT = {"u8": 1.1875, "f16": 2.0, "bf16": 2.0, "f32": 4.0}
 #: The most that a KV cache takes by default: on a CPU, whose memory is everybody's, and of a device with its own.
 KV_LIMIT_BYTES, KV_LIMIT_SHARE = GIB, 0.25
 #: Tokens of a KV cache by default where the files don't say what a token takes.
@@ -195,7 +195,7 @@ def _kv_bytes_per_token(footprint: Footprint, load: Load) -> int:
     else:  # as the model computes
         stored = load.quantization in ("", "none")
         kept_in = "f32" if stored and footprint.bits_per_weight > 16 else "bf16"
-    return int(footprint.kv_bytes_per_token / KV_BYTES_PER_NUMBER["f16"] * KV_BYTES_PER_NUMBER.get(kept_in, 2.0))
+    return int(footprint.kv_bytes_per_token / KV_BYTES_PER_ELEMENT["f16"] * KV_BYTES_PER_ELEMENT.get(kept_in, 2.0))
 
 
 def _kv_precision(properties: Mapping[str, Any]) -> str:
@@ -214,9 +214,9 @@ def _size(name: str, value: Any) -> Any:
 def _weights_bytes(footprint: Footprint, load: Load) -> int:
     per_weight = BYTES_PER_WEIGHT.get(load.quantization)
     if per_weight:
-        per_outer = load.spec.bytes_per_outer_weight.get(load.quantization, per_weight)
-        outer = footprint.outer_parameters
-        return int((footprint.num_parameters - outer) * per_weight + outer * per_outer)
+        per_embedding = load.spec.bytes_per_embedding_parameter.get(load.quantization, per_weight)
+        embedding = footprint.outer_parameters
+        return int((footprint.num_parameters - embedding) * per_weight + embedding * per_embedding)
     per_float = load.spec.bytes_per_float_on_cpu
     if per_float and load.on_cpu and footprint.bits_per_weight >= 16:
         return int(footprint.num_parameters * per_float)

@@ -98,9 +98,9 @@ class Planner:
 
         Raises: NoDevice, InvalidRequest.
         """
-        busy = Counter(one.place for one in present)
+        busy = Counter(one.address for one in present)
         devices = [device for device in self._registry.devices() if model.engine in device.engines]
-        devices.sort(key=lambda one: (busy[one.place], -one.memory_free))
+        devices.sort(key=lambda one: (busy[one.address], -one.memory_free))
         chosen = place(devices, [device.name for device in devices], engine=model.engine, replicas=count)
         return self._planned(model, present[0], chosen, deployment_id)
 

@@ -173,7 +173,7 @@ class Deployments:
                 "replaced": [asdict(one) for one in replaced],
                 "expected_s": expected_s,
             },
-            route=device_queue_key(*at.place),
+            route=device_queue_key(*at.address),
             background=True,
         )
         self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.estimated_now_ms()})

@@ -16,9 +16,9 @@ PROVIDER = "provider"
 _CONSTANT = frozenset({"id", "type", "name", "role", "format", "signature", PROVIDER})
 
 
-def of(said: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+def of(payload: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """The fields beside the known ones that hold something, in a form that can be written."""
-    others = {name: value for name, value in said.items() if name not in known}
+    others = {name: value for name, value in payload.items() if name not in known}
     return {name: value for name, value in writable(others).items() if value is not None and value not in ("", [], {})}
 
 
@@ -45,13 +45,13 @@ def _joined(name: str, first: Any, second: Any) -> Any:
 
 def _gathered(first: list[Any], second: list[Any]) -> list[Any]:
     entries = list(first)
-    places = {entry["index"]: place for place, entry in enumerate(entries) if _is_numbered(entry)}
+    positions = {entry["index"]: position for position, entry in enumerate(entries) if _is_numbered(entry)}
     for entry in second:
-        place = places.get(entry["index"]) if _is_numbered(entry) else None
-        if place is None:
+        position = positions.get(entry["index"]) if _is_numbered(entry) else None
+        if position is None:
             entries.append(entry)
         else:
-            entries[place] = _joined("", entries[place], entry)
+            entries[position] = _joined("", entries[position], entry)
     return entries
 
 

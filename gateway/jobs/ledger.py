@@ -140,21 +140,21 @@ class Ledger:
         """What these keys used from the hour of `start` up to `end`, by key, model and currency."""
         first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         days = [first.date() + timedelta(days=i) for i in range((end.astimezone(UTC).date() - first.date()).days + 1)]
-        wanted = [(key_id, f"{day}") for key_id in key_ids for day in days]
+        hashes = [(key_id, f"{day}") for key_id in key_ids for day in days]
         sums: dict[tuple[str, str, str], dict[str, int]] = {}
-        for key_id, day, raw in self._read(wanted):
-            place = f"of key {key_id} in the ledger of {day}"
-            named = [(f"The entry {pair[0]!r:.80} {place}", pair) for pair in raw.items()]
+        for key_id, day, raw in self._read(hashes):
+            ledger = f"of key {key_id} in the ledger of {day}"
+            named = [(f"The entry {pair[0]!r:.80} {ledger}", pair) for pair in raw.items()]
             for _, (hour, name, currency, of_model, count) in readable(named, _entry):
                 if model in (None, of_model) and first <= datetime.fromisoformat(f"{day}T{hour}:00Z") < end:
                     row = sums.setdefault((key_id, of_model, currency), dict.fromkeys(_COUNTS, 0))
                     row[name] += count
-        return [Usage(*place, *row.values()) for place, row in sorted(sums.items())]
+        return [Usage(*group, *row.values()) for group, row in sorted(sums.items())]
 
-    def _read(self, wanted: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, dict[str, str]]]:
-        for at in range(0, len(wanted), _BATCH):
+    def _read(self, hashes: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, dict[str, str]]]:
+        for at in range(0, len(hashes), _BATCH):
             pipe = self.redis.pipeline(transaction=False)
-            batch = wanted[at : at + _BATCH]
+            batch = hashes[at : at + _BATCH]
             for key_id, day in batch:
                 pipe.hgetall(keys.usage(key_id, day))
             for (key_id, day), raw in zip(batch, pipe.execute(raise_on_error=False), strict=True):

@@ -56,9 +56,9 @@ class ResumePoint:
         at, last = 0, mine
         for index, event in enumerate(self.own):
             if event.type in _CLAIMS:
-                said = {name: str(event.body.get(name, last[name])) for name in mine}
-                if said != last:
-                    at, last = index, said
+                digests = {name: str(event.body.get(name, last[name])) for name in mine}
+                if digests != last:
+                    at, last = index, digests
         changed = next((name for name in mine if last[name] != mine[name]), "")
         if changed:
             at = len(self.own)

@@ -41,19 +41,19 @@ class Calls:
             return None
         function = fragment.get("function")
         inner = function if isinstance(function, Mapping) else fragment
-        said: dict[str, Any] = {name: _word(fragment.get(name)) for name in ("id", "type")}
+        named: dict[str, Any] = {name: _word(fragment.get(name)) for name in ("id", "type")}
         name, arguments = _word(inner.get("name")), as_text(inner.get("arguments"))
         beside = extras.of(fragment, _CALL if inner is function else (*_CALL, *_FUNCTION))
         beside_function = extras.of(function, _FUNCTION) if inner is function else {}
-        if not (said["id"] or name or arguments or beside or beside_function):
+        if not (named["id"] or name or arguments or beside or beside_function):
             return None
-        number = self._number(fragment.get("index"), said["id"], name, arguments)
+        number = self._number(fragment.get("index"), named["id"], name, arguments)
         new = number not in self.calls
         call = self.calls.setdefault(number, {})
         if new and self._new_id is not None:
-            self._made |= set() if said["id"] else {number}
-            said = {"id": said["id"] or self._new_id(), "type": said["type"] or "function"}
-        added = {key: value for key, value in said.items() if value and not call.get(key)} | beside
+            self._made |= set() if named["id"] else {number}
+            named = {"id": named["id"] or self._new_id(), "type": named["type"] or "function"}
+        added = {key: value for key, value in named.items() if value and not call.get(key)} | beside
         known = call.get("function") or {}
         more = beside_function | ({"name": name} if name and not known.get("name") else {})
         if arguments or (more and "arguments" not in known):

@@ -51,7 +51,7 @@ class EngineSpec:
     #: they are kept as the model computes.
     kv_precision: Mapping[str, str] = field(default_factory=dict)
     #: Bytes of one weight of the vocabulary's matrices, by quantization, where it keeps more bits of them.
-    bytes_per_outer_weight: Mapping[str, float] = field(default_factory=dict)
+    bytes_per_embedding_parameter: Mapping[str, float] = field(default_factory=dict)
     #: Bytes of one weight of 16 or 32 bits on a CPU; 0 = as it is stored.
     bytes_per_float_on_cpu: float = 0.0
     #: Bytes of each weight while it is made smaller, by quantization.
@@ -88,7 +88,7 @@ SPECS = {
             attention="paged attention",
             base_bytes=480 << 20,
             kv_precision={"cpu": "u8", "gpu": "f16"},
-            bytes_per_outer_weight={"int4": 1.06},
+            bytes_per_embedding_parameter={"int4": 1.06},
             # It computes weights of 16 bits in 32 bits on a CPU that has no instructions for the former.
             bytes_per_float_on_cpu=4.0,
             # NNCF's process holds them as they are stored, as 32 bits, and as they become.
@@ -106,7 +106,7 @@ SPECS = {
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
             flash_attention=("cuda",),
-            bytes_per_outer_weight={"int8": 2.0, "int4": 2.0},
+            bytes_per_embedding_parameter={"int8": 2.0, "int4": 2.0},
             # All of them are loaded in bfloat16 before.
             making_bytes_per_weight={"int8": 2.0, "int4": 2.0},
         ),

@@ -1,6 +1,7 @@
-"""What a message in a queue of hints looks like.
+"""Recognizes wake-up messages: the messages that tell a worker which job waits.
 
-Anyone who reaches Redis can put anything there, and Celery ends at some of it: what is no hint of ours is dropped.
+Whoever can reach Redis can put anything into a queue, and some of it would end Celery's worker, so everything else is
+dropped.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from typing import Any
 from gateway.queue.names import DEPLOY, GENERATE
 from gateway.store.codec import loads
 
-#: Queues whose messages are hints; the others are Celery's own: control, replies, events.
-HINT_QUEUES = ("model.", "gpu.", "provider.")
-#: A hint has about 1 KiB.
-MAX_HINT_BYTES = 16 * 1024
+#: Prefixes of the queues that hold wake-up messages; the other queues are Celery's own: control, replies, events.
+WAKE_UP_QUEUES = ("model.", "gpu.", "provider.")
+#: A wake-up message has about 1 KiB.
+MAX_WAKE_UP_BYTES = 16 * 1024
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-#: What Celery would act upon before, or instead of, the task.
+#: Headers on which Celery would act before, or instead of, running the task. Ours leave them empty.
 _UNUSED_HEADERS = ("shadow", "eta", "expires", "group", "group_index", "stamped_headers", "compression")
 
 
-def takes_hints(queue: str) -> bool:
-    """Whether all messages of a queue are hints."""
-    return queue.startswith(HINT_QUEUES)
+def holds_wake_ups(queue: str) -> bool:
+    """Whether a queue holds only wake-up messages."""
+    return queue.startswith(WAKE_UP_QUEUES)
 
 
-def is_hint(raw: bytes) -> bool:
-    """Whether a message, as it lies in Redis, is a hint of ours."""
-    if len(raw) > MAX_HINT_BYTES:
+def is_wake_up(raw: bytes) -> bool:
+    """Whether an item of a Redis list is a wake-up message."""
+    if len(raw) > MAX_WAKE_UP_BYTES:
         return False
     try:
         message = loads(raw)
@@ -39,7 +40,7 @@ def is_hint(raw: bytes) -> bool:
 
 
 def is_message(value: Any) -> bool:
-    """Whether a value is one that kombu can make a message of."""
+    """Whether kombu can make a message of this value."""
     if not isinstance(value, Mapping) or not isinstance(value.get("headers") or {}, Mapping):
         return False
     body, properties = value.get("body"), value.get("properties")
@@ -56,7 +57,7 @@ def is_message(value: Any) -> bool:
 
 
 def is_command(message: Mapping[str, Any]) -> bool:
-    """Whether a message is a command to workers (kombu's pidbox). Celery loses its ear at some others."""
+    """Whether a message is a command to workers (kombu's pidbox). Some others would end Celery's listener."""
     try:
         command = loads(base64.b64decode(message["body"]))
     except ValueError:
@@ -84,7 +85,7 @@ def _names_our_task(message: Mapping[str, Any]) -> bool:
 
 
 def _names_one_job(body: str) -> bool:
-    """Celery's body is arguments, named arguments, and what to do behind the task: nothing. Raises: ValueError."""
+    """Whether the body, `[args, kwargs, callbacks]`, has one job id and nothing else. Raises: ValueError."""
     match loads(base64.b64decode(body)):
         case [[str(job_id)], {**named}, {**then}]:
             return _JOB_ID.fullmatch(job_id) is not None and not named and not any(then.values())

@@ -75,10 +75,10 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
 def masked(url: str) -> str:
     """A URL of Redis to be shown: without passwords. What can't be told apart is left out with them."""
     scheme, there, rest = url.partition("://") if "://" in url else ("", "", url)
-    credentials, at, place = rest.rpartition("@")
+    credentials, at, server = rest.rpartition("@")
     user = credentials.partition(":")[0]
-    place = re.sub(r"(?i)([?&][^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", place)
-    return f"{scheme}{there}{f'{user}:{MASK}' if credentials else ''}{at}{place}"
+    server = re.sub(r"(?i)([?&][^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", server)
+    return f"{scheme}{there}{f'{user}:{MASK}' if credentials else ''}{at}{server}"
 
 
 def url_options(url: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ PROVIDERS = "hr:providers"
 #: Incarnations of agents that have, or had, a heartbeat.
 DEVICES = "hr:devices"
 #: Devices that have, or had, a desired state: member `{node} {device}`.
-PLACES = "hr:places"
+DESIRED_DEVICES = "hr:places"
 #: Deployments, newest last: member job id, score the time of creation in ms.
 DEPLOYMENTS = "hr:deployments"
 #: API keys: member key id.

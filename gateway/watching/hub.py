@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: After this long without an event a watcher reads the journal and yields a tick.
 TICK_S = 1.0
 #: How often it is said that clients are there, and the hub sends something to itself.
-ATTEND_S = 2.0
+RENEW_S = 2.0
 #: Pauses before those are tried again whose attendance Redis has refused.
 REFUSED_S = (0.2, 0.4)
 #: After so long without a message, its own included, the connection is taken for dead.
@@ -38,7 +38,7 @@ SILENCE_S = 10.0
 #: How long a closed hub may take to end its threads.
 CLOSE_S = 5.0
 #: For how long one refresh says that a client is there, on top of the grace.
-ATTENDED_S = 5.0
+CLIENT_LEASE_S = 5.0
 
 
 class Hub:
@@ -49,7 +49,7 @@ class Hub:
         self._redis = client
         self.store = store
         self.grace_ms = int(grace_s * 1000)
-        self.attended_ms = int((grace_s + ATTENDED_S) * 1000)
+        self.attended_ms = int((grace_s + CLIENT_LEASE_S) * 1000)
         #: Told, in a thread of the hub, which watchers have something to take: once for all that came at once.
         self.on_news: Callable[[Sequence[Watcher]], None] | None = None
         self._watchers: dict[str, list[Watcher]] = {}
@@ -67,7 +67,7 @@ class Hub:
                 return
             self._threads = [
                 Loop(self._receive, name="hub-receive", over=self._closed.is_set),
-                Loop(self._attend, name="hub-attend", over=lambda: self._closed.wait(ATTEND_S)),
+                Loop(self._renew_leases, name="hub-attend", over=lambda: self._closed.wait(RENEW_S)),
                 Loop(self._tick, name="hub-tick", over=lambda: self._closed.wait(TICK_S)),
             ]
             for thread in self._threads:
@@ -185,7 +185,7 @@ class Hub:
         """One timer for all watchers is cheaper than one for each event of each."""
         self._tell([watcher for watcher in self._all() if watcher.tick()])
 
-    def _attend(self) -> None:
+    def _renew_leases(self) -> None:
         """Say for whom there are clients: for those that Redis refuses, once more soon."""
         with self._lock:
             job_ids = list(self._watchers)

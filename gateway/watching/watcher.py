@@ -42,7 +42,7 @@ class Watcher:
         self.ended = False
         #: What the channel brings is not kept; the journal is read before the channel is trusted.
         self.lagging = True
-        self._heard = True
+        self._active = True
         #: Since when Redis lacks the record, or the entry at the cursor; 0 = it has them.
         self._missing_since = 0.0
         self._store = store
@@ -56,15 +56,15 @@ class Watcher:
         if self._pending.qsize() > MAX_PENDING:
             self.lagging = True
             return
-        self._heard = True
+        self._active = True
         self._pending.put(events)
 
     def tick(self) -> bool:
         """Called by the hub about once a second: a silent watcher is woken to read the journal. Whether it was."""
-        silent = not self._heard and self._pending.empty()
+        silent = not self._active and self._pending.empty()
         if silent:
             self._pending.put([])
-        self._heard = False
+        self._active = False
         return silent
 
     def wake(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue, lists, model_queue, replica_queue
-from gateway.queue.wake_ups import takes_hints
+from gateway.queue.wake_ups import holds_wake_ups
 from tests.garbage import forms
 from tests.stack import Stack, chat, eventually, running
 
@@ -24,7 +24,7 @@ def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:
     replica = stack.replica()
     agent = stack.processes["agent"].pid
     queues = [*lists(model_queue("fake")), replica_queue("n1", "cpu0", "fake"), device_queue("n1", "cpu0")]
-    assert all(takes_hints(queue) for queue in queues)
+    assert all(holds_wake_ups(queue) for queue in queues)
     for count, (name, raw) in enumerate(forms().items()):
         queue = queues[count % len(queues)]
         stack.redis.lpush(queue, raw)
@@ -35,7 +35,7 @@ def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:
     assert stack.processes["agent"].pid == agent
     assert stack.processes["agent"].poll() is None
     log = (stack.folder / "logs" / f"model-{replica.replica_id}.log").read_text()
-    assert "queue model.fake: dropped what is no hint, 10 bytes: b'garbage{{{'" in log
+    assert "queue model.fake: dropped an item that is no wake-up message, 10 bytes: b'garbage{{{'" in log
     assert "Traceback" not in log
 
 

@@ -24,7 +24,7 @@ from tests.tokenizers import write_gguf as write_tokenizer
 from workers.formats.detect import OPENVINO_MODEL, SAFETENSORS_INDEX
 from workers.sources.model_footprint import MOST, footprint_of
 from workers.tokenizers.encoder import EncoderTokenizer
-from workers.tokenizers.load import load_tokenizer, told_as_damaged
+from workers.tokenizers.load import load_tokenizer, reading_tokenizer
 
 #: What may be taken to read the headers of a file of some kilobytes.
 MOST_MEMORY = 64 << 20
@@ -403,7 +403,7 @@ def test_any_tokenizer_of_a_folder_is_read_or_refused(
         (folder / "config.json").write_text(dumps(CONFIG))
         read_or_refused(folder)
         try:
-            with told_as_damaged(folder):
+            with reading_tokenizer(folder):
                 EncoderTokenizer(folder).encode(["Hello"])
         except DeploymentFailed:
             return

@@ -1,4 +1,4 @@
-"""The transport of hints over a real Redis."""
+"""The transport of wake-up messages over a real Redis."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.settings import Settings
 from gateway.store.codec import loads
 
 
-def test_one_client_sends_all_hints_of_a_connection(settings: Settings, redis_client: redis.Redis) -> None:
+def test_one_client_sends_all_messages_of_a_connection(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     with app.connection_for_write() as connection:
         assert isinstance(connection.transport, Transport)
@@ -26,7 +26,7 @@ def test_one_client_sends_all_hints_of_a_connection(settings: Settings, redis_cl
         assert channel._create_client().ping()
 
 
-def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_client: redis.Redis) -> None:
+def test_a_wake_up_message_lies_in_the_list_of_its_priority(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     for _ in range(3):
         enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.BACKGROUND)
@@ -34,7 +34,7 @@ def test_a_hint_lies_in_the_list_of_its_priority(settings: Settings, redis_clien
     app.close()
 
 
-def test_a_hint_is_what_celery_would_send(settings: Settings, redis_client: redis.Redis) -> None:
+def test_a_wake_up_message_is_what_celery_would_send(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     queue = model_queue("fake")
     enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.INTERACTIVE)

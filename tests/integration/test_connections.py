@@ -38,7 +38,7 @@ def test_the_kernel_finds_a_dead_peer_in_seconds(over_tcp: Settings) -> None:
         assert options(client) == KEEPALIVE
 
 
-def test_so_it_does_for_those_that_wait_for_hints(over_tcp: Settings) -> None:
+def test_so_it_does_for_those_that_wait_for_messages(over_tcp: Settings) -> None:
     with make_celery(over_tcp).connection_for_read() as connection:
         channel = connection.default_channel
         assert options(channel.client) == KEEPALIVE

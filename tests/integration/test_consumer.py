@@ -1,4 +1,4 @@
-"""A worker takes hints from its queues, whatever a remote command, such as Flower's buttons send, has told it."""
+"""A worker consumes its queues, whatever a remote command, such as Flower's buttons send, has told it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:
     assert stack.replica().health == "healthy"
 
 
-def test_a_replica_that_takes_no_hints_is_not_healthy() -> None:
+def test_a_replica_that_takes_no_messages_is_not_healthy() -> None:
     wanted = ReplicaSpec("r", "m", "n", "cpu0")
     replica = Replica("i", wanted.replica_id, wanted.model, wanted.node, wanted.device, "active", 1, deaf=True)
     assert replica.health == "deaf"

@@ -39,7 +39,7 @@ NAMES = {"fake", "openvino", "embedding", "transformers"}
 VOCABULARIES = {"fake": 50_000, "openvino": 49_152, "embedding": 30_522, "transformers": 512}
 PROMPTS = [[100 + i] * (3 + i) for i in range(5)]
 #: Places of the batch, fewer than there are prompts.
-PLACES = 3
+SLOTS = 3
 
 
 @dataclass(frozen=True)
@@ -70,14 +70,14 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     def made(engine: str) -> EngineConfig:
         folder = tmp_path_factory.mktemp(engine)
         save = save_tiny_llama if engine == "transformers" else save_tiny_ir
-        return EngineConfig(engine, str(save(folder)), "CPU", PLACES, 256)
+        return EngineConfig(engine, str(save(folder)), "CPU", SLOTS, 256)
 
     @cache
     def loaded(name: str) -> Case:
         if name in VARIANTS:
             config = replace(made(name.partition("-")[0]), **VARIANTS[name])
         else:
-            config = config_of(MODELS[name], Settings(max_batch_size=PLACES))
+            config = config_of(MODELS[name], Settings(max_batch_size=SLOTS))
         case = Case(loaded_engine(config), name == "embedding")
         closing.callback(case.engine.close)
         return case
@@ -245,7 +245,7 @@ def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path:
         "import json, sys; from tests.engines import loaded_engine; from workers.engines.base import EngineConfig;"
         "engine = loaded_engine(EngineConfig(**json.loads(sys.argv[1])))"
     )
-    config = json.dumps(vars(EngineConfig("transformers", str(save_tiny_llama(tmp_path)), "CPU", PLACES, 256)))
+    config = json.dumps(vars(EngineConfig("transformers", str(save_tiny_llama(tmp_path)), "CPU", SLOTS, 256)))
     subprocess.run([sys.executable, "-c", code, config], check=True, timeout=100)
 
 

@@ -62,8 +62,8 @@ def indexes(store: JobStore, job: Job, model: str = MODEL) -> set[str]:
     return {name for name, key in found.items() if store.redis.zscore(key, job.id) is not None}
 
 
-def hinted(store: JobStore, model: str = MODEL) -> str:
-    """All hints of a model's queue, as text."""
+def messages(store: JobStore, model: str = MODEL) -> str:
+    """All wake-up messages of a model's queue, as text."""
     raws = [raw for name in lists(model_queue(model)) for raw in store.redis.lrange(name, 0, -1)]
     return " ".join(loads(raw)["headers"]["argsrepr"] for raw in raws)
 
@@ -157,7 +157,7 @@ def test_an_ended_job_is_settled_before_it_leaves(store: JobStore, keeper: Keepe
     assert not store.redis.scard(keys.open_jobs("key"))
 
 
-# -- hints
+# -- wake-up messages
 
 
 def waiting(store: JobStore, for_s: float) -> Job:
@@ -167,25 +167,25 @@ def waiting(store: JobStore, for_s: float) -> Job:
     return job
 
 
-def test_the_first_in_line_is_hinted_again_whatever_lies_in_the_list(store: JobStore, keeper: Keeper) -> None:
-    job = waiting(store, sweeps.HINT_S + 1)
+def test_the_first_in_line_is_woken_up_again_whatever_lies_in_the_list(store: JobStore, keeper: Keeper) -> None:
+    job = waiting(store, sweeps.RESEND_S + 1)
     for _ in range(50):
         store.redis.lpush(model_queue(MODEL), '{"headers": {"argsrepr": "of another job"}}')
     keeper.round()
-    assert job.id in hinted(store)
+    assert job.id in messages(store)
 
 
-def test_lost_hints_are_sent_again_at_once_but_not_each_round(store: JobStore, keeper: Keeper) -> None:
-    jobs = [waiting(store, sweeps.HINT_S + 1) for _ in range(20)]
+def test_lost_wake_up_messages_are_sent_again_at_once_but_not_each_round(store: JobStore, keeper: Keeper) -> None:
+    jobs = [waiting(store, sweeps.RESEND_S + 1) for _ in range(20)]
     for _ in range(3):
         keeper.round()
-    assert all(hinted(store).count(job.id) == 1 for job in jobs)
+    assert all(messages(store).count(job.id) == 1 for job in jobs)
 
 
-def test_who_waits_for_a_moment_is_not_hinted_again(store: JobStore, keeper: Keeper) -> None:
+def test_who_waits_for_a_moment_is_not_woken_up_again(store: JobStore, keeper: Keeper) -> None:
     waiting(store, 0)
     keeper.round()
-    assert hinted(store) == ""
+    assert messages(store) == ""
 
 
 def test_a_backlog_is_looked_at_in_slices(
@@ -405,8 +405,8 @@ def test_a_keeper_without_redis_goes_on_when_it_is_back(
     eventually(lambda: keeper.trust.held_for(0.1), "trust grows again")
 
 
-def test_hints_of_the_keeper_are_tasks_of_celery(store: JobStore, keeper: Keeper) -> None:
+def test_wake_up_messages_of_the_keeper_are_tasks_of_celery(store: JobStore, keeper: Keeper) -> None:
     job = make_job(store)
-    keeper.queues.hint(job, sweeps.Priority.RECOVERED)
+    keeper.queues.enqueue(job, sweeps.Priority.RECOVERED)
     (raw,) = store.redis.lrange(model_queue(MODEL), 0, -1)
     assert loads(raw)["headers"]["task"] == GENERATE

@@ -132,7 +132,7 @@ def test_everything_runs_over_tls_with_a_password_that_nobody_gets_to_see(home: 
             home.environ["HEADRACE_REDIS_URL"] = f"rediss://:{QUOTED}@localhost:{port}/2?{query}"
             said = [home.command("up", "--detach")]
             assert said[0].returncode == 0, said[0].stdout
-            assert "fake: active" in said[0].stdout, "agents and model workers hear their hints"
+            assert "fake: active" in said[0].stdout, "agents and model workers get their wake-up messages"
             assert f"Redis at rediss://:***@localhost:{port}/2" in said[0].stdout
             said += [home.command(*words) for words in (("status",), ("doctor",), ("key", "list"), ("logs",))]
             assert " 0 restarts" in said[1].stdout

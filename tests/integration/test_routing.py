@@ -100,7 +100,7 @@ def test_a_restart_takes_back_the_text_of_another(stack: Stack) -> None:
     assert '"rewound":{"seq":4,"text":{}}' in stream
 
 
-def test_a_lost_hint_of_a_handed_over_job_is_sent_again(stack: Stack) -> None:
+def test_a_lost_wake_up_message_of_a_handed_over_job_is_sent_again(stack: Stack) -> None:
     job = handed_over(stack.store, mode="continue")
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the keeper has seen it")
 

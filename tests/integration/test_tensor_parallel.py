@@ -25,14 +25,14 @@ GONE_S = 20.0
 PROMPTS = [[100 + i] * (3 + 5 * i) for i in range(6)]
 ANSWER = 64
 #: Fewer than there are prompts.
-PLACES = 4
+SLOTS = 4
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
     folder = save_tiny_llama(tmp_path_factory.mktemp("llama"))
     options = {"threads": 1}
-    return EngineConfig("transformers", str(folder), "CPU", PLACES, 256, options, tensor_parallel_size=2)
+    return EngineConfig("transformers", str(folder), "CPU", SLOTS, 256, options, tensor_parallel_size=2)
 
 
 @contextmanager

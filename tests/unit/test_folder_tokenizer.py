@@ -14,7 +14,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from tests.tokenizers import CONTROL, CORPUS, NASTY, qwen2, save_folder, train
 from workers.tokenizers.byte_level import ByteLevelTokenizer
 from workers.tokenizers.encoder import SETTINGS, EncoderTokenizer
-from workers.tokenizers.load import load_tokenizer, told_as_damaged
+from workers.tokenizers.load import load_tokenizer, reading_tokenizer
 
 BYTES = pre_tokenizers.ByteLevel(add_prefix_space=False)
 BOS = processors.TemplateProcessing("<|bos|> $A", "<|bos|> $A $B", [("<|bos|>", 0)])
@@ -216,7 +216,7 @@ def test_an_encoder_takes_no_more_tokens_than_its_settings_say(
 def test_a_length_that_is_no_number_is_a_damaged_file(tmp_path: Path, value: Any) -> None:
     folder = save_encoder(tmp_path, lower=False)
     (folder / SETTINGS[0]).write_text(json.dumps({"max_seq_length": value}))
-    with pytest.raises(DeploymentFailed) as caught, told_as_damaged(folder):
+    with pytest.raises(DeploymentFailed) as caught, reading_tokenizer(folder):
         EncoderTokenizer(folder)
     assert caught.value.reason is FailureReason.CHECKSUM
 

@@ -60,13 +60,13 @@ class Health(HealthServicer):
 
     async def Watch(self, request: HealthCheckRequest, context: Any) -> None:  # noqa: N802
         """How it is now, and each change."""
-        known, told = request.service in self._services, None
+        known, sent = request.service in self._services, None
         while True:
             changed = self._changed
             status = self._status if known else HealthCheckResponse.SERVICE_UNKNOWN
-            if status != told:
+            if status != sent:
                 await context.write(HealthCheckResponse(status=status))
-                told = status
+                sent = status
             await changed.wait()
 
     def _set(self, status: int) -> None:

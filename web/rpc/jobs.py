@@ -62,13 +62,13 @@ class _Waiting:
 
     def __init__(self, watcher: Watcher, job: Job) -> None:
         self._watcher, self._model = watcher, job.runs_on
-        self._told = -1
+        self._sent = -1
 
     def message(self) -> bytes | None:
         position = self._watcher.position(self._model)
-        if position in (None, self._told):
+        if position in (None, self._sent):
             return None
-        self._told = position
+        self._sent = position
         return pb.JobEvent(waiting=pb.JobWaiting(position=position)).SerializeToString()
 
 

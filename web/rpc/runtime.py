@@ -65,7 +65,7 @@ class RpcRuntime:
         self._calls: set[OpenCall] = set()
         self._streams: dict[Watcher, asyncio.Event] = {}
         self._cutting = self.loop.create_task(self._cut_off())
-        gateway.hub.on_news = self._hear
+        gateway.hub.on_news = self._on_news
 
     def open_calls(self) -> int:
         """How many calls are open now."""
@@ -111,7 +111,7 @@ class RpcRuntime:
         if tasks := {call.task for call in self._calls if call.task}:
             await asyncio.wait(tasks, timeout=CLOSE_S)
 
-    def _hear(self, watchers: Sequence[Watcher]) -> None:
+    def _on_news(self, watchers: Sequence[Watcher]) -> None:
         """Called by the hub's threads."""
         with contextlib.suppress(RuntimeError):  # the loop is closed: this process ends
             self.loop.call_soon_threadsafe(self._wake, watchers)

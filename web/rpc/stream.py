@@ -69,5 +69,5 @@ async def _send(call: Call, stream: Stream, events: list[Event]) -> None:
     if events:
         if error := failure(events[-1]):
             raise error
-    elif stream.waiting and (said := await call.in_thread(stream.waiting)):
-        await call.send(said)
+    elif stream.waiting and (waiting := await call.in_thread(stream.waiting)):
+        await call.send(waiting)

@@ -116,9 +116,9 @@ class Agent:
 
     def _sweep(self) -> None:
         """Remove the lock files of this device's replicas that have ended before this agent saw them."""
-        place = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
+        suffix = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
         for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock"):
-            if place in path.stem and not path.stem.startswith("agent.") and path.stem not in self._starters:
+            if suffix in path.stem and not path.stem.startswith("agent.") and path.stem not in self._starters:
                 drop_lock(self.settings.data_dir, path.stem)
 
     def _adopt(self) -> None:
@@ -222,7 +222,7 @@ def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
         try:
             if before:
                 registry.deregister(before)
-            names = {device.place for device in registry.devices()}
+            names = {device.address for device in registry.devices()}
         except NOT_NOW:
             return False  # nobody can tell now; the lock of this machine must do
         if (settings.node, settings.device) not in names:

@@ -63,7 +63,7 @@ class Rollout:
         request = self._job.job.request
         self._specs = [build(ReplicaSpec, one) for one in request["wanted"]]
         self._replaced = [build(ReplicaSpec, one) for one in request["replaced"]]
-        self._said_at = 0.0
+        self._progress_at = 0.0
         self._gone_since: dict[str, float] = {}
 
     def run(self) -> None:
@@ -137,17 +137,17 @@ class Rollout:
     def _any_alive(self, replicas: Sequence[ReplicaSpec]) -> bool:
         """Whether an agent has still something to do for one of them. Raises: NOT_NOW."""
         alive = {one.replica_id for one in self._registry.replicas()}
-        agents = {device.place for device in self._registry.devices()}
+        agents = {device.address for device in self._registry.devices()}
         return any(
-            one.replica_id in alive or (one.place in agents and not self._follower.has_ended(one)) for one in replicas
+            one.replica_id in alive or (one.address in agents and not self._follower.has_ended(one)) for one in replicas
         )
 
     def _require_nodes(self) -> None:
         """Raises: DeploymentFailed if an agent is gone for too long."""
-        agents = {device.place for device in self._registry.devices()}
+        agents = {device.address for device in self._registry.devices()}
         now = time.monotonic()
         for one in self._specs:
-            if one.place in agents:
+            if one.address in agents:
                 self._gone_since.pop(one.replica_id, None)
             elif now - self._gone_since.setdefault(one.replica_id, now) > self._settings.node_gone_s:
                 raise DeploymentFailed(
@@ -167,10 +167,10 @@ class Rollout:
     def _pause(self, *, may_cancel: bool) -> None:
         """Between two looks. Raises: Stopped, Cancelled."""
         self._check(may_cancel=may_cancel)
-        if time.monotonic() > self._said_at + PROGRESS_S:
+        if time.monotonic() > self._progress_at + PROGRESS_S:
             self._retry(lambda: self._store.progress([self._job.job]))
             self._retry(lambda: self._journal.publish("PROGRESS"))
-            self._said_at = time.monotonic()
+            self._progress_at = time.monotonic()
         self._job.to_cancel.wait(LOOK_S) if may_cancel else time.sleep(LOOK_S)
 
     def _retry(self, call: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.files import Files, read_json
 
 #: Bytes of one number of the key-value cache.
-KV_NUMBER_BYTES = 2
+KV_ELEMENT_BYTES = 2
 #: More layers has no model.
 MAX_LAYERS = 10_000
 #: Their first position is behind the padding token's id.
@@ -68,8 +68,8 @@ def _kv_bytes(config: dict[str, Any]) -> int:
     own = kinds[: len(kinds) - _first(config, "num_kv_shared_layers")]
     # What differs by layer.
     apart = {int(number): changes for number, changes in (config.get("per_layer_config") or {}).items()}
-    return KV_NUMBER_BYTES * sum(
-        _kv_numbers(ChainMap(apart.get(i, {}), config), kind)
+    return KV_ELEMENT_BYTES * sum(
+        _kv_elements(ChainMap(apart.get(i, {}), config), kind)
         for i, kind in enumerate(own)
         if kind.endswith("attention") and kind != "linear_attention"
     )
@@ -84,7 +84,7 @@ def _layers(config: Mapping[str, Any]) -> Sequence[str]:
     return kinds or ["full_attention"] * count
 
 
-def _kv_numbers(config: Mapping[str, Any], kind: str) -> int:
+def _kv_elements(config: Mapping[str, Any], kind: str) -> int:
     """Numbers that a layer keeps of one token."""
     if latent := _first(config, "kv_lora_rank"):
         # Multi-head latent attention (DeepSeek) keeps keys and values compressed, for all heads at once.

@@ -12,7 +12,7 @@ import gguf
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.models.footprint import Footprint
-from workers.formats.config import KV_NUMBER_BYTES
+from workers.formats.config import KV_ELEMENT_BYTES
 from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off
 
@@ -103,7 +103,7 @@ class Header:
         #: Where the tensors begin.
         self.data_offset = -(-self._at // alignment) * alignment
         self.tensors = tensors
-        _check_places(tensors, alignment)
+        _check_offsets(tensors, alignment)
 
     @property
     def names(self) -> list[str]:
@@ -206,7 +206,7 @@ class Header:
         return Tensor(name, num_elements, num_elements // block * block_bytes, self._number(_U64))
 
 
-def _check_places(tensors: list[Tensor], alignment: int) -> None:
+def _check_offsets(tensors: list[Tensor], alignment: int) -> None:
     """Raises: ValueError if tensors have one name, share bytes, or don't lie where they may."""
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise ValueError("two of its tensors have the same name")
@@ -281,4 +281,4 @@ def _kv_bytes(about: dict[str, Any]) -> int:
     head_size = int(about.get("embedding_length", 0)) // widest if widest else 0
     of_token = about.get("attention.key_length", head_size) + about.get("attention.value_length", head_size)
     in_all = sum(kv_heads) if isinstance(kv_heads, list) else kv_heads * layers
-    return int(in_all * of_token * KV_NUMBER_BYTES)
+    return int(in_all * of_token * KV_ELEMENT_BYTES)

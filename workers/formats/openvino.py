@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from typing import cast
 from xml.etree import ElementTree
 
-from gateway.deployments.memory import KV_BYTES_PER_NUMBER
+from gateway.deployments.memory import KV_BYTES_PER_ELEMENT
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.models.footprint import Footprint
-from workers.formats.config import KV_NUMBER_BYTES, Shape, read_shape
+from workers.formats.config import KV_ELEMENT_BYTES, Shape, read_shape
 from workers.formats.detect import OPENVINO_MODEL, Weights
 from workers.formats.files import Files, cut_off
 
@@ -37,7 +37,7 @@ class Graph:
     #: Where the last constant ends in the `.bin` file.
     end: int = 0
     #: Numbers that the graph keeps from one run to the next, of one token.
-    kept_numbers: int = 0
+    kv_elements: int = 0
     vocabulary_size: int = 0
     #: The type in which keys and values are to be kept, if it says one.
     kv_precision: str = ""
@@ -58,7 +58,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
         num_parameters=graph.num_parameters,
         outer_parameters=sum(count for sizes, count in graph.matrices.items() if vocabulary_size in sizes),
         # What the graph really keeps goes before what is said of the model that it was made of.
-        kv_bytes_per_token=graph.kept_numbers * KV_NUMBER_BYTES or shape.kv_bytes_per_token,
+        kv_bytes_per_token=graph.kv_elements * KV_ELEMENT_BYTES or shape.kv_bytes_per_token,
         hidden_size=shape.hidden_size,
         vocabulary_size=vocabulary_size,
         context_length=shape.context_length,
@@ -99,7 +99,7 @@ class _Reader:
             _constant(self._graph, attributes)
         elif tag == "data" and self._layer == "ReadValue":
             _read_value(self._graph, attributes)
-        elif tag == "KV_CACHE_PRECISION" and attributes.get("value") in KV_BYTES_PER_NUMBER:
+        elif tag == "KV_CACHE_PRECISION" and attributes.get("value") in KV_BYTES_PER_ELEMENT:
             self._graph.kv_precision = attributes["value"]
         elif tag == "dim" and self._layer == "Result":
             self._text = []
@@ -133,7 +133,7 @@ def _constant(graph: Graph, data: Mapping[str, str]) -> None:
         raise ValueError(f"a constant has {length} bytes at {offset}")
     graph.end = max(graph.end, offset + length)
     if data.get("element_type", "").startswith(_WEIGHTS):
-        shape = _numbers(data.get("shape"))
+        shape = _known_sizes(data.get("shape"))
         count = math.prod(shape)
         # The smallest have one bit.
         if count > 8 * length:
@@ -146,12 +146,12 @@ def _constant(graph: Graph, data: Mapping[str, str]) -> None:
 
 def _read_value(graph: Graph, data: Mapping[str, str]) -> None:
     """Keys or values of a layer, (B, heads, T, size of a head): B and T have no size before it runs."""
-    sizes = _numbers(data.get("variable_shape"))
+    sizes = _known_sizes(data.get("variable_shape"))
     if len(sizes) == 2:
-        graph.kept_numbers += math.prod(sizes)
+        graph.kv_elements += math.prod(sizes)
 
 
-def _numbers(shape: str | None) -> list[int]:
+def _known_sizes(shape: str | None) -> list[int]:
     """The sizes in a shape that are known."""
     sizes = (shape or "").split(",", MAX_DIMENSIONS)
     return [int(size) for size in sizes if size.strip().isdecimal()]

@@ -32,12 +32,12 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     for name in weights.files:
         for tensor in _tensors(files, name):
             start, end = tensor["data_offsets"]
-            numbers = math.prod(tensor["shape"])
+            elements = math.prod(tensor["shape"])
             if stored_bits and tensor["dtype"] in _PACKED_BITS:
-                numbers = numbers * _PACKED_BITS[tensor["dtype"]] // stored_bits
-            num_parameters += numbers
+                elements = elements * _PACKED_BITS[tensor["dtype"]] // stored_bits
+            num_parameters += elements
             if len(tensor["shape"]) == 2 and shape.vocabulary_size in tensor["shape"]:
-                outer_parameters += numbers
+                outer_parameters += elements
             tensor_bytes += end - start
     return Footprint(
         format="safetensors",

@@ -15,7 +15,7 @@ from gateway.models.catalog import Catalog, Model
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
 from workers.tokenizers.encoder import EncoderTokenizer
-from workers.tokenizers.load import told_as_damaged
+from workers.tokenizers.load import reading_tokenizer
 
 
 class Embedding:
@@ -61,7 +61,7 @@ class Embedding:
 def load_embedding(config: EngineConfig, model: Model, catalog: Catalog) -> Embedding:
     """Read the tokenizer. Raises: DeploymentFailed."""
     folder = Path(config.model_path)
-    with told_as_damaged(folder):
+    with reading_tokenizer(folder):
         return Embedding(EncoderTokenizer(folder), model, catalog, context_length=config.context_length)
 
 

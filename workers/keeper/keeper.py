@@ -1,4 +1,4 @@
-"""The keeper, `python -m workers.keeper`: finds jobs that lost their worker, hint or client, and puts it right.
+"""The keeper, `python -m workers.keeper`: finds jobs that lost their worker, message or client, and repairs that.
 
 Two keepers do no harm: every change goes through a script that checks the claim. What it judges by the clock it judges
 only when it can trust what it sees (`gateway/cluster/trust.py`).
@@ -122,7 +122,7 @@ class Keeper:
     def _has_no_worker(self, queue_key: str) -> bool:
         """Whether no worker has served this queue for longer than its grace period. A sleeping model is woken."""
         if is_device(queue_key):
-            served = queue_key in {device_queue_key(*device.place) for device in self.registry.devices()}
+            served = queue_key in {device_queue_key(*device.address) for device in self.registry.devices()}
             patience_s = self.settings.node_gone_s
         else:
             served, patience_s = self._served(queue_key), self.settings.lease_s * UNSERVED_LEASES

@@ -1,7 +1,7 @@
-"""What the keeper does for each running and each queued job: finds those that lost their worker, hint or client.
+"""What the keeper does for running and queued jobs: finds those that lost their worker, wake-up message or client.
 
-Each job is looked at behind a guard, and a long index in slices, so that neither an odd job nor a backlog keeps the
-keeper from the others.
+Each job is handled behind a guard, and a long index in slices, so that neither a broken job nor a backlog delays the
+others.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.connection import pipeline
 from gateway.store.loop import guarded
-from gateway.watching.hub import ATTENDED_S
+from gateway.watching.hub import CLIENT_LEASE_S
 
 log = logging.getLogger("headrace.keeper")
 
-#: Records that are read in one round trip.
+#: Records read in one round trip.
 BATCH = 500
-#: Jobs of one queue that every round looks at: the first in line. The others have their turn in slices.
+#: Every round checks the first `HEAD` jobs of a queue, and `SLICE` of the others in turn.
 HEAD, SLICE = 100, 1_000
-#: A cancelled job whose worker is silent for so long is ended by the keeper.
+#: The keeper ends a cancelled job whose worker has been silent for this long.
 CANCEL_S = 5.0
-#: A job that is first in line for so long, and was not taken, is hinted again; the n-th for n times as long.
-HINT_S = 2.0
-#: Another hint for the same job takes twice as long each time, up to so many doublings.
+#: The wake-up message of a job that is first in line and was not taken for this long is sent again; that of the n-th
+#: job after n times as long.
+RESEND_S = 2.0
+#: The wait before the next message for the same job doubles each time, at most this often.
 MAX_DOUBLINGS = 5
-#: Nobody says so long in advance that a client will be there.
+#: A client lease that ends later than this was written before Redis' clock was put back.
 FUTURE_S = 600.0
-#: What is remembered of a hinted job is forgotten after so long.
+#: How long the messages sent for a job are remembered.
 FORGET_S = 600.0
 
 
 class Sweep:
-    """What both have in common."""
+    """What both sweeps share."""
 
     def __init__(self, *, settings: Settings, store: JobStore, celery: Celery, trust: Trust) -> None:
         self.settings = settings
@@ -59,14 +60,14 @@ class Sweep:
         self.trust = trust
 
     def heads(self, job_ids: Iterable[str]) -> Iterator[tuple[str, JobHead | None]]:
-        """Records in their order, a batch at a time. One that can't be read goes into quarantine."""
+        """Records in order, read in batches. One that can't be read goes into quarantine."""
         ids = iter(job_ids)
         while batch := list(itertools.islice(ids, BATCH)):
             self.trust.tick()
             yield from self.store.sift(batch).items()
 
-    def hint(self, job: JobHead, priority: Priority) -> None:
-        """Tell its queue of a job."""
+    def enqueue(self, job: JobHead, priority: Priority) -> None:
+        """Send a wake-up message for a job."""
         enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=priority)
 
     def cancel(self, head: JobHead, *, reason: str, take_claim: str = "") -> None:
@@ -89,28 +90,28 @@ class Sweep:
             return None
 
     def client_is_gone(self, job: JobHead, now_ms: int) -> bool:
-        """Whether its client is gone: nobody has said for too long that it is there, and somebody could have."""
+        """Whether its client lease has expired, though Redis could be reached to renew it."""
         if job.attended_until < 0:
             return False
-        attended_s = self.settings.grace_s + ATTENDED_S
+        attended_s = self.settings.grace_s + CLIENT_LEASE_S
         if job.attended_until > now_ms + 1000 * (attended_s + FUTURE_S):  # Redis' clock was put back
             self.store.renew_leases([job.id], hub_id="", attended_ms=int(1000 * attended_s))
         return job.attended_until < now_ms and self.trust.held_for(attended_s)
 
 
 class RunningSweep(Sweep):
-    """All running jobs, each time."""
+    """All running jobs, in each round."""
 
     def __init__(
         self, *, settings: Settings, store: JobStore, celery: Celery, trust: Trust, registry: Registry
     ) -> None:
         super().__init__(settings=settings, store=store, celery=celery, trust=trust)
         self._registry = registry
-        #: Claims whose owner had no heartbeat the last time.
+        #: Claims whose owner had no heartbeat in the last round.
         self._missing: set[str] = set()
 
     def run(self, now_ms: int) -> None:
-        """Look at all of them. Raises: NOT_NOW."""
+        """Check all of them. Raises: NOT_NOW."""
         missing: set[str] = set()
         found = list(self.heads(cast("list[str]", self.store.redis.zrange(keys.RUNNING, 0, -1))))
         dead = {last.incarnation: (name, last) for name, last in dead_holders(self.settings.data_dir).items()}
@@ -128,7 +129,7 @@ class RunningSweep(Sweep):
         self._missing = missing
 
     def distrust(self) -> None:
-        """What was seen last time means nothing."""
+        """Forget what the last round saw: Redis was away since."""
         self._missing = set()
 
     def _look_at(
@@ -158,8 +159,8 @@ class RunningSweep(Sweep):
 
 
 @dataclass
-class Hinted:
-    """What the keeper has done for a waiting job."""
+class Sent:
+    """The wake-up messages that the keeper has sent for a waiting job."""
 
     #: By the steady clock.
     at: float
@@ -169,15 +170,15 @@ class Hinted:
 
 
 class QueueSweep(Sweep):
-    """The jobs that wait for one model: the first in line each time, the others in slices."""
+    """The jobs that wait in one queue: the first in line in each round, the others in slices."""
 
     def __init__(self, *, settings: Settings, store: JobStore, celery: Celery, trust: Trust) -> None:
         super().__init__(settings=settings, store=store, celery=celery, trust=trust)
         self._cursors: dict[str, int] = {}
-        self._hinted: dict[str, Hinted] = {}
+        self._sent: dict[str, Sent] = {}
 
     def run(self, model: str, now_ms: int) -> list[JobHead]:
-        """Look at those whose turn it is. Returns those that wait. Raises: NOT_NOW."""
+        """Check the jobs of this round. Returns those that still wait. Raises: NOT_NOW."""
         ids, size = self._turn(model)
         waiting: list[JobHead] = []
         for job_id, job in self.heads(ids):
@@ -187,12 +188,12 @@ class QueueSweep(Sweep):
         return self._look_at(waiting, model, size, now_ms) if waiting else []
 
     def forget(self) -> None:
-        """Drop what is remembered of jobs of long ago."""
+        """Forget the messages of `FORGET_S` ago and before."""
         before = time.monotonic() - FORGET_S
-        self._hinted = {job_id: hinted for job_id, hinted in self._hinted.items() if hinted.at > before}
+        self._sent = {job_id: sent for job_id, sent in self._sent.items() if sent.at > before}
 
     def _turn(self, model: str) -> tuple[list[str], int]:
-        """Whose turn it is in a queue, and how many wait there."""
+        """The jobs of a queue to check in this round, and how many wait there."""
         index, cursor = keys.queued(model), self._cursors.get(model, HEAD)
         head, slice_, size = pipeline(
             self.store.redis,
@@ -206,7 +207,7 @@ class QueueSweep(Sweep):
         return list(dict.fromkeys([*head, *slice_])), size
 
     def _belongs(self, job_id: str, job: JobHead | None, model: str) -> bool:
-        """Whether a job waits for this model. If not, it goes to where it belongs."""
+        """Whether a job waits for this model. If not, it is moved to the index where it belongs."""
         if job is None:
             self.store.track(job_id, model)
         elif job.state.ended:
@@ -218,8 +219,8 @@ class QueueSweep(Sweep):
         return False
 
     def _look_at(self, waiting: Sequence[JobHead], model: str, size: int, now_ms: int) -> list[JobHead]:
-        hints = sum(pipeline(self.store.redis, [("LLEN", name) for name in lists(queue_of(model))]))
-        lost = size - hints
+        messages = sum(pipeline(self.store.redis, [("LLEN", name) for name in lists(queue_of(model))]))
+        lost = size - messages
         left: list[JobHead] = []
         for rank, job in enumerate(waiting):
             with guarded(f"job {job.id}"):
@@ -228,16 +229,16 @@ class QueueSweep(Sweep):
                     continue
                 left.append(job)
                 waited_s = self.trust.age_s(now_ms, job.queued_at)
-                if waited_s > HINT_S and self._hint_due(job, rank, waited_s, some_lost=lost > 0):
+                if waited_s > RESEND_S and self._must_resend(job, rank, waited_s, some_lost=lost > 0):
                     lost -= 1
-                    log.warning("job %s: was not taken, its hint is sent again", job.id)
-                    self.hint(job, Priority.RECOVERED)
+                    log.warning("job %s: was not taken, its wake-up message is sent again", job.id)
+                    self.enqueue(job, Priority.RECOVERED)
                 elif job.background:
                     self._age(job, waited_s)
         return left
 
     def _ends(self, job: JobHead, now_ms: int) -> bool:
-        """Whether a job waits no longer: nobody wants it, or nobody has taken it for too long."""
+        """End a job that was cancelled, lost its client, or waited too long. Returns whether it was ended."""
         waited_s = self.trust.age_s(now_ms, job.queued_at if job.attempts else job.created_at)
         if job.cancel:
             self.cancel(job, reason=job.cancel_reason or "client_request")
@@ -251,7 +252,7 @@ class QueueSweep(Sweep):
         return True
 
     def _give_up(self, job: JobHead) -> None:
-        """Nobody has taken a job for too long. One that was taken before has had other troubles than the queue."""
+        """Fail a job that no worker took in time. `queue_timeout` is only for jobs that never had a worker."""
         within = f"within {self.settings.queue_timeout_s:.0f} s"
         if job.attempts:
             message = f"The job was begun {job.attempts} times, and lost its worker. No other took it again {within}."
@@ -259,22 +260,22 @@ class QueueSweep(Sweep):
         else:
             self.fail(job, reason="queue_timeout", message=f"No worker took the job {within}.")
 
-    def _hint_due(self, job: JobHead, rank: int, waited_s: float, *, some_lost: bool) -> bool:
-        """Whether its hint may be lost: there are fewer than jobs, or it is not taken though it is first in line."""
-        hinted = self._hinted.get(job.id)
-        since_s = waited_s if hinted is None or not hinted.times else time.monotonic() - hinted.at
-        times = hinted.times if hinted else 0
-        first_in_line = rank < HEAD and since_s > HINT_S * (rank + 1) * 2 ** min(times, MAX_DOUBLINGS)
-        if not first_in_line and not (some_lost and (not times or since_s > 2 * HINT_S)):
+    def _must_resend(self, job: JobHead, rank: int, waited_s: float, *, some_lost: bool) -> bool:
+        """Whether its message may be lost: there are fewer messages than jobs, or it is first in line and not taken."""
+        sent = self._sent.get(job.id)
+        since_s = waited_s if sent is None or not sent.times else time.monotonic() - sent.at
+        times = sent.times if sent else 0
+        first_in_line = rank < HEAD and since_s > RESEND_S * (rank + 1) * 2 ** min(times, MAX_DOUBLINGS)
+        if not first_in_line and not (some_lost and (not times or since_s > 2 * RESEND_S)):
             return False
-        step = hinted.step if hinted else 0
-        self._hinted[job.id] = Hinted(time.monotonic(), times + 1, step)
+        step = sent.step if sent else 0
+        self._sent[job.id] = Sent(time.monotonic(), times + 1, step)
         return True
 
     def _age(self, job: JobHead, waited_s: float) -> None:
-        """A background job gets a second hint at a higher step, then one among the interactive ones."""
+        """Send a second message for a background job at a higher priority, later one at that of interactive jobs."""
         step = min(2, int(waited_s / self.settings.ageing_s)) if self.settings.ageing_s else 2
-        hinted = self._hinted.setdefault(job.id, Hinted(time.monotonic()))
-        if step > hinted.step:
-            hinted.step = step
-            self.hint(job, (Priority.AGED, Priority.INTERACTIVE)[step - 1])
+        sent = self._sent.setdefault(job.id, Sent(time.monotonic()))
+        if step > sent.step:
+            sent.step = step
+            self.enqueue(job, (Priority.AGED, Priority.INTERACTIVE)[step - 1])

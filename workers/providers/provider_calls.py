@@ -123,15 +123,15 @@ async def _one(
     call = transcript.begin_call()
     stream = upstream.stream(ask)
     timeout_s, what = provider.first_byte_timeout_s, f"{provider.name} did not begin to answer"
-    heard_at = time.monotonic()
+    progress_at = time.monotonic()
     try:
         while (piece := await _next(stream, timeout_s, what)) is not None:
             transcript.take(piece, call)
             sink(piece)
             timeout_s, what = provider.between_timeout_s, f"{provider.name} stopped in the middle"
             if piece != _SIGN_OF_LIFE:
-                heard_at = time.monotonic()
-            elif time.monotonic() > heard_at + PATIENCE * provider.first_byte_timeout_s:
+                progress_at = time.monotonic()
+            elif time.monotonic() > progress_at + PATIENCE * provider.first_byte_timeout_s:
                 text = f"Provider {provider.name} has said nothing for too long, though it lives."
                 raise UpstreamFailure("upstream_timeout", text, True)
     except Exception as error:

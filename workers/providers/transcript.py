@@ -30,13 +30,13 @@ class CallTokens:
     reasoning: int = 0
     text_bytes: int = 0
     #: Something has come; a call that brought nothing counts nothing.
-    heard: bool = False
+    answered: bool = False
     #: The provider has sent its final count.
     counted: bool = False
 
     def take(self, piece: UpstreamDelta) -> None:
         """Add what a piece says."""
-        self.heard = True
+        self.answered = True
         self.text_bytes += len(piece.text.encode()) + sum(
             len((call.get("function") or {}).get("arguments") or "") for call in piece.tool_calls
         )
@@ -71,7 +71,7 @@ class Transcript:
         self.estimated = False
         self._calls: list[CallTokens] = []
         if self.resume_point and self.resume_point.own and (lost := unrecorded(self.resume_point.own)) is not None:
-            self._calls = [CallTokens(text_bytes=lost, heard=lost > 0)]
+            self._calls = [CallTokens(text_bytes=lost, answered=lost > 0)]
             self._close_calls()
 
     # -- what is left to do
@@ -137,12 +137,12 @@ class Transcript:
         for call in self._calls:
             prompt, completion = self._tokens(call)
             self._prompt, self._completion = self._prompt + prompt, self._completion + completion
-            self.estimated = self.estimated or (call.heard and not call.counted)
+            self.estimated = self.estimated or (call.answered and not call.counted)
         self._details += _details(self._calls)
         self._calls = []
 
     def _tokens(self, call: CallTokens) -> tuple[int, int]:
-        if call.counted or not call.heard:
+        if call.counted or not call.answered:
             return call.prompt or 0, call.completion or 0
         prompt = estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request})
         guess = estimate_tokens("x" * call.text_bytes)

@@ -202,7 +202,7 @@ def _drain(worker: ReplicaWorker) -> None:
 
 def _suffix(worker: ReplicaWorker) -> str:
     """What tells several replicas of a model on one device apart."""
-    return worker.spec.replica_id.removeprefix(replica_id(worker.model.id, *worker.spec.place))
+    return worker.spec.replica_id.removeprefix(replica_id(worker.model.id, *worker.spec.address))
 
 
 if __name__ == "__main__":

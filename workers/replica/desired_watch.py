@@ -46,7 +46,7 @@ class DesiredWatch:
         if self._life.unwanted.is_set():
             return
         try:
-            spec = self._desired.get(*self._spec.place, self._spec.replica_id)
+            spec = self._desired.get(*self._spec.address, self._spec.replica_id)
         except Unreadable as error:
             note(self._spec.replica_id, error)
             return  # it is wanted, if nobody knows how

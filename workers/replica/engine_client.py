@@ -92,7 +92,7 @@ class EngineProcess:
             except EngineDied as error:
                 raise EngineStartFailed(*self._failure_of_exit(self._process.returncode)) from error
             try:
-                info = None if frame is None else self._heard(frame, on_progress)
+                info = None if frame is None else self._on_loading_frame(frame, on_progress)
             except (KeyError, TypeError, ValueError) as error:
                 self.kill()
                 message = f"the engine said what nobody understands: {error!r}"
@@ -180,7 +180,7 @@ class EngineProcess:
             self.kill()  # half a frame may be on its way, behind which nothing can be understood
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
 
-    def _heard(self, frame: Any, on_progress: Report) -> EngineInfo | None:
+    def _on_loading_frame(self, frame: Any, on_progress: Report) -> EngineInfo | None:
         """Hear what an engine says while it loads. Returns what it is once it is ready.
 
         Raises:

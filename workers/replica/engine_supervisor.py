@@ -82,13 +82,13 @@ class EngineSupervisor:
         """Follow the loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
         assert self._process is not None
 
-        def hear(stage: str, done: int, total: int) -> None:
+        def on_progress(stage: str, done: int, total: int) -> None:
             if stage == until_stage:
                 raise StageReached
             up.report(done, total)
 
         try:
-            self.info = self._process.wait_ready(self._settings.load_timeout_s, hear, until=up.cancelled.is_set)
+            self.info = self._process.wait_ready(self._settings.load_timeout_s, on_progress, until=up.cancelled.is_set)
         except StageReached:
             return
 

@@ -196,12 +196,12 @@ class _Progress:
         self._on_progress = on_progress
         self._total = total
         self._done = 0
-        self._told = 0
+        self._reported = 0
         on_progress(0, total)
 
     def of_file(self, here: int) -> None:
         """So many bytes of the file that is being fetched are here."""
-        if abs(self._done + here - self._told) >= REPORT_BYTES:
+        if abs(self._done + here - self._reported) >= REPORT_BYTES:
             self._tell(self._done + here)
 
     def file_done(self, size: int) -> None:
@@ -210,7 +210,7 @@ class _Progress:
         self._tell(self._done)
 
     def _tell(self, done: int) -> None:
-        self._told = done
+        self._reported = done
         self._on_progress(done, self._total)
 
 

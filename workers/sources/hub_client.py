@@ -152,9 +152,9 @@ def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:
     """The bytes from `start`, also if the server took no notice of the range. Raises: Interrupted for another range."""
     skip = start
     if response.status_code == 206:
-        said = response.headers.get("Content-Range", "")
-        if not said.startswith(f"bytes {start}-"):
-            raise Interrupted(f"The hub sent the range {said!r} instead of bytes from {start}.")
+        value = response.headers.get("Content-Range", "")
+        if not value.startswith(f"bytes {start}-"):
+            raise Interrupted(f"The hub sent the range {value!r} instead of bytes from {start}.")
         skip = 0
     for chunk in response.iter_bytes():
         rest, skip = chunk[skip:], max(0, skip - len(chunk))
@@ -163,8 +163,8 @@ def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:
 
 
 def _retry_after(response: httpx2.Response) -> float:
-    said = response.headers.get("Retry-After", "")
-    return float(said) if said.isdecimal() else 0.0
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isdecimal() else 0.0
 
 
 def _checked(name: str) -> str:

@@ -90,9 +90,9 @@ class ByteLevelTokenizer:
             TemplateFailed: the template is wrong, or takes too long.
             ContextTooLong
         """
-        told = [[_as_templates_expect(message) for message in messages], list(tools) if tools else None]
-        mark = _unused_mark(told)
-        turns, functions = _mapped(told, lambda text: self._defused(mended(text), mark))
+        conversation = [[_as_templates_expect(message) for message in messages], list(tools) if tools else None]
+        mark = _unused_mark(conversation)
+        turns, functions = _mapped(conversation, lambda text: self._defused(mended(text), mark))
         text = self.templates.render(turns, functions, at_ms=at_ms)
         self._require_room(text, most)
         ids: list[int] = []

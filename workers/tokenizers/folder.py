@@ -123,8 +123,8 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
         found["default"] = file.read_text("utf-8")
     if found:
         return found
-    told = config.get("chat_template")
-    named = {one["name"]: one["template"] for one in told} if isinstance(told, list) else told
+    templates = config.get("chat_template")
+    named = {one["name"]: one["template"] for one in templates} if isinstance(templates, list) else templates
     if isinstance(named, Mapping):
         return {str(name): str(text) for name, text in named.items()}
     return {"default": named} if isinstance(named, str) and named else {}
@@ -132,8 +132,8 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 def _eos_ids(folder: Path, of_tokenizer: ControlToken | None) -> tuple[int, ...]:
     """All that end an answer: those of the generation config, else of the model's, and the tokenizer's."""
-    told = read_optional(folder, "generation_config.json").get("eos_token_id")
-    if told is None:
-        told = read_optional(folder, "config.json").get("eos_token_id")
-    ids = [int(i) for i in (told if isinstance(told, list) else [] if told is None else [told])]
+    found = read_optional(folder, "generation_config.json").get("eos_token_id")
+    if found is None:
+        found = read_optional(folder, "config.json").get("eos_token_id")
+    ids = [int(i) for i in (found if isinstance(found, list) else [] if found is None else [found])]
     return tuple(dict.fromkeys([*ids, *([] if of_tokenizer is None else [of_tokenizer.id])]))

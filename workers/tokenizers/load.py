@@ -59,12 +59,12 @@ def load_tokenizer(model_path: str, engine: str) -> Tokenizer:
     from workers.tokenizers.gguf import read_gguf
 
     path = Path(model_path)
-    with told_as_damaged(path):
+    with reading_tokenizer(path):
         return ByteLevelTokenizer(read_folder(path) if path.is_dir() else read_gguf(path))
 
 
 @contextlib.contextmanager
-def told_as_damaged(path: Path) -> Iterator[None]:
+def reading_tokenizer(path: Path) -> Iterator[None]:
     """Around the reading of a tokenizer: what goes wrong is the fault of files. Raises: DeploymentFailed, OSError."""
     try:
         yield

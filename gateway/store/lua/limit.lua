@@ -9,7 +9,7 @@
 --       'settle', job, tokens, field of the ledger, count, ...
 --       'refund', job: it was taken back before anybody knew of it
 --       'reserved', age: which jobs have been only reserved for so many ms, or longer
---       'lapse', job: who reserved for it has died before the job was made.
+--       'expire', job: the process that reserved for it died before it made the job.
 -- A charge counts for 60 s from when it was made, whatever happens, so that no reservation can leak; one from the
 -- future, where Redis' clock went back, from now on. All this goes on in a full Redis, so that jobs can end there. Each call sets a
 -- job's charge to a value and never adds to it, so that it may be made again; the ledger counts who closes the job.
@@ -51,7 +51,7 @@ local function mend(now)
   end
 end
 
-if what == 'refund' or what == 'lapse' then
+if what == 'refund' or what == 'expire' then
   discharge(job)
   if what == 'refund' then
     redis.call('SREM', KEYS[3], job)

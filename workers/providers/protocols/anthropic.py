@@ -100,13 +100,13 @@ class AnthropicUpstream:
 
     def _body(self, ask: UpstreamRequest, begun: str) -> dict[str, Any]:
         request = ask.request
-        said = list(request["messages"]) if ask.kind == "chat" else [{"role": "user", "content": ask.prompt}]
+        conversation = list(request["messages"]) if ask.kind == "chat" else [{"role": "user", "content": ask.prompt}]
         if begun:
-            said.append({"role": "assistant", "content": begun})
+            conversation.append({"role": "assistant", "content": begun})
         sent: dict[str, Any] = {
             "model": ask.upstream,
             "stream": True,
-            "messages": turns.messages(said, provider=self._provider.name, named=ask.named),
+            "messages": turns.messages(conversation, provider=self._provider.name, named=ask.named),
             "max_tokens": ask.max_tokens or ask.model.default_max_tokens,
         }
         sampling = {name: request[name] for name in SAMPLING if request.get(name) is not None}
@@ -115,9 +115,9 @@ class AnthropicUpstream:
         if sampling:
             sent |= {"extra_body": sampling, "extra_headers": {"anthropic-version": SAMPLING_VERSION}}
         optional = {
-            "system": turns.system(said),
+            "system": turns.system(conversation),
             "stop_sequences": request.get("stop"),
-            "tools": _tools(request, said),
+            "tools": _tools(request, conversation),
             "tool_choice": _choice(request),
             "metadata": {"user_id": _user_id(request["user"])} if request.get("user") else None,
         }
@@ -143,11 +143,11 @@ def _refused_schema(name: str, schema: Mapping[str, Any]) -> dict[str, list[str]
     return {}
 
 
-def _tools(request: Mapping[str, Any], said: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _tools(request: Mapping[str, Any], turns_sent: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The tools; those of earlier calls must be among them, if there are none."""
     if request.get("tools"):
         return [_tool(tool) for tool in request["tools"]]
-    names = {turns.tool_name(call["function"]["name"]) for turn in said for call in turn.get("tool_calls") or ()}
+    names = {turns.tool_name(call["function"]["name"]) for turn in turns_sent for call in turn.get("tool_calls") or ()}
     return [{"name": name, "input_schema": {"type": "object"}} for name in sorted(names)]
 
 

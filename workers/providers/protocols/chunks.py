@@ -72,32 +72,32 @@ class Chunks:
             yield usage
         if isinstance(choices, Mapping):
             choices = [choices]
-        for place, choice in enumerate(choices if isinstance(choices, list) else ()):
-            if isinstance(choice, Mapping) and (answer := self._answer(choice.get("index"), place)):
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, Mapping) and (answer := self._answer(choice.get("index"), position)):
                 yield self._piece(answer, choice)
         if choices or usage:
             self._counted = not choices and any(answer.begun for answer in self._answers)
 
-    def _answer(self, index: Any, place: int) -> Answer | None:
+    def _answer(self, index: Any, position: int) -> Answer | None:
         """The answer that a choice is of; None if it was not asked for."""
         number = as_count(index)
         if number is None:
-            number = place if len(self._answers) > 1 else 0
+            number = position if len(self._answers) > 1 else 0
         return self._answers[number] if number < len(self._answers) else None
 
     def _piece(self, answer: Answer, choice: Mapping[str, Any]) -> UpstreamDelta:
         if choice.get("error"):
             raise Said(choice)
-        said = next(
+        delta = next(
             (part for name in ("delta", "message") if isinstance(part := choice.get(name), Mapping) and part), {}
         )
-        text = text_of(said.get("content")) or text_of(choice.get("text"))
+        text = text_of(delta.get("content")) or text_of(choice.get("text"))
         if not self._is_chat:
-            text = text or text_of(said.get("refusal"))
+            text = text or text_of(delta.get("refusal"))
         return answer.piece(
             text=text,
-            calls=_calls(said),
-            extra=_extra(said) if self._is_chat else None,
+            calls=_calls(delta),
+            extra=_extra(delta) if self._is_chat else None,
             logprobs=_logprobs(choice.get("logprobs")),
             finish=_finish(choice),
         )
@@ -114,24 +114,24 @@ def text_of(content: Any) -> str:
     return str(content) if isinstance(content, int | float) and not isinstance(content, bool) else ""
 
 
-def _extra(said: Mapping[str, Any]) -> dict[str, Any]:
+def _extra(delta: Mapping[str, Any]) -> dict[str, Any]:
     """What is beside the text and the calls, with the thoughts that some servers send as parts of the content."""
-    extra = {name: value for name, value in said.items() if name not in _KNOWN and value is not None}
-    content = said.get("content")
+    extra = {name: value for name, value in delta.items() if name not in _KNOWN and value is not None}
+    content = delta.get("content")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, Mapping) and part.get("type") == "thinking":
             extra["reasoning_content"] = f"{extra.get('reasoning_content', '')}{text_of(part.get('thinking'))}"
     return extra
 
 
-def _calls(said: Mapping[str, Any]) -> list[Any]:
+def _calls(delta: Mapping[str, Any]) -> list[Any]:
     """Fragments of calls; the form before there were tools is one, too."""
-    calls = said.get("tool_calls")
+    calls = delta.get("tool_calls")
     if isinstance(calls, Mapping):
         calls = [calls]
     if not isinstance(calls, list):
         calls = []
-    old = said.get("function_call")
+    old = delta.get("function_call")
     return [*calls, {"index": 0, "function": old}] if isinstance(old, Mapping) else calls
 
 
@@ -148,13 +148,13 @@ def _usage(usage: Any) -> UpstreamDelta | None:
     if not isinstance(usage, Mapping):
         return None
     prompt, completion = (usage.get(name) for name in ("prompt_tokens_details", "completion_tokens_details"))
-    said = UpstreamDelta(
+    counts = UpstreamDelta(
         prompt_tokens=as_count(usage.get("prompt_tokens")),
         completion_tokens=as_count(usage.get("completion_tokens")),
         cached_tokens=as_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
         reasoning_tokens=as_count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None,
     )
-    return None if said == UpstreamDelta() else said
+    return None if counts == UpstreamDelta() else counts
 
 
 def _logprobs(found: Any) -> list[tuple[str, float, bytes]]:
@@ -162,27 +162,27 @@ def _logprobs(found: Any) -> list[tuple[str, float, bytes]]:
     if not isinstance(found, Mapping):
         return []
     tokens, values = found.get("tokens"), found.get("token_logprobs")
-    told: Iterable[tuple[Any, Any, Any]]
+    triples: Iterable[tuple[Any, Any, Any]]
     if isinstance(tokens, list):
-        told = zip(tokens, values if isinstance(values, list) else [], repeat(None))
+        triples = zip(tokens, values if isinstance(values, list) else [], repeat(None))
     else:
         entries = found.get("content")
-        told = (
+        triples = (
             (entry.get("token"), entry.get("logprob"), entry.get("bytes"))
             for entry in (entries if isinstance(entries, list) else ())
             if isinstance(entry, Mapping)
         )
     return [
         (text := mended(token), _logprob(value), _bytes(text, raw))
-        for token, value, raw in told
+        for token, value, raw in triples
         if isinstance(token, str)
     ]
 
 
-def _bytes(token: str, said: Any) -> bytes:
+def _bytes(token: str, listed: Any) -> bytes:
     """The bytes of a token: as they are said, or as the text says that has no other way to, or those of the text."""
-    if isinstance(said, list) and all(is_integer(byte, 0, 255) for byte in said):
-        return bytes(said)
+    if isinstance(listed, list) and all(is_integer(byte, 0, 255) for byte in listed):
+        return bytes(listed)
     if _IN_HEX.fullmatch(token):
         return bytes.fromhex(token.removeprefix("bytes:").replace("\\x", ""))
     return token.encode()

@@ -79,24 +79,24 @@ class Blocks:
         if not data or data.startswith(wire.DONE):
             return
         value = wire.read(data)
-        said = value if isinstance(value, Mapping) else {}
-        kind = said.get("type") or event.name
-        if "error" in (event.name, kind) or said.get("error"):
+        payload = value if isinstance(value, Mapping) else {}
+        kind = payload.get("type") or event.name
+        if "error" in (event.name, kind) or payload.get("error"):
             raise Said(value)
         if kind == "message_start":
-            yield _usage(_part(said, "message").get("usage"), begins=True)
+            yield _usage(_part(payload, "message").get("usage"), begins=True)
         elif kind == "content_block_start":
-            yield from self._start(self._place(said), _part(said, "content_block"))
+            yield from self._start(self._block_index(payload), _part(payload, "content_block"))
         elif kind == "content_block_delta":
-            yield from self._add(self._place(said), _part(said, "delta"))
+            yield from self._add(self._block_index(payload), _part(payload, "delta"))
         elif kind == "content_block_stop":
-            yield from self._stop(self._place(said))
+            yield from self._stop(self._block_index(payload))
         elif kind == "message_delta":
-            yield from self._end(_part(said, "delta").get("stop_reason"), said.get("usage"))
+            yield from self._end(_part(payload, "delta").get("stop_reason"), payload.get("usage"))
         elif kind == "message_stop":
             self._over = True
         elif event.name == wire.WHOLE:
-            yield from self._whole(value, said)
+            yield from self._whole(value, payload)
 
     def end(self) -> Iterator[UpstreamDelta]:
         """What is left to say when the stream has ended."""
@@ -108,24 +108,24 @@ class Blocks:
         content = message.get("content")
         if not isinstance(content, list):
             raise Said(value)
-        for place, block in enumerate(content):
+        for block_index, block in enumerate(content):
             if isinstance(block, Mapping):
-                yield from self._start(place, block)
-                yield from self._stop(place)
+                yield from self._start(block_index, block)
+                yield from self._stop(block_index)
         self._over = True
         yield _usage(message.get("usage"), begins=True)
         yield from self._end(message.get("stop_reason"), message.get("usage"))
 
-    def _place(self, event: Mapping[str, Any]) -> int:
+    def _block_index(self, event: Mapping[str, Any]) -> int:
         """Which block an event is about: the last one, if it does not say."""
-        place = as_count(event.get("index"))
-        self._last = self._last if place is None else place
+        block_index = as_count(event.get("index"))
+        self._last = self._last if block_index is None else block_index
         return self._last
 
-    def _start(self, place: int, content: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
-        block = self._blocks[place] = _Block(str(content.get("type")))
+    def _start(self, block_index: int, content: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
+        block = self._blocks[block_index] = _Block(str(content.get("type")))
         if block.kind == "text":
-            yield from self._add(place, {"type": "text_delta", "text": content.get("text")})
+            yield from self._add(block_index, {"type": "text_delta", "text": content.get("text")})
         elif block.kind == "tool_use":
             block.number, self._num_calls = self._num_calls, self._num_calls + 1
             arguments = as_text(content["input"]) if content.get("input") else ""
@@ -134,12 +134,12 @@ class Blocks:
             yield self._call(block, {"id": content.get("id"), "type": "function", "function": function})
         elif block.kind == "thinking":
             block.signature = _word(content.get("signature"))
-            yield from self._add(place, {"type": "thinking_delta", "thinking": content.get("thinking")})
+            yield from self._add(block_index, {"type": "thinking_delta", "thinking": content.get("thinking")})
         elif block.kind == "redacted_thinking":
             yield self._beside({"thinking_blocks": [{"type": block.kind, "data": content.get("data")}]})
 
-    def _add(self, place: int, delta: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
-        block = self._blocks.get(place)
+    def _add(self, block_index: int, delta: Mapping[str, Any]) -> Iterator[UpstreamDelta]:
+        block = self._blocks.get(block_index)
         kind = delta.get("type")
         if kind == "input_json_delta" and block is not None and block.kind == "tool_use":
             arguments = as_text(delta.get("partial_json"))
@@ -155,8 +155,8 @@ class Blocks:
         elif kind != "input_json_delta" and (text := _word(delta.get("text"))):
             yield self._answer.piece(text=self._seam.join(text))
 
-    def _stop(self, place: int) -> Iterator[UpstreamDelta]:
-        block = self._blocks.pop(place, None)
+    def _stop(self, block_index: int) -> Iterator[UpstreamDelta]:
+        block = self._blocks.pop(block_index, None)
         if block is not None and block.kind == "tool_use" and not block.filled:
             yield self._call(block, {"function": {"arguments": "{}"}})  # a call without arguments has none at all
         if block is not None and block.kind == "thinking":
@@ -181,12 +181,12 @@ def _usage(usage: Any, *, begins: bool = False) -> UpstreamDelta:
 
     What a stream says of its answer when it `begins` is not the count.
     """
-    said = usage if isinstance(usage, Mapping) else {}
+    counts = usage if isinstance(usage, Mapping) else {}
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-    prompt = [as_count(said.get(name)) or 0 for name in names]
+    prompt = [as_count(counts.get(name)) or 0 for name in names]
     return UpstreamDelta(
-        prompt_tokens=sum(prompt) or (as_count(said.get(names[0])) if begins else None),
-        completion_tokens=None if begins else as_count(said.get("output_tokens")),
+        prompt_tokens=sum(prompt) or (as_count(counts.get(names[0])) if begins else None),
+        completion_tokens=None if begins else as_count(counts.get("output_tokens")),
         cached_tokens=prompt[2] or None,
     )
 

@@ -165,9 +165,9 @@ class OpenAIUpstream:
         return vectors(answer, ask.num_inputs)
 
 
-def _given(said: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+def _given(request: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     """What is said of some fields: also 0, false and an empty text."""
-    return {name: said[name] for name in names if said.get(name) is not None}
+    return {name: request[name] for name in names if request.get(name) is not None}
 
 
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:

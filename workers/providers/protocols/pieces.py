@@ -65,8 +65,8 @@ class Answer:
         return self.piece(finish="tool_calls" if self._calls.calls else "stop")
 
     def _entry(self, text: str, logprob: float, raw: bytes) -> Logprob:
-        place = self._offsets.push(raw)
-        return (text, logprob, place) if text.encode() == raw else (text, logprob, place, raw.hex())
+        offset = self._offsets.push(raw)
+        return (text, logprob, offset) if text.encode() == raw else (text, logprob, offset, raw.hex())
 
     def _joined(self, fragment: dict[str, Any]) -> dict[str, Any]:
         function = fragment.get("function", {})

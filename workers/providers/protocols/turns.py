@@ -58,11 +58,11 @@ class _Talk:
 
     def add(self, role: str, blocks: Iterable[dict[str, Any]]) -> None:
         """Let somebody say something, if it is anything."""
-        said = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
-        if said and self._messages and self._messages[-1]["role"] == role:
-            self._messages[-1]["content"] += said
-        elif said:
-            self._messages.append({"role": role, "content": said})
+        kept = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
+        if kept and self._messages and self._messages[-1]["role"] == role:
+            self._messages[-1]["content"] += kept
+        elif kept:
+            self._messages.append({"role": role, "content": kept})
 
     def assistant(self, thoughts: list[dict[str, Any]], text: str, calls: Iterable[Mapping[str, Any]]) -> None:
         """A turn of the assistant, and a place for the result of each call right behind it."""

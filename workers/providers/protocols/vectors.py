@@ -35,8 +35,8 @@ def vectors(answer: Any, num_inputs: int) -> list[UpstreamDelta]:
 def _indexes(data: list[Mapping[str, Any]]) -> Iterator[int]:
     """Where no vector has an index, their order is meant."""
     numbered = any(item.get("index") is not None for item in data)
-    for place, item in enumerate(data):
-        number = as_count(item.get("index")) if numbered else place
+    for position, item in enumerate(data):
+        number = as_count(item.get("index")) if numbered else position
         yield -1 if number is None else number
 
 
@@ -44,15 +44,15 @@ def _packed(vector: Any) -> bytes:
     """float32, little-endian: as base64, or as numbers from a server that ignores that base64 was asked for."""
     try:
         if isinstance(vector, str):
-            numbers = numpy.frombuffer(base64.b64decode(vector, validate=True), "<f4")
+            elements = numpy.frombuffer(base64.b64decode(vector, validate=True), "<f4")
         else:
             with numpy.errstate(over="ignore"):
-                numbers = numpy.asarray(vector, "<f4")
+                elements = numpy.asarray(vector, "<f4")
     except (ValueError, TypeError, OverflowError) as error:
         raise _odd("a vector that is none") from error
-    if not isinstance(vector, str | list) or numbers.ndim != 1 or not numpy.isfinite(numbers).all():
+    if not isinstance(vector, str | list) or elements.ndim != 1 or not numpy.isfinite(elements).all():
         raise _odd("a vector that is none, or has numbers that are not finite")
-    return numbers.tobytes()
+    return elements.tobytes()
 
 
 def _odd(what: str) -> Malformed:
