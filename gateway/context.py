@@ -1,4 +1,4 @@
-"""Builds the domain layer once per process and hands it on; there are no module-level connections."""
+"""Builds the domain layer once per process and passes it on; there are no module-level connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.store.installation import Installation
 from gateway.views.models import Models
 from gateway.watching.hub import Hub
 
-#: A stream that waits for a Redis that hangs can say nothing meanwhile, so it asks again after so long.
+#: Redis' time-out for the hub. A stream can send nothing while it waits for a hanging Redis, so this is short.
 HUB_TIMEOUT_S = 3.0
 
 
@@ -45,7 +45,7 @@ class Gateway:
 
     @classmethod
     def connect(cls, settings: Settings) -> Gateway:
-        """Wire it all. Nothing is sent to Redis yet."""
+        """Build everything. Nothing is sent to Redis yet."""
         client = connect(settings, retries=3)
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
         installation = Installation(client, settings.data_dir)

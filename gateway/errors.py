@@ -37,13 +37,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-#: Characters of an error's text, of one flaw in it, and of a name in it, which may all be a client's own; and how many
-#: flaws are told.
+#: Longest text of an error, of one flaw in it, and of a name in it, in characters (a client may have chosen them); and
+#: how many flaws are reported.
 MAX_TEXT, MAX_FLAW, MAX_NAME, MAX_FLAWS = 4_000, 500, 200, 20
 
 
 def bounded(text: str, most: int) -> str:
-    """A text that is not too long, and can be written as UTF-8, whatever a client or a provider has put into it."""
+    """A text of any client or provider, cut to `most` characters and mended so that it can be written as UTF-8."""
     text = text if len(text) <= most else f"{text[: most - 3]}..."
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
@@ -116,7 +116,7 @@ class ModelNotFound(NotFound):
 
 
 class NotDeployed(NotFound):
-    """Nothing of the model is deployed."""
+    """The model has no replica."""
 
     reason = "not_deployed"
 
@@ -192,7 +192,7 @@ class RateLimited(HeadraceError):
 
 
 class Unavailable(HeadraceError):
-    """Something that the request needs is not there at the moment."""
+    """Something that the request needs is not available at the moment."""
 
     http_status, grpc_code, reason = 503, "UNAVAILABLE", "unavailable"
 
@@ -204,7 +204,7 @@ class ModelNotReady(Unavailable):
 
 
 class NoDevice(Unavailable):
-    """A node is not alive, or none is."""
+    """No living agent matches, or there is none at all."""
 
     reason = "no_device"
 
@@ -228,13 +228,13 @@ class Rewound(Unavailable):
 
 
 class UpstreamUnavailable(Unavailable):
-    """The provider has failed too often lately; it is left alone for a while."""
+    """The provider has failed too often lately; its circuit breaker is open."""
 
     reason = "upstream_unavailable"
 
 
 class UpstreamFailed(HeadraceError):
-    """A provider did not do what was asked. Its refusal of our key is this too: the client's own key is fine."""
+    """A provider failed. This includes its refusal of our key: the client's own key is fine."""
 
     http_status, grpc_code, reason = 502, "UNAVAILABLE", "upstream_error"
 
@@ -246,13 +246,13 @@ class UpstreamTimeout(UpstreamFailed):
 
 
 class UpstreamRateLimited(UpstreamFailed):
-    """A provider limits our rate."""
+    """The provider's rate limit was reached."""
 
     http_status, grpc_code, reason = 429, "RESOURCE_EXHAUSTED", "upstream_rate_limited"
 
 
 class Unreadable(HeadraceError):
-    """What Redis holds can't be read: it is damaged, or a newer version has written it."""
+    """A value in Redis can't be read: it is damaged, or a newer version wrote it."""
 
     http_status, grpc_code, reason = 500, "DATA_LOSS", "unreadable"
 
@@ -282,7 +282,7 @@ class TemplateFailed(GenerationFailed):
     reason = "template_failed"
 
 
-#: What else the error of a failed job says: of a provider, or of a deployment.
+#: Further fields in the error of a failed job, about a provider or a deployment.
 FAILURE_DETAILS = ("provider", "retryable", "remedy", "log", "memory_plan", "alternatives")
 #: The error class for each reason that a worker or the keeper writes into a failed job.
 FAILURES: dict[str, type[HeadraceError]] = {
@@ -296,7 +296,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "internal_error": HeadraceError,
     "template_failed": TemplateFailed,
     "unreadable": Unreadable,
-    # What may be wrong with a provider.
+    # A provider failed.
     "upstream_error": UpstreamFailed,
     "upstream_unreachable": UpstreamFailed,
     "upstream_interrupted": UpstreamFailed,
@@ -305,12 +305,12 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "upstream_timeout": UpstreamTimeout,
     "upstream_rate_limited": UpstreamRateLimited,
     "upstream_unavailable": UpstreamUnavailable,
-    # It refused the request itself.
+    # A provider refused the request itself.
     "upstream_refused": InvalidRequest,
 }
 
 
 def is_client_error(reason: str) -> bool:
-    """Whether a job that failed for this reason could not have been served by anybody."""
+    """Whether a failure reason is the client's fault, so that no worker could have served the job."""
     kind = FAILURES.get(reason, GenerationFailed)
     return kind.http_status < 500 and not issubclass(kind, UpstreamFailed)

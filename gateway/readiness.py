@@ -1,4 +1,4 @@
-"""Can this gateway serve? Not whether a process is up, but whether what it needs is there."""
+"""Whether this gateway can serve requests: not only that its process is up, but that what it needs is available."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gateway.store.connection import NOT_NOW
 
 @dataclass(frozen=True)
 class Readiness:
-    """The state of each part, in the document's words."""
+    """The state of each component, in the document's words."""
 
-    #: `lost`: it answers, but its data is gone.
+    #: `lost`: Redis answers, but its data is gone.
     redis: str = "unhealthy"
     keeper: str = "unknown"
-    #: How long its last round took, and whether it recovers what is lost: not at once after an outage of Redis.
+    #: Duration of the keeper's last round, and whether it recovers lost jobs: not at once after an outage of Redis.
     keeper_round_s: float = 0.0
     keeper_trusted: bool = False
     #: Replica id to its health, or `asleep`: the next request wakes it.
@@ -30,13 +30,13 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Redis answers, a keeper holds its lease, and at least one replica or provider is healthy, or to be woken."""
+        """Redis answers, a keeper holds its lease, and at least one replica or provider is healthy or asleep."""
         served = {*self.replicas.values(), *self.providers.values()}
         return self.redis == self.keeper == "healthy" and bool(served & {"healthy", "asleep"})
 
 
 def check(gateway: Gateway) -> Readiness:
-    """Look at Redis, the keeper, the replicas and the providers."""
+    """Check Redis, the keeper, the replicas and the providers."""
     catalog = "stale" if gateway.catalog.problem else "healthy"
     try:
         keeper = gateway.registry.keeper()
@@ -54,7 +54,7 @@ def check(gateway: Gateway) -> Readiness:
 
 
 def _replicas(gateway: Gateway) -> dict[str, str]:
-    """Those that live, and those that sleep."""
+    """The living and the sleeping replicas."""
     asleep = {
         one.replica_id: "asleep" for one in gateway.inference.router.desired.all() if one.state == SpecState.ASLEEP
     }
@@ -62,7 +62,7 @@ def _replicas(gateway: Gateway) -> dict[str, str]:
 
 
 def _providers(gateway: Gateway) -> dict[str, str]:
-    """What its provider's circuit means for a model, but for one that is well."""
+    """The state of each provider that a living worker has a key for."""
     used = {model.provider for model in gateway.catalog if not model.local}
     served = {name for worker in gateway.registry.providers() for name in worker.credentials} & used
     statuses = {name: BY_CIRCUIT[gateway.inference.router.breaker.state(name).state] for name in sorted(served)}

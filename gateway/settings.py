@@ -1,4 +1,4 @@
-"""Settings: every knob of Headrace, typed, frozen, read once and passed in.
+"""All settings of Headrace: typed, frozen, read once and passed in.
 
 Each field `x_y` is set by the variable `HEADRACE_X_Y`, or by `x_y` at the top level of `headrace.toml`
 (`HEADRACE_CONFIG` names another file); a variable wins over the file.
@@ -17,11 +17,11 @@ from typing import Any
 
 from gateway.errors import InvalidSetting
 
-#: Tables of `headrace.toml` that are no settings; `gateway/models/catalog_file.py` reads them.
+#: Tables of `headrace.toml` that are not settings; `gateway/models/catalog_file.py` reads them.
 TABLES = {"models", "providers"}
 
 
-#: Words that a setting may be.
+#: The allowed words of a setting.
 _WORDS = {"appendfsync": ("everysec", "always")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
@@ -41,7 +41,7 @@ class Settings:
     providers_json: str = ""
     #: Redis that holds jobs, journals and the registry; empty: the embedded server in `data_dir`.
     redis_url: str = ""
-    #: When the embedded Redis has a write on the disk: `everysec` (a power cut may lose the last second), or `always`.
+    #: When the embedded Redis syncs to disk: `everysec` (a power cut may lose the last second), or `always`.
     appendfsync: str = "everysec"
     #: Where the embedded Redis, keys, certificates and logs live.
     data_dir: Path = Path("var")
@@ -51,24 +51,24 @@ class Settings:
     grpc_port: int = 50051
     #: Serve gRPC without TLS; allowed on loopback only.
     grpc_plaintext: bool = False
-    #: Id of the API key that gRPC calls without a token act as; empty: they are refused.
+    #: Id of the API key for gRPC calls without a token; empty: they are refused.
     grpc_default_key: str = ""
-    #: Let clients such as grpcurl ask for the services and messages.
+    #: Serve gRPC reflection, for clients such as grpcurl.
     grpc_reflection: bool = True
     #: gRPC calls that may be open at once, streams included.
     grpc_max_calls: int = 1000
-    #: Those of one API key: fewer, so that no key can close gRPC for the others. 0: any number.
+    #: The same for one API key, so that no key can use up all calls. 0: no limit.
     grpc_key_max_calls: int = 500
-    #: A gRPC connection that is silent for so long is probed; without an answer within 10 s it is closed.
+    #: A gRPC connection that is silent for this long is probed; without an answer within 10 s it is closed.
     grpc_keepalive_s: float = 30.0
     #: PEM files of the gRPC server's certificate and key; empty: development ones are made in `{data_dir}/tls`.
     tls_cert: str = ""
     tls_key: str = ""
-    #: PEM file of a CA: gRPC clients must show a certificate of it. Empty: they need none.
+    #: PEM file of a CA: gRPC clients must have a certificate that it signed. Empty: they need none.
     tls_client_ca: str = ""
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
-    #: Origins whose pages may call the REST face from a browser, apart by spaces or commas; `*`: all, empty: none.
+    #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.
     cors_origins: str = "*"
     #: gunicorn worker processes of the web face.
     web_workers: int = 1
@@ -88,47 +88,47 @@ class Settings:
     grace_s: float = 10.0
     #: A worker whose heartbeat is older than this is declared dead.
     lease_s: float = 5.0
-    #: Tokens of a running stream are journaled and sent together at most so often; the first and the last go at once.
+    #: Least interval between two writes of a running stream's tokens; the first and the last are written at once.
     stream_interval_s: float = 0.03
-    #: The same for a worker that runs 32 streams or more; with fewer it is less, in proportion.
+    #: The same for a worker with 32 streams or more; with fewer it is shorter, in proportion.
     stream_interval_max_s: float = 0.15
     #: A running job without progress for this long is taken from its worker.
     stall_s: float = 60.0
     #: An engine that has work but makes no step for this long is killed.
     engine_stall_s: float = 30.0
-    #: Engines that may die of themselves while they run a job, before it fails with `engine_crashed`.
+    #: Engine crashes while a job runs before it fails with `engine_crashed`.
     max_attempts: int = 3
     #: Interactive jobs that may wait for one model before submit answers 429.
     queue_limit: int = 256
     #: The same for background jobs.
     background_queue_limit: int = 8192
-    #: Jobs of one API key that have not ended; 0: any number.
+    #: Jobs of one API key that have not ended; 0: no limit.
     key_max_jobs: int = 2048
-    #: Bytes of the requests of one API key whose jobs can still be read; 0: any number.
+    #: Bytes of the requests of one API key whose jobs can still be read; 0: no limit.
     key_max_bytes: int = 256 * 1024 * 1024
-    #: Requests of one API key that one web process has open at once, streams included; 0: any number.
+    #: Requests of one API key that one web process has open at once, streams included; 0: no limit.
     key_max_streams: int = 2000
-    #: What the embedded Redis may use; jobs are refused above four fifths of it. 0: all there is.
+    #: Memory of the embedded Redis; new jobs are refused above four fifths of it. 0: no limit.
     redis_memory_bytes: int = 2 * 1024 * 1024 * 1024
     #: A job that no worker took for this long fails with `queue_timeout`.
     queue_timeout_s: float = 600.0
-    #: A waiting background job gets a more urgent hint after each such period.
+    #: A waiting background job gets a wake-up message of higher priority after each such period.
     ageing_s: float = 5.0
     #: Largest accepted request body.
     max_body_bytes: int = 4 * 1024 * 1024
     #: Objects, lists and fields of objects that one request may hold.
     max_body_values: int = 50_000
-    #: Sequences that one replica runs at once when its deployment does not say.
+    #: Sequences that one replica runs at once if its deployment does not set it.
     max_batch_size: int = 32
-    #: Running requests of a replica that is unloaded have so long to end; then they go on elsewhere, or wait.
+    #: How long the running requests of an unloaded replica may take; then they continue elsewhere, or wait.
     drain_s: float = 120.0
-    #: Loading a model may take so long.
+    #: Longest time to load a model.
     load_timeout_s: float = 1800.0
-    #: A deployment on a device whose agent is gone for so long fails.
+    #: A deployment fails if the agent of its device is gone for this long.
     node_gone_s: float = 30.0
     #: Requests to remote models that one provider worker runs at once.
     provider_concurrency: int = 64
-    #: A provider's circuit breaker opens after so many failures within the window, and lets a call through again later.
+    #: A provider's circuit breaker opens after this many failures within the window, and tries one call again later.
     breaker_failures: int = 5
     breaker_window_s: float = 30.0
     breaker_open_s: float = 15.0
@@ -152,7 +152,7 @@ class Settings:
         path = Path(env.get("HEADRACE_CONFIG", "headrace.toml"))
         specs = {spec.name: spec for spec in dataclasses.fields(cls)}
         variables = {name: f"HEADRACE_{name.upper()}" for name in specs}
-        # A process that was given everything by its parent needs no file, which may be broken by now.
+        # A process that has all variables from its parent does not read the file, which may be broken by now.
         complete = all(variable in env for variable in variables.values())
         table = {} if complete else _read_toml(path)
         values: dict[str, Any] = {}

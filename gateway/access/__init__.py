@@ -1,1 +1,1 @@
-"""Who may ask, for what and how much. Knows no job and no model."""
+"""API keys, their limits, and certificates. Knows no job and no model."""

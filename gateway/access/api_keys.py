@@ -22,7 +22,7 @@ from gateway.store.connection import pipeline
 from gateway.store.installation import Installation
 from gateway.store.unreadable import readable, reading
 
-#: The last second that a date can be made of, the end of the year 9999.
+#: The last second that `datetime` can represent: the end of the year 9999.
 MAX_S = 253_402_300_799
 #: Characters of a secret that are shown, at most a third of it.
 PREFIX_LENGTH = 7
@@ -55,7 +55,7 @@ class KeyRecord:
 
     @property
     def limited(self) -> bool:
-        """Whether requests must be counted before they are taken."""
+        """Whether the key has limits, so that its requests must be counted."""
         return bool(self.requests_per_minute or self.tokens_per_minute)
 
     def require(self, scope: str) -> None:
@@ -110,7 +110,7 @@ class Credentials:
         tokens_per_minute: int = 0,
         expires_at: int = 0,
     ) -> tuple[KeyRecord, str]:
-        """Make a key; returns its record and the secret, which is not kept."""
+        """Make a key. Returns its record and the secret, which is not stored."""
         secret = secret or f"hr-{secrets.token_urlsafe(32)}"
         digest = _digest(secret)
         fields: dict[str, str | int] = {
@@ -129,7 +129,7 @@ class Credentials:
         return KeyRecord.parse({field: str(value) for field, value in fields.items()}), secret
 
     def bootstrap(self, secret: str) -> KeyRecord:
-        """Make sure that the first admin key exists. If it does, it stays as it is, even revoked."""
+        """Make the first admin key unless it exists. An existing one stays as it is, even if it is revoked."""
         return self._load(_digest(secret)) or self.create("bootstrap", ("admin",), secret)[0]
 
     def authenticate(self, secret: str | None) -> KeyRecord:
@@ -150,7 +150,7 @@ class Credentials:
         return record
 
     def assume(self, key_id: str) -> KeyRecord:
-        """The key that stands in for a missing one. Raises: Unauthenticated, StoreLost."""
+        """The key that calls without a key act as. Raises: Unauthenticated, StoreLost."""
         self._require_store(cast("str | None", self.redis.get(keys.INSTALLATION)))
         try:
             record = self.get(key_id)
@@ -160,7 +160,7 @@ class Credentials:
         return record
 
     def list(self) -> list[KeyRecord]:
-        """All keys, oldest first, but for those that can't be read."""
+        """All keys, oldest first, without those that can't be read."""
         digests = cast("dict[str, str]", self.redis.hgetall(keys.API_KEYS))
         raws = pipeline(self.redis, [("HGETALL", keys.api_key(d)) for d in digests.values()], raise_on_error=False)
         named = [(f"The record of API key {key_id}", raw) for key_id, raw in zip(digests, raws, strict=True) if raw]
@@ -172,7 +172,7 @@ class Credentials:
         return self._find(key_id)[1]
 
     def match(self, id_or_prefix: str) -> KeyRecord:
-        """The key that has this id or prefix, and is not revoked. Raises: NotFound if none or several have."""
+        """The key with this id, or the active key with this prefix. Raises: NotFound unless exactly one matches."""
         found = [
             key for key in self.list() if id_or_prefix == key.id or (id_or_prefix == key.prefix and not key.revoked_at)
         ]
@@ -181,7 +181,7 @@ class Credentials:
         return found[0]
 
     def update(self, key_id: str, changes: Mapping[str, Any]) -> KeyRecord:
-        """Change what is named of `name`, `models`, the limits and `expires_at`. It holds from the next request on.
+        """Change any of `name`, `models`, the limits and `expires_at`. It takes effect with the next request.
 
         Raises:
             NotFound: there is no such key.
@@ -196,7 +196,7 @@ class Credentials:
         return self._find(key_id)[1]
 
     def revoke(self, key_id: str) -> KeyRecord:
-        """Make a key useless at once, and for ever. Raises: NotFound."""
+        """Revoke a key at once; this can't be undone. Raises: NotFound."""
         digest, _ = self._find(key_id)
         self.redis.hsetnx(keys.api_key(digest), "revoked_at", str(int(time.time())))
         return self._find(key_id)[1]
@@ -209,7 +209,7 @@ class Credentials:
         return digest, record
 
     def _require_store(self, found: str | None) -> None:
-        """A key that is unknown in a store without its data may be a good one."""
+        """Raises: StoreLost if Redis lost its data: then an unknown key may be a valid one."""
         if self._installation:
             self._installation.require(found)
 

@@ -1,6 +1,6 @@
 """A development CA and the certificates that it signs, in `{data_dir}/tls`; HEADRACE_TLS_* names better ones.
 
-Clients trust `ca.pem`. Making the server's certificate anew keeps the CA, so they need no new file.
+Clients trust `ca.pem`. Renewing the server's certificate keeps the CA, so clients need no new file.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from gateway.errors import InvalidSetting
 from gateway.process.start import private_folder
 from gateway.settings import Settings
 
-#: What the server's certificate is good for. The first is the name that the customer's document uses.
+#: Names in the server's certificate. The first is the one that the customer's document uses.
 NAMES = ("api.example.com", "localhost", "127.0.0.1", "::1")
 CA_DAYS, CERTIFICATE_DAYS = 3650, 397
-#: A certificate that ends sooner than this is made anew at the next start.
+#: A certificate that expires sooner than this is renewed at the next start.
 RENEW_DAYS = 30
 
 
@@ -72,7 +72,7 @@ def tls_folder(settings: Settings) -> Path:
 
 @contextlib.contextmanager
 def authority(settings: Settings) -> Iterator[Authority]:
-    """The development CA, made if there is none. One process at a time.
+    """The development CA, which is made if there is none. One process at a time has it.
 
     Raises:
         InvalidSetting: its files can't be read or written.
@@ -91,7 +91,7 @@ def authority(settings: Settings) -> Iterator[Authority]:
 
 
 def server_tls(settings: Settings) -> ServerTls:
-    """The server's certificate: the configured one, else the development one, which is made if need be.
+    """The server's certificate: the configured one, else the development one, which is made if necessary.
 
     Raises:
         InvalidSetting: a file can't be read, or only one of two that belong together is set.
@@ -124,7 +124,7 @@ def _require_pair(certificate: bytes, key: bytes) -> None:
 
 
 def _is_good(path: Path, ca: Authority) -> bool:
-    """Whether there is a certificate of this CA that does not end soon."""
+    """Whether there is a certificate of this CA that does not expire soon."""
     if not path.exists() or not path.with_suffix(".key").exists():
         return False
     certificate = x509.load_pem_x509_certificate(path.read_bytes())
@@ -202,7 +202,7 @@ def _read(variable: str, path: str) -> bytes:
 
 
 def _write(path: Path, content: bytes, *, private: bool = False) -> None:
-    """Replace a file at once, so that nobody reads half of it."""
+    """Replace a file atomically, so that no process reads half of it."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o644), "wb") as stream:

@@ -22,27 +22,27 @@ from gateway.store.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
-#: A reservation whose job is not there after so long was made by a process that has died.
+#: A reservation that has no job after this time was made by a process that has died.
 RESERVATION_EXPIRY_MS = 5_000
-#: The reason of a request that fits into no minute at all.
+#: The reason of a request that is larger than the limit of a whole minute.
 TOO_MUCH = "request_exceeds_limit"
-#: HTTP statuses of requests that lie with the client, and count though they come to nothing.
+#: HTTP statuses of client errors: such requests count, though they make no job.
 COUNTED = (400, 403, 404, 413, 415, 422)
 
 
 @dataclass(frozen=True)
 class Quota:
-    """What is left to a key. A limit of 0 is none."""
+    """What a key has left. A limit of 0 means no limit."""
 
     limit_requests: int
     remaining_requests: int
     limit_tokens: int
     remaining_tokens: int
-    #: Until the whole limit is there again, if no more requests come.
+    #: Seconds until the whole limit is available again if no more requests come.
     reset_s: float
 
     def headers(self) -> dict[str, str]:
-        """As OpenAI's clients expect them; a limit that there is not has none."""
+        """The headers that OpenAI's clients expect, without those of limits that the key does not have."""
         found: dict[str, str] = {}
         for unit, limit, remaining in (
             ("requests", self.limit_requests, self.remaining_requests),
@@ -62,7 +62,7 @@ class Limits:
         self._scripts = scripts
 
     def reserve(self, key: KeyRecord, job_id: str, tokens: int) -> Quota | None:
-        """Charge the key for a job that is about to be made. None if the key has no limits: that costs nothing.
+        """Charge the key for a job that is about to be made. Returns None, without a round trip, if it has no limits.
 
         Raises:
             RateLimited: the key has used up its minute.
@@ -80,7 +80,7 @@ class Limits:
         return self._charge("reserve", key, job_id, tokens)
 
     def refuse(self, key: KeyRecord, error: HeadraceError) -> HeadraceError:
-        """Count a request that can't be taken for this error; the error to answer: it may have been one too many."""
+        """Count a request that is refused with this error. Returns the error to answer, which may be RateLimited."""
         if key.limited and error.http_status in COUNTED and error.reason != TOO_MUCH:
             try:
                 self._charge("refused", key, f"refused-{secrets.token_hex(8)}", 0)
@@ -122,9 +122,9 @@ class Limits:
         )
 
     def correct(self, key_id: str, job_id: str, *, reserved: int, tokens: int) -> None:
-        """Charge what a job may really use, now that its prompt was counted, if that is more than was reserved for it.
+        """Charge what a job may really use, now that its prompt is counted, if that is more than was reserved.
 
-        Raises: RateLimited if the key has not so much left in its minute.
+        Raises: RateLimited if the key does not have that much left in its minute.
         """
         if not 0 < reserved < tokens:
             return
@@ -139,9 +139,9 @@ class Limits:
             )
 
     def reclaim_expired_reservations(self) -> None:
-        """Give back what was reserved for jobs that were not made since: the process that was to do it has died.
+        """Release reservations whose job was never made, since the process that reserved has died.
 
-        Were it only asleep, its job would still be counted by the ledger, and run without a reservation.
+        If that process was only suspended, its job runs without a reservation, and the ledger still counts it.
         """
         key_ids = list(cast("set[str]", self._redis.smembers(keys.LIMITED)))
         pipe = self._redis.pipeline(transaction=False)

@@ -1,4 +1,4 @@
-"""How many requests of one API key are open at this process, so that one key can't take all its places."""
+"""Limits how many requests of one API key are open at this process, so that no key can use up all its capacity."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from gateway.errors import QueueFull
 
-#: When a key whose places are all taken may try again, in seconds.
+#: When a key that is at its limit may try again, in seconds.
 RETRY_S = 1.0
 
 
 class Shares:
-    """Counts places by key; as many entries as there are keys. `most` = 0: any number."""
+    """Counts open requests by key. `most` = 0: no limit."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -21,7 +21,7 @@ class Shares:
         self._lock = threading.Lock()
 
     def take(self, key_id: str) -> Callable[[], None]:
-        """Take a place; the function that gives it back, once, however often it is called. Raises: QueueFull."""
+        """Count one more request. Returns the function that uncounts it, which acts only once. Raises: QueueFull."""
         with self._lock:
             if 0 < self._most <= self._open[key_id]:
                 raise QueueFull(
@@ -41,6 +41,6 @@ class Shares:
         return give_back
 
     def open(self, key_id: str) -> int:
-        """How many are taken."""
+        """How many requests of a key are open."""
         with self._lock:
             return self._open[key_id]

@@ -1,1 +1,1 @@
-"""What runs where: heartbeats, the desired state, and how a start goes on. Knows no job."""
+"""What runs where: heartbeats, the desired state, and the startup of replicas. Knows no job."""

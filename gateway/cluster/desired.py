@@ -1,6 +1,6 @@
-"""The replicas that should be there, whatever happens: the desired state, kept in Redis for each device.
+"""The desired state: the specs of the replicas that each device should run, kept in Redis.
 
-Agents make it so, and bring it back after any restart. Deployments write it; whatever is not in it, ends.
+Deployments write it; agents make it true, also after a restart. A replica that is not in it ends.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gateway.store.unreadable import leaving_out, readable, reading
 
 
 class SpecState(StrEnum):
-    """What becomes of a replica that is wanted."""
+    """What an agent should do with a replica."""
 
     RUNNING = "up"
-    #: It was idle for too long; the next request wakes it.
+    #: It was idle for too long. The next request wakes it.
     ASLEEP = "asleep"
-    #: Nobody tries again until it is deployed anew.
+    #: It could not be started. It is not tried again until the next deployment.
     FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class ReplicaSpec:
-    """One replica that should live on one device, and how.
+    """One replica that should run on one device, and its options.
 
     `state` is one of `SpecState`; `failure` says why it has failed.
     """
@@ -42,7 +42,7 @@ class ReplicaSpec:
     model: str
     node: str
     device: str
-    #: The deployment that wants it; empty if it was none.
+    #: The deployment that added it; empty if none did.
     deployment_id: str = ""
     quantization: str = ""
     max_batch_size: int = 0
@@ -51,9 +51,9 @@ class ReplicaSpec:
     use_flash_attention: bool = True
     use_kv_cache: bool = True
     cpu_offload: bool = False
-    #: Without a request for so long it is unloaded until the next one; 0 = never.
+    #: It is unloaded after this time without a request, and woken by the next one; 0 = never.
     idle_unload_s: float = 0.0
-    #: For the engine, over those of the catalog.
+    #: Options of the engine; they override those of the catalog.
     options: Mapping[str, Any] = field(default_factory=dict)
     state: str = SpecState.RUNNING
     failure: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class ReplicaSpec:
         return self.node, self.device
 
     def in_full(self, model: Model, max_batch_size: int) -> ReplicaSpec:
-        """With what it leaves open: the model's own, and the size of a batch where nobody asks for another."""
+        """A copy with the defaults filled in: the model's options, and `max_batch_size`."""
         return replace(
             self,
             quantization=self.quantization or "none",
@@ -75,7 +75,7 @@ class ReplicaSpec:
 
 
 def replica_id(model: str, node: str, device: str, suffix: str = "") -> str:
-    """A name for a replica that is unique, and safe in queues, files and worker names."""
+    """A unique name for a replica that can be used in the names of queues, files and workers."""
     return f"{slug(model)}.{slug(node)}.{slug(device)}{f'.{suffix}' if suffix else ''}"
 
 
@@ -101,13 +101,13 @@ class Desired:
         pipe.execute()
 
     def change(self, spec: ReplicaSpec, **changes: Any) -> bool:
-        """Change one replica, if it is still wanted just as it was. False if it is not."""
+        """Change one replica if its spec in Redis is still the given one. Returns whether it was."""
         name = keys.desired(spec.node, spec.device)
         with self._redis.pipeline() as pipe:
             try:
                 pipe.watch(name)
                 raw = pipe.hget(name, spec.replica_id)
-                # Another version may have written the same in other words.
+                # Compared as parsed, since another version may write the same spec as other JSON.
                 if not raw or _read(str(raw)) != spec:
                     return False
                 pipe.multi()
@@ -118,13 +118,13 @@ class Desired:
         return True
 
     def wake(self, model: str) -> None:
-        """Want those replicas of a model again that sleep. Once is as good as many times."""
+        """Start the sleeping replicas of a model again. Idempotent."""
         for one in self.all(model):
             if one.state == SpecState.ASLEEP:
                 self.change(one, state=SpecState.RUNNING)
 
     def on(self, node: str, device: str) -> dict[str, ReplicaSpec | None]:
-        """What one device should hold, by replica id; None for what can't be read, and is to be left as it is."""
+        """The specs of one device by replica id; None for one that can't be read: that replica is left as it is."""
         (raw,) = pipeline(self._redis, [("HGETALL", keys.desired(node, device))])
         found: dict[str, ReplicaSpec | None] = dict.fromkeys(raw)
         for name, value in raw.items():
@@ -133,13 +133,13 @@ class Desired:
         return found
 
     def get(self, node: str, device: str, name: str) -> ReplicaSpec | None:
-        """One replica of a device, if it is wanted. Raises: Unreadable."""
+        """The spec of one replica; None if there is none. Raises: Unreadable."""
         with reading(_named(node, device, name)):
             (raw,) = pipeline(self._redis, [("HGET", keys.desired(node, device), name)])
             return _read(raw) if raw else None
 
     def all(self, model: str | None = None) -> list[ReplicaSpec]:
-        """What all devices should hold, of one model or of all."""
+        """The specs of all devices, of one model or of all."""
         members = cast("set[str]", self._redis.smembers(keys.DESIRED_DEVICES))
         addresses = [member.split(" ", 1) for member in sorted(members) if " " in member]
         hashes = [("HGETALL", keys.desired(node, device)) for node, device in addresses]
@@ -153,7 +153,7 @@ class Desired:
         return [spec for spec in found if model in (None, spec.model)]
 
     def of_deployment(self, deployment_id: str) -> list[ReplicaSpec]:
-        """What a deployment has added, as far as it is still wanted."""
+        """The specs that a deployment added and that are still there."""
         return [spec for spec in self.all() if spec.deployment_id == deployment_id]
 
 

@@ -1,4 +1,4 @@
-"""How long the stages of earlier deployments took, so that the next one can say when it will be done."""
+"""How long the stages of earlier deployments took, to estimate when the next one will be done."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from gateway.store import keys
 from gateway.store.codec import dumps, is_number, loads
 from gateway.store.unreadable import leaving_out
 
-#: Deployments that are remembered of each model.
+#: How many deployments of each model are remembered.
 REMEMBERED = 10
-#: Seconds of each stage, until there was a deployment to learn from.
+#: Estimated seconds of each stage before the first deployment of a model.
 UNKNOWN_S = dict(zip(STAGES, (0.5, 1.0, 3.0, 5.0, 2.0), strict=True))
 
 
@@ -34,7 +34,7 @@ class Durations:
         return {stage: known.get(stage, UNKNOWN_S[stage]) for stage in STAGES}
 
     def add(self, model: str, seconds: Mapping[str, float]) -> None:
-        """Learn from a deployment that has ended well."""
+        """Add the durations of a deployment that has succeeded."""
         name = keys.durations(model)
         for stage, took_s in seconds.items():
             raw = cast("str | None", self._redis.hget(name, stage))
@@ -43,7 +43,7 @@ class Durations:
 
 
 def _seconds(text: str) -> list[float]:
-    """What is remembered of one stage; nothing if it can't be read."""
+    """The remembered durations of one stage; empty if they can't be read."""
     try:
         value = loads(text)
     except ValueError:

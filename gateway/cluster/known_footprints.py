@@ -1,4 +1,4 @@
-"""What the agents have found out of each model's size, so that memory can be planned where the files are not."""
+"""The model sizes that agents have published, so that memory can be planned on machines without the files."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Footprints:
         self._redis = client
 
     def get(self, device: Device, model: str) -> Footprint | None:
-        """None where the device's agent does not know it: it has not looked yet, or there are no files."""
+        """None if the device's agent does not know it: it has not inspected the files yet, or there are none."""
         with leaving_out(f"What {device.name} has found of the size of {model}"):
             raw = cast("str | None", self._redis.hget(keys.footprints(*device.address), model))
             return load_as(Footprint, raw) if raw else None
         return None
 
     def known(self, devices: Iterable[Device]) -> set[str]:
-        """The models whose files one of these devices has, or can get."""
+        """The models whose files are on one of these devices, or can be downloaded there."""
         pipe = self._redis.pipeline(transaction=False)
         for device in devices:
             pipe.hkeys(keys.footprints(*device.address))
@@ -37,7 +37,7 @@ class Footprints:
         return {str(model) for models in found if isinstance(models, list) for model in models}
 
     def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:
-        """Replace what was known of a device."""
+        """Replace what a device has published."""
         name = keys.footprints(node, device)
         pipe = self._redis.pipeline(transaction=True)
         pipe.delete(name)

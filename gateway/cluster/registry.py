@@ -1,4 +1,4 @@
-"""Which replicas live. A heartbeat is one key with a TTL; its value is what the worker itself has measured."""
+"""Heartbeats: which workers are alive. Each is one key with a TTL whose value is the worker's own record."""
 
 from __future__ import annotations
 
@@ -60,22 +60,22 @@ class Device:
 
 
 class ReplicaStatus(StrEnum):
-    """How a replica is, as it says itself."""
+    """The state of a replica, as its worker reports it."""
 
     LOADING = "loading"
     ACTIVE = "active"
     FAILED = "failed"
-    #: Its last requests end, and it takes no new ones.
+    #: It finishes its last requests and takes no new ones.
     UNLOADING = "unloading"
 
 
 class Health(StrEnum):
-    """Whether a part is well; a replica that is not `HEALTHY` shows its status, or one of these."""
+    """Whether a component is healthy. A replica that is not shows its status, or one of these."""
 
     HEALTHY = "healthy"
-    #: The engine has work, but makes no step.
+    #: Its engine has work, but makes no step.
     STALLED = "stalled"
-    #: It has taken hints, and does so no more.
+    #: Its consumer took messages before, and does so no more.
     DEAF = "deaf"
 
 
@@ -103,15 +103,15 @@ class Replica:
     quantization: str = ""
     #: Digest of the weights; empty until they are loaded.
     weights: str = ""
-    #: The deployment that wanted it.
+    #: The deployment that added it.
     deployment_id: str = ""
     #: What was planned before it was loaded; see `gateway/deployments/memory.py`.
     planned_bytes: int = 0
-    #: Options as they are in force.
+    #: The effective options.
     effective: Mapping[str, Any] = field(default_factory=dict)
     #: The engine has work, but makes no step.
     stalled: bool = False
-    #: It has taken hints, and does so no more.
+    #: Its consumer took messages before, and does so no more.
     deaf: bool = False
 
     @property
@@ -124,11 +124,11 @@ class Replica:
 
 @dataclass(frozen=True)
 class KeeperState:
-    """How the keeper is."""
+    """The keeper's own report."""
 
-    #: Its last round.
+    #: Duration of its last round.
     round_s: float = 0.0
-    #: It recovers what is lost; not yet, if Redis was away a moment ago, or its clock has jumped.
+    #: It recovers lost jobs. False for a while after Redis was away or its clock has jumped.
     trusted: bool = True
 
 
@@ -139,7 +139,7 @@ class Registry:
         self.redis = client
 
     def heartbeat(self, replica: Replica, *, lease_s: float) -> None:
-        """Write the heartbeat of one life of a process: it counts as alive for `lease_s` more seconds."""
+        """Write the heartbeat of one incarnation, which counts as alive for the next `lease_s` seconds."""
         self._beat(keys.WORKERS, replica, lease_s)
 
     def beat_provider(self, worker: ProviderWorker, *, lease_s: float) -> None:
@@ -151,20 +151,20 @@ class Registry:
         self._beat(keys.DEVICES, device, lease_s)
 
     def beat_keeper(self, state: KeeperState, *, lease_s: float) -> None:
-        """The same for the keeper, of which one is enough."""
+        """The same for the keeper."""
         self.redis.set(keys.KEEPER, dumps(asdict(state)), px=int(lease_s * 1000))
 
     def keeper(self) -> KeeperState | None:
-        """How the keeper is; None if there is none, or it says what can't be read."""
+        """The keeper's report; None if there is no keeper, or its report can't be read."""
         with leaving_out("The heartbeat of the keeper"):
             value = cast("str | None", self.redis.get(keys.KEEPER))
-            if value == "1":  # of an older version, which says no more
+            if value == "1":  # written by an older version
                 return KeeperState()
             return load_as(KeeperState, value) if value else None
         return None
 
     def devices(self) -> list[Device]:
-        """All devices whose agent lives."""
+        """All devices with a living agent."""
         return self._living(keys.DEVICES, Device)
 
     def providers(self) -> list[ProviderWorker]:
@@ -179,7 +179,7 @@ class Registry:
         self.redis.srem(keys.DEVICES, incarnation)
 
     def alive(self, incarnations: Iterable[str]) -> set[str]:
-        """Those that have a heartbeat."""
+        """The incarnations that have a heartbeat."""
         wanted = list(dict.fromkeys(incarnations))
         if not wanted:
             return set()
@@ -195,7 +195,7 @@ class Registry:
         pipeline(self.redis, [("SADD", index, worker.incarnation), beat])
 
     def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
-        """What workers of one kind say of themselves; those that say nothing any more leave the index."""
+        """The heartbeats of workers of one kind. Those without a heartbeat are removed from the index."""
         names = sorted(pipeline(self.redis, [("SMEMBERS", index)])[0])
         values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names], raise_on_error=False)
         gone = [name for name, value in zip(names, values, strict=True) if value is None]

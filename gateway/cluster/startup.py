@@ -1,7 +1,7 @@
-"""How a replica comes up: the stages that it goes through, and the log of it that every process may read.
+"""The startup of a replica: its stages, and a log of them that every process may read.
 
-The agent and the model worker write entries while they work; deployments copy them, and nothing is kept of a replica
-that is gone. Knows nothing of how a stage is done.
+The agent and the model worker append entries while they work, and deployments copy them. The log of a replica that is
+gone is dropped. Knows nothing of how a stage is done.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.store.checks import MAX_MS
 from gateway.store.codec import dumps, load_as
 from gateway.store.unreadable import readable
 
-#: Who runs a stage: the agent of the device, or the model worker that it starts.
+#: The process that runs a stage: the agent of the device, or the model worker that it starts.
 AGENT, WORKER = "agent", "worker"
 #: The stages in their order, as the customer's document names them, and who runs each. `workers/stages` has one file
 #: for each, of the same name.
@@ -31,12 +31,12 @@ STAGES = {
     "model_loading": WORKER,
     "service_registration": WORKER,
 }
-#: Entries that are kept of one replica, and for how long after the last one.
+#: How many entries of one replica are kept, and for how many seconds after the last one.
 MAX_ENTRIES, KEEP_S = 1_000, 86_400
 
 
 class StageStatus(StrEnum):
-    """How a stage is."""
+    """The state of a stage."""
 
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
@@ -44,17 +44,17 @@ class StageStatus(StrEnum):
 
 
 class End(StrEnum):
-    """Nothing more is done about a replica."""
+    """How a startup ended: nothing more is done for the replica."""
 
     ACTIVE = "active"
-    #: For good: `failure` says why.
+    #: It is not tried again. `failure` says why.
     FAILED = "failed"
     GONE = "gone"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """Something that happened to a replica on its way up. Empty fields say nothing.
+    """One event of a replica's startup. Empty fields mean nothing.
 
     `status` is of the stage, one of `StageStatus`; `end` is one of `End`.
     """
@@ -71,7 +71,7 @@ class Entry:
     failure: Mapping[str, str] = field(default_factory=dict)
     #: Figures to remember: planned and measured memory, effective options.
     facts: Mapping[str, Any] = field(default_factory=dict)
-    #: Place in the log, `{ms}-{n}`.
+    #: Id of the log entry, `{ms}-{n}`.
     id: str = ""
 
 
@@ -83,7 +83,7 @@ class StartupLog:
         self._key = keys.startup_log(replica_id)
 
     def append(self, **fields: Any) -> None:
-        """Add an entry, now."""
+        """Add an entry with the present time."""
         entry = {name: value for name, value in asdict(Entry(int(time.time() * 1000), **fields)).items() if value}
         pipe = self._redis.pipeline(transaction=False)
         pipe.xadd(self._key, {"e": dumps(entry)}, maxlen=MAX_ENTRIES, approximate=True)
@@ -91,7 +91,7 @@ class StartupLog:
         pipe.execute()
 
     def read(self, after: str = "") -> list[Entry]:
-        """The entries behind one of them, or all, but for those that can't be read."""
+        """The entries after that id, or all; without those that can't be read."""
         found = cast(
             "list[tuple[str, dict[str, str]]]", self._redis.xrange(self._key, min=f"({after}" if after else "-")
         )
@@ -99,7 +99,7 @@ class StartupLog:
         return [entry for _, entry in readable(named, _read)]
 
     def clear(self) -> None:
-        """Forget everything, before a replica of the same id begins anew."""
+        """Delete the log, before a replica of the same id starts again."""
         self._redis.delete(self._key)
 
 

@@ -1,8 +1,8 @@
-"""Whether what Redis shows of others can be judged now. Knows no jobs.
+"""Whether missing heartbeats and expired leases in Redis prove anything now. Knows no jobs.
 
-Heartbeats, attendance and progress are refreshed by others, through Redis and by its clock. They mean something only
-when Redis could be reached for long enough that the others could have refreshed them; and when its clock jumps, ages
-mean nothing. Our own slowness is no gap: what counts is how long we did not look at all.
+Other processes refresh heartbeats, client leases and progress through Redis, by its clock. That one is old proves
+something only if Redis could be reached long enough for the others to refresh it, and if its clock did not jump. Slow
+work of our own process is no gap; a pause in which it did not run at all is.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from collections.abc import Callable
 
 log = logging.getLogger("headrace.keeper")
 
-#: A pause of this process between two ticks that is longer is a gap: it was stopped, and so may be all others.
+#: A longer pause between two ticks is a gap: this process was suspended, and so may be all others.
 GAP_S = 3.0
-#: Redis' clock may differ from the steady one by so much between two looks.
+#: How much Redis' clock may differ from the steady one between two observations.
 JUMP_S = 1.5
 
 
 class Trust:
-    """Since when Redis is reached without a break. `clock` is steady, in seconds; `since` is by that clock."""
+    """Since when Redis has been reachable without a gap. `clock` is steady, in seconds; `since` is by that clock."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, *, since: float | None = None) -> None:
         self._clock = clock
@@ -28,19 +28,19 @@ class Trust:
         self._ticked_at = clock()
         self._run_id = ""
         self._why = ""
-        #: (steady clock in s, Redis' clock in ms) as they were last compared, and when the latter has jumped last.
+        #: (steady clock in s, Redis' clock in ms) at the last comparison; then when Redis' clock last jumped.
         self._compared: tuple[float, int] | None = None
         self._jumped_at: float | None = None
 
     def tick(self) -> None:
-        """Say that this process is at work. Called often, also within long work."""
+        """Note that this process runs. Called often, also during long work."""
         now = self._clock()
         if now - self._ticked_at > GAP_S:
             self.lose(f"this process was stopped for {now - self._ticked_at:.0f} s")
         self._ticked_at = now
 
     def observe(self, run_id: str, redis_ms: int) -> None:
-        """Redis has answered: it is that process, and its clock says so."""
+        """Note that Redis has answered: which process it is, and what its clock says."""
         now = self._clock()
         if self._run_id not in ("", run_id):
             self.lose("Redis is another process")
@@ -53,20 +53,20 @@ class Trust:
         self._run_id, self._compared, self._why = run_id, (now, redis_ms), ""
 
     def lose(self, why: str) -> None:
-        """Judge nothing for a while."""
+        """Start again with no trust."""
         if why != self._why:
             log.warning("nothing is judged for a while: %s", why)
         self._why = why
         self._since = self._clock()
 
     def held_for(self, seconds: float) -> bool:
-        """Whether Redis could be reached, and its clock believed, for so long."""
+        """Whether Redis was reachable and its clock steady for that long."""
         return self._clock() - self._since > seconds
 
     def age_s(self, now_ms: int, since_ms: int) -> float:
-        """How long ago something was by Redis' clock, but never longer than since that clock has jumped.
+        """How long ago something was by Redis' clock, but at most the time since that clock last jumped.
 
-        What is in the future was set by a clock that was put back.
+        A time in the future was written before the clock was put back.
         """
         age_s = (now_ms - since_ms) / 1000
         if self._jumped_at is None:

@@ -1,1 +1,1 @@
-"""Plans what fits where, places it and asks for it. The agents carry it out."""
+"""Plans where replicas fit, and makes deployment jobs. The agents run them."""

@@ -11,19 +11,19 @@ from gateway.models.engines import EngineSpec, device_kind, spec_of
 from gateway.models.footprint import Footprint
 
 GIB = 1 << 30
-#: Bytes that one weight takes in memory, with its share of scales, by quantization. Without one: as it is stored.
+#: Bytes of one weight in memory, with its share of the scales, by quantization; for `none` as it is stored.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
-#: Tokens of one block of the KV cache, which sequences get it by.
+#: Tokens in one block of the KV cache. Sequences are given whole blocks.
 KV_BLOCK_TOKENS = 32
-#: Bytes of one number of keys and values, with its share of scales, by the type that it is kept in. OpenVINO keeps u8
+#: Bytes of one element of keys and values, with its share of the scales, by the type it is kept in. OpenVINO keeps u8
 #: with a scale and an offset, 4 bytes each: for each channel of a block of keys, and for each head's values of a token.
-#: This is for heads of 64 numbers; for 128 it is 3% less.
+#: This is for heads of 64 elements; for 128 it is 3% less.
 KV_BYTES_PER_ELEMENT = {"u8": 1.1875, "f16": 2.0, "bf16": 2.0, "f32": 4.0}
-#: The most that a KV cache takes by default: on a CPU, whose memory is everybody's, and of a device with its own.
+#: Largest KV cache by default: this many bytes; on a device with its own memory this share of it, if that is more.
 KV_LIMIT_BYTES, KV_LIMIT_SHARE = GIB, 0.25
-#: Tokens of a KV cache by default where the files don't say what a token takes.
+#: Tokens in a KV cache by default if the files don't say how many bytes a token takes.
 UNMEASURED_KV_TOKENS = 16_384
-#: Tokens that are computed at once, and the numbers of four bytes that each takes per hidden unit, at most.
+#: Tokens computed in one step, and the float32 values that each needs per hidden unit, at most.
 STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
 #: Share of the device's free memory that may be planned for.
 USABLE = 0.95
@@ -33,18 +33,18 @@ MIN_CONTEXT = 512
 
 @dataclass(frozen=True)
 class Load:
-    """How a model is to be loaded, as far as memory depends on it."""
+    """The options of a load on which its memory depends."""
 
     engine: str
     quantization: str = "none"
     max_batch_size: int = 1
     context_length: int = 2048
-    #: Size of the KV cache, all sequences together, as the engine's options say it; 0 = they don't.
+    #: Size of the KV cache for all sequences, in GiB, from the engine's options; 0 = not set.
     cache_gib: float = 0.0
     cache_tokens: int = 0
-    #: The type in which keys and values are kept, such as `u8`; empty = as the files say, or the engine likes.
+    #: The type in which keys and values are kept, such as `u8`; empty = that of the files, else the engine's default.
     kv_precision: str = ""
-    #: Processes that share weights and cache. Each has a device of its own, but all of them the same CPU.
+    #: Processes that share weights and cache. Each has a device of its own; on a CPU they share its memory.
     tensor_parallel_size: int = 1
     #: Such as `cuda0`.
     device: str = ""
@@ -55,9 +55,9 @@ class Load:
 
     @classmethod
     def from_config(cls, engine: str, config: Mapping[str, Any]) -> Load:
-        """From what is wanted of a replica, in full; what memory does not depend on is left out.
+        """From a complete replica spec; fields on which memory does not depend are ignored.
 
-        Raises: InvalidRequest for a size that is none.
+        Raises: InvalidRequest for an invalid size.
         """
         options = config.get("options", {})
         sizes = {name: _size(name, options[name]) for name in ("cache_gib", "cache_tokens") if name in options}
@@ -78,7 +78,7 @@ class Load:
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What a load will take of one device, in bytes."""
+    """The memory that a load takes of one device, in bytes."""
 
     weights_bytes: int
     kv_cache_bytes: int
@@ -88,27 +88,27 @@ class MemoryPlan:
     kv_cache_full_bytes: int
     #: Tokens that the KV cache holds, all sequences together: what the engine is told.
     kv_capacity_tokens: int
-    #: The most that it takes while it is loaded; more than `total_bytes` where large weights are made small.
+    #: Peak while it is loaded; more than `total_bytes` if weights are quantized then.
     loading_bytes: int
 
     def times(self, count: int) -> MemoryPlan:
-        """What so many of it take of the same device."""
+        """The plan for `count` such replicas on one device."""
         sizes = {name: size * count for name, size in self._sizes().items() if name != "free_bytes"}
         return replace(self, **sizes)
 
     @property
     def total_bytes(self) -> int:
-        """All of it, once it serves."""
+        """Memory while it serves."""
         return self.weights_bytes + self.kv_cache_bytes + self.workspace_bytes
 
     @property
     def peak_bytes(self) -> int:
-        """What it needs at its most."""
+        """The larger of loading and serving."""
         return max(self.total_bytes, self.loading_bytes)
 
     @property
     def fits(self) -> bool:
-        """Whether the device has room for it now."""
+        """Whether the device has enough free memory now."""
         return self.peak_bytes <= self.free_bytes * USABLE
 
     def to_public(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ class MemoryPlan:
 
 
 def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
-    """What a load will take: weights, KV cache, and workspace.
+    """Plan the memory of a load: weights, KV cache, and workspace.
 
     Workspace is the processes themselves, one step's activations and its logits in float32.
     """
@@ -158,8 +158,7 @@ def require_a_sequence(footprint: Footprint, load: Load) -> None:
 def _kv_capacity_tokens(footprint: Footprint, load: Load) -> int:
     """Tokens of the KV cache, in whole blocks.
 
-    As the options say; without them those of a full batch, if a limit holds them, or as many as it does. One sequence
-    fits at least.
+    As the options say; else enough for a full batch within the default limit, but at least for one sequence.
     """
     if load.cache_tokens:
         return _in_blocks(int(load.cache_tokens))
@@ -183,7 +182,7 @@ def _full_batch_tokens(load: Load) -> int:
 
 
 def _in_blocks(tokens: int) -> int:
-    """The tokens of the blocks that hold so many."""
+    """Tokens, rounded up to whole blocks."""
     return -(-tokens // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS
 
 
@@ -199,7 +198,7 @@ def _kv_bytes_per_token(footprint: Footprint, load: Load) -> int:
 
 
 def _kv_precision(properties: Mapping[str, Any]) -> str:
-    """What properties of an OpenVINO device ask for; empty = they don't."""
+    """The KV precision that an OpenVINO device's properties ask for; empty = none."""
     accurate = "f32" if properties.get("EXECUTION_MODE_HINT") == "ACCURACY" else ""
     return str(properties.get("KV_CACHE_PRECISION", accurate))
 
@@ -226,7 +225,7 @@ def _weights_bytes(footprint: Footprint, load: Load) -> int:
 def alternatives(
     footprint: Footprint, load: Load, free_bytes: int, *, allowed: Callable[[Load], bool]
 ) -> list[dict[str, Any]]:
-    """Changes to a load that does not fit, each of which does: the least change of each kind.
+    """Variants of a load that does not fit, each of which fits: the smallest change of each kind.
 
     `allowed` says whether engine and device can do it.
     """

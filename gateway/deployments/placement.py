@@ -1,4 +1,4 @@
-"""Where the replicas of a deployment go. Knows devices by what their agents say of them."""
+"""Chooses the devices for the replicas of a deployment, from the heartbeats of their agents."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.errors import InvalidRequest, NoDevice
 def place(devices: Sequence[Device], targets: Sequence[str], *, engine: str, replicas: int | None) -> list[Device]:
     """The device of each replica: one on each target, or on those with the most free memory.
 
-    A target is a node, or `node.device`. With more replicas than targets they take turns.
+    A target is a node, or `node.device`. With more replicas than targets, the targets are used in turn.
 
     Raises:
         NoDevice: a target is not alive, or none is.

@@ -1,4 +1,4 @@
-"""What a deployment would do, before it is done: where its replicas go, with which options, and whether they fit."""
+"""Plans a deployment: where its replicas go, with which options, and whether they fit."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from schemas.deployments import DeployRequest
 
 @dataclass(frozen=True)
 class Planned:
-    """What a deployment would do: its replicas, what each takes of its device, and what is not as it was preferred."""
+    """A planned deployment: its replicas, the memory of each, and the preferences that can't be met."""
 
     model: str
     specs: Sequence[ReplicaSpec]
-    #: By `node.device`, for all replicas that go there; None where the device has not said how big the model is.
+    #: By `node.device`, for all replicas that go there; None where the model's size is not known.
     plans: Mapping[str, MemoryPlan | None]
     alternatives: Sequence[Mapping[str, Any]]
     effective: Mapping[str, Any]
@@ -34,7 +34,7 @@ class Planned:
 
     @property
     def fits(self) -> bool | None:
-        """Whether every device has room; None if that is not known of one of them."""
+        """Whether every device has room; None if that is unknown for one of them."""
         if tight(self.plans):
             return False
         return True if all(self.plans.values()) else None
@@ -63,7 +63,7 @@ class Planned:
 
 
 class Planner:
-    """Knows the devices, and what their agents have found out of the models' sizes."""
+    """Plans with the living devices and the model sizes that their agents have published."""
 
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
@@ -94,7 +94,7 @@ class Planner:
         )
 
     def more(self, model: Model, present: Sequence[ReplicaSpec], count: int, deployment_id: str) -> Planned:
-        """So many replicas beside those that are there, with the options of the first, where there are fewest yet.
+        """`count` more replicas, with the options of the first present one, on the devices that have the fewest.
 
         Raises: NoDevice, InvalidRequest.
         """
@@ -114,7 +114,7 @@ class Planner:
         return Planned(model.id, specs, plans, self._alternatives(model, load, plans), {}, [])
 
     def _plans(self, model: Model, load: Load, devices: Sequence[Device]) -> dict[str, MemoryPlan | None]:
-        """What each device will hold of it. Several replicas of one device add up."""
+        """The memory plan of each device. Several replicas on one device add up."""
         counts = Counter(device.name for device in devices)
         return {
             device.name: found.times(counts[device.name]) if (found := self._plan(model, load, device)) else None
@@ -126,7 +126,7 @@ class Planner:
         return plan(footprint, _on(device, load), device.memory_free) if footprint else None
 
     def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
-        """What would fit where this does not: other options on the tightest device, then other devices."""
+        """What would fit instead: other options on the tightest device, then other devices."""
         devices = {device.name: device for device in self._registry.devices()}
         short = tight(plans)
         name = next((name for name in short if name in devices), None)
@@ -158,7 +158,7 @@ def tight(plans: Mapping[str, MemoryPlan | None]) -> dict[str, MemoryPlan]:
 def _effective(
     model: Model, request: DeployRequest, options: Mapping[str, Any], device: Device, footprint: Footprint | None
 ) -> Effective:
-    """The options in force. Without the model's footprint its format is taken to be what the engine reads first."""
+    """The effective options. Without a known footprint, the engine's preferred format is assumed."""
     spec = SPECS[model.engine]
     return resolve(
         spec,
@@ -173,7 +173,7 @@ def _effective(
 
 
 def _allowed(model: Model, source_format: str, load: Load) -> bool:
-    """Whether engine and device can do what memory would allow."""
+    """Whether engine and device support these options."""
     try:
         resolve(
             SPECS[model.engine],

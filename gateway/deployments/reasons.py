@@ -1,4 +1,4 @@
-"""Why a deployment fails: one word for programs, and what to do about it for people."""
+"""Why a deployment fails: a code for programs, and a remedy for people."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class FailureReason(StrEnum):
-    """The classes of failure; REMEDIES says what to do about each."""
+    """The classes of failure. REMEDIES has what to do about each."""
 
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     MISSING_FILE = "MISSING_FILE"
@@ -54,13 +54,13 @@ REMEDIES = {
 
 
 def reason_of(failure: Mapping[str, str]) -> FailureReason:
-    """The reason that a failure says which somebody has written; another version may have others."""
+    """The reason of a stored failure; `INTERNAL` for one that only another version knows."""
     word = failure.get("reason", "")
     return FailureReason(word) if word in set(FailureReason) else FailureReason.INTERNAL
 
 
 class DeploymentFailed(Exception):
-    """A stage can't go on; the text says what was wrong, in words for the person who deploys."""
+    """A stage failed. The text is for the person who deploys."""
 
     def __init__(self, reason: FailureReason, message: str) -> None:
         super().__init__(message)
@@ -69,4 +69,4 @@ class DeploymentFailed(Exception):
 
 
 class SourceFailed(DeploymentFailed):
-    """A model's files can't be had, or are not what we read."""
+    """A model's files can't be fetched or read."""

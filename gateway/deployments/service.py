@@ -1,8 +1,8 @@
-"""The deployment service: what REST, gRPC and the command line call to bring models onto devices and take them off.
+"""The deployment service: what REST, gRPC and the command line call to load and unload models.
 
-A deployment is a durable job that an agent carries out (`workers/agent/rollout.py`): it makes replicas part of the
-desired state, follows them on their way up, and takes back what it did if one fails. Unloading needs no job: what is
-desired no more ends by itself.
+A deployment is a durable job that an agent runs (`workers/agent/rollout.py`): it adds replicas to the desired state,
+follows their startup, and rolls back if one fails. Unloading needs no job: a replica that is removed from the desired
+state ends by itself.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MAX_LISTED = 1_000
 
 
 class Deployments:
-    """Brings models onto devices."""
+    """Deploys, scales and unloads models."""
 
     def __init__(
         self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery
@@ -57,8 +57,7 @@ class Deployments:
     # -- deploy, scale, unload
 
     def deploy(self, request: DeployRequest, *, key: KeyRecord) -> dict[str, Any]:
-        """Start a deployment: new replicas, which take the place of those that the model has. Or, with `dry_run`, say
-        what it would take.
+        """Start a deployment: new replicas that replace those that the model has. With `dry_run`, only return the plan.
 
         Raises:
             PermissionDenied, ModelNotFound, InvalidRequest, NoDevice.
@@ -78,7 +77,7 @@ class Deployments:
         return self._start(deployment_id, model, body, planned.specs, replaced, at=planned.specs[0], key=key)
 
     def scale(self, model_id: str, replicas: int, *, key: KeyRecord) -> dict[str, Any]:
-        """Start a deployment that gives a model so many replicas, with the options of those that it has.
+        """Start a deployment that changes the number of a model's replicas, with the options of the present ones.
 
         Raises: as `deploy`, and NotDeployed.
         """
@@ -96,7 +95,7 @@ class Deployments:
         return self._start(deployment_id, model, body, planned.specs, [], at=planned.specs[0], key=key)
 
     def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
-        """Want a model's replicas no more: they end their requests, then themselves. A deployment of it is cancelled.
+        """Remove a model's replicas: they finish their requests, then end. A running deployment of it is cancelled.
 
         Raises: PermissionDenied, ModelNotFound, NotDeployed.
         """
@@ -112,7 +111,7 @@ class Deployments:
             raise NotDeployed(f"Model {model.id!r} is not deployed, so there is nothing to unload.")
         return {"model_id": model.id, "status": ReplicaStatus.UNLOADING, "nodes": nodes}
 
-    # -- look at deployments
+    # -- read deployments
 
     def status(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """How a deployment stands. Raises: PermissionDenied, JobNotFound."""
@@ -139,7 +138,7 @@ class Deployments:
         return job
 
     def cancel(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
-        """Cancel a deployment: what it did is undone. Once more does no harm. Raises: PermissionDenied, JobNotFound."""
+        """Cancel a deployment, which is then rolled back. Idempotent. Raises: PermissionDenied, JobNotFound."""
         job = self.get(deployment_id, key=key)
         verdict = cancel(self.store, job, reason="client_request")
         status = verdict if verdict == "cancelling" else JobState(verdict).word
@@ -158,7 +157,7 @@ class Deployments:
         at: ReplicaSpec,
         key: KeyRecord,
     ) -> dict[str, Any]:
-        """Write the job record, then hint the agent of the device of `at`, which carries it out."""
+        """Write the job record, then wake up the agent of the device of `at`, which runs it."""
         self._reserve(model.id, deployment_id)
         expected_s = self.durations.expected(model.id)
         job = Job(
@@ -192,7 +191,7 @@ class Deployments:
         }
 
     def _reserve(self, model_id: str, deployment_id: str) -> None:
-        """Be the only deployment that changes a model. Raises: Conflict."""
+        """Lock a model for this deployment. Raises: Conflict."""
         name = keys.deploying(model_id)
         before = cast("str | None", self.store.redis.get(name))
         if before and self._changing(model_id):
@@ -232,7 +231,7 @@ class Deployments:
         return present
 
     def _healthy_first(self, present: builtins.list[ReplicaSpec]) -> None:
-        """Those that stay come first: the ones that are healthy, the oldest ahead."""
+        """Sort the replicas to keep to the front: healthy ones first, then the oldest."""
         alive = {one.replica_id: one for one in self.registry.replicas()}
 
         def rank(one: ReplicaSpec) -> tuple[bool, str]:

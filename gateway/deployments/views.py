@@ -10,9 +10,9 @@ from gateway.cluster.startup import STAGES, StageStatus
 from gateway.jobs.record import Event, EventType, Job, JobState
 from schemas.base.times import iso
 
-#: Log lines that the status shows.
+#: Log lines in the status.
 MAX_LOGS = 200
-#: Events of the journal as the stream names them.
+#: Types of journal events, by the name that the stream gives them.
 SHOWN = {
     EventType.STAGE: "stage",
     EventType.LOG: "log",
@@ -21,11 +21,11 @@ SHOWN = {
     EventType.CANCELLED: "cancelled",
 }
 
-#: Of an event: what is for whoever carries the deployment out, or told otherwise.
+#: Fields of an event that clients don't see, or see under another name.
 INTERNAL = frozenset({"type", "c", "at", "usage", "entry", "end", "failure"})
 
 
-#: Sums of floats may be short by so little of a percent.
+#: Tolerance for sums of floats, in percent.
 _ROUNDING = 1e-6
 
 
@@ -41,13 +41,13 @@ class Stage:
 
 @dataclass
 class Progress:
-    """What a journal adds up to."""
+    """The progress that a journal adds up to."""
 
     #: Replica id, then stage.
     stages: dict[str, dict[str, Stage]]
-    #: How long each stage should take, as it was expected at the deployment's beginning: the stages' weights.
+    #: Expected seconds of each stage at the beginning of the deployment: the weights of the stages.
     expected_s: Mapping[str, float]
-    #: How far it is, 0 to 100. It never falls, though a replica that has failed begins anew.
+    #: 0 to 100. It never decreases, though a replica that fails starts again.
     percent: int = 0
     logs: list[dict[str, str]] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -79,16 +79,16 @@ class Progress:
         return [stages.get(name, Stage()) for stages in self.stages.values()]
 
     def done(self, name: str) -> float:
-        """How far a stage is, on average over all replicas, 0 to 100."""
+        """Progress of a stage, averaged over all replicas, 0 to 100."""
         each = self.of_stage(name)
         return sum(100 if s.status == StageStatus.COMPLETED else s.progress for s in each) / len(each) if each else 0
 
     def left_s(self) -> float:
-        """How long what is left should take."""
+        """Expected seconds that are left."""
         return sum(self._expected_s(name) * (100 - self.done(name)) / 100 for name in STAGES)
 
     def seconds(self) -> dict[str, float]:
-        """How long each stage took, from its first beginning to its last end; only of those that have ended."""
+        """Duration of each stage that has ended, from its first beginning to its last end."""
         spans = ((name, _span_s(self.of_stage(name))) for name in STAGES)
         return {name: span_s for name, span_s in spans if span_s is not None}
 
@@ -96,7 +96,7 @@ class Progress:
         stages = self.stages.setdefault(body["replica"], {})
         stage = stages.setdefault(body["stage"], Stage())
         if body["status"] == StageStatus.IN_PROGRESS and stage.status != StageStatus.IN_PROGRESS:
-            for name in list(STAGES)[list(STAGES).index(body["stage"]) :]:  # those behind it are of an earlier try
+            for name in list(STAGES)[list(STAGES).index(body["stage"]) :]:  # later stages are of an earlier try
                 stages[name] = Stage()
             stage = stages[body["stage"]]
             stage.began_at = body["at"]
@@ -141,7 +141,7 @@ def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
 
 
 def stages(job: Job, progress: Progress, *, now_ms: int) -> dict[str, Any]:
-    """How far it is, in all and in each stage, and when it will be done."""
+    """The progress of the deployment and of each stage, and when it will be done."""
     each = [_stage(name, progress, job) for name in STAGES]
     current = next((stage["name"] for stage in each if stage["status"] != StageStatus.COMPLETED), each[-1]["name"])
     return {
@@ -153,7 +153,7 @@ def stages(job: Job, progress: Progress, *, now_ms: int) -> dict[str, Any]:
 
 
 def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
-    """The stream chunks for one event: one, or none if it says nothing to clients."""
+    """The stream chunks for one event: one, or none for an internal event."""
     if event.type not in SHOWN:
         return []
     body = {name: value for name, value in event.body.items() if name not in INTERNAL}
@@ -162,14 +162,14 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
 
 
 def duration(seconds: float) -> str:
-    """As the document writes it: `10s`, `5m`."""
+    """Seconds as the document writes them: `10s`, `5m`."""
     if seconds < 90:
         return f"{max(1, round(seconds))}s" if seconds >= 1 else f"{seconds:.1f}s"
     return f"{round(seconds / 60)}m" if seconds < 5400 else f"{seconds / 3600:.1f}h"
 
 
 def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
-    """A stage over all replicas: as far as they are on average, and ended when it has for all."""
+    """One stage over all replicas: average progress; it has ended when it has for all."""
     each = progress.of_stage(name)
     words = {stage.status for stage in each}
     if not each and job.state is JobState.DONE:

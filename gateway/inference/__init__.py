@@ -1,1 +1,1 @@
-"""Takes a request, finds who serves it, and follows what becomes of it. Knows no face and no engine."""
+"""Accepts requests, routes them to models, and follows their jobs. Knows no face and no engine."""

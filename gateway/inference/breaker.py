@@ -1,7 +1,7 @@
 """The circuit breaker of each provider, shared by all processes through Redis.
 
-It opens after so many failures within a window, stays open for a while, then lets one call through at a time (half
-open), and closes with the first success. Redis' clock decides.
+It opens after `breaker_failures` within a window, stays open for a while, then lets one call through at a time (half
+open), and closes with the first success. Times are by Redis' clock.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from gateway.store.scripts import Scripts
 
 
 class CircuitState(StrEnum):
-    """Whether calls are made to a provider."""
+    """The states of a circuit."""
 
     CLOSED = "closed"
-    #: One at a time, to see whether it is well again.
+    #: One call at a time, to see whether the provider works again.
     HALF_OPEN = "half_open"
     OPEN = "open"
 
 
 @dataclass(frozen=True)
 class Circuit:
-    """How a circuit is, and how long until the next try may be made (0 = now)."""
+    """The state of a circuit, and the seconds until the next call may be made (0 = now)."""
 
     state: CircuitState
     retry_after_s: float = 0.0
@@ -38,7 +38,7 @@ class Circuit:
 
 
 class Breaker:
-    """Asks for leave before a call to a provider, and reports how the call went."""
+    """Asked before each call to a provider, and told how the call went."""
 
     def __init__(self, scripts: Scripts, settings: Settings) -> None:
         self._scripts = scripts
@@ -49,19 +49,19 @@ class Breaker:
         )
 
     def allow(self, provider: str) -> Circuit:
-        """Ask for leave; see `allows_call`. In a half-open circuit the leave is taken by asking."""
+        """Ask before a call; see `allows_call`. In a half-open circuit, asking takes the one free call."""
         return self._run("allow", provider)
 
     def success(self, provider: str) -> None:
-        """A call went well."""
+        """Report that a call succeeded."""
         self._run("success", provider)
 
     def failure(self, provider: str) -> Circuit:
-        """A call failed, and the provider is to blame."""
+        """Report that a call failed, and that the provider is to blame."""
         return self._run("failure", provider)
 
     def state(self, provider: str) -> Circuit:
-        """The circuit as it is now, without asking for leave."""
+        """The present circuit, without asking for a call."""
         return self._run("state", provider)
 
     def _run(self, what: str, provider: str) -> Circuit:

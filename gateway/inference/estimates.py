@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-#: Bytes of UTF-8 that are taken for one token, and tokens for the frame of one message.
+#: Assumed bytes of UTF-8 per token, and tokens around each message.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
 
 
 def estimate_prompt(request: Mapping[str, Any]) -> int:
-    """Tokens of all that a request gives the model to read."""
+    """Estimated tokens of everything in a request that the model reads."""
     return sum(estimate_tokens(request[name]) for name in ("messages", "prompt", "input", "tools") if name in request)
 
 
 def estimate_tokens(value: Any) -> int:
-    """Tokens in a text, in token ids, or in a structure of them."""
+    """Estimated tokens in a text, in token ids, or in a structure of them."""
     if isinstance(value, str):
         return -(-len(value.encode()) // BYTES_PER_TOKEN)
     if isinstance(value, Mapping):

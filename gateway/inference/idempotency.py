@@ -1,7 +1,7 @@
 """Idempotency keys: the same key and request name the same job, because the job's id is derived from the key.
 
-So there is no lock that a dead process could hold: whoever creates the job first wins, by its id; the record keeps
-the request's fingerprint, and holds the idempotency key for as long as it lives.
+So there is no lock that a dead process could hold: the first process to create the job wins. The record keeps the
+request's fingerprint, and the idempotency key is in use for as long as the record exists.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _ALLOWED = re.compile(r"[\x21-\x7e]{1,255}")
 
 @dataclass(frozen=True)
 class IdempotencyToken:
-    """What an idempotency key and the request that came with it lead to."""
+    """An idempotency key with the fingerprint of its request."""
 
     key: str
     digest: str

@@ -8,12 +8,12 @@ from typing import Any
 from gateway.errors import InvalidRequest
 from gateway.models.entry import Model
 
-#: What engines on our own devices can't do, with what to ask for instead. Remote providers are asked as they are.
+#: The error for what engines on our own devices can't do. Requests to remote providers are passed on.
 ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs without a number of others."
 NO_ECHO = "A local model has no log probabilities of the prompt; leave out echo or logprobs."
 NO_FORCE = "A local model can't be made to call a tool; use auto or none."
 
-#: What the numbers are at which nothing is changed.
+#: Values at which sampling changes nothing.
 _AT_REST = {"temperature": 1, "top_p": 1}
 
 
@@ -31,7 +31,7 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
         value = full.get(name)
         if value is not None and not limits.min <= value <= limits.max:
             errors[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
-    # What nobody has given is left to a provider: some have other defaults, some take no number at all.
+    # Parameters that are not given are left to the provider: some have other defaults, some accept none.
     may_be_remote = not model.local or bool(model.fallbacks)
     left = sampling(model, request).items()
     full |= {name: value for name, value in left if not may_be_remote or value != _AT_REST.get(name)}
@@ -46,7 +46,7 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sampling(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers that a request leaves to the model."""
+    """The model's defaults for sampling parameters that a request leaves out."""
     return {name: limits.default for name, limits in model.ranges.items() if request.get(name) is None}
 
 

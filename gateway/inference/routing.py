@@ -1,6 +1,6 @@
 """Which model serves a request: the one that was asked for, or the first of its fallbacks that can.
 
-Statuses come from those who know: heartbeats of replicas and provider workers, and the providers' circuit breakers.
+Statuses come from the heartbeats of replicas and provider workers, and from the providers' circuit breakers.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from gateway.store.cached import Cached
 
 
 class ModelStatus(StrEnum):
-    """How a model is, whoever runs it."""
+    """The status of a model, local or remote."""
 
     ACTIVE = "active"
     #: A replica of it loads, or is about to.
     LOADING = "loading"
-    #: The next request wakes it.
+    #: Unloaded after it was idle; the next request wakes it.
     ASLEEP = "asleep"
     FAILED = "failed"
     UNLOADING = "unloading"
     #: No replica, or no provider worker, is alive.
     INACTIVE = "inactive"
-    #: It could not even be deployed.
+    #: Its files are missing, so it can't even be deployed.
     NO_WEIGHTS = "no_weights"
     #: The key of its provider is missing.
     NO_CREDENTIALS = "no_credentials"
-    #: Its provider has failed, and is tried again.
+    #: Its provider failed lately, and is tried again (half-open circuit).
     DEGRADED = "degraded"
-    #: Its provider fails.
+    #: Its provider fails (open circuit).
     UNAVAILABLE = "unavailable"
 
 
-#: What to do about a model that no request can be sent to, by its status.
+#: What to do about a model that can't take requests, by its status.
 NOT_READY = {
     ModelStatus.INACTIVE: "no replica is alive. Deploy it, then send the request again.",
     ModelStatus.UNLOADING: "it is being unloaded. Deploy it again, then send the request again.",
@@ -48,17 +48,17 @@ NOT_READY = {
     ModelStatus.NO_CREDENTIALS: "its provider's key is missing. Set the variable {variable}, then restart.",
 }
 _NO_WORKER = "no provider worker is alive. Start one with 'python -m workers.providers'."
-#: Statuses of a local model that can be asked.
+#: Statuses of a local model that takes requests.
 _SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
-#: A local model has the first of these that holds for one of its replicas.
+#: In order of preference: a local model has the first of these statuses that one of its replicas has.
 _LOCAL = (*_SERVING, ModelStatus.FAILED, ModelStatus.UNLOADING)
-#: What it means for its status that a replica is wanted, but may not be alive.
+#: The status that a spec alone gives to its model, while its replica may not be alive.
 _STATUS_OF_SPEC = {
     SpecState.RUNNING: ModelStatus.LOADING,
     SpecState.ASLEEP: ModelStatus.ASLEEP,
     SpecState.FAILED: ModelStatus.FAILED,
 }
-#: What the circuit of its provider means for a remote model.
+#: The status of a remote model, by the state of its provider's circuit.
 BY_CIRCUIT = {
     CircuitState.CLOSED: ModelStatus.ACTIVE,
     CircuitState.HALF_OPEN: ModelStatus.DEGRADED,
@@ -67,7 +67,7 @@ BY_CIRCUIT = {
 
 
 class Router:
-    """Looks at who is alive, at most twice a second."""
+    """Reads heartbeats and specs, at most twice a second."""
 
     def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker) -> None:
         self.registry = registry
@@ -82,7 +82,7 @@ class Router:
         self._circuits: dict[str, Cached[Circuit]] = {}
 
     def status(self, model: Model) -> ModelStatus:
-        """How it is, as of half a second ago."""
+        """The status of a model, at most half a second old."""
         if not model.local:
             return self._obstacle(model) or BY_CIRCUIT[self.circuit(model).state]
         statuses: set[str] = {replica.status for replica in self.replicas(model)}
@@ -96,27 +96,27 @@ class Router:
         return ModelStatus.INACTIVE if self._has_weights(model) else ModelStatus.NO_WEIGHTS
 
     def _has_weights(self, model: Model) -> bool:
-        """Whether it could be deployed: from files of this machine, or of one that has an agent."""
+        """Whether its files are on this machine, or on one that has an agent."""
         if model.has_weights or model.downloadable:
             return True
         return model.id in self._known.get(lambda: self.footprints.known(self.registry.devices()))
 
     def asleep(self, model_id: str) -> bool:
-        """Whether some replica of a model sleeps, and none is awake."""
+        """Whether a replica of the model sleeps, and none is awake."""
         states = {spec.state for spec in self._specs.get(self.desired.all) if spec.model == model_id}
         return SpecState.ASLEEP in states and SpecState.RUNNING not in states
 
     def replicas(self, model: Model) -> list[Replica]:
-        """Those that live."""
+        """The living replicas of a model."""
         return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
 
     def circuit(self, model: Model) -> Circuit:
-        """The circuit of a remote model's provider, as it was lately."""
+        """The circuit of a remote model's provider, at most half a second old."""
         recent = self._circuits.setdefault(model.provider, Cached())
         return recent.get(lambda: self.breaker.state(model.provider))
 
     def serves(self, model: Model) -> bool:
-        """Whether a request can be sent there now."""
+        """Whether the model itself takes requests now."""
         if model.local:
             return self.status(model) in _SERVING
         return not self._obstacle(model) and self.circuit(model).allows_call
@@ -133,7 +133,7 @@ class Router:
         return found or model
 
     def takes(self, model: Model) -> bool:
-        """Whether a request for it is taken now, by itself or by a fallback."""
+        """Whether the model or one of its fallbacks takes requests now."""
         return any(self._server(model, capability) for capability in model.capabilities)
 
     def fallbacks(self, model: Model, capability: str) -> Iterator[Model]:
@@ -146,13 +146,13 @@ class Router:
                 yield known[name]
 
     def _server(self, model: Model, capability: str) -> Model | None:
-        """The first that serves, of a model and its fallbacks."""
+        """The first of a model and its fallbacks that takes requests."""
         if self.serves(model):
             return model
         return next((other for other in self.fallbacks(model, capability) if self.serves(other)), None)
 
     def _obstacle(self, model: Model) -> ModelStatus | None:
-        """Why a remote model can't be asked, whatever its provider does; None if it can."""
+        """Why a remote model can't be asked, apart from its provider's circuit; None if it can."""
         workers = self._workers.get(self.registry.providers)
         provider = self.catalog.providers[model.provider]
         if not (any(provider.name in w.credentials for w in workers) if workers else provider.has_credentials):

@@ -40,27 +40,27 @@ log = logging.getLogger(__name__)
 
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
-#: When a key that has used up its share may try again, in seconds.
+#: When a key that is at its limit of open jobs or bytes may try again, in seconds.
 SHARE_RETRY_S = 10.0
-#: A request that takes so long to be written may have met an outage of Redis.
+#: If writing a job takes longer than this, Redis may have been restarted meanwhile.
 OUTAGE_S = 0.5
 
 
 @dataclass(frozen=True)
 class Submitted:
-    """A new job, and a watcher that has missed nothing of it (None for a background job)."""
+    """A new job, and a watcher of all its events (None for a background job)."""
 
     job: Job
     watcher: Watcher | None
-    #: Place in the queue from 1; 0 = does not wait, or not known.
+    #: Position in the queue from 1; 0 = does not wait, or unknown.
     position: int = 1
-    #: What is left to the key; None if it has no limits, or nothing new was asked of it.
+    #: What the key has left; None if it has no limits, or if no new job was made.
     quota: Quota | None = None
     #: An earlier request with the same idempotency key made the job.
     replayed: bool = False
 
     def headers(self) -> dict[str, str]:
-        """What a face says ahead of the answer: which job it is, whether an earlier one, and what the key has left."""
+        """The headers of the answer: the job's id, whether it is an earlier one, and what the key has left."""
         replayed = {"Idempotent-Replayed": "true"} if self.replayed else {}
         return {"X-Job-Id": self.job.id, **replayed, **(self.quota.headers() if self.quota else {})}
 
@@ -90,7 +90,7 @@ class Inference:
         background: bool,
         idempotency_key: str | None = None,
     ) -> Submitted:
-        """Check, write the job record, subscribe, and hint the model's queue; or attach to the job of an earlier
+        """Check the request, write the job record, subscribe, and wake up a worker; or attach to the job of an earlier
         request with the same idempotency key.
 
         Raises:
@@ -125,13 +125,13 @@ class Inference:
             fingerprint=token.fingerprint if token else "",
             reserved=tokens if key.tokens_per_minute else 0,
         )
-        if token:  # its job is never taken back, since another request may have attached to it
+        if token:  # its job is never discarded, since another request may have attached to it
             self._require_room(job, self.store.load(job))
         quota = self.limits.reserve(key, job.id, tokens) if key.limited else None
         return replace(self._create(job, background=background, token=token), quota=quota)
 
     def _create(self, job: Job, *, background: bool, token: IdempotencyToken | None) -> Submitted:
-        """Make the job that was checked, or attach if another call has made it meanwhile."""
+        """Create the job, or attach if another call has created it meanwhile."""
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
         began = time.monotonic()
@@ -164,14 +164,14 @@ class Inference:
         return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms)
 
     def _discard(self, job: Job) -> None:
-        """Take back a job that nobody was told of, if Redis can do it: else the keeper finds what there is of it."""
+        """Remove a job that no client was told of. If Redis can't do it now, the keeper finds what is left of it."""
         try:
             self.store.discard(job)
         except NOT_NOW as error:
             log.warning("job %s: not taken back (%s); it is left to the keeper", job.id, error)
 
     def _earlier(self, token: IdempotencyToken) -> Job | None:
-        """The job that the idempotency key has made. Raises: IdempotencyMismatch."""
+        """The job of an earlier request with this idempotency key. Raises: IdempotencyMismatch."""
         jobs = self.store.read_many([token.job_id(kind) for kind in KINDS if kind != DEPLOYMENT])
         job = next(filter(None, jobs), None)
         if job:
@@ -202,24 +202,24 @@ class Inference:
         return jobs[:limit]
 
     def cancel(self, job_id: str, *, key: KeyRecord) -> str:
-        """Cancel once or again: returns `cancelling`, or the state in which the job has ended."""
+        """Cancel a job. Idempotent. Returns `cancelling`, or the state in which the job has ended."""
         job = self.get(job_id, key=key)
         return cancel(self.store, job, reason="client_request")
 
     def cancel_all(self, key_id: str) -> int:
-        """Cancel what runs or waits for a key that was revoked. Returns how many jobs that were."""
+        """Cancel all queued and running jobs of a revoked key. Returns how many there were."""
         return cancel_all(self.store, key_id)
 
     def position(self, job: Job) -> int:
-        """Place in the model's queue from 1, or 0 if the job does not wait."""
+        """Position in the model's queue from 1, or 0 if the job does not wait."""
         return self.store.position(job.id, job.runs_on)
 
     def model_status(self, model: Model) -> ModelStatus:
-        """How it is, in one word; see `Router.status`."""
+        """See `Router.status`."""
         return self.router.status(model)
 
     def replicas(self, model: Model) -> builtins.list[Replica]:
-        """Those that live, as of half a second ago."""
+        """The living replicas of a model, at most half a second old."""
         return self.router.replicas(model)
 
     def _route(self, model: Model, capability: str) -> Model:
@@ -231,9 +231,9 @@ class Inference:
             raise
 
     def _require_room(self, job: Job, load: Load) -> None:
-        """The load counts the new job too, so a bound holds however many ask at once.
+        """Check the limits. `load` includes the new job, so they also hold for concurrent requests.
 
-        Raises: QueueFull, for the model's queue, or for the share of the key.
+        Raises: QueueFull, for the model's queue, or for the key's own limits.
         """
         settings, waiting = self.settings, load.waiting
         which, most = "background", settings.background_queue_limit
@@ -273,7 +273,7 @@ class Inference:
 
 
 def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:
-    """How long until `excess` jobs have left the queue, at the rate measured over the last minute; 1 to 60 s."""
+    """Seconds until `excess` jobs have left the queue, at the rate of the last minute; 1 to 60."""
     now = store.now_ms()
     ended = cast("list[tuple[str, float]]", store.redis.zrange(keys.ended(model_id), 0, -1, withscores=True))
     recent = [score for _, score in ended if score > now - 60_000]

@@ -1,1 +1,1 @@
-"""The durable job: its record, its journal, and what ends it. Knows not what clients are shown."""
+"""The durable job: its record, its journal, and what ends it. Does not know what clients are shown."""

@@ -1,4 +1,4 @@
-"""Walks over what lies in Redis, a few entries at a time: takes jobs whose record has expired out of the lists of their
+"""Walks over the data in Redis, a few entries at a time: removes jobs whose record has expired from the lists of their
 API key, and puts jobs that are in no index back into one. The keeper calls it.
 """
 
@@ -15,16 +15,16 @@ from gateway.store.connection import pipeline
 
 log = logging.getLogger(__name__)
 
-#: Entries, and keys, that one step looks at, about.
+#: About how many entries, and keys, one step checks.
 ENTRIES, KEYS = 1_000, 100
-#: After a step that has found nothing so many are left out: a walk over lists without gaps can take its time.
+#: Steps that are skipped after one that found nothing to remove.
 REST_STEPS = 9
 #: The list is written before the record: an entry younger than this may be of a job that is being made.
 YOUNG_MS = 60_000
 
 
 class Cleanup:
-    """A walk over all keys and their jobs, which begins anew when it is through."""
+    """A walk over all API keys and their jobs, which starts again at its end."""
 
     def __init__(self, store: JobStore) -> None:
         self._store = store
@@ -33,7 +33,7 @@ class Cleanup:
         self._rest = 0
 
     def step(self) -> None:
-        """Look at the next few entries, or at none if there was nothing to do lately."""
+        """Check the next few entries, or none if the last ones were all right."""
         if self._rest:
             self._rest -= 1
             return
@@ -65,20 +65,20 @@ class Cleanup:
 
 
 class Strays:
-    """A walk over all records: a job that has not ended must be in an index, or nobody would ever find it.
+    """A walk over all records: a job that has not ended must be in an index, or it would never be found.
 
-    Each change of a job sees to that. This is for what nobody has foreseen, and for jobs from before an outage.
+    Each change of a job ensures that. This is for unforeseen cases, and for jobs from before an outage.
     """
 
     def __init__(self, store: JobStore, *, mends: bool = True) -> None:
         self._store = store
-        #: Records that can't be read go into quarantine; else they are only left out.
+        #: With `mends`, records that can't be read go into quarantine; without, they are left out.
         self._read = store.sift if mends else store.heads
         self._cursor = 0
         self._rest = 0
 
     def step(self) -> None:
-        """Look at the next few records, or at none for a while after a whole walk."""
+        """Check the next few records; pause for a while after a whole walk."""
         if self._rest:
             self._rest -= 1
             return
@@ -89,7 +89,7 @@ class Strays:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the walk is not through."""
+        """Whether the walk has not reached its end."""
         return bool(self._cursor)
 
     def next_page(self) -> list[JobHead]:

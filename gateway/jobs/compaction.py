@@ -13,14 +13,14 @@ from gateway.store import keys
 from gateway.store.loop import guarded
 from gateway.store.unreadable import note
 
-#: A journal with fewer entries stays as it is.
+#: A journal with fewer entries is not compacted.
 MIN_ENTRIES = 5
-#: Jobs that are looked at in one call.
+#: Jobs checked in one call.
 BATCH = 200
 
 
 def compact_ended(store: JobStore, model: str, *, before_ms: int) -> int:
-    """Compact jobs of a model that ended before that time, and take them out of its list of ended jobs.
+    """Compact the jobs of a model that ended before `before_ms`, and remove them from its list of ended jobs.
 
     Returns how many journals have shrunk.
     """
@@ -47,7 +47,7 @@ def _compact(store: JobStore, job_id: str) -> bool:
 
 
 def snapshot(events: Sequence[Event]) -> list[Event]:
-    """What stays of a journal: its first entry, all deltas as one, and its end. Token ids are only counted."""
+    """The compacted journal: the first entry, all deltas as one, and the end. Token ids are only counted."""
     deltas = [event for event in events if event.type is EventType.DELTA]
     if not deltas or not events[-1].type.terminal:
         return list(events)
@@ -64,7 +64,7 @@ def snapshot(events: Sequence[Event]) -> list[Event]:
 
 
 def _models(events: Sequence[Event]) -> dict[str, object]:
-    """Who has worked on the answer, if it was more than one."""
+    """The models that worked on the answer, if more than one did."""
     named = [e.body["model"] for e in events if e.type in (EventType.STARTED, EventType.RESUMED) and "model" in e.body]
     names = [name for name, _ in itertools.groupby(named)]
     return {"model": names[-1], "served_by": names} if len(names) > 1 else {}

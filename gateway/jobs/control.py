@@ -1,4 +1,4 @@
-"""Ends jobs from outside of what runs them: cancelled or failed, by whoever finds a reason, and told to who watches."""
+"""Ends jobs from outside the worker that runs them, as cancelled or failed, and publishes the end to their watchers."""
 
 from __future__ import annotations
 
@@ -36,8 +36,7 @@ def fail(store: JobStore, job: Job, *, reason: str, message: str, take_claim: st
 def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any], *, take_claim: str) -> str:
     """Run the end script and publish the terminal event if this call wrote it.
 
-    The event has a claim id of its own: where Redis came back without its last moments, it may take the seq of another
-    event, which a client has seen.
+    The event has a new claim id: if Redis lost its last events, the event may reuse a seq that a client has seen.
     """
     body = {"c": new_claim_id(), **body}
     verdict, seq, watch = store.end(job, state, body, take_claim=take_claim)

@@ -1,6 +1,6 @@
-"""What a provider puts beside the text and the calls of an answer: reasoning, signatures, refusals, annotations.
+"""Fields that a provider adds to the text and the calls of an answer: reasoning, signatures, refusals, annotations.
 
-Nobody here knows what it means. It reaches the client as it came, and goes back to the provider that said it.
+They are not interpreted: the client gets them as they are, and sends them back to the provider that made them.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import Any
 
 from gateway.store.codec import writable
 
-#: Names the provider that has put something beside an answer, so that nobody else is sent it.
+#: Field that names the provider of extras, so that no other provider is sent them.
 PROVIDER = "provider"
-#: Texts that are said again rather than continued.
+#: Fields whose text is repeated in later pieces, not continued.
 _CONSTANT = frozenset({"id", "type", "name", "role", "format", "signature", PROVIDER})
 
 
 def of(payload: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """The fields beside the known ones that hold something, in a form that can be written."""
+    """The non-empty fields other than `known`, in a form that can be written."""
     others = {name: value for name, value in payload.items() if name not in known}
     return {name: value for name, value in writable(others).items() if value is not None and value not in ("", [], {})}
 
 
 def merge(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Pieces as one: texts and lists go on, entries of a list with the same `index` are one, the last number counts."""
+    """Join pieces: texts and lists go on, list entries with the same `index` are joined, the last number wins."""
     whole: dict[str, Any] = {}
     for part in parts:
         whole = _joined("", whole, part)
@@ -60,8 +60,8 @@ def _is_numbered(entry: Any) -> bool:
 
 
 def belong(turn: Mapping[str, Any], provider: str, *, named: bool) -> bool:
-    """Whether a provider is sent the extras of a turn. If nobody says whose they are, they are of the model that the
-    client has named.
+    """Whether a provider is sent the extras of a turn. Extras without a provider belong to the model that the client
+    has named (`named`).
     """
     owner = turn.get(PROVIDER)
     return owner == provider if isinstance(owner, str) else named

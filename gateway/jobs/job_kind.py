@@ -1,4 +1,4 @@
-"""What is special about one kind of job, for all who handle jobs. The kinds themselves are in `gateway/kinds`."""
+"""The contract of a kind of job. The kinds themselves are in `gateway/kinds`."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from gateway.models.entry import Model
 
 
 class JobKind(ABC):
-    """One kind of job; its objects have no state."""
+    """One kind of job. Stateless."""
 
-    #: What the job asks of its model; empty if it runs none.
+    #: The capability that its model must have; empty if it runs no model.
     capability: ClassVar[str]
 
     def complete(self, model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -33,7 +33,7 @@ class JobKind(ABC):
         """The stream chunks for one event; an event without visible effect gives none."""
 
     def text_head(self, job: Job) -> Mapping[str, Any] | None:
-        """What each chunk of the job's text begins with, as its model is now; None if its chunks have no text."""
+        """The common fields of the job's text chunks, for its present model; None if its chunks have no text."""
         return None
 
     @abstractmethod
@@ -41,7 +41,7 @@ class JobKind(ABC):
         """The full answer of a job that has ended with these events. Raises: JobNotFound if a part of it is gone."""
 
     def on_end(self, store: JobStore, job: Job) -> None:  # noqa: B027 - most kinds have nothing to do then
-        """The job was ended from outside of what runs it."""
+        """Called when the job was ended from outside the worker that runs it."""
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What the entries of a journal add up to: choices, usage, errors. Knows nothing of what clients are shown."""
+"""Folds the entries of a journal: choices, usage, errors. Does not know what clients are shown."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from gateway.jobs import extras, tool_calls
 from gateway.jobs.record import Event, EventType, Job
 from gateway.store.checks import MAX_INDEXES
 
-#: Where OpenAI's usage has the tokens of which a provider tells more.
+#: Where OpenAI's usage object has the details of tokens.
 _DETAILS = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
-#: The text of a token, its log probability, where it begins in the text of its choice, in characters, and its bytes as
-#: hex digits where they are not those of the text. Journals of older versions have only the first two of remote models.
+#: The text of a token, its natural log probability, its offset in the text of its choice, in characters, and its bytes
+#: as hex digits if they are not those of the text. Journals of older versions have only the first two of remote models.
 Logprob = Sequence[Any]
 
 
 @dataclass
 class Choice:
-    """One answer as the journal has it so far."""
+    """One answer, as far as the journal has it."""
 
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
-    #: Token, log probability, and, if it is known, where it begins in the text; see `Logprob`.
+    #: See `Logprob`.
     logprobs: list[Logprob] = field(default_factory=list)
     #: Fragments, see `gateway/jobs/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
-    #: Pieces of what a provider has put beside them, see `gateway/jobs/extras.py`.
+    #: Pieces of extras, see `gateway/jobs/extras.py`.
     extra: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 
@@ -71,17 +71,17 @@ def as_delta(index: int, choice: Choice) -> dict[str, Any]:
 
 
 def restarts(event: Event) -> bool:
-    """Whether the choices that have not ended begin anew, so that their text so far does not count any more."""
+    """Whether the choices that have not ended start again, which voids their text so far."""
     return event.type is EventType.RESUMED and event.body.get("mode") == "restart"
 
 
 def voids(event: Event) -> bool:
-    """Whether what a client has had of the answer is void: the event says what stands instead."""
+    """Whether the event voids the answer that a client has so far; it has the text that is valid instead."""
     return event.type in (EventType.REWOUND, EventType.COMPACTED) or restarts(event)
 
 
 def num_indexes(events: Iterable[Event]) -> int:
-    """How many choices a journal speaks of, at least. Raises: ValueError if that is more than any job can have."""
+    """The highest choice index in a journal, plus 1. Raises: ValueError if that is more than a job can have."""
     found = 1 + max((int(body.get("index", 0)) for event in events for body in deltas(event)), default=0)
     if found > MAX_INDEXES:
         raise ValueError(f"the journal speaks of {found} choices")
@@ -89,14 +89,14 @@ def num_indexes(events: Iterable[Event]) -> int:
 
 
 def follow(job: Job, event: Event) -> Job:
-    """The job as it is from this event on: another model may have taken over."""
+    """The job after this event: another model may have taken over."""
     model = event.body.get("model")
     takes_over = event.type in (EventType.STARTED, EventType.RESUMED, EventType.SNAPSHOT)
     return replace(job, route=model) if model and takes_over and model != job.runs_on else job
 
 
 def served_by(job: Job, events: Iterable[Event]) -> list[str]:
-    """The models that have worked on an answer, in their order; usually the one that was asked."""
+    """The models that worked on an answer, in order; usually only the one that was asked for."""
     names: list[str] = []
     for event in events:
         job = follow(job, event)
@@ -108,7 +108,7 @@ def served_by(job: Job, events: Iterable[Event]) -> list[str]:
 
 
 def deltas(event: Event) -> Sequence[Mapping[str, Any]]:
-    """The deltas that an event holds: each is of one choice."""
+    """The deltas in an event, each of one choice."""
     if event.type is EventType.SNAPSHOT:
         return list(event.body["choices"])
     return [event.body] if event.type is EventType.DELTA else []
@@ -125,7 +125,7 @@ def usage(events: Iterable[Event]) -> dict[str, Any]:
 
 
 def last_details(events: Iterable[Event]) -> Counter[str]:
-    """Tokens that a provider had in its cache, and those that nobody sees, by the last event that knows of them."""
+    """Cached and reasoning tokens, from the last event that has them."""
     details: Counter[str] = Counter()
     for event in events:
         found = {name: event.body[name] for _, name in _DETAILS if name in event.body}

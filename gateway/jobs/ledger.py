@@ -21,13 +21,13 @@ from gateway.store import keys
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import leaving_out, readable
 
-#: For so many days the ledger can be read; `limit.lua` keeps it for as long.
+#: How many days of the ledger can be read; `limit.lua` keeps as many.
 LEDGER_DAYS = 400
-#: Parts of one unit of a currency.
+#: The parts in one unit of a currency.
 PICO = 10**12
 _COUNTS = ("jobs", "prompt_tokens", "completion_tokens", "cost")
 _ENTRY = re.compile(r"(?P<hour>[01]\d|2[0-3]) (?P<name>\w+) (?P<currency>\S*) (?P<model>.+)", re.DOTALL)
-#: Hashes that are read in one round trip.
+#: Hashes read in one round trip.
 _BATCH = 1_000
 
 
@@ -54,7 +54,7 @@ class Usage:
         return self.cost_pico / PICO
 
     def counts(self) -> dict[str, int]:
-        """What can be added up."""
+        """The counters."""
         return {
             "jobs": self.jobs,
             "prompt_tokens": self.prompt_tokens,
@@ -82,34 +82,34 @@ def total(rows: Sequence[Usage]) -> dict[str, Any]:
 
 
 def price(pricing: Pricing) -> str:
-    """A price as the job record keeps it: for one token in, for one token out, currency."""
+    """A price as the job record keeps it: per input token, per output token, currency."""
     each = (round(per_1k * PICO / 1000) for per_1k in (pricing.input_per_1k_tokens, pricing.output_per_1k_tokens))
     return " ".join([*map(str, each), pricing.currency])
 
 
 def cost_pico(job_price: str, usage: Mapping[str, int]) -> int:
-    """What so many tokens cost at the price of the job."""
+    """The cost of this usage at the job's price."""
     price_in, price_out, _ = job_price.split(" ", 2)
     return int(price_in) * usage.get("prompt_tokens", 0) + int(price_out) * usage.get("completion_tokens", 0)
 
 
 class Ledger:
-    """Writes what ended jobs have used, and adds it up."""
+    """Writes the usage of ended jobs, and reports it."""
 
     def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
         self.redis = client
         self._scripts = scripts
 
     def opens(self, job: Job) -> list[str]:
-        """The set in which a job is from when it is made until it is settled. Deployments cost nothing."""
+        """The keys of sets that hold a job until it is settled; none for deployments, which cost nothing."""
         return [] if job.kind == DEPLOYMENT else [keys.open_jobs(job.key_id)]
 
     def store(self, pipe: redis.client.Pipeline, job: Job, request: str) -> None:
-        """Count what the request of a job takes in Redis, until its record is gone."""
+        """Count the bytes of a job's request in Redis, until its record is gone."""
         self._scripts.add(pipe, "stored", [keys.stored(job.key_id)], "add", job.id, len(request.encode()))
 
     def drop(self, pipe: redis.client.Pipeline, key_id: str, job_ids: Sequence[str]) -> None:
-        """These records are gone."""
+        """Uncount the requests of jobs whose records are gone."""
         self._scripts.add(pipe, "stored", [keys.stored(key_id)], "drop", *job_ids)
 
     def settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
@@ -131,13 +131,13 @@ class Ledger:
         self._scripts.add(pipe, "limit", names, "settle", job.id, total, *fields)
 
     def refund(self, pipe: redis.client.Pipeline, job: Job) -> None:
-        """Take everything back: the job was never made."""
+        """Remove the reservation: the job was never made."""
         self._scripts.add(pipe, "limit", keys.limits(job.key_id), "refund", job.id)
 
     def report(
         self, key_ids: Sequence[str], *, start: datetime, end: datetime, model: str | None = None
     ) -> list[Usage]:
-        """What these keys used from the hour of `start` up to `end`, by key, model and currency."""
+        """The usage of these keys from the hour of `start` up to `end`, by key, model and currency."""
         first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         days = [first.date() + timedelta(days=i) for i in range((end.astimezone(UTC).date() - first.date()).days + 1)]
         hashes = [(key_id, f"{day}") for key_id in key_ids for day in days]
@@ -165,7 +165,7 @@ class Ledger:
 
 
 def _entry(pair: tuple[str, str]) -> tuple[str, str, str, str, int]:
-    """Hour, what is counted, currency, model and count. Raises: Unreadable."""
+    """Hour, counter, currency, model and count. Raises: Unreadable."""
     found = _ENTRY.fullmatch(pair[0])
     if found is None or found["name"] not in _COUNTS or not re.fullmatch(r"-?\d{1,18}", pair[1]):
         raise Unreadable(f"It counts {pair[1]!r:.40}.")

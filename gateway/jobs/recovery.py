@@ -1,4 +1,4 @@
-"""Running jobs go back to their queue: given back by their worker, or taken from one that is dead."""
+"""Returns running jobs to their queue: released by their worker, or recovered from a dead one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from gateway.store import keys
 
 log = logging.getLogger(__name__)
 
-#: In the incarnation of a worker that does nothing but one job, which may kill workers.
+#: Suffix of the incarnation of a worker that runs a single quarantined job.
 ALONE = ".alone"
 
 
 def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bool:
-    """Release a job if its claim still holds, and tell its queue. Raises: NOT_NOW."""
+    """Release a job if its claim still holds, and wake up another worker. Raises: NOT_NOW."""
     released = store.release(job, cause)
     if released:
         enqueue_or_leave_to_keeper(celery, job.id, queue_key=job.runs_on, priority=Priority.RECOVERED)
@@ -32,7 +32,7 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
 
 
 def cause_of_death(data_dir: Path, lock: str, last: Holder) -> Cause:
-    """What the death of the one that had a lock last says about its jobs."""
+    """Why the last holder of a lock died, as far as it concerns its jobs."""
     crash = crash_of(data_dir, lock, last)
     if not crash:
         return Cause.LOST
@@ -41,14 +41,14 @@ def cause_of_death(data_dir: Path, lock: str, last: Holder) -> Cause:
 
 
 def reclaim_jobs_of(store: JobStore, celery: Celery, incarnation: str, cause: Cause) -> None:
-    """A worker is dead for sure: its jobs need not wait until its heartbeat has run out. Raises: NOT_NOW."""
+    """Release the jobs of a worker known to be dead, without waiting for its heartbeat to expire. Raises: NOT_NOW."""
     Registry(store.redis).deregister(incarnation)
     for job in held_by(store, incarnation):
         give_back(store, celery, job, cause)
 
 
 def held_by(store: JobStore, owner: str, *, without: Collection[str] = ()) -> list[JobHead]:
-    """The jobs that run in the name of a worker, but for some. Raises: NOT_NOW."""
+    """The running jobs that a worker owns, except `without`. Raises: NOT_NOW."""
     ids = [i for i in cast("list[str]", store.redis.zrange(keys.RUNNING, 0, -1)) if i not in without]
     theirs = [job_id for job_id, name in store.owners(ids).items() if name == owner]
     found = store.heads(theirs).values()

@@ -1,4 +1,4 @@
-"""What a worker must know of a job that was begun before: by itself, by another worker, or by another model."""
+"""What a worker must know to continue a job that it, another worker, or another model has begun."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ _CLAIMS = (EventType.STARTED, EventType.RESUMED)
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """The journal as a model sees it that takes a job: what others wrote, and what it wrote itself.
+    """The journal from the view of the model that takes the job: what others wrote, and what it wrote itself.
 
-    Token ids of others mean nothing to it; it goes on from their text.
+    It can't use the token ids of other models, so it continues from their text.
     """
 
-    #: What other models have left: one choice each, with its text.
+    #: The text that other models wrote, by choice.
     before: Sequence[Choice]
     #: The events since this model took over.
     own: Sequence[Event]
-    #: Tokens that others have used, as far as the journal knows.
+    #: Tokens that other models used, as far as the journal has them.
     used: dict[str, int]
-    #: Models that have tried, in order.
+    #: The models that have tried, in order.
     tried: Sequence[str]
-    #: How the model before this one wants it to go on: `continue`, `restart`, or empty if there was none.
+    #: How the previous model asked for it to go on: `continue`, `restart`, or empty if there was none.
     mode: str = ""
-    #: `tokenizer` or `prompt`: that of the worker before was another, so that its ids mean nothing here.
+    #: `tokenizer` or `prompt` if the previous worker had another one, so that its token ids can't be used.
     changed: str = ""
-    #: Digests of the weights that have worked on the answer since this model took over.
+    #: Digests of the weights that were used since this model took over.
     weights: frozenset[str] = frozenset()
 
     def announcement(self) -> dict[str, object]:
-        """What the event says with which a model takes over from another: how, and the text that stays.
+        """Fields of the event with which a model takes over from another: the mode, and the text that stays.
 
-        Or one worker from another of the same model that reads or asks otherwise: what has changed.
+        Or with which a worker of the same model continues with another tokenizer or prompt: `changed`.
         """
         if self.changed:
             return {"mode": "continue", "changed": self.changed}
@@ -49,8 +49,8 @@ class ResumePoint:
     def read_by(self, *, tokenizer: str, prompt: str) -> ResumePoint:
         """The same for a worker with this tokenizer and this prompt, both as digests.
 
-        Ids that were written with another tokenizer, or behind another prompt, count as text. An event that says
-        nothing of them is of an older version, or of a provider, and fits any.
+        Token ids of another tokenizer or prompt count as text. An event without digests is of an older version, or of a
+        provider, and matches any.
         """
         mine = {"tokenizer": tokenizer, "prompt": prompt}
         at, last = 0, mine
@@ -96,12 +96,12 @@ class ResumePoint:
 
 
 def last_weights(journal: Sequence[Event]) -> str:
-    """The digest of the weights that the last claim has run; empty if it says none."""
+    """The digest of the weights of the last claim; empty if it has none."""
     return next((str(event.body.get("weights", "")) for event in reversed(journal) if event.type in _CLAIMS), "")
 
 
 def _joined(first: Choice, second: Choice) -> Choice:
-    """Two parts of one answer as one; the ids of the first mean nothing."""
+    """Join two parts of one answer. The token ids of the first part are dropped."""
     return Choice(
         text=first.text + second.text,
         logprobs=first.logprobs + second.logprobs,

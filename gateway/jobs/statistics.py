@@ -1,4 +1,4 @@
-"""How a model did lately: jobs counted into buckets of five minutes in Redis, read over the last hour."""
+"""Statistics of a model over the last hour, in Redis, in buckets of five minutes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import redis
 
 from gateway.store import keys
 
-#: What "lately" means, and how finely it is counted.
+#: Length of the window, and of one bucket, in seconds.
 WINDOW_S, BUCKET_S = 3600, 300
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Over the window: answers, those that failed through no fault of the client, and the mean time to an answer."""
+    """Counts over the window: answers, failures that are not the client's fault, and the sum of the latencies."""
 
     answered: int = 0
     failed: int = 0
@@ -22,28 +22,28 @@ class Stats:
 
     @property
     def average_latency_ms(self) -> int | None:
-        """From request to end of an answer, queue included; None if there was none."""
+        """Mean time from request to the end of the answer, queue included; None without answers."""
         return round(self.total_ms / self.answered) if self.answered else None
 
     @property
     def availability(self) -> float | None:
-        """Share of the requests that were answered; None if there was none."""
+        """Share of the requests that were answered; None without requests."""
         asked = self.answered + self.failed
         return round(self.answered / asked, 4) if asked else None
 
 
 def count_answer(pipe: redis.client.Pipeline, model: str, *, now_ms: int, latency_ms: int) -> None:
-    """Add an answer to a pipeline."""
+    """Count an answer, in a pipeline."""
     _add(pipe, model, now_ms, {"answered": 1, "total_ms": latency_ms})
 
 
 def count_failure(pipe: redis.client.Pipeline, model: str, *, now_ms: int) -> None:
-    """Add to a pipeline a request that was not answered, through no fault of its client."""
+    """Count a failure that is not the client's fault, in a pipeline."""
     _add(pipe, model, now_ms, {"failed": 1})
 
 
 def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
-    """The last hour's, in one round trip."""
+    """Read the last hour, in one round trip."""
     last = _bucket(now_ms)
     pipe = client.pipeline(transaction=False)
     for bucket in range(last - WINDOW_S // BUCKET_S + 1, last + 1):

@@ -1,6 +1,6 @@
-"""Calls of tools as models stream them: fragments in OpenAI's form, each with the number of its call (`index`).
+"""Tool calls as models stream them: fragments in OpenAI's form, each with the number of its call (`index`).
 
-Servers differ in which fragment they say an id, a name or an index with, and in the type of the arguments.
+Servers differ in which fragments have an id, a name or an index, and in the type of the arguments.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from gateway.jobs import extras
 from gateway.store.codec import as_count, writable
 from schemas.base.fields import too_deep
 
-#: What all know of a call, and of the function in it.
+#: Standard fields of a call, and of its function.
 _CALL, _FUNCTION = ("index", "id", "type", "function"), ("name", "arguments")
-#: Calls in one answer; an index beyond that is none.
+#: Most calls in one answer; a larger index is ignored.
 MAX_CALLS = 1024
 
 
@@ -27,7 +27,7 @@ class Calls:
     """
 
     def __init__(self, new_id: Callable[[], str] | None = None) -> None:
-        #: By number. Only with `new_id` a call gets an id and a type if it comes without.
+        #: By number. With `new_id`, a call without an id gets one, and a type.
         self.calls: dict[int, dict[str, Any]] = {}
         self._new_id = new_id
         self._made: set[int] = set()
@@ -116,7 +116,7 @@ def as_text(arguments: Any) -> str:
 
 
 def as_object(arguments: str) -> dict[str, Any]:
-    """The object that arguments are, for those who need one: what models write may be none, which is kept as `raw`."""
+    """Arguments as an object. Text that is not a JSON object is kept in the field `raw`."""
     try:
         value = json.loads(arguments or "{}")
     except (ValueError, RecursionError):

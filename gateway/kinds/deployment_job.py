@@ -1,4 +1,4 @@
-"""A model is brought onto devices, or taken off them."""
+"""A model is deployed, scaled or unloaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.store.codec import build
 
 
 class Deployment(JobKind):
-    """It runs no model, and uses no tokens."""
+    """A deployment. It runs no model, and uses no tokens."""
 
     capability = ""
 
@@ -23,9 +23,9 @@ class Deployment(JobKind):
         return views.chunks(job, event)
 
     def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
-        """How it went, stage by stage."""
+        """The status of each stage."""
         return views.detail(job, events)
 
     def on_end(self, store: JobStore, job: Job) -> None:
-        """Nobody carries it out any more, so nobody else takes back what it wanted."""
+        """Remove the specs that it added: no agent runs it any more that could roll it back."""
         Desired(store.redis).drop(build(ReplicaSpec, one) for one in job.request["wanted"])

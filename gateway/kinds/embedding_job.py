@@ -15,7 +15,7 @@ from gateway.views import embeddings
 
 
 class Embedding(JobKind):
-    """Its stream tells which texts are done; the vectors are in the answer alone."""
+    """An embedding job. Its stream tells which texts are done; only the answer has the vectors."""
 
     capability = "embedding"
 

@@ -1,7 +1,7 @@
 """The models that this gateway knows, by id. It follows `headrace.toml` while the process runs.
 
-A change is noticed by a cheap look at the file, and taken over as a whole; a file with a mistake is refused and the
-models stay as they were. Whoever holds a `Catalog` may keep it.
+A change is noticed by the file's size and times, and applied as a whole. A file with a mistake is refused, and the
+models stay as they were. A `Catalog` stays current for as long as it is kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["LOCAL", "Catalog", "Model", "Pricing", "Provider", "Range", "load_ca
 
 log = logging.getLogger(__name__)
 
-#: How often the file is looked at, at most.
+#: Least time between two checks of the file.
 LOOK_S = 0.5
 
 
@@ -52,7 +52,7 @@ class Catalog:
 
     @property
     def problem(self) -> str:
-        """Why the file as it is now is not in force; empty if it is."""
+        """Why the present file was refused; empty if it was not."""
         self._current()
         return self._problem
 
@@ -82,7 +82,7 @@ class Catalog:
         return [model for model in self if key.may_use(model.id)]
 
     def latest(self, model: Model) -> Model:
-        """The entry as it is now; the given one if the catalog has dropped it since."""
+        """The present entry of a model; the given one if the catalog has none any more."""
         return self._current().models.get(model.id, model)
 
     def _current(self) -> Entries:
@@ -113,7 +113,7 @@ def _not_found(model_id: str, known: Iterable[str]) -> ModelNotFound:
 def load_catalog(settings: Settings, *, strict: bool = False) -> Catalog:
     """The models of this gateway.
 
-    A process that starts while the file is broken takes the last one that was right, unless it is `strict`.
+    If the file is broken, the last valid copy is used, unless `strict`.
 
     Raises:
         InvalidSetting: the file is broken; the text names line, field and what is allowed.

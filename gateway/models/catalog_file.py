@@ -1,6 +1,6 @@
 """Reads models and providers: the default ones, then `headrace.toml`, then two variables, each over the one before.
 
-An entry with a known id changes only what it says. Mistakes name file, line and field.
+An entry with a known id changes only the fields that it has. Errors name file, line and field.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Entries:
-    """What a file says, as a whole."""
+    """The models and providers of all sources."""
 
     models: Mapping[str, Model]
     providers: Mapping[str, Provider]
 
 
 class Mistake(Exception):
-    """One field is wrong: its path in the file, and the text."""
+    """One field is wrong: its path in the file, and an error text."""
 
     def __init__(self, path: Sequence[str | int], text: str) -> None:
         super().__init__(text)
@@ -43,7 +43,7 @@ class Mistake(Exception):
 
 
 class CatalogFile:
-    """`headrace.toml` as a source of models, and a copy of the last one that was right."""
+    """`headrace.toml` as a source of models, and a copy of the last valid one."""
 
     def __init__(self, settings: Settings) -> None:
         self.path = settings.config
@@ -52,7 +52,7 @@ class CatalogFile:
         self._seen: tuple[int, ...] = ()
 
     def changed(self) -> bool:
-        """Whether it is another file than the one that was read last."""
+        """Whether the file has changed since it was last read."""
         return self._signature() != self._seen
 
     def read(self) -> Entries:
@@ -73,7 +73,7 @@ class CatalogFile:
         return self._last_good.exists()
 
     def read_last_good(self) -> Entries:
-        """What was right before. Raises: InvalidSetting."""
+        """Read the last valid copy. Raises: InvalidSetting."""
         return self._parse(self._last_good.read_text())
 
     def _parse(self, text: str) -> Entries:
@@ -93,7 +93,7 @@ class CatalogFile:
             raise InvalidSetting(f"{where}: {'.'.join(mistake.path)}: {mistake.text}") from mistake
 
     def _keep(self, text: str) -> None:
-        """Keep a copy for processes that start while the file is broken. Not having one is no error."""
+        """Keep a copy for processes that start while the file is broken. A failure to write it is no error."""
         draft = self._last_good.with_suffix(f".{os.getpid()}")
         try:
             if self.has_last_good() and self._last_good.read_text() == text:
@@ -136,7 +136,7 @@ def build(sources: Sequence[Mapping[str, Any]], *, models_dir: Path) -> Entries:
 
 
 def line_of(text: str, path: Sequence[str]) -> int:
-    """The line (from 1) of the deepest part of a path that stands in a TOML text; 0 if none does."""
+    """The line (from 1) of the deepest part of a path that a TOML text has; 0 if it has none."""
     table: list[str] = []
     depth = found = 0
     for number, line in enumerate(text.splitlines(), 1):
@@ -151,7 +151,7 @@ def line_of(text: str, path: Sequence[str]) -> int:
 
 
 def _key_path(line: str) -> list[str]:
-    """The key that a line of TOML sets, as a path; empty if it sets none by itself."""
+    """The key that a line of TOML sets, as a path; empty if it sets none."""
     try:
         value: Any = tomllib.loads(line)
     except tomllib.TOMLDecodeError:

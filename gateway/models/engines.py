@@ -1,4 +1,4 @@
-"""All that is known of each engine, and what of a deployment's options is in force on it. Imports no engine.
+"""The table of engines: what each can do, and how a deployment's options apply to it. Imports no engine.
 
 A new engine is one module of `workers/engines` and one entry here.
 
@@ -16,19 +16,19 @@ from gateway.errors import InvalidRequest
 
 #: `none` leaves the weights as the source has them.
 QUANTIZATIONS = ("none", "bf16", "int8", "int4")
-#: Their tensors are packed for one kernel: they can't be cut into shares, nor moved at each step.
+#: Their tensors are packed for one kernel: they can't be split over devices, nor moved at each step.
 _PACKED = ("int8", "int4")
 _KINDS_OF_DEVICE = ("cpu", "cuda", "gpu")
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """One engine: what it is made of, what it can do, and what memory it takes."""
+    """One engine: its implementation, its capabilities, and its memory use."""
 
     name: str
     #: `module:Class`, imported in the engine process.
     implementation: str
-    #: The modules of packages that must be installed for it, besides our own.
+    #: Modules of other packages that must be installed.
     requires: Sequence[str]
     #: Kinds of devices, a device's name without its number; `gpu` is Intel's.
     devices: Sequence[str]
@@ -36,25 +36,25 @@ class EngineSpec:
     quantizations: Mapping[str, Sequence[str]]
     #: The attention that runs where flash attention does not; empty if it has none.
     attention: str
-    #: Memory of a model worker and its engine process before any weights: measured, in bytes.
+    #: Measured memory of a model worker and its engine process without weights, in bytes.
     base_bytes: int
     #: What turns jobs into sequences, `module:function`, imported in the model worker.
     job_handler: str = "workers.handlers.generation:load_generation"
-    #: The interpreter that runs it, if it has one of its own with other packages; empty: that of the model worker.
+    #: The Python interpreter that runs it, if it needs other packages; empty: that of the model worker.
     python: str = ""
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
     flash_attention: Sequence[str] = ()
     kv_cache_optional: bool = False
-    #: Type of keys and values by kind of device, where neither files nor options say it; for kinds that are not named
-    #: they are kept as the model computes.
+    #: Default type of keys and values by kind of device, if neither files nor options set it; for other kinds it is
+    #: the type in which the model computes.
     kv_precision: Mapping[str, str] = field(default_factory=dict)
-    #: Bytes of one weight of the vocabulary's matrices, by quantization, where it keeps more bits of them.
+    #: Bytes of one embedding parameter, by quantization, if it is quantized less than the others.
     bytes_per_embedding_parameter: Mapping[str, float] = field(default_factory=dict)
-    #: Bytes of one weight of 16 or 32 bits on a CPU; 0 = as it is stored.
+    #: Bytes of one 16- or 32-bit weight on a CPU; 0 = as it is stored.
     bytes_per_float_on_cpu: float = 0.0
-    #: Bytes of each weight while it is made smaller, by quantization.
+    #: Bytes of one weight while it is being quantized, by quantization.
     making_bytes_per_weight: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -70,7 +70,7 @@ class EngineSpec:
 
 @dataclass(frozen=True)
 class Effective:
-    """The options of `EngineConfig` that are in force, and what was preferred but is not."""
+    """The effective options of `EngineConfig`, and warnings about preferences that can't be met."""
 
     config: Mapping[str, Any]
     warnings: Sequence[str]
@@ -89,9 +89,9 @@ SPECS = {
             base_bytes=480 << 20,
             kv_precision={"cpu": "u8", "gpu": "f16"},
             bytes_per_embedding_parameter={"int4": 1.06},
-            # It computes weights of 16 bits in 32 bits on a CPU that has no instructions for the former.
+            # On a CPU without 16-bit instructions it converts 16-bit weights to 32 bits.
             bytes_per_float_on_cpu=4.0,
-            # NNCF's process holds them as they are stored, as 32 bits, and as they become.
+            # NNCF's process holds the stored weights, a 32-bit copy, and the result.
             making_bytes_per_weight={"int8": 4.0, "int4": 4.0},
         ),
         EngineSpec(
@@ -102,12 +102,12 @@ SPECS = {
             quantizations={"safetensors": QUANTIZATIONS},
             attention="scaled dot-product attention",
             base_bytes=810 << 20,
-            # As many as one machine has devices. That the model can be split is known when it is loaded.
+            # Enough for the devices of one machine. Whether a model can be split shows when it is loaded.
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
             flash_attention=("cuda",),
             bytes_per_embedding_parameter={"int8": 2.0, "int4": 2.0},
-            # All of them are loaded in bfloat16 before.
+            # All weights are loaded in bfloat16 first.
             making_bytes_per_weight={"int8": 2.0, "int4": 2.0},
         ),
         EngineSpec(
@@ -120,7 +120,7 @@ SPECS = {
             base_bytes=620 << 20,
             job_handler="workers.handlers.embeddings:load_embedding",
         ),
-        # It has no weights, so that every quantization is as good; rolling from one to another is tested with it.
+        # It has no weights, so every quantization works; tests use that to replace one with another.
         EngineSpec(
             name="fake",
             implementation="workers.engines.fake:FakeEngine",
@@ -135,7 +135,7 @@ SPECS = {
 
 
 def spec_of(engine: str) -> EngineSpec:
-    """Raises: ValueError, naming those that there are."""
+    """Raises: ValueError, naming the engines that exist."""
     if engine not in SPECS:
         raise ValueError(f"There is no engine {engine!r}; supported: {', '.join(sorted(SPECS))}.")
     return SPECS[engine]
@@ -167,7 +167,7 @@ def resolve(
     use_flash_attention: bool = True,
     use_kv_cache: bool = True,
 ) -> Effective:
-    """What is in force for a deployment on a device such as `cpu0`.
+    """The effective options of a deployment on a device such as `cpu0`.
 
     Raises:
         InvalidRequest: reason `option_not_supported`; `errors` names each requirement that can't be honoured.
@@ -216,7 +216,7 @@ def _device_error(spec: EngineSpec, kind: str) -> str:
 def _quantization_error(spec: EngineSpec, source_format: str, quantization: str) -> str:
     if quantization not in QUANTIZATIONS:
         return f"{quantization!r} is not a quantization; allowed: {', '.join(QUANTIZATIONS)}."
-    # A format that it can't read at all is an error of its own.
+    # A format that it can't read at all is reported by `_format_error`.
     allowed = spec.quantizations.get(source_format, QUANTIZATIONS)
     if quantization in allowed:
         return ""

@@ -1,4 +1,4 @@
-"""What the catalog says of one model, and of a provider: frozen dataclasses. Says nothing of who runs where."""
+"""Entries of the catalog: models and providers, as frozen dataclasses. Does not know what runs where."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LOCAL = "local"
 
 @dataclass(frozen=True)
 class Range:
-    """What a number may be, and its value when the request leaves it out."""
+    """The range of a number, and its default."""
 
     min: float
     max: float
@@ -27,7 +27,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Pricing:
-    """What a thousand tokens cost."""
+    """The price of a thousand tokens."""
 
     input_per_1k_tokens: float = 0.0
     output_per_1k_tokens: float = 0.0
@@ -36,21 +36,20 @@ class Pricing:
 
 @dataclass(frozen=True)
 class Provider:
-    """A server of models that others run. `protocol` is `openai` or `anthropic`; the key is in a variable.
+    """A remote server of models. `protocol` is `openai` or `anthropic`; `api_key_env` names the variable with the key.
 
-    An empty `base_url` is the provider's own; an empty `api_key_env` says that the server asks for no key. Times are
-    seconds.
+    An empty `base_url` means the protocol's own server; an empty `api_key_env` that it needs no key. Times are seconds.
     """
 
     name: str
     protocol: str
     base_url: str = ""
     api_key_env: str = ""
-    #: Time-outs: to connect, to the beginning of an answer, and between two pieces of it.
+    #: Time-outs: to connect, until an answer begins, and between two pieces of it.
     connect_timeout_s: float = 5.0
     first_byte_timeout_s: float = 120.0
     between_timeout_s: float = 60.0
-    #: Tries after the first one, before anything of the answer has come; a longer `Retry-After` ends them.
+    #: Retries before any part of the answer has come. A long `Retry-After` ends them.
     max_retries: int = 2
     max_retry_wait_s: float = 20.0
     #: How a started chat answer is continued: `none`, `prefill`, `prefix`, `continue_final_message`; empty: as the
@@ -81,29 +80,29 @@ class Model:
     upstreams: Mapping[str, str] = field(default_factory=dict)
     #: Models that take over when this one fails, in this order.
     fallbacks: tuple[str, ...] = ()
-    #: What happens to a remote answer that breaks in the middle: `fail`, `restart` or `continue`.
+    #: What to do if a remote answer breaks off: `fail`, `restart` or `continue`.
     on_interrupt: str = "continue"
     pricing: Pricing = Pricing()
     source: str = ""
     engine: str = ""
     quantization: str = ""
-    #: Numbers in one vector of an embedding model; 0 = the catalog does not say.
+    #: Length of the vectors of an embedding model; 0 = unknown.
     dimensions: int = 0
-    #: The first numbers of a vector are a smaller vector of the same text (Matryoshka).
+    #: A prefix of a vector is a smaller vector of the same text (Matryoshka).
     shortens_vectors: bool = False
     context_length: int = 2048
     max_tokens: int = 2048
     default_max_tokens: int = 512
     temperature: Range = Range(0.0, 2.0, 1.0)
     top_p: Range = Range(0.0, 1.0, 1.0)
-    #: None: what the API allows, and off by default.
+    #: None: the API's own limits, and off by default.
     top_k: Range | None = None
     presence_penalty: Range | None = None
     frequency_penalty: Range | None = None
     repetition_penalty: Range | None = None
-    #: For the engine of a local model.
+    #: Options for the engine of a local model.
     options: Mapping[str, object] = field(default_factory=dict)
-    #: Where downloaded models lie on this machine; the catalog fills it in.
+    #: The folder of downloaded models on this machine; set by the catalog.
     models_dir: Path = field(default=Path("var/models"), compare=False)
 
     @property
@@ -113,7 +112,7 @@ class Model:
 
     @property
     def ranges(self) -> dict[str, Range]:
-        """The numbers of a request that this model has limits for."""
+        """The request parameters that this model limits, by name."""
         named = {name: getattr(self, name) for name in RANGED}
         return {name: limits for name, limits in named.items() if limits is not None}
 
@@ -122,7 +121,7 @@ class Model:
         return self.upstreams.get(capability) or self.upstream or self.id
 
     def path(self) -> Path | None:
-        """Where the weights lie, or None if they are not on this machine."""
+        """The path of the weights, or None if they are not on this machine."""
         ref = parse_source(self.source)
         match ref:
             case FolderRef():
@@ -142,7 +141,7 @@ class Model:
 
     @property
     def downloadable(self) -> bool:
-        """Whether a deployment can get the weights if they are not here."""
+        """Whether a deployment can download missing weights."""
         return isinstance(parse_source(self.source), HubRef)
 
     def require(self, capability: str) -> None:
@@ -154,5 +153,5 @@ class Model:
             )
 
 
-#: Fields of a model that are ranges, by the names of the request's fields.
+#: Fields that are ranges, named as in requests.
 RANGED = ("temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")

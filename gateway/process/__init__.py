@@ -1,1 +1,1 @@
-"""How a process begins, logs, starts others and is known to have ended. Knows no Redis."""
+"""How processes start, log, start others, and leave a trace when they crash. Knows no Redis."""

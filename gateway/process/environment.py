@@ -1,7 +1,7 @@
-"""Which variables of the environment the processes that we start are given: no more than they need.
+"""The environment variables of the processes that we start: no more than they need.
 
-An engine reads files of strangers with native code, and whoever gets hold of it must find no key there. So it is given
-an allow-list, in which nothing is that may be a secret.
+An engine reads untrusted files with native code, so an attacker who takes it over must find no key there. It gets an
+allow-list without anything that may be a secret.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-#: What programs and libraries need to find files, languages, devices, and how many threads to use.
+#: What programs and libraries need to find files, locales and devices, and to choose the number of threads.
 _NAMES = frozenset(
     {
         *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TEMP", "TMP", "TERM"),
@@ -23,28 +23,28 @@ _PREFIXES = (
     *("TBB_", "RAYON_"),
 )
 _SECRET = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSW|CREDENTIAL|AUTH|(^|_)(API_?)?KEYS?($|_)")
-#: The first admin key, which those need that let requests in.
+#: The first admin key. Only the processes that accept requests need it.
 BOOTSTRAP_KEY = "HEADRACE_BOOTSTRAP_KEY"
 
 
 def public(environ: Mapping[str, str]) -> dict[str, str]:
-    """What any process may see: no keys, no passwords, nothing that we don't know."""
+    """What any process may see: an allow-list without keys and passwords."""
     return {name: value for name, value in environ.items() if _is_public(name)}
 
 
 def without_admin_key(environ: Mapping[str, str]) -> dict[str, str]:
-    """Everything but the first admin key, which is empty: for those that need keys of others."""
+    """Everything but the first admin key, which is set to empty: for processes that need the keys of providers."""
     return {**environ, BOOTSTRAP_KEY: ""}
 
 
 def with_settings(environ: Mapping[str, str]) -> dict[str, str]:
-    """What is public, and our settings, without the first admin key: for those that use Redis and need no keys."""
+    """The public variables and our settings, without the first admin key: for processes that use Redis."""
     settings = {name: value for name, value in environ.items() if name.startswith("HEADRACE_")}
     return without_admin_key({**public(environ), **settings})
 
 
 def of_process(name: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process of the Procfile is given."""
+    """The variables of a process of the Procfile."""
     if name in ("web", "rpc"):
         return dict(environ)
     if name in ("agent", "provider"):  # keys of hubs and providers

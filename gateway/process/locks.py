@@ -1,4 +1,4 @@
-"""Locks of the processes of one data folder: held for a process' life, and so never stale. Adoption goes by them."""
+"""File locks of the processes of one data folder. Each is held for its process' life, so none is ever stale."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 from gateway.process.crashes import oom_kills, report_into
 
-#: Whoever asks who holds a lock has it for a moment: one that seems taken is tried again for so long.
+#: A process that looks who holds a lock takes it for a moment, so taking a lock is tried for this long.
 WAIT_S = 0.25
 _TRY_S = 0.02
 
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lock."""
+    """The process that holds a lock."""
 
     pid: int
     incarnation: str
-    #: How many processes the kernel had killed for want of memory when it took the lock.
+    #: The kernel's count of OOM kills when it took the lock.
     oom_kills: int = 0
 
 
 def lock_path(data_dir: Path, name: str) -> Path:
-    """Where a lock file lies."""
+    """The path of a lock file."""
     return data_dir / "run" / f"{name}.lock"
 
 
@@ -35,7 +35,7 @@ def hold_lock(
 ) -> int | None:
     """Take a lock for the life of this process; None if another still holds it after `wait_s`.
 
-    With `over_exec` it is also held by what this process becomes, and by children that inherit its descriptors.
+    With `over_exec` it stays held after an exec, and by children that inherit its descriptors.
     """
     path = lock_path(data_dir, name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -53,12 +53,12 @@ def hold_lock(
 
 
 def report_crashes(data_dir: Path, name: str) -> None:
-    """Leave word beside the lock, which this process holds, if it ends of itself."""
+    """Report a crash of this process in a file beside the lock, which it holds."""
     report_into(_report(data_dir, name))
 
 
 def crash_of(data_dir: Path, name: str, last: Holder) -> str:
-    """How the one that had a lock last, and is dead, has ended of itself; empty if it was ended, or nobody knows."""
+    """How the last holder of a lock, now dead, crashed; empty if it was killed, or left no report."""
     try:
         text = _report(data_dir, name).read_text(errors="replace").strip()
     except OSError:
@@ -69,7 +69,7 @@ def crash_of(data_dir: Path, name: str, last: Holder) -> str:
 
 
 def lock_holder(data_dir: Path, name: str) -> Holder | None:
-    """Who holds a lock, or None if nobody does."""
+    """The holder of a lock, or None if it is free."""
     held, holder = _look(data_dir, name)
     return holder if held else None
 
@@ -81,13 +81,13 @@ def lock_holders(data_dir: Path) -> dict[str, Holder]:
 
 
 def dead_holders(data_dir: Path) -> dict[str, Holder]:
-    """All locks that a worker had last and nobody holds: those workers are dead, whatever their heartbeat says."""
+    """All free locks, by name, with their last holders: these workers are dead, even if they have a heartbeat."""
     found = {name: _look(data_dir, name) for name in _names(data_dir)}
     return {name: last for name, (held, last) in found.items() if not held and last and last.incarnation}
 
 
 def last_holder(data_dir: Path, name: str) -> Holder | None:
-    """Who has the lock, or had it last; None if nobody ever did."""
+    """The present or last holder of a lock; None if it never had one."""
     try:
         handle = os.open(lock_path(data_dir, name), os.O_RDONLY)
     except FileNotFoundError:
@@ -99,7 +99,7 @@ def last_holder(data_dir: Path, name: str) -> Holder | None:
 
 
 def drop_lock(data_dir: Path, name: str) -> None:
-    """Remove the file of a lock that nobody holds."""
+    """Remove the file of a free lock."""
     if lock_holder(data_dir, name) is None:
         for path in (lock_path(data_dir, name), _report(data_dir, name)):
             path.unlink(missing_ok=True)
@@ -110,7 +110,7 @@ def _names(data_dir: Path) -> list[str]:
 
 
 def _look(data_dir: Path, name: str) -> tuple[bool, Holder | None]:
-    """Whether a lock is held, and who has it, or had it last. Nobody can take it between the two."""
+    """Whether a lock is held, and its present or last holder, read atomically."""
     try:
         handle = os.open(lock_path(data_dir, name), os.O_RDWR)
     except FileNotFoundError:

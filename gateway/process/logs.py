@@ -1,4 +1,4 @@
-"""Log lines, the same for every process: whatever a message quotes, it is one line, and no secret is in it."""
+"""Log lines, the same for every process: each message is one line without secrets, whatever it quotes."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import threading
 from collections.abc import Iterable
 
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: Before each further line of an entry, such as those of a traceback, so that none looks like an entry of its own.
+#: Prefix of further lines of an entry, such as a traceback, so that none looks like an entry of its own.
 CONTINUED = "    | "
-#: What stands in the place of a secret.
+#: Replaces a secret.
 MASK = "***"
-#: A secret that is shorter may be part of any word.
+#: Shorter secrets are not masked: they may be part of any word.
 MIN_SECRET = 6
 
 log = logging.getLogger(__name__)
 
 
 class LineFormatter(logging.Formatter):
-    """One line for each entry; a traceback follows in lines that are marked. Control characters are spelled out."""
+    """One line for each entry; a traceback follows in prefixed lines. Control characters are escaped."""
 
     def __init__(self, fmt: str = FORMAT, *, secrets: Iterable[str] = ()) -> None:
         super().__init__(fmt)
@@ -36,14 +36,14 @@ class LineFormatter(logging.Formatter):
 
 
 def escaped(text: str) -> str:
-    """The text with what can't be seen, or moves the cursor, spelled as in a Python string."""
+    """The text with control and invisible characters escaped as in a Python string."""
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def set_up(level: str, *, fmt: str = FORMAT, secrets: Iterable[str] = ()) -> None:
-    """Log to stderr from this level on; also warnings, and what ends a thread or the process. Libraries follow."""
+    """Log to stderr from this level on, including warnings and uncaught exceptions, also for libraries."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(fmt, secrets=secrets))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

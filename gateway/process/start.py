@@ -1,4 +1,4 @@
-"""How each process of Headrace begins, and how it starts others: in private, and with no code but our own."""
+"""How each process of Headrace starts, and how it starts others: private files, and only code of this installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.errors import InvalidSetting
 from gateway.process import logs, run_module
 from gateway.settings import Settings
 
-#: Nobody else may read what this process writes.
+#: Only the owner may read what this process writes.
 UMASK = 0o077
 PRIVATE = 0o700
 #: Exit status of a process that has lost a loop (`gateway/store/loop.py`; EX_SOFTWARE of sysexits.h).
@@ -21,19 +21,19 @@ LOST_A_LOOP = 70
 
 
 def begin(settings: Settings) -> None:
-    """Every process that has settings calls this first. Raises: InvalidSetting if the data folder is everybody's."""
+    """Every process with settings calls this first. Raises: InvalidSetting if the data folder is a shared one."""
     begin_child(level=settings.log_level, secrets=secrets_of(settings))
     if settings.data_dir.exists():
         private_folder(settings.data_dir)
 
 
 def begin_child(*, level: str = "info", fmt: str = logs.FORMAT, secrets: tuple[str, ...] = ()) -> None:
-    """The same for processes that are told everything by their parent."""
+    """The same for child processes that get everything from their parent."""
     os.umask(UMASK)
-    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file of ours takes the place of a closed stdout
+    while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file of ours may become stdout
         continue
     os.close(handle)
-    os.environ["PYTHONSAFEPATH"] = "1"  # the same for what libraries start
+    os.environ["PYTHONSAFEPATH"] = "1"  # the same for processes that libraries start
     logs.set_up(level, fmt=fmt, secrets=secrets)
 
 
@@ -43,7 +43,7 @@ def module_command(name: str, *args: str) -> list[str]:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder that only its owner can look into, or make it so.
+    """Make a folder that only its owner can read, or restrict an existing one.
 
     Raises:
         InvalidSetting: it is one that all users share, such as /tmp.
@@ -59,7 +59,7 @@ def private_folder(path: Path) -> Path:
 
 
 def how_ended(status: int) -> str:
-    """How a process has ended, for people; a negative status is the signal's number."""
+    """A text that says how a process ended; a negative status is the signal's number."""
     if status == LOST_A_LOOP:
         return f"ended itself with status {status}, since one of its loops had ended; its log says which"
     if status >= 0:
@@ -69,7 +69,7 @@ def how_ended(status: int) -> str:
 
 
 def secrets_of(settings: Settings) -> tuple[str, ...]:
-    """What must be in no log: of the settings, passwords as they are written and as they are meant."""
+    """The secrets in the settings, which must be in no log: passwords of URLs, encoded and decoded."""
     written = {settings.bootstrap_key}
     try:
         url = urlsplit(settings.redis_url)

@@ -40,7 +40,7 @@ class Loader(AppLoader):  # type: ignore[misc]
 
 
 def _keep_logging(**_: object) -> None:
-    """A receiver of this signal keeps Celery from setting up its own logging."""
+    """Do nothing: that this signal has a receiver keeps Celery from setting up its own logging."""
 
 
 setup_logging.connect(_keep_logging)

@@ -17,7 +17,7 @@ class Priority(IntEnum):
 
     #: A job that lost its worker, or waited through two ageing periods.
     RECOVERED = 0
-    #: Somebody waits for the answer.
+    #: A client waits for the answer.
     INTERACTIVE = 3
     #: A background job that has waited for one ageing period.
     AGED = 6
@@ -36,7 +36,7 @@ def model_queue(model_id: str) -> str:
 
 
 def provider_queue(node: str) -> str:
-    """The queue of a provider worker itself, in which nothing waits."""
+    """A provider worker's own queue, which is always empty: Celery needs one."""
     return f"provider.{node}"
 
 

@@ -1,1 +1,1 @@
-"""Redis: the connection, its keys and scripts, and how what lies there is read."""
+"""Redis: the connection, its keys and scripts, and how its values are checked."""

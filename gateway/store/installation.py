@@ -1,9 +1,9 @@
-"""Is this Redis the one that holds our data? An id in Redis and in the data folder, made once, tells.
+"""Detects a Redis that has lost its data, by an id that is kept both in Redis and in the data folder.
 
-A Redis that comes back empty (another disk, a lost volume) looks like a fresh one: no key is known, no replica is
-wanted. Taken for one, everything that still runs would be ended, quietly. So whoever has seen the id, in this process'
-life or in its data folder, notices that it is gone, says so, and changes nothing until the data is back or an operator
-accepts the loss. Where neither Redis nor the data folder has an id, the installation is new, and needs nothing.
+A Redis that comes back empty (another disk, a lost volume) looks like a new one without keys and replicas. If it were
+taken for one, everything that still runs would be ended. So a process that has seen the id, or finds it in the data
+folder, notices that it is gone, logs that, and changes nothing until the data is back or an operator accepts the loss.
+If neither Redis nor the data folder has an id, the installation is new.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from gateway.store import keys
 
 log = logging.getLogger(__name__)
 
-#: How often the loss is said again.
+#: How often the loss is logged again.
 SHOUT_S = 60.0
-#: Ends the id of an installation that an operator has accepted in the place of a lost one.
+#: Suffix of the id of an installation that an operator has accepted instead of a lost one.
 _ACCEPTED = "+accepted"
 #: What an operator can do.
 REMEDY = (
@@ -34,13 +34,13 @@ REMEDY = (
 
 
 class Installation:
-    """What this process knows of its installation."""
+    """Compares the id in Redis with the one that this process and its data folder know."""
 
     def __init__(self, client: redis.Redis, data_dir: Path) -> None:
         self._redis = client
         self._path = data_dir / "installation"
         self._known = self._read()
-        #: The id was seen by this process, so that another one can't be a change of settings.
+        #: Whether this process has seen the id; then another id is not due to changed settings.
         self._seen = False
         self._next_shout = 0.0
         self.lost = False
@@ -58,18 +58,18 @@ class Installation:
         return self.judge(found)
 
     def accept(self) -> None:
-        """Go on with this Redis as it is; all processes follow."""
+        """Accept this Redis as it is; all processes follow."""
         accepted = secrets.token_hex(8) + _ACCEPTED
         self._redis.set(keys.INSTALLATION, accepted)
         self.judge(accepted)
 
     def require(self, found: str | None) -> None:
-        """Raises: StoreLost if the id that Redis holds, or does not, says so."""
+        """Raises: StoreLost if the id found in Redis, or its absence, shows that the data is lost."""
         if self.judge(found):
             raise StoreLost("The job store came back without its data, and waits for its operator.", retry_after_s=5)
 
     def judge(self, found: str | None) -> bool:
-        """Whether the data is lost, from the id that Redis holds."""
+        """Whether the data is lost, by the id found in Redis."""
         self._known = self._known or self._read()
         before, self.lost = self.lost, self._is_lost(found)
         if self.lost:

@@ -12,7 +12,7 @@ WORKERS = "hr:workers"
 PROVIDERS = "hr:providers"
 #: Incarnations of agents that have, or had, a heartbeat.
 DEVICES = "hr:devices"
-#: Devices that have, or had, a desired state: member `{node} {device}`.
+#: Set: devices that have, or had, a desired state; member `{node} {device}`.
 DESIRED_DEVICES = "hr:places"
 #: Deployments, newest last: member job id, score the time of creation in ms.
 DEPLOYMENTS = "hr:deployments"
@@ -32,7 +32,7 @@ def job(job_id: str) -> str:
 
 
 def damaged(job_id: str) -> str:
-    """Hash, if it is one: what lay in the place of a job's record and could not be read."""
+    """A job's record that could not be read, as it was: usually a hash."""
     return f"hr:{{{job_id}}}:damaged"
 
 
@@ -62,7 +62,7 @@ def ended(model: str) -> str:
 
 
 def stats(model: str, bucket: int) -> str:
-    """Hash: how many requests of a model were answered in some minutes, how many failed, and the time they took."""
+    """Hash: answers, failures and the sum of latencies of a model in one bucket of time."""
     return f"hr:stats:{model}:{bucket}"
 
 
@@ -82,12 +82,12 @@ def breaker(provider: str) -> tuple[str, str]:
 
 
 def desired(node: str, device: str) -> str:
-    """Hash: replica id to its wanted deployment, for one device."""
+    """Hash: replica id to its spec, for one device."""
     return f"hr:desired:{node}.{device}"
 
 
 def startup_log(replica_id: str) -> str:
-    """Stream: how a replica came up, see `gateway/cluster/startup.py`."""
+    """Stream: the startup of a replica, see `gateway/cluster/startup.py`."""
     return f"hr:bringup:{replica_id}"
 
 
@@ -97,12 +97,12 @@ def deploying(model: str) -> str:
 
 
 def durations(model: str) -> str:
-    """Hash: how long each stage of a model's deployments took, in seconds, recent ones first."""
+    """Hash: the durations of each stage of a model's deployments, in seconds, recent ones first."""
     return f"hr:durations:{model}"
 
 
 def footprints(node: str, device: str) -> str:
-    """Hash: model id to what its files say of its size, as the agent of a device found them."""
+    """Hash: model id to its footprint, as the agent of a device found it."""
     return f"hr:footprints:{node}.{device}"
 
 
@@ -117,7 +117,7 @@ def api_key(digest: str) -> str:
 
 
 def limits(key_id: str) -> list[str]:
-    """What one API key was charged in the last minute (sorted set, hash), and its jobs that are not settled (set)."""
+    """The charges of one API key in the last minute (sorted set, hash), and its jobs that are not settled (set)."""
     return [f"hr:limit:{{{key_id}}}", f"hr:limit:{{{key_id}}}:charges", open_jobs(key_id)]
 
 
@@ -127,7 +127,7 @@ def open_jobs(key_id: str) -> str:
 
 
 def stored(key_id: str) -> str:
-    """Hash: what the request of each job of one API key takes in Redis, in bytes; the sum under the empty name."""
+    """Hash: bytes of the request of each job of one API key; their sum is the field with the empty name."""
     return f"hr:stored:{{{key_id}}}"
 
 

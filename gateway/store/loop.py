@@ -1,6 +1,6 @@
-"""Threads that do one step again and again, whatever a step raises. Knows nothing of what the steps do.
+"""Threads that repeat a step, whatever it raises. Knows nothing of what the steps do.
 
-A process that lives while one of its loops is dead is worse than a dead one, which is noticed and started again.
+A living process with a dead loop is worse than a dead process, which is noticed and restarted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from gateway.store.connection import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
 
-#: Pause behind a step that has failed: doubles from the first to the second.
+#: Pause after a failed step: doubles from the first to the second value.
 PAUSE_S = (0.1, 1.0)
 
 
 @contextlib.contextmanager
 def guarded(what: str) -> Iterator[None]:
-    """Around one item of a loop: what it raises is logged, and the others have their turn.
+    """Context of one item in a loop: what it raises is logged, and the loop continues with the next item.
 
-    Raises: NOT_NOW, if it is a matter of waiting.
+    Raises: NOT_NOW.
     """
     try:
         yield
@@ -37,7 +37,7 @@ def guarded(what: str) -> Iterator[None]:
 
 
 def repeat(step: Callable[[], object], *, name: str, over: Callable[[], bool]) -> None:
-    """Call `step` until `over`, which may wait. What a step raises is logged, and the next one follows soon."""
+    """Call `step` until `over()`, which may wait. What a step raises is logged, and the next follows after a pause."""
     pause_s = PAUSE_S[0]
     while True:
         try:
@@ -55,7 +55,7 @@ def repeat(step: Callable[[], object], *, name: str, over: Callable[[], bool]) -
 
 
 class Loop(threading.Thread):
-    """A daemon thread around `repeat`. If it ends in any other way, it takes its process with it."""
+    """A daemon thread around `repeat`. If it ends in another way, it ends its process."""
 
     def __init__(self, step: Callable[[], object], *, name: str, over: Callable[[], bool]) -> None:
         super().__init__(name=name, daemon=True)

@@ -12,7 +12,7 @@ from gateway.store.connection import pipeline
 
 
 class Scripts:
-    """All scripts, each with `lib.lua` before it. Redis is told of them when it does not know them (again)."""
+    """All scripts, each with `lib.lua` before it. They are loaded into Redis whenever it does not know them."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
@@ -48,9 +48,9 @@ class Scripts:
         raise_on_error: bool = True,
         whole: bool = False,
     ) -> list[Any]:
-        """Run commands in one round trip; scripts that Redis did not know are loaded and run behind the rest.
+        """Run commands in one round trip. Scripts that Redis did not know are loaded, and run after the rest.
 
-        With `whole` all are run again then: Redis has just been restarted, and may have been once more meanwhile.
+        With `whole`, all commands are run again then: another restart of Redis may have lost what the first run wrote.
         Replies, and what `raise_on_error` means, are as `gateway.store.connection.pipeline` has it.
         """
         results = pipeline(self._redis, commands, raise_on_error=False)
@@ -66,12 +66,12 @@ class Scripts:
         return results
 
     def load(self) -> None:
-        """Tell Redis of all of them."""
+        """Load all scripts into Redis."""
         for script in self._scripts.values():
             self._redis.script_load(script.script)
 
 
 def _joined(library: str, text: str) -> str:
-    """A script behind the library. A first line with flags, as Redis wants it, stays the first."""
+    """The library followed by a script. A first line with flags stays the first, as Redis requires."""
     flags, line_end, rest = text.partition("\n")
     return f"{flags}{line_end}{library}{rest}" if flags.startswith("#!") else library + text

@@ -1,4 +1,4 @@
-"""What lies in Redis and can't be read: left out where many are read, said once in the log, and told by the doctor."""
+"""Values in Redis that can't be read: skipped where many are read, logged once, and listed by `headrace doctor`."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ log = logging.getLogger(__name__)
 
 S = TypeVar("S")
 T = TypeVar("T")
-#: Things that are remembered; then the oldest are said again.
+#: How many values are remembered; beyond that the oldest are forgotten, and logged again.
 REMEMBERED = 10_000
-#: What this process has found to be unreadable, and why, since it could be read last.
+#: The names of values that this process could not read the last time, and why.
 _found: dict[str, str] = {}
 
 
 def readable(values: Iterable[tuple[str, S]], read: Callable[[S], T]) -> Iterator[tuple[str, T]]:
-    """What can be read of named values. A value may be the error that Redis has answered with.
+    """The named values that can be read. A value may be an error reply of Redis.
 
-    Raises: NOT_NOW, where that error is a matter of waiting.
+    Raises: NOT_NOW, if such an error will pass.
     """
     for name, value in values:
         with leaving_out(name):
@@ -36,7 +36,7 @@ def readable(values: Iterable[tuple[str, S]], read: Callable[[S], T]) -> Iterato
 
 @contextlib.contextmanager
 def leaving_out(name: str) -> Iterator[None]:
-    """Around the reading of one thing: if it can't be read, that is noted, and the others are read."""
+    """Context of reading one value: if it can't be read, that is noted, and the caller continues."""
     try:
         with reading(name):
             yield
@@ -47,7 +47,7 @@ def leaving_out(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def reading(name: str) -> Iterator[None]:
-    """Around the reading of one thing. Raises: Unreadable, which names it, also where Redis has another type there."""
+    """Context of reading one value. Raises: Unreadable with its name, also if Redis has another type there."""
     try:
         yield
     except Unreadable as error:
@@ -59,7 +59,7 @@ def reading(name: str) -> Iterator[None]:
 
 
 def note(name: str, error: Unreadable) -> None:
-    """Say it, unless that was done already."""
+    """Log a value that can't be read, once."""
     if _found.get(name) == error.message:
         return
     log.error("%s", error.message)
@@ -69,5 +69,5 @@ def note(name: str, error: Unreadable) -> None:
 
 
 def found() -> list[str]:
-    """All that this process could not read when it tried last."""
+    """All values that this process could not read at its last try."""
     return list(_found.values())

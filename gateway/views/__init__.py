@@ -1,1 +1,1 @@
-"""What clients see of jobs, models and answers, the same for both faces. Knows no HTTP and no gRPC."""
+"""Jobs, models and answers as clients see them, the same for both faces. Knows no HTTP and no gRPC."""

@@ -1,7 +1,7 @@
 """The chunks of one job's events, in the form in which a face sends them: the hot path of every streamed answer.
 
-Nearly all events bring a piece of text for one choice, and nothing else. These have a short way: what is equal in all
-chunks of a job is written once. Knows no JSON, protobuf or HTTP.
+Nearly all events bring a piece of text for one choice, and nothing else. For these there is a fast path: the fields
+that all chunks of a job share are written once. Knows no JSON, protobuf or HTTP.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import follow
 from gateway.jobs.record import Event, EventType, Job
 
-#: Fields of a delta that has nothing but text to show.
+#: Fields of a delta that shows only text.
 PLAIN = frozenset({"type", "c", "index", "text", "ids"})
 
 T_co = TypeVar("T_co", covariant=True)
@@ -23,17 +23,17 @@ class ChunkForm(Protocol[T_co]):
     """How a face writes the chunks of a job."""
 
     def begin(self, head: Mapping[str, Any]) -> None:
-        """From here on these fields are equal in all chunks of text: the model that answers may have changed."""
+        """Set the fields that all further text chunks share. Called again when another model takes over."""
 
     def text(self, event: Event, index: int, text: str) -> T_co:
-        """A chunk that has the head, and a piece of one choice's text."""
+        """A chunk with the head and a piece of one choice's text."""
 
     def chunk(self, event: Event, chunk: dict[str, Any]) -> T_co:
         """Any other chunk, with all its fields."""
 
 
 class ChunkStream(Generic[T_co]):
-    """Takes a job's events in their order, and gives what a face sends for each."""
+    """Turns a job's events, in order, into what a face sends."""
 
     def __init__(self, job: Job, form: ChunkForm[T_co]) -> None:
         self._form = form

@@ -15,7 +15,7 @@ def answer(job: Job, events: Sequence[Event], packed: bytes) -> dict[str, Any]:
 
     A job that was cancelled has no vectors. Raises: JobNotFound if those of a finished one are gone; Unreadable.
     """
-    import numpy  # by those who read vectors only: it is slow to load
+    import numpy  # only here: it is slow to load
 
     tokens = next((event.body["prompt_tokens"] for event in events if "prompt_tokens" in event.body), 0)
     whole = {"object": "list", "model": job.runs_on, "usage": {"prompt_tokens": tokens, "total_tokens": tokens}}
@@ -36,7 +36,7 @@ def answer(job: Job, events: Sequence[Event], packed: bytes) -> dict[str, Any]:
 
 
 def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
-    """What a stream of the job's events shows: which inputs are done, and the usage. Vectors are in the answer."""
+    """The stream chunks for one event: which inputs are done, and the usage. Vectors are only in the answer."""
     head = {"id": job.id, "object": "embedding.progress", "created": job.created_at // 1000, "model": job.runs_on}
     if event.type is EventType.VECTORS:
         return [{**head, "done": event.body["done"]}]

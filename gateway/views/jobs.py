@@ -12,7 +12,7 @@ from schemas.base.times import iso
 
 
 def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
-    """The key's jobs, newest first, of one status or of all."""
+    """The key's newest jobs, of one status or of all."""
     states = {state.word: state for state in JobState}
     return [summary(job) for job in inference.list(key=key, state=states.get(status or ""), limit=limit)]
 
@@ -29,13 +29,13 @@ def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, An
 
 
 def cancelled(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
-    """Cancel a job, and say how it stands. Raises: JobNotFound."""
+    """Cancel a job. Returns its id and status. Raises: JobNotFound."""
     verdict = inference.cancel(job_id, key=key)
     return {"job_id": job_id, "status": verdict if verdict == "cancelling" else JobState(verdict).word}
 
 
 def summary(job: Job) -> dict[str, Any]:
-    """What the list and the single job share."""
+    """The fields that list and detail share."""
     return {
         "job_id": job.id,
         "kind": job.kind,

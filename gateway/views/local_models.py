@@ -61,6 +61,6 @@ def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
 
 
 def quantization(model: Model, replica: Replica) -> str:
-    """As it was deployed; without a change, as the catalog says that the source is."""
+    """The quantization that was deployed; for `none` that of the source, as the catalog has it."""
     made = replica.quantization if replica.quantization != "none" else ""
     return made or model.quantization or "none"

@@ -1,4 +1,4 @@
-"""Models as clients see them, in the document's words: what the catalog says, and what was measured."""
+"""Models as clients see them, in the document's words: catalog entries and statistics."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Models:
         self._catalog = inference.catalog
 
     def list(self, key: KeyRecord) -> list[dict[str, Any]]:
-        """Every model of the catalog that the key may use, in its order."""
+        """Every model of the catalog that the key may use, in the catalog's order."""
         return [self.entry(model) for model in self._catalog.seen_by(key)]
 
     def entry(self, model: Model) -> dict[str, Any]:
-        """What the list says of a model."""
+        """A model's entry in the list."""
         entry: dict[str, Any] = {
             "id": model.id,
             "name": model.name,
@@ -50,7 +50,7 @@ class Models:
         }
 
     def _stats(self, model: Model) -> dict[str, Any]:
-        """Without a request in the window, availability is whether one would be served now."""
+        """Statistics. Without requests in the window, availability is 1 if one would be served now, else 0."""
         store = self._inference.store
         stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
         served = self._inference.router.serves(model)
@@ -63,7 +63,7 @@ class Models:
 
 
 def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
-    """Where a local model runs: on the hardware of its first active replica, if it has any."""
+    """Where a local model runs: the hardware of its first active replica, if any."""
     first = next(iter(sorted(replicas, key=lambda replica: replica.status != ReplicaStatus.ACTIVE)), None)
     return {
         "type": model.provider,
@@ -73,7 +73,7 @@ def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
 
 
 def _parameters(model: Model) -> dict[str, Any]:
-    """The numbers that a request may give, as far as they make sense for what the model can do."""
+    """The parameters that a request may set, for the model's capabilities."""
     if not {"chat", "completion"} & set(model.capabilities):
         return {"max_tokens": model.max_tokens, "context_length": model.context_length}
     return {

@@ -24,7 +24,7 @@ from gateway.jobs.record import Event, EventType, Job
 
 
 def echo(job: Job, index: int) -> str:
-    """What stands before the text of a choice: its prompt, if the request wants it."""
+    """The prompt, if the request asks for it before the text of a choice; else empty."""
     return prompts(job)[index // int(job.request.get("n") or 1)] if job.request.get("echo") else ""
 
 
@@ -59,7 +59,7 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
 
 
 def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What stands in the place of all chunks so far: the texts, then what else the choices have."""
+    """Chunks that replace all chunks so far: the texts, then the other fields of the choices."""
     texts = {str(i): echo(job, i) for i in range(num_choices(job))} if event.seq else {}
     for index, text in event.body.get("text", {}).items():
         texts[index] = texts.get(index, "") + text
@@ -89,7 +89,7 @@ def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def answer(job: Job, events: Iterable[Event]) -> dict[str, Any]:
-    """The full answer of a job that is done, or what a cancelled one had."""
+    """The full answer of a job that is done, or the partial one of a cancelled job."""
     journal = list(events)
     models = served_by(job, journal)
     job = replace(job, route=models[-1])
@@ -126,7 +126,7 @@ def _logprobs(job: Job, index: int, entries: Sequence[Logprob]) -> dict[str, Any
 
 
 def _offsets(first: int, entries: Sequence[Logprob]) -> list[int]:
-    """Where each token begins in the text that is sent, in characters: as it is known, else counted."""
+    """The offset of each token in the text that is sent, in characters: as recorded, else counted."""
     counted = accumulate((len(entry[0]) for entry in entries), initial=0)
     return [first + (entry[2] if len(entry) > 2 else at) for entry, at in zip(entries, counted, strict=False)]
 

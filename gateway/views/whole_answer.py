@@ -1,4 +1,4 @@
-"""Waiting for the whole answer of a job, for a client that does not stream."""
+"""Waits for the whole answer of a job, for a client that does not stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.watching.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
 
-#: How long between two tries to read an answer that Redis can't give now.
+#: Pause between two tries to read an answer while Redis is away.
 AGAIN_S = 0.5
 
 T = TypeVar("T")
@@ -27,10 +27,10 @@ T = TypeVar("T")
 def whole(
     inference: Inference, submitted: Submitted, watcher: Watcher, *, key: KeyRecord, client_left: Callable[[], bool]
 ) -> dict[str, Any]:
-    """The answer, when the job has ended. Raises: the error that it ended with.
+    """Wait for the end of the job, and return its answer. Raises: the error that it ended with.
 
-    A client that leaves takes its job with it, since nobody could read the answer. `client_left` is asked after each
-    batch of events, at least once a second.
+    If the client leaves, its job is cancelled. `client_left` is called after each batch of events, at least once a
+    second.
     """
     job = submitted.job
     events: list[Event] = []
@@ -53,19 +53,19 @@ def whole(
 
 
 def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
-    """Whether the job could be cancelled. If not now, then after the next batch."""
+    """Cancel the job. Returns False while Redis is away: it is tried again after the next batch."""
     try:
         inference.cancel(job_id, key=key)
     except (*NOT_NOW, StoreUnavailable) as error:
         log.warning("job %s: not cancelled, though its client has left (%s)", job_id, error)
         return False
     except JobNotFound:
-        pass  # so there is nothing to cancel
+        pass  # nothing to cancel
     return True
 
 
 def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
-    """The journal up to its end, which stands for all that was written before it. Raises: JobNotFound."""
+    """The journal up to the end of the job. Raises: JobNotFound."""
     events = inference.store.journal(job_id)
     if not events or not events[-1].type.terminal:
         raise JobNotFound("The job's record has expired; nothing more can be read of it.", reason="expired")
@@ -73,9 +73,9 @@ def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
 
 
 def _retry(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
-    """What Redis has of an answer. It may be away, or be about to get back what it has lost.
+    """Read from Redis, again while it is away, or while workers may still restore what it has lost.
 
-    Raises: what `read` does, if the client is gone, or it has gone on for too long for a Redis that answers.
+    Raises: what `read` raises, if the client is gone, or if Redis has answered for too long without it.
     """
     missing_since = 0.0
     while True:

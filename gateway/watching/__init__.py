@@ -1,1 +1,1 @@
-"""Following jobs: one subscription of a process, shared by all who watch a job there. Knows no face."""
+"""Follows jobs: one subscription per process, shared by all its watchers. Knows no face."""

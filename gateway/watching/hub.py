@@ -1,7 +1,7 @@
-"""Following jobs: one pub/sub connection per process, shared by all its watchers.
+"""The hub: one pub/sub connection per process, shared by all its watchers.
 
-Pub/sub is the fast path, never the proof: see `gateway/watching/watcher.py`. Plain threading primitives, so that it
-serves threads and gevent's greenlets alike.
+Pub/sub is only the fast path: see `gateway/watching/watcher.py`. It uses plain threading primitives, which also work
+with gevent's greenlets.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ log = logging.getLogger(__name__)
 
 #: After this long without an event a watcher reads the journal and yields a tick.
 TICK_S = 1.0
-#: How often it is said that clients are there, and the hub sends something to itself.
+#: How often client leases are renewed, and the hub sends a message to itself.
 RENEW_S = 2.0
-#: Pauses before those are tried again whose attendance Redis has refused.
+#: Pauses before the leases that Redis refused are tried again.
 REFUSED_S = (0.2, 0.4)
-#: After so long without a message, its own included, the connection is taken for dead.
+#: A connection without any message for this long, its own included, is taken for dead.
 SILENCE_S = 10.0
-#: How long a closed hub may take to end its threads.
+#: How long `close` waits for its threads.
 CLOSE_S = 5.0
-#: For how long one refresh says that a client is there, on top of the grace.
+#: Length of a client lease, on top of the grace period.
 CLIENT_LEASE_S = 5.0
 
 
 class Hub:
-    """Receives the events of all jobs that this process watches, and refreshes their attendance."""
+    """Receives the events of all jobs that this process watches, and renews their client leases."""
 
     def __init__(self, client: redis.Redis, store: JobStore, *, grace_s: float) -> None:
         self.id = secrets.token_hex(6)
@@ -50,12 +50,12 @@ class Hub:
         self.store = store
         self.grace_ms = int(grace_s * 1000)
         self.attended_ms = int((grace_s + CLIENT_LEASE_S) * 1000)
-        #: Told, in a thread of the hub, which watchers have something to take: once for all that came at once.
+        #: Called in a thread of the hub with the watchers that have something to take, once per message.
         self.on_news: Callable[[Sequence[Watcher]], None] | None = None
         self._watchers: dict[str, list[Watcher]] = {}
         self._lock = threading.Lock()
         self._subscribed = threading.Event()
-        #: When Redis was last seen to be gone; 0 = never.
+        #: When Redis was last found to be away; 0 = never.
         self._lost_at = 0.0
         self._closed = threading.Event()
         self._threads: list[Loop] = []
@@ -75,10 +75,10 @@ class Hub:
         self._subscribed.wait(2)
 
     def close(self) -> None:
-        """End its threads. Its watchers hear nothing more."""
+        """End its threads. Its watchers get no more events."""
         self._closed.set()
         with contextlib.suppress(*NOT_NOW):
-            self._redis.publish(keys.hub(self.id), "[]")  # wakes the one that listens
+            self._redis.publish(keys.hub(self.id), "[]")  # wakes the listening thread
         for thread in self._threads:
             thread.join(CLOSE_S)
 
@@ -93,7 +93,7 @@ class Hub:
         return watcher
 
     def watch_new(self, job_id: str) -> Watcher:
-        """Follow a job that is about to be created, with a record that names this hub: there is nothing to catch up."""
+        """Follow a job whose record is about to be created and names this hub, so there is nothing to catch up."""
         watcher = self._add(Watcher(self.store, self.leave, job_id, 0, ""))
         watcher.lagging = False
         return watcher
@@ -105,7 +105,7 @@ class Hub:
         return watcher
 
     def leave(self, watcher: Watcher) -> None:
-        """Forget a watcher. When the last one of this process has left, the grace period begins."""
+        """Remove a watcher. When the last one of a job has left, its client lease is no longer renewed."""
         if not self.forget(watcher) or watcher.ended:
             return
         error: object = "refused"
@@ -117,7 +117,7 @@ class Hub:
         log.warning("job %s: departure not noted (%s); attendance runs out by itself", watcher.job_id, error)
 
     def forget(self, watcher: Watcher) -> bool:
-        """Deliver nothing to a watcher any more. Whether it was the last one of its job here."""
+        """Remove a watcher without touching the lease. Returns whether it was the last one of its job here."""
         with self._lock:
             others = self._watchers.get(watcher.job_id, [])
             if watcher in others:
@@ -129,7 +129,7 @@ class Hub:
         return len(self._all())
 
     def settling(self) -> bool:
-        """Whether Redis is away, or came back a moment ago, so that workers may still put back what it has lost."""
+        """Whether Redis is away, or came back so recently that workers may still restore what it has lost."""
         return self._lost_at > 0 and time.monotonic() < self._lost_at + MISSING_S
 
     def _all(self) -> list[Watcher]:
@@ -154,7 +154,7 @@ class Hub:
             self._closed.wait(0.2)
 
     def _on_subscribed(self) -> None:
-        """What was published before is missed, so all watchers read the journal."""
+        """Let all watchers read the journal, since earlier messages were missed."""
         if self._lost_at:
             self._lost_at = time.monotonic()
         self._subscribed.set()
@@ -182,11 +182,11 @@ class Hub:
             log.exception("hub %s: the news of %d watchers were not heard", self.id, len(news))
 
     def _tick(self) -> None:
-        """One timer for all watchers is cheaper than one for each event of each."""
+        """Tick all watchers: one timer for all is cheaper than one for each."""
         self._tell([watcher for watcher in self._all() if watcher.tick()])
 
     def _renew_leases(self) -> None:
-        """Say for whom there are clients: for those that Redis refuses, once more soon."""
+        """Renew the client leases of all watched jobs; those that Redis refuses are tried again soon."""
         with self._lock:
             job_ids = list(self._watchers)
         for pause_s in REFUSED_S:
@@ -199,7 +199,7 @@ class Hub:
 
 
 def _read(message: bytes) -> Iterator[tuple[str, list[Event]]]:
-    """The jobs of a message with their events. What can't be read is left out: its watchers find it in the journal."""
+    """The jobs in a message, with their events. An unreadable one is skipped: its watchers read the journal."""
     try:
         items = list(loads(message))
     except (ValueError, TypeError) as error:

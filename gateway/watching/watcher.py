@@ -1,7 +1,7 @@
-"""One client's view of one job, from the channel where it can be, from the journal where it must be.
+"""One client's view of one job: events from the channel if possible, from the journal if necessary.
 
 A gap in seq, an overflow, a second of silence, another claim, or a new subscription make it read the journal, whose
-entry at the cursor says whether the client's text still stands. Knows nothing of threads, faces or how events arrive.
+entry at the cursor says whether the client's text is still valid. Knows nothing of threads, faces or how events arrive.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ log = logging.getLogger(__name__)
 
 #: Events that wait for a slow client before it falls back to the journal.
 MAX_PENDING = 256
-#: What Redis lacks counts as lost after so long: when it has come back without its last moments, workers put back what
-#: they hold.
+#: A record that is missing for this long counts as lost. Until then, workers may restore it after a restart of Redis.
 MISSING_S = 10.0
 
 
 class Watcher:
     """Follows one job; `close()` it when the client is gone.
 
-    A thread iterates `events()`. What may not wait calls `take()` when the hub has news, and has `catch_up()` called
-    elsewhere while it is `lagging`.
+    A thread iterates `events()`, which blocks. An event loop calls `take()` when the hub has news, and has `catch_up()`
+    called in a thread while the watcher is `lagging`.
     """
 
     def __init__(self, store: JobStore, leave: Callable[[Watcher], None], job_id: str, after: int, claim: str) -> None:
         self.job_id = job_id
         self.seq = after
         self.claim = claim
-        #: The terminal event was given out.
+        #: The terminal event was returned.
         self.ended = False
-        #: What the channel brings is not kept; the journal is read before the channel is trusted.
+        #: The journal must be read before events of the channel are used; until then they are dropped.
         self.lagging = True
         self._active = True
         #: Since when Redis lacks the record, or the entry at the cursor; 0 = it has them.
@@ -50,7 +49,7 @@ class Watcher:
         self._pending: queue.SimpleQueue[list[Event]] = queue.SimpleQueue()
 
     def push(self, events: list[Event]) -> None:
-        """Called by the hub. A client that does not keep up costs no memory: it reads the journal later."""
+        """Called by the hub. If the client does not keep up, events are dropped, and it reads the journal later."""
         if self.lagging:
             return
         if self._pending.qsize() > MAX_PENDING:
@@ -60,7 +59,7 @@ class Watcher:
         self._pending.put(events)
 
     def tick(self) -> bool:
-        """Called by the hub about once a second: a silent watcher is woken to read the journal. Whether it was."""
+        """Called by the hub about once a second: wakes a silent watcher to read the journal. Returns whether it did."""
         silent = not self._active and self._pending.empty()
         if silent:
             self._pending.put([])
@@ -68,7 +67,7 @@ class Watcher:
         return silent
 
     def wake(self) -> None:
-        """Have it read the journal, and `events` give an empty list, so that whoever iterates it can look around."""
+        """Make it read the journal, and `events` yield a list, possibly empty, so that its consumer gets control."""
         self._pending.put([])
 
     def close(self) -> None:
@@ -76,11 +75,11 @@ class Watcher:
         self._leave(self)
 
     def position(self, model: str) -> int | None:
-        """Place in the model's queue from 1, 0 if the job does not wait there; None if Redis can't say it now."""
+        """Position in the model's queue from 1, 0 if the job does not wait there; None while Redis is away."""
         try:
             return self._store.position(self.job_id, model)
         except NOT_NOW as error:
-            log.warning("job %s: its place in the queue is not known (%s)", self.job_id, error)
+            log.warning("job %s: its position in the queue is not known (%s)", self.job_id, error)
             return None
 
     def events(self) -> Iterator[list[Event]]:
@@ -95,7 +94,7 @@ class Watcher:
                 yield events
 
     def take(self) -> list[Event] | None:
-        """The next batch of `events` if the channel has brought it already, else None. Waits for nothing."""
+        """The next batch of `events` if it is already here, else None. Does not block."""
         events = None
         while events is None and not self.lagging and not self.ended:
             try:
@@ -107,7 +106,9 @@ class Watcher:
     def catch_up(self) -> list[list[Event]]:
         """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away.
 
-        A journal that can't be read is the end of the watcher, not of the job: its client hears it as an error.
+        Blocks: it reads from Redis, and sleeps a moment while Redis is away. Never call it on an event loop.
+
+        A journal that can't be read ends the watcher with an error for its client, not the job.
         """
         while not self._pending.empty():
             self._pending.get_nowait()
@@ -127,15 +128,15 @@ class Watcher:
             return [[]]
 
     def _accept(self, events: list[Event]) -> list[Event] | None:
-        """What is new in a batch of the channel; None for nothing. After a gap or silence, and when another claim than
-        the cursor's has written, the journal is to be read."""
+        """The new events in a batch of the channel; None if there are none. After a gap, silence, or an event of
+        another claim, the watcher lags: the journal must be read."""
         if not events or events[0].seq > self.seq + 1 or self._foreign(events):
             self.lagging = True
             return None if events else []
         return self._advance(events) or None
 
     def _foreign(self, events: list[Event]) -> bool:
-        """Whether events are of another claim than the entry at the cursor, if there is one."""
+        """Whether events have another claim than the entry at the cursor, if there is one."""
         return self.seq > 0 and any(event.claim != self.claim for event in events)
 
     def _advance(self, events: list[Event]) -> list[Event]:
@@ -165,10 +166,10 @@ class Watcher:
         return batches
 
     def _without_entries(self, job: JobHead | None) -> list[Event] | None:
-        """What to say when the journal has nothing at the cursor nor behind it; None if that is as it should be.
+        """The events to return when the journal has no entry at or after the cursor; None if that is normal.
 
-        A record that is gone, or a journal that is shorter than the client knows it, may still be put back by the
-        worker that holds the claim; one that another holds, or that has ended, stays as it is.
+        A missing record, or a journal shorter than the cursor, may still be restored by the worker with the claim, but
+        not if another claim holds the job or it has ended.
         """
         held = job is not None and not job.state.ended and (job.state is JobState.QUEUED or job.claim == self.claim)
         if job is None or (self.seq and held):
@@ -182,15 +183,15 @@ class Watcher:
         return [Event(self.seq, {"type": EventType.EXPIRED.value})]
 
     def _confirmed(self, events: Sequence[Event]) -> bool:
-        """Whether the journal still holds the entry that the client has seen last."""
+        """Whether the journal still has the last entry that the client has seen."""
         if not events:
             return False
         return events[0].seq == self.seq and (not self.claim or events[0].claim == self.claim)
 
     def _replaced(self, events: Sequence[Event]) -> Event:
-        """The journal is not the one that the client saw: the event that says what stands in the place of all it has.
+        """The event that replaces everything the client has, since its journal has changed.
 
-        It was rewound by a restart of Redis; or its job ended a while ago, and the cursor lies in what is a snapshot.
+        Either a restart of Redis has rewound it, or the job ended a while ago and a snapshot includes the cursor.
         """
         compacted = any(event.type is EventType.SNAPSHOT and event.seq > self.seq for event in events)
         stays = [event for event in events if not event.type.terminal]
