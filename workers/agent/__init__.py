@@ -1,1 +1,1 @@
-"""The agent of a node: keeps the replicas that are wanted there, and carries deployments out."""
+"""The agent of a device: makes its desired state true, and runs deployments."""

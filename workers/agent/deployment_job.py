@@ -1,4 +1,4 @@
-"""A deployment in an agent's hands, as its journal's writer sees it. Knows no Redis and no replica."""
+"""A claimed deployment, as the journal's writer sees it. Knows no Redis and no replica."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from workers.journal.claimed_job import ClaimedJob
 
 
 class DeploymentJob(ClaimedJob):
-    """A claimed deployment. Its thread and the emitter's write it, so it has a lock."""
+    """A claimed deployment. Two threads write it, its own and the emitter's, so it has a lock."""
 
     def __init__(self, job: Job) -> None:
         super().__init__(job)
@@ -21,24 +21,24 @@ class DeploymentJob(ClaimedJob):
         self._lock = threading.RLock()
 
     def usage(self) -> Mapping[str, int]:
-        """Nothing."""
+        """A deployment uses no tokens."""
         return {}
 
     def cancel(self) -> None:
-        """It ends as cancelled when everything is rolled back, not before."""
+        """Do nothing yet: it ends as cancelled only when everything is rolled back."""
         self.to_cancel.set()
 
     def cancelled(self) -> None:
-        """Everything is rolled back."""
+        """End it as cancelled: everything is rolled back."""
         super().cancel()
 
     def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
-        """As the base, but never while the events are sent."""
+        """As in the base class, but never while the emitter collects events."""
         with self._lock:
             super().event(kind, body)
 
     def unconfirmed(self) -> Append | None:
-        """As the base, but never while an event is written."""
+        """As in the base class, but never while an event is written."""
         with self._lock:
             return super().unconfirmed()
 

@@ -1,4 +1,4 @@
-"""The deployments that one agent carries out: claims them, runs each in a thread of Celery, writes their journals.
+"""Runs the deployments of one agent: claims them, runs each in a thread of Celery, writes their journals.
 
 What a deployment does is in `workers/agent/rollout.py`.
 """
@@ -38,13 +38,13 @@ class DeploymentWorker:
         self.celery = celery
         self._stopping = threading.Event()
         self._journaler = Journaler(settings=settings, store=store, celery=celery, owner=owner, on_drop=lambda _: None)
-        # Several deployments share an agent, and none can run apart: that it died is blamed on none of them.
+        # Deployments share their agent's process, so its death is never blamed on one of them.
         internal = FailureReason.INTERNAL
         rule = PoisonRule("The agent", lost=internal.value, more={"remedy": internal.remedy})
         self._claims = ClaimLoop(self._journaler, rule, keeps_cancelled=True)
 
     def start(self, beat: Callable[[], None]) -> None:
-        """Begin to send heartbeats, and to write journals."""
+        """Start the emitter: heartbeats and journals."""
         Loop(lambda: self._emit(beat), name="emitter", over=self._stopping.is_set).start()
 
     def stop(self) -> None:
@@ -63,7 +63,7 @@ class DeploymentWorker:
             rollout.run()
         except Stopped:
             log.info("deployment %s goes on elsewhere", job_id)
-        except Exception as error:  # the task's edge: a deployment must never be in progress for ever
+        except Exception as error:  # the task's edge: no deployment may stay in progress for ever
             log.exception("deployment %s", job_id)
             rollout.withdraw()
             job.fail(FailureReason.INTERNAL.value, f"{type(error).__name__}: {error}")
@@ -76,7 +76,7 @@ class DeploymentWorker:
         return self._claims.claim(waiting.id, DeploymentJob, model=waiting.runs_on)
 
     def _prepared(self, job: DeploymentJob) -> Rollout | None:
-        """None if it is given back, or has ended here."""
+        """None if it was given back, or has ended."""
         try:
             events = self.store.journal(job.id) if job.job.seq else []
             journal = RolloutJournal(job, events, self.celery, touch=self._journaler.touch)

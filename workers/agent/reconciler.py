@@ -1,6 +1,6 @@
-"""The agent: `python -m workers.agent`. One per device: makes its desired state true, and carries out deployments.
+"""The agent: `python -m workers.agent`. One per device: makes its desired state true, and runs deployments.
 
-Model workers run in sessions of their own and outlive their agent; a new agent adopts by lock, never by a bare pid.
+Model workers run in sessions of their own and outlive their agent; a new agent adopts them by their locks.
 """
 
 from __future__ import annotations
@@ -43,19 +43,19 @@ from workers.sources import source_of
 
 log = logging.getLogger("headrace.agent")
 
-#: Pause between two looks at the replicas.
+#: Pause between two reconciliations.
 LOOK_S = 0.4
-#: Seconds between two searches for replicas, or for their locks, that this agent did not start.
+#: Seconds between two searches for replicas, or their locks, that this agent did not start.
 SEARCH_S = 2.0
-#: Pause between two looks at the catalog, and between two inspections of the same models: a hub may answer later, and
-#: files may come.
+#: Seconds between two checks of the catalog, and between two inspections of the same models, since a hub may answer
+#: later, and files may arrive.
 CATALOG_S, INSPECT_S = 0.5, 300.0
-#: Deployments that one agent carries out at once; the others wait.
+#: Deployments that one agent runs at once; the others wait.
 CONCURRENCY = 8
 
 
 class Agent:
-    """Keeps the replicas of one device as they are desired."""
+    """Makes the desired state of one device true."""
 
     def __init__(
         self, settings: Settings, client: redis.Redis, celery: Celery, catalog: Catalog, incarnation: str
@@ -84,17 +84,17 @@ class Agent:
         self.deployments.start(self._beat)
 
     def deploy(self, job_id: str) -> None:
-        """Carry out a deployment, if it is to be had."""
+        """Run a deployment. Does nothing if it is taken, ended or gone."""
         self.deployments.deploy(job_id)
 
     def end(self) -> None:
-        """Give back what is not done. The replicas live on."""
+        """Give unfinished deployments back. The replicas live on."""
         self.stop.set()
         self.deployments.stop()
         self.registry.deregister(self.incarnation)
 
     def reconcile(self) -> None:
-        """Start what is desired and does not live; let go what is not desired. Nothing, while nobody knows what is."""
+        """Start missing replicas, and stop those that are not desired. Does nothing while the desired state is lost."""
         if self.installation.check():
             return
         specs = self.desired.on(self.settings.node, self.settings.device)
@@ -115,14 +115,14 @@ class Agent:
                     del self._starters[name]
 
     def _sweep(self) -> None:
-        """Remove the lock files of this device's replicas that have ended before this agent saw them."""
+        """Remove the lock files of this device's replicas that ended before this agent saw them."""
         suffix = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
         for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock"):
             if suffix in path.stem and not path.stem.startswith("agent.") and path.stem not in self._starters:
                 drop_lock(self.settings.data_dir, path.stem)
 
     def _adopt(self) -> None:
-        """Those that live here, though no agent wanted them any more when this one began, must be seen to as well."""
+        """Adopt living replicas that were no longer desired when this agent started, to see that they end."""
         here = (self.settings.node, self.settings.device)
         for replica in self.registry.replicas():
             if (replica.node, replica.device) == here and replica.replica_id not in self._starters:
@@ -153,7 +153,7 @@ class Agent:
         self.registry.beat_device(device, lease_s=self.settings.lease_s)
 
     def _measure(self) -> None:
-        """Tell the gateway how big the models are, again whenever the catalog has changed."""
+        """Publish the sizes of the models, again whenever the catalog has changed."""
         models = [model for model in self.catalog if model.local]
         if models != self._inspected or time.monotonic() > self._next_inspection:
             self.footprints.publish(self.settings.node, self.settings.device, self._inspect(models))
@@ -171,7 +171,7 @@ class Agent:
 
 
 def _may_stay(specs: Mapping[str, ReplicaSpec | None], name: str) -> bool:
-    """Whether a replica is to be there, or what is said of it can't be read: then it stays as it is."""
+    """Whether a replica is desired. One whose spec can't be read stays as it is."""
     if name not in specs:
         return False
     one = specs[name]
@@ -212,9 +212,9 @@ def main() -> int:
 
 
 def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
-    """Whether another living agent has this name. `before` had it on this machine, and is dead: its lock was free.
+    """Whether another living agent has this name. `before` is its last holder on this machine, known to be dead.
 
-    One that has died elsewhere is alive until its lease ends.
+    An agent that died on another machine counts as alive until its lease expires.
     """
     registry = Registry(client)
     deadline = time.monotonic() + 2 * settings.lease_s
@@ -224,7 +224,7 @@ def _taken(settings: Settings, client: redis.Redis, before: str) -> bool:
                 registry.deregister(before)
             names = {device.address for device in registry.devices()}
         except NOT_NOW:
-            return False  # nobody can tell now; the lock of this machine must do
+            return False  # Redis is away: rely on the lock of this machine
         if (settings.node, settings.device) not in names:
             return False
         time.sleep(0.1)

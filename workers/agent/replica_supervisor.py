@@ -1,4 +1,4 @@
-"""One replica of an agent: brought up in a thread of its own, adopted, restarted with back-off, let go."""
+"""One replica of an agent: started in a thread of its own, adopted, restarted with back-off, stopped."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.agent")
 
-#: Wait before another try of a start that has failed: doubles from the first to the second.
+#: Back-off after a failed start, in seconds: doubles from the first to the second value.
 BACKOFF_S = (0.2, 30.0)
-#: The same for a replica that has served and died: it is wanted back soon, however often it is killed.
+#: The same after the death of a replica that has served: short, since its clients wait.
 RECOVERY_S = (0.2, 2.0)
-#: A replica that served so long begins anew with its back-off.
+#: A replica that has served for this long starts again with the shortest back-off.
 HEALTHY_S = 60.0
-#: A replica that lives, but has sent no heartbeat for so many leases while Redis answers, is killed.
+#: A living replica without a heartbeat for this many leases, while Redis answers, is killed.
 SILENT_LEASES = 4
-#: Starts that may fail before the replica is given up.
+#: Failed starts before the replica is given up.
 MAX_STARTS = 3
-#: Reasons that another try may do away with.
+#: Reasons for which another try may succeed.
 TRANSIENT = {
     FailureReason.ENGINE_CRASHED,
     FailureReason.OUT_OF_MEMORY,
@@ -52,7 +52,7 @@ TRANSIENT = {
     FailureReason.TIMED_OUT,
     FailureReason.INTERNAL,
 }
-#: A replica that nobody wants, and that does not end by itself, is killed so long after its requests should have ended.
+#: A replica that should stop is killed this long after its requests should have ended.
 KILL_AFTER_S = 15.0
 _LOOK_S = 0.1
 
@@ -60,7 +60,7 @@ _LOOK_S = 0.1
 class Starter:
     """A replica as its agent sees it.
 
-    `turn` lets one replica of a device load at a time; `on_death` hears of each incarnation that is dead for sure.
+    `turn` lets one replica of a device load at a time; `on_death` is called for each incarnation known to be dead.
     """
 
     def __init__(
@@ -85,12 +85,12 @@ class Starter:
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
         self._incarnation = ""
-        #: Starts in a row that have failed, which give it up, and deaths in a row.
+        #: Failed starts in a row, which end in giving up, and deaths in a row.
         self._failures = self._deaths = 0
         self._next_start = self._started_at = self._unwanted_at = self._silent_since = 0.0
 
     def _is_alive(self) -> bool:
-        """Note whose process it is. True if it lives, be it a child of this agent or of an earlier one."""
+        """Note its process. Returns whether it lives, as a child of this agent or of an earlier one."""
         holder = lock_holder(self._settings.data_dir, self.spec.replica_id)
         if holder:
             self._incarnation = holder.incarnation
@@ -100,7 +100,7 @@ class Starter:
         return holder is not None or self._process is not None
 
     def ensure_running(self, spec: ReplicaSpec) -> None:
-        """See to it that it lives. Called again and again."""
+        """Start it unless it lives. Called in each reconciliation."""
         self.spec, self._unwanted_at = spec, 0.0
         if self._thread is not None and self._thread.is_alive():
             return
@@ -119,7 +119,7 @@ class Starter:
             self._thread.start()
 
     def ensure_stopped(self) -> bool:
-        """See to it that it ends; it does so by itself when its requests have. True when it is gone."""
+        """Stop it. It ends by itself when its requests have. Returns whether it is gone."""
         now = time.monotonic()
         self._unwanted_at = self._unwanted_at or now
         self._cancelled.set()
@@ -136,11 +136,11 @@ class Starter:
         return True
 
     def _require_heartbeat(self) -> None:
-        """A worker that lives and does not beat serves nobody, and keeps its place: it is stopped, or out of order."""
+        """Kill a living worker without a heartbeat: it serves no request, but keeps its device's memory."""
         try:
             beats = bool(self._registry.alive([self._incarnation]))
         except NOT_NOW:
-            self._silent_since = 0.0  # nobody can beat now
+            self._silent_since = 0.0  # no worker can send a heartbeat now
             raise
         now = time.monotonic()
         self._silent_since = 0.0 if beats else self._silent_since or now
@@ -149,7 +149,7 @@ class Starter:
             self._silent_since = 0.0
             self._kill()
 
-    # -- the thread that brings it up
+    # -- the thread that starts it
 
     def _start_up(self) -> None:
         name = self.spec.replica_id
@@ -157,7 +157,7 @@ class Starter:
             self._run()
         except NOT_NOW as error:
             log.warning("replica %s waits for Redis: %s", name, error)
-        except Exception as error:  # the edge of this thread: whatever it is, the deployment must hear of it
+        except Exception as error:  # the edge of this thread: the deployment must get to know
             reason, message = failure_of(error)
             if isinstance(error, HeadraceError):
                 reason, message = FailureReason.INTERNAL, error.message
@@ -203,8 +203,9 @@ class Starter:
         return process
 
     def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
-        """Wait until it serves; `began` is the log's last entry before it. Raises: DeploymentFailed, with the reason
-        that the worker has left.
+        """Wait until it serves; `began` is the last entry in the log before this start.
+
+        Raises: DeploymentFailed, with the reason that the worker has logged.
         """
         seen = began
         while process.poll() is None:
@@ -223,7 +224,7 @@ class Starter:
         )
 
     def _count_failure(self, reason: FailureReason, message: str) -> None:
-        """Try again later, or give up and say why."""
+        """Try again later, or give up with that reason."""
         self._failures += 1
         pause_s = self._wait(BACKOFF_S, self._failures)
         tried = f"{self._failures} of {MAX_STARTS}"
@@ -237,7 +238,7 @@ class Starter:
             self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")
 
     def _wait(self, range_s: tuple[float, float], times: int) -> float:
-        """Put the next start off, the longer the more often it was. Returns the seconds."""
+        """Delay the next start, with back-off. Returns the delay in seconds."""
         pause_s = min(range_s[0] * 2.0**times, range_s[1])
         self._next_start = time.monotonic() + pause_s
         return pause_s
@@ -263,6 +264,6 @@ class Starter:
 
 
 def _failure(entries: list[Entry]) -> DeploymentFailed | None:
-    """What the worker has said last of why it ended."""
+    """The last failure that the worker has logged."""
     found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
     return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None

@@ -1,6 +1,6 @@
 """One deployment: start its replicas, wait until they serve, retire those that they replace; or roll back.
 
-The desired state does the work, on whatever devices; what is here changes it, and follows what comes of it.
+It only changes the desired state, which the agents of all devices make true, and follows the result.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from gateway.store.connection import retry_until_redis_answers
 from workers.agent.rollout_journal import RolloutJournal, now_ms
 from workers.agent.startup_follower import StartupFollower
 
-#: Pause between two looks at the replicas of a deployment.
+#: Pause between two checks of a deployment's replicas.
 LOOK_S = 0.15
-#: How often it is said that a deployment goes on, though nothing is new.
+#: How often a deployment without news refreshes its `progress_at`.
 PROGRESS_S = 5.0
-#: Replicas that are rolled back are waited for so long, beyond the time that requests may take to end.
+#: How long a rollback waits for its replicas to end, beyond the time that their requests may take.
 ROLL_BACK_S = 30.0
 
 T = TypeVar("T")
 
 
 class Stopped(Exception):
-    """This agent ends, or somebody else has the deployment."""
+    """This agent ends, or another one has the deployment."""
 
 
 class Cancelled(Exception):
-    """The deployment is to be rolled back."""
+    """The deployment was cancelled, and must be rolled back."""
 
 
 class Rollout:
-    """One deployment, in a thread of its own. `stopping`: its agent ends."""
+    """One deployment, in a thread of its own. `stopping` is set when its agent ends."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Rollout:
         self._gone_since: dict[str, float] = {}
 
     def run(self) -> None:
-        """To its end, whatever it is. Raises: Stopped."""
+        """Run the deployment to its end: done, failed or cancelled. Raises: Stopped."""
         self._job.begin({"at": now_ms()})
         try:
             self._start_replicas()
@@ -87,11 +87,11 @@ class Rollout:
             self._job.done()
 
     def withdraw(self) -> None:
-        """Take the replicas out of the desired state. Raises: Stopped."""
+        """Remove its replicas from the desired state. Raises: Stopped."""
         self._retry(lambda: self._desired.drop(self._specs))
 
     def _start_replicas(self) -> None:
-        """Put the replicas into the desired state, and wait until they all serve."""
+        """Add the replicas to the desired state, and wait until they all serve."""
         if not self._job.job.seq:
             model = self._job.job.model
             self._journal.say(f"deploying {model}" if self._specs else f"scaling {model}")
@@ -100,9 +100,9 @@ class Rollout:
             self._pause(may_cancel=True)
 
     def _all_active(self) -> bool:
-        """Copy what is new. True when all replicas serve. Raises: DeploymentFailed, NOT_NOW."""
+        """Copy new startup entries. Returns whether all replicas serve. Raises: DeploymentFailed, NOT_NOW."""
         there = {one.replica_id for one in self._desired.of_deployment(self._job.id)}
-        # They are missing at the beginning, or when Redis has lost its last moments.
+        # Some are missing at the beginning, or when Redis has lost its last writes.
         self._desired.put(*(one for one in self._specs if one.replica_id not in there))
         self._follower.copy(self._specs)
         serve = self._follower.all_serve(self._specs)
@@ -110,7 +110,7 @@ class Rollout:
         return serve
 
     def _retire_replaced(self) -> None:
-        """Let go of those that are replaced, now that the new ones serve."""
+        """Remove the replicas that are replaced, now that the new ones serve."""
         if not self._replaced:
             return
         self._journal.say(f"{len(self._replaced)} earlier replicas end when their requests have ended")
@@ -135,7 +135,7 @@ class Rollout:
         self._journal.say("some replicas have not ended yet; their agents see to it", "warning")
 
     def _any_alive(self, replicas: Sequence[ReplicaSpec]) -> bool:
-        """Whether an agent has still something to do for one of them. Raises: NOT_NOW."""
+        """Whether one of them is alive, or its agent still has something to do for it. Raises: NOT_NOW."""
         alive = {one.replica_id for one in self._registry.replicas()}
         agents = {device.address for device in self._registry.devices()}
         return any(
@@ -143,7 +143,7 @@ class Rollout:
         )
 
     def _require_nodes(self) -> None:
-        """Raises: DeploymentFailed if an agent is gone for too long."""
+        """Raises: DeploymentFailed if an agent has been gone for too long."""
         agents = {device.address for device in self._registry.devices()}
         now = time.monotonic()
         for one in self._specs:
@@ -165,7 +165,7 @@ class Rollout:
             raise Cancelled
 
     def _pause(self, *, may_cancel: bool) -> None:
-        """Between two looks. Raises: Stopped, Cancelled."""
+        """Wait between two checks. Raises: Stopped, Cancelled."""
         self._check(may_cancel=may_cancel)
         if time.monotonic() > self._progress_at + PROGRESS_S:
             self._retry(lambda: self._store.progress([self._job.job]))
@@ -174,7 +174,7 @@ class Rollout:
         self._job.to_cancel.wait(LOOK_S) if may_cancel else time.sleep(LOOK_S)
 
     def _retry(self, call: Callable[[], T]) -> T:
-        """Do it when Redis answers. Raises: Stopped."""
+        """Call until Redis answers. Raises: Stopped."""
         return retry_until_redis_answers(call, what=f"deployment {self._job.id}", wait=self._wait)
 
     def _wait(self, pause_s: float) -> None:

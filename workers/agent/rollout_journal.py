@@ -1,4 +1,4 @@
-"""What a rollout says: into its job's journal, and as the progress of its Celery task. Knows no replica."""
+"""Writes the events of a rollout: into its job's journal, and as the progress of its Celery task. Knows no replica."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST_LINES = 8
 
 
 class RolloutJournal:
-    """Writes one deployment's events; `touch` tells their sender that there are some."""
+    """Writes one deployment's events; `touch` tells the emitter that there are new ones."""
 
     def __init__(
         self, job: DeploymentJob, events: Sequence[Event], celery: Celery, *, touch: Callable[[DeploymentJob], None]
@@ -38,7 +38,7 @@ class RolloutJournal:
         self.write(EventType.LOG, {"at": now_ms(), "level": level, "message": message})
 
     def last_lines(self) -> list[str]:
-        """The lines that tell how it came to an end."""
+        """The last log lines."""
         return [line["message"] for line in self.progress.logs][-LAST_LINES:]
 
     def publish(self, state: str, **more: str) -> None:

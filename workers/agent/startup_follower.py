@@ -1,4 +1,4 @@
-"""Follows how replicas start, on whatever devices, and copies it from their logs into a rollout's journal."""
+"""Follows the startup of replicas, on all devices, and copies their logs into a rollout's journal."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from workers.agent.rollout_journal import RolloutJournal
 
 
 class StartupFollower:
-    """Goes on where an earlier claim of the deployment, whose `events` these are, has stopped copying."""
+    """Continues where an earlier claim of the deployment stopped copying; `events` is the journal so far."""
 
     def __init__(self, client: redis.Redis, journal: RolloutJournal, events: Sequence[Event]) -> None:
         self._redis = client
         self._journal = journal
-        #: The last entry of each replica's log that the journal has.
+        #: The last copied entry of each replica's log.
         self._copied = {event.body["replica"]: event.body["entry"] for event in events if "entry" in event.body}
-        #: How each replica's start has ended, if it has.
+        #: How each replica's startup has ended, if it has.
         self._ends = {
             event.body["replica"]: Entry(event.body["at"], end=event.body["end"], failure=event.body["failure"])
             for event in events
@@ -29,7 +29,7 @@ class StartupFollower:
         }
 
     def copy(self, replicas: Iterable[ReplicaSpec]) -> None:
-        """Take over what their logs have that the journal has not. Raises: NOT_NOW."""
+        """Copy the new entries of their logs into the journal. Raises: NOT_NOW."""
         for replica in replicas:
             log = StartupLog(self._redis, replica.replica_id)
             for entry in log.read(self._copied.get(replica.replica_id, "")):
@@ -37,7 +37,7 @@ class StartupFollower:
                 self._write(replica.replica_id, entry)
 
     def all_serve(self, replicas: Iterable[ReplicaSpec]) -> bool:
-        """Whether all have started. Raises: DeploymentFailed if one can't."""
+        """Whether all serve. Raises: DeploymentFailed if one has failed."""
         ends = [self._ends.get(replica.replica_id) for replica in replicas]
         for end in ends:
             if end is not None and end.end == End.FAILED:

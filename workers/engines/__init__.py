@@ -1,6 +1,6 @@
-"""Engines: each computes models in a process of its own. Nothing heavy is imported until one is loaded.
+"""Engines: each runs models in a process of its own. No heavy library is imported before one is loaded.
 
-This room imports nothing of Headrace but itself: its processes run under any interpreter that has the engine's library.
+This room imports nothing else of Headrace: its processes run under any interpreter that has the engine's library.
 """
 
 from __future__ import annotations

@@ -9,24 +9,28 @@ from typing import Any, NamedTuple, Protocol
 
 #: Tokens of the sequence that warms an engine up.
 WARM_UP_STEPS = 4
-#: Why a sequence ended. `error`: the engine can't do what was asked; `failed`: it went wrong.
+#: Why a sequence ended. `error`: the engine can't do what was asked; `failed`: something went wrong.
 FINISH_REASONS = frozenset({"stop", "length", "cancelled", "error", "failed"})
-#: How an engine tells what it does while it loads: the stage, then how many of how many parts are done. Stages are
-#: `model_initialization` (building the model) and `model_loading` (tensors, warm-up steps).
+#: Called by an engine while it loads: stage, parts done, parts in total. The stages are `model_initialization` (builds
+#: the model) and `model_loading` (tensors, warm-up steps).
 Report = Callable[[str, int, int], None]
 
 
 def no_report(stage: str, done: int, total: int) -> None:
-    """For who does not want to hear."""
+    """No-op callback."""
 
 
 class EngineRequestError(Exception):
-    """The engine can't do what one request asks; the text says what, and what it can."""
+    """The engine can't do what one request asks. The text, for the client, says what, and what it can do."""
 
 
 @dataclass(frozen=True)
 class EngineConfig:
-    """What a process needs to load an engine. `model_path` may be empty for engines without weights."""
+    """What a process needs to load an engine.
+
+    `model_path` is empty for engines without weights. `device` is the engine's own name of a device: `CPU` or
+    `cuda:1`. `max_batch_size` counts sequences, `context_length` the tokens of prompt and answer together.
+    """
 
     engine: str
     model_path: str
@@ -34,40 +38,45 @@ class EngineConfig:
     max_batch_size: int
     context_length: int
     options: Mapping[str, Any] = field(default_factory=dict)
-    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/models/engines.py` says who has which.
+    #: `none` (as the source has it), `bf16`, `int8` or `int4`; `gateway/models/engines.py` says which engine has which.
     quantization: str = "none"
     tensor_parallel_size: int = 1
     use_flash_attention: bool = True
     use_kv_cache: bool = True
     cpu_offload: bool = False
-    #: Tokens that the KV cache holds, all sequences together, as `gateway/deployments/memory.py` has planned; 0 = those
-    #: of a full batch.
+    #: Tokens in the KV cache, all sequences together, as planned by `gateway/deployments/memory.py`; 0 = enough for a
+    #: full batch.
     kv_capacity_tokens: int = 0
 
     def kv_blocks(self, block_tokens: int) -> int:
-        """The blocks of the KV cache."""
+        """The number of blocks in the KV cache."""
         tokens = self.kv_capacity_tokens or self.max_batch_size * self.context_length
         return -(-tokens // block_tokens)
 
 
 @dataclass(frozen=True)
 class EngineInfo:
-    """What a loaded engine says of itself."""
+    """What a loaded engine reports about itself."""
 
     name: str
     context_length: int
     weights_digest: str
     capabilities: Sequence[str]
-    #: What is really in force: attention, quantization, devices, threads, kv_cache, and, as the library counts them,
+    #: The effective options: attention, quantization, devices, threads, kv_cache, and, as the library counts them,
     #: kv_capacity_tokens and kv_cache_bytes.
     effective: Mapping[str, Any] = field(default_factory=dict)
-    #: How long the slowest step took while it was warmed up.
+    #: Duration of the slowest warm-up step; 0 = unknown.
     warm_up_step_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How one sequence is sampled. Temperature 0 is greedy, `top_k` 0 is off, `seed` None is random."""
+    """How one sequence is sampled. The ranges are those that requests are checked against.
+
+    `temperature` is 0 (greedy) to 100, `top_p` 0 to 1, `top_k` from 1 (0 = off); `seed` None = random. Presence and
+    frequency penalties are -2 to 2, the repetition penalty 0.1 to 10 (1 = off). OpenVINO applies presence and frequency
+    penalties to generated tokens only: those from before a resume are part of its prompt, and not counted.
+    """
 
     max_tokens: int
     temperature: float = 1.0
@@ -77,16 +86,16 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
-    #: Give the log probability of each chosen token.
+    #: Return the log probability of each chosen token.
     logprobs: bool = False
 
     @property
     def greedy(self) -> bool:
-        """Whether each token is the likeliest one: what a temperature, or a share, of 0 comes to."""
+        """Whether each token is the likeliest one, which a temperature or a `top_p` of 0 means."""
         return self.temperature == 0 or self.top_p == 0
 
     def used(self) -> set[str]:
-        """The features that this request really asks for, beyond max_tokens and temperature."""
+        """The features that this request uses, beyond max_tokens and temperature."""
         default = Sampling(max_tokens=self.max_tokens, temperature=self.temperature)
         return {name for name, value in vars(self).items() if value != getattr(default, name)}
 
@@ -95,7 +104,7 @@ class Sampling:
 class SequenceRequest:
     """One sequence to continue, or to embed if `sampling` is None.
 
-    To continue, `prompt_ids` ends with the `generated` ids that an earlier claim has published.
+    After a resume, the last `generated` ids of `prompt_ids` are the answer so far.
     """
 
     sequence_id: int
@@ -103,50 +112,64 @@ class SequenceRequest:
     sampling: Sampling | None = None
     #: Any of these ends the sequence; it is part of the output.
     eos_ids: Sequence[int] = ()
-    #: Names the sequence across resumes, `{job}/{choice}`: the fake engine makes its text of it, and the embedding
-    #: engine shares its time between jobs by it.
+    #: `{job}/{choice}`, the same across resumes. The fake engine derives its text from it, and the embedding engine
+    #: shares its time between jobs by it.
     key: str = ""
     generated: int = 0
 
 
 class SequenceOutput(NamedTuple):
-    """What one step made for one sequence. `finish_reason`: one of FINISH_REASONS, or None = it goes on."""
+    """What one step made for one sequence. One step may return several for one sequence, in order.
+
+    `token_ids` may be empty. `logprobs` has the natural logarithm of each token's probability, one per token, if they
+    were asked for. `finish_reason` is one of FINISH_REASONS, or None if the sequence continues: an admitted sequence
+    ends with exactly one output that has a reason. `error` is the text for `error` and `failed`.
+    """
 
     sequence_id: int
     token_ids: Sequence[int]
     logprobs: Sequence[float] | None = None
     finish_reason: str | None = None
     error: str | None = None
-    #: What an embedded sequence comes to: float32, little-endian.
+    #: The vector of an embedded sequence: float32, little-endian.
     vector: bytes | None = None
 
 
 class Engine(Protocol):
-    """A running batch that sequences join and leave at any step."""
+    """A running batch that sequences join and leave between steps.
+
+    The constructor takes `(config: EngineConfig, report: Report)`, loads the weights, and sets `info`. One thread makes
+    all calls. An error raised by `add` or `cancel` ends that sequence only. One raised by `step` ends the only sequence
+    of the batch; with several, it ends the engine process.
+    """
 
     info: EngineInfo
 
     def add(self, request: SequenceRequest) -> None:
-        """Admit a sequence to the next step. Raises: EngineRequestError."""
+        """Let a sequence join the batch, or wait for room in it. Raises: EngineRequestError."""
 
     def cancel(self, sequence_id: int) -> None:
-        """Take a sequence out; the next step reports it as cancelled. Unknown ids are ignored."""
+        """Take a sequence out. The next step reports it as cancelled, once. Unknown ids are ignored."""
 
     def step(self) -> list[SequenceOutput]:
-        """Advance every running sequence."""
+        """Advance the running sequences, and return what was made.
+
+        May block for one forward pass, or while it waits for its library, but not for longer than `engine_stall_s` and
+        the warm-up allow (`workers/replica/stall.py`): then the process is killed.
+        """
 
     def has_work(self) -> bool:
-        """Whether a step would do anything."""
+        """Whether a step is due: sequences run or wait, or a cancellation has to be reported."""
 
     def num_sequences(self) -> int:
-        """Sequences that hold a place or wait for one."""
+        """Running and waiting sequences."""
 
     def close(self) -> None:
-        """End the threads that it has started. An engine process needs no close: it ends as a whole."""
+        """End its threads. Only tests need it: an engine process just ends."""
 
 
 def require_known(token_ids: Sequence[int], vocabulary: int) -> None:
-    """Raises: EngineRequestError if there is none, or one that a model with so many token ids does not have."""
+    """Raises: EngineRequestError if there are no token ids, or one is not below `vocabulary`."""
     if not token_ids:
         raise EngineRequestError("The prompt has no tokens.")
     wrong = next((i for i in token_ids if type(i) is not int or not 0 <= i < vocabulary), None)
@@ -155,7 +178,7 @@ def require_known(token_ids: Sequence[int], vocabulary: int) -> None:
 
 
 def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, vocabulary: int) -> Sampling:
-    """How the sequence is sampled.
+    """Check a request. Returns its sampling.
 
     Raises:
         EngineRequestError: the request uses a feature that the engine lacks, or token ids that the model does not have;
@@ -174,7 +197,7 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, v
 
 
 def require_room(request: SequenceRequest, sampling: Sampling, capacity: int) -> None:
-    """Raises: EngineRequestError if the sequence could outgrow a KV cache of so many tokens."""
+    """Raises: EngineRequestError if the sequence could outgrow a KV cache of `capacity` tokens."""
     tokens = len(request.prompt_ids) + sampling.max_tokens
     if tokens > capacity:
         raise EngineRequestError(

@@ -1,4 +1,4 @@
-"""How the processes of this room begin, and how they are started."""
+"""How the processes of this room are started, and what they do first."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.engines.frames import FrameSocket
 #: As `gateway/process/logs.py` writes them: a test holds both to the same lines.
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 CONTINUED = "    | "
-#: Nobody else may read what the processes write.
+#: Only the owner may read what the processes write.
 UMASK = 0o077
 
 log = logging.getLogger("headrace.engine")
@@ -29,7 +29,7 @@ def spawn(
     env: Mapping[str, str] | None = None,
     stdout: int | IO[bytes] | None = None,
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
-    """Start a module of this room, under this interpreter or another; the socket is ours, to talk with it."""
+    """Start a module of this room, under this interpreter or another. Returns the process and our end of its socket."""
     ours, theirs = socket.socketpair()
     with theirs:
         command = [python or sys.executable, "-P", run_alone.__file__, module, str(theirs.fileno())]
@@ -40,12 +40,12 @@ def spawn(
 
 
 def parent() -> FrameSocket:
-    """The frames to and from the process that has started this one."""
+    """The socket to the process that has started this one."""
     return FrameSocket(socket.socket(fileno=int(sys.argv[1])))
 
 
 def log_lines(who: str = "") -> None:
-    """Every process of this room calls this at first: it logs to stderr, and so do libraries and threads that end."""
+    """Every process of this room calls this first: log to stderr, also for libraries and uncaught exceptions."""
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter(FORMAT.replace("%(name)s", f"%(name)s {who}".rstrip())))
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
@@ -55,7 +55,7 @@ def log_lines(who: str = "") -> None:
 
 
 class LineFormatter(logging.Formatter):
-    """One line for each entry; a traceback follows in lines that are marked. Control characters are spelled out."""
+    """One line for each entry; a traceback follows in prefixed lines. Control characters are escaped."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The whole entry."""
@@ -65,5 +65,5 @@ class LineFormatter(logging.Formatter):
 
 
 def escaped(text: str) -> str:
-    """The text with what can't be seen, or moves the cursor, spelled as in a Python string."""
+    """The text with control and invisible characters escaped as in a Python string."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

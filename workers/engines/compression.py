@@ -1,7 +1,7 @@
-"""Int8 and int4 of the weights in an OpenVINO IR folder, made by NNCF in a process of its own.
+"""Compresses the weights of an OpenVINO IR folder to int8 or int4, with NNCF in a process of its own.
 
-The process gives its memory back when it ends. It removes the copy of the model if the engine is killed, and the engine
-if the process is.
+The process frees its memory when it ends. It removes the copy of the model even if the engine is killed; if the process
+is killed, the engine removes it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from workers.engines.children import spawn
 from workers.engines.failures import ChildEnded, failure_from
 from workers.engines.frames import FrameSocket
 
-#: What NNCF can make of weights that are stored in 16 or 32 bits.
+#: Quantizations that NNCF can make of weights stored in 16 or 32 bits.
 COMPRESSED = ("int8", "int4")
 
 
 @contextmanager
 def compressed(folder: Path, quantization: str) -> Iterator[Path]:
-    """A copy of the folder with compressed weights, for as long as the context; who has it open may go on with it.
+    """A copy of the folder with compressed weights, removed at the end of the context. Open files stay usable.
 
     Raises:
         LoadFailed: it can't be compressed; the reason is in the text.

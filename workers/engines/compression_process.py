@@ -25,7 +25,7 @@ log = logging.getLogger("headrace.engine")
 MODEL = "openvino_model.xml"
 #: Weights that share a scale and a zero point in int4. In int8 each row has its own.
 INT4_GROUP = 64
-#: Numbers of a tensor that is taken for weights; smaller ones are shapes, axes and tables.
+#: Least elements of a tensor of weights; smaller ones are shapes, axes and tables.
 _WEIGHTS = 4096
 #: Tries to remove the copy.
 _REMOVALS = 100
@@ -33,7 +33,7 @@ _LOW_BIT = ("i8", "u8", "i4", "u4", "nf4", "i2", "u2")
 
 
 def main() -> None:
-    """Compress, say so, and wait for the end."""
+    """Compress, report it, and wait until the socket closes."""
     log_lines()
     frames = parent()
     asked = frames.receive()
@@ -46,7 +46,7 @@ def main() -> None:
     except Exception as error:  # the process' edge: say why, then end
         log.exception("weights can't be compressed")
         answer = to_payload(error)
-    with suppress(OSError):  # if the engine is gone, the keeper knows it too
+    with suppress(OSError):  # the engine is gone
         frames.send(answer)
     keeper.join()
 

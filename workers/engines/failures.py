@@ -1,4 +1,4 @@
-"""Why an engine could not be loaded: what engines raise, and what is told from the errors of their libraries."""
+"""Why an engine could not be loaded: the errors that engines raise, and the meaning of their libraries' errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Reason(StrEnum):
-    """The words of `gateway/deployments/reasons.py` that an engine may say while it loads."""
+    """The reasons of `gateway/deployments/reasons.py` that an engine may report while it loads."""
 
     OUT_OF_MEMORY = "OUT_OF_MEMORY"
     MISSING_FILE = "MISSING_FILE"
@@ -23,7 +23,7 @@ class Reason(StrEnum):
 
 
 class LoadFailed(Exception):
-    """An engine can't be loaded; the text says what was wrong, in words for the person who deploys."""
+    """An engine can't be loaded. The text is for the person who deploys."""
 
     def __init__(self, reason: Reason, message: str) -> None:
         super().__init__(message)
@@ -31,7 +31,7 @@ class LoadFailed(Exception):
 
 
 class ChildEnded(LoadFailed):
-    """A process that an engine has started ended before its time; whoever started the engine can tell why."""
+    """A child process of an engine ended too early. The process that started the engine finds out why."""
 
     def __init__(self, child: str, status: int) -> None:
         super().__init__(Reason.ENGINE_CRASHED, f"{child} ended with status {status}")
@@ -46,8 +46,8 @@ _ERRNOS = {
     errno.EDQUOT: Reason.NO_SPACE,
     errno.ENOMEM: Reason.OUT_OF_MEMORY,
 }
-#: What libraries say in plain RuntimeErrors, which have no class or code to tell them apart: torch's CPU allocator,
-#: then OpenVINO and the C++ library.
+#: Texts of plain RuntimeErrors, which have no class or code to tell them apart: torch's CPU allocator, then OpenVINO
+#: and the C++ library.
 _OUT_OF_MEMORY_TEXTS = (
     "can't allocate memory",
     "larger than available memory",
@@ -77,7 +77,7 @@ def to_payload(error: BaseException) -> dict[str, Any]:
 
 
 def failure_from(to_payload: Mapping[str, Any]) -> LoadFailed:
-    """What another process of this room has told. Raises: KeyError, ValueError if it was nothing of the kind."""
+    """The failure in a frame of another process. Raises: KeyError, ValueError if the frame is not one."""
     if "child" in to_payload:
         return ChildEnded(str(to_payload["child"]), int(to_payload["status"]))
     return LoadFailed(Reason(to_payload["reason"]), str(to_payload["message"]))
@@ -89,7 +89,7 @@ def _reason(error: BaseException) -> Reason | None:
     # torch.OutOfMemoryError, which can't be imported here.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return Reason.OUT_OF_MEMORY
-    # What safetensors says of a file, which can't be imported here either.
+    # safetensors can't be imported here either.
     if type(error).__name__ == "SafetensorError":
         return Reason.CHECKSUM
     if isinstance(error, OSError):

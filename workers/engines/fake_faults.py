@@ -1,4 +1,4 @@
-"""What a fake engine does wrong on purpose, once the words of its options turn up in a prompt.
+"""Faults of the fake engine, triggered by words in a prompt.
 
 Options, each with the word that sets it off: `crash_word`, `hang_word`, `raise_word`, `garbage_word`, at the token
 number of `crash_at` and so on: the process ends, no step ends any more, a step raises, the output is one of `GARBAGE`
@@ -25,7 +25,7 @@ GARBAGE: Mapping[str, Callable[[SequenceOutput], SequenceOutput]] = {
 
 
 class Faults:
-    """The faults that the options ask for. `token_of` says which token a word of a prompt is."""
+    """The faults that the options ask for. `token_of` maps a word of a prompt to its token."""
 
     def __init__(self, options: Mapping[str, Any], token_of: Callable[[str], int]) -> None:
         self._options = options
@@ -51,7 +51,7 @@ class Faults:
             self._hoard.append(b"\x01" * HOG_BYTES)
 
     def on_output(self, request: SequenceRequest, position: int, output: SequenceOutput) -> SequenceOutput:
-        """What is told instead of an output."""
+        """The output to report instead."""
         if self._hits("garbage", request, position):
             return GARBAGE[self._options.get("garbage", "tokens")](output)
         return output

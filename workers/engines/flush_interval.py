@@ -1,23 +1,23 @@
-"""How often streams are written to: less often the more there are, since a write costs every process on its way."""
+"""How often streams are written: less often the more there are, since each write costs time in several processes."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-#: So many streams are many.
+#: From this many streams on, the longest interval holds.
 MANY_STREAMS = 32
 
 
 class FlushInterval(NamedTuple):
-    """Seconds between two writes to the same stream: when there is one, and when there are `MANY_STREAMS` or more."""
+    """Seconds between two writes to a stream: with one stream, and with `MANY_STREAMS` or more."""
 
     one_s: float = 0.0
     many_s: float = 0.0
 
     def interval_s(self, streams: int) -> float:
-        """The time between two writes when there are so many streams."""
+        """The interval for that number of streams, in proportion."""
         return max(self.one_s, min(1.0, streams / MANY_STREAMS) * self.many_s)
 
 
-#: Nothing waits.
+#: Write everything at once.
 IMMEDIATE = FlushInterval()

@@ -1,6 +1,6 @@
 """The wire between a model worker and its engine process: JSON behind a 4-byte big-endian length.
 
-Each side writes and reads JSON with what it has: an engine process with the standard library.
+Each side uses its own JSON library: an engine process the standard one.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from collections.abc import Callable
 from typing import Any
 
 _LENGTH = struct.Struct(">I")
-#: A longer frame is none: what was read as its length is something else.
+#: A longer length is not one: the stream is out of step.
 MAX_FRAME_BYTES = 256 * 1024 * 1024
 
 
 def _as_text(value: Any) -> Any:
-    """What JSON lacks: numbers of numpy, and whatever else libraries say of themselves."""
+    """A JSON form for other types: numbers of numpy, else the text of a value."""
     return value.item() if hasattr(value, "item") else str(value)
 
 
@@ -64,12 +64,12 @@ class FrameSocket:
         self.socket.sendall(_LENGTH.pack(len(body)) + body)
 
     def receive(self, timeout_s: float | None = None) -> Any:
-        """Read one frame. Half a frame never blocks longer than a time-out says: the rest may come with the next call.
+        """Read one frame. Half a frame does not block beyond the time-out: the rest may come with the next call.
 
         Raises:
             TimeoutError: no whole frame was there in time.
-            ValueError: it was no JSON; those behind it can be read.
-            EOFError: there are no frames any more, or what comes are none.
+            ValueError: it was not JSON; later frames can be read.
+            EOFError: the socket is closed, or the stream is out of step.
         """
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while (body := self._taken()) is None:

@@ -27,7 +27,7 @@ from workers.engines.steps import StepFrame
 
 log = logging.getLogger("headrace.engine")
 
-#: The sequence that shows whether an engine is sound, and how many steps it may take.
+#: Id of the trial sequence that shows whether an engine still works, and its most steps.
 TRIAL_ID, TRIAL_STEPS = 2**40, 1_000
 
 Inbox = queue.SimpleQueue[Any]
@@ -63,7 +63,7 @@ def _report(frames: FrameSocket, stage: str, done: int, total: int) -> None:
 
 
 class Outbox:
-    """Outputs on their way to the model worker: the first and the last of a sequence at once, the rest in its pace."""
+    """Sends outputs to the model worker: the first and the last of a sequence at once, the rest in intervals."""
 
     def __init__(self, send: Callable[[Any], None], pace: FlushInterval) -> None:
         self._send = send
@@ -74,7 +74,7 @@ class Outbox:
         self._sent_at = float("-inf")
 
     def put(self, outputs: Iterable[SequenceOutput], *, sequences: int, streams: int) -> None:
-        """Take what one step has made; then the engine has so many sequences, for so many streams. Raises: OSError."""
+        """Take the outputs of one step, and the numbers of sequences and streams after it. Raises: OSError."""
         self._steps += 1
         urgent: list[SequenceOutput] = []
         for output in outputs:
@@ -99,13 +99,13 @@ class Outbox:
 
 
 def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
-    """Two outputs of one sequence as one."""
+    """Join two outputs of one sequence."""
     logprobs = [*(first.logprobs or ()), *(second.logprobs or ())] or None
     return second._replace(token_ids=[*first.token_ids, *second.token_ids], logprobs=logprobs)
 
 
 def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
-    """Take everything that has arrived, step, report; wait when there is nothing to do."""
+    """Take all frames that have arrived, step, send; wait while there is nothing to do."""
     batch = Batch(engine)
     while True:
         while not inbox.empty() or not engine.has_work():
@@ -116,19 +116,19 @@ def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
 
 
 class Batch:
-    """What the engine was given, so that what its library raises can be laid at the door of the one that caused it.
+    """The requests in the engine, so that an error of its library is blamed on the request that caused it.
 
-    What can't is raised: the engine ends, and whoever was in it counts a crash.
+    If that is not clear, the error is raised: the process ends, and all its jobs count a crash.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._open: dict[int, SequenceRequest] = {}
-        #: Requests that could not be taken, to be told with the next step.
+        #: Refused requests, to be reported with the next step.
         self.refused: list[SequenceOutput] = []
 
     def obey(self, frame: Any) -> None:
-        """Do what a frame says. What can't be done for one request ends that request, not the others."""
+        """Handle a frame. An error of one request ends that request, not the others."""
         match frame:
             case {"op": "cancel", "ids": [*ids]}:
                 for sequence_id in ids:
@@ -140,7 +140,7 @@ class Batch:
                 log.error("a frame that means nothing was left out: %.200r", frame)
 
     def step(self) -> list[SequenceOutput]:
-        """What one step makes, behind the refusals."""
+        """The refusals, then the outputs of one step."""
         outputs, self.refused = self.refused, []
         if self._engine.has_work():
             outputs += self._stepped()
@@ -150,7 +150,7 @@ class Batch:
         return outputs
 
     def num_jobs(self) -> int:
-        """How many jobs its sequences belong to: a job has one stream, however many answers it asks for."""
+        """The number of jobs with sequences: a job has one stream, however many answers it has."""
         return len({request.key.partition("/")[0] for request in self._open.values()})
 
     def _stepped(self) -> list[SequenceOutput]:
@@ -166,7 +166,7 @@ class Batch:
             return [SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
 
     def _require_sound(self, request: SequenceRequest) -> None:
-        """Do something small of the same kind: an engine that can't has lost more than one request. Raises."""
+        """Run a small trial request of the same kind. Raises: any error, if the engine does not work any more."""
         small = None if request.sampling is None else Sampling(max_tokens=1, temperature=0.0)
         self._engine.add(SequenceRequest(TRIAL_ID, [0], small))
         for _ in range(TRIAL_STEPS):
@@ -185,7 +185,7 @@ class Batch:
             self._open.pop(sequence_id, None)  # it has no part in the next step
 
     def _add(self, raw: Any) -> None:
-        """Hand one request to the engine, or note why it can't be taken."""
+        """Add one request to the engine, or note why it was refused."""
         if not isinstance(raw, dict) or not isinstance(raw.get("sequence_id"), int):
             log.error("a request without a sequence was left out: %.200r", raw)
             return
@@ -214,7 +214,7 @@ def _read(frames: FrameSocket, inbox: Inbox) -> None:
             os._exit(0)
         except BaseException:
             log.exception("nothing is heard any more")
-            os._exit(1)  # an engine that hears nothing is of no use
+            os._exit(1)  # an engine that gets no frames is of no use
 
 
 if __name__ == "__main__":

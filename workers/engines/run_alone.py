@@ -1,6 +1,6 @@
 """`python -P workers/engines/run_alone.py MODULE ARGS...`: runs a module of this room, under any interpreter.
 
-Nothing that lies beside this room can be imported by it: those may be packages of another interpreter.
+Nothing beside this room can be imported: it may need packages that this interpreter lacks.
 """
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""What an engine process tells of its steps: how outputs are packed into a frame, and unpacked with suspicion."""
+"""The frame with the outputs of steps: packed by the engine process, checked and unpacked by the model worker."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 
 from workers.engines.base import FINISH_REASONS, SequenceOutput
 
-#: The log probability of what had none, as OpenAI writes it.
+#: The log probability of an impossible token, as OpenAI writes it.
 IMPOSSIBLE = -9999.0
 
 
 @dataclass(frozen=True)
 class StepFrame:
-    """What one or more steps made, and how many sequences the engine holds after them."""
+    """The outputs of one or more steps, and the number of sequences in the engine after them."""
 
     outputs: Sequence[SequenceOutput]
     sequences: int
@@ -29,7 +29,7 @@ class StepFrame:
 
     @classmethod
     def parse(cls, frame: Any) -> StepFrame:
-        """Raises: ValueError if it is nothing that an engine would say of its steps."""
+        """Raises: ValueError if the frame is not one of steps."""
         match frame:
             case {"op": "step", "out": [*outputs], "sequences": int(sequences), "steps": int(steps)}:
                 return cls([_unpacked(fields) for fields in outputs], sequences, steps)

@@ -1,4 +1,4 @@
-"""Names weights by a short digest, so that a resume can tell whether it goes on with the same."""
+"""A short digest of weights, so that a resume can tell whether it continues with the same ones."""
 
 from __future__ import annotations
 

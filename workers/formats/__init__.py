@@ -1,1 +1,1 @@
-"""What each format's files say of a model: one file a format."""
+"""Readers of model files: one module a format."""

@@ -1,4 +1,4 @@
-"""What `config.json` says of a model: its shape. It is the description of safetensors and of most OpenVINO folders."""
+"""Reads a model's shape from `config.json`, which safetensors and most OpenVINO folders have."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.formats.files import Files, read_json
 
-#: Bytes of one number of the key-value cache.
+#: Bytes of one element of the KV cache.
 KV_ELEMENT_BYTES = 2
-#: More layers has no model.
+#: No model has more layers.
 MAX_LAYERS = 10_000
-#: Their first position is behind the padding token's id.
+#: Model types whose positions start after the padding token's id.
 _COUNT_FROM_PADDING = frozenset(
     {"roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "xmod"}
 )
-#: Ends of the names of classes that generate, and so keep keys and values.
+#: Endings of the names of classes that generate text, and so keep keys and values.
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Zero = it does not say."""
+    """The shape of a model. Zero = unknown."""
 
     kv_bytes_per_token: int = 0
     hidden_size: int = 0
@@ -43,7 +43,7 @@ def read_shape(files: Files) -> Shape:
         )
     architectures = config.get("architectures") or ["ForCausalLM"]
     generates = any(name.endswith(_GENERATES) for name in architectures) and "modules.json" not in files.sizes
-    # Models with several parts, such as image and text, keep the text part's numbers apart.
+    # Models with several parts, such as image and text, have the text part's values in an object of their own.
     text = config.get("text_config") or config
     return Shape(
         kv_bytes_per_token=_kv_bytes(text) if generates else 0,
@@ -54,7 +54,7 @@ def read_shape(files: Files) -> Shape:
 
 
 def _context_length(config: Mapping[str, Any]) -> int:
-    """The tokens that there are positions for; -1 is written for any number."""
+    """The number of positions; some files have -1 for no limit."""
     positions = _first(config, "max_position_embeddings", "n_positions", "max_sequence_length")
     if config.get("model_type") in _COUNT_FROM_PADDING:
         positions -= _first(config, "pad_token_id") + 1
@@ -62,11 +62,11 @@ def _context_length(config: Mapping[str, Any]) -> int:
 
 
 def _kv_bytes(config: dict[str, Any]) -> int:
-    """Keys and values of one token in all layers that keep them, each at full context."""
+    """Bytes of the keys and values of one token in all layers that keep them, each at full context."""
     kinds = _layers(config)
-    # The last layers may use what earlier ones keep.
+    # The last layers may share the keys and values of earlier ones.
     own = kinds[: len(kinds) - _first(config, "num_kv_shared_layers")]
-    # What differs by layer.
+    # Values that differ by layer.
     apart = {int(number): changes for number, changes in (config.get("per_layer_config") or {}).items()}
     return KV_ELEMENT_BYTES * sum(
         _kv_elements(ChainMap(apart.get(i, {}), config), kind)
@@ -76,7 +76,7 @@ def _kv_bytes(config: dict[str, Any]) -> int:
 
 
 def _layers(config: Mapping[str, Any]) -> Sequence[str]:
-    """The kind of each layer. Raises: ValueError for more than any model has."""
+    """The kind of each layer. Raises: ValueError for too many layers."""
     kinds = config.get("layer_types")
     count = len(kinds) if kinds else _first(config, "num_hidden_layers", "n_layer", "num_layers")
     if not 0 <= count <= MAX_LAYERS:
@@ -85,7 +85,7 @@ def _layers(config: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _kv_elements(config: Mapping[str, Any], kind: str) -> int:
-    """Numbers that a layer keeps of one token."""
+    """Elements that a layer keeps of one token."""
     if latent := _first(config, "kv_lora_rank"):
         # Multi-head latent attention (DeepSeek) keeps keys and values compressed, for all heads at once.
         return latent + _first(config, "qk_rope_head_dim")
@@ -94,12 +94,12 @@ def _kv_elements(config: Mapping[str, Any], kind: str) -> int:
     shared = config.get("multi_query") and not config.get("new_decoder_architecture")
     kv_heads = _first(config, "num_key_value_heads") or (1 if shared else heads)
     if kind == "full_attention":
-        # Layers that see everything may have other heads than those with a window (Gemma 4).
+        # Layers with global attention may have other heads than those with a window (Gemma 4).
         size = _first(config, "global_head_dim") or size
         kv_heads = _first(config, "num_global_key_value_heads") or kv_heads
     return 2 * kv_heads * size
 
 
 def _first(config: Mapping[str, Any], *names: str) -> int:
-    """The first that is there; configurations have used several names for one thing."""
+    """The first field that exists; configurations use several names for one value."""
     return next((int(value) for name in names if (value := config.get(name)) is not None), 0)

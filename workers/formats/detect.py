@@ -1,4 +1,4 @@
-"""Which of the formats that we read a model's files are in, and which of the files hold weights. Knows names only."""
+"""Tells the format of a model's files, and which of them hold weights, by names alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
 
-#: In the order in which they are taken when a folder has several and nobody says which are wanted.
+#: In order of preference for a folder that has several.
 FORMATS = ("safetensors", "openvino", "gguf")
 #: Formats that can run code when they are read (pickle). A `.bin` with an `.xml` of the same name is OpenVINO's.
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".h5", ".keras")
@@ -33,7 +33,7 @@ class Weights:
 def detect(
     names: Iterable[str], *, readable: Sequence[str] = (), is_file: bool = False, parts: Sequence[str] = ()
 ) -> Weights:
-    """The format of a model with these files, paths relative to its folder; `readable` are the formats preferred.
+    """The format of a model with these files, paths relative to its folder. `readable` are the preferred formats.
 
     `parts`: the files that the index of a safetensors model names, if it has one. They may have any names.
     `is_file`: the source names this one file, not a folder. A GGUF file is a model by itself, and only if it is named:
@@ -53,7 +53,7 @@ def detect(
 
 
 def needed(names: Iterable[str], weights: Weights) -> list[str]:
-    """Of a model's files those to be fetched: weights, their descriptions and the tokenizer; no code, no pickles."""
+    """The files of a model to download: weights, their descriptions and the tokenizer; no code, no pickles."""
     here = set(names)
     # The parts of a sentence encoder are described in folders of their own.
     deep = "modules.json" in here
@@ -115,7 +115,7 @@ _FILE_FINDERS = {"gguf": _gguf}
 
 
 def _nothing(here: Sequence[str]) -> SourceFailed:
-    """What to say of files of which none can be read."""
+    """The error for files of which none can be read."""
     if ggufs := [name for name in here if name.endswith(".gguf")]:
         return SourceFailed(
             FailureReason.MISSING_FILE,

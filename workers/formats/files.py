@@ -1,4 +1,4 @@
-"""The files of one model, wherever they lie: names, sizes, and pieces of their content."""
+"""Access to the files of one model, local or remote: names, sizes, and pieces of their content."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
 
-#: A description that is longer is none. The index of a model of a thousand parts has some 10 MB.
+#: Longest JSON file that is read. The index of a model in a thousand parts has some 10 MB.
 MAX_JSON_BYTES = 32 << 20
 
 
@@ -29,12 +29,12 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """A folder, without its folders; or one file of it."""
+    """The files of a folder, without subfolders; or one of them."""
 
     def __init__(self, path: Path) -> None:
         try:
             listed = sorted(path.iterdir()) if path.is_dir() else [path]
-            # A pipe or a device would be waited for.
+            # Reading a pipe or a device would block.
             self.sizes: Mapping[str, int] = {p.name: p.stat().st_size for p in listed if p.is_file()}
             path.stat()
         except FileNotFoundError as error:
@@ -78,5 +78,5 @@ def read_json(files: Files, name: str) -> dict[str, Any]:
 
 
 def cut_off(name: str, size: int, wanted: int) -> SourceFailed:
-    """What to say of a file that is shorter than its header says."""
+    """The error for a file that is shorter than its header says."""
     return SourceFailed(FailureReason.CHECKSUM, f"{name} is cut off: it has {size} of {wanted} bytes.")

@@ -1,4 +1,4 @@
-"""GGUF: one file whose header has the model's description, the tokenizer, and type, shape and place of each tensor."""
+"""GGUF: one file whose header has the model's description, the tokenizer, and type, shape and offset of each tensor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MAGIC = b"GGUF"
 #: Values of `general.file_type` that say float32 or float16 weights: OpenVINO then keeps keys and values in 16 bits.
 FLOAT_FILES = (0, 1)
 VERSIONS = (2, 3)
-#: More fields, tensors, or texts in one array has no model.
+#: No model has more fields, tensors, or texts in one array.
 MAX_FIELDS, MAX_TENSORS, MAX_TEXTS = 1 << 16, 1 << 18, 1 << 22
 MAX_DIMENSIONS = 4
 DEFAULT_ALIGNMENT = 32
@@ -48,12 +48,12 @@ _U32, _U64 = _SCALARS[4], _SCALARS[10]
 
 
 class Ended(Exception):
-    """The header goes on behind what was read of the file."""
+    """The header is longer than what was read of the file."""
 
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor lies: `offset` bytes behind the beginning of all tensors."""
+    """Where a tensor is: `offset` bytes after the beginning of all tensors."""
 
     name: str
     num_elements: int
@@ -72,7 +72,7 @@ class _Field:
 
 
 class Header:
-    """What stands before the tensors of a file of `size` bytes, of which `data` is the beginning.
+    """The header of a file of `size` bytes, of which `data` is the beginning.
 
     Values are decoded when they are asked for: most of a header are the tokenizer's texts.
 
@@ -112,7 +112,7 @@ class Header:
 
     @property
     def end(self) -> int:
-        """How long the file must be."""
+        """The least length of the file."""
         return self.data_offset + max((tensor.offset + tensor.num_bytes for tensor in self.tensors), default=0)
 
     def get(self, name: str, default: Any = None) -> Any:
@@ -143,7 +143,7 @@ class Header:
     # -- reading on
 
     def _skip(self, length: int) -> int:
-        """Go on behind so many bytes. Returns where they begin."""
+        """Skip `length` bytes. Returns where they begin."""
         begin, self._at = self._at, self._at + length
         if self._at > self._size:
             raise ValueError(f"it ends at {self._size}, and claims {self._at} bytes")
@@ -181,7 +181,7 @@ class Header:
         return _Field(kind, begin, count, is_array)
 
     def _skip_texts(self, count: int) -> None:
-        """The same as `_text` so many times, but there may be 500,000: 0.1 s."""
+        """Skip `count` texts. As fast as possible: there may be 500,000, which takes 0.1 s."""
         at, last, length_of = self._at, len(self._data) - _U64.size, _U64.unpack_from
         for _ in range(count):
             if at > last:
@@ -207,7 +207,7 @@ class Header:
 
 
 def _check_offsets(tensors: list[Tensor], alignment: int) -> None:
-    """Raises: ValueError if tensors have one name, share bytes, or don't lie where they may."""
+    """Raises: ValueError if tensors have the same name, overlap, or are not aligned."""
     if len({tensor.name for tensor in tensors}) < len(tensors):
         raise ValueError("two of its tensors have the same name")
     end = 0
@@ -218,7 +218,7 @@ def _check_offsets(tensors: list[Tensor], alignment: int) -> None:
 
 
 def read_header(files: Files, name: str) -> Header:
-    """The header of a file, here or elsewhere: as much of its beginning is read as it takes.
+    """The header of a local or remote file. Reads as much of its beginning as needed.
 
     Raises:
         SourceFailed: CHECKSUM, if it is damaged or cut off.
@@ -273,7 +273,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
 
 
 def _kv_bytes(about: dict[str, Any]) -> int:
-    """Keys and values of one token in all layers; the number of heads may differ by layer."""
+    """Bytes of the keys and values of one token in all layers; the number of heads may differ by layer."""
     layers = int(about.get("block_count", 0))
     heads = about.get("attention.head_count", 0)
     kv_heads = about.get("attention.head_count_kv", heads)

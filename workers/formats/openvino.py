@@ -1,6 +1,6 @@
-"""OpenVINO IR: an XML graph whose constants say type, shape, and place in the `.bin` file beside it.
+"""OpenVINO IR: an XML graph whose constants have type, shape, and offset in the `.bin` file beside it.
 
-Its variables say what it keeps of each token.
+Its variables show what it keeps of each token.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from workers.formats.config import KV_ELEMENT_BYTES, Shape, read_shape
 from workers.formats.detect import OPENVINO_MODEL, Weights
 from workers.formats.files import Files, cut_off
 
-#: A longer graph is none; one of 70 billion parameters has some 10 MB.
+#: Longest graph that is read; one of 70 billion parameters has some 10 MB.
 MAX_GRAPH_BYTES = 128 << 20
 MAX_DIMENSIONS = 16
 #: Types of weights. Other constants, such as i64, are shapes and indices.
@@ -28,18 +28,18 @@ _WEIGHTS = ("f32", "f16", "bf16", "f8", "i8", "u8", "i4", "u4", "nf4", "u1", "u2
 
 @dataclass
 class Graph:
-    """What a graph says, added up over its layers."""
+    """Sums over the layers of a graph."""
 
     num_parameters: int = 0
-    #: How many of them are in matrices, by their shape.
+    #: Parameters in matrices, by shape.
     matrices: Counter[tuple[int, ...]] = field(default_factory=Counter)
     weight_bytes: int = 0
     #: Where the last constant ends in the `.bin` file.
     end: int = 0
-    #: Numbers that the graph keeps from one run to the next, of one token.
+    #: Elements that the graph keeps of one token from one run to the next: keys and values.
     kv_elements: int = 0
     vocabulary_size: int = 0
-    #: The type in which keys and values are to be kept, if it says one.
+    #: The type for keys and values, if the graph sets one.
     kv_precision: str = ""
 
 
@@ -57,7 +57,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
         weights_bytes=size,
         num_parameters=graph.num_parameters,
         outer_parameters=sum(count for sizes, count in graph.matrices.items() if vocabulary_size in sizes),
-        # What the graph really keeps goes before what is said of the model that it was made of.
+        # The graph's own state takes precedence over the configuration of its source model.
         kv_bytes_per_token=graph.kv_elements * KV_ELEMENT_BYTES or shape.kv_bytes_per_token,
         hidden_size=shape.hidden_size,
         vocabulary_size=vocabulary_size,
@@ -81,11 +81,11 @@ def read_graph(content: bytes) -> Graph:
 
 
 class _Reader:
-    """Hears the elements one by one, and keeps none: a graph has a hundred thousand, and a damaged one any number."""
+    """A SAX-like reader that keeps no elements: a graph has a hundred thousand, a damaged one any number."""
 
     def __init__(self) -> None:
         self._graph = Graph()
-        #: The type of the layer that it is in.
+        #: The type of the present layer.
         self._layer = ""
         #: The sizes of a result's port, and the text of the last one.
         self._sizes: list[int] = []
@@ -121,7 +121,7 @@ class _Reader:
             self._layer = ""
 
     def close(self) -> Graph:
-        """What they all say."""
+        """The sums over all elements."""
         return self._graph
 
 
@@ -145,13 +145,13 @@ def _constant(graph: Graph, data: Mapping[str, str]) -> None:
 
 
 def _read_value(graph: Graph, data: Mapping[str, str]) -> None:
-    """Keys or values of a layer, (B, heads, T, size of a head): B and T have no size before it runs."""
+    """Keys or values of a layer, (B, heads, T, head size): B and T are unknown before it runs."""
     sizes = _known_sizes(data.get("variable_shape"))
     if len(sizes) == 2:
         graph.kv_elements += math.prod(sizes)
 
 
 def _known_sizes(shape: str | None) -> list[int]:
-    """The sizes in a shape that are known."""
+    """The known sizes in a shape."""
     sizes = (shape or "").split(",", MAX_DIMENSIONS)
     return [int(size) for size in sizes if size.strip().isdecimal()]

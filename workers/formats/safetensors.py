@@ -1,4 +1,4 @@
-"""Safetensors: each file begins with the length of a JSON header that names type, shape and place of each tensor."""
+"""Safetensors: each file begins with the length of a JSON header that has type, shape and offsets of each tensor."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from workers.formats.config import read_shape
 from workers.formats.detect import Weights
 from workers.formats.files import Files, cut_off, read_json
 
-#: Bytes of the length, and of the longest header that is read: the format allows 100 MB, models have under 10.
+#: Bytes of the length field, and of the longest header that is read: the format allows 100 MB, models have under 10.
 PREFIX_BYTES, MAX_HEADER_BYTES = 8, 32 << 20
-#: Read at first: the length, and most headers.
+#: Bytes read first: enough for most headers.
 FIRST_READ_BYTES = 1 << 17
 MAX_DIMENSIONS = 16
-#: Bits of a number of each type; those of a type that is not here are not checked.
+#: Bits of one element by type; tensors of other types are not checked.
 _BITS = {"BOOL": 8, "U8": 8, "I8": 8, "F8_E5M2": 8, "F8_E4M3": 8, "I16": 16, "U16": 16, "F16": 16, "BF16": 16}
 _BITS |= {"I32": 32, "U32": 32, "F32": 32, "F64": 64, "I64": 64, "U64": 64, "C64": 64}
-#: Types that packed weights are stored in, where a configuration says how many bits one really has.
+#: Types in which packed weights are stored; the configuration has their real number of bits.
 _PACKED_BITS = {"U8": 8, "I8": 8, "I32": 32, "U32": 32, "I64": 64}
 
 
@@ -70,7 +70,7 @@ def _tensors(files: Files, name: str) -> list[dict[str, Any]]:
 
 
 def _end(tensors: list[dict[str, Any]]) -> int:
-    """Where the last tensor ends. Raises: ValueError unless each is as long as its shape, and behind the one before."""
+    """Where the last tensor ends. Raises: ValueError if a length does not match its shape, or tensors overlap."""
     end = 0
     for begin, stop, tensor in sorted((*tensor["data_offsets"], i) for i, tensor in enumerate(tensors)):
         dtype, shape = tensors[tensor]["dtype"], tensors[tensor]["shape"]
@@ -87,7 +87,7 @@ def _end(tensors: list[dict[str, Any]]) -> int:
 
 
 def _stored_bits(quantization: dict[str, Any]) -> int:
-    """Bits of a packed weight; 0 if it is not told."""
+    """Bits of a packed weight; 0 if unknown."""
     if quantization.get("load_in_4bit"):
         return 4
     return int(quantization.get("bits") or quantization.get("w_bit") or 0)

@@ -1,1 +1,1 @@
-"""What is special about one kind of job: how it becomes sequences, and what their outputs come to."""
+"""Handlers of job kinds on a replica: how a job becomes sequences, and outputs become events."""

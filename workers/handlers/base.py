@@ -1,6 +1,6 @@
-"""What is special about one kind of job on a replica: how it becomes sequences, and what their outputs come to.
+"""The contract of a job handler on a replica: how a job becomes sequences, and outputs become events.
 
-The rest is the same for all kinds, and in `workers/replica/`: claims, slots, the engine's life, the journal.
+Everything else is the same for all kinds, and in `workers/replica/`: claims, slots, the engine, the journal.
 """
 
 from __future__ import annotations
@@ -15,47 +15,47 @@ from gateway.models.engines import spec_of
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.journal.claimed_job import ClaimedJob
 
-#: Finish reasons that end the whole job, and why it has failed.
+#: Finish reasons that fail the whole job, and the reason of its error.
 ENGINE_ERRORS = {"error": "invalid_request", "failed": "generation_failed"}
 
 
 class EngineRun(ClaimedJob):
-    """A claimed job whose sequences are in an engine. Only the emitter thread changes it once they are there."""
+    """A claimed job with sequences in an engine. Once they are there, only the emitter thread changes it."""
 
-    #: Tokens that this claim has brought forward.
+    #: Tokens made under this claim.
     new_tokens = 0
-    #: The most that the job may use, its prompt counted.
+    #: The most tokens that the job may use, with its counted prompt.
     most_tokens = 0
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
-        """What to ask of the engine: sequence `i` of the job has that id + i. Those that have ended are left out."""
+        """The requests for all unfinished sequences: sequence `i` of the job has the id `first_sequence_id + i`."""
         raise NotImplementedError
 
     def take(self, index: int, output: SequenceOutput) -> bool:
-        """Add what the engine made for one sequence. True if the sequence must be stopped."""
+        """Add an output of one sequence. Returns whether the sequence must be stopped."""
         raise NotImplementedError
 
 
 class Work(Protocol):
-    """One kind of job, for one model."""
+    """A handler of one kind of job, for one model."""
 
-    #: Names the tokenizer; a resume needs the same.
+    #: The digest of the tokenizer; a resume needs the same one.
     digest: str
 
     def slots(self, job: Job) -> int:
-        """How many slots of the batch a job takes."""
+        """The number of batch slots that a job takes."""
 
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> EngineRun:
-        """Tokenize, and replay what was published before. Raises: HeadraceError if the job can't run."""
+        """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
 
     def check(self) -> list[str]:
-        """Try what only requests use. Returns what people should know. Raises: DeploymentFailed if it is of no use."""
+        """Try parts that only requests use. Returns warnings. Raises: DeploymentFailed if no request could work."""
 
     def probe(self) -> SequenceRequest:
-        """The least that an engine can be asked, as sequence 0."""
+        """The smallest possible request, as sequence 0."""
 
 
 def load_work(config: EngineConfig, model: Model, catalog: Catalog) -> Work:
-    """The work that replicas with this engine do."""
+    """The handler for replicas with this engine."""
     module, _, name = spec_of(config.engine).job_handler.partition(":")
     return cast(Work, getattr(importlib.import_module(module), name)(config, model, catalog))

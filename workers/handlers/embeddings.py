@@ -1,4 +1,4 @@
-"""Embeddings as work of a replica: inputs as token ids, and a run that collects vectors."""
+"""Embedding jobs on a replica: inputs become token ids, and a run collects vectors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from workers.tokenizers.load import reading_tokenizer
 
 
 class Embedding:
-    """Makes vectors with one model, on an engine that was loaded for so long a context."""
+    """Makes vectors with one model, on an engine with this context length."""
 
     def __init__(self, tokenizer: EncoderTokenizer, model: Model, catalog: Catalog, *, context_length: int) -> None:
         self._tokenizer = tokenizer
@@ -50,7 +50,7 @@ class Embedding:
         return EmbeddingRun(job, inputs=wrapped, journal=resume_point.own if resume_point else ())
 
     def check(self) -> list[str]:
-        """Nothing that was not read already."""
+        """Nothing: the tokenizer is read already."""
         return []
 
     def probe(self) -> SequenceRequest:
@@ -66,7 +66,7 @@ def load_embedding(config: EngineConfig, model: Model, catalog: Catalog) -> Embe
 
 
 def token_ids(value: Any, tokenizer: EncoderTokenizer) -> list[list[int]]:
-    """Ids of each input, without special tokens. `value`: a text, texts, token ids, or lists of token ids."""
+    """Token ids of each input, without special tokens. `value`: a text, texts, token ids, or lists of token ids."""
     inputs = value if isinstance(value, list) and not isinstance(value[0], int) else [value]
     if isinstance(inputs[0], str):
         return tokenizer.encode(inputs)
@@ -74,7 +74,7 @@ def token_ids(value: Any, tokenizer: EncoderTokenizer) -> list[list[int]]:
 
 
 class EmbeddingRun(EngineRun):
-    """A claimed embedding job. What an earlier claim has made with the same weights is not made again."""
+    """A claimed embedding job. Vectors that an earlier claim made with the same weights are kept."""
 
     def __init__(self, job: Job, *, inputs: Sequence[Sequence[int]], journal: Sequence[Event] = ()) -> None:
         super().__init__(job)
@@ -90,7 +90,7 @@ class EmbeddingRun(EngineRun):
         return {"prompt_tokens": tokens, "total_tokens": tokens}
 
     def begin(self, info: Mapping[str, Any]) -> None:
-        """Write the first event of this claim, and find out what is left to do."""
+        """Write the first event of this claim, and find the missing vectors."""
         super().begin({"prompt_tokens": self.usage()["prompt_tokens"], **info})
         self._missing -= made_before(self._journal, weights=info["weights"])
         self._end_if_complete()
@@ -101,7 +101,7 @@ class EmbeddingRun(EngineRun):
         return [SequenceRequest(first_sequence_id + i, self._inputs[i], key=f"{self.job.id}/{i}") for i in order]
 
     def take(self, index: int, output: SequenceOutput) -> bool:
-        """Add one vector. A refusal of one input fails the job."""
+        """Add one vector. An error of one input fails the job."""
         if self.state is not None or output.finish_reason == "cancelled":
             return False
         if output.vector is None:
@@ -120,7 +120,7 @@ class EmbeddingRun(EngineRun):
 
 
 def made_before(journal: Sequence[Event], *, weights: str) -> set[int]:
-    """The inputs whose vectors a journal has, if they are of these weights."""
+    """The indexes of inputs whose vectors the journal has, made with these weights."""
     made: set[int] = set()
     of_weights = ""
     for event in journal:
@@ -131,7 +131,7 @@ def made_before(journal: Sequence[Event], *, weights: str) -> set[int]:
 
 
 def shortened(vector: bytes, dimensions: int | None) -> bytes:
-    """The first so many numbers of a packed vector, at its length 1 again; None = all of it as it is."""
+    """The first `dimensions` elements of a packed vector, normalized again; None = the whole vector as it is."""
     values = numpy.frombuffer(vector, "<f4")
     if dimensions is None or dimensions >= len(values):
         return vector

@@ -1,4 +1,4 @@
-"""Chats and completions as work of a replica."""
+"""Chat and completion jobs on a replica."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 
 class Generation:
-    """Generates text with one model, on an engine that was loaded for so long a context."""
+    """Generates text with one model, on an engine with this context length."""
 
     def __init__(self, tokenizer: Tokenizer, model: Model, catalog: Catalog, *, context_length: int) -> None:
         self._tokenizer = tokenizer
@@ -37,7 +37,7 @@ class Generation:
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}
-        )  # of a remote model it may lack them
+        )  # a fallback of a remote model may lack them
         return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, resume_point=resume_point)
 
     def check(self) -> list[str]:

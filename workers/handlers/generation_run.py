@@ -1,8 +1,8 @@
 """One job as a model worker runs it: engine output in, journal events out. Knows no Redis and no engine.
 
-A resume replays the journal first: ids rebuild the detokenizer, published text is subtracted, and what EOS, stop
-strings or max_tokens already decided is finished without the engine. What another model wrote before counts as the
-beginning of the answer.
+A resume replays the journal first: ids rebuild the detokenizer, published text is subtracted, and choices that EOS,
+stop strings or max_tokens have ended are finished without the engine. Text of another model counts as the beginning of
+the answer.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from workers.tokenizers.load import Tokenizer
 
 
 def digest_of(prompts: Sequence[Sequence[int]]) -> str:
-    """Names prompts as a model reads them, short."""
+    """A short digest of prompts."""
     return hashlib.sha256(dumps(prompts).encode()).hexdigest()[:16]
 
 
 def fresh_seed(seed: int, index: int, generated: int) -> int:
-    """The seed of one answer. An engine draws from the beginning of its noise, which the first tokens have had already.
+    """The seed of one answer after a resume: an engine would draw the same noise again that the first tokens had.
 
-    So what goes on behind `generated` tokens gets other noise, and the same again for the same number of them.
+    It differs by the number of `generated` tokens, and is the same for the same number.
     """
     if not generated:
         return seed + index
@@ -40,27 +40,27 @@ def fresh_seed(seed: int, index: int, generated: int) -> int:
 
 @dataclass
 class Choice:
-    """One answer: its prompt, what it has so far, and the detokenizer that turns ids into certain text."""
+    """One answer: its prompt, its state so far, and the detokenizer that turns ids into certain text."""
 
     index: int
     prompt_ids: list[int]
     detokenizer: IncrementalDetokenizer
-    #: The beginning of the answer that another model wrote, in our tokens.
+    #: The part of the answer that another model wrote, in our tokens.
     before_ids: list[int] = field(default_factory=list)
     num_tokens: int = 0
     finish_reason: str | None = None
     #: Text that is certain but not yet in the journal (only after a resume).
     unsent: str = ""
-    #: All ids of the answer so far, in our tokens: what the engine is given behind the prompt.
+    #: All ids of the answer so far, in our tokens: the engine gets them after the prompt.
     ids: list[int] = field(default_factory=list)
-    #: For log probabilities: where the next token begins.
+    #: Offsets of tokens in the text, for log probabilities.
     offsets: Offsets = field(default_factory=Offsets)
-    #: The replay of the journal showed that it had ended.
+    #: The replay showed that it has ended.
     finished_on_resume: bool = False
 
 
 class Run(EngineRun):
-    """A claimed job on an engine. Only the emitter thread changes it after `requests` was called."""
+    """A claimed text job. Only the emitter thread changes it after `requests` was called."""
 
     def __init__(
         self,
@@ -93,14 +93,14 @@ class Run(EngineRun):
             self._replay(resume_point)
 
     def usage(self) -> dict[str, int]:
-        """Tokens of the prompts and of all choices, those of earlier claims and other models too."""
+        """Tokens of the prompts and of all choices, with those of earlier claims and other models."""
         prompt = self.prompt_tokens + self._used.get("prompt_tokens", 0)
         completion = sum(choice.num_tokens - len(choice.before_ids) for choice in self.choices)
         completion += self._used.get("completion_tokens", 0)
         return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
     def begin(self, info: Mapping[str, Any]) -> None:
-        """Write the first event of this claim, then what a replay found to be missing from the journal."""
+        """Write the first event of this claim, then what the replay found missing in the journal."""
         mode = self.resume_point.announcement() if self.resume_point else {}
         self._weights_changed = bool(self.resume_point and self.resume_point.weights - {info.get("weights")})
         prompt = {"prompt_tokens": self.usage()["prompt_tokens"], "prompt": self.prompt_digest}
@@ -113,11 +113,11 @@ class Run(EngineRun):
         self._end_if_all_finished()
 
     def done(self) -> None:
-        """End it with a full answer, which says if other weights have made a part of it."""
+        """End it with a full answer, which tells if other weights made a part of it."""
         self._end(JobState.DONE, EventType.DONE, {"usage": self.usage(), **self._caveat()})
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
-        """What to ask of the engine, for the choices that are not finished: ids count up from the given one."""
+        """The requests for all unfinished choices; sequence ids count up from the given one."""
         wanted = self.job.request
         seed = wanted.get("seed")
         return [
@@ -144,7 +144,7 @@ class Run(EngineRun):
         ]
 
     def take(self, index: int, output: SequenceOutput) -> bool:
-        """Add what the engine made for one choice. True if its sequence must be stopped (a stop string matched)."""
+        """Add an output of one choice. Returns whether its sequence must be stopped (a stop string matched)."""
         choice = self.choices[index]
         if choice.finish_reason is not None or self.state is not None:
             return False
@@ -167,7 +167,7 @@ class Run(EngineRun):
         return stopped and output.finish_reason is None
 
     def _logprobs(self, choice: Choice, ids: Sequence[int], logprobs: Sequence[float]) -> list[Logprob]:
-        """What is told of each token, see `Logprob`."""
+        """The log probability entries of tokens, see `Logprob`."""
         entries: list[Logprob] = []
         for token_id, logprob in zip(ids, logprobs, strict=False):
             raw = self.tokenizer.token_bytes(token_id)

@@ -1,4 +1,4 @@
-"""What a job needs before it may join the batch: prompts as token ids, and a token limit."""
+"""Prompts as token ids, and the token limit of an answer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
     `at_ms` is the job's own time in ms since the epoch, for templates that tell the date; `most` the model's context.
 
     Raises:
-        InvalidRequest: the chat template refuses the messages, or a prompt is nothing.
+        InvalidRequest: the chat template refuses the messages, or a prompt is empty.
         TemplateFailed: the chat template is wrong.
-        ContextTooLong: a prompt is much too long. One that is not much too long is returned.
+        ContextTooLong: a prompt is much too long. `token_limit` checks exactly.
     """
     if "messages" in request:
         tools = None if request.get("tool_choice") == "none" else request.get("tools")
@@ -33,7 +33,7 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
 
 
 def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int) -> int:
-    """How many tokens one answer may have. Raises: ContextTooLong if prompt and answer don't fit."""
+    """The most tokens of one answer. Raises: ContextTooLong if prompt and answer don't fit."""
     wanted = request.get("max_tokens")
     room = model.context_length - prompt_tokens
     if room < 1 or (wanted is not None and wanted > room):

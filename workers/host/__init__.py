@@ -1,1 +1,1 @@
-"""The machine: its devices, and what a process takes of them."""
+"""The machine: its devices, and the memory that processes use."""

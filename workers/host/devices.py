@@ -1,4 +1,4 @@
-"""What a device is and how much memory it has. Imports no engine: an agent must stay small."""
+"""The devices of this machine and their memory. Imports no engine: an agent must stay small."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def describe_device(device: str) -> Facts:
 
 
 def installed_engines() -> tuple[str, ...]:
-    """The engines that could be loaded here; what another interpreter has is known when it is started."""
+    """The engines that are installed here. What another interpreter has is only known when it is started."""
     found = importlib.util.find_spec
     return tuple(name for name, spec in SPECS.items() if spec.python or all(map(found, spec.requires)))
 

@@ -1,4 +1,4 @@
-"""Why a stage has failed, as the deployment is told: from errors of stages, of engines and of the machine."""
+"""The failure reason of a stage, from errors of stages, of engines and of the machine."""
 
 from __future__ import annotations
 

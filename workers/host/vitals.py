@@ -1,4 +1,4 @@
-"""What a worker measures of itself: memory, hardware, tokens per second."""
+"""Measurements for heartbeats: memory, hardware, tokens per second."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 import psutil
 
-#: Tokens per second are a mean over so long.
+#: Tokens per second are a mean over this time.
 WINDOW_S = 10.0
 
 
 class TokenRate:
-    """Tokens per second while the engine worked, over the last seconds."""
+    """Mean tokens per second over the last `WINDOW_S`, counting only time in which the engine worked."""
 
     def __init__(self) -> None:
         self._steps: deque[tuple[float, int]] = deque()
@@ -38,7 +38,7 @@ class TokenRate:
 
 
 def with_children(pid: int) -> list[int]:
-    """A process and all that it has started; none if it is gone."""
+    """A process and its descendants; empty if it is gone."""
     try:
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
     except psutil.Error:
@@ -46,7 +46,7 @@ def with_children(pid: int) -> list[int]:
 
 
 def resident_bytes(pids: Iterable[int]) -> int:
-    """Resident memory of processes; those that are gone have none."""
+    """Resident memory of processes in bytes; those that are gone count 0."""
     total = 0
     for pid in pids:
         try:

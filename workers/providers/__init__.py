@@ -17,7 +17,7 @@ UPSTREAMS = {
 }
 
 
-#: What whoever can't run a provider worker is told.
+#: The error where a provider worker can't run.
 NOT_INSTALLED = "remote models need more packages: pip install 'headrace[providers]'"
 
 

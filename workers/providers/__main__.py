@@ -1,6 +1,6 @@
 """The provider worker process: `python -m workers.providers`. A Celery worker for all remote models of the catalog.
 
-With the id of a job as its argument it runs that job alone, since it may kill whoever runs it, and ends.
+With a job id as its argument it runs only that quarantined job, and ends.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headrace.provider")
 
-#: How long running jobs may still end after SIGTERM.
+#: How long running jobs may take to end after SIGTERM.
 DRAIN_S = 3.0
-#: How often the dead are looked for.
+#: How often dead provider workers are looked for.
 RECLAIM_S = 0.5
 #: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
 LOCKS = "provider."
@@ -100,7 +100,7 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
     """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
 
     def queues() -> list[str]:
-        # One of its own, in which nothing ever waits: a Celery worker needs one, and there may be no remote model yet.
+        # Its own queue is always empty, but a Celery worker needs one, and there may be no remote model yet.
         return [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
 
     reclaiming = Loop(lambda: _reclaim_from_the_dead(app, worker), name="reclaim", over=lambda: stop.wait(RECLAIM_S))

@@ -1,4 +1,4 @@
-"""The contract between the provider worker and a protocol: what is asked, and the pieces that come back.
+"""The contract between the provider worker and a protocol: requests, and the deltas that come back.
 
 A protocol knows its SDK, and neither jobs nor Redis. It raises what its SDK raises; `failures.py` says what that means.
 """
@@ -23,11 +23,11 @@ class UpstreamRequest:
     model: Model
     #: As the job record has it: OpenAI's fields, checked, with the model's defaults.
     request: Mapping[str, Any]
-    #: Which answers: the call's choice i is number `indexes[i]`.
+    #: The answers to make: choice i of the call is answer `indexes[i]`.
     indexes: Sequence[int]
-    #: Text from which to go on; then the call is for one answer.
+    #: The beginning of the answer, to be continued; then the call is for one answer.
     before: str = ""
-    #: The client has asked for this model, and not for one that it takes over from.
+    #: The client asked for this model itself, not for one whose fallback it is.
     named: bool = True
 
     @property
@@ -43,7 +43,7 @@ class UpstreamRequest:
 
     @property
     def max_tokens(self) -> int:
-        """How long an answer may still become; 0 = the request does not say. What there is already is estimated."""
+        """The most tokens that are left for an answer; 0 = not set. The tokens of `before` are estimated."""
         wanted = int(self.request.get("max_tokens") or 0)
         return max(1, wanted - estimate_tokens(self.before)) if wanted and self.before else wanted
 
@@ -55,13 +55,13 @@ class UpstreamRequest:
 
     @property
     def whole(self) -> bool:
-        """Whether it is for everything that the request asks for, from the beginning."""
+        """Whether it asks for all answers of the request, from the beginning."""
         return len(self.indexes) > 1 and not self.before
 
 
 @dataclass(frozen=True)
 class UpstreamDelta:
-    """What one event of a provider's stream brings, for one answer. One without content is a sign of life."""
+    """What one event of a provider's stream adds to one answer. One without content is a sign of life."""
 
     #: Number of the answer, or of the input.
     index: int = 0
@@ -70,12 +70,12 @@ class UpstreamDelta:
     tool_calls: Sequence[Mapping[str, Any]] = ()
     logprobs: Sequence[Logprob] = ()
     finish: str | None = None
-    #: What the provider says beside them, see `gateway/jobs/extras.py`.
+    #: Further fields, see `gateway/jobs/extras.py`.
     extra: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens of this call so far, as the provider counts them; None = it has not said.
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    #: Those of the prompt that it had in its cache, and those of the answer that nobody sees.
+    #: Cached tokens of the prompt, and reasoning tokens of the answer.
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     #: float32, little-endian.
@@ -89,13 +89,13 @@ class Upstream(Protocol):
     errors: tuple[type[Exception], ...]
 
     def refusals(self, kind: str, request: Mapping[str, Any]) -> dict[str, list[str]]:
-        """Fields of a request for which the protocol has no word, with what is wrong about each."""
+        """The fields of a request that the protocol can't express, with an error text for each."""
 
     def splits(self, ask: UpstreamRequest) -> bool:
         """Whether each answer of this request needs a call of its own."""
 
     def continues(self, kind: str) -> bool:
-        """Whether it can go on from the text of a started answer."""
+        """Whether it can continue a started answer."""
 
     def stream(self, ask: UpstreamRequest) -> AsyncGenerator[UpstreamDelta]:
         """Make the call. Closing the generator closes the connection."""

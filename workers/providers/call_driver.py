@@ -1,6 +1,6 @@
-"""The calls of one job, from the first to its end: made, put on record, and made again or given up by the policy.
+"""Makes the calls of one job: records each in the journal first, and repeats it or gives up as the policy says.
 
-Has no thread of its own: it runs in that of the job. Knows no claim and no heartbeat.
+It runs in the job's thread. Knows no claim and no heartbeat.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Why a job has no worker any more that had begun it.
+#: The text for a job whose worker is gone.
 LOST = "The provider worker that ran it was lost or stopped"
 
 
 def unable(refusal: UpstreamFailure) -> UpstreamFailure:
-    """What a provider refuses that had to go on with a begun answer is the beginning, not the client's request."""
+    """The failure when a provider refuses to continue an answer: the fault is not the client's request."""
     text = f"It can't go on with a begun answer. {refusal.message}"
     return UpstreamFailure("upstream_interrupted", text, retryable=False, blame=False)
 
@@ -40,7 +40,7 @@ class Finished(Exception):
 
 
 class CallDriver:
-    """Drives the calls of all jobs of a worker. Events go to the emitter's thread, by the mailbox."""
+    """Makes the calls of all jobs of a worker. Events go through the mailbox to the emitter's thread."""
 
     def __init__(self, calls: Calls, router: Router, fallbacks: Fallbacks, mailbox: Mailbox) -> None:
         self._calls = calls
@@ -60,7 +60,7 @@ class CallDriver:
                 step = self._after(run, failure, step.tries)
 
     def _first_step(self, run: ProviderRun) -> Step:
-        """Where to begin: at the beginning, where another model has stopped, or where an earlier claim has."""
+        """Where to start: at the beginning, where another model stopped, or where an earlier claim stopped."""
         resume_point = run.transcript.resume_point
         if resume_point is None or not resume_point.own:
             return Step(go=True, mode=resume_point.mode if resume_point else "")
@@ -68,11 +68,11 @@ class CallDriver:
             self._mailbox.post(run.done, run)
             return Step(go=False)
         failure = UpstreamFailure("upstream_interrupted", f"{LOST}.", blame=False)
-        # A job that kills workers is one of those that can't be served.
+        # A job that kills workers runs out of tries here.
         return self._after(run, failure, tries=max(0, run.job.losses - 1), lost=True)
 
     def _attempt(self, run: ProviderRun, step: Step) -> UpstreamFailure | None:
-        """One call, from its event in the journal to its end. None: the job is done, or nobody wants it any more."""
+        """Make one call, from its event in the journal to its end. Returns None if the job is done or cancelled."""
         provider = run.provider
         circuit = self._retry(run, lambda: self._router.breaker.allow(provider.name))
         if circuit is None:
@@ -103,7 +103,7 @@ class CallDriver:
         return None
 
     def _open(self, run: ProviderRun, step: Step) -> None:
-        """Put on record that a call is about to be made, so that nobody makes it again without knowing."""
+        """Record in the journal that a call is about to be made, so that a later worker knows of it."""
         resume_point = run.transcript.resume_point
         info = dict(resume_point.announcement()) if resume_point else {}
         if step.tries or (resume_point and resume_point.own):
@@ -116,7 +116,7 @@ class CallDriver:
             continue
 
     def _after(self, run: ProviderRun, failure: UpstreamFailure, tries: int, *, lost: bool = False) -> Step:
-        """What to do about a failure, and do it if it ends the job here."""
+        """Decide what to do about a failure, and do it if it ends the job here."""
         others = self._retry(run, lambda: self._fallbacks.of(run)) or []
         step = after(
             failure,
@@ -138,7 +138,7 @@ class CallDriver:
         return step
 
     def _retry(self, run: ProviderRun, look: Callable[[], T]) -> T | None:
-        """What Redis says, however long it takes to come back; None if the job is over before that."""
+        """Call `look` until Redis answers; None if the job is over before that."""
 
         def wait(pause_s: float) -> None:
             if run.finished.wait(pause_s):
@@ -151,7 +151,7 @@ class CallDriver:
             return None
 
     def _blame(self, provider: str, failure: UpstreamFailure) -> None:
-        """Tell the circuit breaker. A provider that refuses a request is well."""
+        """Tell the circuit breaker. A refused request counts as a success."""
         if failure.blame:
             self._router.breaker.failure(provider)
         else:

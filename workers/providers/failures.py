@@ -1,6 +1,6 @@
-"""What went wrong at a provider: who has failed, and whether it may be tried again. The SDKs' errors look alike.
+"""Translates errors of providers: who failed, and whether to try again. The SDKs' errors look alike.
 
-Texts of a provider are shown without keys, and not at all when it refused our key.
+A provider's texts are shown without keys, and not at all if it refused our key.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ import httpx2
 from gateway.models.entry import Provider
 from gateway.store.codec import mended, writable
 
-#: Characters of a provider's text that are shown, and that are looked at.
+#: Characters of a provider's text that are shown, and that are searched.
 MAX_TEXT, MAX_READ = 300, 20_000
-#: Where an error's text may lie, in the words of many servers.
+#: Fields in which servers put an error's text.
 _TEXTS = ("message", "msg", "detail", "details", "error", "errors", "error_message", "error_description", "description")
 #: Statuses that say that another try may succeed, beside 5xx.
 _AGAIN = (408, 409, 429)
-#: OpenAI's word for an account without money: waiting does not help.
+#: OpenAI's code for an account without credit: waiting does not help.
 _NO_QUOTA = "insufficient_quota"
-#: The longest wait that is believed: a day.
+#: Longest accepted wait: a day.
 MAX_WAIT_S = 86_400.0
 
 
 class WireError(Exception):
-    """Base of what is wrong with an answer that has come."""
+    """Base of errors in an answer that has arrived."""
 
 
 class Malformed(WireError):
-    """It is not in the provider's protocol. The text says what came instead.
+    """The answer is not in the provider's protocol. The text says what came instead.
 
-    `blame`: the server is broken, rather than odd.
+    `blame`: it counts against the provider.
     """
 
     def __init__(self, what: str, *, blame: bool = True) -> None:
@@ -47,7 +47,7 @@ class Malformed(WireError):
 
 
 class Said(WireError):
-    """The answer is an error, though its status says that all is well. `body` is what the provider says of it."""
+    """The answer is an error with a status of success. `body` is the error as the provider sent it."""
 
     def __init__(self, body: Any) -> None:
         super().__init__("an error in place of an answer")
@@ -69,7 +69,7 @@ class UpstreamFailure(Exception):
 
     @property
     def refused(self) -> bool:
-        """The request itself is at fault: nobody could serve it."""
+        """Whether the request itself is at fault, so that no provider could serve it."""
         return self.reason in ("upstream_refused", "invalid_request", "context_length_exceeded")
 
     def details(self, provider: Provider) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class UpstreamFailure(Exception):
 
 
 def translate(error: Exception, provider: Provider, clean: Callable[[str], str]) -> UpstreamFailure:
-    """What an error of an SDK, of httpx2 or of the answer itself means. `clean` takes keys out of a text."""
+    """The failure for an error of an SDK, of httpx2 or in the answer. `clean` removes keys from a text."""
     who = f"Provider {provider.name}"
     if isinstance(error, UpstreamFailure):
         return error
@@ -129,7 +129,7 @@ def _of_status(
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date (RFC 9110), or OpenAI's milliseconds; None if nothing readable is there."""
+    """The wait in seconds, from seconds or a date (RFC 9110), or OpenAI's milliseconds; None if there is none."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         try:
@@ -155,7 +155,7 @@ def text_of(body: Any, depth: int = 6) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without tags of HTML, line breaks and what can't be printed."""
+    """Without HTML tags, line breaks and unprintable characters."""
     text = mended(text[:MAX_READ])
     if text.lstrip()[:1] == "<":
         text = re.sub(r"<(script|style)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL | re.IGNORECASE)
@@ -163,7 +163,7 @@ def _plain(text: str) -> str:
 
 
 def _sent(error: Exception) -> Any:
-    """What came with a status, as far as it can be read; SDKs keep the inner part of some shapes only."""
+    """The body of an error response, as far as it can be read; SDKs keep only the inner part of some shapes."""
     response = getattr(error, "response", None)
     try:
         return response.json() if response is not None and response.content else getattr(error, "body", None)
@@ -172,7 +172,7 @@ def _sent(error: Exception) -> Any:
 
 
 def _words(body: Any) -> set[str]:
-    """What an error calls itself: `code` and `type`, in any shape."""
+    """The `code` and `type` of an error of any shape."""
     found = set()
     for part in _parts(body):
         found |= {value for value in (part.get("code"), part.get("type")) if isinstance(value, str)}

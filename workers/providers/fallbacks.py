@@ -1,4 +1,4 @@
-"""Who may take over a job of a remote model, and who could go on with what it has."""
+"""The models that may take over a job of a remote model, and which of them can continue its answer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Fallbacks:
-    """Looks at the catalog, at who is alive, and at what each protocol can say."""
+    """Uses the catalog, the models' statuses, and the abilities of each protocol."""
 
     def __init__(self, catalog: Catalog, router: Router, calls: Calls) -> None:
         self._catalog = catalog
@@ -24,17 +24,17 @@ class Fallbacks:
         self._calls = calls
 
     def asked(self, run: ProviderRun) -> Model:
-        """The model that the client has asked for: its entry says who takes over, and how."""
+        """The model that the client asked for: its entry has the fallbacks, and `on_interrupt`."""
         return next((model for model in self._catalog if model.id == run.job.model), run.model)
 
     def of(self, run: ProviderRun) -> list[Model]:
-        """Those that have not tried yet, can do what the request asks for, and can be asked now."""
+        """The fallbacks that have not tried yet, support the request, and can be asked now."""
         tried = {run.model.id, *run.transcript.tried}
         others = (other for other in self._router.fallbacks(self.asked(run), run.job.kind) if other.id not in tried)
         return [other for other in others if self._can_do(run, other) and self._router.serves(other)]
 
     def continues(self, run: ProviderRun, model: Model) -> bool:
-        """Whether a model can go on from the text of this job."""
+        """Whether a model can continue the text of this job."""
         if not run.transcript.continuable:
             return False
         return model.local or self._calls.upstream(self._catalog.providers[model.provider]).continues(run.job.kind)

@@ -1,4 +1,4 @@
-"""What any thread has the emitter do for a run, since only the emitter's thread writes its events."""
+"""Actions that other threads post for the emitter, the only thread that writes a run's events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Mailbox:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
 
     def post(self, action: Callable[[], None], run: ProviderRun) -> None:
-        """Have the emitter do something for a run, behind all that was posted before."""
+        """Have the emitter run an action for a run, after all earlier ones."""
 
         def act() -> None:
             if run.state is None and not run.finished.is_set():
@@ -28,7 +28,7 @@ class Mailbox:
         self._inbox.put(act)
 
     def act(self, *, timeout_s: float) -> None:
-        """Do all that is there, so that a late emitter catches up in one append."""
+        """Run all posted actions, so that a late emitter catches up in one append."""
         try:
             self._inbox.get(timeout=timeout_s)()
             while True:

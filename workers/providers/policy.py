@@ -20,16 +20,16 @@ class Step:
 
     #: Make a call.
     go: bool
-    #: How a begun answer goes on: `continue` or `restart`.
+    #: How a started answer goes on: `continue` or `restart`.
     mode: str = ""
     #: Why it is not the first call.
     reason: str = ""
     wait_s: float = 0.0
-    #: Calls that have failed before.
+    #: Failed calls so far.
     tries: int = 0
     #: The model that takes over.
     next: str = ""
-    #: What the client is told, if not the failure's own text.
+    #: The text for the client, if not the failure's own.
     message: str = ""
 
 
@@ -45,8 +45,8 @@ def after(
 ) -> Step:
     """Decide.
 
-    `policy`: the model's `on_interrupt`. `others`: fallbacks that can be asked now. `continues`: whether a model can go
-    on from the text that there is. `lost`: the call was made by a worker that is gone, so it may be paid for.
+    `policy`: the model's `on_interrupt`. `others`: fallbacks that can be asked now. `continues`: whether a model can
+    continue the present text. `lost`: the call was made by a worker that is gone, so it may be billed.
     """
     if failure.refused:
         return Step(go=False)
@@ -77,6 +77,6 @@ def after(
 
 
 def backoff_s(tries: int) -> float:
-    """How long to wait before another try, after so many."""
+    """Seconds to wait before the next try."""
     longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2.0**tries)
     return longest * random.uniform(0.5, 1.0)

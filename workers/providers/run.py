@@ -1,4 +1,4 @@
-"""A job that a provider worker holds: its transcript, and the events of it. Only the emitter thread writes events."""
+"""A job that a provider worker holds: its transcript, and its events. Only the emitter thread writes events."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class ProviderRun(ClaimedJob):
         self.model = model
         self.provider = provider
         self.transcript = transcript
-        #: What is set when the journal has the event of the call, and the number of that event.
+        #: The seq of the call's event, and the event that is set when the journal has it.
         self._on_record: tuple[int, threading.Event] | None = None
         self._begun = False
         self._brought = False
@@ -30,7 +30,7 @@ class ProviderRun(ClaimedJob):
         self._lock = threading.Lock()
 
     def usage(self) -> Mapping[str, Any]:
-        """As the provider counts, or as it was estimated."""
+        """As counted by the provider, else estimated."""
         return self.transcript.usage()
 
     # -- called from the emitter thread
@@ -44,7 +44,7 @@ class ProviderRun(ClaimedJob):
         self._on_record = len(self._events), on_record
 
     def take(self, piece: UpstreamDelta) -> None:
-        """Write what a call has brought."""
+        """Write a delta of a call."""
         if self.state is not None:
             return
         if piece.vector:
@@ -58,7 +58,7 @@ class ProviderRun(ClaimedJob):
             self.finish_choice(piece.index, piece.finish)
 
     def cancel(self) -> None:
-        """End it as cancelled, and the call at once."""
+        """End it as cancelled, and abort its call."""
         self.abort()
         super().cancel()
 
@@ -71,7 +71,7 @@ class ProviderRun(ClaimedJob):
     # -- called from any thread
 
     def calling(self, call: concurrent.futures.Future[Any]) -> None:
-        """Say which call is being made."""
+        """Note the call that is being made."""
         with self._lock:
             self._call = call
             aborted = self.finished.is_set() or self.state is not None

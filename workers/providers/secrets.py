@@ -1,4 +1,4 @@
-"""Providers' keys: read from the environment when they are needed, and taken out of any text that leaves the worker."""
+"""Providers' keys: read from the environment when needed, and removed from any text that leaves the worker."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable
 
 from gateway.models.entry import Provider
 
-#: Loggers of libraries that may show requests and addresses.
+#: Loggers of libraries that may log requests and addresses.
 _TALKATIVE = ("openai", "anthropic", "httpx2", "httpcore2", "httpx", "httpcore")
-#: What stands in the place of a key.
+#: Replaces a key.
 MASK = "[key]"
-#: What looks like a key of anybody: a provider may speak of one of its own.
+#: Texts that look like a key: a provider may quote one of its own.
 _KEY_LIKE = re.compile(r"\b(?:sk|pk|rk|gsk|xai|hf|AIza)[-_]?[A-Za-z0-9_-]{20,}|(?<=[Bb]earer )[^\s\"',;]{8,}")
 
 
@@ -30,6 +30,6 @@ def redacted(text: str, providers: Iterable[Provider]) -> str:
 
 
 def quiet_libraries() -> None:
-    """Whatever the log level is: the libraries that hold the keys say nothing below a warning."""
+    """Let the libraries that hold keys log nothing below a warning, at any log level."""
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""What a job has from its providers so far: text and end of each answer, and tokens, counted or estimated.
+"""What a job has received from its providers: text and end of each answer, and tokens, counted or estimated.
 
 Knows no Redis and no SDK. One thread writes it at a time: the one that reads the provider's stream.
 """
@@ -22,14 +22,14 @@ _READ = ("messages", "prompt", "input", "tools")
 
 @dataclass
 class CallTokens:
-    """Tokens of one call. What the provider has not said is estimated."""
+    """Tokens of one call; estimated unless the provider has counted them."""
 
     prompt: int | None = None
     completion: int | None = None
     cached: int = 0
     reasoning: int = 0
     text_bytes: int = 0
-    #: Something has come; a call that brought nothing counts nothing.
+    #: Something has arrived; a call without any output counts nothing.
     answered: bool = False
     #: The provider has sent its final count.
     counted: bool = False
@@ -50,12 +50,12 @@ class CallTokens:
 
 
 class Transcript:
-    """Starts from the journal, and grows with the pieces of calls."""
+    """Starts from the journal, and grows with the deltas of calls."""
 
     def __init__(self, job: Job, journal: Sequence[Event] = ()) -> None:
         self.job = job
         self.resume_point = ResumePoint.from_journal(job, journal) if journal else None
-        #: Models that have had the job, or were passed over because their provider was not to be asked.
+        #: Models that had the job, or were skipped because their provider could not be asked.
         self.tried = {*(self.resume_point.tried if self.resume_point else ()), *_passed_over(journal)}
         size = num_choices(job)
         if self.resume_point is None:
@@ -88,11 +88,11 @@ class Transcript:
 
     @property
     def continuable(self) -> bool:
-        """Whether text is all that the answers have which have not ended: a begun call of a tool can't be continued."""
+        """Whether the unfinished answers have only text: a started tool call can't be continued."""
         return not any(self.choices[index].tool_calls for index in self.missing)
 
     def restart(self) -> dict[str, str]:
-        """Void what has not ended. Returns the text that stays, by index."""
+        """Void the unfinished answers. Returns the text that stays, by index."""
         self.choices = [choice if choice.finish_reason else Choice() for choice in self.choices]
         return {str(index): choice.text for index, choice in enumerate(self.choices) if choice.text}
 
@@ -105,7 +105,7 @@ class Transcript:
         return call
 
     def take(self, piece: UpstreamDelta, call: CallTokens) -> None:
-        """Add what a call brings."""
+        """Add a delta of a call."""
         call.take(piece)
         if piece.vector:
             return
@@ -127,7 +127,7 @@ class Transcript:
         return as_usage(prompt, completion, self._details + _details(self._calls))
 
     def record(self) -> dict[str, object]:
-        """What an event says of the tokens since the last one that did. The calls so far are over."""
+        """The fields of an event that records the tokens since the last such event. Ends the calls so far."""
         self._close_calls()
         new, self._recorded = self._completion - self._recorded, self._completion
         completion = {} if self.job.kind == "embedding" else {"completion_tokens": new, **self._details}

@@ -1,4 +1,4 @@
-"""Runs the jobs of remote models: claims, calls, and what comes of their failures.
+"""Runs the jobs of remote models: claims, calls, retries and fallbacks.
 
 Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams
 (`provider_calls.py`); one emitter thread owns every run, the journal and the heartbeat, as in
@@ -43,12 +43,12 @@ from workers.providers.transcript import Transcript
 
 log = logging.getLogger(__name__)
 
-#: Jobs that run in processes of their own at once, since they may kill workers, and how often such a one is looked at.
+#: Quarantined jobs that run at once in processes of their own, and how often each is checked.
 MAX_APART, APART_LOOK_S = 4, 0.2
 
 
 class RemoteWorker:
-    """All remote models whose providers' keys are here."""
+    """Serves all remote models whose provider's key this process has."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RemoteWorker:
     ) -> None:
         self.settings = settings
         self.celery = celery
-        #: This process does nothing but one job, which may kill workers.
+        #: This process runs only one quarantined job.
         self.alone = alone
         self.catalog = catalog
         self.store = store
@@ -89,7 +89,7 @@ class RemoteWorker:
     # -- called by the process and by Celery's threads
 
     def start(self) -> None:
-        """Load the SDKs of the providers that can be asked, so that no request waits for it, and begin to beat."""
+        """Load the SDKs of the providers, so that no request waits for that, and start the heartbeat."""
         for name in {model.provider for model in self.models()}:
             try:
                 self._calls.upstream(self.catalog.providers[name])
@@ -106,14 +106,14 @@ class RemoteWorker:
         if run is not None:
             try:
                 self._driver.drive(run)
-            except Exception as error:  # the edge of this process: the client must hear of it
+            except Exception as error:  # the edge of this process: the client must get an error
                 log.exception("job %s", job_id)
                 message = f"The provider worker failed: {type(error).__name__}."
                 self._mailbox.post(lambda: run.fail("upstream_error", message, provider=run.provider.name), run)
             run.finished.wait()
 
     def models(self) -> list[Model]:
-        """The models that this worker can ask for: remote, with their provider's key here."""
+        """The remote models whose provider's key this process has."""
         providers = self.catalog.providers
         return [model for model in self.catalog if not model.local and providers[model.provider].has_credentials]
 
@@ -131,7 +131,7 @@ class RemoteWorker:
     # -- one job
 
     def _admit(self, waiting: Job) -> ProviderRun | None:
-        """Claim a job, unless it runs in a process of its own. None if nothing comes of it here."""
+        """Claim a job, unless it is quarantined. None if it does not run here."""
         if self._stopping.is_set():
             return None
         if SUSPECT_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
@@ -152,7 +152,7 @@ class RemoteWorker:
         return ProviderRun(job, model, provider, transcript)
 
     def _run_apart(self, job_id: str) -> None:
-        """Run a job that may kill workers in a process that does nothing else, in its turn."""
+        """Run a quarantined job in a process of its own, when it is its turn."""
         with self._suspects.turn(job_id) as mine:
             if not mine:
                 return
@@ -164,7 +164,7 @@ class RemoteWorker:
                     process.wait()
 
     def _call_suspect(self, job_id: str) -> None:
-        """It is the turn of a job that was left in the queue."""
+        """Wake up a quarantined job whose turn has come."""
         if job := self.store.heads([job_id]).get(job_id):
             enqueue_or_leave_to_keeper(self.celery, job_id, queue_key=job.runs_on, priority=Priority.RECOVERED)
 
@@ -194,5 +194,5 @@ class RemoteWorker:
             credentials=tuple(name for name, p in self.catalog.providers.items() if p.has_credentials),
         )
         self.registry.beat_provider(record, lease_s=self.settings.lease_s)
-        # Every call and every wait has a time-out of its own, so that silence is no stall.
+        # Every call and every wait has a time-out of its own, so a silent job has not stalled.
         self.store.progress(job.job for job in held)
