@@ -1,1 +1,1 @@
-"""What runs models: agent, model worker, engine process, keeper."""
+"""The processes that do the work: agent, model worker, engine process, provider worker, keeper."""

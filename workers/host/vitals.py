@@ -17,7 +17,7 @@ WINDOW_S = 10.0
 
 
 class TokenRate:
-    """Mean tokens per second over the last `WINDOW_S`, counting only time in which the engine worked."""
+    """Tokens per second over the steps of the last `WINDOW_S`."""
 
     def __init__(self) -> None:
         self._steps: deque[tuple[float, int]] = deque()

@@ -1,1 +1,1 @@
-"""The keeper: finds what was lost, gives it back, and ends what nobody waits for."""
+"""The keeper: returns lost jobs to their queue, and ends jobs without a client."""

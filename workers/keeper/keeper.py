@@ -1,7 +1,7 @@
 """The keeper, `python -m workers.keeper`: finds jobs that lost their worker, message or client, and repairs that.
 
-Two keepers do no harm: every change goes through a script that checks the claim. What it judges by the clock it judges
-only when it can trust what it sees (`gateway/cluster/trust.py`).
+Two keepers do no harm: every change goes through a script that checks the claim. It judges
+by ages and time-outs only while it can trust them (`gateway/cluster/trust.py`).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ log = logging.getLogger("headrace.keeper")
 
 #: Pause between two rounds; a heartbeat must be missing in two of them.
 ROUND_S = 1.0
-#: A model without a replica, alive or to come, keeps those who wait for so many leases.
+#: Jobs for a model without a present or starting replica wait for this many leases, then they fail.
 UNSERVED_LEASES = 2
-#: The journal of a job shrinks so long after its end. Until then the drain rate counts it, and late clients resume.
+#: A journal is compacted this long after the job's end. Until then the drain rate counts the job, and clients resume.
 COMPACT_MS = 60_000
 
 
 class Keeper:
-    """One round looks at every running job, and at the queued ones whose turn it is."""
+    """Each round checks every running job, and some queued jobs of each model."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Keeper:
         self._round_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Rounds until `stop`."""
+        """Run rounds until `stop` is set."""
         repeat(self._step, name="the keeper", over=lambda: stop.wait(ROUND_S))
 
     def _step(self) -> None:
@@ -87,7 +87,7 @@ class Keeper:
             raise
 
     def round(self) -> None:
-        """One look. Raises: NOT_NOW."""
+        """One round. Raises: NOT_NOW."""
         began = time.monotonic()
         self.installation.begin()
         self.trust.tick()
@@ -108,7 +108,7 @@ class Keeper:
         self._beat()
 
     def _beat(self) -> None:
-        """Say that it is at work, how long a round takes, and whether it may recover what is lost."""
+        """Send a heartbeat with the duration of a round, and whether lost jobs are recovered now."""
         lease_s = self.settings.lease_s
         state = KeeperState(round_s=round(self._round_s, 3), trusted=self.trust.held_for(lease_s))
         self.registry.beat_keeper(state, lease_s=lease_s)

@@ -1,6 +1,6 @@
 """The model worker: `python -m workers.replica MODEL --spec JSON`. A Celery worker around one resident replica.
 
-It ends by itself when nobody wants the replica any more, also if there is no agent to tell it.
+It ends by itself when the replica is no longer desired, even without an agent.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.model")
 
-#: How long running jobs may still end after SIGTERM.
+#: How long running jobs may take to end after SIGTERM.
 DRAIN_S = 3.0
-#: Exit statuses: it could not be loaded; another process is this replica; who started it is dead.
+#: Exit statuses: it could not be loaded; another process has this replica's lock; its parent died during the start.
 FAILED, TAKEN, ORPHANED = 3, 4, 5
 
 
 def engine_config(
     model: Model, settings: Settings, spec: ReplicaSpec, path: str, kv_capacity_tokens: int = 0
 ) -> EngineConfig:
-    """What the engine process needs to know."""
+    """The configuration of the engine process."""
     spec = spec.in_full(model, settings.max_batch_size)
     return EngineConfig(
         engine=model.engine,
@@ -70,7 +70,7 @@ def engine_config(
 
 
 def main() -> int:
-    """Run until SIGTERM, or until nobody wants it. Exit status FAILED: the engine could not be started."""
+    """Run until SIGTERM, or until the replica is no longer desired. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
     parser.add_argument("--spec", required=True, help="JSON object: what is desired")
@@ -90,7 +90,7 @@ def main() -> int:
         log.error("replica %s runs already", spec.replica_id)
         return TAKEN
     if args.agent and os.getppid() != args.agent:
-        # From here on it is found by its lock, and outlives its agent; who looked before did not see it.
+        # From here on it is found by its lock, and outlives its agent. An agent that looked before did not see it.
         log.error("replica %s: its agent ended while this worker was not there yet", spec.replica_id)
         return ORPHANED
     report_crashes(settings.data_dir, spec.replica_id)
@@ -104,7 +104,7 @@ def main() -> int:
 def _load_worker(
     app: Celery, settings: Settings, spec: ReplicaSpec, incarnation: str, args: argparse.Namespace
 ) -> ReplicaWorker | None:
-    """The worker with its tokenizer; None if that can't be read, which the startup log says."""
+    """The worker with its tokenizer; None if that can't be read, which is logged for the deployment."""
     client = connect(settings)
     catalog = load_catalog(settings)
     model = catalog.get(spec.model)
@@ -114,7 +114,7 @@ def _load_worker(
         work = load_work(config, model, catalog)
         for text in work.check():
             startup_log.append(level="warning", message=text)
-    except Exception as error:  # the process' edge: whatever is wrong with the files, the deployment says so
+    except Exception as error:  # the process' edge: the deployment must get to know
         log.exception("the tokenizer of %s can't be read", spec.model)
         _report_failure(startup_log, *failure_of(error))
         return None
@@ -132,7 +132,7 @@ def _load_worker(
 
 
 def _run(app: Celery, worker: ReplicaWorker) -> int:
-    """Bring the replica up, serve, and let it go."""
+    """Start the replica, serve, and stop it."""
     up = Startup(
         settings=worker.settings,
         spec=worker.spec,
@@ -156,7 +156,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
         spec = worker.spec
         gc.collect()
-        gc.freeze()  # what is there now stays; no later collection needs to look at it
+        gc.freeze()  # all present objects are permanent: keep them out of later collections
         consume(
             app,
             worker.settings,
@@ -174,7 +174,7 @@ def _start_up(up: Startup, worker: ReplicaWorker, failed: threading.Event) -> No
     try:
         run_stages(WORKER, up)
         up.log.append(end=End.ACTIVE)
-    except Exception as error:  # the process' edge: the deployment must hear of it
+    except Exception as error:  # the process' edge: the deployment must get to know
         if not isinstance(error, DeploymentFailed):
             log.exception("replica %s did not come up", up.spec.replica_id)
         _report_failure(up.log, *failure_of(error))
@@ -183,25 +183,25 @@ def _start_up(up: Startup, worker: ReplicaWorker, failed: threading.Event) -> No
 
 
 def _report_failure(startup_log: StartupLog, reason: FailureReason, message: str) -> None:
-    """Leave the reason for the agent, which decides whether it is tried again."""
+    """Log the reason for the agent, which decides whether to try again."""
     failure = {"reason": reason.value, "message": message, "remedy": reason.remedy}
     startup_log.append(level="error", message=message, failure=failure)
 
 
 def _watch(worker: ReplicaWorker) -> None:
-    """End the process, as SIGTERM does, when the replica can't serve or is not to."""
+    """End the process as SIGTERM would, when the replica can't serve, or should not."""
     worker.life.over.wait()
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _drain(worker: ReplicaWorker) -> None:
-    """Requests of a replica that nobody wants may end; a worker that is only told to end gives them back soon."""
+    """Let requests of an undesired replica end; after a plain SIGTERM give them back soon."""
     grace_s = worker.settings.drain_s if worker.life.unwanted.is_set() else DRAIN_S
     threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True).start()
 
 
 def _suffix(worker: ReplicaWorker) -> str:
-    """What tells several replicas of a model on one device apart."""
+    """The part of its id that tells several replicas of a model on one device apart."""
     return worker.spec.replica_id.removeprefix(replica_id(worker.model.id, *worker.spec.address))
 
 

@@ -1,4 +1,4 @@
-"""Whether a replica is wanted any more, and used. Knows no engine and no job."""
+"""Watches whether a replica is still desired, and used. Knows no engine and no job."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class DesiredWatch:
         self._used_at = time.monotonic()
 
     def note_use(self) -> None:
-        """It is in use now."""
+        """Note that it is in use now."""
         self._used_at = time.monotonic()
 
     def check(self, *, busy: bool) -> None:
-        """Notice that nobody wants this replica, or that nobody has used it for so long that it may sleep.
+        """Notice that the replica is no longer desired, or put it to sleep after `idle_unload_s` without use.
 
         `busy`: it has jobs. Raises: NOT_NOW.
         """
@@ -49,9 +49,9 @@ class DesiredWatch:
             spec = self._desired.get(*self._spec.address, self._spec.replica_id)
         except Unreadable as error:
             note(self._spec.replica_id, error)
-            return  # it is wanted, if nobody knows how
+            return  # its spec can't be read: it stays
         if spec is None and self._installation.check():
-            return  # what is wanted is lost, which is not to be wanted no more
+            return  # the desired state is lost, which does not mean that it is undesired
         if spec is None or spec.state != SpecState.RUNNING:
             self._leave()
         elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:

@@ -25,11 +25,11 @@ from workers.engines.frames import FrameSocket
 from workers.engines.steps import StepFrame
 from workers.host.failures import failure_of_exit
 
-#: A frame that the engine process does not take for so long never will be taken: its reader does nothing else.
+#: Longest wait until the engine process has read a frame. Its reader does nothing else, so it hangs.
 SEND_S = 10.0
-#: Variables that tell an interpreter where its packages are.
+#: Variables that tell a Python interpreter where its packages are.
 OF_THIS_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
-#: How long an engine may take to end after it has closed its socket.
+#: How long an engine may take to exit after it has closed its socket.
 END_S = 1.0
 
 
@@ -38,31 +38,31 @@ class EngineDied(Exception):
 
 
 class EngineStartFailed(DeploymentFailed):
-    """The engine could not be loaded; the message is its own."""
+    """The engine could not be loaded. The message is the engine's own."""
 
 
 class EngineProcess:
-    """One engine process. `read` belongs to one thread; the rest may be called from any."""
+    """One engine process. Only one thread may call `read` and `close`; the rest is thread-safe."""
 
     def __init__(self, process: subprocess.Popen[bytes], frames: FrameSocket) -> None:
         self._process = process
         self._frames = frames
         self._write_lock = threading.Lock()
-        #: Sequences that were asked for, and whose end was not heard yet.
+        #: Ids of submitted sequences that have not ended yet.
         self._open: set[int] = set()
         self._oom_kills = oom_kills()
         self._ended_by_us = False
 
     @classmethod
     def start(cls, config: EngineConfig, pace: FlushInterval) -> EngineProcess:
-        """Spawn the process; it inherits stdout and stderr, so its log lies in the worker's.
+        """Spawn the process. It inherits stdout and stderr, so it writes into the worker's log.
 
         Raises: ValueError if there is no such engine.
         """
         spec = spec_of(config.engine)
-        # It is given files. Without this its libraries may look for more on the hub, kernels to run included.
+        # It gets local files. Without this its libraries may download more from the hub, even kernels to run.
         env = {**public(os.environ), "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
-        if spec.python:  # what is installed for this one is of no use to the other
+        if spec.python:  # the packages of this interpreter are of no use to another
             env = {name: value for name, value in env.items() if name not in OF_THIS_INTERPRETER}
         process, ours = spawn("workers.engines.process", python=spec.python, env=env)
         ours.settimeout(SEND_S)
@@ -78,15 +78,15 @@ class EngineProcess:
     def wait_ready(
         self, timeout_s: float, on_progress: Report = no_report, until: Callable[[], bool] = lambda: False
     ) -> EngineInfo:
-        """Wait for the weights; `on_progress` hears how far they are.
+        """Wait until the weights are loaded. `on_progress` is called with the progress.
 
         Raises:
-            EngineStartFailed: it can't be loaded, has died, or `until` says that nobody waits any more (CANCELLED).
+            EngineStartFailed: it can't be loaded, has died, took too long, or `until` returned True (CANCELLED).
         """
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             if until():
-                raise EngineStartFailed(FailureReason.CANCELLED, "nobody wants it any more")
+                raise EngineStartFailed(FailureReason.CANCELLED, "the replica is no longer desired")
             try:
                 frame = self._receive(0.5)
             except EngineDied as error:
@@ -95,7 +95,7 @@ class EngineProcess:
                 info = None if frame is None else self._on_loading_frame(frame, on_progress)
             except (KeyError, TypeError, ValueError) as error:
                 self.kill()
-                message = f"the engine said what nobody understands: {error!r}"
+                message = f"the engine sent an invalid frame: {error!r}"
                 raise EngineStartFailed(FailureReason.ENGINE_CRASHED, message) from error
             if info is not None:
                 return info
@@ -114,10 +114,10 @@ class EngineProcess:
             return
 
     def read(self, timeout_s: float) -> StepFrame | None:
-        """The next steps, or None after the time-out. What can't be understood is the end of the engine.
+        """The next steps, or None after the time-out. The engine is killed if a frame makes no sense.
 
         Raises:
-            EngineDied: it has ended, or was ended for what it said.
+            EngineDied: it has ended, or was killed for an invalid frame.
         """
         frame = self._receive(timeout_s)
         if frame is None:
@@ -136,7 +136,7 @@ class EngineProcess:
 
     @property
     def was_killed(self) -> bool:
-        """Whether it has died because somebody outside has killed it, neither us nor the kernel for its memory."""
+        """Whether it was killed from outside, neither by us nor by the kernel for its memory."""
         signals = (-signal.SIGKILL, -signal.SIGTERM)
         by_signal = self._process.poll() in signals and oom_kills() == self._oom_kills
         return by_signal and not self._ended_by_us
@@ -163,7 +163,7 @@ class EngineProcess:
             return None
         except (EOFError, OSError) as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(END_S)  # its socket closes a moment before it has ended
+                self._process.wait(END_S)  # its socket closes a moment before it exits
             self.kill()
             raise EngineDied(f"engine {self.pid} ended with status {self._process.returncode}: {error}") from error
         except ValueError as error:
@@ -177,15 +177,15 @@ class EngineProcess:
         except OSError as error:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(END_S)
-            self.kill()  # half a frame may be on its way, behind which nothing can be understood
+            self.kill()  # half a frame may be sent, so the stream is out of step
             raise EngineDied(f"engine {self.pid} does not listen: {error}") from error
 
     def _on_loading_frame(self, frame: Any, on_progress: Report) -> EngineInfo | None:
-        """Hear what an engine says while it loads. Returns what it is once it is ready.
+        """Handle a frame that the engine sends while it loads. Returns its info when it is ready.
 
         Raises:
             EngineStartFailed: it can't be loaded.
-            KeyError, TypeError, ValueError: that was nothing that an engine says.
+            KeyError, TypeError, ValueError: the frame is invalid.
         """
         if frame["op"] == "failed":
             failure = failure_from(frame)

@@ -1,6 +1,6 @@
-"""Keeps one engine process: starts it, waits for it, watches it, and starts another when it has died.
+"""Supervises one engine process: starts it, waits for it, watches it, and starts another when it has died.
 
-Knows no job: whose sequences died with an engine is for whoever is told of its death.
+Knows no job: `on_death` recovers the jobs of a dead engine.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from workers.stages.base import Startup
 
 log = logging.getLogger(__name__)
 
-#: An engine with work that makes no step for so long counts as unhealthy.
+#: An engine that has work but makes no step for this long counts as unhealthy.
 STALLED_S = 5.0
-#: An engine that was idle for so long is asked for one token.
+#: An engine that was idle for this long is asked for one token.
 PROBE_S = 30.0
-#: Engine starts in a row that may fail before the worker gives up.
+#: Failed engine starts in a row before the worker gives up.
 MAX_ENGINE_STARTS = 3
 
 
 class StageReached(Exception):
-    """The engine's loading has come to the stage that somebody waits for."""
+    """The engine's loading has reached the awaited stage."""
 
 
 class EngineSupervisor:
-    """The emitter's thread reads and watches; start-up and restart have threads of their own; any thread may submit.
+    """The emitter's thread reads and watches; startup and restart have threads of their own; any thread may submit.
 
-    `probe` makes the least that an engine can be asked; `on_death` is told the cause before another engine is started.
+    `probe` makes the smallest request; `on_death` is called with the cause before another engine is started.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class EngineSupervisor:
         self._life = life
         self._probe = probe
         self._on_death = on_death
-        #: The engine takes sequences.
+        #: Set while the engine takes sequences.
         self.ready = threading.Event()
-        #: What the engine has said of itself when it was loaded last.
+        #: The info of the last loaded engine.
         self.info: EngineInfo | None = None
         self._process: EngineProcess | None = None
         self._last_step = time.monotonic()
         self._probing = False
-        #: Since when the engine has fewer sequences than it was given.
+        #: Since when the engine reports fewer sequences than it was given; 0 = it does not.
         self._short_since = 0.0
 
     # -- its start and its end
@@ -79,7 +79,7 @@ class EngineSupervisor:
         self._process = EngineProcess.start(self._config, flush_interval_of(self._settings))
 
     def wait(self, up: Startup, *, until_stage: str = "") -> None:
-        """Follow the loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
+        """Follow the loading, up to a stage or to its end. Raises: EngineStartFailed."""
         assert self._process is not None
 
         def on_progress(stage: str, done: int, total: int) -> None:
@@ -100,12 +100,12 @@ class EngineSupervisor:
         self.ready.set()
 
     def kill(self) -> None:
-        """End the process, and give back what it has loaded."""
+        """End the process, which frees its memory."""
         if self._process is not None:
             self._process.kill()
 
     def discard(self) -> None:
-        """The same; there is no engine then."""
+        """End the process, and have no engine."""
         self.kill()
         self._process = None
 
@@ -113,12 +113,12 @@ class EngineSupervisor:
 
     @property
     def weights(self) -> str:
-        """The digest of the weights that it has loaded; empty if none."""
+        """The digest of the loaded weights; empty if there are none."""
         return self.info.weights_digest if self.info else ""
 
     @property
     def pids(self) -> list[int]:
-        """The engine's processes, which share its model if there are several."""
+        """The process ids of the engine: one for each rank of a shared model."""
         process = self._process
         if process is None:
             return []
@@ -136,7 +136,7 @@ class EngineSupervisor:
             self._process.cancel(sequence_ids)
 
     def read(self, timeout_s: float, on_step: Callable[[StepFrame], None]) -> None:
-        """Take every frame that is there, so that a late emitter catches up in one append; then watch the engine."""
+        """Read all frames that have arrived, so that a late emitter catches up in one append; then watch the engine."""
         process = self._process
         if process is None or not self.ready.is_set():
             time.sleep(min(timeout_s, 0.05))
@@ -154,11 +154,11 @@ class EngineSupervisor:
     # -- its health
 
     def note_step(self) -> None:
-        """It has made a step."""
+        """Note that the engine has made a step."""
         self._last_step, self._probing = time.monotonic(), False
 
     def excuse(self, now: float) -> None:
-        """This process was stopped until now, and so may have been the engine."""
+        """Ignore the silence until now: this process was suspended, and so may have been the engine."""
         self._last_step, self._short_since = now, 0.0
 
     def is_stalled(self, now: float) -> bool:
@@ -166,13 +166,13 @@ class EngineSupervisor:
         return bool(self._sequences or self._probing) and now - self._last_step > STALLED_S
 
     def _watch(self, process: EngineProcess) -> None:
-        """A heartbeat proves progress: an engine that has work but makes no step, or has lost a sequence, is killed."""
+        """Kill an engine that has work but makes no step, or that has lost a sequence."""
         now, limit_s = time.monotonic(), self._stall_limit_s()
         if self._heartbeat.record.sequences >= len(self._sequences):
             self._short_since = 0.0
         self._short_since = self._short_since or now
         if not self._sequences and not self._probing:
-            if now - self._last_step > PROBE_S:  # its health is known before somebody needs it
+            if now - self._last_step > PROBE_S:  # so that its health is known before a request comes
                 self._probing, self._last_step = True, now
                 process.submit([self._probe()])
         elif now - self._last_step > limit_s:
@@ -192,7 +192,7 @@ class EngineSupervisor:
     # -- its death
 
     def _mourn(self, process: EngineProcess, why: str) -> None:
-        """Say that it has died, and start another."""
+        """Report its death, and start another."""
         if self._life.stopping.is_set():
             return
         log.error("engine %d died: %s", process.pid, why)
@@ -204,13 +204,13 @@ class EngineSupervisor:
             threading.Thread(target=self._restart, name="restart-engine", daemon=True).start()
 
     def _restart(self) -> None:
-        """Start another process; after a few failures in a row the worker ends, and its agent decides."""
+        """Start another process. After some failures in a row the worker ends, and its agent decides."""
         for attempt in range(1, MAX_ENGINE_STARTS + 1):
             if self._life.stopping.is_set() or self._life.unwanted.is_set():
                 return
             try:
                 self._start_again()
-            except Exception as error:  # the edge of this thread: without it there would be no engine, and no end
+            except Exception as error:  # the edge of this thread: else the worker would stay without an engine
                 log.exception("engine start %d of %d failed", attempt, MAX_ENGINE_STARTS)
                 self._heartbeat.update(message=str(error))
                 time.sleep(min(2.0**attempt, 10) / 4)

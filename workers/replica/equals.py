@@ -1,4 +1,4 @@
-"""Leaves a begun answer to a replica whose weights have made its beginning, if there is one."""
+"""Leaves a started answer to a replica with the same weights that made its beginning, if there is one."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from gateway.queue.names import Priority, replica_queue
 
 log = logging.getLogger(__name__)
 
-#: How often one worker leaves the same job to others. The keeper brings it back if they don't take it.
+#: How often one worker leaves the same job to others. If they don't take it, the keeper sends its message again.
 TIMES = 3
-#: Pause before the others are told: they may listen to the same queue as we.
+#: Pause before the other replica is woken up.
 PAUSE_S = 0.2
-#: Jobs that are remembered.
+#: How many jobs are remembered.
 REMEMBERED = 1000
 
 
 class EqualWeights:
-    """The choice of one worker of a model, which it makes before it claims."""
+    """Decides, before a claim, whether to leave a job to another replica."""
 
     def __init__(self, *, store: JobStore, registry: Registry, celery: Celery) -> None:
         self._store = store
         self._registry = registry
         self._celery = celery
-        #: How often jobs were left. Each of Celery's threads counts here.
+        #: How often each job was left. Shared by Celery's threads.
         self._left: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def leave(self, job: JobHead, weights: str) -> bool:
-        """Whether a job was left to others, since they have the weights that it was begun with, and not `weights`."""
+        """Leave a job to a replica with the weights it was started with, unless `weights` are these. Returns whether."""
         if not job.seq or self._left.get(job.id, 0) >= TIMES:
             return False
         try:
             begun_with = last_weights(self._store.journal(job.id))
         except Unreadable:
-            return False  # whoever claims it says so
+            return False  # the claim will report that
         if begun_with in ("", weights):
             return False
         replicas = self._registry.replicas(job.runs_on)

@@ -1,4 +1,4 @@
-"""How far a model worker is from its end: what its threads tell each other. Knows nothing else."""
+"""Events with which the threads of a model worker tell each other that it ends. Knows nothing else."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Lifetime:
-    """Each is set once, by whoever finds it out, and never cleared."""
+    """Each is set once, by the thread that finds out, and never cleared."""
 
-    #: Nobody wants this replica any more: it was unloaded, replaced, or put to sleep.
+    #: The replica is no longer desired: it was unloaded, replaced, or put to sleep.
     unwanted: threading.Event = field(default_factory=threading.Event)
     #: The engine can't be started again.
     lost: threading.Event = field(default_factory=threading.Event)
-    #: The process is to end, for one of these reasons.
+    #: The process must end, for one of these reasons.
     over: threading.Event = field(default_factory=threading.Event)
-    #: The process ends: no job is begun any more.
+    #: The process ends: no more jobs are begun.
     stopping: threading.Event = field(default_factory=threading.Event)

@@ -1,7 +1,7 @@
 """Which sequence of the engine belongs to which run. Knows no engine, Redis or thread.
 
-A run is asked what is left of it only while no output is added to it, so that it can leave the engine at any token and
-go on there later.
+A run's remaining requests are made only while no output is added to it, so that it can leave the engine at any token,
+and continue there later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 from workers.engines.base import SequenceOutput, SequenceRequest
 from workers.handlers.base import EngineRun
 
-#: Sequence ids are given out in blocks of so many.
+#: The size of the block of sequence ids that each job gets.
 MAX_SEQUENCES_PER_JOB = 4096
 
 
@@ -28,16 +28,16 @@ class Sequences:
         return len(self._table)
 
     def runs(self) -> list[EngineRun]:
-        """Those that have a sequence in the engine, each once."""
+        """The runs with a sequence in the engine, each once."""
         with self._lock:
             return list(dict.fromkeys(run for run, _ in self._table.values()))
 
     def find(self, sequence_id: int) -> EngineRun | None:
-        """Whose sequence that is; None for one that was taken out."""
+        """The run of a sequence; None if it was removed."""
         return self._table.get(sequence_id, (None, 0))[0]
 
     def add(self, run: EngineRun) -> list[SequenceRequest]:
-        """What to ask of the engine for a run, from where it is now. Nothing if it is over."""
+        """Add a run. Returns its requests, from where it is now; none if it is over."""
         with self._lock:
             if run.state is not None or run.finished.is_set():
                 return []
@@ -48,7 +48,7 @@ class Sequences:
         return requests
 
     def take(self, output: SequenceOutput) -> bool:
-        """Add what the engine has made to the run. True if the engine must be told to stop that sequence."""
+        """Add an output to its run. Returns whether the engine must stop that sequence."""
         with self._lock:
             run, index = self._table.get(output.sequence_id, (None, 0))
             if run is None:
@@ -59,7 +59,7 @@ class Sequences:
         return stop
 
     def remove(self, run: object) -> list[int]:
-        """Take out what is left of a run. Returns its ids in the engine."""
+        """Remove the remaining sequences of a run. Returns their ids."""
         with self._lock:
             ids = [sequence_id for sequence_id, (owner, _) in self._table.items() if owner is run]
             for sequence_id in ids:
@@ -67,7 +67,7 @@ class Sequences:
         return ids
 
     def remove_all(self) -> list[int]:
-        """Take everything out. Returns the ids in the engine."""
+        """Remove all sequences. Returns their ids."""
         with self._lock:
             ids, self._table = list(self._table), {}
         return ids

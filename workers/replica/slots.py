@@ -1,4 +1,4 @@
-"""The slots of a batch: who may add how many sequences to it, and when. Knows no job and no engine."""
+"""The slots of a batch: how many sequences may join it, and when. Knows no job and no engine."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections import deque
 
 
 class Slots:
-    """The slots of one batch, one a sequence. A job larger than the batch takes all of it.
+    """The slots of one batch, one for each sequence. A job larger than the batch takes all of it.
 
-    First come, first served: a job that needs many waits for those before it, and those behind it wait for it.
+    Strictly first come, first served: a job that needs many slots waits for earlier jobs, and later ones wait for it,
+    even if there is room for them. So no job starves.
     """
 
     def __init__(self, total: int) -> None:
@@ -19,14 +20,14 @@ class Slots:
         self._changed = threading.Condition()
 
     def take(self, count: int) -> int:
-        """Wait for `count` free slots. Returns how many were taken. Waits without a time-out."""
+        """Take `count` slots, or all if there are fewer. Blocks without a time-out. Returns how many were taken."""
         wanted, ticket = min(count, self.total), object()
         with self._changed:
             self._waiting.append(ticket)
             self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= wanted)
             self._waiting.popleft()
             self._free -= wanted
-            self._changed.notify_all()  # the next may have room as well
+            self._changed.notify_all()  # there may be room for the next one
         return wanted
 
     def give_back(self, count: int) -> None:

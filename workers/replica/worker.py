@@ -1,4 +1,4 @@
-"""A resident model: claims jobs, feeds its engine process, hands what comes out to the journal.
+"""A resident model: claims jobs, feeds its engine process, passes the outputs to the journal.
 
 Celery's threads call `generate` and wait; one emitter thread owns every run, the journal and the heartbeat. A job on
 which the worker raises fails alone, wherever that is.
@@ -35,7 +35,7 @@ from workers.replica.sequences import Sequences
 from workers.replica.slots import Slots
 from workers.stages.base import Startup
 
-#: A job that has brought nothing for so long (or a quarter of `stall_s`) is said to go on, while its engine does.
+#: A job without news for this long (or a quarter of `stall_s`) has its `progress_at` refreshed while its engine works.
 QUIET_S = 5.0
 
 
@@ -82,7 +82,7 @@ class ReplicaWorker:
             sequences=self._sequences,
         )
         self.consumer = ConsumerWatch(self.life)
-        #: Celery takes wake-up messages from the queues.
+        #: Set when Celery consumes its queues.
         self.consuming = self.consumer.begun
         self._desired = DesiredWatch(store.redis, settings.data_dir, spec, self.heartbeat, self.life)
         self._looked_at = time.monotonic()
@@ -118,18 +118,18 @@ class ReplicaWorker:
         self._emitter.join(2)
         self.registry.deregister(self.incarnation)
 
-    # -- its start-up, see workers/stages: what an EngineHost does
+    # -- its startup, see workers/stages: the methods of an EngineHost
 
     def start_engine(self) -> None:
         """Spawn the engine process, which begins to load."""
         self.engine.start()
 
     def await_engine(self, up: Startup, *, until_stage: str = "") -> None:
-        """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
+        """Follow the engine's loading, up to a stage or to its end. Raises: EngineStartFailed."""
         self.engine.wait(up, until_stage=until_stage)
 
     def end_engine(self) -> None:
-        """Give back what was loaded."""
+        """End the engine process, which frees its memory."""
         self.engine.discard()
 
     def activate(self) -> None:
@@ -137,7 +137,7 @@ class ReplicaWorker:
         self.engine.activate()
 
     def announce(self) -> Replica:
-        """Say that it serves, at once and not with the next heartbeat. Returns what was said."""
+        """Send a heartbeat at once that says that it serves. Returns the record."""
         self.heartbeat.update(status=ReplicaStatus.ACTIVE)
         self._desired.note_use()
         self._send_heartbeat()
@@ -150,7 +150,7 @@ class ReplicaWorker:
 
     def _emit(self) -> None:
         now = time.monotonic()
-        if now - self._looked_at > GAP_S:  # this process was stopped
+        if now - self._looked_at > GAP_S:  # this process was suspended
             self.engine.excuse(now)
             self.consumer.excuse(now)
         self._looked_at = now
@@ -158,7 +158,7 @@ class ReplicaWorker:
         self._journaler.tend(self._beat)
 
     def _on_step(self, frame: StepFrame) -> None:
-        """Hand to each run what the engine has made for it."""
+        """Add the engine's outputs to their runs."""
         tokens = 0
         stops: list[int] = []
         for output in frame.outputs:
@@ -175,11 +175,11 @@ class ReplicaWorker:
         self.engine.cancel(stops)
 
     def _free_slots(self, job: ClaimedJob) -> None:
-        """Take what is left of a job out of the batch."""
+        """Remove the remaining sequences of a job from the batch."""
         self.engine.cancel(self._sequences.remove(job))
 
     def _give_back(self, cause: Cause) -> None:
-        """The engine has died: its jobs wait for another one. Those that were not in it are not to blame."""
+        """Give the jobs of a dead engine back. Those without a sequence in it are not blamed."""
         self._journaler.flush(everything=True)
         held, inside = self._journaler.held, set(self._sequences.runs())
         self._journaler.release([run for run in held if run in inside], cause)
@@ -190,7 +190,7 @@ class ReplicaWorker:
         try:
             self._send_heartbeat()
         except NOT_NOW:
-            self.consumer.excuse(now)  # it can't reach Redis either
+            self.consumer.excuse(now)  # nor can the consumer reach Redis
             raise
         self.consumer.end_if_gone(now)
         # A prefill, or a wait for cache or for quarantine, is progress: an engine that hangs is killed by its watchdog.
@@ -200,7 +200,7 @@ class ReplicaWorker:
         self._desired.check(busy=bool(held))
 
     def _send_heartbeat(self) -> None:
-        """Tell how it is now. Raises: NOT_NOW."""
+        """Measure, and send a heartbeat. Raises: NOT_NOW."""
         now = time.monotonic()
         stalled, deaf = self.engine.is_stalled(now), self.consumer.is_deaf(now)
         self.heartbeat.measure(self.engine.pids, stalled=stalled, deaf=deaf)

@@ -11,7 +11,7 @@ from gateway.settings import Settings
 from schemas.sources import NOTATION, FolderRef, HubRef, PackageRef, parse_source
 from workers.sources.base import Source, SourceFailed
 
-#: What each kind of reference is opened with: `open_source(ref, settings, readable)`; imported when it is needed.
+#: The module of each kind of reference, imported when needed; it has `open_source(ref, settings, readable)`.
 KINDS = {
     FolderRef: "workers.sources.folder",
     PackageRef: "workers.sources.package",
@@ -20,7 +20,7 @@ KINDS = {
 
 
 def source_of(model: Model, settings: Settings) -> Source:
-    """Where a local model's files come from; `settings.data_dir` holds what is downloaded.
+    """The source of a local model's files; downloads are kept in `settings.data_dir`.
 
     Raises:
         SourceFailed: MISSING_FILE if the model has no source, or one that can't be read.

@@ -1,4 +1,4 @@
-"""The contract of a source: what a model's files are, whether they are here, and how to get them."""
+"""The contract of a source: the size of a model's files, whether they are on this machine, and how to fetch them."""
 
 from __future__ import annotations
 
@@ -11,49 +11,49 @@ from gateway.models.footprint import Footprint
 
 __all__ = ["Log", "OnProgress", "Source", "SourceFailed", "keep_quiet", "never", "no_progress"]
 
-#: Bytes that are here, of how many.
+#: Called with the bytes that are here, and the total.
 OnProgress = Callable[[int, int], None]
 Log = Callable[[str], None]
 
 
 def no_progress(done: int, total: int) -> None:
-    """Progress that nobody follows."""
+    """No-op callback."""
 
 
 def never() -> bool:
-    """Cancelled by nobody."""
+    """The default of `is_cancelled`: never cancelled."""
     return False
 
 
 def keep_quiet(line: str) -> None:
-    """A log that nobody reads."""
+    """No-op callback."""
 
 
 class Source(Protocol):
-    """Where one model's files come from. Any method may take as long as its disk or network does."""
+    """The source of one model's files. All methods block on disk or network."""
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
-        """What the files say of the model's size; reads headers only, downloads no weights.
+        """The model's footprint, from the headers of its files. Downloads no weights.
 
         Raises:
             SourceFailed: CANCELLED, and as `fetch`. A hub that does not answer is asked three times in all.
         """
 
     def present(self) -> bool:
-        """Whether all files are on this machine, and whole."""
+        """Whether all files are on this machine, and complete."""
 
     def fetch(self, *, on_progress: OnProgress, is_cancelled: Callable[[], bool], log: Log) -> Path:
-        """Make the files be here, and give the path that engines load; at once if they are.
+        """Fetch missing files. Returns the path that engines load.
 
         Raises:
-            SourceFailed: CANCELLED (nothing is left behind), SOURCE_UNREACHABLE (what has come is kept apart,
-                and the next call goes on there), CHECKSUM, NO_SPACE, MISSING_FILE, UNSAFE_FILE,
+            SourceFailed: CANCELLED (nothing is left behind), SOURCE_UNREACHABLE (partial files are kept apart,
+                and the next call continues there), CHECKSUM, NO_SPACE, MISSING_FILE, UNSAFE_FILE,
                 UNSUPPORTED_ARCHITECTURE (nothing is left behind).
         """
 
     def discard(self) -> None:
-        """Remove what a fetch that did not end has left; whole files stay.
+        """Remove the partial files of an unfinished fetch; complete ones stay.
 
-        What this object's last fetch has kept to go on with (SOURCE_UNREACHABLE) stays, so it may be called
-        after any failure. Without anything left nothing happens.
+        Files that this object's last fetch has kept to continue with (SOURCE_UNREACHABLE) stay, so it may be
+        called after any failure. Idempotent.
         """

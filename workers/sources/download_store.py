@@ -1,7 +1,7 @@
-"""Where a download lies on the disk: apart while it is not whole, and in its place from the moment it is.
+"""The folders of one download: gathered apart while it is incomplete, then moved to its final folder at once.
 
-{data_dir}/models/OWNER--NAME@COMMIT/manifest.json, files/...     whole
-{data_dir}/models/.partial/OWNER--NAME@COMMIT/files/...           not whole; `.part` files are not checked yet
+{data_dir}/models/OWNER--NAME@COMMIT/manifest.json, files/...     complete
+{data_dir}/models/.partial/OWNER--NAME@COMMIT/files/...           incomplete; `.part` files are not checked yet
 {data_dir}/models/.partial/OWNER--NAME@COMMIT.lock                held by the process that fetches
 """
 
@@ -22,12 +22,12 @@ from workers.sources.hub_client import RemoteFile
 from workers.sources.pump import POLL_S, wait
 from workers.sources.transfer import PART
 
-#: What a fetch has left is removed when nobody has gone on with it for so long.
+#: Partial downloads are removed when no fetch has continued them for this long.
 KEPT_S = 7 * 24 * 3600.0
 
 
 class DownloadStore:
-    """The place of one download."""
+    """The folders of one download."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -36,7 +36,7 @@ class DownloadStore:
         self._lock = partial / f"{folder.name}.lock"
 
     def complete(self) -> bool:
-        """Whether all files are in their place, each as long as it was when it was checked."""
+        """Whether all files are in the final folder, each as long as when it was checked."""
         try:
             manifest = json.loads((self.folder / "manifest.json").read_text())
             return all((self.folder / "files" / f["name"]).stat().st_size == f["size"] for f in manifest["files"])
@@ -45,16 +45,16 @@ class DownloadStore:
 
     @property
     def size(self) -> int:
-        """Bytes of all files in their place."""
+        """Bytes of all files in the final folder."""
         return sum(path.stat().st_size for path in (self.folder / "files").rglob("*") if path.is_file())
 
     @property
     def used(self) -> bool:
-        """Whether a fetch is under way, or has left something."""
+        """Whether a fetch is running, or has left partial files."""
         return self.staging.exists() or self._lock.exists()
 
     def missing_bytes(self, files: Sequence[RemoteFile]) -> int:
-        """How much is still to come, if what has come is right."""
+        """The bytes still to be fetched, if the present ones are right."""
         here = 0
         for file in files:
             for path in (self.path(file), self.path(file, PART)):
@@ -63,12 +63,12 @@ class DownloadStore:
         return sum(file.size for file in files) - here
 
     def path(self, file: RemoteFile, suffix: str = "") -> Path:
-        """Where a file is gathered; without the suffix PART it has been checked."""
+        """The path where a file is gathered; without the suffix PART it has been checked."""
         return self.staging / "files" / (file.name + suffix)
 
     @contextmanager
     def locked(self, is_cancelled: Callable[[], bool] | None) -> Iterator[bool]:
-        """Keep others from fetching the same; without `is_cancelled` it gives False if one does, else it waits.
+        """Lock the download. Waits for another fetch; without `is_cancelled` it yields False instead of waiting.
 
         Raises:
             SourceFailed: CANCELLED.
@@ -87,7 +87,7 @@ class DownloadStore:
                 self._lock.parent.rmdir()
 
     def open(self) -> None:
-        """Make a place to gather files. What lies in its place but is not whole is gathered anew, and checked again."""
+        """Make the folder to gather files in. An incomplete final folder is gathered again, and checked again."""
         if self.folder.exists():
             shutil.rmtree(self.staging, ignore_errors=True)
             self.folder.replace(self.staging)
@@ -97,7 +97,7 @@ class DownloadStore:
         (self.staging / "files").mkdir(parents=True, exist_ok=True)
 
     def close(self, files: Sequence[RemoteFile], about: dict[str, Any]) -> None:
-        """Put gathered files into their place, all at once; they survive a power cut."""
+        """Move the gathered files to the final folder atomically. They survive a power cut."""
         manifest = self.staging / "manifest.json"
         with manifest.open("w") as stream:
             json.dump({**about, "files": [asdict(file) for file in files]}, stream, indent=1)
@@ -109,11 +109,11 @@ class DownloadStore:
         _sync(self.folder.parent)
 
     def discard(self) -> None:
-        """Remove what has been gathered."""
+        """Remove the gathered files."""
         shutil.rmtree(self.staging, ignore_errors=True)
 
     def clean_up(self) -> None:
-        """Remove what other fetches have left long ago."""
+        """Remove old partial downloads of other fetches."""
         for staging in self._lock.parent.glob("*@*"):
             other = DownloadStore(self.folder.parent / staging.name)
             # Another process may be removing it, too.
@@ -138,7 +138,7 @@ class DownloadStore:
             return None
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder may have removed the file meanwhile: then this lock keeps nobody out.
+            # The last holder may have removed the file meanwhile: then this lock excludes no other process.
             if self._lock.stat().st_ino == os.fstat(handle).st_ino:
                 return handle
         except (BlockingIOError, FileNotFoundError):

@@ -1,4 +1,4 @@
-"""A folder, or a GGUF file, of this machine as the source of a model."""
+"""A folder, or a GGUF file, of this machine as a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workers.sources.model_footprint import read_footprint
 
 
 class Folder:
-    """Files that others put there: they are checked, never changed."""
+    """Existing files: they are checked, never changed."""
 
     def __init__(self, path: Path, readable: Sequence[str] = ()) -> None:
         self._path = path
@@ -25,7 +25,7 @@ class Folder:
         return read_footprint(self._path, readable=self._readable)
 
     def present(self) -> bool:
-        """Whether the headers can be read, and the files are as long as those say."""
+        """Whether the headers can be read, and the files are as long as they say."""
         try:
             self.inspect()
         except SourceFailed:

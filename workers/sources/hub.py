@@ -1,4 +1,4 @@
-"""A repository of the hub, at one commit, as the source of a model. Takes weights and descriptions, never code."""
+"""A repository of the hub, at one commit, as a source. Fetches weights and descriptions, never code."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from workers.sources.pump import run
 from workers.sources.retry import Interrupted, Limits, retry
 from workers.sources.transfer import Digest, Transfer
 
-#: Progress is told after so many bytes, and at the end.
+#: Progress is reported after this many bytes, and at the end.
 REPORT_BYTES = 1 << 20
-#: Tries after the first one when only headers are asked for: somebody waits for the answer.
+#: Retries when only headers are read: a caller waits for the result.
 MAX_LOOKS = 2
-#: After these, what has come stays for the next try: it was right, and more is to be had later.
+#: After these failures partial files are kept: they are right, and the next try continues there.
 _KEPT = (FailureReason.SOURCE_UNREACHABLE, FailureReason.TIMED_OUT)
-#: The disk, or what this process may use of it, is full.
+#: The disk, or this process' share of it, is full.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Hub:
-    """Downloads lie below `models_dir`; several processes of a machine may share it."""
+    """Downloads go to `models_dir`, which processes of one machine may share."""
 
     def __init__(
         self, ref: HubRef, models_dir: Path, readable: Sequence[str] = (), *, limits: Limits | None = None
@@ -44,14 +44,14 @@ class Hub:
         self._store = DownloadStore(hub_folder(models_dir, ref, readable))
         self._path = hub_path(models_dir, ref, readable)
         self._client = HubClient(ref, self._limits)
-        #: A commit never changes, so one look will do.
+        #: The files of the repository, read once: a commit never changes.
         self._files: list[RemoteFile] = []
         self._footprint: Footprint | None = None
-        #: The last fetch has kept what had come, for the next one.
+        #: The last fetch has kept its partial files for the next one.
         self._resumable = False
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
-        """From the headers of the files: here, or on the hub by pieces. Raises: SourceFailed."""
+        """From the headers of the files, on this machine or by ranges from the hub. Raises: SourceFailed."""
         if self._store.complete():
             return read_footprint(self._path, readable=self._readable)
         few = replace(self._limits, max_retries=min(self._limits.max_retries, MAX_LOOKS))
@@ -78,7 +78,7 @@ class Hub:
         return self._path
 
     def discard(self) -> None:
-        """Remove what a fetch has left, unless another one is at it, or the last one has kept it to go on with."""
+        """Remove partial files, unless another fetch is running, or the last one has kept them to continue with."""
         if self._resumable or not self._store.used:
             return
         with self._store.locked(None) as held:
@@ -141,7 +141,7 @@ class Hub:
 
 
 class RemoteFiles:
-    """The files of a repository, to be read by pieces; names are relative to the model's folder."""
+    """Ranges of files in a repository; names are relative to the model's folder."""
 
     def __init__(
         self,
@@ -173,11 +173,11 @@ class RemoteFiles:
         return
 
     def _read(self, file: RemoteFile, start: int, end: int) -> bytes:
-        """Raises: Interrupted, also for a whole file that came damaged; SourceFailed."""
+        """Raises: Interrupted, also for a complete file with a wrong checksum; SourceFailed."""
         read = bytearray()
         for chunk in self._client.stream(file.name, start, end):
             read += chunk
-            # A server that takes no notice of ranges goes on to the end of the file.
+            # A server that ignores ranges sends the file to its end.
             if len(read) >= end - start:
                 break
         piece = bytes(read[: end - start])
@@ -190,7 +190,7 @@ class RemoteFiles:
 
 
 class _Progress:
-    """Adds the files up, and tells it now and then."""
+    """Adds up the progress of all files, and reports it now and then."""
 
     def __init__(self, on_progress: OnProgress, total: int) -> None:
         self._on_progress = on_progress
@@ -200,12 +200,12 @@ class _Progress:
         on_progress(0, total)
 
     def of_file(self, here: int) -> None:
-        """So many bytes of the file that is being fetched are here."""
+        """Note the present bytes of the file that is being fetched."""
         if abs(self._done + here - self._reported) >= REPORT_BYTES:
             self._tell(self._done + here)
 
     def file_done(self, size: int) -> None:
-        """A file is here, and whole."""
+        """Note that a file is complete."""
         self._done += size
         self._tell(self._done)
 

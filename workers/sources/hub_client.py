@@ -1,4 +1,4 @@
-"""Speaks to the hub through huggingface_hub: the files of a repository at one commit, and their bytes.
+"""A client of the hub, on top of huggingface_hub: lists the files of a repository at one commit, and streams them.
 
 `HF_ENDPOINT` and `HF_TOKEN` are read when a client is made. Files come by plain HTTP, not by the hub's chunk protocol
 (Xet): `huggingface_hub.hf_hub_download` starts a file from its beginning in each call, and can't be cancelled.
@@ -27,7 +27,7 @@ from gateway.deployments.reasons import FailureReason, SourceFailed
 from schemas.sources import HubRef, inside
 from workers.sources.retry import Interrupted, Limits
 
-#: Statuses that may pass, besides all of 500 and more.
+#: Transient HTTP statuses, besides all from 500 on.
 _PASSING = (408, 425, 429)
 
 
@@ -37,7 +37,7 @@ class RemoteFile:
 
     name: str
     size: int
-    #: Of the content, for files in Git LFS; else empty, and `git_sha1` is that of the file as a git blob.
+    #: SHA-256 of the content, for files in Git LFS; else empty, and `git_sha1` is the hash of the git blob.
     sha256: str = ""
     git_sha1: str = ""
 
@@ -100,7 +100,7 @@ class HubClient:
             raise self._translated(error, name) from error
 
     def _paced(self, chunks: Iterator[bytes], name: str) -> Iterator[bytes]:
-        """Raises: Interrupted when they come too slowly, as a trickle never times out."""
+        """Raises: Interrupted if they come too slowly: a trickle would never time out."""
         limits = self._limits
         since, brought = time.monotonic(), 0
         for chunk in chunks:
@@ -114,7 +114,7 @@ class HubClient:
             since, brought = time.monotonic(), 0
 
     def _translated(self, error: Exception, what: str) -> Exception:
-        """What a failure means: whether it may pass, and else what to do."""
+        """Interrupted for a transient failure, else SourceFailed with what to do."""
         ref = self._ref
         match error:
             case GatedRepoError():
@@ -149,7 +149,7 @@ class HubClient:
 
 
 def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:
-    """The bytes from `start`, also if the server took no notice of the range. Raises: Interrupted for another range."""
+    """The bytes from `start`, also if the server ignored the range. Raises: Interrupted for another range."""
     skip = start
     if response.status_code == 206:
         value = response.headers.get("Content-Range", "")

@@ -1,4 +1,4 @@
-"""What a model's files say about its size, read from their headers; no weights are loaded.
+"""Reads a model's footprint from the headers of its files. Loads no weights.
 
 A new format is one file in `workers/formats/`, a line below, and its names in `workers/formats/detect.py`.
 """
@@ -18,9 +18,9 @@ from workers.sources.base import SourceFailed
 #: Each has `footprint(files, weights)`; imported when it is needed.
 FORMATS = {name: f"workers.formats.{name}" for name in ("gguf", "openvino", "safetensors")}
 
-#: Headers are others' data: whatever is wrong with them comes out as one of these.
+#: Headers are untrusted data: errors in them are raised as one of these.
 DAMAGED = (LookupError, ValueError, TypeError, ArithmeticError, AttributeError, RecursionError, MemoryError)
-#: No model has more bytes, parameters or tokens; what a plan multiplies them by must fit into 64 bits.
+#: No model has more bytes, parameters or tokens. Products in a memory plan must fit into 64 bits.
 MOST = 1 << 53
 MOST_OF = {"kv_bytes_per_token": 1 << 32, "hidden_size": 1 << 24, "vocabulary_size": 1 << 32}
 #: Characters of an error's text.
@@ -28,7 +28,7 @@ LONGEST_TEXT = 300
 
 
 def read_footprint(path: Path, *, readable: Sequence[str] = ()) -> Footprint:
-    """Of a folder or a GGUF file; `readable` are the formats to prefer if there are several.
+    """The footprint of a folder or a GGUF file; `readable` are the preferred formats.
 
     Raises:
         SourceFailed: MISSING_FILE, UNSAFE_FILE, UNSUPPORTED_ARCHITECTURE, or CHECKSUM for a file that is cut off.
@@ -37,7 +37,7 @@ def read_footprint(path: Path, *, readable: Sequence[str] = ()) -> Footprint:
 
 
 def footprint_of(files: Files, *, readable: Sequence[str] = ()) -> Footprint:
-    """Of files that may lie elsewhere. Raises: SourceFailed."""
+    """The footprint of local or remote files. Raises: SourceFailed."""
     weights = weights_of(files, readable=readable)
     read: Callable[[Files, Weights], Footprint] = import_module(FORMATS[weights.format]).footprint
     try:
@@ -51,7 +51,7 @@ def footprint_of(files: Files, *, readable: Sequence[str] = ()) -> Footprint:
 
 
 def weights_of(files: Files, *, readable: Sequence[str] = ()) -> Weights:
-    """The format of a model, and its files. The index of one in parts says how they are named. Raises: SourceFailed."""
+    """The format of a model, and its weight files; an index names the parts. Raises: SourceFailed."""
     parts: list[str] = []
     if SAFETENSORS_INDEX in files.sizes and not files.is_file:
         named = read_json(files, SAFETENSORS_INDEX).get("weight_map")
@@ -62,13 +62,13 @@ def weights_of(files: Files, *, readable: Sequence[str] = ()) -> Weights:
 
 
 def _require_sense(found: Footprint) -> None:
-    """Raises: ValueError if it has a number that no model has: memory could not be planned with it."""
+    """Raises: ValueError for an impossible number, with which memory could not be planned."""
     for name, value in vars(found).items():
         if not isinstance(value, str) and not 0 <= value <= MOST_OF.get(name, MOST):
             raise ValueError(f"its {name} would be {value}")
 
 
 def shown(error: Exception) -> str:
-    """What an error says of a damaged file, in short."""
+    """A short text of an error in a damaged file."""
     text = repr(error)
     return text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}..."

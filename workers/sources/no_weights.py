@@ -10,7 +10,7 @@ from workers.sources.base import Log, OnProgress, keep_quiet, never
 
 
 class NoWeights:
-    """Always here."""
+    """There are no files."""
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """An empty one."""

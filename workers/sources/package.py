@@ -1,4 +1,4 @@
-"""A folder or file inside an installed Python package as the source of a model. The package is not imported."""
+"""A folder or file inside an installed Python package as a source. Does not import the package."""
 
 from __future__ import annotations
 

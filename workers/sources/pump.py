@@ -1,6 +1,6 @@
-"""Lets slow work of others run in a thread, so that a cancel is heard within a fraction of a second, whatever it does.
+"""Runs slow calls of libraries in a thread, so that a cancellation takes effect within a fraction of a second.
 
-The thread writes nothing, so who cancels can clean up at once; it ends when its network answers or times out.
+The thread writes nothing, so the caller can clean up at once; it ends when its network answers or times out.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from gateway.deployments.reasons import FailureReason, SourceFailed
 
 T = TypeVar("T")
 
-#: How often a cancel is looked for while nothing comes.
+#: How often `is_cancelled` is called while no item comes.
 POLL_S = 0.1
-#: Items that may wait to be taken.
+#: Items in the buffer.
 DEPTH = 16
 
 
 def pumped(items: Iterator[T], is_cancelled: Callable[[], bool]) -> Generator[T, None, None]:
-    """The items of an iterator that runs in a thread of its own.
+    """Yields the items of an iterator that runs in a thread of its own.
 
     Raises:
         SourceFailed: CANCELLED; or whatever the iterator raises.
@@ -86,7 +86,7 @@ def _pump(items: Iterator[Any], made: queue.Queue[tuple[str, Any]], left: thread
 
 
 def _put(made: queue.Queue[tuple[str, Any]], item: tuple[str, Any], left: threading.Event) -> bool:
-    """Whether there was somebody to take it."""
+    """Put an item. Returns False if the consumer has left."""
     while not left.is_set():
         try:
             made.put(item, timeout=POLL_S)

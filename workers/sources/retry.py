@@ -19,14 +19,14 @@ class Limits:
     """Times are seconds."""
 
     connect_timeout_s: float = 10.0
-    #: Longest silence of an answer. None: that of huggingface_hub (HF_HUB_DOWNLOAD_TIMEOUT).
+    #: Longest silence within an answer. None: that of huggingface_hub (HF_HUB_DOWNLOAD_TIMEOUT).
     silence_timeout_s: float | None = None
-    #: A line that brings fewer bytes a second than this, over so long, is taken for dead.
+    #: A connection that is slower than this, over the following time, is taken for dead.
     slow_bytes_per_s: int = 4096
     slow_window_s: float = 30.0
     #: Tries after the first one.
     max_retries: int = 6
-    #: A try that brought so many bytes is not counted as a failure.
+    #: A try that brought this many bytes is not counted as a failure.
     progress_bytes: int = 1 << 20
     #: Pauses double from the first to the last, and take up to a quarter less at random.
     first_pause_s: float = 1.0

@@ -1,4 +1,4 @@
-"""Brings one file of a repository to its place, from where an earlier try ended, and checks it."""
+"""Downloads one file of a repository, from where an earlier try ended, and checks it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import check, pumped
 from workers.sources.retry import Backoff, Interrupted, Limits
 
-#: A file that is not whole has this at the end of its name.
+#: Suffix of an incomplete file.
 PART = ".part"
-#: Bytes that are read at once of what is here already.
+#: Bytes read at once from a partial file.
 READ_BYTES = 1 << 20
 
 
 class Transfer:
-    """How files are fetched: from whom, and who hears of it."""
+    """Downloads files with one client, limits, cancellation and log."""
 
     def __init__(self, client: HubClient, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> None:
         self._client = client
@@ -31,10 +31,10 @@ class Transfer:
         self._log = log
 
     def download(self, file: RemoteFile, target: Path, on_here: Callable[[int], None]) -> None:
-        """Make `target` be the whole file. `on_here` hears how many of its bytes are here.
+        """Download a file to `target`. `on_here` is called with the number of its present bytes.
 
         Raises:
-            SourceFailed: its part stays for the next try if the source is unreachable; it is removed if it is damaged.
+            SourceFailed: if the source is unreachable the part stays for the next try; if it is damaged it is removed.
             OSError: it can't be written.
         """
         part = target.with_name(target.name + PART)
@@ -49,7 +49,7 @@ class Transfer:
         part.replace(target)
 
     def _filled(self, file: RemoteFile, part: Path, on_here: Callable[[int], None]) -> bool:
-        """Whether the part is the whole file now, safely on the disk; it is removed if its checksum is wrong."""
+        """Complete the part, and sync it. Returns False, and removes the part, if its checksum is wrong."""
         with part.open("ab+") as stream:
             digest = Digest(file)
             on_here(0)
@@ -67,7 +67,7 @@ class Transfer:
         return False
 
     def _append(self, file: RemoteFile, stream: BinaryIO, digest: Digest, on_here: Callable[[int], None]) -> None:
-        """Fetch what is missing, in as many tries as it takes. Raises: SourceFailed."""
+        """Fetch the missing bytes, with retries. Raises: SourceFailed."""
         patience = Backoff(self._limits, self._is_cancelled, self._log)
         while digest.size < file.size:
             before = digest.size
@@ -77,7 +77,7 @@ class Transfer:
                         stream.write(chunk)
                         digest.add(chunk)
                         on_here(digest.size)
-                        # A server that never ends would fill the disk.
+                        # An endless response would fill the disk.
                         if digest.size > file.size:
                             return
                 if digest.size < file.size:
@@ -91,7 +91,7 @@ class Transfer:
 
 
 class Digest:
-    """The checksum of a file as the hub computes it, made while its bytes come."""
+    """The checksum of a file as the hub computes it, updated while bytes arrive."""
 
     def __init__(self, file: RemoteFile) -> None:
         self._file = file
@@ -106,5 +106,5 @@ class Digest:
 
     @property
     def right(self) -> bool:
-        """Whether the bytes so far are the whole file."""
+        """Whether the bytes so far are the complete file."""
         return self.size == self._file.size and self._hash.hexdigest() == (self._file.sha256 or self._file.git_sha1)

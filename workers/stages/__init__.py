@@ -10,7 +10,7 @@ from workers.stages.base import Stage, Startup
 
 
 def run_stages(process: str, up: Startup) -> None:
-    """Run those of one process, in their order. If one fails, it and those before it are undone.
+    """Run the stages of one process, in order. If one fails, it and those before it are undone.
 
     Raises: what the stage raises.
     """

@@ -1,4 +1,4 @@
-"""What a stage of a replica's startup gets, and what it may do. Knows no particular stage."""
+"""The contract of a stage of a replica's startup, and what it gets. Knows no particular stage."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from gateway.models.entry import Model
 from gateway.settings import Settings
 from workers.sources.base import Source
 
-#: Progress is written at most so often.
+#: Least interval between two progress entries.
 REPORT_S = 0.25
 
 
 class EngineHost(Protocol):
-    """What the model worker's stages need of the worker."""
+    """The part of the model worker that its stages use."""
 
     #: Set while the worker takes jobs from its queues.
     consuming: threading.Event
@@ -30,21 +30,21 @@ class EngineHost(Protocol):
         """Spawn the engine process, which begins to load."""
 
     def await_engine(self, up: Startup, *, until_stage: str = "") -> None:
-        """Follow the engine's loading, up to a stage of it or to its end. Raises: EngineStartFailed."""
+        """Follow the engine's loading, up to a stage or to its end. Raises: EngineStartFailed."""
 
     def end_engine(self) -> None:
-        """Give back what was loaded."""
+        """End the engine process, which frees its memory."""
 
     def activate(self) -> None:
         """Take jobs from now on."""
 
     def announce(self) -> Replica:
-        """Say that it serves, at once and not with the next beat. Returns what was said."""
+        """Send a heartbeat at once that says that it serves. Returns the record."""
 
 
 @dataclass
 class Startup:
-    """One replica on its way up, in one process. Later stages find here what earlier ones have left."""
+    """The startup of one replica, in one process. Stages pass results to later stages in its fields."""
 
     settings: Settings
     spec: ReplicaSpec
@@ -62,11 +62,11 @@ class Startup:
     _progress: tuple[int, float] = (-1, 0.0)
 
     def say(self, message: str, level: str = "info") -> None:
-        """A line for people."""
+        """Add a log line for people."""
         self.log.append(level=level, message=message)
 
     def report(self, done: int, total: int) -> None:
-        """How far the stage is. Raises: DeploymentFailed (CANCELLED) if nobody wants the replica any more."""
+        """Report progress of the stage. Raises: DeploymentFailed (CANCELLED) if the replica is no longer desired."""
         self.check()
         percent, now = min(99, 100 * done // max(total, 1)), time.monotonic()
         if percent > self._progress[0] and now > self._progress[1] + REPORT_S:
@@ -74,26 +74,26 @@ class Startup:
             self.log.append(stage=self.stage, status=StageStatus.IN_PROGRESS, progress=percent)
 
     def check(self) -> None:
-        """Raises: DeploymentFailed (CANCELLED) if nobody wants the replica any more."""
+        """Raises: DeploymentFailed (CANCELLED) if the replica is no longer desired."""
         if self.cancelled.is_set():
             raise DeploymentFailed(FailureReason.CANCELLED, "The replica is not wanted any more.")
 
     def begin(self, stage: str) -> None:
-        """The stage begins."""
+        """Note that a stage begins."""
         self.stage, self._progress = stage, (-1, 0.0)
         self.check()
         self.log.append(stage=stage, status=StageStatus.IN_PROGRESS)
 
     def finish(self) -> None:
-        """The stage has ended well."""
+        """Note that the stage has succeeded."""
         self.log.append(stage=self.stage, status=StageStatus.COMPLETED, progress=100)
 
     def fail(self) -> None:
-        """The stage has not."""
+        """Note that the stage has failed."""
         self.log.append(stage=self.stage, status=StageStatus.FAILED, progress=max(0, self._progress[0]))
 
     def facts(self, **facts: Any) -> None:
-        """Figures to remember of the replica."""
+        """Add facts about the replica, such as its planned memory."""
         self.log.append(facts=facts)
 
 
@@ -101,7 +101,7 @@ class Stage(Protocol):
     """A module of this package, of the stage's name."""
 
     def run(self, up: Startup) -> None:
-        """Do it. Raises: DeploymentFailed, and what `workers/host/failures.py` can tell the reason of."""
+        """Run the stage. Raises: DeploymentFailed, or any error that `workers/host/failures.py` can classify."""
 
     def undo(self, up: Startup) -> None:
-        """Take back what it did, as far as it got, since it or a later one failed."""
+        """Undo the stage, as far as it got, since it or a later one failed."""

@@ -1,4 +1,4 @@
-"""Downloading: the files come to this machine, whole and checked. Those that are here already take no time."""
+"""Downloading: fetches missing files to this machine, and checks them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def run(up: Startup) -> None:
 
 
 def undo(up: Startup) -> None:
-    """No partial file stays."""
+    """Remove partial files."""
     if up.source is not None:
         up.source.discard()

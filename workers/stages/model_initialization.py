@@ -13,6 +13,6 @@ def run(up: Startup) -> None:
 
 
 def undo(up: Startup) -> None:
-    """The engine process ends, and its memory comes back."""
+    """End the engine process, which frees its memory."""
     assert up.worker is not None
     up.worker.end_engine()

@@ -12,4 +12,4 @@ def run(up: Startup) -> None:
 
 
 def undo(up: Startup) -> None:
-    """The engine process is the first stage's."""
+    """Nothing: the first stage ends the engine process."""

@@ -1,4 +1,4 @@
-"""Preparation: are the files and the options right, and is there memory for it? Nothing is loaded yet."""
+"""Preparation: checks the options, the files, and the memory. Loads nothing."""
 
 from __future__ import annotations
 
@@ -62,4 +62,4 @@ def run(up: Startup) -> None:
 
 
 def undo(up: Startup) -> None:
-    """It leaves nothing."""
+    """Nothing to undo."""

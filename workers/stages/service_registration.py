@@ -1,4 +1,4 @@
-"""Registration: the replica consumes its queues, and everybody can see that it serves."""
+"""Registration: the replica consumes its queues, and its heartbeat says that it serves."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gateway.cluster.registry import ReplicaStatus
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.stages.base import Startup
 
-#: Celery has so long to connect to the broker.
+#: How long Celery may take to connect to the broker.
 TIMEOUT_S = 60.0
 
 
@@ -29,4 +29,4 @@ def run(up: Startup) -> None:
 
 
 def undo(up: Startup) -> None:
-    """The replica's end takes it out of the registry."""
+    """Nothing: the replica leaves the registry when it ends."""

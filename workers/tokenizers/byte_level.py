@@ -1,4 +1,4 @@
-"""Byte-level BPE and the model's chat template, without torch; what reads it from files says what it consists of.
+"""Byte-level BPE with the model's chat template, without torch. `folder.py` and `gguf.py` read its parts from files.
 
 Text that a user wrote never becomes a control token: special tokens are found only in what the template wrote.
 """
@@ -21,7 +21,7 @@ from workers.tokenizers.chat_template import ChatTemplates, Messages
 
 @dataclass(frozen=True)
 class ControlToken:
-    """A token that no text becomes, and whether it takes the spaces beside it."""
+    """A token that no plain text is turned into, and whether it takes the spaces beside it."""
 
     id: int
     lstrip: bool = False
@@ -30,7 +30,7 @@ class ControlToken:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a file says of a tokenizer."""
+    """The parts of a tokenizer, as read from files."""
 
     #: `tokenizers.Tokenizer` that knows no control tokens.
     backend: Any
@@ -38,13 +38,13 @@ class Vocabulary:
     token_bytes: Sequence[bytes]
     control: Mapping[str, ControlToken]
     eos_ids: tuple[int, ...]
-    #: What stands around a prompt that is no conversation: BOS, mostly.
+    #: Tokens before and after a prompt that is not a conversation: mostly BOS.
     before: Sequence[int] = ()
     after: Sequence[int] = ()
     templates: Mapping[str, str] = field(default_factory=dict)
-    #: What templates may name, such as `bos_token`.
+    #: Variables for templates, such as `bos_token`.
     variables: Mapping[str, str] = field(default_factory=dict)
-    #: What else makes it another tokenizer, for its digest.
+    #: Further input to the digest.
     source: str = ""
 
 
@@ -67,15 +67,15 @@ class ByteLevelTokenizer:
         self.digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
 
     def check(self) -> list[str]:
-        """Try the templates. Returns what people should know. Raises: DeploymentFailed."""
+        """Try the templates. Returns warnings. Raises: DeploymentFailed."""
         return self.templates.check()
 
     def encode(self, text: str) -> list[int]:
-        """Ids of plain text; `<|im_start|>` in it is so many letters."""
+        """Ids of plain text; `<|im_start|>` in it is plain text, too."""
         return list(self._plain.encode(mended(text), add_special_tokens=False).ids)
 
     def encode_prompt(self, text: str, *, most: int | None = None) -> list[int]:
-        """Ids of a prompt by itself, with what the model wants around it. Raises: ContextTooLong."""
+        """Ids of a prompt that is not a conversation, with BOS and the like. Raises: ContextTooLong."""
         text = mended(text)
         self._require_room(text, most)
         return [*self._before, *self.encode(text), *self._after]
@@ -83,7 +83,7 @@ class ByteLevelTokenizer:
     def render_chat(
         self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
     ) -> list[int]:
-        """Render the template, with a mark inside everything in the messages that looks like a control token.
+        """Ids of the rendered template. Texts in messages that look like a control token are marked, and stay text.
 
         Raises:
             InvalidRequest: the template refuses the conversation, or knows no tools.
@@ -115,15 +115,15 @@ class ByteLevelTokenizer:
         return self.encode(text.replace(mark, "")) if text else []
 
     def _defused(self, text: str, mark: str) -> str:
-        """The text with a mark in each place that looks like a control token."""
+        """The text with a mark inside everything that looks like a control token."""
         return self._split.sub(
             lambda match: match[0].replace(name := match[match.lastindex or 0], name[0] + mark + name[1:], 1), text
         )
 
     def _require_room(self, text: str, most: int | None) -> None:
-        """Raises: ContextTooLong if there are more than `most` tokens in a text, whatever they are.
+        """Raises: ContextTooLong if a text surely has more than `most` tokens.
 
-        It takes a second to find the tokens of a megabyte, and a moment to see that they can't be few.
+        Tokenizing a megabyte takes a second; this check takes no time.
         """
         if most is None or len(text) <= most:
             return
@@ -146,7 +146,7 @@ def byte_alphabet() -> dict[str, int]:
 
 
 def spelled_bytes(tokens: Iterable[str]) -> list[bytes]:
-    """The bytes of tokens that are spelled in that alphabet; of one that is not, those of its text."""
+    """The bytes of tokens spelled in that alphabet; for others the bytes of their text."""
     alphabet = byte_alphabet()
     return [
         bytes([alphabet[char] for char in token]) if all(char in alphabet for char in token) else token.encode()
@@ -155,7 +155,7 @@ def spelled_bytes(tokens: Iterable[str]) -> list[bytes]:
 
 
 def _pattern(control: Mapping[str, ControlToken]) -> re.Pattern[str]:
-    """Finds control tokens, the longest first; the last group is the token. Without any it finds nothing."""
+    """A pattern for control tokens, the longest first; the last group is the token. Matches nothing without any."""
     alone = [
         ("\\s*" if control[name].lstrip else "") + f"({re.escape(name)})" + ("\\s*" if control[name].rstrip else "")
         for name in sorted(control, key=len, reverse=True)
@@ -169,7 +169,7 @@ def _pattern(control: Mapping[str, ControlToken]) -> re.Pattern[str]:
 
 
 def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what is null, and with the arguments of calls as objects: the API has them as text."""
+    """A message without nulls, and with the arguments of calls as objects: the API has them as text."""
     given = {name: value for name, value in message.items() if value is not None}
     if calls := given.get("tool_calls"):
         given["tool_calls"] = [
@@ -180,7 +180,7 @@ def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _mapped(value: Any, change: Any) -> Any:
-    """The value with each text in it changed, names too."""
+    """The value with `change` applied to each text in it, names included."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
@@ -190,12 +190,12 @@ def _mapped(value: Any, change: Any) -> Any:
     return value
 
 
-#: They mean nothing in any text, and are part of no vocabulary.
+#: Characters without any meaning, which are in no vocabulary.
 _NONCHARACTERS = [chr(code) for code in range(0xFDD0, 0xFDF0)]
 
 
 def _unused_mark(values: Sequence[Any]) -> str:
-    """Noncharacters in an order that occurs in none of the values. There are 2^40, so that no text holds all."""
+    """A sequence of noncharacters that occurs in none of the values. There are 2^40, so no text holds all."""
     text = json.dumps(values, ensure_ascii=False)
     while (mark := "".join(secrets.choice(_NONCHARACTERS) for _ in range(8))) in text:
         continue

@@ -1,7 +1,7 @@
-"""A model's chat templates: which one is taken, and what is said when one fails. The rendering is another process'.
+"""A model's chat templates: chooses one, and reports errors. Another process renders them.
 
-They are rendered by transformers' own code, so that a model reads here what it was made with.
-`workers/tokenizers/template_process.py` says what a template may take.
+They are rendered by transformers' own code, so that prompts are as in the model's training.
+`workers/tokenizers/template_process.py` has the limits on time and memory.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ log = logging.getLogger(__name__)
 #: Turns of a conversation, or tools, in the shapes of `schemas/chat.py`.
 Messages = Sequence[Mapping[str, Any]]
 
-#: The names that transformers gives to templates: the one that is taken, and that for requests with tools.
+#: transformers' names of the default template, and of the one for requests with tools.
 DEFAULT, TOOL_USE = "default", "tool_use"
-#: A process that says nothing for so long does not run: what it may take of the processor is much less.
+#: A renderer that is silent for this long does not run: its processor time is limited to much less.
 SILENCE_S = 60.0
-#: What is tried once, before anybody asks for more.
+#: The conversation with which each template is tried once.
 TRIAL: Messages = [{"role": "user", "content": "Hello"}]
 TRIAL_TOOLS: Messages = [
     {
@@ -40,25 +40,25 @@ TRIAL_TOOLS: Messages = [
         "function": {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}},
     }
 ]
-#: What is said of a template that had to be killed.
+#: The answer for a template that had to be killed.
 ENDLESS = {"fault": "it takes too long", "killed": ""}
 
 
 class ChatTemplates:
-    """Of one model, by name. `variables` are what they may name besides the conversation, such as `bos_token`."""
+    """The templates of one model, by name. `variables` are further names that they may use, such as `bos_token`."""
 
     def __init__(self, templates: Mapping[str, str], variables: Mapping[str, str]) -> None:
         self.templates = dict(templates)
         self._variables = dict(variables)
         self._renderer = Renderer()
-        #: Those that could not even render a simple conversation with what they may take.
+        #: Templates that exceeded the limits even for a simple conversation.
         self._endless: set[str] = set()
 
     def check(self) -> list[str]:
-        """Compile each, and try it. Returns what does not work, which is told to those who deploy.
+        """Compile and try each template. Returns warnings for the person who deploys.
 
         Raises:
-            DeploymentFailed: a template is no template.
+            DeploymentFailed: a template does not compile.
         """
         found = []
         for name, template in self.templates.items():
@@ -77,10 +77,10 @@ class ChatTemplates:
         return found
 
     def render(self, messages: Messages, tools: Messages | None, *, at_ms: int) -> str:
-        """The conversation as the model is to read it, up to where the assistant begins to speak.
+        """Render the prompt for a conversation, up to the beginning of the assistant's turn.
 
         Raises:
-            InvalidRequest: there is no template for this, or it refuses the conversation.
+            InvalidRequest: there is no template for this request, or it refuses the conversation.
             TemplateFailed: the template is wrong, or takes too long.
         """
         template = self._chosen(tools)
@@ -99,7 +99,7 @@ class ChatTemplates:
         self._renderer.close()
 
     def _chosen(self, tools: Messages | None) -> str:
-        """The one that transformers would take. Raises: InvalidRequest."""
+        """The template that transformers would use. Raises: InvalidRequest."""
         template = (self.templates.get(TOOL_USE) if tools else None) or self.templates.get(DEFAULT)
         if not template:
             named = f"only chat templates of the names {', '.join(sorted(self.templates))}" if self.templates else ""
@@ -120,7 +120,7 @@ class ChatTemplates:
 
 
 class Renderer:
-    """One process that renders, one conversation after the other; another one is started when it has died."""
+    """A process that renders one conversation after the other. Another one is started when it has died."""
 
     def __init__(self) -> None:
         self._turn = threading.Lock()
@@ -128,9 +128,9 @@ class Renderer:
         self._frames: FrameSocket | None = None
 
     def ask(self, asked: Mapping[str, Any]) -> dict[str, str]:
-        """What it answers. If it dies of it, that is the template's fault."""
+        """Render in the process. If it dies, that is the template's fault."""
         with self._turn:
-            # One that nothing was asked of may have been killed by somebody.
+            # An older process may have been killed while it was idle: then another one is tried.
             for attempt in range(2):
                 fresh = self._process is None
                 if fresh:
@@ -174,7 +174,7 @@ class Renderer:
             return 0
         frames.socket.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            # One that the kernel has killed is gone in a moment; how it ended says why.
+            # A process that the kernel kills is gone in a moment; its exit status says why.
             process.wait(1)
         process.kill()
         return process.wait()

@@ -9,7 +9,7 @@ from workers.tokenizers.load import Tokenizer
 
 
 class IncrementalDetokenizer:
-    """Text of one sequence. What may still become half a character or a stop string is held back."""
+    """The text of one sequence. Text that may be part of a character or of a stop string is held back."""
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self._bytes = tokenizer.token_bytes
@@ -19,7 +19,7 @@ class IncrementalDetokenizer:
         self._stopped = False
 
     def push(self, ids: Sequence[int], *, final: bool = False) -> tuple[str, bool, int]:
-        """Add ids; `final` gives out what was held back.
+        """Add ids; `final` releases the text that was held back.
 
         Returns the text that became certain, whether a stop string has matched, and how many of the ids count
         (those up to the one that completed the match).
@@ -41,7 +41,7 @@ class IncrementalDetokenizer:
         return ready, self._stopped, len(ids)
 
     def _add(self, text: str) -> str:
-        """Returns what is certain now; the rest stays held."""
+        """Returns the text that is certain now; the rest is held back."""
         self._held += text
         found = [at for stop in self._stop if (at := self._held.find(stop)) >= 0]
         if found:
@@ -54,7 +54,7 @@ class IncrementalDetokenizer:
 
 
 class Offsets:
-    """Where each token begins in the text of a choice, in characters. Half a character has the place of the whole."""
+    """The offset of each token in the text of a choice, in characters. Parts of a character have the same offset."""
 
     def __init__(self, first: int = 0) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -16,7 +16,7 @@ from workers.formats.config import read_shape
 from workers.formats.files import LocalFiles
 from workers.tokenizers.folder import read_optional, read_tokenizer_json
 
-#: What sentence-transformers says of texts and their length: the first of these files that says anything.
+#: Files with the settings of sentence-transformers; the first that has any is used.
 SETTINGS = tuple(
     f"sentence_{kind}_config.json"
     for kind in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -24,7 +24,7 @@ SETTINGS = tuple(
 
 
 class EncoderTokenizer:
-    """Inputs without and with the special tokens that the model wants around each, such as `[CLS]` and `[SEP]`."""
+    """Tokenizes inputs without and with the model's special tokens around each, such as `[CLS]` and `[SEP]`."""
 
     def __init__(self, folder: Path) -> None:
         """Raises: SourceFailed, or what `tokenizers` raises."""
@@ -43,7 +43,7 @@ class EncoderTokenizer:
         #: How many special tokens each input gets.
         self.num_special = len(self._before) + len(self._after)
         limits = read_shape(LocalFiles(folder)).context_length, int(settings.get("max_seq_length") or 0)
-        #: Tokens of an input, special ones too, by its positions and its settings; 0 = it does not say.
+        #: Longest input in tokens, with special ones, by the model's positions and settings; 0 = unknown.
         self.max_tokens = min((limit for limit in limits if limit > 0), default=0)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:

@@ -13,9 +13,9 @@ from workers.formats.files import LocalFiles, read_json
 from workers.tokenizers.byte_level import ControlToken, Vocabulary, spelled_bytes
 
 TOKENIZER = "tokenizer.json"
-#: More tokens has no vocabulary.
+#: No vocabulary has more tokens.
 MAX_TOKENS = 1 << 22
-#: Tokens with a part of their own, as `tokenizer_config.json` names them; templates know them by these names.
+#: Special tokens by their names in `tokenizer_config.json`, which templates use, too.
 _ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "cls", "mask"))
 
 
@@ -55,7 +55,7 @@ def read_folder(folder: Path) -> Vocabulary:
 
 
 def read_tokenizer_json(folder: Path) -> dict[str, Any]:
-    """Raises: SourceFailed; DeploymentFailed for a folder with a sentencepiece model in its place."""
+    """Raises: SourceFailed; DeploymentFailed for a folder with a sentencepiece model instead."""
     files = LocalFiles(folder)
     if TOKENIZER not in files.sizes and "tokenizer.model" in files.sizes:
         raise DeploymentFailed(
@@ -82,7 +82,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _backend(parts: Mapping[str, Any], *, without: Mapping[str, Any] = {}, **changes: Any) -> Any:
-    """Without them in the backend, what looks like a control token is text."""
+    """A `tokenizers.Tokenizer` without control tokens, so that text that looks like one stays text."""
     from tokenizers import Tokenizer as Backend
 
     added = [token for token in parts["added_tokens"] if token["content"] not in without]
@@ -107,7 +107,7 @@ def _bytes(parts: Mapping[str, Any], control: Mapping[str, ControlToken]) -> lis
 
 
 def _around(parts: Mapping[str, Any]) -> tuple[list[int], list[int]]:
-    """What the post-processor puts before and behind a text."""
+    """The tokens that the post-processor puts before and after a text."""
     if not parts.get("post_processor"):
         return [], []
     backend = _backend(parts, post_processor=parts["post_processor"])
@@ -117,7 +117,7 @@ def _around(parts: Mapping[str, Any]) -> tuple[list[int], list[int]]:
 
 
 def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """By name. Files go before what the configuration has; there it is a text, or a list of named ones."""
+    """Templates by name. Files take precedence over the configuration, which has one text, or a list of named ones."""
     found = {path.stem: path.read_text("utf-8") for path in sorted((folder / TEMPLATE_FOLDER).glob("*.jinja"))}
     if (file := folder / "chat_template.jinja").is_file():
         found["default"] = file.read_text("utf-8")
@@ -131,7 +131,7 @@ def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _eos_ids(folder: Path, of_tokenizer: ControlToken | None) -> tuple[int, ...]:
-    """All that end an answer: those of the generation config, else of the model's, and the tokenizer's."""
+    """All ids that end an answer: those of the generation config, else of the model's, and the tokenizer's."""
     found = read_optional(folder, "generation_config.json").get("eos_token_id")
     if found is None:
         found = read_optional(folder, "config.json").get("eos_token_id")

@@ -16,7 +16,7 @@ from workers.tokenizers.pre_tokenizers import CUTS, Cut
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED = 1, 2, 3, 4
 #: Fields whose tokens end an answer: of the text, of a turn, of a message.
 _ENDS = ("eos", "eot", "eom")
-#: Tokens of these names end an answer, whatever the fields say, and are no text.
+#: Tokens with these names always end an answer, and are no text.
 _NAMED_ENDS = (
     "<|eot_id|>",
     "<|eom_id|>",
@@ -42,7 +42,8 @@ _NAMED_ENDS = (
     "[EOT]",
     "[e~[",
 )
-#: A name that is no end where all of the others exist: there it ends a part of an answer (harmony, Solar), or is text.
+#: (name, others): it ends no answer in a vocabulary with all of the others, but a part of it (harmony, Solar), or is
+#: text.
 _NO_ENDS = (
     ("<|end|>", {"<|return|>", "<|call|>"}),
     ("<|end|>", {"<|return|>", "<|calls|>"}),
@@ -50,7 +51,7 @@ _NO_ENDS = (
     ("<|end|>", {"<|flush|>", "<|calls|>"}),
     ("</s>", {"<|tool_response>"}),
 )
-#: What templates call the tokens, and what the fields do.
+#: Names of tokens in templates, and in fields.
 _VARIABLES = {
     "bos_token": "bos",
     "eos_token": "eos",
@@ -98,7 +99,7 @@ def read_gguf(path: Path) -> Vocabulary:
 
 
 def require_known(header: Header, file: str) -> Cut:
-    """How the file's tokenizer cuts text. Raises: DeploymentFailed."""
+    """How the file's tokenizer splits text. Raises: DeploymentFailed."""
     model, pre = header.get("tokenizer.ggml.model"), header.get("tokenizer.ggml.pre")
     if model != "gpt2":
         raise DeploymentFailed(
@@ -126,7 +127,7 @@ def _id(header: Header, name: str, tokens: Sequence[str]) -> int | None:
 
 
 def _bytes(tokens: Sequence[str], kinds: Sequence[int], control: dict[str, ControlToken]) -> list[bytes]:
-    """Added tokens are their text as it is; tokens of other kinds than these are none that a text has."""
+    """The bytes of each token. Added tokens are plain text; tokens of other kinds have none."""
     return [
         b"" if token in control else token.encode() if kind == USER_DEFINED else spelled if kind == NORMAL else b""
         for token, kind, spelled in zip(tokens, kinds, spelled_bytes(tokens), strict=True)

@@ -1,4 +1,4 @@
-"""What a model worker needs of a tokenizer, and which one a model has. Text to token ids and back, without torch."""
+"""The contract of a tokenizer, and the choice of a model's own. Text to token ids and back, without torch."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from workers.tokenizers.chat_template import Messages
 
 
 class Tokenizer(Protocol):
-    """What a model worker needs of a tokenizer."""
+    """The contract of a tokenizer."""
 
     eos_ids: tuple[int, ...]
-    #: Names tokenizer and template; a resume needs the same.
+    #: Digest of tokenizer and templates; a resume needs the same one.
     digest: str
 
     def check(self) -> list[str]:
-        """Try what only requests use. Returns what people should know. Raises: DeploymentFailed if it is of no use."""
+        """Try parts that only requests use. Returns warnings. Raises: DeploymentFailed if no request could work."""
 
     def encode(self, text: str) -> list[int]:
         """Ids of plain text, without any control token."""
 
     def encode_prompt(self, text: str, *, most: int | None = None) -> list[int]:
-        """Ids of a prompt by itself, with what the model wants around it, such as BOS.
+        """Ids of a prompt that is not a conversation, with the model's own tokens around it, such as BOS.
 
-        Raises: ContextTooLong, without looking for tokens, if there are surely more than `most`.
+        Raises: ContextTooLong, before tokenizing, if there are surely more than `most`.
         """
 
     def render_chat(
         self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
     ) -> list[int]:
-        """Ids of a conversation, up to where the assistant begins to speak.
+        """Ids of a conversation, up to the beginning of the assistant's turn.
 
-        `at_ms` is the time that a template tells which asks for the date, in ms since the epoch.
+        `at_ms` is the time for templates that print the date, in ms since the epoch.
 
         Raises: InvalidRequest, TemplateFailed, ContextTooLong as `encode_prompt`.
         """
@@ -65,7 +65,7 @@ def load_tokenizer(model_path: str, engine: str) -> Tokenizer:
 
 @contextlib.contextmanager
 def reading_tokenizer(path: Path) -> Iterator[None]:
-    """Around the reading of a tokenizer: what goes wrong is the fault of files. Raises: DeploymentFailed, OSError."""
+    """Context of reading a tokenizer: any error means damaged files. Raises: DeploymentFailed, OSError."""
     try:
         yield
     except (DeploymentFailed, OSError):

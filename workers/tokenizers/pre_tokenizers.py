@@ -1,7 +1,7 @@
-"""How text is cut before byte-level BPE merges its pieces, by the names that GGUF files have for it.
+"""How text is split before byte-level BPE merges its pieces, by the names in GGUF files.
 
-The patterns are those of the models' own `tokenizer.json`. A name that is not here is refused: with the wrong cut a
-model still answers, but worse.
+The patterns are those of the models' own `tokenizer.json`. Other names are refused: with the wrong
+split a model still answers, but worse.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ DEEPSEEK_CODER = ("[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]
 
 @dataclass(frozen=True)
 class Cut:
-    """One way to cut."""
+    """One way to split text."""
 
-    #: Patterns, each applied to the pieces that those before it have left; empty: GPT-2's own.
+    #: Patterns, each applied to the pieces of the one before; empty: GPT-2's own.
     patterns: Sequence[str] = ()
-    #: Each digit is a piece by itself, before anything else.
+    #: First split off each digit.
     single_digits: bool = False
-    #: Text is composed before (Unicode's NFC).
+    #: First normalize the text (Unicode NFC).
     composes: bool = False
     #: A piece that is in the vocabulary is one token, whatever the merges say.
     whole_pieces: bool = False
@@ -61,7 +61,7 @@ class Cut:
 
 
 class FalconCut(Cut):
-    """Falcon's, which cuts numbers when the text is bytes already."""
+    """Falcon's, which splits numbers after the text is turned into bytes."""
 
     def pre_tokenizer(self) -> Any:
         """For `tokenizers`."""

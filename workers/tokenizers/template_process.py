@@ -1,8 +1,8 @@
 """Renders chat templates: `python -m workers.tokenizers.template_process FD`. Knows no model and no tokens.
 
-A template is a program of whoever made the model. It runs in transformers' sandbox, which keeps it from files and from
-Python; this process keeps it from time and memory, too. What takes more of the processor than it may is killed by the
-kernel, wherever it is, and the model worker starts another process.
+A template is a program of the model's author. transformers' sandbox denies it files and Python; this process also
+limits its time and memory. If it exceeds its processor time the kernel kills the process, and the model worker starts
+another one.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from gateway.process.start import begin_child
 from gateway.store.codec import dumps, loads, mended
 from workers.engines.frames import FrameSocket
 
-#: Seconds of the processor that one rendering may take. An ordinary one takes a millisecond.
+#: Limit on the processor time of one rendering. An ordinary one takes a millisecond.
 CPU_S = 2.0
-#: Bytes that it may take beyond what this process has before.
+#: Limit on the memory of one rendering, beyond that of this process.
 MEMORY_BYTES = 512 << 20
-#: Characters of a rendered conversation: some times the longest request.
+#: Longest rendered conversation in characters: several times the longest request.
 MAX_CHARACTERS = 16 << 20
 
 
 def main() -> int:
-    """Answer each frame by one, until the model worker is gone."""
+    """Answer each frame with one, until the model worker is gone."""
     begin_child()
-    # So that no answer of a template that was tried at once waits for a module.
+    # Loads all modules now, so that no request waits for them.
     answer({"template": "{{ messages }}", "messages": [], "tools": None, "at_ms": 0, "variables": {}})
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])), dumps=dumps, loads=loads)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -59,11 +59,11 @@ def answer(asked: dict[str, Any]) -> dict[str, str]:
     except TemplateSyntaxError as error:
         return {"fault": f"line {error.lineno}: {error.message}"}
     except TemplateError as error:
-        # What `raise_exception` raises is no subclass of it; what is wrong with a template is.
+        # `raise_exception` raises the class itself; errors in a template are subclasses.
         return {"refused" if type(error) is TemplateError else "fault": mended(str(error))}
     except MemoryError:
         return {"fault": f"it takes more than {MEMORY_BYTES >> 20} MiB of memory"}
-    except Exception as error:  # noqa: BLE001 - whatever a program of others raises
+    except Exception as error:  # noqa: BLE001 - a template may raise anything
         return {"fault": mended(f"{type(error).__name__}: {error}")[:1000]}
 
 
