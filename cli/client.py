@@ -1,4 +1,4 @@
-"""A small client of the HTTP API: streams an answer, and goes on after a broken connection without losing a token."""
+"""A small client of the HTTP API: streams an answer, and resumes after a broken connection without losing a token."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent
 from gateway.errors import HeadraceError
 from gateway.settings import Settings
 
-#: How long a broken stream is tried again before the client gives up.
+#: How long the client tries to resume a broken stream.
 RECONNECT_S = 60.0
 
 
@@ -24,19 +24,19 @@ class ServerError(HeadraceError):
 
 @dataclass
 class EventStream:
-    """The events of a job up to its end, also over broken connections. The first request may make the job."""
+    """The events of a job up to its end, across broken connections. The first request may create the job."""
 
     client: httpx.Client
-    #: Where its events are; empty until the job is made.
+    #: The URL of its events; empty until the job exists.
     url: str = ""
-    #: Path and body that make it.
+    #: Path and body of the request that creates it.
     path: str = ""
     body: Mapping[str, Any] = field(default_factory=dict)
     job_id: str = ""
     last_event_id: str = ""
 
     def __iter__(self) -> Iterator[ServerSentEvent]:
-        """Raises: ServerError; httpx.TransportError if no job was made."""
+        """Raises: ServerError; httpx.TransportError if no job was created."""
         deadline = 0.0
         while True:
             try:
@@ -65,7 +65,7 @@ class EventStream:
             raise_for_error(response)
             self.job_id = response.headers["X-Job-Id"]
             self.url = self.url or f"/jobs/{self.job_id}/events"
-            # Comments come out of httpx_sse as events without data, and say nothing.
+            # httpx_sse yields comments as events without data.
             for event in EventSource(response).iter_sse():
                 if event.data:
                     self.last_event_id = event.id or self.last_event_id
@@ -81,7 +81,7 @@ class Answer:
     usage: dict[str, int] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[str]:
-        """Pieces of text, up to the end. Raises: ServerError; httpx.TransportError if there is no job yet."""
+        """Pieces of text, up to the end. Raises: ServerError; httpx.TransportError if no job was created."""
         for event in self.events:
             yield from self._read(event)
 
@@ -103,7 +103,7 @@ class Answer:
 
 
 def http_url(settings: Settings) -> str:
-    """Where the HTTP API of this machine listens."""
+    """The URL of this machine's HTTP API."""
     return f"http://{settings.http_host}:{settings.http_port}"
 
 

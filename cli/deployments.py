@@ -27,7 +27,7 @@ key_option = click.option("--key", envvar="HEADRACE_API_KEY", help="API key; the
 
 
 def connect(settings: Settings, url: str | None, key: str | None) -> httpx.Client:
-    """A client of this machine's API, or of another one's."""
+    """A client of this machine's API, or of the one at `url`."""
     return api.connect(url or api.http_url(settings), key or bootstrap_key(settings))
 
 
@@ -140,13 +140,13 @@ def worker(settings: Settings, node: str | None, device: str | None) -> None:
 
 @dataclass
 class Bars:
-    """What a deployment's events look like on a terminal: one line for each stage, log lines between them."""
+    """Shows a deployment's events on a terminal: one line for each stage, with log lines in between."""
 
     stage: str = ""
     seen: set[str] = field(default_factory=set)
 
     def show(self, event: dict[str, Any]) -> None:
-        """One event."""
+        """Show one event."""
         if event["event"] == "log":
             self._end_line()
             click.echo(f"  {event['level']:7} {event['message']}")
@@ -174,7 +174,7 @@ class Bars:
 
 
 def _follow(client: httpx.Client, deployment_id: str) -> bool:
-    """Show a deployment to its end. True if it succeeded. Ctrl-C cancels it."""
+    """Show a deployment to its end. Returns whether it succeeded. Ctrl-C cancels it."""
     bars = Bars()
     try:
         for event in events(client, deployment_id):
@@ -194,7 +194,7 @@ def _follow(client: httpx.Client, deployment_id: str) -> bool:
 
 
 def events(client: httpx.Client, deployment_id: str) -> Iterator[dict[str, Any]]:
-    """The events of a deployment up to its end, also over a broken connection. Its failure is not among them."""
+    """The events of a deployment up to its end, across broken connections, without its failure."""
     for event in api.EventStream(client, url=f"/models/local/deployments/{deployment_id}/events"):
         if event.event != "error":
             yield json.loads(event.data)

@@ -23,7 +23,7 @@ def main() -> None:
         "FLOWER_BASIC_AUTH": f"admin:{secret_file(settings, 'flower.password')}",
         "FLOWER_ADDRESS": settings.flower_host,
         "FLOWER_PORT": str(settings.flower_port),
-        # Else it runs what a file of that name in the current folder holds.
+        # Else Flower would run a file of that name in the current folder.
         "FLOWER_CONF": os.devnull,
     }
     # As `celery -A tasks.app flower`, which would look for the application in the current folder.

@@ -1,4 +1,4 @@
-"""`headrace key` and `headrace usage`: work on Redis itself, so that they need no admin key."""
+"""`headrace key` and `headrace usage`: use Redis directly, so they need no admin key."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def show(settings: Settings, key_id: str) -> None:
 @_limits
 @click.pass_obj
 def update(settings: Settings, /, key_id: str, name: str | None, all_models: bool, **limits: Any) -> None:
-    """Change a key. What is not named stays as it is."""
+    """Change a key. Options that are not given stay as they are."""
     wanted = {**_given(limits), **({"models": []} if all_models else {}), **({"name": name} if name else {})}
     if not wanted:
         raise click.UsageError("Say what to change, for example --requests-per-minute 60.")
@@ -97,7 +97,7 @@ def update(settings: Settings, /, key_id: str, name: str | None, all_models: boo
 @click.argument("key_id")
 @click.pass_obj
 def revoke(settings: Settings, key_id: str) -> None:
-    """Make a key useless at once, and cancel its jobs."""
+    """Revoke a key at once, and cancel its jobs."""
     credentials = _credentials(settings)
     record = credentials.revoke(credentials.match(key_id).id)
     cancelled = cancel_all(JobStore(credentials.redis), record.id)
@@ -125,7 +125,7 @@ def usage(settings: Settings, key_id: str | None, model: str | None, start: str 
 
 
 def load(schema: Schema, values: Mapping[str, Any]) -> Any:
-    """What a schema makes of options. Raises: InvalidRequest with its text."""
+    """Load options with a schema. Raises: InvalidRequest with its text."""
     try:
         return schema.load(values)
     except ValidationError as error:
@@ -134,7 +134,7 @@ def load(schema: Schema, values: Mapping[str, Any]) -> Any:
 
 
 def _given(limits: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as the schemas know them: 0 and 'never' are null."""
+    """Options in the form of the schemas: 0 and 'never' become null."""
     found: dict[str, Any] = {}
     if limits["models"]:
         found["models"] = list(limits["models"])

@@ -1,4 +1,4 @@
-"""What runs in a data folder, found by the locks that are held there, whoever started it and whether that one lives."""
+"""Finds and ends the processes of a data folder by the locks that they hold, whether their supervisor lives or not."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import psutil
 from gateway.errors import Unavailable
 from gateway.process.locks import Holder, lock_holder, lock_holders, lock_path
 
-#: Time to end after SIGTERM, then after SIGKILL.
+#: Seconds to end after SIGTERM, then after SIGKILL.
 END_S, KILLED_S = 6.0, 5.0
-#: Names of the locks of the embedded Redis: the one of its process, and the one of its data.
+#: Names of the locks of the embedded Redis: of its process, and of its data.
 REDIS = ("redis", "redis-server")
 _LOOK_S = 0.05
 
 
 def running(data_dir: Path) -> dict[str, Holder]:
-    """What lives there: name to process, each process once, and not the supervisor."""
+    """The living processes by name, each once, without the supervisor."""
     names: dict[int, str] = {}
     holders = lock_holders(data_dir)
     for name, holder in holders.items():
@@ -37,7 +37,7 @@ def end(data_dir: Path, names: Iterable[str], *, grace_s: float = END_S) -> None
     `grace_s` is the time from SIGTERM to SIGKILL.
 
     Raises:
-        Unavailable: one of them does not end, not even by SIGKILL.
+        Unavailable: one of them does not end, even after SIGKILL.
     """
     names = list(names)
     for group in ([name for name in names if name not in REDIS], [name for name in names if name in REDIS]):
@@ -53,7 +53,7 @@ def end(data_dir: Path, names: Iterable[str], *, grace_s: float = END_S) -> None
 
 
 def _signal(data_dir: Path, names: list[str], number: signal.Signals, timeout_s: float) -> list[str]:
-    """Send a signal to those that hold these locks, and wait until they are free. Returns those that are not."""
+    """Signal the holders of these locks, and wait until the locks are free. Returns those that are not."""
     deadline = time.monotonic() + timeout_s
     for name in names:
         _send(data_dir, name, number)
@@ -63,7 +63,7 @@ def _signal(data_dir: Path, names: list[str], number: signal.Signals, timeout_s:
 
 
 def _send(data_dir: Path, name: str, number: signal.Signals) -> None:
-    """Signal the holder of a lock, or, if that is dead, those that have the lock from it."""
+    """Signal the holder of a lock or, if it is dead, the processes that inherited the lock."""
     holder, path = lock_holder(data_dir, name), lock_path(data_dir, name)
     if holder is None or _reaches(holder.pid, path, number):
         return
@@ -72,19 +72,19 @@ def _send(data_dir: Path, name: str, number: signal.Signals) -> None:
 
 
 def _reaches(pid: int, path: Path, number: signal.Signals) -> bool:
-    """Signal a process if it has a file open: a number alone may be another process' by now."""
+    """Signal a process if it has the file open, since its pid may have been reused."""
     if pid == os.getpid():
         return False
     try:
         handle = os.pidfd_open(pid)
-    except OSError:  # it is gone, or was never one
+    except OSError:  # there is no such process
         return False
     try:
         wanted = path.stat()
         found = any(os.path.samestat(opened, wanted) for opened in _open_files(pid))
         if found:
             signal.pidfd_send_signal(handle, number)
-    except OSError:  # it has just ended, or is somebody else's
+    except OSError:  # it has just ended, or belongs to another user
         return False
     finally:
         os.close(handle)
@@ -98,7 +98,7 @@ def _open_files(pid: int) -> Iterator[os.stat_result]:
 
 
 def _family(data_dir: Path, name: str) -> list[psutil.Process]:
-    """The holder of a lock, and those that end by themselves a moment later. Model workers do not, and have a lock."""
+    """The holder of a lock and its children, except model workers, which have a lock of their own."""
     holder = lock_holder(data_dir, name)
     locked = {one.pid for one in lock_holders(data_dir).values()}
     found = [psutil.Process(holder.pid)] if holder and psutil.pid_exists(holder.pid) else []

@@ -28,17 +28,17 @@ from gateway.settings import Settings
 from gateway.store.connection import connect as redis_client
 from gateway.store.installation import REMEDY
 
-#: How long `down` lets `headrace up` end everything, before it does so itself.
+#: How long `down` waits for `headrace up` to end everything, before it does so itself.
 DOWN_S = 15.0
-#: How often what is left is ended: the one that ends may just have started another.
+#: Rounds of ending leftovers: a process may start another one just before it ends.
 DOWN_ROUNDS = 4
 
 
 class Commands(click.Group):
-    """Turns our errors into one line."""
+    """A click group that prints our errors in one line."""
 
     def invoke(self, ctx: click.Context) -> object:
-        """Run the command. Exit status 1 and one line on stderr for an error of ours."""
+        """Run the command. An error of ours is one line on stderr and exit status 1."""
         try:
             return super().invoke(ctx)
         except HeadraceError as error:
@@ -205,7 +205,7 @@ main.add_command(usage)
 
 
 def _unsupervised(settings: Settings) -> NoReturn:
-    """Say what runs though no `headrace up` does, and leave."""
+    """Print the processes that run without `headrace up`, and exit."""
     left = leftovers.running(settings.data_dir)
     if not left:
         say(f"not running in {settings.data_dir}")
@@ -232,9 +232,9 @@ def _print(model: str, answer: api.Answer) -> str:
 
 
 def _detach(settings: Settings, *options: str) -> None:
-    """Run `headrace up` in a session of its own, showing what it says until it is up.
+    """Run `headrace up` in a session of its own, and show its output until everything is up.
 
-    What it says lies in a file, so it says no secrets; they are shown here.
+    Its output goes to a file, so it contains no secrets; they are shown here.
     """
     folder = settings.data_dir.absolute()
     log, ready = folder / "logs" / "up.log", folder / "run" / "ready"

@@ -1,4 +1,4 @@
-"""What must be right before anything is started: each failure is one line that says what to do."""
+"""Checks before anything is started: each failure is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ REDIS_TIMEOUT_S = 10.0
 
 
 def check_data_dir(settings: Settings) -> None:
-    """Make the data folder, for its owner alone. Raises: InvalidSetting if it can't be written."""
+    """Make the data folder, private to its owner. Raises: InvalidSetting if it can't be written."""
     folder = settings.data_dir
     probe = folder / f".write-test-{os.getpid()}"
     try:
@@ -58,7 +58,7 @@ def check_ports(settings: Settings) -> None:
 
 
 def check_grpc(settings: Settings) -> None:
-    """Make the development certificates, if they are wanted. Raises: InvalidSetting."""
+    """Make the development certificates if gRPC uses them. Raises: InvalidSetting."""
     from web.rpc.server import grpc_address
 
     grpc_address(settings)
@@ -67,7 +67,7 @@ def check_grpc(settings: Settings) -> None:
 
 
 def check_models(settings: Settings) -> None:
-    """Raises: InvalidSetting if the catalog or the demo model's weights are not right, or ModelNotFound."""
+    """Raises: InvalidSetting if the catalog is broken or the demo model's weights are missing; ModelNotFound."""
     catalog = load_catalog(settings, strict=True)
     if not settings.demo_model:
         return
@@ -96,7 +96,7 @@ def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEO
             time.sleep(0.05)
 
 
-#: What `appendfsync` means for the promise.
+#: What each value of `appendfsync` means for durability.
 _PROMISES = {
     "always": "on, synced at each write: accepted jobs survive restarts and power cuts",
     "everysec": "on, synced each second: jobs survive a restart of Redis; a power cut may lose the last second",
@@ -106,7 +106,7 @@ _PROMISES = {
 
 
 def check_redis(client: redis.Redis) -> str:
-    """What the append-only setting means for the promise. Raises: InvalidSetting if Redis may evict jobs."""
+    """A text on what the append-only setting means for durability. Raises: InvalidSetting if Redis may evict jobs."""
     memory = client.info("memory")
     policy = memory.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
@@ -120,7 +120,7 @@ def check_redis(client: redis.Redis) -> str:
 
 
 def appendfsync(client: redis.Redis) -> str:
-    """The setting of that name; empty where Redis is not to be asked (hosted ones forbid CONFIG)."""
+    """The setting of that name; empty if Redis forbids CONFIG, as hosted ones do."""
     try:
         return str(client.config_get("appendfsync").get("appendfsync", ""))
     except redis.exceptions.ResponseError:
@@ -128,7 +128,7 @@ def appendfsync(client: redis.Redis) -> str:
 
 
 def secret_file(settings: Settings, name: str, given: str = "") -> str:
-    """A secret that is kept in the data folder with mode 0600; made at random the first time, or set to `given`."""
+    """A secret in the data folder, with mode 0600: random the first time, or set to `given`."""
     path = settings.data_dir / "keys" / name
     private_folder(path.parent)
     if given or not path.exists():
@@ -137,7 +137,7 @@ def secret_file(settings: Settings, name: str, given: str = "") -> str:
 
 
 def bootstrap_key(settings: Settings) -> str:
-    """The first admin key, if it is set or can be read here; else empty."""
+    """The first admin key, if it is set or in the data folder; else empty."""
     path = settings.data_dir / "keys" / "bootstrap"
     if settings.bootstrap_key or not path.exists():
         return settings.bootstrap_key
@@ -146,5 +146,5 @@ def bootstrap_key(settings: Settings) -> str:
 
 def _write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as stream:
-        os.fchmod(stream.fileno(), 0o600)  # it may have been there
+        os.fchmod(stream.fileno(), 0o600)  # the file may have existed
         stream.write(text + "\n")

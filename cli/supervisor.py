@@ -25,12 +25,12 @@ from gateway.errors import InvalidSetting
 from gateway.process.environment import of_process
 from gateway.process.start import how_ended, module_command, private_folder
 
-#: Wait before a process that has ended is started again: doubles from the first to the second.
+#: Back-off before a process is restarted, in seconds: doubles from the first to the second value.
 BACKOFF_S = (0.5, 30.0)
-#: One that ran for so long had come up: whatever ended it then, it starts at once, however often. Only those that end
-#: again right at their start wait longer each time.
+#: A process that ran for this long had started: it is restarted at once, however often it ends. Only processes that end
+#: during their start wait longer each time.
 STARTED_S = 10.0
-#: Time for everything but Redis to end after SIGTERM, then for Redis.
+#: Seconds for everything but Redis to end after SIGTERM, then for Redis.
 END_S, END_REDIS_S = 6.0, 2.0
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -56,7 +56,7 @@ class Supervised:
     restarts: int = 0
     failures: int = 0
     next_start: float = 0.0
-    #: How it ended the last time; empty if it never did.
+    #: How it ended the last time; empty if it has not.
     ended: str = ""
 
 
@@ -87,11 +87,11 @@ class Supervisor:
         self._say(f"{name} is not started: {why}")
 
     def running(self, name: str) -> bool:
-        """Whether it has not exited, as far as we know."""
+        """Whether it has not been reaped yet."""
         return self._table[name].process is not None
 
     def reap_and_restart(self) -> None:
-        """Reap what has ended, and start again what should run."""
+        """Reap ended processes, and restart those that should run."""
         for pid, status in _reap():
             for name, entry in self._table.items():
                 if entry.process is not None and entry.process.pid == pid:
@@ -125,7 +125,7 @@ class Supervisor:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
     def _spawn(self, name: str) -> None:
-        # A child of another thread would end with that thread.
+        # A child started by another thread would end with that thread.
         assert threading.current_thread() is threading.main_thread()
         entry = self._table[name]
         begin = module_command("cli.supervised", str(self._folder), name, str(os.getpid()))
@@ -169,7 +169,7 @@ class Supervisor:
 
 
 def _ours(command: list[str]) -> list[str]:
-    """A line of the Procfile, as this Python runs it."""
+    """A command of the Procfile, run by this Python."""
     if command[:2] == ["python", "-m"]:
         return module_command(*command[2:])
     return [sys.executable if part == "python" else part for part in command]

@@ -1,4 +1,4 @@
-"""`headrace up`: start everything, show the demo model's way up, stream one answer, and stay."""
+"""`headrace up`: start everything, show the startup of the demo model, stream one answer, and keep running."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from workers import providers
 SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
 #: The lock of the supervisor itself.
 SUPERVISOR = "up"
-#: How often the supervisor looks at its processes.
+#: How often the supervisor checks its processes.
 LOOK_S = 0.1
-#: A model that is not up after so long is reported, and waited for no longer.
+#: How long to wait for the demo model.
 DEMO_TIMEOUT_S = 180.0
-#: A write has failed: the terminal or pipe has been closed.
+#: Set when a write has failed: the terminal or pipe has been closed.
 _output_closed = threading.Event()
 QUESTION = "What is a water turbine? Answer in two sentences."
 
@@ -76,7 +76,8 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
         finally:
             say("stopping")
             supervisor.end_users()
-            leftovers.end(settings.data_dir, model_workers(settings))  # those of an earlier supervisor are no children
+            # Model workers of an earlier supervisor are not our children.
+            leftovers.end(settings.data_dir, model_workers(settings))
             supervisor.end()
             say("stopped; nothing is left running")
     finally:
@@ -84,12 +85,12 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
 
 
 def say(text: str) -> None:
-    """One line for whoever looks at the terminal."""
+    """Print one line."""
     show(f"headrace | {text}")
 
 
 def show(text: str, *, nl: bool = True) -> None:
-    """Print something. That the reader has gone is no reason to do less than what is to be done."""
+    """Print a text. A closed terminal or pipe is noted, not raised."""
     try:
         click.echo(text, nl=nl)
     except OSError:
@@ -98,7 +99,7 @@ def show(text: str, *, nl: bool = True) -> None:
 
 
 def shown_secret(settings: Settings, name: str) -> str:
-    """A secret for whoever looks at the terminal; where all that is said lies in a file, the command that shows it."""
+    """A secret, to be shown on the terminal; if the output goes to a file, the command that shows it."""
     secret = secret_file(settings, name)
     path = shlex.quote(str(settings.data_dir.absolute() / "keys" / name))
     in_file = sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
@@ -122,7 +123,7 @@ def supervisor_of(data_dir: Path) -> int:
 
 
 def end_leftovers(data_dir: Path) -> None:
-    """End what lives on of a `headrace up` that was killed. Model workers stay: the new agent adopts or ends them.
+    """End the processes of a `headrace up` that was killed. Model workers stay: the new agent adopts or ends them.
 
     Raises:
         Unavailable: one of them does not end.
@@ -135,13 +136,13 @@ def end_leftovers(data_dir: Path) -> None:
 
 
 def model_workers(settings: Settings) -> list[str]:
-    """The locks of this device's model workers that live."""
+    """The locks of this device's living model workers."""
     suffix = f".{slug(settings.node)}.{slug(settings.device)}"
     return [name for name in leftovers.running(settings.data_dir) if suffix in name and not name.startswith("agent.")]
 
 
 def claim_redis(client: redis.Redis, settings: Settings, *, accept: bool) -> None:
-    """Raises: StoreLost if this Redis has not the data that the data folder knows of, unless that is accepted."""
+    """Raises: StoreLost if this Redis lacks the data of this data folder, unless `accept`."""
     installation = Installation(client, settings.data_dir)
     if accept:
         installation.accept()
@@ -174,7 +175,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
 
 
 def _endings() -> list[signal.Signals]:
-    """The signals that end everything. Not a closed terminal's, if it is ignored: that is what nohup is for."""
+    """The signals that end everything. SIGHUP is not one of them if it is ignored, as under nohup."""
     every = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
     return [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
 
@@ -192,7 +193,7 @@ def _is_output_closed() -> bool:
 
 
 def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
-    """Show the model's way up, one streamed answer, and how to go on."""
+    """Show the startup of the demo model, one streamed answer, and the next steps."""
     url = api.http_url(settings)
     try:
         if settings.demo_model and _bring_up_demo(settings, supervisor, url, key):
@@ -227,7 +228,7 @@ def _transport(settings: Settings) -> str:
 
 
 def _bring_up_demo(settings: Settings, supervisor: Supervisor, url: str, key: str) -> bool:
-    """Deploy the demo model if nobody did yet, and say how far it is. True when it answers."""
+    """Deploy the demo model unless it is deployed, and show the progress. Returns whether it answers."""
     model = settings.demo_model
     started = time.monotonic()
     while not _answers(f"{url}/health/live") and not supervisor.stopping.wait(LOOK_S):
@@ -251,9 +252,9 @@ def _status(client: httpx.Client, model: str) -> str:
 
 
 def _deploy(client: httpx.Client, model: str) -> None:
-    """One deployment to its end, a line for each stage. Raises: ServerError if it fails."""
+    """Run a deployment to its end, with a line for each stage. Raises: ServerError if it fails."""
     response = client.post("/models/local/deploy", json={"model_type": model})
-    if response.status_code == 503:  # the agent has not said yet that it lives
+    if response.status_code == 503:  # the agent has not sent a heartbeat yet
         return
     api.raise_for_error(response)
     deployment_id = response.json()["data"]["deployment_id"]

@@ -13,17 +13,17 @@ from schemas.sources import parse_source
 CAPABILITIES = ("chat", "completion", "embedding", "code", "tool_use")
 PROTOCOLS = ("openai", "anthropic")
 ON_INTERRUPT = ("fail", "restart", "continue")
-#: How a provider's server goes on with a started chat answer.
+#: The ways in which a provider's server continues a started chat answer.
 CONTINUATIONS = ("none", "prefill", "prefix", "continue_final_message")
-#: Tokens that any number in the catalog may name.
+#: Largest number of tokens in the catalog.
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
-#: Parts of an id that would make it the path of something else.
+#: First and last parts of an id that would make it another path.
 RESERVED_FIRST, RESERVED_LAST = ("local", "deploy", "deployments"), ("chat", "completions", "embeddings")
 
 
 class RangeSchema(StrictSchema):
-    """What a number may be."""
+    """The range of a number."""
 
     min = Number(-1e9, 1e9, required=True)
     max = Number(-1e9, 1e9, required=True)
@@ -64,7 +64,7 @@ class ProviderEntrySchema(StrictSchema):
 
 
 class ModelEntrySchema(StrictSchema):
-    """A table `[models."ID"]`. What it leaves out has the default of `gateway/models/entry.py`."""
+    """A table `[models."ID"]`. Missing fields have the defaults of `gateway/models/entry.py`."""
 
     id = Text(required=True)
     enabled = Boolean()

@@ -28,8 +28,8 @@ def _not_too_deep(value: Any) -> None:
 class Content(fields.Field[str]):
     """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined.
 
-    An answer's part may be of the type `refusal`, with its text under that name, or `thinking`, which is left out: no
-    model reads the thoughts of another one as text.
+    A part of an answer may have the type `refusal`, with its text in that field, or `thinking`, which is left out:
+    models don't read each other's thoughts as text.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ class Content(fields.Field[str]):
 
 
 class Arguments(Text):
-    """The arguments of a call: any text, since models write what is not JSON, too; other values are written as JSON."""
+    """The arguments of a call: any text, since models also write invalid JSON; other values are encoded as JSON."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**{**kwargs, "metadata": {"contentMediaType": "application/json", "example": "{}"}})
@@ -70,7 +70,7 @@ class Arguments(Text):
 
 
 class NullFreeSchema(StrictSchema):
-    """An object in which a null is nothing."""
+    """An object in which a null means that the field is missing."""
 
     @pre_load
     def _without_nulls(self, data: Any, **_: Any) -> Any:
@@ -78,7 +78,7 @@ class NullFreeSchema(StrictSchema):
 
 
 class AnsweredSchema(NullFreeSchema):
-    """Something that an answer has: what its provider has put beside it is kept."""
+    """A part of an answer: fields that its provider has added are kept."""
 
     class Meta:
         unknown = INCLUDE
@@ -91,7 +91,7 @@ class AnsweredSchema(NullFreeSchema):
 
 
 class CalledFunctionSchema(AnsweredSchema):
-    """Which function is called, and with what: as the model has written it."""
+    """The called function and its arguments, as the model wrote them."""
 
     name = Text(required=True)
     arguments = Arguments(load_default="")
@@ -106,7 +106,7 @@ class ToolCallSchema(AnsweredSchema):
 
     @post_load
     def _without_its_number(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        """A stream numbers its calls, and their order says it, too."""
+        """Drop the number of the call, which streams have, since the order says the same."""
         return {name: value for name, value in data.items() if name != "index"}
 
 
@@ -125,7 +125,7 @@ class MessageSchema(AnsweredSchema):
 
     @pre_load
     def _without_nulls(self, data: Any, **_: Any) -> Any:
-        """A tool has always said something; of an assistant, what is empty is nothing, too."""
+        """Drop nulls. A tool's content is always kept; empty fields of an assistant are dropped, too."""
         given = super()._without_nulls(data)
         if not isinstance(data, dict):
             return given
@@ -161,8 +161,8 @@ class MessageSchema(AnsweredSchema):
 
 
 def with_ids(turns: list[Any]) -> list[Any]:
-    """Turns as a client has sent them. A call without an id and the result of it get one, by their order: the results
-    stand right behind the calls. What has no counterpart is left as it is.
+    """Add missing ids to calls and their results, matched by order: results follow right after the calls. Others are
+    left as they are.
     """
     found = list(turns)
     known: set[str] = set()
@@ -185,7 +185,7 @@ def with_ids(turns: list[Any]) -> list[Any]:
 
 
 def _results(turns: list[Any], first: int, known: set[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The results from there on that answer none of the known calls, with their places."""
+    """The next results that answer none of the known calls, with their indexes."""
     for at in range(first, len(turns)):
         turn = turns[at]
         if not isinstance(turn, dict) or turn.get("role") != "tool":
@@ -200,7 +200,7 @@ def _is_empty(value: Any) -> bool:
 
 
 def with_tools(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Turns of the time before there were tools as they are now: a `function_call` is a call, its result a tool's."""
+    """Convert old `function_call` turns: they become tool calls, and their results those of tools."""
     found, call_id = [], ""
     for number, turn in enumerate(turns):
         give_way(number)
@@ -216,7 +216,7 @@ def with_tools(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def message_shapes(message: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON schema of a message, with what `_fits_its_role` asks: each role has a shape of its own."""
+    """The JSON schema of a message, with the rules of `_fits_its_role`: each role has its own shape."""
     fields = dict(message["properties"])
     text = {"anyOf": [shape for shape in fields["content"]["anyOf"] if shape != {"type": "null"}]}
     plain = {

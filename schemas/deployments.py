@@ -21,7 +21,7 @@ STAGE_STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
 
 @dataclass(frozen=True, kw_only=True)
 class DeployRequest:
-    """What to deploy, and how. Empty and 0 = not said."""
+    """What to deploy, and how. Empty and 0 = not given."""
 
     model_type: str
     model_size: str = ""
@@ -37,15 +37,15 @@ class DeployRequest:
         return f"{self.model_type}-{self.model_size}" if self.model_size else self.model_type
 
     def options(self) -> dict[str, Any]:
-        """The whole `deployment_config`, with what was left out."""
+        """The whole `deployment_config`, with defaults."""
         return {**DEFAULTS, **{name: value for name, value in self.deployment_config.items() if value is not None}}
 
     def given(self) -> dict[str, Any]:
-        """What the record keeps of it."""
+        """The fields that the job record keeps."""
         return {name: value for name, value in asdict(self).items() if value and name != "dry_run"}
 
 
-#: `deployment_config` where the request leaves something out; 0 = as the settings and the model say.
+#: Defaults of `deployment_config`; 0 = as the settings and the model say.
 DEFAULTS: Mapping[str, Any] = {
     "max_batch_size": 0,
     "context_length": 0,
@@ -94,7 +94,7 @@ class DeployRequestSchema(StrictSchema):
 
 
 class ScaleRequestSchema(StrictSchema):
-    """How many replicas a model is to have."""
+    """How many replicas a model should have."""
 
     replicas = Integer(1, MAX_REPLICAS, required=True)
 

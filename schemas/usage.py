@@ -10,13 +10,13 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from schemas.base.fields import Moment, StrictSchema, Text
 
-#: The longest time, in days, that one report covers, and what it covers if nothing is said.
+#: The longest time, in days, that one report covers, and the default.
 MAX_DAYS, DEFAULT_DAYS = 400, 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class UsageQuery:
-    """Which part of the ledger. `key_id` None: the caller's own, or all for an admin."""
+    """The part of the ledger to report. `key_id` None: the caller's own key, or all keys for an admin."""
 
     key_id: str | None
     model: str | None

@@ -11,5 +11,5 @@ from gateway.queue.names import DEPLOY
 
 @shared_task(name=DEPLOY, bind=True)  # type: ignore[untyped-decorator]
 def deploy(self: Any, job_id: str) -> None:
-    """Carry out one deployment on the agent, which has put itself on its Celery application."""
+    """Run one deployment on the agent, which has set itself on its Celery application."""
     self.app.agent.deploy(job_id)

@@ -11,5 +11,5 @@ from gateway.queue.names import GENERATE
 
 @shared_task(name=GENERATE, bind=True)  # type: ignore[untyped-decorator]
 def generate(self: Any, job_id: str) -> None:
-    """Run one job on the resident replica, which the model worker has put on its Celery application."""
+    """Run one job on the worker, which has set itself on its Celery application."""
     self.app.replica.generate(job_id)

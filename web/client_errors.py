@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def client_error(error: Exception, doing: str) -> HeadraceError:
-    """The error for whatever was raised; what we did not foresee is logged with what was being done."""
+    """The error for the client. An unexpected exception is logged, with `doing`."""
     if isinstance(error, HeadraceError):
         return error
     if isinstance(error, ValidationError):
@@ -35,7 +35,7 @@ def client_error(error: Exception, doing: str) -> HeadraceError:
 
 
 def invalid(messages: Mapping[str, Any]) -> InvalidRequest:
-    """The error for what a schema found, with each field's path."""
+    """The error for a schema's messages, with each field's path."""
     return InvalidRequest.of(flatten(messages))
 
 

@@ -10,5 +10,5 @@ _ALLOWED = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 def request_id(wanted: str) -> str:
-    """The one that the client has sent, if it may; else a new one."""
+    """The id that the client has sent, if it is valid; else a new one."""
     return wanted if _ALLOWED.fullmatch(wanted) else secrets.token_hex(16)

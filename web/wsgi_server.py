@@ -22,22 +22,22 @@ from web.http.bodies import BoundedBody, linger
 
 #: Connections that one process may hold open.
 CONNECTIONS = 20_000
-#: After SIGTERM open streams end themselves within a second or two; what is left then is cut.
+#: After SIGTERM open streams end by themselves within a second or two; after this time the rest is closed.
 GRACEFUL_TIMEOUT_S = 5
 
 
 class WebWorker(GeventWorker):  # type: ignore[misc]
-    """gunicorn's worker with gevent, but for one function, and for how it reads bodies."""
+    """gunicorn's gevent worker, with another `select.poll` and another way to read bodies."""
 
     def patch(self) -> None:
-        """Make what waits a matter of greenlets."""
+        """Patch blocking functions for greenlets."""
         super().patch()
-        # Here it only ever asks what is there now: redis-py does, of each connection before each use. gevent's goes
-        # through the event loop for that, and takes as long as the command that follows.
+        # It is only used without waiting: redis-py polls each connection before each use. gevent's version goes
+        # through the event loop for that, which takes as long as the command that follows.
         select.poll = monkey.get_original("select", "poll")  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
-        """Answer one request. What the application has not read of its body is not wanted."""
+        """Answer one request. The rest of its body that the application has not read is dropped."""
         body = BoundedBody(req, sock)
         try:
             super().handle_request(listener_name, req, sock, addr)
@@ -46,13 +46,13 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
                 linger(sock)
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:
-        """Answer what is no request at all, and see to it that the answer arrives."""
+        """Answer an invalid request, and make sure that the answer arrives."""
         super().handle_error(req, client, addr, exc)
         linger(client)
 
 
 def _write_error(sock: Any, status: int, reason: str, message: str) -> None:
-    """What gunicorn says of what is no request, in the envelope and not as a page. It has no path to go by."""
+    """Write gunicorn's error for an invalid request in the envelope, not as a page. It has no path to set a dialect."""
     from web.http.dialect import Plain
 
     error = BadRequest(message or reason)
@@ -66,10 +66,10 @@ util.write_error = _write_error
 
 
 class WebLogger(GunicornLogger):  # type: ignore[misc]
-    """gunicorn's, whose lines are written as all others are."""
+    """gunicorn's logger, with the format of all other log lines."""
 
     def setup(self, cfg: Any) -> None:
-        """Without handlers of its own."""
+        """Use no handlers of its own."""
         self.cfg = cfg
         self._access_log_enabled = False
         self.error_log.propagate = True
@@ -83,7 +83,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
         super().__init__()
 
     def load_config(self) -> None:
-        """What gunicorn would read from its command line."""
+        """Set what gunicorn would read from its command line."""
         options = {
             "bind": f"{self.settings.http_host}:{self.settings.http_port}",
             "workers": self.settings.web_workers,
@@ -100,7 +100,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Build the application, in each worker after it was forked and patched."""
+        """Build the application, in each worker, after the fork and the patches."""
         from gateway.context import Gateway
         from web.app import create_app
 
@@ -113,7 +113,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
 
 def _post_worker_init(worker: Any) -> None:
     gc.collect()
-    gc.freeze()  # what is there now stays; no later collection needs to look at it
+    gc.freeze()  # all present objects are permanent: keep them out of later collections
     worker.wsgi.extensions["headrace.alive"] = lambda: worker.alive
 
 

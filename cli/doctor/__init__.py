@@ -1,1 +1,1 @@
-"""`headrace doctor`: looks at a live installation, and says what to do. One file a group of checks."""
+"""`headrace doctor`: checks a live installation, and says what to do. One file for each group of checks."""

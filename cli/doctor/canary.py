@@ -1,4 +1,4 @@
-"""A request for one token to one replica, through its own queue: the way that all requests go, but for the face."""
+"""Sends a request for one token to one replica, through its own queue: the path of all requests, except the face."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from gateway.queue.names import Priority, replica_queue
 from schemas.embeddings import EmbeddingRequestSchema
 from schemas.inference import ChatRequestSchema, CompletionRequestSchema
 
-#: How long a replica may take, and how often it is looked at.
+#: How long a replica may take, and how often its job is read.
 DEADLINE_S, LOOK_S = 10.0, 0.02
-#: How long the record stays behind.
+#: How long the record is kept.
 TTL_MS = 60_000
 
 
 def ask(installed: Installed, replica: Replica) -> Finding:
-    """Have a replica answer, and say how that went."""
+    """Let a replica answer, and report the result."""
     key = next((key for key in Credentials(installed.redis).list() if key.status == "active"), None)
     if key is None:
         return warning("there is no API key yet, on whose account a replica could be asked", "headrace key create NAME")
@@ -37,7 +37,7 @@ def ask(installed: Installed, replica: Replica) -> Finding:
         time.sleep(LOOK_S)
     else:
         cancel(installed.store, installed.store.read(job.id) or job, reason="client_request")
-        busy = f", {replica.sequences} of {replica.max_batch_size} places were taken"
+        busy = f", {replica.sequences} of {replica.max_batch_size} slots were taken"
         return problem(f"{name} did not answer within {DEADLINE_S:.0f} s{busy}", _remedy(replica))
     if record is None or record.state is not JobState.DONE:
         why = record.error.get("message", record.state.word) if record else "its record is gone"

@@ -1,7 +1,7 @@
 """`headrace doctor --chaos`: a sandbox of its own, with a fake model, in which processes are killed under streams.
 
-It uses the product as it is installed here, and nothing of the live installation: another data folder, an embedded
-Redis, free ports. The fake engine's text is a function of the job's id, so that a lost or repeated token shows.
+It uses the installed product, but nothing of the live installation: another data folder, an embedded Redis, free ports.
+The fake engine's text is a function of the job's id, so that a lost or repeated token shows.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from gateway.store.connection import NOT_NOW, connect
 from workers.engines.fake import fake_token
 
 MODEL = "canary"
-#: Streams under each fault, their tokens, and the pause between two.
+#: Streams for each fault, their tokens, and the seconds between two tokens.
 STREAMS, TOKENS, STEP_S = 4, 120, 0.02
-#: How long everything may take to be up, a stream to end, and what is left of it to be gone.
+#: How long the sandbox may take to start, a stream to end, and its leftovers to be gone.
 UP_S, END_S, TIDY_S = 120.0, 60.0, 15.0
 
 
 class Stream(threading.Thread):
-    """A client that reconnects, and what it got."""
+    """A client that reconnects, and the text that it got."""
 
     def __init__(self, url: str, key: str) -> None:
         super().__init__(daemon=True)
@@ -54,7 +54,7 @@ class Stream(threading.Thread):
         self.times: list[float] = []
 
     def run(self) -> None:
-        """Ask, and listen to the end."""
+        """Send the request, and read to the end."""
         try:
             with api.connect(self._url, self._key) as client:
                 answer = api.chat(client, MODEL, [{"role": "user", "content": "hello"}], max_tokens=TOKENS)
@@ -68,13 +68,13 @@ class Stream(threading.Thread):
 
     @property
     def whole(self) -> bool:
-        """Whether every token came, once, in its place."""
+        """Whether every token came once, in order."""
         return self.text.split() == [f"w{fake_token(f'{self.job_id}/0', i)}" for i in range(TOKENS)]
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """A running system to break."""
+    """A running system in which faults are made."""
 
     settings: Settings
     redis: redis.Redis
@@ -89,18 +89,18 @@ class Sandbox:
         return Registry(self.redis).replicas(MODEL)[0]
 
     def cut_connections(self) -> None:
-        """Have Redis close all others' connections."""
+        """Let Redis close all other connections."""
         for kind in ("pubsub", "normal"):
             self.redis.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
     def left(self) -> str:
-        """What has not ended or is still in an index; empty if nothing."""
+        """Jobs that have not ended or are still in an index, as a text; empty if there are none."""
         running = self.redis.zcard(keys.RUNNING)
         queued = self.redis.zcard(keys.queued(MODEL))
         return f"{running} jobs run and {queued} wait" if running or queued else ""
 
 
-#: What is done to it, by name.
+#: The faults, by name.
 FAULTS: dict[str, Callable[[Sandbox], object]] = {
     "model worker killed": lambda sandbox: os.kill(sandbox.replica().pid, signal.SIGKILL),
     "engine killed": lambda sandbox: os.kill(sandbox.replica().engine_pid, signal.SIGKILL),
@@ -129,7 +129,7 @@ def break_sandbox(settings: Settings) -> Iterator[Finding]:
 
 
 def _settings(settings: Settings, folder: Path) -> Settings:
-    """Those of the sandbox, in which nothing is left of the live ones but how quickly things are done."""
+    """The settings of the sandbox. Only intervals and time-outs are those of the live installation."""
     fake = {"capabilities": ["chat"], "engine": "fake", "context_length": 4096, "max_tokens": 4096}
     model = {**fake, "options": {"step_s": STEP_S}}
     http, grpc, flower = _free_ports(3)
@@ -158,7 +158,7 @@ def _free_ports(count: int) -> list[int]:
 
 @contextmanager
 def _running(settings: Settings) -> Iterator[Sandbox]:
-    """`headrace up` over the sandbox, which ends when this process does. Raises: Unavailable if it does not come up."""
+    """Run `headrace up` for the sandbox; it ends with this process. Raises: Unavailable if it does not start."""
     log = settings.data_dir / "up.log"
     with log.open("wb") as output:
         supervisor = subprocess.Popen(
@@ -182,7 +182,7 @@ def _running(settings: Settings) -> Iterator[Sandbox]:
 
 
 def _try(sandbox: Sandbox, name: str, fault: Callable[[Sandbox], object]) -> Finding:
-    """Break something under streams, and see what became of them."""
+    """Make a fault under running streams, and report what became of them."""
     url, key = api.http_url(sandbox.settings), bootstrap_key(sandbox.settings)
     ready = _await(lambda: _answers(url), UP_S)
     streams = [Stream(url, key) for _ in range(STREAMS)]

@@ -1,4 +1,4 @@
-"""What a check is: a function of the installation that says what it has found. Knows no check itself."""
+"""The contract of a check: a function of the installation that yields findings. Knows no check itself."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class Level(StrEnum):
-    """How bad it is."""
+    """The severity of a finding."""
 
     OK = "ok"
-    #: It works, but something about it is not as it should be.
+    #: It works, but something should be changed.
     WARNING = "warning"
-    #: Something does not work, or the promise does not hold.
+    #: Something does not work, or a promise does not hold.
     PROBLEM = "problem"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check has found, and what to do about it."""
+    """A result of a check, and what to do about it."""
 
     level: Level
     found: str
@@ -41,7 +41,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Installed:
-    """The installation that is looked at."""
+    """The installation to check."""
 
     settings: Settings
     redis: redis.Redis
@@ -54,22 +54,22 @@ Check = Callable[[Installed], Iterable[Finding]]
 
 
 def ok(found: str) -> Finding:
-    """Nothing to do."""
+    """A finding that all is well."""
     return Finding(Level.OK, found)
 
 
 def warning(found: str, remedy: str) -> Finding:
-    """Something to look at."""
+    """A finding that something should be changed."""
     return Finding(Level.WARNING, found, remedy)
 
 
 def problem(found: str, remedy: str) -> Finding:
-    """Something to do."""
+    """A finding that something does not work."""
     return Finding(Level.PROBLEM, found, remedy)
 
 
 def run(checks: Sequence[Check], installed: Installed) -> Iterable[Finding]:
-    """The findings of all checks, named after them. One that can't be made hides no other."""
+    """The findings of all checks. A check that fails does not hide the others."""
     for check in checks:
         name = check.__name__.replace("_", " ")
         try:
@@ -77,7 +77,7 @@ def run(checks: Sequence[Check], installed: Installed) -> Iterable[Finding]:
                 yield Finding(finding.level, finding.found, finding.remedy, name)
         except NOT_NOW as error:
             yield Finding(Level.PROBLEM, f"Redis can't do it now: {error}", "See its log.", name)
-        except Exception as error:  # the edge of a check: the others are to be made
+        except Exception as error:  # the edge of a check: run the others
             log.exception("the check of %s failed", name)
-            found = f"it can't be told: {type(error).__name__}: {error}"
+            found = f"it can't be checked: {type(error).__name__}: {error}"
             yield Finding(Level.PROBLEM, found, "This is a mistake of the check itself; please report it.", name)

@@ -29,7 +29,7 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 @click.option("--chaos", "with_chaos", is_flag=True, help="Break a sandbox of its own instead, and say what held.")
 @click.pass_obj
 def doctor(settings: Settings, as_json: bool, with_chaos: bool) -> None:
-    """Look at a live installation, and say what to do. Exit status 1: there is a problem."""
+    """Check a live installation, and say what to do. Exit status 1: there is a problem."""
     findings = []
     for finding in chaos.break_sandbox(settings) if with_chaos else examine(settings):
         findings.append(finding)
@@ -41,7 +41,7 @@ def doctor(settings: Settings, as_json: bool, with_chaos: bool) -> None:
 
 
 def examine(settings: Settings) -> Iterable[Finding]:
-    """All findings. Without Redis only this machine can be looked at."""
+    """All findings. Without Redis only this machine is checked."""
     client = connect(settings, retries=1)
     installed = Installed(settings, client, JobStore(client), Registry(client), load_catalog(settings))
     yield from run(host.CHECKS, installed)

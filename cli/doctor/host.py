@@ -1,4 +1,4 @@
-"""Checks of this machine: what is installed, what is left of it, what listens."""
+"""Checks of this machine: packages, disk, processes, ports, certificates."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from cli.supervisor import process_table
 from cli.up import supervisor_of
 from gateway.access.certificates import RENEW_DAYS, tls_folder
 
-#: Free bytes of the data folder's disk below which it is a problem, and worth a word.
+#: Free bytes of the data folder's disk below which it is a problem, and a warning.
 DISK = (256 * 2**20, 2 * 2**30)
 #: File descriptors that a web process should be allowed to have.
 DESCRIPTORS = 20_000
 
 
 def packages(_: Installed) -> Iterable[Finding]:
-    """Versions of what Headrace requires."""
+    """Versions of the required packages."""
     wrong = []
     known = [Requirement(text) for text in importlib.metadata.requires("headrace") or ()]
     requirements = [one for one in known if one.marker is None or one.marker.evaluate({"extra": ""})]
@@ -67,7 +67,7 @@ def descriptors(_: Installed) -> Iterable[Finding]:
 
 
 def processes(installed: Installed) -> Iterable[Finding]:
-    """Whether `headrace up` looks after what runs in the data folder."""
+    """Whether `headrace up` supervises the processes of the data folder."""
     folder = installed.settings.data_dir
     running = leftovers.running(folder)
     if pid := supervisor_of(folder):
@@ -80,13 +80,13 @@ def processes(installed: Installed) -> Iterable[Finding]:
 
 
 def _orphans(running: Sequence[str]) -> list[str]:
-    """What only `headrace up` starts; and model workers without an agent, which may have been started otherwise."""
+    """Processes that only `headrace up` starts; and model workers without an agent."""
     has_agent = any(name.startswith("agent.") for name in running)
     return [name for name in running if name in process_table() or not has_agent]
 
 
 def ports(installed: Installed) -> Iterable[Finding]:
-    """Whether the faces listen, if they should."""
+    """Whether the faces listen, if they are switched on."""
     settings = installed.settings
     if not supervisor_of(settings.data_dir):
         yield ok("no 'headrace up' runs in this folder, so none has to be open")
@@ -112,7 +112,7 @@ def _listens(host: str, port: int) -> bool:
 
 
 def certificates(installed: Installed) -> Iterable[Finding]:
-    """When the server's certificate of gRPC ends."""
+    """When the gRPC server's certificate expires."""
     settings = installed.settings
     path = Path(settings.tls_cert) if settings.tls_cert else tls_folder(settings) / "server.pem"
     if settings.grpc_plaintext:

@@ -1,4 +1,4 @@
-"""Checks of Redis: what it is, how it is set, and whether it keeps what it is given."""
+"""Checks of Redis: version, settings, persistence, memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from cli.preflight import appendfsync
 from gateway.inference.service import MEMORY_LIMIT
 from gateway.store.installation import REMEDY, Installation
 
-#: The oldest version with all that Headrace uses.
+#: The oldest supported version.
 VERSION = 7
-#: Share of Redis' memory, and of its connections, from which on it is worth a word.
+#: Used share of Redis' memory, or of its connections, from which there is a warning.
 FULL = 0.6
-#: Clocks may differ by so much: times in answers are Redis', those in logs the hosts'.
+#: How much clocks may differ: times in answers are Redis', those in logs the hosts'.
 CLOCK_S = 2.0
 
 
@@ -38,7 +38,7 @@ def eviction(installed: Installed) -> Iterable[Finding]:
 
 
 def append_only(installed: Installed) -> Iterable[Finding]:
-    """Without its file a restart of Redis loses all jobs."""
+    """Without an append-only file a restart of Redis loses all jobs."""
     if not installed.redis.info("persistence").get("aof_enabled"):
         remedy = "redis-cli CONFIG SET appendonly yes, and in its configuration."
         yield problem("the append-only file is off: a restart of Redis loses jobs", remedy)
@@ -47,11 +47,11 @@ def append_only(installed: Installed) -> Iterable[Finding]:
     if setting == "no":
         yield warning("appendfsync is no: a power cut may lose half a minute", "Set appendfsync to everysec or always.")
     else:
-        yield ok(f"on, appendfsync {setting or 'is not told'}")
+        yield ok(f"on, appendfsync {setting or 'is unknown'}")
 
 
 def persistence(installed: Installed) -> Iterable[Finding]:
-    """Whether the last writes to the disk have worked."""
+    """Whether the last writes to the disk succeeded."""
     info = installed.redis.info("persistence")
     states = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
     failed = [name for name in states if info.get(name, "ok") != "ok"]
@@ -66,7 +66,7 @@ def persistence(installed: Installed) -> Iterable[Finding]:
 
 
 def memory(installed: Installed) -> Iterable[Finding]:
-    """From a share of its memory on, no new job is taken."""
+    """Above a share of its memory, new jobs are refused."""
     info = installed.redis.info("memory")
     limit = int(info.get("maxmemory") or 0) or int(info.get("total_system_memory") or 0)
     share = int(info["used_memory"]) / limit if limit else 0.0
@@ -81,7 +81,7 @@ def memory(installed: Installed) -> Iterable[Finding]:
 
 
 def connections(installed: Installed) -> Iterable[Finding]:
-    """Whoever finds no connection is refused."""
+    """Clients beyond the limit of connections are refused."""
     info = installed.redis.info("clients")
     used, limit = int(info["connected_clients"]), int(info.get("maxclients", 10_000))
     if used > FULL * limit:
@@ -103,7 +103,7 @@ def clocks(installed: Installed) -> Iterable[Finding]:
 
 
 def installation(installed: Installed) -> Iterable[Finding]:
-    """Whether Redis holds the data that the data folder knows of."""
+    """Whether Redis has the data of this data folder."""
     here = Installation(installed.redis, installed.settings.data_dir)
     if here.check():
         yield problem("Redis has lost its data", REMEDY)

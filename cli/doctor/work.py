@@ -1,4 +1,4 @@
-"""Checks of what does the work: the keeper, replicas, provider workers, jobs."""
+"""Checks of the keeper, replicas, provider workers and jobs."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from gateway.cluster.desired import Desired, SpecState
 from gateway.jobs.cleanup import Strays
 from gateway.store import keys, unreadable
 
-#: A round of the keeper that takes longer makes recovery late.
+#: If a round of the keeper takes longer, recovery is late.
 ROUND_S = 2.0
-#: Records that are looked at in one round trip, and journals that are read.
+#: Records read in one round trip, and journals read in all.
 BATCH, JOURNALS = 500, 2_000
-#: A job between two indexes is in one of them so much later.
+#: A job that moves between two indexes is in one of them after this time.
 BETWEEN_S = 1.0
 
 
 def keeper(installed: Installed) -> Iterable[Finding]:
-    """Whether anybody recovers what is lost."""
+    """Whether a keeper runs, and recovers lost jobs."""
     state = installed.registry.keeper()
     if state is None:
         yield problem("no keeper lives: jobs of dead workers are not recovered", "See 'headrace logs keeper'.")
@@ -36,7 +36,7 @@ def keeper(installed: Installed) -> Iterable[Finding]:
 
 
 def replicas(installed: Installed) -> Iterable[Finding]:
-    """Whether what is wanted is there, and answers."""
+    """Whether the desired replicas are there, and answer."""
     living = {replica.replica_id: replica for replica in installed.registry.replicas()}
     specs = Desired(installed.redis).all()
     for one in specs:
@@ -44,7 +44,7 @@ def replicas(installed: Installed) -> Iterable[Finding]:
             why = one.failure.get("message", "")
             yield problem(f"{one.replica_id} has failed: {why}", one.failure.get("remedy", "Deploy it anew."))
         elif one.state == SpecState.RUNNING and one.replica_id not in living:
-            yield problem(f"{one.replica_id} is wanted, but does not live", "See 'headrace logs agent' on its machine.")
+            yield problem(f"{one.replica_id} is desired, but not alive", "See 'headrace logs agent' on its machine.")
     for replica in living.values():
         if replica.health == "healthy":
             yield ask(installed, replica)
@@ -56,7 +56,7 @@ def replicas(installed: Installed) -> Iterable[Finding]:
 
 
 def providers(installed: Installed) -> Iterable[Finding]:
-    """Whether a provider worker has the keys of remote models. No provider is asked: that costs money."""
+    """Whether a provider worker has the keys of remote models. No provider is called: that costs money."""
     workers = installed.registry.providers()
     served = {name for worker in workers for name in worker.credentials}
     used = {model.provider for model in installed.catalog if not model.local}
@@ -68,7 +68,7 @@ def providers(installed: Installed) -> Iterable[Finding]:
 
 
 def jobs(installed: Installed) -> Iterable[Finding]:
-    """Jobs that have not ended must be in an index, or nobody finds them."""
+    """Whether all jobs that have not ended are in an index, so that they are found."""
     walk = Strays(installed.store, mends=False)
     found = {job.id for job in walk.next_page()}
     while walk.goes_on:
@@ -86,7 +86,7 @@ def jobs(installed: Installed) -> Iterable[Finding]:
 
 
 def stored_data(installed: Installed) -> Iterable[Finding]:
-    """What Redis holds must be readable. What is not is left out, and harms nothing else."""
+    """Whether all values in Redis can be read. Others are left out, and harm nothing else."""
     client, store = installed.redis, installed.store
     registry = installed.registry
     looks: tuple[Callable[[], object], ...]

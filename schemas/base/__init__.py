@@ -1,1 +1,1 @@
-"""What schemas are made of: fields, bounds of what they take, and times. Knows no request and no answer."""
+"""Building blocks of schemas: fields, bounds, and times. Knows no request and no answer."""

@@ -1,5 +1,5 @@
-"""How much a request may hold, before a schema looks at it: what a schema does costs some microseconds for each field,
-and says something of each that is wrong.
+"""Bounds that are checked before a schema loads a request: a schema takes some microseconds for each field, and makes a
+text for each error.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from marshmallow import ValidationError
 
 #: How deeply a whole request may be nested.
 MAX_BODY_DEPTH = 100
-#: Flaws that are looked for in one list or object, and told of one request.
+#: Most errors that are looked for in one list or object, and reported for one request.
 MAX_ERRORS = 20
-#: Items of a list that are read before others have their turn.
+#: List items that are read before other greenlets get their turn.
 _TURN = 64
 
 
 def require_bounded(body: dict[str, Any], most: int) -> None:
-    """Look at a JSON object, at little cost however much it is.
+    """Check the size of a JSON object, at little cost.
 
     Raises: ValidationError if it holds more than `most` objects, lists and fields of objects, or is nested too deeply.
     """
@@ -38,13 +38,13 @@ def require_bounded(body: dict[str, Any], most: int) -> None:
 
 
 def give_way(index: int) -> None:
-    """To be called for each item of a long list: gives other requests their turn now and then."""
+    """Call this for each item of a long list: it lets other greenlets run now and then."""
     if index % _TURN == _TURN - 1:
         time.sleep(0)
 
 
 def _levels(value: Any) -> Iterator[list[Any]]:
-    """The objects and lists in a value: those on the outside, those right within them, and so on."""
+    """The objects and lists in a value, level by level, from the outermost."""
     level = [value] if isinstance(value, dict | list) else []
     while level:
         yield level

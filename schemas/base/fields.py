@@ -11,7 +11,7 @@ from marshmallow import ValidationError, fields, validate
 
 from schemas.base.bounds import MAX_ERRORS, give_way
 
-#: The OpenAPI document shows no larger bound of a list.
+#: The OpenAPI document shows bounds of lists up to this.
 MAX_SHOWN = 1_000
 #: How deeply a JSON value that we keep may be nested.
 MAX_DEPTH = 64
@@ -66,7 +66,7 @@ class Text(fields.String):
 
 
 class Moment(fields.Field[datetime]):
-    """A date or a time in ISO 8601, as an aware time; UTC if it does not say."""
+    """A date or a time in ISO 8601, as an aware `datetime`; UTC without an offset."""
 
     def __init__(self, **kwargs: Any) -> None:
         metadata = {
@@ -89,10 +89,10 @@ class Moment(fields.Field[datetime]):
 
 
 class Items(fields.List[Any]):
-    """A list of at most `most` items. It stops after some that are wrong."""
+    """A list of at most `most` items. It stops after `MAX_ERRORS` wrong ones."""
 
     def __init__(self, inner: fields.Field[Any], *, most: int, least: int = 0, **kwargs: Any) -> None:
-        # Of a bound that is there for safety alone nobody wants an example.
+        # Bounds that are only for safety are left out: schema tools would make examples of that size.
         limits = {**({"minItems": least} if least else {}), **({"maxItems": most} if most <= MAX_SHOWN else {})}
         super().__init__(inner, **{**kwargs, "metadata": {**limits, **kwargs.get("metadata", {})}})
         self.most, self.least = most, least
@@ -130,7 +130,7 @@ def _limited(low: float, high: float, kwargs: dict[str, Any]) -> dict[str, Any]:
 
 
 def _optional(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """A number that need not be given may be null, which is the same."""
+    """An optional number may be null, which means that it is not given."""
     return kwargs if kwargs.get("required") else {"allow_none": True, "load_default": None, **kwargs}
 
 
@@ -142,14 +142,14 @@ class StrictSchema(marshmallow.Schema):
 
     @marshmallow.pre_load
     def _bounded(self, data: Any, **_: Any) -> Any:
-        """More unknown fields than anybody wants to hear of."""
+        """Raises: ValidationError if there are too many unknown fields."""
         if isinstance(data, Mapping) and len(data) > len(self.fields) + MAX_ERRORS:
             known = ", ".join(sorted(field.data_key or name for name, field in self.fields.items()))
             raise ValidationError(f"Has {len(data)} fields, most of them unknown. Allowed: {known}.")
         return data
 
     def handle_error(self, error: ValidationError, data: Any, **kwargs: Any) -> None:
-        """Says what would be allowed instead of an unknown field."""
+        """Add the allowed fields to the error for an unknown one."""
         if not isinstance(error.messages, dict):
             return
         allowed = ", ".join(sorted(field.data_key or name for name, field in self.fields.items()))
@@ -168,7 +168,7 @@ def leaves(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tu
 
 
 def shaped(kwargs: Mapping[str, Any], *shapes: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a field whose JSON is one of some shapes, for the OpenAPI document."""
+    """Arguments of a field whose JSON may have several shapes, for the OpenAPI document."""
     null = [{"type": "null"}] if kwargs.get("allow_none") else []
     return {**kwargs, "metadata": {"anyOf": [*shapes, *null], **kwargs.get("metadata", {})}}
 

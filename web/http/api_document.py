@@ -7,7 +7,7 @@ from typing import Any
 
 from schemas.chat import message_shapes
 
-#: What each status of an error means here.
+#: The meaning of each error status.
 ERRORS = {
     400: "The body or a header can't be read",
     401: "No key, or one that is not valid",
@@ -23,7 +23,7 @@ ERRORS = {
     503: "The model, or the job store, is not ready",
     504: "The provider did not answer in time",
 }
-#: Errors that come with a time to wait.
+#: Error statuses with a time to wait.
 _RETRY = (429, 503)
 _TEXT: dict[str, Any] = {"type": "string"}
 _HEADERS = {
@@ -70,7 +70,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _chunk() -> dict[str, Any]:
-    """What the `data` of an event holds, before the `[DONE]` at the end."""
+    """The schema of an event's `data`, before the `[DONE]` at the end."""
     kinds = ("ChatChunk", "CompletionChunk", "EmbeddingProgress", "DeploymentEvent", "Error", "OpenAIError")
     return _TEXT | {
         "description": "A chunk as JSON; if `event` is `error`, the error",

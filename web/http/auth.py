@@ -9,12 +9,12 @@ from web.http.envelope import gateway
 
 
 def authenticate() -> None:
-    """To run before each request of a blueprint. Raises: Unauthenticated; QueueFull, if the key has too many open."""
+    """Runs before each request of a blueprint. Raises: Unauthenticated; QueueFull, if too many requests are open."""
     g.key = gateway().credentials.authenticate(bearer(request.headers.get("Authorization", "")))
     g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
 
 
 def give_back(response: Response) -> None:
-    """The request is over when its response has been sent, or its client is gone."""
+    """Uncount the request when its response has been sent, or its client is gone."""
     if "give_back" in g:
         response.call_on_close(g.give_back)

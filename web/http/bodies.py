@@ -1,7 +1,7 @@
-"""How request bodies come off a connection: within a time, in so many chunks at most, and without holding others up.
+"""Reads request bodies from a connection: with a time-out, a limit on chunks, and turns for other requests.
 
-gunicorn reads what an application has left of a body itself, however much it is, before the connection's next request;
-here a connection with an unread body is closed. Knows nothing of what bodies hold.
+gunicorn itself reads the rest of a body that the application has not read, of any size, before the connection's next
+request. Here a connection with an unread body is closed. Knows nothing of the content of bodies.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ import gevent
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import InvalidChunkSize, ParseException
 
-#: A body must be here after so long.
+#: Longest time to read a body.
 BODY_S = 120.0
-#: Chunks in one body, and in one turn of a greenlet: each costs some microseconds, however little it holds.
+#: Most chunks in one body, and in one turn of a greenlet: each costs some microseconds, however small.
 MAX_CHUNKS, CHUNKS_A_TURN = 20_000, 64
-#: What a client may go on sending while it is told that its body is not wanted. Beyond that it may find the
-#: connection broken instead of the answer.
+#: How much a client may still send while its body is refused. Beyond that it may see a broken connection instead of the
+#: answer.
 LINGER_BYTES, LINGER_S = 16 * 1024 * 1024, 5.0
 _PIECE = 64 * 1024
 
 
 class BoundedChunks(ChunkedReader):  # type: ignore[misc]
-    """Counts the chunks, and gives way to others."""
+    """A chunked body with a limit on chunks, which lets other greenlets run."""
 
     chunks = 0
 
     def parse_chunk_size(self, unreader: Any, data: bytes | None = None) -> Any:
-        """The size of the next chunk. Raises: InvalidChunkSize behind the last one that is allowed."""
+        """The size of the next chunk. Raises: InvalidChunkSize after the last allowed one."""
         self.chunks += 1
         if self.chunks > MAX_CHUNKS:
             raise InvalidChunkSize(b"more than %d chunks" % MAX_CHUNKS)
@@ -41,7 +41,7 @@ class BoundedChunks(ChunkedReader):  # type: ignore[misc]
 
 
 class BoundedBody(Body):  # type: ignore[misc]
-    """The body of a request of gunicorn, in the place of its own."""
+    """Replaces gunicorn's body of a request."""
 
     def __init__(self, request: Any, connection: socket.socket) -> None:
         reader = request.body.reader
@@ -71,8 +71,8 @@ class BoundedBody(Body):  # type: ignore[misc]
 
 
 def linger(connection: socket.socket) -> None:
-    """Take what the client still sends, unread and for a while, before the connection is closed: with unread bytes on
-    it TCP would throw away the answer too (RFC 9112, 9.6).
+    """Read and drop what the client still sends, for a while, before the connection is closed: closing it with unread
+    bytes could make TCP drop the answer, too (RFC 9112, 9.6).
     """
     left, until = LINGER_BYTES, time.monotonic() + LINGER_S
     with contextlib.suppress(OSError):

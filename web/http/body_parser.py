@@ -17,7 +17,7 @@ from web.http.envelope import gateway
 
 
 class StrictParser(FlaskParser):
-    """Takes a JSON body whatever its content type is, and refuses what the schema does not know."""
+    """Accepts a JSON body with any content type, and refuses unknown fields."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {**FlaskParser.DEFAULT_UNKNOWN_BY_LOCATION, "json": None, "query": None}
 
@@ -45,7 +45,7 @@ class StrictParser(FlaskParser):
 
 
 def read_body(req: Request) -> bytes:
-    """All of it. Raises: BadRequest, BodyTooLarge, UnsupportedEncoding."""
+    """The whole body. Raises: BadRequest, BodyTooLarge, UnsupportedEncoding."""
     encoding = req.headers.get("Content-Encoding", "identity").strip().lower() or "identity"
     if encoding != "identity":
         raise UnsupportedEncoding(f"The body's Content-Encoding is {encoding[:40]!r}; send it uncompressed (identity).")
@@ -66,7 +66,7 @@ def read_body(req: Request) -> bytes:
 
 
 def _flaw(raw: bytes) -> str:
-    """What is wrong with bytes that are no text; empty if they are."""
+    """What is wrong with bytes that are not UTF-8 text; empty if they are."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:

@@ -1,6 +1,6 @@
 """Lets pages of other origins call this server from a browser (fetch.spec.whatwg.org, "HTTP-CORS protocol").
 
-Who may is a setting. Nothing here goes by cookies: a page needs an API key as every client does.
+A setting names the allowed origins. Cookies are not used: a page needs an API key, as every client does.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from flask import Response, request
 
 from web.http.envelope import gateway
 
-#: How long a browser may remember what it was allowed, in seconds.
+#: How long a browser may cache the answer to a preflight, in seconds.
 MAX_AGE_S = 600
-#: What a page may read of an answer, besides what it always may.
+#: Headers of an answer that a page may read, besides the safelisted ones.
 EXPOSED = (
     *("X-Request-Id", "X-Job-Id", "Idempotent-Replayed", "Retry-After", "Location", "Preference-Applied"),
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
 )
-#: Names of headers that a page asks to send.
+#: A list of header names that a page asks to send.
 _NAMES = re.compile(r"[A-Za-z0-9_-]{1,100}(?:\s*,\s*[A-Za-z0-9_-]{1,100}){0,99}")
 
 
 def preflight() -> Response | None:
-    """The answer to a browser that asks whether a page may send a request; it does so without a key."""
+    """The answer to a browser's preflight request, which has no key."""
     if request.method != "OPTIONS" or "Access-Control-Request-Method" not in request.headers or not _allowed():
         return None
     response = Response(status=204)
@@ -36,7 +36,7 @@ def preflight() -> Response | None:
 
 
 def add_headers(response: Response) -> None:
-    """Say to a browser that the page may read the answer."""
+    """Add the headers that let the page read the answer."""
     allowed = _allowed()
     if allowed:
         response.headers["Access-Control-Allow-Origin"] = allowed

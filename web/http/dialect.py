@@ -1,6 +1,6 @@
-"""How a kind of client is spoken to: the bodies of answers and of errors, and how a stream is written.
+"""Dialects for kinds of clients: the bodies of answers and errors, and the format of a stream.
 
-A blueprint says which dialect its clients speak, a view may choose another one for its stream.
+A blueprint sets the dialect of its clients; a view may choose another one for its stream.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from web.http.chunks import sse_chunks
 class Dialect(ABC):
     """One dialect, within one request."""
 
-    #: Whether clients come back to a stream behind a cursor, and understand that text which they have seen is void.
-    #: Else a stream goes on for as long as it can, and ends with an error if it must.
+    #: Whether clients can resume a stream at a cursor, and accept that earlier text becomes void. Else a stream goes on
+    #: for as long as possible, and ends with an error if necessary.
     resumable: ClassVar[bool]
     #: The last event of a stream.
     end: ClassVar[str] = "data: [DONE]\n\n"
@@ -35,10 +35,10 @@ class Dialect(ABC):
 
     @abstractmethod
     def error_event(self, error: HeadraceError) -> str:
-        """An error as an event of a stream, where the status is sent already."""
+        """An error as an event of a stream whose status was already sent."""
 
     def chunks(self, job: Job) -> ChunkStream[str]:
-        """Writes what happens to a job as events of a stream."""
+        """The encoder of a job's events as events of a stream."""
         return sse_chunks(job)
 
 
@@ -54,7 +54,7 @@ class Plain(Dialect):
         return {"code": status, "message": message, "data": data, "request_id": self.request_id}
 
     def error(self, error: HeadraceError) -> tuple[int, dict[str, Any]]:
-        """Its text is the message; `data` says which fields are wrong, and what else a program may want to know."""
+        """The error's text is the message; `data` has the wrong fields and further details."""
         data = {"reason": error.reason, **({"errors": error.errors} if error.errors else {}), **error.details}
         return error.http_status, self.answer(data, status=error.http_status, message=error.message)
 

@@ -1,4 +1,4 @@
-"""Responses in the dialect of their request, and where a request finds its gateway and its key."""
+"""Responses in the dialect of their request, and access to the request's gateway and key."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def caller() -> KeyRecord:
 
 
 def dialect() -> Dialect:
-    """What the client of this request speaks."""
+    """The dialect of this request's client."""
     return cast(Dialect, g.dialect)
 
 

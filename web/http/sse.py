@@ -1,6 +1,6 @@
-"""The stream of server-sent events from a watched job, up to its end, whatever that is.
+"""The stream of server-sent events from a watched job, up to its end.
 
-Comments keep a silent stream alive, and find out within a second or two that its client is gone.
+Comments keep a silent stream alive, and show within a second or two that its client is gone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ STALLED = "This client took so long that the job's pieces are put away. GET /job
 def stream(
     job: Job, watcher: Watcher, dialect: Dialect, *, position: int, alive: Callable[[], bool], limit_s: float
 ) -> Iterator[bytes]:
-    """The body of a streamed response. `alive` turns false when this server is to stop, and after `limit_s` (0 = never)
-    a client that can resume is asked to reconnect.
+    """The body of a streamed response. `alive` returns False when this server stops. After `limit_s` (0 = never) a
+    client that can resume is asked to reconnect.
     """
     until = time.monotonic() + limit_s if limit_s and dialect.resumable else math.inf
     try:
@@ -48,12 +48,12 @@ def stream(
             if not watcher.ended and (not alive() or time.monotonic() > until):
                 yield RETRY.encode()
                 return
-    except Exception as error:  # noqa: BLE001 - the edge of the response: its client hears of whatever it is
+    except Exception as error:  # noqa: BLE001 - the edge of the response: its client gets any error
         yield _failed(job, error, dialect).encode()
 
 
 def _frames(job: Job, chunks: ChunkStream[str], events: Sequence[Event], dialect: Dialect) -> tuple[str, bool]:
-    """Events as SSE text, and whether one of them can't be written: then the error stands in its place, and the end."""
+    """Events as SSE text, and whether one can't be written: then the text ends with an error event instead of it."""
     found: list[str] = []
     try:
         for event in events:
@@ -70,7 +70,7 @@ def _failed(job: Job, error: Exception, dialect: Dialect) -> str:
 
 
 def _void(job: Job, event: Event) -> HeadraceError:
-    """What a client hears that can't take back what it has."""
+    """The error for a client that can't take text back."""
     if event.type is EventType.COMPACTED:
         return Unavailable(STALLED.format(job.id), reason="client_stalled")
     return Rewound(REWOUND)
@@ -86,6 +86,6 @@ def frame(chunks: ChunkStream[str], event: Event, dialect: Dialect) -> str:
 
 
 def _waiting(job: Job, watcher: Watcher) -> bytes:
-    """A comment for a client that waits, whether Redis can say for what or not."""
+    """A comment for a waiting client, with its position in the queue if Redis can tell it."""
     position = 0 if watcher.seq else watcher.position(job.runs_on)
     return f": queued position={position}\n\n".encode() if position else PING

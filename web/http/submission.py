@@ -1,4 +1,4 @@
-"""Hands a request to the queue: reads its headers, and notes what the response's headers must say."""
+"""Submits a request: reads its headers, and collects the headers of the response."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.errors import HeadraceError
 from gateway.inference.service import Submitted
 from web.http.envelope import caller, gateway
 
-#: Blueprints whose POSTs ask a model.
+#: Blueprints whose POSTs are requests to a model.
 ASKING = ("inference", "openai")
 
 
@@ -30,13 +30,13 @@ def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
 
 
 def refused(error: HeadraceError) -> HeadraceError:
-    """What to answer where no job was made, which counts as a request too. For a model's own paths only."""
+    """The error to answer if no job was made; it still counts against the key's limits. For models' paths only."""
     if request.method != "POST" or request.blueprint not in ASKING or "key" not in g or "submitted" in g:
         return error
     return gateway().inference.limits.refuse(caller(), error)
 
 
 def add_headers(response: Response) -> None:
-    """What is known of the job that the request has become."""
+    """Add the headers about the request's job."""
     if "submitted" in g:
         response.headers.update(g.submitted.headers())

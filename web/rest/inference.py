@@ -30,7 +30,7 @@ from web.http.body_parser import StrictParser
 from web.http.envelope import caller, dialect, gateway, success
 from web.http.submission import submit
 
-#: A client that reads nothing for so long is cut off.
+#: A client that reads nothing for this long is disconnected.
 SEND_TIMEOUT_S = 30.0
 
 blueprint = Blueprint("inference", __name__, url_prefix="/models", description="Ask a model")
@@ -83,9 +83,10 @@ def _accepted(job: Job) -> Response:
 
 
 def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
-    """The response that follows a job, which has that place in the queue (0 = not known).
+    """The response that streams a job. `position` is its position in the queue (0 = unknown).
 
-    It is closed when the client leaves, even before the first byte."""
+    It is closed when the client leaves, even before the first byte.
+    """
     connection: Any = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SEND_TIMEOUT_S)

@@ -16,7 +16,7 @@ _VECTOR = 2
 
 
 def answer(kind: str, data: Mapping[str, Any]) -> Message:
-    """What the domain answers a job of that kind with, as a message."""
+    """The answer of a job of that kind, as a message."""
     if kind == "embedding":
         return embeddings(data)
     message = message_of(pb.Job, kind)

@@ -1,7 +1,7 @@
 """One gRPC call: who asks, under which request id, and whether the client is still there.
 
-All calls live on one event loop. What they do with Redis blocks, so it runs in threads: a behaviour has its `Call`
-and knows nothing of the loop.
+All calls run on one event loop. Access to Redis blocks, so behaviours run in threads: a behaviour has its `Call`, and
+knows nothing of the loop.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ T = TypeVar("T")
 
 
 class Call:
-    """What a behaviour gets besides its request."""
+    """The context of a call, which a behaviour gets besides its request."""
 
     def __init__(self, face: RpcRuntime, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         self.face = face
         self.gateway = face.gateway
         self.job_id = ""
         self.key: KeyRecord
-        #: Nobody waits for this call any more.
+        #: The client is gone.
         self.gone = False
         #: When the message that is being sent was handed over; infinite while none is.
         self.sending_since = float("inf")
         self._context = context
-        #: That of grpc, in which the call runs.
+        #: grpc's task, in which the call runs.
         self.task = asyncio.current_task()
         self._metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.request_id = request_id(self._metadata.get("x-request-id", ""))
@@ -50,13 +50,13 @@ class Call:
         self._wakers: list[Callable[[], None]] = []
         self._deferred: list[Callable[[], None]] = []
         self._cut = False
-        #: Gives back the place of the key, if there is one yet.
+        #: Uncounts the call from its key, once it is counted.
         self._give_back: Callable[[], None] = lambda: None
 
     # -- for behaviours, in threads
 
     def authenticate(self) -> None:
-        """Find the key, or the one that calls without a token act as. Raises: Unauthenticated, QueueFull."""
+        """Find the key, or the default key for calls without a token. Raises: Unauthenticated, QueueFull."""
         secret = bearer(self.header("authorization") or "")
         assumed = self.gateway.settings.grpc_default_key
         if assumed and not secret:
@@ -81,17 +81,17 @@ class Call:
         return time.monotonic() >= self._deadline
 
     def on_end(self, waker: Callable[[], None]) -> None:
-        """Run it when the call ends or has to, which may be now."""
+        """Call `waker` when the call ends or has to end, which may be now."""
         self._wakers.append(waker)
         if self.gone or self.face.closing:
             waker()
 
     def defer(self, function: Callable[[], None]) -> None:
-        """Have it done, in a thread, when the call has ended for any reason."""
+        """Run a function, in a thread, when the call has ended for any reason."""
         self._deferred.append(function)
 
     def require_running(self) -> None:
-        """Raises: Unavailable when this process is to end, saying where the client can go on."""
+        """Raises: Unavailable when this process ends, with the place where the client can go on."""
         if self.face.closing:
             raise Unavailable(f"This server restarts.{self.where}", reason="restarting", retry_after_s=0.2)
 
@@ -103,9 +103,9 @@ class Call:
     # -- for the event loop
 
     async def in_thread(self, function: Callable[[], T], *, short: bool = True) -> T:
-        """What a function that blocks gives. It is run and waited for also when the client leaves.
+        """Run a blocking function in a thread. It runs to its end, even if the client leaves.
 
-        `short`: it only reads a little, so it may queue for one of a few threads.
+        `short`: it takes little time, so it may wait for one of a few threads.
         """
         future = (self.face.readers if short else self.face.threads).submit(function)
         try:
@@ -132,7 +132,7 @@ class Call:
         if not self._answered:
             self._answered = True
             self._send_head({})
-        assert self._head  # what a thread hands over to the loop comes before the thread's own result
+        assert self._head  # what a thread schedules on the loop runs before its result arrives
         await self._head
 
     async def send(self, message: bytes) -> None:
@@ -158,7 +158,7 @@ class Call:
             self.task.cancel()
 
     async def close(self) -> None:
-        """Do what was deferred, and leave nothing of this call on the loop."""
+        """Run deferred functions, and leave nothing of this call on the loop."""
         try:
             if self._deferred:
                 await self.in_thread(self._run_deferred)

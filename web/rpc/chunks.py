@@ -1,6 +1,6 @@
-"""Chunks as messages in their bytes. What is equal in all chunks of a job is encoded once.
+"""Chunks as encoded messages. Fields that all chunks of a job share are encoded once.
 
-Parts of a protobuf message, put one behind the other, are the message.
+A protobuf message is the concatenation of its encoded parts.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MessageForm:
         return encoded
 
     def _complete(self, chunk: Any) -> None:
-        """All chunks but that of the usage have a choice, since the document's client reads the first one."""
+        """Give every chunk a choice, except that of the usage, since the document's client reads the first one."""
         if not chunk.choices and not chunk.HasField("usage"):
             chunk.choices.add()
         if self._chat:

@@ -1,5 +1,5 @@
-"""Makes services of functions `(call, request) -> message or Stream`: authenticates, reads the request, and gives a
-status for whatever is raised. Knows nothing of models or jobs.
+"""Makes services from functions `(call, request) -> message or Stream`: authenticates, parses the request, and turns
+any error into a status. Knows nothing of models or jobs.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _handler(method: MethodDescriptor, behaviour: Behaviour, face: RpcRuntime) -
 
 
 async def _run(call: Call, run: Callable[[Call], Awaitable[T]], doing: str) -> T:
-    """Whatever happens, the call is closed, and its client hears of it."""
+    """Run a call. It is always closed, and its client gets a status."""
     try:
         try:
             with call.face.admit(call):

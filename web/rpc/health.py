@@ -1,7 +1,7 @@
 """grpc.health.v1: serving means what /health/ready means.
 
-Not grpcio-health-checking's servicer for event loops: it holds a lock while it sends, so one watcher that takes nothing
-would keep everybody, the server's end included, from setting a status.
+Not grpcio-health-checking's own servicer: it holds a lock while it sends, so one stalled watcher would keep all others
+from a new status, even at the end of the server.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.readiness import check
 
 log = logging.getLogger(__name__)
 
-#: How often it is looked how things stand.
+#: How often readiness is checked.
 LOOK_S = 1.0
 
 
@@ -35,7 +35,7 @@ class Health(HealthServicer):
         self._changed = asyncio.Event()
 
     async def follow(self) -> None:
-        """Look again and again. At the end of the server nothing is served."""
+        """Check readiness repeatedly. At the end of the server the status is NOT_SERVING."""
         try:
             while True:
                 await self.check()
@@ -44,11 +44,11 @@ class Health(HealthServicer):
             self._set(HealthCheckResponse.NOT_SERVING)
 
     async def check(self) -> None:
-        """See how things stand. A gateway that can't tell does not serve."""
+        """Check readiness. If that fails, the status is NOT_SERVING."""
         try:
             ready = (await asyncio.to_thread(check, self._gateway)).ready
-        except Exception:  # it is looked again, whatever this was
-            log.exception("how this gateway is can't be told")
+        except Exception:  # it is checked again soon
+            log.exception("readiness could not be checked")
             ready = False
         self._set(HealthCheckResponse.SERVING if ready else HealthCheckResponse.NOT_SERVING)
 
@@ -59,7 +59,7 @@ class Health(HealthServicer):
         return HealthCheckResponse(status=self._status)
 
     async def Watch(self, request: HealthCheckRequest, context: Any) -> None:  # noqa: N802
-        """How it is now, and each change."""
+        """The present status, and each change."""
         known, sent = request.service in self._services, None
         while True:
             changed = self._changed

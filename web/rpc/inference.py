@@ -26,7 +26,7 @@ from web.rpc.stubs import model_pb2 as pb
 
 Request = pb.ChatCompletionRequest | pb.CompletionRequest | pb.EmbeddingsRequest
 
-#: For each request: the kind of its job, how it reads as REST's body, and the schema that loads that.
+#: For each request: the kind of its job, the conversion to REST's body, and the schema that loads it.
 _KINDS: dict[type[Message], tuple[str, Callable[[Any], dict[str, Any]], Schema]] = {
     pb.ChatCompletionRequest: ("chat", chat_body, ChatRequestSchema()),
     pb.CompletionRequest: ("completion", completion_body, CompletionRequestSchema()),
@@ -35,7 +35,7 @@ _KINDS: dict[type[Message], tuple[str, Callable[[Any], dict[str, Any]], Schema]]
 
 
 def read(request: Request, most: int) -> tuple[str, JobRequest]:
-    """The kind of job that a request asks for, and its body, which has so many values at most.
+    """The kind of job that a request asks for, and its body, with at most `most` values.
 
     Raises: marshmallow.ValidationError.
     """
@@ -73,7 +73,7 @@ def create_embeddings(call: Call, request: pb.EmbeddingsRequest) -> Message:
 
 
 def submit(call: Call, request: Request, *, background: bool = False) -> Submitted:
-    """Queue a request, and tell the client at once which job it is. Raises: as `Inference.submit`."""
+    """Submit a request, and send the job's id to the client at once. Raises: as `Inference.submit`."""
     try:
         kind, body = read(request, call.gateway.settings.max_body_values)
         submitted = call.gateway.inference.submit(
@@ -105,7 +105,7 @@ def _whole(call: Call, request: Request) -> Message:
 
 
 def _left(call: Call) -> bool:
-    """Whether the client is gone, or its deadline. Raises: Unavailable when this process is to end."""
+    """Whether the client is gone, or its deadline has passed. Raises: Unavailable when this process ends."""
     call.require_running()
     return call.gone
 
@@ -114,13 +114,13 @@ def _stream(call: Call, request: Request) -> Stream:
     submitted = submit(call, request)
     job, watcher = submitted.job, submitted.watcher
     assert watcher is not None
-    call.defer(watcher.close)  # one that stayed would keep its job running
+    call.defer(watcher.close)  # an open watcher would keep its job running
     if not job.detached:
         call.defer(lambda: _too_late(call, job, watcher))
     return Stream(watcher, message_chunks(job).encode)
 
 
 def _too_late(call: Call, job: Job, watcher: Watcher) -> None:
-    """A client that has set a deadline does not come back behind it."""
+    """Cancel the job: the client's deadline has passed, so it will not come back."""
     if not watcher.ended and call.gone and call.deadline_exceeded:
         call.gateway.inference.cancel(job.id, key=call.key)

@@ -58,7 +58,7 @@ def _encode(chunks: ChunkStream[bytes], kind: str, event: Event) -> list[bytes]:
 
 
 class _Waiting:
-    """Tells the place in the queue whenever it has changed."""
+    """Reports the position in the queue whenever it has changed."""
 
     def __init__(self, watcher: Watcher, job: Job) -> None:
         self._watcher, self._model = watcher, job.runs_on

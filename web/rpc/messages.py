@@ -15,7 +15,7 @@ from gateway.errors import BadRequest, InvalidRequest
 from web.rpc.stubs import model_pb2 as pb
 
 M = TypeVar("M", bound=Message)
-#: The wire type of what has a length, as a tag has it.
+#: The wire type of length-delimited fields.
 _DELIMITED = 2
 
 
@@ -29,7 +29,7 @@ def parse(kind: type[M], raw: bytes) -> M:
 
 
 def require_few(message: Message, most: int) -> None:
-    """Raises: InvalidRequest if it holds more than `most` messages, before any of them is looked at."""
+    """Raises: InvalidRequest if it contains more than `most` messages. Cheaper than a conversion."""
     level, count = [message], 0
     while level:
         level = [inner for outer in level for inner in _inner(outer, most - count)]
@@ -39,7 +39,7 @@ def require_few(message: Message, most: int) -> None:
 
 
 def _inner(message: Message, most: int) -> list[Message]:
-    """The messages right in a message; no more of a field than `most`, and one."""
+    """The direct submessages of a message; at most `most` + 1 of each field."""
     found: list[Message] = []
     for field, value in message.ListFields():
         if field.message_type is None:
@@ -52,17 +52,17 @@ def _inner(message: Message, most: int) -> list[Message]:
 
 
 def build(kind: type[M], data: Mapping[str, Any]) -> M:
-    """A result as a message, field by field. What the message has no field for is left out."""
+    """A result as a message, field by field. Fields that the message lacks are left out."""
     return ParseDict(dict(data), kind(), ignore_unknown_fields=True)
 
 
 def build_answer(kind: type[M], data: Mapping[str, Any]) -> M:
-    """A chat's answer or chunk as a message: what a provider has put beside its parts is in their `extra`."""
+    """A chat's answer or chunk as a message: fields that its provider has added are in `extra`."""
     return build(kind, _gathered(data, kind.DESCRIPTOR))
 
 
 def message_of(parent: type[Message], kind: str) -> type[Message]:
-    """What a message for all kinds of jobs holds for one of them, in the field of its name. Raises: KeyError."""
+    """The type of the field that a message for all kinds of jobs has for one kind. Raises: KeyError."""
     found: Any = parent.DESCRIPTOR.fields_by_name[kind].message_type
     return GetMessageClass(found)
 
@@ -117,7 +117,7 @@ def embedding_body(request: pb.EmbeddingsRequest) -> dict[str, Any]:
 
 
 def delimited(number: int, content: bytes) -> bytes:
-    """A field of a message as it goes over the wire: its tag, the length, the content. Its number is 15 at most."""
+    """An encoded field of a message: tag, length, content. `number` is 15 at most."""
     length, size = bytearray(), len(content)
     while size > 0x7F:
         length.append(size & 0x7F | 0x80)
@@ -127,7 +127,7 @@ def delimited(number: int, content: bytes) -> bytes:
 
 
 def _body(request: Message) -> dict[str, Any]:
-    """Without the model, which REST has in the path, and with exact values over plain ones."""
+    """The body without the model, which REST has in the path, and with `exact` values over plain ones."""
     body = to_dict(request)
     exact = body.pop("exact", {})
     body.pop("model_id", None)
@@ -135,13 +135,13 @@ def _body(request: Message) -> dict[str, Any]:
 
 
 def _turn(message: pb.Message) -> dict[str, Any]:
-    """A turn. An empty content is a text, but for an assistant that only calls tools."""
+    """A turn. An empty content is a text, unless an assistant only calls tools."""
     turn = {"role": "", **_spread(to_dict(message))}
     return turn if message.tool_calls else {"content": "", **turn}
 
 
 def _spread(data: Any) -> Any:
-    """With what is in an `extra` beside the fields, where REST has it."""
+    """Move the fields of each `extra` up to the object itself, where REST has them."""
     if isinstance(data, list):
         return [_spread(entry) for entry in data]
     if not isinstance(data, dict):
@@ -151,7 +151,7 @@ def _spread(data: Any) -> Any:
 
 
 def _gathered(data: Any, descriptor: Any) -> Any:
-    """With what a message has no field for in its `extra`, if it has one. `descriptor` is the message's own."""
+    """Move fields that the message lacks into its `extra`, if it has one. `descriptor` describes the message."""
     if isinstance(data, list):
         return [_gathered(entry, descriptor) for entry in data]
     if not isinstance(data, Mapping) or descriptor is None or descriptor.file is not pb.DESCRIPTOR:
@@ -165,7 +165,7 @@ def _gathered(data: Any, descriptor: Any) -> Any:
 
 
 def _whole_numbers(value: Any) -> Any:
-    """A Struct has only doubles, but a JSON schema wants its counts whole."""
+    """Turn whole doubles of a Struct into integers, which JSON schemas require for counts."""
     if isinstance(value, dict):
         return {name: _whole_numbers(inner) for name, inner in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What all gRPC calls of this process share: their event loop, its threads, and who is to be woken or cut off."""
+"""What all gRPC calls of this process share: the event loop, its threads, and the open calls."""
 
 from __future__ import annotations
 
@@ -17,50 +17,50 @@ from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
-#: A client that takes no message for so long is cut off.
+#: A call whose client reads no message for this long is aborted.
 SEND_TIMEOUT_S = 30.0
-#: Threads that read the journal for streams which have heard nothing for a while: all of them at once, each second.
+#: Threads that read the journal for silent streams: all of them at once, each second.
 NUM_READERS = 16
-#: How long calls that were cut may take to tidy up.
+#: How long aborted calls may take to clean up.
 CLOSE_S = 5.0
 
 
 class OpenCall(Protocol):
-    """What is to be known of a call while it is open."""
+    """What the runtime needs of an open call."""
 
     @property
     def request_id(self) -> str:
-        """Names it in the log."""
+        """Its id in the log."""
 
     @property
     def task(self) -> asyncio.Task[Any] | None:
-        """In which it runs."""
+        """The task in which it runs."""
 
     @property
     def sending_since(self) -> float:
         """When the message that is being sent was handed over (`time.monotonic`); infinite while none is."""
 
     def wake(self) -> None:
-        """Have those who wait for its job look around."""
+        """Wake the code that waits for its job."""
 
     def abort_stalled(self) -> None:
-        """End the message that is being sent, which its client does not take."""
+        """Abort the message that is being sent, which its client does not read."""
 
 
 class RpcRuntime:
-    """Made on the running event loop."""
+    """One for each process; made on the running event loop."""
 
     def __init__(self, gateway: Gateway) -> None:
         self.gateway = gateway
         self.loop = asyncio.get_running_loop()
         self.max_calls = gateway.settings.grpc_max_calls
-        #: No key can close this face for the others.
+        #: Limits the open calls of each key.
         self.shares = Shares(gateway.settings.grpc_key_max_calls)
-        #: For behaviours; one that waits for a whole answer takes long. A call is in one of them at most.
+        #: Threads for behaviours; one that waits for a whole answer takes long. A call uses one at most.
         self.threads = ThreadPoolExecutor(self.max_calls, thread_name_prefix="rpc")
-        #: For the short reads of streams, however many there are.
+        #: Threads for the short reads of all streams.
         self.readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rpc-read")
-        #: Calls end themselves now, with a hint where to go on.
+        #: Calls must end now; their errors say where the client can resume.
         self.closing = False
         self._calls: set[OpenCall] = set()
         self._streams: dict[Watcher, asyncio.Event] = {}
@@ -75,7 +75,7 @@ class RpcRuntime:
     def admit(self, call: OpenCall) -> Iterator[None]:
         """Count a call as open. Raises: QueueFull.
 
-        grpc's own `maximum_concurrent_rpcs` would count calls that have ended here, but whose client takes no status.
+        grpc's own `maximum_concurrent_rpcs` would also count ended calls whose client does not read the status.
         """
         if len(self._calls) >= self.max_calls:
             raise QueueFull(
@@ -91,7 +91,7 @@ class RpcRuntime:
 
     @contextlib.contextmanager
     def wakened_by(self, watcher: Watcher) -> Iterator[asyncio.Event]:
-        """An event that is set whenever the watcher has something to take, or the call has to end."""
+        """An event that is set whenever the watcher has news, or the call must end."""
         event = self._streams[watcher] = asyncio.Event()
         try:
             yield event
@@ -99,7 +99,7 @@ class RpcRuntime:
             del self._streams[watcher]
 
     def close(self) -> None:
-        """Have all calls end."""
+        """Let all calls end."""
         self.closing = True
         for event in self._streams.values():
             event.set()
@@ -107,7 +107,7 @@ class RpcRuntime:
             call.wake()
 
     async def wait_closed(self) -> None:
-        """Return when no call has anything left to do, such as telling that its client has left."""
+        """Return when no call has anything left to do, such as its deferred functions."""
         if tasks := {call.task for call in self._calls if call.task}:
             await asyncio.wait(tasks, timeout=CLOSE_S)
 
@@ -122,7 +122,7 @@ class RpcRuntime:
                 event.set()
 
     async def _cut_off(self) -> None:
-        """End streams whose client takes nothing."""
+        """Abort streams whose client reads nothing."""
         while True:
             await asyncio.sleep(SEND_TIMEOUT_S / 6)
             since = time.monotonic() - SEND_TIMEOUT_S

@@ -26,7 +26,8 @@ from web.rpc.runtime import RpcRuntime
 
 log = logging.getLogger(__name__)
 
-#: After SIGTERM open calls may go on for so long, then they end with a hint where to go on; what is left is cut.
+#: Seconds that open calls may continue after SIGTERM; then they end with an error that says where to resume. After the
+#: second time the rest is aborted.
 DRAIN_S, CUT_S = 3.5, 5.0
 #: How long a client may take to answer a keepalive ping, and how often it may send its own.
 PING_TIMEOUT_S, CLIENT_PING_S = 10, 10

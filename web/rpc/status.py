@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses, with google.rpc details: reason, field violations, when to try again, request id."""
+"""Errors as gRPC statuses, with google.rpc details: reason, field violations, retry delay, request id."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from gateway.errors import HeadraceError
 from gateway.store.codec import dumps
 
 DOMAIN = "headrace"
-#: Clients drop a call whose trailing metadata is larger than 8 KiB, so texts are cut, in bytes as they are sent.
+#: Longest texts, in bytes as they are sent: clients drop a call whose trailing metadata is larger than 8 KiB.
 MAX_MESSAGE, MAX_VIOLATIONS, MAX_LOG, MAX_DATA = 1500, 1500, 1000, 1000
 
 
 def to_status(error: HeadraceError, *, request_id: str, job_id: str = "") -> Any:
-    """What `context.abort_with_status` takes."""
+    """The status for `context.abort_with_status`."""
     code = code_pb2.Code.Value(error.grpc_code)
     status = status_pb2.Status(code=code, message=cut(error.message, MAX_MESSAGE))
     metadata = _metadata(error) | ({"job_id": job_id} if job_id else {})
@@ -44,7 +44,7 @@ def to_status(error: HeadraceError, *, request_id: str, job_id: str = "") -> Any
 
 
 def _metadata(error: HeadraceError) -> dict[str, str]:
-    """What else the error says: texts cut, data as JSON where there is room for all of it."""
+    """Further details of the error: texts are cut, data is JSON if all of it fits."""
     found, left = {}, MAX_DATA
     for name, value in error.details.items():
         if isinstance(value, dict | list):
@@ -59,7 +59,7 @@ def _metadata(error: HeadraceError) -> dict[str, str]:
 
 
 def _last(lines: Sequence[str]) -> list[str]:
-    """The last log lines, as many as there is room for."""
+    """The last log lines that fit."""
     found: list[str] = []
     left = MAX_LOG
     for line in reversed(lines):
@@ -71,7 +71,7 @@ def _last(lines: Sequence[str]) -> list[str]:
 
 
 def cut(text: str, limit: int) -> str:
-    """A text that takes no more bytes in a header, where all but plain ASCII is escaped."""
+    """A text cut to `limit` bytes in a header, where all but plain ASCII is escaped."""
     if len(quote(text, safe=" !\"#$&'()*+,/:;<=>?@[]^`{|}")) <= limit:
         return text
     keep = len(text)
@@ -81,7 +81,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def _violations(error: HeadraceError) -> error_details_pb2.BadRequest:
-    """As many as there is room for."""
+    """The field violations that fit."""
     found = error_details_pb2.BadRequest()
     left = MAX_VIOLATIONS
     for name, texts in error.errors.items():

@@ -1,4 +1,4 @@
-"""Streams without threads: what a behaviour gives, and how its messages are sent."""
+"""Streams without threads: what a behaviour returns, and how its messages are sent."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Stream:
     watcher: Watcher
     #: The messages for one event. Must not block.
     encode: Callable[[Event], Iterable[bytes]]
-    #: Called in a thread after about a second of silence: what to say meanwhile, if anything.
+    #: Called in a thread after about a second of silence; returns a message to send meanwhile, or None.
     waiting: Callable[[], bytes | None] | None = None
 
 
@@ -40,8 +40,8 @@ def watch(call: Call, job: Job, cursor: pb.WatchJobRequest | pb.WatchDeploymentR
 async def send(call: Call, stream: Stream) -> None:
     """Send messages as the events come, until the job ends.
 
-    Raises: the error that the job ended with; Unavailable when this process is to end, the stream has been open for too
-    long, or the client takes nothing.
+    Raises: the error that the job ended with; Unavailable when this process ends, the stream has been open for too
+    long, or the client reads nothing.
     """
     watcher = stream.watcher
     limit_s = call.gateway.settings.stream_limit_s

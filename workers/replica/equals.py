@@ -38,7 +38,7 @@ class EqualWeights:
         self._lock = threading.Lock()
 
     def leave(self, job: JobHead, weights: str) -> bool:
-        """Leave a job to a replica with the weights it was started with, unless `weights` are these. Returns whether."""
+        """Leave a job to a replica with the weights of its beginning, unless `weights` are these. Returns whether."""
         if not job.seq or self._left.get(job.id, 0) >= TIMES:
             return False
         try:
