@@ -105,7 +105,7 @@ def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
     def slow_hint(celery: object, job_id: str, **_: object) -> None:
         redis_client.delete(keys.job(job_id))
 
-    monkeypatch.setattr("gateway.inference.service.try_hint", slow_hint)
+    monkeypatch.setattr("gateway.inference.service.enqueue_or_leave_to_keeper", slow_hint)
     monkeypatch.setattr("gateway.inference.service.OUTAGE_S", 0.0)
     for mark in (None, "again"):
         with pytest.raises(StoreUnavailable, match="Send it again"):
