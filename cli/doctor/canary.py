@@ -9,7 +9,8 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.registry import Replica
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.jobs.control import cancel
-from gateway.jobs.record import EventType, Job, JobState, new_job_id
+from gateway.jobs.events import EventType
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.models.entry import Model
 from gateway.queue.queues import Priority, enqueue, make_celery, replica_queue
 from schemas.embeddings import EmbeddingRequestSchema
@@ -40,7 +41,9 @@ def ask(installed: Installed, replica: Replica) -> Finding:
     if record is None or record.state is not JobState.DONE:
         why = record.error.get("message", record.state.word) if record else "its record is gone"
         return problem(f"{name} did not answer: {why}", _remedy(replica))
-    by = [str(event.body.get("replica", "")) for event in installed.store.journal(job.id) if _is_claim(event.type)]
+    by = [
+        str(event.body.get("replica", "")) for event in installed.store.journals.read(job.id) if _is_claim(event.type)
+    ]
     if by and by[-1] != name:
         return warning(f"{name} did not take its request; {by[-1]} did", _remedy(replica))
     return ok(f"{name} has answered in {time.monotonic() - began:.2f} s")

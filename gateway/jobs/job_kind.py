@@ -8,8 +8,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, cast
 
+from gateway.jobs.events import Event
 from gateway.jobs.kinds import KINDS
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.parameters import with_defaults
+from gateway.jobs.events import Event
 from gateway.jobs.job_kind import JobKind
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
 from gateway.views import text

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference.service import Inference, Submitted
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import failure, voids
-from gateway.jobs.record import Event, EventType
 from gateway.store.connection import NOT_NOW
 from gateway.watching.watcher import MISSING_S, Watcher
 
@@ -66,7 +66,7 @@ def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
 
 def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
     """The journal up to its end, which stands for all that was written before it. Raises: JobNotFound."""
-    events = inference.store.journal(job_id)
+    events = inference.store.journals.read(job_id)
     if not events or not events[-1].type.terminal:
         raise JobNotFound("The job's record has expired; nothing more can be read of it.", reason="expired")
     return events

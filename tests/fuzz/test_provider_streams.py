@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import FAILURES
-from gateway.jobs.tool_calls import Calls, as_object, merge, whole
+from gateway.jobs.answer.tool_calls import Calls, as_object, merge, whole
 from gateway.models.entry import Provider
 from gateway.store.codec import dumps, writable
 from tests.fuzz.budget import budget

@@ -17,7 +17,8 @@ from gateway.context import Gateway
 from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference.service import Submitted
 from gateway.jobs.control import fail
-from gateway.jobs.record import Append, JobState, new_claim_id
+from gateway.jobs.events import Append
+from gateway.jobs.record import JobState, new_claim_id
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -144,15 +145,15 @@ def test_a_whole_answer_counts_nothing_that_is_void(
         claim = new_claim_id()
         assert store.claim(job.id, model="fake", owner="w", claim=claim)
         events = [dumps({"type": "delta", "c": claim, "text": letter, "ids": [1]}) for letter in text]
-        store.append([Append(job.id, claim, first, events)])
+        store.journals.append([Append(job.id, claim, first, events)])
         if first == 1:
             eventually(lambda: watcher.seq == 2, "the client has both")
-            (kept, *_) = store.journal(job.id)
+            (kept, *_) = store.journals.read(job.id)
             redis_client.delete(keys.events(job.id))
             redis_client.xadd(keys.events(job.id), {"e": kept.encoded}, id="1-0")
             redis_client.hset(keys.job(job.id), mapping={"seq": 1, "state": "queued", "claim": ""})
     done = [dumps({"type": "done", "c": claim, "usage": {}})]
-    store.append([Append(job.id, claim, 4, done, JobState.DONE)])
+    store.journals.append([Append(job.id, claim, 4, done, JobState.DONE)])
     thread.join(60)
     assert answers[0]["choices"][0]["message"]["content"] == "aXY"
     assert answers[0]["usage"]["completion_tokens"] == 3

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.jobs.record import Event, Job
+from gateway.jobs.events import Event
+from gateway.jobs.record import Job
 from gateway.views.chunk_stream import ChunkStream
 from web.rpc.messages import build, build_answer, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb

@@ -78,7 +78,7 @@ class DeploymentWorker:
     def _prepared(self, job: DeploymentJob) -> Rollout | None:
         """None if it is given back, or has ended here."""
         try:
-            events = self.store.journal(job.id) if job.job.seq else []
+            events = self.store.journals.read(job.id) if job.job.seq else []
             journal = RolloutJournal(job, events, self.celery, touch=self._journaler.touch)
             follower = StartupFollower(self.store.redis, journal, events)
             return Rollout(self.settings, self.store, journal, follower, stopping=self._stopping)

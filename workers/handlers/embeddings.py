@@ -9,7 +9,8 @@ from typing import Any
 import numpy
 
 from gateway.errors import ContextTooLong
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest

@@ -17,9 +17,12 @@ from celery import Celery
 
 from gateway.errors import Unreadable
 from gateway.jobs.control import fail
-from gateway.jobs.record import Append, Cause, Job, JobHead, JobState
+from gateway.jobs.damaged import quarantine
+from gateway.jobs.events import Append
+from gateway.jobs.journal_store import Appended, AppendVerdict
+from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import give_back, held_by
-from gateway.jobs.store import Appended, JobStore
+from gateway.jobs.store import JobStore
 from gateway.queue.queues import Priority, enqueue_or_leave_to_keeper
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, is_lasting, run_id
@@ -198,7 +201,7 @@ class Journaler:
                 log.warning("job %s waits for Redis: %s", job.id, error)
                 self.touch(job)
         try:
-            self.store.publish(hubs)
+            self.store.journals.publish(hubs)
         except NOT_NOW as error:
             log.warning("not published, watchers will read the journal: %s", error)
 
@@ -217,15 +220,15 @@ class Journaler:
     def _append(self, appends: list[Append]) -> list[Appended]:
         """The verdicts on all of them, also if Redis has taken some or none."""
         try:
-            verdicts = self.store.append(appends)
+            verdicts = self.store.journals.append(appends)
         except NOT_NOW as error:
-            verdicts = [Appended("not_now", error=str(error))] * len(appends)
+            verdicts = [Appended(AppendVerdict.NOT_NOW, error=str(error))] * len(appends)
         except Exception as error:  # one of them can't even be sent
             log.exception("%d journals can't be written together", len(appends))
             if len(appends) == 1:
-                return [Appended("refused", error=repr(error))]
+                return [Appended(AppendVerdict.REFUSED, error=repr(error))]
             return [verdict for append in appends for verdict in self._append([append])]
-        late = [verdict for verdict in verdicts if verdict.verdict == "not_now"]
+        late = [verdict for verdict in verdicts if verdict.verdict is AppendVerdict.NOT_NOW]
         if late:
             if time.monotonic() > self._warned_at + WARN_S:
                 self._warned_at = time.monotonic()
@@ -235,19 +238,19 @@ class Journaler:
 
     def _act_on(self, job: ClaimedJob, append: Append, verdict: Appended) -> None:
         """Do what follows from the script's verdict. Raises: NOT_NOW."""
-        if verdict.verdict == "ok":
+        if verdict.verdict is AppendVerdict.OK:
             job.confirm(append)
             self._after_append(job, cancel=verdict.cancel)
             if not job.flushed:
                 self.touch(job)
-        elif verdict.verdict == "not_now":
+        elif verdict.verdict is AppendVerdict.NOT_NOW:
             self.touch(job)
-        elif verdict.verdict == "gap" and job.rewind(verdict.seq):
+        elif verdict.verdict is AppendVerdict.GAP and job.rewind(verdict.seq):
             log.warning("job %s: journal went back to %d, sending again", job.id, verdict.seq)
             self.touch(job)
-        elif verdict.verdict == "refused":
+        elif verdict.verdict is AppendVerdict.REFUSED:
             raise RuntimeError(f"Redis refuses its events: {verdict.error}")
-        elif verdict.verdict == "missing":
+        elif verdict.verdict is AppendVerdict.MISSING:
             log.warning("job %s: its record is gone, making it anew", job.id)
             self._restore(job)
         elif not self._redis_came_back():
@@ -329,7 +332,7 @@ class Journaler:
                 raise error
             job = self.store.read(job_id)
         except Unreadable:
-            self.store.quarantine(job_id)
+            quarantine(self.store, job_id)
             return
         if job and (job.state is JobState.QUEUED or job.owner == self.owner):
             break_off(self.store, job, error)
@@ -337,7 +340,7 @@ class Journaler:
     def _pass_on(self, job: ClaimedJob) -> None:
         """The job waits for another model now: tell its queue."""
         try:
-            self.store.after_handover(job.job, job.route)
+            self.store.indexes.after_handover(job.job, job.route)
         except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
         else:

@@ -90,7 +90,7 @@ class Keeper:
         began = time.monotonic()
         self.installation.begin()
         self.trust.tick()
-        now_ms = self.store.now_ms()
+        now_ms = self.store.clock.now_ms()
         self.trust.observe(run_id(self.store.redis), now_ms)
         self._beat()
         with guarded("the running jobs"):

@@ -144,7 +144,7 @@ class RemoteWorker:
 
     def _prepare(self, job: Job, model: Model) -> ProviderRun:
         """Read its journal. Raises: HeadraceError if the job can't run."""
-        transcript = Transcript(job, self.store.journal(job.id) if job.seq else ())
+        transcript = Transcript(job, self.store.journals.read(job.id) if job.seq else ())
         provider = self.catalog.providers[model.provider]
         if refusals := self._calls.upstream(provider).refusals(job.kind, job.request):
             raise InvalidRequest.of(refusals)

@@ -136,7 +136,8 @@ class Admission:
 
     def _prepare(self, job: Job) -> EngineRun:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
-        run = self.work.prepare(job, ResumePoint.from_journal(job, self._store.journal(job.id)) if job.seq else None)
+        begun = ResumePoint.from_journal(job, self._store.journals.read(job.id)) if job.seq else None
+        run = self.work.prepare(job, begun)
         self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
         run.begin(self._about())
         return run
