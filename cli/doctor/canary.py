@@ -52,7 +52,9 @@ def ask(installed: Installed, replica: Replica) -> Finding:
 def _send(installed: Installed, replica: Replica, key_id: str) -> Job:
     model = installed.catalog.get(replica.model)
     kind, request = _smallest(model)
-    job = Job(id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request)
+    job = Job(
+        id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request, slots=1
+    )
     installed.store.create(job, ttl_ms=TTL_MS)
     queue = replica_queue(replica.node, replica.device, replica.model)
     enqueue(make_celery(installed.settings), job.id, place=model.id, priority=Priority.INTERACTIVE, queue=queue)

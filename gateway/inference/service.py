@@ -124,6 +124,7 @@ class Inference:
             price=price(model.pricing),
             fingerprint=token.fingerprint if token else "",
             reserved=tokens if key.tokens_per_minute else 0,
+            slots=what.slots(full),
         )
         if token:  # its job is never taken back, since another request may have attached to it
             self._require_room(job, self.store.indexes.load(job))

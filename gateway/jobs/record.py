@@ -87,6 +87,8 @@ class JobHead:
     error: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens that its key was charged for it before it began, by an estimate; 0: the key has no such limit.
     reserved: int = 0
+    #: Sequences that it takes in a batch; 0: none, or its maker did not say, see `gateway/jobs/job_kind.py`.
+    slots: int = 0
     #: What its tokens cost, see `gateway/jobs/ledger.py`.
     price: str = ""
     #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
@@ -154,10 +156,10 @@ class Job(JobHead):
 
 
 #: Fields of the record that a new job may bring along: of those that are restored, also what had become of them.
-_BROUGHT = ("route", "price", "fingerprint", "reserved", "created_at", "crashes", "losses")
+_BROUGHT = ("route", "price", "fingerprint", "slots", "reserved", "created_at", "crashes", "losses")
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
-    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),
+    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved", "slots"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
 )
 _TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from gateway.deployments.reasons import FailureReason
-from gateway.jobs.record import Cause, Job
+from gateway.jobs.record import Cause, JobHead
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
@@ -70,7 +70,7 @@ class DeploymentWorker:
         self._journaler.touch(job)
         job.finished.wait()
 
-    def _admit(self, waiting: Job) -> DeploymentJob | None:
+    def _admit(self, waiting: JobHead) -> DeploymentJob | None:
         if self._stopping.is_set():
             return None
         return self._claims.claim(waiting.id, DeploymentJob, model=waiting.runs_on)

@@ -42,9 +42,6 @@ class Work(Protocol):
     #: Names the tokenizer; a resume needs the same.
     digest: str
 
-    def slots(self, job: Job) -> int:
-        """How many slots of the batch a job takes."""
-
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> EngineRun:
         """Tokenize, and replay what was published before. Raises: HeadraceError if the job can't run."""
 

@@ -29,10 +29,6 @@ class Embedding:
         self._context_length = context_length
         self.digest = tokenizer.digest
 
-    def slots(self, job: Job) -> int:
-        """One, however large the job is: the engine shares its time between jobs."""
-        return 1
-
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> EmbeddingRun:
         """Raises: ContextTooLong, naming the input."""
         allowed = min(self._catalog.latest(self._model).context_length, self._context_length)

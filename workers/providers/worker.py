@@ -19,7 +19,7 @@ from celery import Celery
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
-from gateway.jobs.record import Cause, Job
+from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
@@ -129,7 +129,7 @@ class RemoteWorker:
 
     # -- one job
 
-    def _admit(self, waiting: Job) -> ProviderRun | None:
+    def _admit(self, waiting: JobHead) -> ProviderRun | None:
         """Claim a job, unless it runs in a process of its own. None if nothing comes of it here."""
         if self._stopping.is_set():
             return None
