@@ -20,7 +20,7 @@ from gateway.store.codec import dumps, writable
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse
-from workers.providers.failures import WireError, retry_after_s, said
+from workers.providers.failures import WireError, retry_after_s, text_of
 from workers.providers.protocols import wire
 
 GOOD = {
@@ -288,7 +288,7 @@ def test_a_text_is_the_same_wherever_it_is_cut(text: str, cuts: list[int]) -> No
 @given(value=ODD | mutated(CHAT))
 def test_any_value_can_be_written_and_read_by_all(value: Any) -> None:
     dumps(writable(value))
-    said(value).encode()
+    text_of(value).encode()
     for fragments in ([value], [CALL, value, CALL], [{**CALL, "function": value}], [{**CALL, "index": value}]):
         dumps(merge(fragments))
         dumps(whole(fragments))
