@@ -17,10 +17,11 @@ from gateway.errors import FAILURES
 from gateway.jobs.tool_calls import Calls, as_object, merge, whole
 from gateway.models.entry import Provider
 from gateway.store.codec import dumps, writable
+from schemas.base.retry_after import retry_after_s
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse
-from workers.providers.failures import WireError, retry_after_s, said
+from workers.providers.failures import WireError, said
 from workers.providers.protocols import wire
 
 GOOD = {
