@@ -13,13 +13,10 @@ from gateway.inference.service import Inference, Submitted
 from gateway.jobs.events import Event, EventType
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import failure, voids
-from gateway.store.connection import NOT_NOW
+from gateway.store.connection import NOT_NOW, RETRY_S, retry_until_redis_answers
 from gateway.watching.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
-
-#: How long between two tries to read an answer that Redis can't give now.
-AGAIN_S = 0.5
 
 T = TypeVar("T")
 
@@ -48,8 +45,8 @@ def whole(
     if error is not None:
         raise error
     if inference.hub.settling() or any(voids(event) for event in events):
-        events = _retry(lambda: _ended_journal(inference, job.id), client_left)
-    return _retry(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left)
+        events = read_when_there(lambda: _ended_journal(inference, job.id), client_left=client_left)
+    return read_when_there(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left=client_left)
 
 
 def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
@@ -72,18 +69,27 @@ def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
     return events
 
 
-def _retry(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
+def read_when_there(read: Callable[[], T], *, client_left: Callable[[], bool]) -> T:
     """What Redis has of an answer. It may be away, or be about to get back what it has lost.
 
-    Raises: what `read` does, if the client is gone, or it has gone on for too long for a Redis that answers.
+    Raises:
+        StoreUnavailable: the client has left while Redis was away.
+        JobNotFound: Redis answers, but has been without the job for too long, or the client has left.
     """
     missing_since = 0.0
+
+    def wait(pause_s: float) -> None:
+        nonlocal missing_since
+        missing_since = 0.0  # nobody can put anything back now
+        if client_left():
+            raise StoreUnavailable("The client has left while Redis could not be read.")
+        time.sleep(pause_s)
+
     while True:
         try:
-            return read()
-        except (*NOT_NOW, JobNotFound) as error:
-            now = time.monotonic()
-            missing_since = (missing_since or now) if isinstance(error, JobNotFound) else 0.0
-            if client_left() or (missing_since and now > missing_since + MISSING_S):
+            return retry_until_redis_answers(read, what="a whole answer", wait=wait)
+        except JobNotFound:
+            missing_since = missing_since or time.monotonic()
+            if client_left() or time.monotonic() > missing_since + MISSING_S:
                 raise
-        time.sleep(AGAIN_S)
+        time.sleep(RETRY_S)

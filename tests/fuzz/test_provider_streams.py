@@ -17,10 +17,11 @@ from gateway.errors import FAILURES
 from gateway.jobs.answer.tool_calls import Calls, as_object, merge, whole
 from gateway.models.entry import Provider
 from gateway.store.codec import dumps, writable
+from schemas.base.retry_after import retry_after_s
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse
-from workers.providers.failures import WireError, retry_after_s, text_of
+from workers.providers.failures import WireError, text_of
 from workers.providers.protocols import wire
 
 GOOD = {

@@ -231,7 +231,7 @@ def test_another_request_with_the_same_idempotency_key_is_not_taken_for_the_one_
     store.redis.delete(*keys.of_job(run.id))
     another = Job(run.id, JobState.QUEUED, "chat", "fake", "key", {"messages": [], "n": 2}, fingerprint="another")
     store.create(another, ttl_ms=60_000)
-    journaler._redis_run_id = "the process before"
+    journaler.audit._redis_run_id = "the process before"
     say(journaler, run, "b")
     for _ in range(3):
         journaler.tend(lambda: None)
@@ -252,7 +252,7 @@ def test_redis_fails_in_the_middle_of_the_resending(
     journaler.tend(lambda: None)
     assert journaler.held == runs[1:]
     store.redis.delete(*(key for run in runs for key in keys.of_job(run.id)))
-    journaler._redis_run_id = "another process"
+    journaler.audit._redis_run_id = "another process"
     restore, calls = store.restore, []
 
     def breaks(job: Job, *, owner: str) -> None:
@@ -327,11 +327,11 @@ def test_what_ends_while_all_is_sent_again_is_kept_as_well(
             emitter.join()
 
     monkeypatch.setattr(store, "restore", while_it_is_restored)
-    journaler._redis_run_id = "the process before"
+    journaler.audit._redis_run_id = "the process before"
     journaler.release([], Cause.GIVEN_BACK)
     assert journaler.held == [later]
     store.redis.delete(*keys.of_job(ends.id))
-    journaler._redis_run_id = "the process before"
+    journaler.audit._redis_run_id = "the process before"
     for _ in range(2):
         journaler._next_beat = 0
         journaler.tend(lambda: None)

@@ -166,7 +166,7 @@ class ReplicaProcess(Process):
 
     def remembers(self) -> set[str]:
         """Jobs that it would bring back if Redis had lost them."""
-        return {run.id for run in self.journaler.held} | {run.id for _, run in self.journaler._ended}
+        return {run.id for run in self.journaler.held} | {run.id for run in self.journaler.audit.ended}
 
     def next_hint(self) -> tuple[str, str] | None:
         """Take a model and a job from the queues, the most urgent first."""

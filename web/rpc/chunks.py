@@ -14,6 +14,9 @@ from gateway.views.chunk_stream import ChunkStream
 from web.rpc.messages import build, build_answer, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb
 
+#: The field of a JobEvent in which the chunks of a kind lie.
+_NUMBERS: Mapping[str, int] = {field.name: field.number for field in pb.JobEvent.DESCRIPTOR.fields}
+
 
 def message_chunks(job: Job) -> ChunkStream[bytes]:
     """The chunks of a job, each a message of its kind."""
@@ -63,4 +66,4 @@ class MessageForm:
 
 def as_job_event(kind: str, chunk: bytes) -> bytes:
     """A JobEvent that holds an encoded chunk."""
-    return delimited(pb.JobEvent.DESCRIPTOR.fields_by_name[kind].number, chunk)
+    return delimited(_NUMBERS[kind], chunk)

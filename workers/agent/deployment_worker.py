@@ -23,8 +23,9 @@ from workers.agent.rollout import Rollout, Stopped
 from workers.agent.rollout_journal import RolloutJournal
 from workers.agent.startup_follower import StartupFollower
 from workers.journal.claim_loop import ClaimLoop
+from workers.journal.held_jobs import break_off
 from workers.journal.quarantine import PoisonRule
-from workers.journal.writer import Journaler, break_off
+from workers.journal.writer import Journaler
 
 log = logging.getLogger("headrace.agent")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import redis
 
+from gateway.backoff import Backoff
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.registry import Registry
 from gateway.cluster.startup import AGENT, End, Entry, StartupLog
@@ -34,10 +35,10 @@ from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.agent")
 
-#: Wait before another try of a start that has failed: doubles from the first to the second.
-BACKOFF_S = (0.2, 30.0)
+#: Before another try of a start that has failed.
+BACKOFF = Backoff(first_s=0.4, last_s=30.0)
 #: The same for a replica that has served and died: it is wanted back soon, however often it is killed.
-RECOVERY_S = (0.2, 2.0)
+RECOVERY = Backoff(first_s=0.2, last_s=2.0)
 #: A replica that served so long begins anew with its back-off.
 HEALTHY_S = 60.0
 #: A replica that lives, but has sent no heartbeat for so many leases while Redis answers, is killed.
@@ -112,7 +113,7 @@ class Starter:
             self._reclaim_jobs()
             soon = time.monotonic() - self._started_at < HEALTHY_S
             self._deaths = self._deaths + 1 if soon else 0
-            self._wait(RECOVERY_S, self._deaths)
+            self._put_off(RECOVERY.pause_s(self._deaths + 1))
         if time.monotonic() >= self._next_start:
             self._cancelled = threading.Event()
             self._thread = threading.Thread(target=self._start_up, name=f"start-{wanted.replica_id}", daemon=True)
@@ -178,29 +179,10 @@ class Starter:
             up.check()
             began = self._last_entry()
             self._started_at = time.monotonic()
-            self._process = self._spawn(up)
+            self._process = _spawn(self.wanted, up)
             self._follow(self._process, began)
         finally:
             self._turn.release()
-
-    def _spawn(self, up: Startup) -> subprocess.Popen[bytes]:
-        logs = self._settings.data_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        wanted = dumps(asdict(self.wanted))
-        command = module_command("workers.replica", self.wanted.model, "--wanted", wanted)
-        command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
-        command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
-        with (logs / f"model-{self.wanted.replica_id}.log").open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                env=with_settings({**os.environ, **self._settings.environ()}),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        log.info("replica %s started as %d", self.wanted.replica_id, process.pid)
-        return process
 
     def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
         """Wait until it serves; `began` is the log's last entry before it. Raises: DeploymentFailed, with the reason
@@ -225,7 +207,8 @@ class Starter:
     def _count_failure(self, reason: FailureReason, message: str) -> None:
         """Try again later, or give up and say why."""
         self._failures += 1
-        pause_s = self._wait(BACKOFF_S, self._failures)
+        pause_s = BACKOFF.pause_s(self._failures)
+        self._put_off(pause_s)
         tried = f"{self._failures} of {MAX_STARTS}"
         log.warning("replica %s, try %s: %s: %s", self.wanted.replica_id, tried, reason, message)
         if reason not in TRANSIENT or self._failures >= MAX_STARTS:
@@ -236,11 +219,9 @@ class Starter:
         else:
             self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")
 
-    def _wait(self, range_s: tuple[float, float], times: int) -> float:
-        """Put the next start off, the longer the more often it was. Returns the seconds."""
-        pause_s = min(range_s[0] * 2.0**times, range_s[1])
+    def _put_off(self, pause_s: float) -> None:
+        """The next start is not before so many seconds have passed."""
         self._next_start = time.monotonic() + pause_s
-        return pause_s
 
     def _reclaim_jobs(self) -> None:
         if self._incarnation:
@@ -266,3 +247,23 @@ def _failure(entries: list[Entry]) -> DeploymentFailed | None:
     """What the worker has said last of why it ended."""
     found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
     return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None
+
+
+def _spawn(wanted: ReplicaSpec, up: Startup) -> subprocess.Popen[bytes]:
+    """A process of its own, which lives on when its agent ends."""
+    logs = up.settings.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    command = module_command("workers.replica", wanted.model, "--wanted", dumps(asdict(wanted)))
+    command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
+    command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
+    with (logs / f"model-{wanted.replica_id}.log").open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            env=with_settings({**os.environ, **up.settings.environ()}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    log.info("replica %s started as %d", wanted.replica_id, process.pid)
+    return process

@@ -25,7 +25,6 @@ from gateway.jobs.compaction import compact_ended
 from gateway.jobs.record import DEPLOYMENT, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
-from gateway.process.start import begin
 from gateway.queue.queues import device_place, make_celery
 from gateway.settings import Settings
 from gateway.store import keys
@@ -154,10 +153,8 @@ class Keeper:
                 self.queues.fail(job, **error)
 
 
-def main() -> None:
+def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    settings = Settings.load()
-    begin(settings)
     client = connect(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

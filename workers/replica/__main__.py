@@ -25,7 +25,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model, load_catalog
 from gateway.process.locks import hold_lock, report_crashes
-from gateway.process.start import begin
+from gateway.process.start import run
 from gateway.queue.queues import make_celery, model_queue, replica_queue, slug
 from gateway.settings import Settings
 from gateway.store.codec import load_as
@@ -68,7 +68,7 @@ def engine_config(
     )
 
 
-def main() -> int:
+def main(settings: Settings) -> int:
     """Run until SIGTERM, or until nobody wants it. Exit status FAILED: the engine could not be started."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
@@ -80,8 +80,6 @@ def main() -> int:
     )
     parser.add_argument("--agent", type=int, default=0, help="the process that starts it, if that is to live on")
     args = parser.parse_args()
-    settings = Settings.load()
-    begin(settings)
     wanted = load_as(ReplicaSpec, args.wanted)
     incarnation = f"{wanted.replica_id}:{secrets.token_hex(4)}"
     lock = hold_lock(settings.data_dir, wanted.replica_id, incarnation)
@@ -205,4 +203,4 @@ def _suffix(worker: ReplicaWorker) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)
