@@ -10,15 +10,13 @@ from celery.bin.celery import celery
 from flower.command import flower
 
 from cli.preflight import secret_file
-from gateway.process.start import begin
+from gateway.process.start import run
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 
 
-def main() -> None:
+def main(settings: Settings) -> None:
     """Run until SIGTERM."""
-    settings = Settings.load()
-    begin(settings)
     os.environ |= {
         "FLOWER_BASIC_AUTH": f"admin:{secret_file(settings, 'flower.password')}",
         "FLOWER_ADDRESS": settings.flower_host,
@@ -32,4 +30,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

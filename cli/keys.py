@@ -21,6 +21,7 @@ from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from schemas.base.fields import leaves
+from schemas.base.times import iso_seconds
 from schemas.keys import SCOPES, KeyChangeSchema, KeyRequestSchema
 from schemas.usage import UsageQuerySchema
 
@@ -158,7 +159,7 @@ def _when(text: str) -> str | None:
 def _print(record: KeyRecord) -> None:
     for name, value in {**asdict(record), "status": record.status}.items():
         if name.endswith("_at"):
-            value = f"{datetime.fromtimestamp(value, UTC):%Y-%m-%dT%H:%M:%SZ}" if value else "never"
+            value = iso_seconds(value) if value else "never"
         elif name.endswith("_per_minute"):
             value = value or "no limit"
         elif isinstance(value, tuple):

@@ -21,12 +21,13 @@ from pathlib import Path
 
 import psutil
 
+from gateway.backoff import Backoff
 from gateway.errors import InvalidSetting
 from gateway.process.environment import of_process
 from gateway.process.start import how_ended, module_command, private_folder
 
-#: Back-off before a process is restarted, in seconds: doubles from the first to the second value.
-BACKOFF_S = (0.5, 30.0)
+#: Before a process that has ended is started again.
+BACKOFF = Backoff(first_s=0.5, last_s=30.0)
 #: A process that ran for this long had started: it is restarted at once, however often it ends. Only processes that end
 #: during their start wait longer each time.
 STARTED_S = 10.0
@@ -148,7 +149,7 @@ class Supervisor:
             return
         lived_s = time.monotonic() - entry.started_at
         entry.failures = 1 if lived_s > STARTED_S else entry.failures + 1
-        pause_s = min(BACKOFF_S[0] * 2 ** (entry.failures - 1), BACKOFF_S[1])
+        pause_s = BACKOFF.pause_s(entry.failures)
         entry.next_start = time.monotonic() + pause_s
         entry.ended = how_ended(code)
         self._say(f"{name} {entry.ended}; it starts again in {pause_s:g} s (see 'headrace logs {name}')")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.backoff import Backoff
 from schemas.sources import HubRef
 from tests.hub_server import Fault, HubServer, Repository
 from tests.model_files import write_safetensors
@@ -28,8 +29,7 @@ LIMITS = Limits(
     slow_window_s=0.5,
     max_retries=2,
     progress_bytes=100_000,
-    first_pause_s=0.01,
-    last_pause_s=0.05,
+    backoff=Backoff(first_s=0.01, last_s=0.05),
 )
 
 

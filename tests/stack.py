@@ -23,7 +23,7 @@ import psutil
 from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
 from gateway.cluster.registry import Registry, Replica
-from gateway.jobs.record import Event
+from gateway.jobs.events import Event
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.store import keys
@@ -230,7 +230,7 @@ class Stack:
 
     def journal(self, job_id: str) -> list[Event]:
         """All events of a job."""
-        return self.store.journal(job_id)
+        return self.store.journals.read(job_id)
 
     def running(self) -> list[str]:
         """Ids of the running jobs, by the index."""

@@ -15,7 +15,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.errors import BadRequest
-from gateway.process.start import begin
+from gateway.process.start import run
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from web.http.bodies import BoundedBody, linger
@@ -117,14 +117,12 @@ def _post_worker_init(worker: Any) -> None:
     worker.wsgi.extensions["headrace.alive"] = lambda: worker.alive
 
 
-def main() -> None:
+def main(settings: Settings) -> None:
     """Serve until SIGTERM."""
-    settings = Settings.load()
-    begin(settings)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     WebServer(settings).run()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

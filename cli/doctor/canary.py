@@ -9,7 +9,8 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.registry import Replica
 from gateway.inference.parameters import check_embedding, with_defaults
 from gateway.jobs.control import cancel
-from gateway.jobs.record import EventType, Job, JobState, new_job_id
+from gateway.jobs.events import EventType
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.models.entry import Model
 from gateway.queue.celery_app import make_celery
 from gateway.queue.enqueue import enqueue
@@ -42,7 +43,9 @@ def ask(installed: Installed, replica: Replica) -> Finding:
     if record is None or record.state is not JobState.DONE:
         why = record.error.get("message", record.state.word) if record else "its record is gone"
         return problem(f"{name} did not answer: {why}", _remedy(replica))
-    by = [str(event.body.get("replica", "")) for event in installed.store.journal(job.id) if _is_claim(event.type)]
+    by = [
+        str(event.body.get("replica", "")) for event in installed.store.journals.read(job.id) if _is_claim(event.type)
+    ]
     if by and by[-1] != name:
         return warning(f"{name} did not take its request; {by[-1]} did", _remedy(replica))
     return ok(f"{name} has answered in {time.monotonic() - began:.2f} s")
@@ -51,7 +54,9 @@ def ask(installed: Installed, replica: Replica) -> Finding:
 def _send(installed: Installed, replica: Replica, key_id: str) -> Job:
     model = installed.catalog.get(replica.model)
     kind, request = _smallest(model)
-    job = Job(id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request)
+    job = Job(
+        id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request, slots=1
+    )
     installed.store.create(job, ttl_ms=TTL_MS)
     queue = replica_queue(replica.node, replica.device, replica.model)
     enqueue(make_celery(installed.settings), job.id, queue_key=model.id, priority=Priority.INTERACTIVE, queue=queue)

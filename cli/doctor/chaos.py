@@ -216,7 +216,7 @@ def _wrong(sandbox: Sandbox, streams: Iterable[Stream]) -> Iterator[str]:
             yield f"{stream.job_id or 'a request'}: {stream.error}"
         elif not stream.whole:
             yield f"{stream.job_id}: tokens were lost or repeated"
-        elif sum(event.type.terminal for event in store.journal(stream.job_id)) != 1:
+        elif sum(event.type.terminal for event in store.journals.read(stream.job_id)) != 1:
             yield f"{stream.job_id} has not one end"
     if not _await(lambda: not sandbox.left(), TIDY_S):
         yield f"left behind: {sandbox.left()}"

@@ -93,7 +93,7 @@ def connections(installed: Installed) -> Iterable[Finding]:
 def clocks(installed: Installed) -> Iterable[Finding]:
     """This host's clock against Redis'."""
     began = time.time()
-    theirs = installed.store.now_ms() / 1000
+    theirs = installed.store.clock.now_ms() / 1000
     apart_s = theirs - (began + time.time()) / 2
     if abs(apart_s) > CLOCK_S:
         found = f"Redis' clock is {abs(apart_s):.1f} s {'ahead of' if apart_s > 0 else 'behind'} this host's"

@@ -102,7 +102,7 @@ def stored_data(installed: Installed) -> Iterable[Finding]:
         store.read_many(job_ids[at : at + BATCH])
     for job_id in job_ids[:JOURNALS]:
         with unreadable.leaving_out(f"The journal of job {job_id}"):
-            store.journal(job_id)
+            store.journals.read(job_id)
     for found in unreadable.found():
         yield problem(found, "Make it anew, or restore it; what a newer version has written needs that version.")
     damaged = list(client.scan_iter(keys.damaged("*"), count=BATCH))

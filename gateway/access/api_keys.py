@@ -10,7 +10,6 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, cast
 
 import redis
@@ -21,6 +20,7 @@ from gateway.store.codec import MAX_COUNT, build, dumps, loads
 from gateway.store.connection import pipeline
 from gateway.store.installation import Installation
 from gateway.store.unreadable import readable, reading
+from schemas.base.times import iso_seconds
 
 #: The last second that `datetime` can represent: the end of the year 9999.
 MAX_S = 253_402_300_799
@@ -223,9 +223,8 @@ def _require_active(record: KeyRecord) -> None:
     if record.status == "revoked":
         raise Unauthenticated(f"Key {record.prefix}… was revoked. Ask for a new one.", reason="api_key_revoked")
     if record.status == "expired":
-        when = datetime.fromtimestamp(record.expires_at, UTC)
         raise Unauthenticated(
-            f"Key {record.prefix}… expired at {when:%Y-%m-%dT%H:%M:%SZ}. Ask for a new one.",
+            f"Key {record.prefix}… expired at {iso_seconds(record.expires_at)}. Ask for a new one.",
             reason="api_key_expired",
         )
 

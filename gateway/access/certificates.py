@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import ipaddress
 import os
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.errors import InvalidSetting
+from gateway.process.file_locks import locked
 from gateway.process.start import private_folder
 from gateway.settings import Settings
 
@@ -80,8 +80,7 @@ def authority(settings: Settings) -> Iterator[Authority]:
     folder = tls_folder(settings)
     try:
         private_folder(folder)
-        with (folder / ".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with locked(folder / ".lock"):
             yield _load(folder) or _create(folder)
     except (OSError, ValueError) as error:
         raise InvalidSetting(

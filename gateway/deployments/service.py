@@ -116,7 +116,7 @@ class Deployments:
     def status(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """How a deployment stands. Raises: PermissionDenied, JobNotFound."""
         job = self.get(deployment_id, key=key)
-        return deployment_views.detail(job, self.store.journal(job.id))
+        return deployment_views.detail(job, self.store.journals.read(job.id))
 
     def list(
         self, *, key: KeyRecord, status: str | None = None, model_id: str | None = None, limit: int = 50
@@ -175,7 +175,7 @@ class Deployments:
             route=device_queue_key(*at.address),
             background=True,
         )
-        self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.estimated_now_ms()})
+        self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.clock.estimated_now_ms()})
         self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
         created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
         enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=Priority.INTERACTIVE)

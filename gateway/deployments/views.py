@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.cluster.startup import STAGES, StageStatus
-from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import Job, JobState
 from schemas.base.times import iso
 
 #: Log lines in the status.

@@ -20,12 +20,13 @@ from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
 from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.control import cancel, cancel_all
+from gateway.jobs.indexes import Load
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
 from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
-from gateway.jobs.store import Created, JobStore, Load
+from gateway.jobs.store import Created, JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.queue.enqueue import enqueue_or_leave_to_keeper
 from gateway.queue.names import Priority
@@ -124,9 +125,10 @@ class Inference:
             price=price(model.pricing),
             fingerprint=token.fingerprint if token else "",
             reserved=tokens if key.tokens_per_minute else 0,
+            slots=what.slots(full),
         )
         if token:  # its job is never discarded, since another request may have attached to it
-            self._require_room(job, self.store.load(job))
+            self._require_room(job, self.store.indexes.load(job))
         quota = self.limits.reserve(key, job.id, tokens) if key.limited else None
         return replace(self._create(job, background=background, token=token), quota=quota)
 
@@ -212,7 +214,7 @@ class Inference:
 
     def position(self, job: Job) -> int:
         """Position in the model's queue from 1, or 0 if the job does not wait."""
-        return self.store.position(job.id, job.runs_on)
+        return self.store.indexes.position(job.id, job.runs_on)
 
     def model_status(self, model: Model) -> ModelStatus:
         """See `Router.status`."""
@@ -263,7 +265,7 @@ class Inference:
 
     def _count_refusal(self, model: Model) -> None:
         pipe = self.store.redis.pipeline(transaction=False)
-        count_failure(pipe, model.id, now_ms=self.store.estimated_now_ms())
+        count_failure(pipe, model.id, now_ms=self.store.clock.estimated_now_ms())
         pipe.execute(raise_on_error=False)
 
     def _require_memory(self) -> None:
@@ -274,7 +276,7 @@ class Inference:
 
 def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:
     """Seconds until `excess` jobs have left the queue, at the rate of the last minute; 1 to 60."""
-    now = store.now_ms()
+    now = store.clock.now_ms()
     ended = cast("list[tuple[str, float]]", store.redis.zrange(keys.ended(model_id), 0, -1, withscores=True))
     recent = [score for _, score in ended if score > now - 60_000]
     if len(recent) < 2:

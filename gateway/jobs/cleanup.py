@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import cast
 
+from gateway.jobs.damaged import sift
 from gateway.jobs.record import JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.store import keys
@@ -40,7 +42,7 @@ class Cleanup:
         self._rest = REST_STEPS
         redis = self._store.redis
         self._key_ids = self._key_ids or cast("list[str]", redis.hkeys(keys.API_KEYS))
-        before_ms = self._store.now_ms() - YOUNG_MS
+        before_ms = self._store.clock.now_ms() - YOUNG_MS
         seen = 0
         for key_id in self._key_ids[-KEYS:][::-1]:
             while seen < ENTRIES:
@@ -60,7 +62,7 @@ class Cleanup:
         if not gone:
             return
         self._rest = 0
-        if unsettled := self._store.forget_gone(key_id, gone):
+        if unsettled := self._store.indexes.forget_gone(key_id, gone):
             log.error("key %s: %s jobs expired before they were settled, and are not in the ledger", key_id, unsettled)
 
 
@@ -73,7 +75,7 @@ class Strays:
     def __init__(self, store: JobStore, *, mends: bool = True) -> None:
         self._store = store
         #: With `mends`, records that can't be read go into quarantine; without, they are left out.
-        self._read = store.sift if mends else store.heads
+        self._read = partial(sift, store) if mends else store.heads
         self._cursor = 0
         self._rest = 0
 
@@ -84,7 +86,7 @@ class Strays:
             return
         for job in self.next_page():
             log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
-            self._store.track(job.id, job.runs_on)
+            self._store.indexes.track(job.id, job.runs_on)
         self._rest = 0 if self.goes_on else REST_STEPS
 
     @property

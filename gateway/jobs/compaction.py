@@ -6,8 +6,8 @@ import itertools
 from collections.abc import Sequence
 
 from gateway.errors import Unreadable
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import as_delta, fold, num_indexes, usage
-from gateway.jobs.record import Event, EventType
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.loop import guarded
@@ -29,7 +29,7 @@ def compact_ended(store: JobStore, model: str, *, before_ms: int) -> int:
     if not job_ids:
         return 0
     shrunk = 0
-    for job_id in store.with_long_journals(job_ids, MIN_ENTRIES):
+    for job_id in store.journals.long_among(job_ids, MIN_ENTRIES):
         with guarded(f"job {job_id}: its journal does not shrink"):
             shrunk += _compact(store, job_id)
     store.redis.zrem(keys.ended(model), *job_ids)
@@ -38,12 +38,12 @@ def compact_ended(store: JobStore, model: str, *, before_ms: int) -> int:
 
 def _compact(store: JobStore, job_id: str) -> bool:
     try:
-        events = store.journal(job_id)
+        events = store.journals.read(job_id)
     except Unreadable as error:
         note(job_id, error)
         return False
     entries = snapshot(events)
-    return store.replace_journal(job_id, entries) if len(entries) < len(events) else False
+    return store.journals.replace(job_id, entries) if len(entries) < len(events) else False
 
 
 def snapshot(events: Sequence[Event]) -> list[Event]:

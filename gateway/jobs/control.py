@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.job_kind import kind_of
-from gateway.jobs.record import Event, EventType, Job, JobState, new_claim_id
+from gateway.jobs.record import Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 
@@ -43,5 +44,5 @@ def end_job(store: JobStore, job: Job, state: JobState, body: Mapping[str, Any],
     if verdict != "ended":
         return verdict
     kind_of(job.kind).on_end(store, job)
-    store.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
+    store.journals.publish({hub: [(job.id, seq, [Event(seq, body).encoded])] for hub in watch})
     return state.value

@@ -8,8 +8,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any, ClassVar, cast
 
+from gateway.jobs.events import Event
 from gateway.jobs.kinds import KINDS
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
 
@@ -27,6 +28,10 @@ class JobKind(ABC):
     def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
         """The most tokens that a complete request may use, before a tokenizer has counted its prompt."""
         return 0
+
+    def slots(self, request: Mapping[str, Any]) -> int:
+        """How many sequences the job is in a batch. One, however large it is, unless it has several answers."""
+        return 1
 
     @abstractmethod
     def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
@@ -49,3 +54,12 @@ def kind_of(name: str) -> JobKind:
     """The kind of that name. Raises: KeyError."""
     module, _, implementation = KINDS[name].implementation.partition(":")
     return cast(JobKind, getattr(import_module(module), implementation)())
+
+
+def slots_of(store: JobStore, head: JobHead) -> int:
+    """How many sequences a job is in a batch: an older version did not write it, so that its request is read for it.
+
+    Raises: Unreadable, NOT_NOW.
+    """
+    job = None if head.slots else store.read(head.id)
+    return kind_of(job.kind).slots(job.request) if job else max(1, head.slots)

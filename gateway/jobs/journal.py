@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from gateway.errors import GenerationFailed, HeadraceError, JobNotFound, Unreadable
-from gateway.jobs import extras, tool_calls
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.answer import extras, tool_calls
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import Job
 from gateway.store.checks import MAX_INDEXES
 
 #: Where OpenAI's usage object has the details of tokens.
@@ -27,9 +28,9 @@ class Choice:
     token_ids: list[int] = field(default_factory=list)
     #: See `Logprob`.
     logprobs: list[Logprob] = field(default_factory=list)
-    #: Fragments, see `gateway/jobs/tool_calls.py`.
+    #: Fragments, see `gateway/jobs/answer/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
-    #: Pieces of extras, see `gateway/jobs/extras.py`.
+    #: Pieces of what a provider has put beside them, see `gateway/jobs/answer/extras.py`.
     extra: list[Mapping[str, Any]] = field(default_factory=list)
     finish_reason: str | None = None
 

@@ -1,4 +1,4 @@
-"""The record of a job, its states and its events. Knows no Redis, queue, engine or face.
+"""The record of a job, and its states. Knows no Redis, queue, engine or face.
 
 What is read is checked here, so that nobody behind it meets a value that it can't use (`gateway/store/checks.py`).
 """
@@ -6,7 +6,7 @@ What is read is checked here, so that nobody behind it meets a value that it can
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -18,8 +18,6 @@ from gateway.store.codec import dumps, loads
 
 #: Version of records and events, so that old and new workers can live side by side: a worker leaves what is newer.
 RECORD_VERSION = 1
-#: Limits of one append.
-MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
 
 
 class JobState(StrEnum):
@@ -49,95 +47,6 @@ class JobState(StrEnum):
 
 #: The kind of job that runs no model, and uses no tokens.
 DEPLOYMENT = "deployment"
-
-
-class EventType(StrEnum):
-    """What a journal entry says."""
-
-    #: A claim begins: prompt tokens and digests.
-    STARTED = "started"
-    #: A later claim goes on where the journal ends, or another model takes over (`model`).
-    RESUMED = "resumed"
-    #: The model that ran it has failed: who (`model`), why (`reason`), and who is next (`next`).
-    INTERRUPTED = "interrupted"
-    #: New token ids of one choice, and the text that became certain.
-    DELTA = "delta"
-    #: All deltas of a job that ended a while ago, in the place of the last of them.
-    SNAPSHOT = "snapshot"
-    #: Vectors of some inputs, `done`, lie in the job's vectors.
-    VECTORS = "vectors"
-    #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/cluster/startup.py`.
-    STAGE = "stage"
-    #: A deployment: a line for people.
-    LOG = "log"
-    #: A deployment: what is known of a replica by now, such as its memory as planned and as measured.
-    FACTS = "facts"
-    #: Terminal events; each job has exactly one.
-    DONE = "done"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    #: Only sent to a watcher: the journal was rewound below its cursor.
-    REWOUND = "rewound"
-    #: Only sent to a watcher: its cursor lies in what a snapshot has taken the place of.
-    COMPACTED = "compacted"
-    #: Only sent to a watcher: the record is gone.
-    EXPIRED = "expired"
-
-    @property
-    def terminal(self) -> bool:
-        """Whether nothing follows this event."""
-        return self in _TERMINAL
-
-
-#: These are asked for many times in each event's life, and building them there takes ten times as long.
-_EVENT_TYPES = {kind.value: kind for kind in EventType}
-_TERMINAL = frozenset({EventType.DONE, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED})
-
-
-@dataclass(frozen=True)
-class Event:
-    """One journal entry. `body` holds `type`, `c` (the claim) and what belongs to the type."""
-
-    seq: int
-    body: Mapping[str, Any]
-
-    @classmethod
-    def from_entry(cls, seq: Any, body: Any) -> Event:
-        """An event of somebody else. Raises: Unreadable if it is none, or is not as its type says."""
-        if not isinstance(body, dict) or str(body.get("type")) not in _EVENT_TYPES:
-            raise Unreadable(f"Entry {seq!r:.20} is of no known type: {body!r:.80}.")
-        if problem := checks.event(seq, body):
-            raise Unreadable(f"Entry {seq!r:.20}, {body['type']}: {problem}")
-        return cls(seq, body)
-
-    @classmethod
-    def parse(cls, entry_id: str, fields: Mapping[str, str] | None) -> Event:
-        """An entry of a journal. Raises: Unreadable."""
-        try:
-            seq, body = int(entry_id.partition("-")[0]), loads((fields or {})["e"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise Unreadable(f"Entry {entry_id:.20} is no JSON: {error}.") from error
-        return cls.from_entry(seq, body)
-
-    @property
-    def type(self) -> EventType:
-        """The kind of entry."""
-        return _EVENT_TYPES[self.body["type"]]
-
-    @property
-    def claim(self) -> str:
-        """The claim under which it was written; one of its own for an end that was written from outside."""
-        return str(self.body.get("c", ""))
-
-    @property
-    def encoded(self) -> str:
-        """The body as the journal keeps it."""
-        return dumps(self.body)
-
-    @property
-    def cursor(self) -> str:
-        """What a client sends back as `Last-Event-ID`."""
-        return f"{self.seq}-{self.claim}"
 
 
 @dataclass(frozen=True)
@@ -178,6 +87,8 @@ class JobHead:
     error: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens that its key was charged for it before it began, by an estimate; 0: the key has no such limit.
     reserved: int = 0
+    #: Sequences that it takes in a batch; 0: none, or its maker did not say, see `gateway/jobs/job_kind.py`.
+    slots: int = 0
     #: What its tokens cost, see `gateway/jobs/ledger.py`.
     price: str = ""
     #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
@@ -205,6 +116,19 @@ class Job(JobHead):
 
     request: Mapping[str, Any]
 
+    def new_fields(self) -> dict[str, str | int]:
+        """What its record begins with, beside its request."""
+        brought = {name: value for name in _BROUGHT if (value := getattr(self, name))}
+        return {
+            "v": RECORD_VERSION,
+            "state": JobState.QUEUED.value,
+            "kind": self.kind,
+            "model": self.model,
+            "key_id": self.key_id,
+            "background": int(self.background),
+            **brought,
+        }
+
     @property
     def detached(self) -> bool:
         """Whether it goes on when its client leaves: it says so, or may be found again by its idempotency key."""
@@ -231,9 +155,11 @@ class Job(JobHead):
         return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
 
 
+#: Fields of the record that a new job may bring along: of those that are restored, also what had become of them.
+_BROUGHT = ("route", "price", "fingerprint", "slots", "reserved", "created_at", "crashes", "losses")
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
-    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),
+    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved", "slots"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
 )
 _TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")
@@ -281,22 +207,6 @@ def _problem(raw: Mapping[str, str | None]) -> str:
         if not checks.record_object(name, raw.get(name) or "{}"):
             return f"The field {name} is {raw[name]!r:.80}."
     return "" if checks.price(raw.get("price") or "") else f"The price is {raw['price']!r:.80}."
-
-
-@dataclass(frozen=True)
-class Append:
-    """Events for one job, in order; with `state` they end it and `fields` are kept in the record."""
-
-    job_id: str
-    claim: str
-    first_seq: int
-    events: Sequence[str]
-    state: JobState | None = None
-    fields: Mapping[str, str] = field(default_factory=dict)
-    #: (offset, bytes): what belongs there in the job's vectors.
-    vectors: Sequence[tuple[int, bytes]] = ()
-    #: Tokens of this claim up to the last of these events.
-    tokens: int = 0
 
 
 class Cause(StrEnum):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import Choice, fold, num_choices, usage
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.record import Job
 
 #: Events with which a claim begins.
 _CLAIMS = (EventType.STARTED, EventType.RESUMED)

@@ -7,8 +7,9 @@ from typing import Any
 
 from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.deployments import views
+from gateway.jobs.events import Event
 from gateway.jobs.job_kind import JobKind
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job
 from gateway.jobs.store import JobStore
 from gateway.store.codec import build
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.parameters import check_embedding
+from gateway.jobs.events import Event
 from gateway.jobs.job_kind import JobKind
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
 from gateway.views import embeddings
@@ -33,4 +34,4 @@ class Embedding(JobKind):
 
     def answer(self, store: JobStore, job: Job, events: Sequence[Event]) -> dict[str, Any]:
         """The vectors. Raises: JobNotFound if they are gone."""
-        return embeddings.answer(job, events, store.vectors(job.id))
+        return embeddings.answer(job, events, store.journals.vectors(job.id))

@@ -7,8 +7,9 @@ from typing import Any
 
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.parameters import with_defaults
+from gateway.jobs.events import Event
 from gateway.jobs.job_kind import JobKind
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
 from gateway.views import text
@@ -23,8 +24,12 @@ class TextKind(JobKind):
 
     def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
         """The prompt, and the longest answers that the request allows."""
-        answers = int(request.get("n") or 1) * _count(request.get("prompt"))
-        return estimate_prompt(request) + answers * int(request.get("max_tokens") or model.default_max_tokens)
+        longest = int(request.get("max_tokens") or model.default_max_tokens)
+        return estimate_prompt(request) + self.slots(request) * longest
+
+    def slots(self, request: Mapping[str, Any]) -> int:
+        """One for each answer: n for each prompt."""
+        return int(request.get("n") or 1) * _count(request.get("prompt"))
 
     def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
         """Text as it comes."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.process.crashes import oom_kills, report_into
+from gateway.process.file_locks import remove_lock, try_flock, try_lock
 
 #: A process that looks who holds a lock takes it for a moment, so taking a lock is tried for this long.
 WAIT_S = 0.25
@@ -39,11 +39,9 @@ def hold_lock(
     """
     path = lock_path(data_dir, name)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     deadline = time.monotonic() + wait_s
-    while not _try(handle):
+    while (handle := try_lock(path)) is None:
         if time.monotonic() > deadline:
-            os.close(handle)
             return None
         time.sleep(_TRY_S)
     os.set_inheritable(handle, over_exec)
@@ -100,9 +98,10 @@ def last_holder(data_dir: Path, name: str) -> Holder | None:
 
 def drop_lock(data_dir: Path, name: str) -> None:
     """Remove the file of a free lock."""
-    if lock_holder(data_dir, name) is None:
-        for path in (lock_path(data_dir, name), _report(data_dir, name)):
-            path.unlink(missing_ok=True)
+    path = lock_path(data_dir, name)
+    if path.exists() and (handle := try_lock(path)) is not None:
+        _report(data_dir, name).unlink(missing_ok=True)
+        remove_lock(path, handle)
 
 
 def _names(data_dir: Path) -> list[str]:
@@ -116,17 +115,9 @@ def _look(data_dir: Path, name: str) -> tuple[bool, Holder | None]:
     except FileNotFoundError:
         return False, None
     try:
-        return not _try(handle), _read(handle)
+        return not try_flock(handle), _read(handle)
     finally:
         os.close(handle)
-
-
-def _try(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _read(handle: int) -> Holder:

@@ -6,10 +6,12 @@ import os
 import signal
 import stat
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from gateway.errors import InvalidSetting
+from gateway.errors import HeadraceError, InvalidSetting
 from gateway.process import logs, run_module
 from gateway.settings import Settings
 
@@ -20,8 +22,20 @@ PRIVATE = 0o700
 LOST_A_LOOP = 70
 
 
+def run(main: Callable[[Settings], int | None]) -> NoReturn:
+    """The body of each process of the Procfile and of each model worker: its settings, then `main`, whose result is
+    the exit status. An error of ours is one line on stderr, and status 1.
+    """
+    try:
+        settings = Settings.load()
+        begin(settings)
+        sys.exit(main(settings))
+    except HeadraceError as error:
+        sys.exit(logs.escaped(error.message))
+
+
 def begin(settings: Settings) -> None:
-    """Every process with settings calls this first. Raises: InvalidSetting if the data folder is a shared one."""
+    """What comes first in every process that has settings. Raises: InvalidSetting if the data folder is everybody's."""
     begin_child(level=settings.log_level, secrets=secrets_of(settings))
     if settings.data_dir.exists():
         private_folder(settings.data_dir)

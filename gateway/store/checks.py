@@ -87,7 +87,7 @@ _DELTA: Mapping[str, Check] = {
     "text": _text,
     "ids": _ids,
     "lp": _list(_logprob),
-    # These are read in any shape, see `gateway/jobs/tool_calls.py` and `gateway/jobs/extras.py`.
+    # These are read in any shape, see `gateway/jobs/answer/tool_calls.py` and `gateway/jobs/answer/extras.py`.
     "tool_calls": _list(_object),
     "extra": _list(_object),
     "finish": _text,

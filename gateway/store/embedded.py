@@ -9,12 +9,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import socket
-import sys
 from pathlib import Path
 
-from gateway.errors import Conflict, HeadraceError, InvalidSetting
+from gateway.errors import Conflict, InvalidSetting
 from gateway.process.locks import hold_lock, lock_holder
-from gateway.process.start import begin, private_folder
+from gateway.process.start import private_folder, run
 from gateway.settings import Settings
 
 #: Longest path of a unix socket on Linux, in bytes.
@@ -88,20 +87,20 @@ def _is_served(path: Path) -> bool:
     return True
 
 
-def main() -> None:
-    """Become the server. Its lock stays held until the server has ended."""
-    settings = Settings.load()
+def main(settings: Settings) -> None:
+    """Become the server. Its lock stays held until the server has ended.
+
+    Raises:
+        Conflict: the data folder has one already.
+        InvalidSetting: as `server_command` and `private_folder`.
+    """
     data = settings.data_dir.absolute()
-    try:
-        begin(settings)
-        private_folder(data / "redis")
-        command = server_command(socket_path(data), data / "redis", settings.appendfsync, settings.redis_memory_bytes)
-        if hold_lock(data, LOCK, over_exec=True) is None or _is_served(socket_path(data)):
-            raise _taken(data)
-    except HeadraceError as error:
-        sys.exit(error.message)
+    private_folder(data / "redis")
+    command = server_command(socket_path(data), data / "redis", settings.appendfsync, settings.redis_memory_bytes)
+    if hold_lock(data, LOCK, over_exec=True) is None or _is_served(socket_path(data)):
+        raise _taken(data)
     os.execv(command[0], command)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -12,14 +12,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from gateway.backoff import Backoff
 from gateway.process.crashes import report
 from gateway.process.start import LOST_A_LOOP
 from gateway.store.connection import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
 
-#: Pause after a failed step: doubles from the first to the second value.
-PAUSE_S = (0.1, 1.0)
+#: Behind a step that has failed.
+BACKOFF = Backoff(first_s=0.1, last_s=1.0)
 
 
 @contextlib.contextmanager
@@ -38,20 +39,20 @@ def guarded(what: str) -> Iterator[None]:
 
 def repeat(step: Callable[[], object], *, name: str, over: Callable[[], bool]) -> None:
     """Call `step` until `over()`, which may wait. What a step raises is logged, and the next follows after a pause."""
-    pause_s = PAUSE_S[0]
+    failures = 0
     while True:
         try:
             if over():
                 return
             step()
-            pause_s = PAUSE_S[0]
+            failures = 0
             continue
         except NOT_NOW as error:
             log.warning("%s waits for Redis: %s", name, error)
         except Exception:
             log.exception("a step of %s failed; it goes on", name)
-        time.sleep(pause_s)
-        pause_s = min(2 * pause_s, PAUSE_S[1])
+        failures += 1
+        time.sleep(BACKOFF.pause_s(failures))
 
 
 class Loop(threading.Thread):

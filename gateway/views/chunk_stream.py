@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import follow
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.record import Job
 
 #: Fields of a delta that shows only text.
 PLAIN = frozenset({"type", "c", "index", "text", "ids"})

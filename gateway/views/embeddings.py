@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.errors import JobNotFound, Unreadable
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import Job
 
 
 def answer(job: Job, events: Sequence[Event], packed: bytes) -> dict[str, Any]:

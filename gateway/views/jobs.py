@@ -22,7 +22,7 @@ def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, An
     job = inference.get(job_id, key=key)
     data = {**summary(job), "position": inference.position(job)}
     if job.state in (JobState.DONE, JobState.CANCELLED):
-        events = inference.store.journal(job_id)
+        events = inference.store.journals.read(job_id)
         result = kind_of(job.kind).answer(inference.store, job, events)
         data |= {"result": result, "usage": result.get("usage")}
     return data

@@ -22,7 +22,7 @@ def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
 def _entry(inference: Inference, model: Model, replicas: list[Replica]) -> dict[str, Any]:
     ordered = sorted(replicas, key=lambda replica: (replica.health != Health.HEALTHY, replica.loaded_at))
     store = inference.store
-    stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
+    stats = read_stats(store.redis, model.id, now_ms=store.clock.estimated_now_ms())
     return {
         "id": model.id,
         "name": model.name,

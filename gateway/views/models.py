@@ -52,7 +52,7 @@ class Models:
     def _stats(self, model: Model) -> dict[str, Any]:
         """Statistics. Without requests in the window, availability is 1 if one would be served now, else 0."""
         store = self._inference.store
-        stats = read_stats(store.redis, model.id, now_ms=store.estimated_now_ms())
+        stats = read_stats(store.redis, model.id, now_ms=store.clock.estimated_now_ms())
         served = self._inference.router.serves(model)
         return {
             "average_latency_ms": stats.average_latency_ms,

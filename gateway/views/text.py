@@ -7,7 +7,8 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import Any
 
-from gateway.jobs import extras, tool_calls
+from gateway.jobs.answer import extras, tool_calls
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import (
     Choice,
     Logprob,
@@ -20,7 +21,7 @@ from gateway.jobs.journal import (
     usage,
     voids,
 )
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.record import Job
 
 
 def echo(job: Job, index: int) -> str:

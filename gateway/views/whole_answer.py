@@ -10,16 +10,13 @@ from typing import Any, TypeVar
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import JobNotFound, StoreUnavailable
 from gateway.inference.service import Inference, Submitted
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal import failure, voids
-from gateway.jobs.record import Event, EventType
-from gateway.store.connection import NOT_NOW
+from gateway.store.connection import NOT_NOW, RETRY_S, retry_until_redis_answers
 from gateway.watching.watcher import MISSING_S, Watcher
 
 log = logging.getLogger(__name__)
-
-#: Pause between two tries to read an answer while Redis is away.
-AGAIN_S = 0.5
 
 T = TypeVar("T")
 
@@ -48,8 +45,8 @@ def whole(
     if error is not None:
         raise error
     if inference.hub.settling() or any(voids(event) for event in events):
-        events = _retry(lambda: _ended_journal(inference, job.id), client_left)
-    return _retry(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left)
+        events = read_when_there(lambda: _ended_journal(inference, job.id), client_left=client_left)
+    return read_when_there(lambda: kind_of(job.kind).answer(inference.store, job, events), client_left=client_left)
 
 
 def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
@@ -66,24 +63,33 @@ def _cancelled(inference: Inference, job_id: str, key: KeyRecord) -> bool:
 
 def _ended_journal(inference: Inference, job_id: str) -> list[Event]:
     """The journal up to the end of the job. Raises: JobNotFound."""
-    events = inference.store.journal(job_id)
+    events = inference.store.journals.read(job_id)
     if not events or not events[-1].type.terminal:
         raise JobNotFound("The job's record has expired; nothing more can be read of it.", reason="expired")
     return events
 
 
-def _retry(read: Callable[[], T], client_left: Callable[[], bool]) -> T:
+def read_when_there(read: Callable[[], T], *, client_left: Callable[[], bool]) -> T:
     """Read from Redis, again while it is away, or while workers may still restore what it has lost.
 
-    Raises: what `read` raises, if the client is gone, or if Redis has answered for too long without it.
+    Raises:
+        StoreUnavailable: the client has left while Redis was away.
+        JobNotFound: Redis answers, but has been without the job for too long, or the client has left.
     """
     missing_since = 0.0
+
+    def wait(pause_s: float) -> None:
+        nonlocal missing_since
+        missing_since = 0.0  # nobody can put anything back now
+        if client_left():
+            raise StoreUnavailable("The client has left while Redis could not be read.")
+        time.sleep(pause_s)
+
     while True:
         try:
-            return read()
-        except (*NOT_NOW, JobNotFound) as error:
-            now = time.monotonic()
-            missing_since = (missing_since or now) if isinstance(error, JobNotFound) else 0.0
-            if client_left() or (missing_since and now > missing_since + MISSING_S):
+            return retry_until_redis_answers(read, what="a whole answer", wait=wait)
+        except JobNotFound:
+            missing_since = missing_since or time.monotonic()
+            if client_left() or time.monotonic() > missing_since + MISSING_S:
                 raise
-        time.sleep(AGAIN_S)
+        time.sleep(RETRY_S)

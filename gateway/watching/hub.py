@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from gateway.errors import Unreadable
-from gateway.jobs.record import Event
+from gateway.jobs.events import Event
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.codec import loads

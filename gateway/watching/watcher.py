@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from gateway.errors import Unreadable
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import as_delta, fold, num_indexes
-from gateway.jobs.record import Event, EventType, JobHead, JobState
+from gateway.jobs.record import JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.store.connection import NOT_NOW
 
@@ -77,7 +78,7 @@ class Watcher:
     def position(self, model: str) -> int | None:
         """Position in the model's queue from 1, 0 if the job does not wait there; None while Redis is away."""
         try:
-            return self._store.position(self.job_id, model)
+            return self._store.indexes.position(self.job_id, model)
         except NOT_NOW as error:
             log.warning("job %s: its position in the queue is not known (%s)", self.job_id, error)
             return None
@@ -106,7 +107,7 @@ class Watcher:
     def catch_up(self) -> list[list[Event]]:
         """The next batches of `events`, possibly none, from the journal. Ends `lagging`, unless Redis is away.
 
-        Blocks: it reads from Redis, and sleeps a moment while Redis is away. Never call it on an event loop.
+        Blocks: it reads from Redis, and sleeps for 0.2 s while Redis is away. Never call it on an event loop.
 
         A journal that can't be read ends the watcher with an error for its client, not the job.
         """
@@ -151,12 +152,12 @@ class Watcher:
         """Read what the journal holds beyond the cursor."""
         store = self._store
         batches: list[list[Event]] = []
-        events = store.journal(self.job_id, after=max(0, self.seq - 1))
+        events = store.journals.read(self.job_id, after=max(0, self.seq - 1))
         if not events and (waits := self._without_entries(store.heads([self.job_id]).get(self.job_id))) is not None:
             return [waits]
         self._missing_since = 0.0
         if self.seq and not self._confirmed(events):
-            events = store.journal(self.job_id)
+            events = store.journals.read(self.job_id)
             batches.append([self._replaced(events)])
         if new := self._advance(events):
             batches.append(new)

@@ -11,3 +11,8 @@ def iso(time_ms: int) -> str | None:
         return None
     moment = datetime.datetime.fromtimestamp(time_ms / 1000, datetime.UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def iso_seconds(time_s: float) -> str:
+    """The same of seconds since the epoch, to the second. 0 is a time like others."""
+    return f"{datetime.datetime.fromtimestamp(time_s, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"

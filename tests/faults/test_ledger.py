@@ -137,7 +137,7 @@ def check_ledger(stack: Stack, key: Key) -> None:
 
 def check_limits(stack: Stack, key: Key) -> None:
     """What is left to a key is its limit less what its jobs of the last minute used, to the token and the request."""
-    now = stack.store.now_ms()
+    now = stack.store.clock.now_ms()
     jobs = [job for job in jobs_of(stack, key) if job.created_at > now - MINUTE - UNSURE]
     sure = [job for job in jobs if job.created_at > now - MINUTE + UNSURE]
     with stack.client(key.secret) as client:

@@ -414,7 +414,7 @@ supervisor = processes.Supervisor(folder=Path(sys.argv[1]), environ={}, say=says
 supervisor.start("steady", ["python", "-c", "import time; time.sleep(5)"])
 supervisor.start("broken", ["python", "-c", "raise SystemExit(1)"])
 while len([line for line in says if "steady" in line]) < 2:
-    supervisor.look()
+    supervisor.reap_and_restart()
     time.sleep(0.02)
 supervisor.end()
 for line in says:

@@ -14,13 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import FAILURES
-from gateway.jobs.tool_calls import Calls, as_object, merge, whole
+from gateway.jobs.answer.tool_calls import Calls, as_object, merge, whole
 from gateway.models.entry import Provider
 from gateway.store.codec import dumps, writable
+from schemas.base.retry_after import retry_after_s
 from tests.fuzz.budget import budget
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, chunk, messages, sse
-from workers.providers.failures import WireError, retry_after_s, said
+from workers.providers.failures import WireError, text_of
 from workers.providers.protocols import wire
 
 GOOD = {
@@ -288,7 +289,7 @@ def test_a_text_is_the_same_wherever_it_is_cut(text: str, cuts: list[int]) -> No
 @given(value=ODD | mutated(CHAT))
 def test_any_value_can_be_written_and_read_by_all(value: Any) -> None:
     dumps(writable(value))
-    said(value).encode()
+    text_of(value).encode()
     for fragments in ([value], [CALL, value, CALL], [{**CALL, "function": value}], [{**CALL, "index": value}]):
         dumps(merge(fragments))
         dumps(whole(fragments))

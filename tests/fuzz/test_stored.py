@@ -26,7 +26,10 @@ from gateway.errors import HeadraceError, Unreadable
 from gateway.jobs import journal as results
 from gateway.jobs.compaction import compact_ended
 from gateway.jobs.control import fail
-from gateway.jobs.record import HEAD_FIELDS, Append, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.damaged import quarantine
+from gateway.jobs.events import Append, EventType
+from gateway.jobs.journal_store import AppendVerdict
+from gateway.jobs.record import HEAD_FIELDS, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.resume_point import ResumePoint
 from gateway.jobs.statistics import read_stats
 from gateway.jobs.store import JobStore
@@ -152,10 +155,10 @@ def good_job_is_served(store: JobStore) -> None:
     assert claimed is not None
     bodies = [body for body in events_of(claimed.claim) if body["type"] in ("started", "delta", "done")]
     events = [dumps(body) for body in bodies]
-    (verdict,) = store.append([Append(job.id, claimed.claim, 1, events, JobState.DONE, {"usage": "{}"})])
-    assert verdict.verdict == "ok"
+    (verdict,) = store.journals.append([Append(job.id, claimed.claim, 1, events, JobState.DONE, {"usage": "{}"})])
+    assert verdict.verdict is AppendVerdict.OK
     store.finalize(claimed, JobState.DONE, usage={})
-    assert text.answer(claimed, store.journal(job.id))["choices"][0]["message"]["content"] == "ab"
+    assert text.answer(claimed, store.journals.read(job.id))["choices"][0]["message"]["content"] == "ab"
 
 
 def empty(store: JobStore) -> None:
@@ -178,7 +181,7 @@ def test_journals(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) -
     store.redis.hset(keys.job(job.id), mapping={"seq": len(bodies)})
     if data.draw(strategies.booleans()):
         store.redis.setrange(keys.vectors(job.id), 0, bytes(data.draw(strategies.integers(0, 20))))
-    events = documented(lambda: store.journal(job.id))
+    events = documented(lambda: store.journals.read(job.id))
     watched = [event for batch in hub.watch(job.id).catch_up() for event in batch]
     for event in watched:
         for encoder in (sse_chunks(job), message_chunks(job)):
@@ -189,7 +192,7 @@ def test_journals(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) -
             lambda: results.fold(events, num_choices=results.num_choices(job)),
             lambda: results.usage(events),
             lambda: text.answer(job, events),
-            lambda: embeddings.answer(job, events, store.vectors(job.id)),
+            lambda: embeddings.answer(job, events, store.journals.vectors(job.id)),
             lambda: deployment_views.detail(job, events) if kind == "deployment" else None,
             lambda: ResumePoint.from_journal(job, events).read_by(tokenizer="t", prompt="q"),
             lambda: Transcript(job, events).usage(),
@@ -239,11 +242,11 @@ def test_records(store: JobStore, keeper: Keeper, hub: Hub, data: DataObject) ->
     found = documented(lambda: store.read(job.id))
     if found is None and not newer and store.redis.exists(keys.job(job.id)):
         # Whoever takes it or ends it finds that its request can't be read.
-        assert store.quarantine(job.id)
+        assert quarantine(store, job.id)
         found = store.read(job.id)
         assert found is not None
         assert found.error["reason"] == "unreadable"
-        assert store.journal(job.id)[-1].type.terminal
+        assert store.journals.read(job.id)[-1].type.terminal
 
 
 @budget()
@@ -283,7 +286,7 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
     elif name == "ledger":
         client.hset(keys.usage(good.id, day), data.draw(strategies.sampled_from([odd, b"10 jobs USD m"])), odd)
     elif name == "stats":
-        client.hset(keys.stats(MODEL, store.now_ms() // 300_000), "answered", odd)
+        client.hset(keys.stats(MODEL, store.clock.now_ms() // 300_000), "answered", odd)
     elif name == "type":
         where, _ = data.draw(strategies.sampled_from(list(places.values())))
         client.delete(where)
@@ -302,7 +305,7 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
         documented(lambda one=one: desired.get("n", "cpu0", one))
     desired.wake(MODEL)
     Footprints(client).get(DEVICE, MODEL), Footprints(client).known([DEVICE]), Durations(client).expected(MODEL)
-    log.read(), read_stats(client, MODEL, now_ms=store.now_ms())
+    log.read(), read_stats(client, MODEL, now_ms=store.clock.now_ms())
     assert good.id in {key.id for key in Credentials(client).list()}
     with contextlib.suppress(HeadraceError):
         Credentials(client).authenticate(secret)

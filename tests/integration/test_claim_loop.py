@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
 
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.jobs.control import cancel
-from gateway.jobs.record import Cause, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.record import Cause, Job, JobHead, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
@@ -45,7 +46,7 @@ def claims(journaler: Journaler) -> ClaimLoop:
     return ClaimLoop(journaler, RULE)
 
 
-def make(store: JobStore, **changes: int) -> Job:
+def make(store: JobStore, **changes: Any) -> Job:
     """A job that waits."""
     job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []})
     return store.create(replace(job, **changes), ttl_ms=60_000).job
@@ -70,6 +71,29 @@ def test_a_job_that_waits_is_held_under_a_claim(store: JobStore, journaler: Jour
     record = found(store, job)
     assert (record.state, record.owner, record.claim) == (JobState.RUNNING, "w", run.job.claim)
     assert take(claims, job) is None, "this worker has it already"
+
+
+def sent_bytes(store: JobStore) -> int:
+    """What Redis has sent so far, to all its clients."""
+    return int(store.redis.info("stats")["total_net_output_bytes"])
+
+
+def test_a_long_request_leaves_redis_once(store: JobStore, claims: ClaimLoop) -> None:
+    """Given a request of 2 MiB, then what looks at the job before it claims it gets the rest of the record only."""
+    size = 2 * 1024 * 1024
+    job = make(store, request={"messages": [{"role": "user", "content": "x" * size}]}, slots=3, crashes=1)
+    seen: list[JobHead] = []
+
+    def admit(waiting: JobHead) -> Run | None:
+        seen.append(waiting)
+        return claims.claim(waiting.id, Run, model="fake")
+
+    before = sent_bytes(store)
+    run = claims.take(job.id, admit)
+    assert size < sent_bytes(store) - before < 1.1 * size
+    assert run is not None
+    assert len(run.job.request["messages"][0]["content"]) == size
+    assert [(head.id, head.runs_on, head.slots, head.crashes) for head in seen] == [(job.id, "fake", 3, 1)]
 
 
 def test_what_is_taken_ended_gone_or_left_is_not_claimed(

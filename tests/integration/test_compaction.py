@@ -8,8 +8,10 @@ import pytest
 import redis
 
 from gateway.jobs.compaction import compact_ended
+from gateway.jobs.events import Append, Event
 from gateway.jobs.journal import fold
-from gateway.jobs.record import Append, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.journal_store import AppendVerdict
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -38,13 +40,14 @@ def job(store: JobStore) -> Job:
     bodies += [{"type": "delta", "index": i, "ids": [], "finish": "length"} for i in (0, 1)]
     bodies += [{"type": "done", "usage": {}}]
     events = [dumps({**body, "c": job.claim}) for body in bodies]
-    assert store.append([Append(job.id, job.claim, 1, events, JobState.DONE)])[0].verdict == "ok"
+    assert store.journals.append([Append(job.id, job.claim, 1, events, JobState.DONE)])[0].verdict is AppendVerdict.OK
     store.finalize(job, JobState.DONE, usage={})
     return job
 
 
 def compact(store: JobStore) -> int:
-    return compact_ended(store, MODEL, before_ms=store.now_ms() + 1)
+    """Of jobs that have ended until now: when that was is estimated, and may lie a little ahead."""
+    return compact_ended(store, MODEL, before_ms=store.clock.now_ms() + 10_000)
 
 
 def watched(store: JobStore, job: Job, after: int) -> list[Event]:
@@ -53,10 +56,10 @@ def watched(store: JobStore, job: Job, after: int) -> list[Event]:
 
 
 def test_the_answer_stays_and_the_memory_shrinks(store: JobStore, job: Job) -> None:
-    before = answer(job, store.journal(job.id))
+    before = answer(job, store.journals.read(job.id))
     memory = store.redis.memory_usage(keys.events(job.id))
     assert compact(store) == 1
-    assert answer(job, store.journal(job.id)) == before
+    assert answer(job, store.journals.read(job.id)) == before
     assert before["usage"] == {"prompt_tokens": 3, "completion_tokens": TOKENS, "total_tokens": TOKENS + 3}
     assert store.redis.memory_usage(keys.events(job.id)) < memory
     assert 0 < store.redis.pttl(keys.events(job.id)) <= 60_000
@@ -76,7 +79,7 @@ def test_a_stream_from_the_start_says_the_same(store: JobStore, job: Job) -> Non
 
 
 def test_a_cursor_in_the_middle_gets_the_whole_text_to_replace_what_it_had(store: JobStore, job: Job) -> None:
-    texts = {str(i): choice.text for i, choice in enumerate(fold(store.journal(job.id), num_choices=2))}
+    texts = {str(i): choice.text for i, choice in enumerate(fold(store.journals.read(job.id), num_choices=2))}
     compact(store)
     events = watched(store, job, 7)
     assert [e.type.value for e in events] == ["compacted", "done"]
@@ -89,7 +92,7 @@ def test_a_cursor_in_the_middle_gets_the_whole_text_to_replace_what_it_had(store
 
 @pytest.mark.parametrize("from_end", [0, 1])
 def test_a_cursor_at_the_end_gets_nothing_twice(store: JobStore, job: Job, from_end: int) -> None:
-    last = store.journal(job.id)[-1].seq
+    last = store.journals.read(job.id)[-1].seq
     compact(store)
     assert [e.type.value for e in watched(store, job, last - from_end)] == ["done"][:from_end]
 
@@ -99,6 +102,6 @@ def test_a_running_job_is_left_alone(store: JobStore, job: Job) -> None:
     claimed = store.claim(running.id, model=MODEL, owner="w", claim=new_claim_id())
     assert claimed is not None
     deltas = [dumps({"type": "delta", "c": claimed.claim, "ids": [i]}) for i in range(9)]
-    store.append([Append(running.id, claimed.claim, 1, deltas)])
-    assert not store.replace_journal(running.id, store.journal(running.id)[-1:])
-    assert len(store.journal(running.id)) == 9
+    store.journals.append([Append(running.id, claimed.claim, 1, deltas)])
+    assert not store.journals.replace(running.id, store.journals.read(running.id)[-1:])
+    assert len(store.journals.read(running.id)) == 9

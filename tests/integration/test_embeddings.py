@@ -16,7 +16,8 @@ import numpy
 import openai
 import pytest
 
-from gateway.jobs.record import EventType, JobState
+from gateway.jobs.events import EventType
+from gateway.jobs.record import JobState
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from gateway.store import keys

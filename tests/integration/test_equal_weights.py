@@ -9,7 +9,9 @@ import pytest
 import redis
 
 from gateway.cluster.registry import Registry, Replica
-from gateway.jobs.record import Append, Job, JobState, new_job_id
+from gateway.jobs.events import Append
+from gateway.jobs.journal_store import AppendVerdict
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
@@ -52,7 +54,7 @@ def begun(store: JobStore, weights: str) -> Job:
     store.create(job, ttl_ms=60_000)
     assert store.claim(job.id, model="fake", owner="w", claim="c")
     event = dumps({"type": "started", "c": "c", "weights": weights})
-    assert store.append([Append(job.id, "c", 1, [event])])[0].verdict == "ok"
+    assert store.journals.append([Append(job.id, "c", 1, [event])])[0].verdict is AppendVerdict.OK
     found = store.read(job.id)
     assert found is not None
     return found

@@ -271,7 +271,7 @@ def test_a_cursor_in_a_compacted_journal_gets_the_whole_text(
     choices = ended(rest, job_id)["result"]["choices"]
     texts = {str(i): c["message"]["content"] if kind == "chat" else c["text"] for i, c in enumerate(choices)}
     claim = stack.journal(job_id)[1].claim
-    assert stack.store.replace_journal(job_id, snapshot(stack.journal(job_id)))
+    assert stack.store.journals.replace(job_id, snapshot(stack.journal(job_id)))
     lines = rest.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": f"2-{claim}"}).text.splitlines()
     told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
     schema = chunks.ChatChunkSchema() if kind == "chat" else chunks.CompletionChunkSchema()

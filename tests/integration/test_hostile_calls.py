@@ -12,7 +12,8 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
-from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.events import Append
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW, connect
@@ -164,7 +165,9 @@ def journal(stack: Stack, body: dict[str, Any]) -> Job:
         body,
         {"type": "done", "usage": {}},
     ]
-    stack.store.append([Append(job.id, claim, 1, [dumps({"c": claim, **event}) for event in events], JobState.DONE)])
+    stack.store.journals.append(
+        [Append(job.id, claim, 1, [dumps({"c": claim, **event}) for event in events], JobState.DONE)]
+    )
     stack.redis.zrem(keys.queued("elsewhere"), job.id)
     return job
 

@@ -8,10 +8,13 @@ import signal
 import subprocess
 import threading
 import time
+from dataclasses import replace
+from email.utils import formatdate
 from pathlib import Path
 
 import pytest
 
+from gateway.backoff import Backoff
 from gateway.deployments.reasons import FailureReason
 from gateway.models.entry import Model
 from gateway.settings import Settings
@@ -155,6 +158,16 @@ def test_what_may_pass_is_tried_again(model_hub: HubServer, tmp_path: Path, faul
     download = Download(tmp_path / "models", ref)
     download.require_whole(repository, download.fetch())
     assert any(says in line for line in download.lines), download.lines
+
+
+@pytest.mark.parametrize(("asks", "pause_s"), [("7", "0.2"), (formatdate(2e9, usegmt=True), "0.2"), ("soon", "0.0")])
+def test_a_hub_may_ask_for_a_longer_pause(model_hub: HubServer, tmp_path: Path, asks: str, pause_s: str) -> None:
+    """In seconds or until a date; it gets no more than the longest pause."""
+    repository, ref = publish(model_hub, tmp_path)
+    model_hub.faults[WEIGHTS].extend([HEADER, Fault(status=503, retry_after=asks)])
+    download = Download(tmp_path / "models", ref, limits=replace(LIMITS, backoff=Backoff(first_s=0.0, last_s=0.2)))
+    download.require_whole(repository, download.fetch())
+    assert any(f"Trying again in {pause_s} s" in line for line in download.lines), download.lines
 
 
 def test_after_the_last_try_the_next_fetch_goes_on(model_hub: HubServer, tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
 from gateway.errors import InvalidRequest
 from gateway.jobs import control
+from gateway.jobs.events import Append, Event
 from gateway.jobs.job_kind import JobKind, kind_of
 from gateway.jobs.kinds import KINDS, Entry
-from gateway.jobs.record import Append, Event, Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
 from gateway.settings import Settings
@@ -70,7 +71,7 @@ def test_it_is_checked_run_and_shown_as_it_says(gateway: Gateway) -> None:
     body = {"type": "delta", "c": "c1", "text": "ab"}
     assert kind_of("letters").chunks(claimed, Event(1, body)) == [{"letters": "ab"}]
     done = {"type": "done", "c": "c1", "usage": {}}
-    gateway.store.append([Append(job.id, "c1", 1, [dumps(body), dumps(done)], JobState.DONE)])
+    gateway.store.journals.append([Append(job.id, "c1", 1, [dumps(body), dumps(done)], JobState.DONE)])
     key = gateway.credentials.get(job.key_id)
     assert views.detail(gateway.inference, job.id, key=key)["result"] == {"case": "any", "letters": 2}
 

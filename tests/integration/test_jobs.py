@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from gateway.jobs.control import cancel, fail
-from gateway.jobs.record import RECORD_VERSION, Append, Cause, Event, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.events import Append, Event
+from gateway.jobs.record import RECORD_VERSION, Cause, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.watching import watcher
@@ -41,12 +42,12 @@ def event(job: Job, text: str) -> str:
 
 
 def append(store: JobStore, job: Job, first: int, *texts: str, state: JobState | None = None) -> tuple[str, int]:
-    verdict = store.append([Append(job.id, job.claim, first, [event(job, t) for t in texts], state)])[0]
+    verdict = store.journals.append([Append(job.id, job.claim, first, [event(job, t) for t in texts], state)])[0]
     return verdict.verdict, verdict.seq
 
 
 def texts(store: JobStore, job: Job) -> list[str]:
-    return [str(e.body.get("text", e.type.value)) for e in store.journal(job.id)]
+    return [str(e.body.get("text", e.type.value)) for e in store.journals.read(job.id)]
 
 
 def test_only_one_of_many_claimers_wins(store: JobStore) -> None:
@@ -165,7 +166,7 @@ def test_cancel_ends_a_queued_job_at_once_and_marks_a_running_one(store: JobStor
     assert texts(store, queued) == ["cancelled"]
     running = claimed(store)
     assert cancel(store, running, reason="x") == "cancelling"
-    verdict = store.append([Append(running.id, running.claim, 1, [event(running, "a")])])[0]
+    verdict = store.journals.append([Append(running.id, running.claim, 1, [event(running, "a")])])[0]
     assert verdict.cancel
 
 
@@ -174,7 +175,7 @@ def test_crashes_count_until_a_job_has_shown_progress(store: JobStore) -> None:
     for crashes, tokens in [(1, 3), (2, 3), (2, 20), (1, 70), (2, 3), (3, 3)]:
         job = store.claim(job_id, model="fake", owner="w", claim=new_claim_id())
         assert job is not None
-        store.append([Append(job_id, job.claim, job.seq + 1, [event(job, "x")], tokens=tokens)])
+        store.journals.append([Append(job_id, job.claim, job.seq + 1, [event(job, "x")], tokens=tokens)])
         assert store.release(job, Cause.CRASHED)
         record = store.read(job_id)
         assert record is not None
@@ -189,7 +190,7 @@ def test_what_is_no_fault_of_a_job_is_bounded_but_not_blamed_on_it(
     for losses in (1, 2, 3, 4):
         job = store.claim(job_id, model="fake", owner="w", claim=new_claim_id())
         assert job is not None
-        store.append([Append(job_id, job.claim, job.seq + 1, [event(job, "x")], tokens=tokens)])
+        store.journals.append([Append(job_id, job.claim, job.seq + 1, [event(job, "x")], tokens=tokens)])
         assert store.release(job, cause)
         record = store.read(job_id)
         assert record is not None
@@ -239,12 +240,12 @@ def test_a_watcher_sees_all_events_once_and_the_end(
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()
     for i, letter in enumerate("cdefgh"):
-        verdict = store.append([Append(job.id, job.claim, 3 + i, [event(job, letter)])])[0]
+        verdict = store.journals.append([Append(job.id, job.claim, 3 + i, [event(job, letter)])])[0]
         if i % 2:  # every second message is lost on the way
-            store.publish({h: [(job.id, 3 + i, [event(job, letter)])] for h in verdict.watch})
+            store.journals.publish({h: [(job.id, 3 + i, [event(job, letter)])] for h in verdict.watch})
         time.sleep(0.01)
     done = f'{{"type":"done","c":"{job.claim}","text":"end"}}'
-    store.append([Append(job.id, job.claim, 9, [done], JobState.DONE)])
+    store.journals.append([Append(job.id, job.claim, 9, [done], JobState.DONE)])
     thread.join(60)
     assert seen == [*"abcdefgh", "end"]
 
@@ -275,7 +276,7 @@ def test_a_vanished_job_is_told_as_expired(hub: Hub, monkeypatch: pytest.MonkeyP
 
 def append_vectors(store: JobStore, job: Job, first: int, *vectors: tuple[int, bytes], **end: JobState) -> str:
     body = f'{{"type":"vectors","c":"{job.claim}","done":{[offset for offset, _ in vectors]}}}'
-    return store.append([Append(job.id, job.claim, first, [body], vectors=vectors, **end)])[0].verdict
+    return store.journals.append([Append(job.id, job.claim, first, [body], vectors=vectors, **end)])[0].verdict
 
 
 def test_vectors_come_with_their_event_and_live_as_long_as_the_job(store: JobStore) -> None:
@@ -283,10 +284,10 @@ def test_vectors_come_with_their_event_and_live_as_long_as_the_job(store: JobSto
     assert append_vectors(store, job, 1, (4, b"\xff\x00\xfe\x01")) == "ok"
     assert append_vectors(store, job, 1, (4, b"\xff\x00\xfe\x01")) == "ok"
     assert append_vectors(store, job, 3, (0, b"gap.")) == "gap"
-    assert store.vectors(job.id) == b"\0\0\0\0\xff\x00\xfe\x01"
+    assert store.journals.vectors(job.id) == b"\0\0\0\0\xff\x00\xfe\x01"
     assert store.redis.pttl(keys.vectors(job.id)) == -1
     assert append_vectors(store, job, 2, (0, b"\x80abc"), state=JobState.DONE) == "ok"
-    assert store.vectors(job.id) == b"\x80abc\xff\x00\xfe\x01"
+    assert store.journals.vectors(job.id) == b"\x80abc\xff\x00\xfe\x01"
     assert 0 < store.redis.pttl(keys.vectors(job.id)) <= 60_000
 
 
@@ -297,9 +298,9 @@ def test_a_zombie_writes_no_vectors_and_a_cancelled_job_keeps_none(store: JobSto
     successor = store.claim(zombie.id, model="fake", owner="w2", claim=new_claim_id())
     assert successor is not None
     assert append_vectors(store, zombie, 2, (0, b"evil")) == "fenced"
-    assert store.vectors(zombie.id) == b"good"
+    assert store.journals.vectors(zombie.id) == b"good"
     assert cancel(store, successor, reason="x", take_claim=successor.claim) == "cancelled"
-    assert store.vectors(zombie.id) == b""
+    assert store.journals.vectors(zombie.id) == b""
 
 
 def test_heads_are_records_without_their_requests(store: JobStore) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 import pytest
 import redis
 
-from gateway.jobs.record import Cause, EventType, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.events import EventType
+from gateway.jobs.record import Cause, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
@@ -68,7 +69,7 @@ def say(journaler: Journaler, run: Run, text: str) -> None:
 
 
 def text(store: JobStore, run: Run) -> str:
-    return "".join(event.body.get("text", "") for event in store.journal(run.id))
+    return "".join(event.body.get("text", "") for event in store.journals.read(run.id))
 
 
 def state(store: JobStore, run: Run) -> JobState:
@@ -133,7 +134,7 @@ def test_a_job_that_can_not_be_written_fails_alone(
     found = store.read(odd.id)
     assert found is not None
     assert (found.state, found.error["reason"]) == (JobState.FAILED, "internal_error")
-    assert sum(event.type.terminal for event in store.journal(odd.id)) == 1
+    assert sum(event.type.terminal for event in store.journals.read(odd.id)) == 1
 
 
 def test_what_json_lacks_is_mended_on_its_way(store: JobStore, journaler: Journaler, hold: Callable[[], Run]) -> None:
@@ -144,7 +145,7 @@ def test_what_json_lacks_is_mended_on_its_way(store: JobStore, journaler: Journa
     journaler.touch(odd)
     journaler.flush()
     assert (text(store, odd), text(store, good)) == ("\U0001f600\ufffd", "a")
-    assert store.journal(odd.id)[-1].body["lp"] == [["\ufffd", -9999.0], ["\ufdd0\0", -9999.0], ["a", 2.0**70]]
+    assert store.journals.read(odd.id)[-1].body["lp"] == [["\ufffd", -9999.0], ["\ufdd0\0", -9999.0], ["a", 2.0**70]]
     assert state(store, odd) is JobState.RUNNING
 
 
@@ -175,7 +176,7 @@ def test_what_is_raised_before_a_job_is_held_ends_that_job_alone(
     assert ended is not None
     assert (ended.state, ended.error["reason"]) == (JobState.FAILED, "internal_error")
     assert error.__name__ in ended.error["message"]
-    assert [event.type for event in store.journal(odd.id)] == [EventType.FAILED]
+    assert [event.type for event in store.journals.read(odd.id)] == [EventType.FAILED]
     say(journaler, good, "a")
     journaler.tend(lambda: None)
     assert (journaler.held, text(store, good), state(store, good)) == ([good], "a", JobState.RUNNING)
@@ -215,7 +216,7 @@ def test_a_record_that_is_gone_is_made_anew(store: JobStore, journaler: Journale
         journaler.tend(lambda: None)
     assert [text(store, run) for run in (speaks, quiet)] == ["ab", "a"]
     assert [state(store, run) for run in (speaks, quiet)] == [JobState.RUNNING] * 2
-    assert [event.seq for event in store.journal(speaks.id)] == [1, 2, 3]
+    assert [event.seq for event in store.journals.read(speaks.id)] == [1, 2, 3]
     found = store.read(speaks.id)
     assert found is not None
     assert found.created_at == speaks.job.created_at
@@ -230,12 +231,12 @@ def test_another_request_with_the_same_idempotency_key_is_not_taken_for_the_one_
     store.redis.delete(*keys.of_job(run.id))
     another = Job(run.id, JobState.QUEUED, "chat", "fake", "key", {"messages": [], "n": 2}, fingerprint="another")
     store.create(another, ttl_ms=60_000)
-    journaler._redis_run_id = "the process before"
+    journaler.audit._redis_run_id = "the process before"
     say(journaler, run, "b")
     for _ in range(3):
         journaler.tend(lambda: None)
     assert state(store, run) is JobState.QUEUED
-    assert store.journal(run.id) == []
+    assert store.journals.read(run.id) == []
     assert dropped == [run]
 
 
@@ -251,7 +252,7 @@ def test_redis_fails_in_the_middle_of_the_resending(
     journaler.tend(lambda: None)
     assert journaler.held == runs[1:]
     store.redis.delete(*(key for run in runs for key in keys.of_job(run.id)))
-    journaler._redis_run_id = "another process"
+    journaler.audit._redis_run_id = "another process"
     restore, calls = store.restore, []
 
     def breaks(job: Job, *, owner: str) -> None:
@@ -278,7 +279,7 @@ def test_the_reason_of_a_cancel_reaches_the_journal(
     say(journaler, run, "a")
     journaler.flush()
     journaler.flush()
-    last = store.journal(run.id)[-1]
+    last = store.journals.read(run.id)[-1]
     assert (last.type, last.body["reason"]) == (EventType.CANCELLED, "client_gone")
 
 
@@ -326,11 +327,11 @@ def test_what_ends_while_all_is_sent_again_is_kept_as_well(
             emitter.join()
 
     monkeypatch.setattr(store, "restore", while_it_is_restored)
-    journaler._redis_run_id = "the process before"
+    journaler.audit._redis_run_id = "the process before"
     journaler.release([], Cause.GIVEN_BACK)
     assert journaler.held == [later]
     store.redis.delete(*keys.of_job(ends.id))
-    journaler._redis_run_id = "the process before"
+    journaler.audit._redis_run_id = "the process before"
     for _ in range(2):
         journaler._next_beat = 0
         journaler.tend(lambda: None)

@@ -16,7 +16,8 @@ from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
 from gateway.jobs.control import cancel
-from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.events import Append
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import hold_lock
@@ -122,7 +123,7 @@ def test_a_job_that_was_handed_over_leaves_the_queue_of_the_other_model(store: J
 
 
 def test_a_young_entry_without_a_record_stays_and_an_old_one_goes(store: JobStore, keeper: Keeper) -> None:
-    now = store.now_ms()
+    now = store.clock.now_ms()
     young, old = new_job_id("chat"), new_job_id("chat")
     background = new_job_id("chat")
     store.redis.sadd(keys.QUEUES, MODEL)
@@ -139,7 +140,7 @@ def test_a_late_change_of_an_index_does_no_harm(store: JobStore, alive: str) -> 
     first = store.claim(job.id, model=MODEL, owner="zombie", claim="c1")
     assert first is not None
     store.release(first, sweeps.Cause.LOST)
-    store.track(job.id, MODEL)
+    store.indexes.track(job.id, MODEL)
     assert indexes(store, job) == {"queued"}
     store.claim(job.id, model=MODEL, owner=alive, claim="c2")
     assert not store.release(first, sweeps.Cause.LOST)
@@ -149,7 +150,7 @@ def test_a_late_change_of_an_index_does_no_harm(store: JobStore, alive: str) -> 
 def test_an_ended_job_is_settled_before_it_leaves(store: JobStore, keeper: Keeper, alive: str) -> None:
     job = claimed(store, alive)
     done = f'{{"type":"done","c":"{job.claim}"}}'
-    store.append([Append(job.id, job.claim, 1, [done], JobState.DONE)])
+    store.journals.append([Append(job.id, job.claim, 1, [done], JobState.DONE)])
     assert store.claim(job.id, model=MODEL, owner=alive, claim="late") is None
     assert indexes(store, job) == {"running"}
     keeper.round()
@@ -163,7 +164,7 @@ def test_an_ended_job_is_settled_before_it_leaves(store: JobStore, keeper: Keepe
 def waiting(store: JobStore, for_s: float) -> Job:
     """A job that waits for so long already."""
     job = make_job(store)
-    store.redis.hset(keys.job(job.id), "queued_at", int(store.now_ms() - 1000 * for_s))
+    store.redis.hset(keys.job(job.id), "queued_at", int(store.clock.now_ms() - 1000 * for_s))
     return job
 
 
@@ -211,7 +212,7 @@ def test_a_waiting_job_that_was_cancelled_while_it_ran_ends(store: JobStore, kee
     store.release(job, sweeps.Cause.GIVEN_BACK)
     keeper.round()
     assert state(store, job) is JobState.CANCELLED
-    assert store.journal(job.id)[-1].body["reason"] == "key_revoked"
+    assert store.journals.read(job.id)[-1].body["reason"] == "key_revoked"
 
 
 # -- judgements
@@ -219,7 +220,7 @@ def test_a_waiting_job_that_was_cancelled_while_it_ran_ends(store: JobStore, kee
 
 def test_a_stall_is_no_crash(settings: Settings, store: JobStore, keeper: Keeper, alive: str) -> None:
     job = claimed(store, alive)
-    store.redis.hset(keys.job(job.id), "progress_at", store.now_ms() - 1_000 * int(settings.stall_s + 1))
+    store.redis.hset(keys.job(job.id), "progress_at", store.clock.now_ms() - 1_000 * int(settings.stall_s + 1))
     keeper.round()
     found = store.read(job.id)
     assert found is not None
@@ -244,7 +245,7 @@ def test_a_free_lock_shows_that_a_worker_is_dead(settings: Settings, store: JobS
 def test_nothing_is_judged_before_others_could_have_said_that_they_live(
     settings: Settings, store: JobStore, alive: str
 ) -> None:
-    now = store.now_ms()
+    now = store.clock.now_ms()
     stalled, left, late = claimed(store, alive), claimed(store, alive, attended_ms=1), make_job(store)
     dead = claimed(store, "nobody")
     store.redis.hset(keys.job(stalled.id), "progress_at", now - 10_000_000)
@@ -269,7 +270,7 @@ def test_only_a_job_that_was_never_taken_is_told_that_the_queue_was_too_slow(
 ) -> None:
     begun, never = claimed(store, "nobody"), make_job(store)
     assert store.release(begun, sweeps.Cause.LOST)
-    long_ago = store.now_ms() - 1_000 * int(settings.queue_timeout_s + 1)
+    long_ago = store.clock.now_ms() - 1_000 * int(settings.queue_timeout_s + 1)
     store.redis.hset(keys.job(begun.id), "created_at", long_ago)
     keeper.round()
     assert state(store, begun) is JobState.QUEUED, "its wait counts from when it came back"
@@ -293,7 +294,7 @@ def test_attendance_that_lies_far_in_the_future_is_put_right(
     keeper.round()
     found = store.read(job.id)
     assert found is not None
-    assert found.attended_until < store.now_ms() + 60_000
+    assert found.attended_until < store.clock.now_ms() + 60_000
 
 
 # -- odd records
@@ -334,7 +335,7 @@ def test_a_record_that_can_not_be_read_goes_into_quarantine_and_harms_nobody(
     found = store.read(odd.id)
     assert found is not None
     assert (found.state, found.error["reason"], indexes(store, odd)) == (JobState.FAILED, "unreadable", set())
-    assert store.journal(odd.id)[-1].type.terminal
+    assert store.journals.read(odd.id)[-1].type.terminal
     assert store.redis.hgetall(keys.damaged(odd.id))
     assert not store.redis.sismember(keys.open_jobs("key"), odd.id)
     assert store.redis.pttl(keys.damaged(odd.id)) > 0
@@ -373,7 +374,9 @@ def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Kee
     for odd in (True, False):
         job = claimed(store, alive)
         deltas = [f'{{"type":"delta","c":"{job.claim}","text":"a","tool_calls":[{7 if odd else ""}]}}'] * 8
-        store.append([Append(job.id, job.claim, 1, [*deltas, f'{{"type":"done","c":"{job.claim}"}}'], JobState.DONE)])
+        store.journals.append(
+            [Append(job.id, job.claim, 1, [*deltas, f'{{"type":"done","c":"{job.claim}"}}'], JobState.DONE)]
+        )
         store.finalize(job, JobState.DONE, usage={})
         jobs.append(job)
     store.redis.zadd(keys.ended(MODEL), {job.id: 1 for job in jobs})
@@ -381,7 +384,7 @@ def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Kee
     keeper.round()
     assert [store.redis.xlen(keys.events(job.id)) for job in jobs] == [9, 2]
     with pytest.raises(Unreadable, match="tool_calls"):
-        store.journal(jobs[0].id)
+        store.journals.read(jobs[0].id)
     assert not store.redis.zcard(keys.ended(MODEL))
 
 
@@ -396,7 +399,9 @@ def test_a_keeper_without_redis_goes_on_when_it_is_back(
     settings: Settings, store: JobStore, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And judges nothing for a while."""
-    monkeypatch.setattr(keeper.store, "now_ms", lambda: (_ for _ in ()).throw(redis.exceptions.OutOfMemoryError("x")))
+    monkeypatch.setattr(
+        keeper.store.clock, "now_ms", lambda: (_ for _ in ()).throw(redis.exceptions.OutOfMemoryError("x"))
+    )
     with pytest.raises(redis.exceptions.OutOfMemoryError):
         keeper._step()
     assert not keeper.trust.held_for(1)

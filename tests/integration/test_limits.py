@@ -16,9 +16,11 @@ from gateway.access.limits import Limits
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.jobs.cleanup import Cleanup
 from gateway.jobs.control import cancel, fail
+from gateway.jobs.events import Append
 from gateway.jobs.job_kind import kind_of
+from gateway.jobs.journal_store import AppendVerdict
 from gateway.jobs.ledger import Usage, price
-from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model, Pricing
 from gateway.store import keys
@@ -52,7 +54,7 @@ def run(store: JobStore, job: Job, *, prompt: int, tokens: int) -> Job:
     claimed = store.claim(job.id, model=job.model, owner="w", claim=new_claim_id())
     assert claimed is not None
     events = [{"type": "started", "prompt_tokens": prompt}, {"type": "delta", "ids": [1] * tokens}]
-    store.append([Append(job.id, claimed.claim, 1, [dumps({"c": claimed.claim, **e}) for e in events])])
+    store.journals.append([Append(job.id, claimed.claim, 1, [dumps({"c": claimed.claim, **e}) for e in events])])
     return claimed
 
 
@@ -60,7 +62,10 @@ def finish(store: JobStore, claimed: Job, usage: Mapping[str, int]) -> None:
     """The terminal append of a worker; the worker has not settled yet."""
     done = dumps({"type": "done", "c": claimed.claim})
     fields = {"usage": dumps(usage)}
-    assert store.append([Append(claimed.id, claimed.claim, 3, [done], JobState.DONE, fields)])[0].verdict == "ok"
+    assert (
+        store.journals.append([Append(claimed.id, claimed.claim, 3, [done], JobState.DONE, fields)])[0].verdict
+        is AppendVerdict.OK
+    )
 
 
 def pass_time(store: JobStore, key: KeyRecord, seconds: float) -> None:
@@ -346,12 +351,12 @@ def test_a_clock_that_went_back_holds_no_charge_for_longer(store: JobStore, limi
     limits.reserve(key, "b", 10)
     window = keys.limits(key.id)[0]
     for job_id in ("a", "b"):
-        store.redis.zadd(window, {job_id: store.now_ms() + 7_200_000})
+        store.redis.zadd(window, {job_id: store.clock.now_ms() + 7_200_000})
     with pytest.raises(RateLimited) as caught:
         limits.reserve(key, "c", 10)
     assert caught.value.retry_after_s is not None
     assert caught.value.retry_after_s <= 60
     assert float(caught.value.headers["x-ratelimit-reset-requests"].removesuffix("s")) <= 60
-    store.redis.zadd(window, {job_id: store.now_ms() + 7_200_000 for job_id in ("a", "b")})
+    store.redis.zadd(window, {job_id: store.clock.now_ms() + 7_200_000 for job_id in ("a", "b")})
     store.scripts.run("limit", keys.limits(key.id), "reserved", 0)
-    assert {score <= store.now_ms() for _, score in store.redis.zrange(window, 0, -1, withscores=True)} == {True}
+    assert {score <= store.clock.now_ms() for _, score in store.redis.zrange(window, 0, -1, withscores=True)} == {True}

@@ -137,7 +137,7 @@ def test_statistics_are_measured_from_the_jobs(stack: Stack, client: httpx.Clien
 
 
 def test_statistics_forget_what_is_older_than_their_window(stack: Stack) -> None:
-    now_ms = stack.store.now_ms()
+    now_ms = stack.store.clock.now_ms()
     pipe = stack.redis.pipeline()
     count_answer(pipe, "m", now_ms=now_ms - WINDOW_S * 1000, latency_ms=10_000)
     count_answer(pipe, "m", now_ms=now_ms - (WINDOW_S - BUCKET_S) * 1000, latency_ms=100)

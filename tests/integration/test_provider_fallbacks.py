@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs.record import EventType
+from gateway.jobs.events import EventType
 from tests.stack import Stream, chat, eventually
 from tests.upstreams.base import WORDS, Fault, answer
 from tests.upstreams.world import PATIENT, Tables, World
@@ -276,7 +276,7 @@ def test_a_provider_that_thinks_for_long_is_not_taken_for_a_stall(world: World) 
     stream = chat(world.stack, model="an-model")
     assert world.anthropic.held.acquire(timeout=60)
     eventually(lambda: stream.job_id, "the job has an id")
-    now = world.stack.store.now_ms()
+    now = world.stack.store.clock.now_ms()
     later = now + STALL_S * 1000 + 1000
     eventually(lambda: world.stack.store.read(stream.job_id).progress_at > later, "the worker says that it waits")
     world.anthropic.go.set()

@@ -11,8 +11,10 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.store import keys
 from tests.integration.conftest import CHAT_MODEL as MODEL
-from tests.stack import Stack, chat, eventually
+from tests.stack import KEY, Stack, chat, eventually
 from workers.engines.fake import fake_token
 
 CHAT = {"messages": [{"role": "user", "content": "What is the capital of France?"}]}
@@ -75,6 +77,17 @@ def test_completions_take_several_prompts_and_choices(client: httpx.Client) -> N
     ]
     assert [c["text"] for c in data["choices"]] == [fake_text(data["id"], 2, i) for i in range(4)]
     assert data["usage"] == {"prompt_tokens": 3, "completion_tokens": 8, "total_tokens": 11}
+
+
+def test_a_job_that_an_older_version_has_made_is_served(stack: Stack, client: httpx.Client) -> None:
+    """Its record does not say how many slots it takes."""
+    request = {"prompt": ["a b", "c"], "n": 2, "max_tokens": 2}
+    key = Credentials(stack.redis).bootstrap(KEY)
+    job = Job(new_job_id("completion"), JobState.QUEUED, "completion", "fake", key.id, request)
+    stack.store.create(job, ttl_ms=60_000)
+    assert stack.redis.hget(keys.job(job.id), "slots") is None
+    answer = eventually(lambda: client.get(f"/jobs/{job.id}").json()["data"].get("result"), "an answer")
+    assert [choice["text"] for choice in answer["choices"]] == [fake_text(job.id, 2, i) for i in range(4)]
 
 
 def test_echo_puts_the_prompt_before_the_answer(client: httpx.Client) -> None:

@@ -10,7 +10,9 @@ import pytest
 import redis
 
 from gateway.inference.breaker import Breaker
-from gateway.jobs.record import Append, EventType, Job, JobState, new_job_id
+from gateway.jobs.events import Append, EventType
+from gateway.jobs.journal_store import AppendVerdict
+from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.celery_app import make_celery
 from gateway.queue.enqueue import enqueue
@@ -64,9 +66,9 @@ def handed_over(store: JobStore, *, mode: str) -> Job:
         {"type": EventType.INTERRUPTED, "c": "c1", "model": "absent", "mode": mode, "completion_tokens": 5},
     ]
     append = Append(job.id, "c1", 1, [dumps(e) for e in events], JobState.QUEUED, {"route": "fake"})
-    assert store.append([append])[0].verdict == "ok"
+    assert store.journals.append([append])[0].verdict is AppendVerdict.OK
     assert store.claim(job.id, model="absent", owner="late", claim="c2") is None, "the old model has no claim to it"
-    store.after_handover(claimed, "fake")
+    store.indexes.after_handover(claimed, "fake")
     return job
 
 

@@ -152,7 +152,10 @@ def test_too_many_calls_are_refused(stack: Stack) -> None:
 
 def test_a_client_that_takes_nothing_loses_its_call_and_its_place(stack: Stack) -> None:
     """Its window is small, so the server can send but a few messages, though the connection is well."""
-    patient = "from web.rpc import runtime; runtime.SEND_TIMEOUT_S = 1.0; from web.rpc.server import main; main()"
+    patient = (
+        "from web.rpc import runtime; runtime.SEND_TIMEOUT_S = 1.0; "
+        "from gateway.process.start import run; from web.rpc.server import main; run(main)"
+    )
     view = another(stack, "patient", [sys.executable, "-c", patient], grpc_max_calls=1)
     window = {"grpc.http2.lookahead_bytes": 1000, "grpc.http2.bdp_probe": 0}
     slow = Client(view, **window)

@@ -11,7 +11,8 @@ import redis
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.startup import StartupLog
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.jobs.record import DEPLOYMENT, Event, Job, JobState
+from gateway.jobs.events import Event
+from gateway.jobs.record import DEPLOYMENT, Job, JobState
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.codec import loads

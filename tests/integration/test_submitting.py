@@ -17,7 +17,9 @@ from gateway.context import Gateway
 from gateway.errors import QueueFull, StoreUnavailable
 from gateway.inference.service import Submitted
 from gateway.jobs.control import fail
-from gateway.jobs.record import Append, JobState, new_claim_id
+from gateway.jobs.events import Append
+from gateway.jobs.job_kind import slots_of
+from gateway.jobs.record import JobState, new_claim_id
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -48,6 +50,31 @@ def submit(gateway: Gateway, key: KeyRecord, mark: str | None = None) -> Submitt
 
 def records(client: redis.Redis) -> list[str]:
     return list(client.keys("hr:{chatcmpl-*}"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "request_", "slots"),
+    [
+        ("chat", REQUEST, 1),
+        ("chat", {**REQUEST, "n": 3}, 3),
+        ("completion", {"prompt": "a", "max_tokens": 5}, 1),
+        ("completion", {"prompt": ["a", "b"], "n": 2, "max_tokens": 5}, 4),
+    ],
+)
+def test_a_record_says_how_many_sequences_its_job_is(
+    gateway: Gateway, key: KeyRecord, kind: str, request_: dict[str, Any], slots: int
+) -> None:
+    """So that a worker waits for them before it has the request, which it reads where an older version did not say."""
+    job = gateway.inference.submit(kind, "fake", request_, key=key, background=True).job
+    found = gateway.store.head(job.id)
+    assert found is not None
+    assert (found.slots, slots_of(gateway.store, found)) == (slots, slots)
+    gateway.redis.hdel(keys.job(job.id), "slots")
+    older = gateway.store.head(job.id)
+    assert older is not None
+    assert (older.slots, slots_of(gateway.store, older)) == (0, slots)
+    gateway.redis.delete(keys.job(job.id))
+    assert slots_of(gateway.store, older) == 1, "nobody will claim it"
 
 
 def test_an_error_of_a_job_that_was_made_before_is_no_request_that_was_refused(gateway: Gateway) -> None:
@@ -144,15 +171,15 @@ def test_a_whole_answer_counts_nothing_that_is_void(
         claim = new_claim_id()
         assert store.claim(job.id, model="fake", owner="w", claim=claim)
         events = [dumps({"type": "delta", "c": claim, "text": letter, "ids": [1]}) for letter in text]
-        store.append([Append(job.id, claim, first, events)])
+        store.journals.append([Append(job.id, claim, first, events)])
         if first == 1:
             eventually(lambda: watcher.seq == 2, "the client has both")
-            (kept, *_) = store.journal(job.id)
+            (kept, *_) = store.journals.read(job.id)
             redis_client.delete(keys.events(job.id))
             redis_client.xadd(keys.events(job.id), {"e": kept.encoded}, id="1-0")
             redis_client.hset(keys.job(job.id), mapping={"seq": 1, "state": "queued", "claim": ""})
     done = [dumps({"type": "done", "c": claim, "usage": {}})]
-    store.append([Append(job.id, claim, 4, done, JobState.DONE)])
+    store.journals.append([Append(job.id, claim, 4, done, JobState.DONE)])
     thread.join(60)
     assert answers[0]["choices"][0]["message"]["content"] == "aXY"
     assert answers[0]["usage"]["completion_tokens"] == 3

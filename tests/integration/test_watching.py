@@ -9,7 +9,9 @@ import redis
 
 from gateway.errors import Unreadable
 from gateway.jobs.control import cancel
-from gateway.jobs.record import Append, Job, JobState, new_claim_id, new_job_id
+from gateway.jobs.events import Append
+from gateway.jobs.journal_store import AppendVerdict
+from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -51,15 +53,15 @@ def delta(job: Job, text: str) -> str:
 def append(store: JobStore, job: Job, first: int, texts: str, *, tell: bool = True) -> None:
     """One event for each letter, to all that watch."""
     events = [delta(job, text) for text in texts]
-    (verdict,) = store.append([Append(job.id, job.claim, first, events)])
-    assert verdict.verdict == "ok"
+    (verdict,) = store.journals.append([Append(job.id, job.claim, first, events)])
+    assert verdict.verdict is AppendVerdict.OK
     if tell:
-        store.publish({hub: [(job.id, first, events)] for hub in verdict.watch})
+        store.journals.publish({hub: [(job.id, first, events)] for hub in verdict.watch})
 
 
 def rewind(store: JobStore, job: Job, to: int, **fields: str) -> None:
     """Redis as it was when the journal ended there."""
-    kept = store.journal(job.id)[:to]
+    kept = store.journals.read(job.id)[:to]
     store.redis.delete(keys.events(job.id))
     for event in kept:
         store.redis.xadd(keys.events(job.id), {"e": event.encoded}, id=f"{event.seq}-0")
@@ -191,7 +193,7 @@ def test_attendance_goes_on_in_a_full_redis(store: JobStore, job: Job) -> None:
         store.redis.config_set("maxmemory", 0)
     found = store.read(job.id)
     assert found
-    assert found.attended_until > store.now_ms() + 30_000
+    assert found.attended_until > store.clock.now_ms() + 30_000
 
 
 def test_a_subscriber_that_hears_not_even_itself_comes_back(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.jobs.record import Event, EventType
+from gateway.jobs.events import Event, EventType
 from gateway.watching.watcher import Watcher
 from tests.interleavings.wire import WIRE
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.indexes import YOUNG_MS
 from gateway.jobs.journal import fold, num_choices
-from gateway.jobs.record import Event, EventType, Job, JobState
-from gateway.jobs.store import YOUNG_MS, JobStore
+from gateway.jobs.record import Job, JobState
+from gateway.jobs.store import JobStore
 from gateway.store import keys
 from tests.interleavings.client import Client
 from tests.interleavings.stage import KEY, SLICE_S, Facts
@@ -56,7 +58,7 @@ def verify(world: World) -> None:
             assert not facts.accepted or facts.may_be_gone, f"{job_id} was lost: {facts}"
             assert not world.server.redis.exists(*keys.of_job(job_id)), f"{job_id} is half there"
     jobs = [job for job in store.read_many(sorted(there)) if job]
-    journals = {job.id: store.journal(job.id) for job in jobs}
+    journals = {job.id: store.journals.read(job.id) for job in jobs}
     for job in jobs:
         facts = world.facts[job.id]
         _verify_end(job, facts, journals[job.id])

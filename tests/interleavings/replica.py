@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
-from gateway.jobs.record import Cause, Job
+from gateway.jobs.record import Cause, JobHead
 from gateway.jobs.store import JobStore
 from gateway.queue.names import lists, queue_of
 from tests.interleavings.processes import MODELS, Process, Surroundings
@@ -68,10 +68,10 @@ class StillEngine(EngineSupervisor):
 class CrowdedAdmission(Admission):
     """Lets every job into the batch at once."""
 
-    def _take_slots(self, waiting: Job, slots: contextlib.ExitStack) -> None:
+    def _take_slots(self, waiting: JobHead, slots: contextlib.ExitStack) -> None:
         """There are enough."""
 
-    def _begin_alone(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _begin_alone(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
         """The others need not leave the engine: it dies only when it is told to, and steps only then."""
         run = self._claim(waiting.id)
         if run is not None:
@@ -166,7 +166,7 @@ class ReplicaProcess(Process):
 
     def remembers(self) -> set[str]:
         """Jobs that it would bring back if Redis had lost them."""
-        return {run.id for run in self.journaler.held} | {run.id for _, run in self.journaler._ended}
+        return {run.id for run in self.journaler.held} | {run.id for run in self.journaler.audit.ended}
 
     def next_hint(self) -> tuple[str, str] | None:
         """Take a model and a job from the queues, the most urgent first."""

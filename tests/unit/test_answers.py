@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from gateway.errors import GenerationFailed, JobNotFound, Unreadable
+from gateway.jobs.events import Event
 from gateway.jobs.journal import as_delta, failure, fold, num_choices, num_indexes, served_by, usage
-from gateway.jobs.record import Event, Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.views.text import answer, chunks
 
 CHAT = Job("chatcmpl-1", JobState.DONE, "chat", "m", "key", request={"messages": []}, created_at=1_700_000_000_123)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from gateway.errors import MAX_TEXT, HeadraceError, InvalidRequest
+from gateway.jobs.events import Event
 from gateway.jobs.journal import num_indexes
-from gateway.jobs.record import Event
 from schemas.base.bounds import MAX_BODY_DEPTH, require_bounded
 from schemas.inference import ChatRequestSchema
 from web.client_errors import client_error

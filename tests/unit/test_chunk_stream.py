@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from gateway.jobs.events import Event
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
-from gateway.jobs.record import Event, Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.views.chunk_stream import ChunkStream
 from web.http.chunks import SseForm, sse_chunks
 from web.rpc.chunks import MessageForm, as_job_event, message_chunks

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs.record import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType, Job, JobState
+from gateway.jobs.events import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType
+from gateway.jobs.record import Job, JobState
 from gateway.store.codec import Unwritable
 from workers.engines.steps import IMPOSSIBLE
 from workers.journal.claimed_job import ClaimedJob

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from gateway.cluster.startup import STAGES
 from gateway.deployments.views import Progress, detail
-from gateway.jobs.record import DEPLOYMENT, Event, EventType, Job, JobState
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import DEPLOYMENT, Job, JobState
 
 REPLICAS = ("a", "b", "c")
 

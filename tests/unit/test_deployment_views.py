@@ -9,7 +9,8 @@ import pytest
 
 from gateway.cluster.startup import STAGES
 from gateway.deployments.views import MAX_LOGS, chunks, detail, duration
-from gateway.jobs.record import DEPLOYMENT, Event, Job, JobState
+from gateway.jobs.events import Event
+from gateway.jobs.record import DEPLOYMENT, Job, JobState
 
 LOADING = "model_loading"
 

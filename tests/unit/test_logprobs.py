@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway.jobs.record import Event, Job, JobState
+from gateway.jobs.events import Event
+from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings

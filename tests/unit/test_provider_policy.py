@@ -10,7 +10,7 @@ from gateway.jobs.record import Job, JobState
 from gateway.models.entry import Model, Provider
 from workers.providers.base import UpstreamDelta
 from workers.providers.failures import UpstreamFailure
-from workers.providers.policy import BACKOFF_S, Step, after, backoff_s
+from workers.providers.policy import BACKOFF, Step, after
 from workers.providers.run import ProviderRun
 from workers.providers.transcript import Transcript
 
@@ -46,7 +46,7 @@ def decide(
 def test_nothing_shown_tries_again_then_the_fallback_then_fails() -> None:
     step = decide()
     assert (step.go, step.tries, step.reason) == (True, 1, "upstream_error")
-    assert BACKOFF_S[0] / 2 <= step.wait_s <= BACKOFF_S[0]
+    assert BACKOFF.first_s / 2 <= step.wait_s <= BACKOFF.first_s
     assert decide(tries=2) == Step(go=False, mode="continue", next="other")
     assert decide(tries=2, fallback=False) == Step(go=False)
 
@@ -81,9 +81,3 @@ def test_a_lost_worker_says_nothing_against_its_provider() -> None:
     assert decide(lost, shown=True, lost=True, can=("other",)).next == "other"
     assert decide(lost, lost=True, policy="fail").message, "its call may be paid for, though nothing was shown"
     assert decide(lost, lost=True, tries=2, fallback=False) == Step(go=False), "it kills its workers"
-
-
-@pytest.mark.parametrize(("tries", "longest_s"), [(0, 0.5), (1, 1.0), (2, 2.0), (9, 8.0)])
-def test_the_back_off_doubles_up_to_its_limit(tries: int, longest_s: float) -> None:
-    waits = [backoff_s(tries) for _ in range(100)]
-    assert longest_s / 2 <= min(waits) < max(waits) <= longest_s

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs.record import RECORD_VERSION, Event, Job, JobState
+from gateway.jobs.events import Event
+from gateway.jobs.record import RECORD_VERSION, Job, JobState
 from gateway.jobs.resume_point import ResumePoint, last_weights
 from workers.engines.base import SequenceOutput
 from workers.handlers.generation_run import Run, digest_of, fresh_seed

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs.record import Event, Job, JobState
+from gateway.jobs.events import Event
+from gateway.jobs.record import Job, JobState
 from gateway.views.chunk_stream import ChunkStream
 from web.http import sse
 from web.http.dialect import Dialect, Plain

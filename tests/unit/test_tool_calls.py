@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from gateway.jobs import extras
-from gateway.jobs.tool_calls import as_object, as_text, merge, whole
+from gateway.jobs.answer import extras
+from gateway.jobs.answer.tool_calls import as_object, as_text, merge, whole
 from gateway.store.codec import dumps, mended, writable
 
 

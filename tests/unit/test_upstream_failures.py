@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import email.utils
-import time
-
 import httpx2
 import openai
 import pytest
 
 from gateway.errors import FAILURES
 from gateway.models.entry import Provider
-from workers.providers.failures import UpstreamFailure, retry_after_s, translate
+from workers.providers.failures import UpstreamFailure, translate
 
 PROVIDER = Provider("acme", "openai")
 
@@ -51,24 +48,3 @@ def test_texts_are_shown_without_keys_and_not_at_all_if_the_key_was_refused() ->
     assert meaning(400, {"message": "sk-1 is odd"}).message.endswith("It says: [key] is odd")
     assert "It says" not in meaning(401, {"message": "sk-1 is odd"}).message
     assert len(meaning(500, {"message": "x" * 9999}).message) < 400
-
-
-@pytest.mark.parametrize(
-    ("headers", "wait_s"),
-    [
-        ({}, None),
-        ({"retry-after": "7"}, 7.0),
-        ({"retry-after": "0.5"}, 0.5),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-3"}, 0.0),
-    ],
-)
-def test_retry_after_is_read(headers: dict[str, str], wait_s: float | None) -> None:
-    assert retry_after_s(headers) == wait_s
-
-
-def test_retry_after_may_be_a_date() -> None:
-    wait_s = retry_after_s({"retry-after": email.utils.formatdate(time.time() + 100, usegmt=True)})
-    assert wait_s is not None
-    assert 90 < wait_s <= 100

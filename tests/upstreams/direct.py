@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.jobs.compaction import snapshot
-from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import Job, JobState
 from gateway.models.entry import Model, Provider
 from gateway.store.codec import dumps, loads
 from gateway.views import embeddings, text

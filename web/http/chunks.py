@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.jobs.record import Event, Job
+from gateway.jobs.events import Event
+from gateway.jobs.record import Job
 from gateway.store.codec import dumps
 from gateway.views.chunk_stream import ChunkStream
 

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.errors import HeadraceError, Rewound, Unavailable
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import failure, voids
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.record import Job
 from gateway.views.chunk_stream import ChunkStream
 from gateway.watching.watcher import Watcher
 from web.client_errors import client_error

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response
 from flask_smorest import Blueprint
 
 from gateway.access.api_keys import KeyRecord
+from schemas.base.times import iso_seconds
 from schemas.envelope import enveloped
 from schemas.examples import KEY, KEY_CHANGE
 from schemas.keys import (
@@ -89,4 +89,4 @@ def shown(record: KeyRecord) -> dict[str, Any]:
 
 
 def _iso(time_s: int) -> str | None:
-    return f"{datetime.fromtimestamp(time_s, UTC):%Y-%m-%dT%H:%M:%SZ}" if time_s else None
+    return iso_seconds(time_s) if time_s else None

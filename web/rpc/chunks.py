@@ -8,10 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.jobs.record import Event, Job
+from gateway.jobs.events import Event
+from gateway.jobs.record import Job
 from gateway.views.chunk_stream import ChunkStream
 from web.rpc.messages import build, build_answer, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb
+
+#: The field of a JobEvent in which the chunks of a kind lie.
+_NUMBERS: Mapping[str, int] = {field.name: field.number for field in pb.JobEvent.DESCRIPTOR.fields}
 
 
 def message_chunks(job: Job) -> ChunkStream[bytes]:
@@ -62,4 +66,4 @@ class MessageForm:
 
 def as_job_event(kind: str, chunk: bytes) -> bytes:
     """A JobEvent that holds an encoded chunk."""
-    return delimited(pb.JobEvent.DESCRIPTOR.fields_by_name[kind].number, chunk)
+    return delimited(_NUMBERS[kind], chunk)

@@ -6,7 +6,8 @@ from functools import partial
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.jobs.record import Event, Job
+from gateway.jobs.events import Event
+from gateway.jobs.record import Job
 from gateway.views import jobs as job_views
 from gateway.views.chunk_stream import ChunkStream
 from gateway.watching.watcher import Watcher

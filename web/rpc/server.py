@@ -16,8 +16,8 @@ from grpc_reflection.v1alpha import reflection
 
 from gateway.access.certificates import server_tls
 from gateway.context import Gateway
-from gateway.errors import HeadraceError, InvalidSetting
-from gateway.process.start import begin
+from gateway.errors import InvalidSetting
+from gateway.process.start import run
 from gateway.settings import Settings
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
@@ -121,17 +121,12 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def main() -> None:
-    """Serve until SIGTERM."""
-    settings = Settings.load()
-    begin(settings)
+def main(settings: Settings) -> None:
+    """Serve until SIGTERM. Raises: InvalidSetting."""
     gateway = Gateway.connect(settings)
     if settings.bootstrap_key:
         gateway.credentials.bootstrap(settings.bootstrap_key)
-    try:
-        asyncio.run(serve(gateway))
-    except HeadraceError as error:
-        raise SystemExit(error.message) from error
+    asyncio.run(serve(gateway))
 
 
 async def serve(gateway: Gateway) -> None:
@@ -146,4 +141,4 @@ async def serve(gateway: Gateway) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from gateway.errors import InvalidRequest, Unavailable
+from gateway.jobs.events import Event
 from gateway.jobs.journal import failure
-from gateway.jobs.record import Event, Job
+from gateway.jobs.record import Job
 from gateway.watching.watcher import Watcher
 from web.rpc.call import Call
 from web.rpc.stubs import model_pb2 as pb

@@ -1,8 +1,7 @@
 """`python -m workers.agent`."""
 
-import sys
-
+from gateway.process.start import run
 from workers.agent.reconciler import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.jobs.record import Append, EventType, Job
+from gateway.jobs.events import Append, EventType
+from gateway.jobs.record import Job
 from workers.journal.claimed_job import ClaimedJob
 
 

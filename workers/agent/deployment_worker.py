@@ -13,7 +13,7 @@ from collections.abc import Callable
 from celery import Celery
 
 from gateway.deployments.reasons import FailureReason
-from gateway.jobs.record import Cause, Job
+from gateway.jobs.record import Cause, JobHead
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
@@ -23,8 +23,9 @@ from workers.agent.rollout import Rollout, Stopped
 from workers.agent.rollout_journal import RolloutJournal
 from workers.agent.startup_follower import StartupFollower
 from workers.journal.claim_loop import ClaimLoop
+from workers.journal.held_jobs import break_off
 from workers.journal.quarantine import PoisonRule
-from workers.journal.writer import Journaler, break_off
+from workers.journal.writer import Journaler
 
 log = logging.getLogger("headrace.agent")
 
@@ -70,7 +71,7 @@ class DeploymentWorker:
         self._journaler.touch(job)
         job.finished.wait()
 
-    def _admit(self, waiting: Job) -> DeploymentJob | None:
+    def _admit(self, waiting: JobHead) -> DeploymentJob | None:
         if self._stopping.is_set():
             return None
         return self._claims.claim(waiting.id, DeploymentJob, model=waiting.runs_on)
@@ -78,7 +79,7 @@ class DeploymentWorker:
     def _prepared(self, job: DeploymentJob) -> Rollout | None:
         """None if it was given back, or has ended."""
         try:
-            events = self.store.journal(job.id) if job.job.seq else []
+            events = self.store.journals.read(job.id) if job.job.seq else []
             journal = RolloutJournal(job, events, self.celery, touch=self._journaler.touch)
             follower = StartupFollower(self.store.redis, journal, events)
             return Rollout(self.settings, self.store, journal, follower, stopping=self._stopping)

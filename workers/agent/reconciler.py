@@ -20,7 +20,6 @@ from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.reasons import SourceFailed
-from gateway.errors import HeadraceError
 from gateway.jobs.record import Cause
 from gateway.jobs.recovery import reclaim_jobs_of
 from gateway.jobs.store import JobStore
@@ -28,7 +27,6 @@ from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.models.footprint import Footprint
 from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
-from gateway.process.start import begin
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue, slug
 from gateway.settings import Settings
@@ -178,10 +176,8 @@ def _may_stay(specs: Mapping[str, ReplicaSpec | None], name: str) -> bool:
     return one is None or one.state == SpecState.RUNNING
 
 
-def main() -> int:
-    """A Celery worker for the device's queue, with the agent beside it."""
-    settings = Settings.load()
-    begin(settings)
+def main(settings: Settings) -> int:
+    """A Celery worker for the device's queue, with the agent beside it. Raises: HeadraceError if it can't begin."""
     name = f"agent.{settings.node}.{settings.device}"
     incarnation = f"{name}:{secrets.token_hex(4)}"
     before = last_holder(settings.data_dir, name)
@@ -193,12 +189,8 @@ def main() -> int:
     if _taken(settings, client, before.incarnation if before else ""):
         log.error("an agent for %s.%s runs on another machine; choose another --node", settings.node, settings.device)
         return 1
-    try:
-        agent = Agent(settings, client, app, load_catalog(settings), incarnation)
-        agent.start()
-    except HeadraceError as error:
-        log.error("%s", error.message)
-        return 1
+    agent = Agent(settings, client, app, load_catalog(settings), incarnation)
+    agent.start()
     app.agent = agent
     worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)
     consume(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import redis
 
+from gateway.backoff import Backoff
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.registry import Registry
 from gateway.cluster.startup import AGENT, End, Entry, StartupLog
@@ -34,10 +35,10 @@ from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.agent")
 
-#: Back-off after a failed start, in seconds: doubles from the first to the second value.
-BACKOFF_S = (0.2, 30.0)
+#: Before another try of a start that has failed.
+BACKOFF = Backoff(first_s=0.4, last_s=30.0)
 #: The same after the death of a replica that has served: short, since its clients wait.
-RECOVERY_S = (0.2, 2.0)
+RECOVERY = Backoff(first_s=0.2, last_s=2.0)
 #: A replica that has served for this long starts again with the shortest back-off.
 HEALTHY_S = 60.0
 #: A living replica without a heartbeat for this many leases, while Redis answers, is killed.
@@ -112,7 +113,7 @@ class Starter:
             self._reclaim_jobs()
             soon = time.monotonic() - self._started_at < HEALTHY_S
             self._deaths = self._deaths + 1 if soon else 0
-            self._wait(RECOVERY_S, self._deaths)
+            self._put_off(RECOVERY.pause_s(self._deaths + 1))
         if time.monotonic() >= self._next_start:
             self._cancelled = threading.Event()
             self._thread = threading.Thread(target=self._start_up, name=f"start-{spec.replica_id}", daemon=True)
@@ -178,29 +179,10 @@ class Starter:
             up.check()
             began = self._last_entry()
             self._started_at = time.monotonic()
-            self._process = self._spawn(up)
+            self._process = _spawn(self.spec, up)
             self._follow(self._process, began)
         finally:
             self._turn.release()
-
-    def _spawn(self, up: Startup) -> subprocess.Popen[bytes]:
-        logs = self._settings.data_dir / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        text = dumps(asdict(self.spec))
-        command = module_command("workers.replica", self.spec.model, "--spec", text)
-        command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
-        command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
-        with (logs / f"model-{self.spec.replica_id}.log").open("ab") as output:
-            process = subprocess.Popen(
-                command,
-                env=with_settings({**os.environ, **self._settings.environ()}),
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        log.info("replica %s started as %d", self.spec.replica_id, process.pid)
-        return process
 
     def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
         """Wait until it serves; `began` is the last entry in the log before this start.
@@ -226,7 +208,8 @@ class Starter:
     def _count_failure(self, reason: FailureReason, message: str) -> None:
         """Try again later, or give up with that reason."""
         self._failures += 1
-        pause_s = self._wait(BACKOFF_S, self._failures)
+        pause_s = BACKOFF.pause_s(self._failures)
+        self._put_off(pause_s)
         tried = f"{self._failures} of {MAX_STARTS}"
         log.warning("replica %s, try %s: %s: %s", self.spec.replica_id, tried, reason, message)
         if reason not in TRANSIENT or self._failures >= MAX_STARTS:
@@ -237,11 +220,9 @@ class Starter:
         else:
             self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")
 
-    def _wait(self, range_s: tuple[float, float], times: int) -> float:
-        """Delay the next start, with back-off. Returns the delay in seconds."""
-        pause_s = min(range_s[0] * 2.0**times, range_s[1])
+    def _put_off(self, pause_s: float) -> None:
+        """The next start is not before so many seconds have passed."""
         self._next_start = time.monotonic() + pause_s
-        return pause_s
 
     def _reclaim_jobs(self) -> None:
         if self._incarnation:
@@ -267,3 +248,23 @@ def _failure(entries: list[Entry]) -> DeploymentFailed | None:
     """The last failure that the worker has logged."""
     found: Mapping[str, str] = next((entry.failure for entry in reversed(entries) if entry.failure), {})
     return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None
+
+
+def _spawn(spec: ReplicaSpec, up: Startup) -> subprocess.Popen[bytes]:
+    """A process of its own, which lives on when its agent ends."""
+    logs = up.settings.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    command = module_command("workers.replica", spec.model, "--spec", dumps(asdict(spec)))
+    command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
+    command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
+    with (logs / f"model-{spec.replica_id}.log").open("ab") as output:
+        process = subprocess.Popen(
+            command,
+            env=with_settings({**os.environ, **up.settings.environ()}),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    log.info("replica %s started as %d", spec.replica_id, process.pid)
+    return process

@@ -9,7 +9,7 @@ from typing import Any
 from celery import Celery
 
 from gateway.deployments import views as deployment_views
-from gateway.jobs.record import Event, EventType
+from gateway.jobs.events import Event, EventType
 from workers.agent.deployment_job import DeploymentJob
 
 #: Log lines in the error of a deployment that has failed.

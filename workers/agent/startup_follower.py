@@ -9,7 +9,7 @@ import redis
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.startup import End, Entry, StartupLog
 from gateway.deployments.reasons import DeploymentFailed, reason_of
-from gateway.jobs.record import Event, EventType
+from gateway.jobs.events import Event, EventType
 from workers.agent.rollout_journal import RolloutJournal
 
 

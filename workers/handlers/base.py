@@ -42,9 +42,6 @@ class Work(Protocol):
     #: The digest of the tokenizer; a resume needs the same one.
     digest: str
 
-    def slots(self, job: Job) -> int:
-        """The number of batch slots that a job takes."""
-
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> EngineRun:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy
 
 from gateway.errors import ContextTooLong
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.events import Event, EventType
+from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
@@ -27,10 +28,6 @@ class Embedding:
         self._catalog = catalog
         self._context_length = context_length
         self.digest = tokenizer.digest
-
-    def slots(self, job: Job) -> int:
-        """One, however large the job is: the engine shares its time between jobs."""
-        return 1
 
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> EmbeddingRun:
         """Raises: ContextTooLong, naming the input."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from gateway.inference.parameters import sampling
-from gateway.jobs.journal import num_choices
 from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
@@ -24,10 +23,6 @@ class Generation:
         self._catalog = catalog
         self._context_length = context_length
         self.digest = tokenizer.digest
-
-    def slots(self, job: Job) -> int:
-        """One for each answer."""
-        return num_choices(job)
 
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""

@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.jobs.events import EventType
 from gateway.jobs.journal import Logprob, fold
-from gateway.jobs.record import EventType, Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
 from gateway.store.codec import dumps
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest

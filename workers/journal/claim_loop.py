@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from gateway.errors import HeadraceError
 from gateway.jobs.control import cancel, fail
-from gateway.jobs.record import Job, JobState, new_claim_id
+from gateway.jobs.record import Job, JobHead, JobState, new_claim_id
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.quarantine import PoisonRule
 from workers.journal.writer import Journaler
@@ -30,15 +30,17 @@ class ClaimLoop:
         self._rule = rule
         self._keeps_cancelled = keeps_cancelled
 
-    def take(self, job_id: str, admit: Callable[[Job], Claimed | None]) -> Claimed | None:
+    def take(self, job_id: str, admit: Callable[[JobHead], Claimed | None]) -> Claimed | None:
         """What `admit` makes of a job that waits: it may leave it, or `claim` it when there is room for it.
+
+        It gets the head alone. The request, which may be long, comes once, with the claim.
 
         Returns None if the job is taken, ended, gone, left, or has ended here. Whatever else `admit` raises ends it.
 
         Raises: NOT_NOW.
         """
         with self._journaler.claiming(job_id) as acquired:
-            waiting = self._store.read(job_id) if acquired else None
+            waiting = self._store.head(job_id) if acquired else None
             if waiting is not None and waiting.state is JobState.QUEUED:
                 return admit(waiting)
         return None

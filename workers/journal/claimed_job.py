@@ -8,15 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.jobs.record import (
-    MAX_BYTES_PER_APPEND,
-    MAX_EVENTS_PER_APPEND,
-    RECORD_VERSION,
-    Append,
-    EventType,
-    Job,
-    JobState,
-)
+from gateway.jobs.events import MAX_BYTES_PER_APPEND, MAX_EVENTS_PER_APPEND, Append, EventType
+from gateway.jobs.record import RECORD_VERSION, Job, JobState
 from gateway.store import checks
 from gateway.store.codec import Unwritable, dumps
 from workers.engines.steps import IMPOSSIBLE

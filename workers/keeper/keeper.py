@@ -25,7 +25,6 @@ from gateway.jobs.compaction import compact_ended
 from gateway.jobs.record import DEPLOYMENT, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
-from gateway.process.start import begin
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue_key, is_device
 from gateway.settings import Settings
@@ -91,7 +90,7 @@ class Keeper:
         began = time.monotonic()
         self.installation.begin()
         self.trust.tick()
-        now_ms = self.store.now_ms()
+        now_ms = self.store.clock.now_ms()
         self.trust.observe(run_id(self.store.redis), now_ms)
         self._beat()
         with guarded("the running jobs"):
@@ -159,10 +158,8 @@ class Keeper:
                 self.queues.fail(job, **error)
 
 
-def main() -> None:
+def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT."""
-    settings = Settings.load()
-    begin(settings)
     client = connect(settings)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

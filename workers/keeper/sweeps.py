@@ -19,6 +19,7 @@ from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
 from gateway.jobs.control import cancel, fail
+from gateway.jobs.damaged import quarantine, sift
 from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore
@@ -64,7 +65,7 @@ class Sweep:
         ids = iter(job_ids)
         while batch := list(itertools.islice(ids, BATCH)):
             self.trust.tick()
-            yield from self.store.sift(batch).items()
+            yield from sift(self.store, batch).items()
 
     def enqueue(self, job: JobHead, priority: Priority) -> None:
         """Send a wake-up message for a job."""
@@ -86,7 +87,7 @@ class Sweep:
             return self.store.read(head.id)
         except Unreadable as error:
             log.error("%s", error.message)
-            self.store.quarantine(head.id)
+            quarantine(self.store, head.id)
             return None
 
     def client_is_gone(self, job: JobHead, now_ms: int) -> bool:
@@ -119,11 +120,11 @@ class RunningSweep(Sweep):
         for job_id, job in found:
             with guarded(f"job {job_id}"):
                 if job is None:
-                    self.store.track(job_id, "")
+                    self.store.indexes.track(job_id, "")
                 elif job.state.ended:
-                    self.store.settle(job)
+                    self.store.indexes.settle(job)
                 elif job.state is JobState.QUEUED:
-                    self.store.track(job_id, job.runs_on)
+                    self.store.indexes.track(job_id, job.runs_on)
                 else:
                     self._look_at(job, now_ms, alive, dead, missing)
         self._missing = missing
@@ -209,11 +210,11 @@ class QueueSweep(Sweep):
     def _belongs(self, job_id: str, job: JobHead | None, model: str) -> bool:
         """Whether a job waits for this model. If not, it is moved to the index where it belongs."""
         if job is None:
-            self.store.track(job_id, model)
+            self.store.indexes.track(job_id, model)
         elif job.state.ended:
-            self.store.settle(job)
+            self.store.indexes.settle(job)
         elif job.state is not JobState.QUEUED or job.runs_on != model:
-            self.store.track(job_id, job.runs_on, model)
+            self.store.indexes.track(job_id, job.runs_on, model)
         else:
             return True
         return False

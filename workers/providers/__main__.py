@@ -22,7 +22,7 @@ from gateway.jobs.recovery import cause_of_death, reclaim_jobs_of
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import dead_holders, drop_lock, hold_lock, report_crashes
-from gateway.process.start import begin
+from gateway.process.start import run
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import model_queue, provider_queue, slug
 from gateway.settings import Settings
@@ -45,10 +45,8 @@ RECLAIM_S = 0.5
 LOCKS = "provider."
 
 
-def main() -> int:
+def main(settings: Settings) -> int:
     """Run until SIGTERM; or, with the id of a job, until that has ended."""
-    settings = Settings.load()
-    begin(settings)
     if not providers.is_installed():
         log.error("%s", providers.NOT_INSTALLED)
         return 1
@@ -120,4 +118,4 @@ def _reclaim_from_the_dead(app: Celery, worker: RemoteWorker) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

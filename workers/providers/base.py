@@ -66,11 +66,11 @@ class UpstreamDelta:
     #: Number of the answer, or of the input.
     index: int = 0
     text: str = ""
-    #: Fragments, see `gateway/jobs/tool_calls.py`.
+    #: Fragments, see `gateway/jobs/answer/tool_calls.py`.
     tool_calls: Sequence[Mapping[str, Any]] = ()
     logprobs: Sequence[Logprob] = ()
     finish: str | None = None
-    #: Further fields, see `gateway/jobs/extras.py`.
+    #: What the provider says beside them, see `gateway/jobs/answer/extras.py`.
     extra: Mapping[str, Any] = field(default_factory=dict)
     #: Tokens of this call so far, as the provider counts them; None = it has not said.
     prompt_tokens: int | None = None

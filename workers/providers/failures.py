@@ -5,11 +5,8 @@ A provider's texts are shown without keys, and not at all if it refused our key.
 
 from __future__ import annotations
 
-import email.utils
 import json
-import math
 import re
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +15,7 @@ import httpx2
 
 from gateway.models.entry import Provider
 from gateway.store.codec import mended, writable
+from schemas.base.retry_after import retry_after_s
 
 #: Characters of a provider's text that are shown, and that are searched.
 MAX_TEXT, MAX_READ = 300, 20_000
@@ -27,8 +25,6 @@ _TEXTS = ("message", "msg", "detail", "details", "error", "errors", "error_messa
 _AGAIN = (408, 409, 429)
 #: OpenAI's code for an account without credit: waiting does not help.
 _NO_QUOTA = "insufficient_quota"
-#: Longest accepted wait: a day.
-MAX_WAIT_S = 86_400.0
 
 
 class WireError(Exception):
@@ -128,19 +124,6 @@ def _of_status(
     return UpstreamFailure("upstream_error", text, again, retry_after_s(headers), blame=status >= 500)
 
 
-def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """The wait in seconds, from seconds or a date (RFC 9110), or OpenAI's milliseconds; None if there is none."""
-    for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        try:
-            wait_s = float(value) * unit_s
-        except ValueError:
-            wait_s = _seconds_until(value)
-        if math.isfinite(wait_s):
-            return min(max(0.0, wait_s), MAX_WAIT_S)
-    return None
-
-
 def text_of(body: Any, depth: int = 6) -> str:
     """The text in an error of any shape, on one line; empty if there is none."""
     if isinstance(body, str):
@@ -205,12 +188,3 @@ def _status_in_stream(body: Any) -> int:
             if isinstance(value, int | str) and re.fullmatch("[45][0-9][0-9]", str(value)):
                 return int(value)
     return next((known[word] for word in sorted(_words(body)) if word in known), 500)
-
-
-def _seconds_until(date: str) -> float:
-    """How long until a date; NaN if it is none."""
-    try:
-        moment = email.utils.parsedate_tz(date)
-        return email.utils.mktime_tz(moment) - time.time() if moment else math.nan
-    except (ValueError, OverflowError, IndexError, TypeError):
-        return math.nan

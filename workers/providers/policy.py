@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gateway.backoff import Backoff
 from gateway.models.entry import Model
 from workers.providers.failures import UpstreamFailure
 from workers.providers.run import ProviderRun
 
-#: Back-off before a try: doubles from the first to the second, in seconds; up to half of it is left to chance.
-BACKOFF_S = (0.5, 8.0)
+#: Before another try, if the provider does not say how long to wait.
+BACKOFF = Backoff(first_s=0.5, last_s=8.0, jitter=0.5)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def after(
     if failure.refused:
         return Step(go=False)
     shown = run.transcript.has_output
-    wait_s = 0.0 if lost else backoff_s(tries) if failure.retry_after_s is None else failure.retry_after_s
+    wait_s = BACKOFF.pause_s(tries + 1) if failure.retry_after_s is None else failure.retry_after_s
+    wait_s = 0.0 if lost else wait_s
     again = (failure.retryable or lost) and tries < run.provider.max_retries and wait_s <= run.provider.max_retry_wait_s
     repeat = Step(go=True, mode=policy if shown else "", reason=failure.reason, wait_s=wait_s, tries=tries + 1)
     if policy == "fail" and (shown or lost):
@@ -74,9 +75,3 @@ def after(
         message=f"{failure.message} The answer broke in the middle, and no model that may take over can go on from its "
         "text. Send the request again.",
     )
-
-
-def backoff_s(tries: int) -> float:
-    """Seconds to wait before the next try."""
-    longest = min(BACKOFF_S[1], BACKOFF_S[0] * 2.0**tries)
-    return longest * random.uniform(0.5, 1.0)

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.jobs.record import Append, EventType, Job, JobState
+from gateway.jobs.events import Append, EventType
+from gateway.jobs.record import Job, JobState
 from gateway.models.entry import Model, Provider
 from workers.journal.claimed_job import ClaimedJob
 from workers.providers.base import UpstreamDelta

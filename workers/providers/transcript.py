@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.inference.estimates import estimate_tokens
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, usage
-from gateway.jobs.record import Event, EventType, Job
+from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from workers.providers.base import UpstreamDelta
 

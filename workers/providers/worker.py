@@ -19,7 +19,7 @@ from celery import Celery
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.errors import HeadraceError, InvalidRequest
 from gateway.inference.routing import Router
-from gateway.jobs.record import Cause, Job
+from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
@@ -130,7 +130,7 @@ class RemoteWorker:
 
     # -- one job
 
-    def _admit(self, waiting: Job) -> ProviderRun | None:
+    def _admit(self, waiting: JobHead) -> ProviderRun | None:
         """Claim a job, unless it is quarantined. None if it does not run here."""
         if self._stopping.is_set():
             return None
@@ -145,7 +145,7 @@ class RemoteWorker:
 
     def _prepare(self, job: Job, model: Model) -> ProviderRun:
         """Read its journal. Raises: HeadraceError if the job can't run."""
-        transcript = Transcript(job, self.store.journal(job.id) if job.seq else ())
+        transcript = Transcript(job, self.store.journals.read(job.id) if job.seq else ())
         provider = self.catalog.providers[model.provider]
         if refusals := self._calls.upstream(provider).refusals(job.kind, job.request):
             raise InvalidRequest.of(refusals)

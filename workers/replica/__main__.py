@@ -25,7 +25,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model, load_catalog
 from gateway.process.locks import hold_lock, report_crashes
-from gateway.process.start import begin
+from gateway.process.start import run
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import model_queue, replica_queue, slug
 from gateway.settings import Settings
@@ -69,7 +69,7 @@ def engine_config(
     )
 
 
-def main() -> int:
+def main(settings: Settings) -> int:
     """Run until SIGTERM, or until the replica is no longer desired. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
@@ -81,8 +81,6 @@ def main() -> int:
     )
     parser.add_argument("--agent", type=int, default=0, help="the process that starts it, if that is to live on")
     args = parser.parse_args()
-    settings = Settings.load()
-    begin(settings)
     spec = load_as(ReplicaSpec, args.spec)
     incarnation = f"{spec.replica_id}:{secrets.token_hex(4)}"
     lock = hold_lock(settings.data_dir, spec.replica_id, incarnation)
@@ -206,4 +204,4 @@ def _suffix(worker: ReplicaWorker) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -12,7 +12,8 @@ from typing import Any
 from gateway.access.limits import Limits
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
-from gateway.jobs.record import Cause, Job
+from gateway.jobs.job_kind import slots_of
+from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Model
 from gateway.queue.enqueue import enqueue_or_leave_to_keeper
@@ -80,13 +81,13 @@ class Admission:
             except EngineDied:
                 self._journaler.release([run], Cause.GIVEN_BACK)
 
-    def _admit(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _admit(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
         if self._equals.leave(waiting, self._engine.weights):
             return None
         begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
         return begin(waiting, slots)
 
-    def _begin(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _begin(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
         self._take_slots(waiting, slots)
         run = self._claim(waiting.id)
         if run is None:
@@ -98,7 +99,7 @@ class Admission:
             self.submit(run)
         return run
 
-    def _begin_alone(self, waiting: Job, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _begin_alone(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
         """The same for a job that may kill engines: the others leave the batch until it has made a few tokens.
 
         They go on from where they are, so that they lose the time of these tokens and nothing else. Until it is its
@@ -121,9 +122,9 @@ class Admission:
                     self.submit(other)
         return run
 
-    def _take_slots(self, waiting: Job, slots: contextlib.ExitStack) -> None:
+    def _take_slots(self, waiting: JobHead, slots: contextlib.ExitStack) -> None:
         """Wait for the slots of a job; `slots` gives them back."""
-        slots.callback(self._slots.give_back, self._slots.take(self.work.slots(waiting)))
+        slots.callback(self._slots.give_back, self._slots.take(slots_of(self._store, waiting)))
 
     def _call_suspect(self, job_id: str) -> None:
         """It is the turn of a job that was left in the queue."""
@@ -137,7 +138,8 @@ class Admission:
 
     def _prepare(self, job: Job) -> EngineRun:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
-        run = self.work.prepare(job, ResumePoint.from_journal(job, self._store.journal(job.id)) if job.seq else None)
+        begun = ResumePoint.from_journal(job, self._store.journals.read(job.id)) if job.seq else None
+        run = self.work.prepare(job, begun)
         self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
         run.begin(self._about())
         return run

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from gateway.backoff import Backoff
 from gateway.cluster.registry import ReplicaStatus
 from gateway.jobs.record import Cause
 from gateway.settings import Settings
@@ -32,6 +33,8 @@ STALLED_S = 5.0
 PROBE_S = 30.0
 #: Failed engine starts in a row before the worker gives up.
 MAX_ENGINE_STARTS = 3
+#: Before another of them.
+BACKOFF = Backoff(first_s=0.5, last_s=2.5)
 
 
 class StageReached(Exception):
@@ -206,6 +209,8 @@ class EngineSupervisor:
     def _restart(self) -> None:
         """Start another process. After some failures in a row the worker ends, and its agent decides."""
         for attempt in range(1, MAX_ENGINE_STARTS + 1):
+            if attempt > 1:
+                self._life.stopping.wait(BACKOFF.pause_s(attempt - 1))
             if self._life.stopping.is_set() or self._life.unwanted.is_set():
                 return
             try:
@@ -213,7 +218,6 @@ class EngineSupervisor:
             except Exception as error:  # the edge of this thread: else the worker would stay without an engine
                 log.exception("engine start %d of %d failed", attempt, MAX_ENGINE_STARTS)
                 self._heartbeat.update(message=str(error))
-                time.sleep(min(2.0**attempt, 10) / 4)
             else:
                 return
         self._heartbeat.update(status=ReplicaStatus.FAILED)

@@ -42,7 +42,7 @@ class EqualWeights:
         if not job.seq or self._left.get(job.id, 0) >= TIMES:
             return False
         try:
-            begun_with = last_weights(self._store.journal(job.id))
+            begun_with = last_weights(self._store.journals.read(job.id))
         except Unreadable:
             return False  # the claim will report that
         if begun_with in ("", weights):

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import os
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry, Replica, ReplicaStatus
+from schemas.base.times import iso_seconds
 from workers.engines.base import EngineConfig, EngineInfo
 from workers.host.devices import describe_device
 from workers.host.vitals import TokenRate, resident_bytes
@@ -45,9 +46,8 @@ class ReplicaHeartbeat:
 
     def note_engine(self, pid: int, info: EngineInfo) -> None:
         """Note that an engine process has loaded the model."""
-        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         about = {"effective": dict(info.effective), "weights": info.weights_digest}
-        self.update(engine_pid=pid, loaded_at=now, message="", **about)
+        self.update(engine_pid=pid, loaded_at=iso_seconds(time.time()), message="", **about)
 
     def count(self, *, steps: int, tokens: int, sequences: int) -> None:
         """Count steps of the engine and their tokens, and note its number of sequences."""

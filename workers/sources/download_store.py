@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gateway.process.file_locks import remove_lock, try_lock
 from workers.sources.hub_client import RemoteFile
 from workers.sources.pump import POLL_S, wait
 from workers.sources.transfer import PART
@@ -81,8 +81,7 @@ class DownloadStore:
         try:
             yield True
         finally:
-            self._lock.unlink(missing_ok=True)
-            os.close(handle)
+            remove_lock(self._lock, handle)
             with suppress(OSError):
                 self._lock.parent.rmdir()
 
@@ -132,19 +131,9 @@ class DownloadStore:
     def _take_lock(self) -> int | None:
         self._lock.parent.mkdir(parents=True, exist_ok=True)
         try:
-            handle = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            # Another process has just removed the empty folder.
+            return try_lock(self._lock)
+        except FileNotFoundError:  # another process has just removed the empty folder
             return None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The last holder may have removed the file meanwhile: then this lock excludes no other process.
-            if self._lock.stat().st_ino == os.fstat(handle).st_ino:
-                return handle
-        except (BlockingIOError, FileNotFoundError):
-            pass
-        os.close(handle)
-        return None
 
 
 def _sync(folder: Path) -> None:

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined] # public, but not in its `__all__`
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
+from schemas.base.retry_after import retry_after_s
 from schemas.sources import HubRef, inside
 from workers.sources.retry import Interrupted, Limits
 
@@ -138,7 +139,9 @@ class HubClient:
             case HfHubHTTPError():
                 status = error.response.status_code
                 if status in _PASSING or status >= 500:
-                    return Interrupted(f"{what}: the hub answers with status {status}.", _retry_after(error.response))
+                    return Interrupted(
+                        f"{what}: the hub answers with status {status}.", retry_after_s(error.response.headers) or 0.0
+                    )
                 return SourceFailed(
                     FailureReason.SOURCE_UNREACHABLE,
                     f"{what}: the hub refuses with status {status} {error.server_message or ''}".strip() + ".",
@@ -160,11 +163,6 @@ def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:
         rest, skip = chunk[skip:], max(0, skip - len(chunk))
         if rest:
             yield rest
-
-
-def _retry_after(response: httpx2.Response) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else 0.0
 
 
 def _checked(name: str) -> str:

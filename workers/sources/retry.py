@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from gateway.backoff import Backoff
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.sources.base import Log
 from workers.sources.pump import wait
 
 T = TypeVar("T")
+
+#: Before another try, as a rule.
+BACKOFF = Backoff(first_s=1.0, last_s=30.0, jitter=0.25)
 
 
 @dataclass(frozen=True)
@@ -28,9 +31,8 @@ class Limits:
     max_retries: int = 6
     #: A try that brought this many bytes is not counted as a failure.
     progress_bytes: int = 1 << 20
-    #: Pauses double from the first to the last, and take up to a quarter less at random.
-    first_pause_s: float = 1.0
-    last_pause_s: float = 30.0
+    #: Before another try; a server that asks for more gets up to its last pause.
+    backoff: Backoff = BACKOFF
 
 
 class Interrupted(Exception):
@@ -41,7 +43,7 @@ class Interrupted(Exception):
         self.retry_after_s = retry_after_s
 
 
-class Backoff:
+class Tries:
     """Counts failures of one thing, and waits between tries."""
 
     def __init__(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> None:
@@ -58,17 +60,17 @@ class Backoff:
             raise SourceFailed(
                 FailureReason.SOURCE_UNREACHABLE, f"{error} It was the last of {limits.max_retries + 1} tries{where}."
             ) from error
-        pause = min(limits.first_pause_s * 2 ** (self._failures - 1), limits.last_pause_s)
-        pause = max(pause * random.uniform(0.75, 1.0), min(error.retry_after_s, limits.last_pause_s))
-        self._log(f"{error} Trying again in {pause:.1f} s{where}.")
-        wait(pause, self._is_cancelled)
+        asked_s = min(error.retry_after_s, limits.backoff.last_s)
+        pause_s = max(limits.backoff.pause_s(self._failures), asked_s)
+        self._log(f"{error} Trying again in {pause_s:.1f} s{where}.")
+        wait(pause_s, self._is_cancelled)
 
 
 def retry(call: Callable[[], T], limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> T:
     """The result of a call that may be Interrupted. Raises: SourceFailed."""
-    patience = Backoff(limits, is_cancelled, log)
+    tries = Tries(limits, is_cancelled, log)
     while True:
         try:
             return call()
         except Interrupted as error:
-            patience.after(error)
+            tries.after(error)

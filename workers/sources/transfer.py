@@ -13,7 +13,7 @@ from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.sources.base import Log
 from workers.sources.hub_client import HubClient, RemoteFile
 from workers.sources.pump import check, pumped
-from workers.sources.retry import Backoff, Interrupted, Limits
+from workers.sources.retry import Interrupted, Limits, Tries
 
 #: Suffix of an incomplete file.
 PART = ".part"
@@ -68,7 +68,7 @@ class Transfer:
 
     def _append(self, file: RemoteFile, stream: BinaryIO, digest: Digest, on_here: Callable[[int], None]) -> None:
         """Fetch the missing bytes, with retries. Raises: SourceFailed."""
-        patience = Backoff(self._limits, self._is_cancelled, self._log)
+        tries = Tries(self._limits, self._is_cancelled, self._log)
         while digest.size < file.size:
             before = digest.size
             try:
@@ -87,7 +87,7 @@ class Transfer:
                 if digest.size == file.size:
                     return
                 where = f", from byte {digest.size} of {file.size}"
-                patience.after(error, brought=digest.size - before, where=where)
+                tries.after(error, brought=digest.size - before, where=where)
 
 
 class Digest:

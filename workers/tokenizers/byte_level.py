@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import ContextTooLong
-from gateway.jobs.tool_calls import as_object
+from gateway.jobs.answer.tool_calls import as_object
 from gateway.store.codec import mended
 from workers.tokenizers.chat_template import ChatTemplates, Messages
 

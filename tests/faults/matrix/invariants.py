@@ -10,8 +10,9 @@ from typing import Any
 
 import psutil
 
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import fold, num_indexes
-from gateway.jobs.record import Event, EventType, Job, JobState
+from gateway.jobs.record import Job, JobState
 from gateway.process.locks import lock_holder
 from gateway.store import keys
 from tests.faults.matrix.load import Client
@@ -104,7 +105,7 @@ def _journals(load: Load, jobs: Sequence[Job], outcome: Outcome, without: Sequen
         outcome.not_ended += 1
         _note(outcome, clients[job_id], "its record is gone")
     for job in jobs:
-        events = store.journal(job.id)
+        events = store.journals.read(job.id)
         ends = sum(event.type.terminal for event in events)
         if not job.state.ended or ends != 1 or not events[-1].type.terminal:
             outcome.not_ended += 1

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.jobs.tool_calls import as_text
+from gateway.jobs.answer.tool_calls import as_text
 from gateway.store.codec import as_count
 from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import Said

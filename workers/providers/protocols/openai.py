@@ -11,7 +11,7 @@ from typing import Any
 
 import openai
 
-from gateway.jobs import extras
+from gateway.jobs.answer import extras
 from gateway.models.entry import Provider
 from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import Said

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from gateway.jobs import extras
+from gateway.jobs.answer import extras
+from gateway.jobs.answer.tool_calls import Calls
 from gateway.jobs.journal import Logprob
-from gateway.jobs.tool_calls import Calls
 from gateway.store.codec import writable
 from workers.providers.base import UpstreamDelta
 from workers.providers.protocols.wire import Halves

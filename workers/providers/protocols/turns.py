@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from gateway.jobs import extras
-from gateway.jobs.tool_calls import as_object
+from gateway.jobs.answer import extras
+from gateway.jobs.answer.tool_calls import as_object
 
 #: Stands where the API needs a turn and there is none.
 NOTHING = "."

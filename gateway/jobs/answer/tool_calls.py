@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from gateway.jobs import extras
+from gateway.jobs.answer import extras
 from gateway.store.codec import as_count, writable
 from schemas.base.fields import too_deep
 

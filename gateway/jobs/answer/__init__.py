@@ -1,0 +1,1 @@
+"""What an answer may hold beside its text: calls of tools, and what a provider adds. Knows no job."""

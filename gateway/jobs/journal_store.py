@@ -1,0 +1,120 @@
+"""The journals of jobs in Redis: events are appended, read, published to those who watch. Knows no engine and no face.
+
+An append is idempotent by claim id and seq: one whose reply was lost can be made again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, cast
+
+import redis
+from redis.client import NEVER_DECODE
+
+from gateway.jobs.events import Append, Event
+from gateway.store import keys
+from gateway.store.codec import dumps
+from gateway.store.connection import is_lasting, pipeline
+from gateway.store.scripts import Scripts
+from gateway.store.unreadable import reading
+
+
+class AppendVerdict(StrEnum):
+    """What became of an append."""
+
+    #: The journal holds the events.
+    OK = "ok"
+    #: There is no such record.
+    MISSING = "missing"
+    #: Another claim holds the job, or has written what these events would be.
+    FENCED = "fenced"
+    #: The job has ended.
+    ENDED = "ended"
+    #: The journal lacks events before these: it ends with `Appended.seq`.
+    GAP = "gap"
+    #: Redis could not take them now.
+    NOT_NOW = "not_now"
+    #: Redis will never take them.
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What `append.lua` has answered, or Redis in its place."""
+
+    verdict: AppendVerdict
+    #: The journal's last.
+    seq: int = 0
+    #: Why the job is to be cancelled, if it is.
+    cancel: str = ""
+    #: Hubs that watch the job.
+    watch: tuple[str, ...] = ()
+    #: Why Redis did not take it.
+    error: str = ""
+
+    @classmethod
+    def from_reply(cls, reply: Any) -> Appended:
+        """Read the script's reply, or the error in its place."""
+        if isinstance(reply, Exception):
+            return cls(AppendVerdict.REFUSED if is_lasting(reply) else AppendVerdict.NOT_NOW, error=str(reply))
+        verdict, seq, cancel, watch = reply
+        return cls(AppendVerdict(verdict), int(seq), cancel, tuple(name for name in watch.split(",") if name))
+
+
+class JournalStore:
+    """All reads and writes of journals, and of the vectors beside them.
+
+    Every method may raise NOT_NOW (`gateway/store/connection.py`).
+    """
+
+    def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
+        self._redis = client
+        self._scripts = scripts
+
+    def append(self, appends: Sequence[Append]) -> list[Appended]:
+        """Write events of many jobs in one round trip. The verdicts come in the same order."""
+        sha = self._scripts.sha("append")
+        commands: list[tuple[str | int | bytes, ...]] = []
+        for item in appends:
+            end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
+            head = ("EVALSHA", sha, 3, *keys.of_job(item.job_id), item.claim, item.first_seq, *end, item.tokens)
+            vectors = (part for pair in item.vectors for part in pair)
+            commands.append((*head, len(item.events), *item.events, *vectors))
+        return [Appended.from_reply(reply) for reply in self._scripts.execute_commands(commands, raise_on_error=False)]
+
+    def publish(self, hubs: Mapping[str, Sequence[tuple[str, int, Sequence[str]]]]) -> None:
+        """Send events to watching processes: for each hub, (job id, first seq, events)."""
+        bodies = {
+            hub_id: ",".join([f"[{dumps(job_id)},{first},[{','.join(events)}]]" for job_id, first, events in items])
+            for hub_id, items in hubs.items()
+        }
+        pipeline(self._redis, [("PUBLISH", keys.hub(hub_id), f"[{body}]") for hub_id, body in bodies.items()])
+
+    def read(self, job_id: str, *, after: int = 0, count: int | None = None) -> list[Event]:
+        """Entries whose seq is above `after`. Raises: Unreadable."""
+        with reading(f"The journal of job {job_id}"):
+            entries = cast(
+                "list[tuple[str, dict[str, str] | None]]",
+                self._redis.xrange(keys.events(job_id), min=f"{after + 1}-0", count=count),
+            )
+            return [Event.parse(entry_id, fields) for entry_id, fields in entries]
+
+    def vectors(self, job_id: str) -> bytes:
+        """The vectors of an embedding job, float32 behind float32; empty if there are none. Raises: Unreadable."""
+        with reading(f"What job {job_id} has made"):
+            return cast(bytes, self._redis.execute_command("GET", keys.vectors(job_id), **{NEVER_DECODE: []}) or b"")
+
+    def long_among(self, job_ids: Sequence[str], min_entries: int) -> list[str]:
+        """Those of the jobs whose journal has that many entries at least."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            pipe.xlen(keys.events(job_id))
+        lengths = zip(job_ids, pipe.execute(raise_on_error=False), strict=True)
+        return [job_id for job_id, length in lengths if isinstance(length, int) and length >= min_entries]
+
+    def replace(self, job_id: str, events: Sequence[Event]) -> bool:
+        """Put these events in the place of an ended job's journal. False if it is another one by now."""
+        entries = [part for event in events for part in (str(event.seq), event.encoded)]
+        return bool(self._scripts.run("compact", keys.of_job(job_id), str(events[-1].seq), *entries))
