@@ -1,4 +1,4 @@
-"""Records that can't be read: out of the way, and in the place of each that of a failed job, which says so."""
+"""Quarantine for records that can't be read: each is moved away, and replaced with the record of a failed job."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gateway.store.unreadable import leaving_out
 
 log = logging.getLogger(__name__)
 
-#: How long a record that could not be read is kept, and the one of a failed job in its place.
+#: How long the damaged record is kept, and the record of a failed job that replaces it.
 DAMAGED_MS = 86_400_000
 
 
@@ -31,9 +31,9 @@ def sift(store: JobStore, job_ids: Sequence[str]) -> dict[str, JobHead | None]:
 
 
 def quarantine(store: JobStore, job_id: str) -> bool:
-    """Put a record that can't be read out of the way, and one of a failed job in its place, which says so.
+    """Move a record that can't be read away, and replace it with that of a job that failed for this reason.
 
-    One that a newer version has written is left to workers that know it. Returns whether it was done. Raises: NOT_NOW.
+    A record of a newer version is left alone. Returns whether it was replaced. Raises: NOT_NOW.
     """
     (reply,) = pipeline(store.redis, [("HGETALL", keys.job(job_id))], raise_on_error=False)
     raw = reply if isinstance(reply, dict) else {}
@@ -56,7 +56,7 @@ def quarantine(store: JobStore, job_id: str) -> bool:
 
 
 def _kept(raw: Mapping[str, str], *, now_ms: int) -> dict[str, str]:
-    """What stays of a record: the fields that can be read, but for those that the end sets."""
+    """The readable fields of a record, without those that the end sets."""
     defaults = {"kind": "chat", "model": "unknown", "key_id": "unknown", "created_at": str(now_ms)}
     kept = {**defaults, **salvaged(raw)}
     for name in ("state", "seq", "finished_at", "owner", "claim"):
@@ -66,7 +66,7 @@ def _kept(raw: Mapping[str, str], *, now_ms: int) -> dict[str, str]:
 
 
 def _request(kind: str, text: str) -> str:
-    """The request of a record that can't be read as a whole; an empty one if it can't be read either."""
+    """The request of a damaged record; an empty one if it can't be read either."""
     with contextlib.suppress(ValueError):
         if text and not checks.request(kind, loads(text)):
             return text

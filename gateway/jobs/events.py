@@ -1,6 +1,6 @@
-"""The events of a job, of which its journal is made. Knows no Redis, queue, engine or face.
+"""The events of a job: the entries of its journal. Knows no Redis, queue, engine or face.
 
-What is read is checked here, so that nobody behind it meets a value that it can't use (`gateway/store/checks.py`).
+Events are checked here when they are read, so that later code can rely on their fields (`gateway/store/checks.py`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MAX_EVENTS_PER_APPEND, MAX_BYTES_PER_APPEND = 256, 256 * 1024
 
 
 class EventType(StrEnum):
-    """What a journal entry says."""
+    """The types of journal entries."""
 
     #: A claim begins: prompt tokens and digests.
     STARTED = "started"
@@ -30,15 +30,15 @@ class EventType(StrEnum):
     INTERRUPTED = "interrupted"
     #: New token ids of one choice, and the text that became certain.
     DELTA = "delta"
-    #: All deltas of a job that ended a while ago, in the place of the last of them.
+    #: Replaces all deltas of a job that ended a while ago.
     SNAPSHOT = "snapshot"
-    #: Vectors of some inputs, `done`, lie in the job's vectors.
+    #: The vectors of the inputs `done` have been written.
     VECTORS = "vectors"
     #: A deployment: one of a replica's stages has begun, gone on or ended; see `gateway/cluster/startup.py`.
     STAGE = "stage"
     #: A deployment: a line for people.
     LOG = "log"
-    #: A deployment: what is known of a replica by now, such as its memory as planned and as measured.
+    #: A deployment: facts about a replica, such as its planned and measured memory.
     FACTS = "facts"
     #: Terminal events; each job has exactly one.
     DONE = "done"
@@ -46,7 +46,7 @@ class EventType(StrEnum):
     CANCELLED = "cancelled"
     #: Only sent to a watcher: the journal was rewound below its cursor.
     REWOUND = "rewound"
-    #: Only sent to a watcher: its cursor lies in what a snapshot has taken the place of.
+    #: Only sent to a watcher: a snapshot has replaced the entry at its cursor.
     COMPACTED = "compacted"
     #: Only sent to a watcher: the record is gone.
     EXPIRED = "expired"
@@ -57,7 +57,7 @@ class EventType(StrEnum):
         return self in _TERMINAL
 
 
-#: These are asked for many times in each event's life, and building them there takes ten times as long.
+#: A dict is ten times as fast as `EventType(...)`, and this is on the hot path.
 _EVENT_TYPES = {kind.value: kind for kind in EventType}
 _TERMINAL = frozenset({EventType.DONE, EventType.FAILED, EventType.CANCELLED, EventType.EXPIRED})
 
@@ -71,7 +71,7 @@ class Event:
 
     @classmethod
     def from_entry(cls, seq: Any, body: Any) -> Event:
-        """An event of somebody else. Raises: Unreadable if it is none, or is not as its type says."""
+        """An event from another process. Raises: Unreadable if it is invalid for its type."""
         if not isinstance(body, dict) or str(body.get("type")) not in _EVENT_TYPES:
             raise Unreadable(f"Entry {seq!r:.20} is of no known type: {body!r:.80}.")
         if problem := checks.event(seq, body):
@@ -94,7 +94,7 @@ class Event:
 
     @property
     def claim(self) -> str:
-        """The claim under which it was written; one of its own for an end that was written from outside."""
+        """The claim under which it was written; a new id for an end that was written from outside."""
         return str(self.body.get("c", ""))
 
     @property
@@ -118,7 +118,7 @@ class Append:
     events: Sequence[str]
     state: JobState | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
-    #: (offset, bytes): what belongs there in the job's vectors.
+    #: (offset, bytes) to write into the job's vectors.
     vectors: Sequence[tuple[int, bytes]] = ()
     #: Tokens of this claim up to the last of these events.
     tokens: int = 0

@@ -1,4 +1,4 @@
-"""Where jobs are found without their records: the queue of each model, the running jobs, the jobs of each API key.
+"""The indexes of jobs: the queue of each model, the running jobs, the jobs of each API key.
 
 A job that has not ended is in the queue of its model or among the running jobs at every moment; one that has ended
 stays there until it is settled. Knows no journal.
@@ -20,16 +20,17 @@ from gateway.store.clock import Clock
 from gateway.store.codec import dumps
 from gateway.store.scripts import Scripts
 
-#: What the score of a background job is more than the time in ms that it was made, as in `lib.lua`.
+#: Added to the creation time in ms for the score of a background job, as in `lib.lua`.
 BACKGROUND_SCORE = 10**13
-#: An entry of an index that has no record yet may be of a job that is being made.
+#: A younger index entry without a record may belong to a job that is being created.
 YOUNG_MS = 60_000
 
 
 @dataclass(frozen=True)
 class Load:
-    """What weighs on Redis and the queue of a model: jobs of one kind of priority that wait, and of one API key those
-    that have not ended, and the bytes of its requests."""
+    """The load that is limited: waiting jobs of a model and priority, and of one API key the jobs that have not ended,
+    and the bytes of its requests.
+    """
 
     waiting: int
     open: int
@@ -42,12 +43,12 @@ class Load:
 
 
 def queue_score(created_at: int, background: bool) -> int:
-    """Place in the queue index: interactive jobs first, then by age."""
+    """Score in the queue index: interactive jobs first, then by age."""
     return created_at + (BACKGROUND_SCORE if background else 0)
 
 
 class Indexes:
-    """All indexes of jobs. What takes a pipeline only adds to it; `Scripts.execute` runs it.
+    """All indexes of jobs. Methods with a pipeline only add to it; `Scripts.execute` runs it.
 
     Every other method may raise NOT_NOW (`gateway/store/connection.py`).
     """
@@ -59,9 +60,9 @@ class Indexes:
         self._clock = clock
 
     def track(self, job_id: str, model: str, *stale: str) -> str:
-        """Put a job into the right index, that of running jobs or that of a model, if its record says so.
+        """Move a job to the index where its record says that it belongs: the running jobs, or a model's queue.
 
-        `stale`: models in whose index it was found though it does not belong there.
+        `stale`: models in whose queue it was found though it does not belong there.
         Returns its state, `missing`, or `elsewhere`, and then nothing was changed.
         """
         pipe = self._redis.pipeline(transaction=False)
@@ -76,25 +77,25 @@ class Indexes:
         self._scripts.execute(pipe)
 
     def settle(self, job: JobHead) -> None:
-        """Settle a job that has ended, from its record, and take it out."""
+        """Settle a job that has ended, from its record, and remove it."""
         pipe = self._redis.pipeline(transaction=False)
         self.add_settle(pipe, job, job.usage)
         self._scripts.execute(pipe)
 
     def position(self, job_id: str, model: str) -> int:
-        """Place in the model's queue from 1, or 0 if the job does not wait there."""
+        """Position in the model's queue from 1, or 0 if the job does not wait there."""
         rank = cast("int | None", self._redis.zrank(keys.queued(model), job_id))
         return 0 if rank is None else rank + 1
 
     def load(self, job: Job) -> Load:
-        """What it would be with a job that is not made yet."""
+        """The load including a job that is not created yet."""
         pipe = self._redis.pipeline(transaction=False)
         self.add_load(pipe, job)
         found = Load.from_reply(*self._scripts.execute(pipe))
         return Load(found.waiting + 1, found.open + 1, found.stored + len(dumps(job.request).encode()))
 
     def forget_gone(self, key_id: str, job_ids: Sequence[str]) -> int:
-        """Take jobs whose records are gone out of what is known of their API key. Returns how many were not settled."""
+        """Remove jobs whose records are gone from the sets of their API key. Returns how many were not settled."""
         pipe = self._redis.pipeline(transaction=False)
         self._ledger.drop(pipe, key_id, job_ids)
         pipe.zrem(keys.owned(key_id), *job_ids)
@@ -102,7 +103,7 @@ class Indexes:
         return int(self._scripts.execute(pipe)[-1])
 
     def add_new(self, pipe: redis.client.Pipeline, job: Job, now_ms: int) -> None:
-        """A job is about to be made: the indexes must be a superset of the records."""
+        """Add a job before its record is written: the indexes must be a superset of the records."""
         pipe.zadd(keys.owned(job.key_id), {job.id: now_ms})
         pipe.sadd(keys.QUEUES, job.runs_on)
         pipe.zadd(keys.queued(job.runs_on), {job.id: queue_score(now_ms, job.background)})
@@ -115,13 +116,14 @@ class Indexes:
         pipe.hget(keys.stored(job.key_id), "")
 
     def add_track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str, unsettled: str = "") -> None:
-        """What `track` does. `unsettled`: the set of jobs that are not settled; one that has ended and is not in it
-        leaves all indexes."""
+        """As `track`. `unsettled`: the set of unsettled jobs; an ended job that is not in it is removed from all
+        indexes.
+        """
         indexes = [keys.queued(name) for name in (model, *(name for name in stale if name != model))]
         names = [*keys.of_job(job_id), keys.RUNNING, keys.QUEUES, *indexes]
         self._scripts.add(pipe, "track", names, job_id, model, YOUNG_MS, unsettled)
 
     def add_settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
-        """Settle a job that has ended, and then take it out."""
+        """Settle a job that has ended, then remove it."""
         self._ledger.settle(pipe, job, usage)
         self.add_track(pipe, job.id, job.runs_on, unsettled=keys.open_jobs(job.key_id))

@@ -1,6 +1,6 @@
-"""The journals of jobs in Redis: events are appended, read, published to those who watch. Knows no engine and no face.
+"""The journals of jobs in Redis: appends, reads and publishes events. Knows no engine and no face.
 
-An append is idempotent by claim id and seq: one whose reply was lost can be made again.
+An append is idempotent by claim id and seq, so it can be repeated if its reply was lost.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from gateway.store.unreadable import reading
 
 
 class AppendVerdict(StrEnum):
-    """What became of an append."""
+    """The result of an append."""
 
-    #: The journal holds the events.
+    #: The journal has the events.
     OK = "ok"
     #: There is no such record.
     MISSING = "missing"
-    #: Another claim holds the job, or has written what these events would be.
+    #: Another claim holds the job, or has written events with these seqs.
     FENCED = "fenced"
     #: The job has ended.
     ENDED = "ended"
@@ -42,7 +42,7 @@ class AppendVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class Appended:
-    """What `append.lua` has answered, or Redis in its place."""
+    """The reply of `append.lua`, or the error of Redis instead."""
 
     verdict: AppendVerdict
     #: The journal's last.
@@ -56,7 +56,7 @@ class Appended:
 
     @classmethod
     def from_reply(cls, reply: Any) -> Appended:
-        """Read the script's reply, or the error in its place."""
+        """Read the script's reply, or the error instead of it."""
         if isinstance(reply, Exception):
             return cls(AppendVerdict.REFUSED if is_lasting(reply) else AppendVerdict.NOT_NOW, error=str(reply))
         verdict, seq, cancel, watch = reply
@@ -102,12 +102,12 @@ class JournalStore:
             return [Event.parse(entry_id, fields) for entry_id, fields in entries]
 
     def vectors(self, job_id: str) -> bytes:
-        """The vectors of an embedding job, float32 behind float32; empty if there are none. Raises: Unreadable."""
+        """The vectors of an embedding job, packed float32; empty if there are none. Raises: Unreadable."""
         with reading(f"What job {job_id} has made"):
             return cast(bytes, self._redis.execute_command("GET", keys.vectors(job_id), **{NEVER_DECODE: []}) or b"")
 
     def long_among(self, job_ids: Sequence[str], min_entries: int) -> list[str]:
-        """Those of the jobs whose journal has that many entries at least."""
+        """The jobs whose journal has at least `min_entries`."""
         pipe = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
             pipe.xlen(keys.events(job_id))
@@ -115,6 +115,6 @@ class JournalStore:
         return [job_id for job_id, length in lengths if isinstance(length, int) and length >= min_entries]
 
     def replace(self, job_id: str, events: Sequence[Event]) -> bool:
-        """Put these events in the place of an ended job's journal. False if it is another one by now."""
+        """Replace an ended job's journal with these events. False if the journal has changed meanwhile."""
         entries = [part for event in events for part in (str(event.seq), event.encoded)]
         return bool(self._scripts.run("compact", keys.of_job(job_id), str(events[-1].seq), *entries))

@@ -1,6 +1,6 @@
 """The record of a job, and its states. Knows no Redis, queue, engine or face.
 
-What is read is checked here, so that nobody behind it meets a value that it can't use (`gateway/store/checks.py`).
+Records are checked here when they are read, so that later code can rely on their fields (`gateway/store/checks.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ RECORD_VERSION = 1
 
 
 class JobState(StrEnum):
-    """Where a job is."""
+    """The states of a job."""
 
     #: Waits for a worker; may have journal entries from an earlier claim.
     QUEUED = "queued"
@@ -31,7 +31,7 @@ class JobState(StrEnum):
     DONE = "done"
     #: Ended with an error.
     FAILED = "failed"
-    #: Ended because a client, or its absence, asked for it.
+    #: Cancelled by a client, or because the client has left.
     CANCELLED = "cancelled"
 
     @property
@@ -59,7 +59,7 @@ class JobHead:
     model: str
     key_id: str
     _: KW_ONLY
-    #: The model that runs it now; empty: `model`, which the client has asked for.
+    #: The queue key under which it waits or runs now; empty: `model`, which the client has asked for.
     route: str = ""
     background: bool = False
     owner: str = ""
@@ -67,14 +67,14 @@ class JobHead:
     epoch: int = 0
     seq: int = 0
     attempts: int = 0
-    #: Deaths of engines that it may be the cause of; see `lua/release.lua`.
+    #: Crashes of engines or workers that it may have caused; see `lua/release.lua`.
     crashes: int = 0
-    #: Claims in a row that were lost or given back before they had come far.
+    #: Claims in a row that were lost or given back without much progress.
     losses: int = 0
-    #: Tokens that this claim has brought.
+    #: Tokens made under the present claim.
     claim_tokens: int = 0
     cancel: bool = False
-    #: Why it is to be cancelled.
+    #: Why it must be cancelled.
     cancel_reason: str = ""
     created_at: int = 0
     queued_at: int = 0
@@ -85,23 +85,23 @@ class JobHead:
     ttl_ms: int = 0
     usage: Mapping[str, int] = field(default_factory=dict)
     error: Mapping[str, Any] = field(default_factory=dict)
-    #: Tokens that its key was charged for it before it began, by an estimate; 0: the key has no such limit.
+    #: Estimated tokens that its key was charged when it was created; 0: the key has no such limit.
     reserved: int = 0
-    #: Sequences that it takes in a batch; 0: none, or its maker did not say, see `gateway/jobs/job_kind.py`.
+    #: Sequences that it takes in a batch; 0: none, or unknown, see `gateway/jobs/job_kind.py`.
     slots: int = 0
-    #: What its tokens cost, see `gateway/jobs/ledger.py`.
+    #: The price of its tokens, see `gateway/jobs/ledger.py`.
     price: str = ""
-    #: Of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
+    #: Digest of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
     fingerprint: str = ""
 
     @property
     def runs_on(self) -> str:
-        """The model in whose queue it waits, or that runs it."""
+        """The queue key under which it waits, or runs: a model, or a device."""
         return self.route or self.model
 
     @property
     def word(self) -> str:
-        """Its state in the words of the customer's document; `cancelling` while it is marked, but has not ended."""
+        """Its state in the words of the customer's document; `cancelling` from the mark to the end."""
         return "cancelling" if self.cancel and not self.state.ended else self.state.word
 
     @classmethod
@@ -112,12 +112,12 @@ class JobHead:
 
 @dataclass(frozen=True)
 class Job(JobHead):
-    """A job record as read."""
+    """A job record with its request."""
 
     request: Mapping[str, Any]
 
     def new_fields(self) -> dict[str, str | int]:
-        """What its record begins with, beside its request."""
+        """The fields of a new record, besides its request."""
         brought = {name: value for name in _BROUGHT if (value := getattr(self, name))}
         return {
             "v": RECORD_VERSION,
@@ -131,7 +131,7 @@ class Job(JobHead):
 
     @property
     def detached(self) -> bool:
-        """Whether it goes on when its client leaves: it says so, or may be found again by its idempotency key."""
+        """Whether it runs on when its client leaves: if the request says so, or has an idempotency key."""
         return bool(self.request.get("detach") or self.fingerprint)
 
     @classmethod
@@ -147,7 +147,7 @@ class Job(JobHead):
         return cls(id=job_id, request=request, **fields)
 
     def end_fields(self) -> dict[str, str]:
-        """What its record takes over at the end: with `store: false` the prompts are blanked, but still counted."""
+        """The fields that the end sets: with `store: false` the prompts are blanked."""
         if self.request.get("store", True):
             return {}
         prompt = self.request.get("prompt", "")
@@ -155,7 +155,7 @@ class Job(JobHead):
         return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
 
 
-#: Fields of the record that a new job may bring along: of those that are restored, also what had become of them.
+#: Fields that a new record may have from the beginning, including those of a restored job.
 _BROUGHT = ("route", "price", "fingerprint", "slots", "reserved", "created_at", "crashes", "losses")
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
@@ -165,18 +165,18 @@ _NUMBERS = (
 _TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")
 _FLAGS = ("background", "cancel")
 _OBJECTS = ("usage", "error")
-#: Those of a `JobHead`, and the version that has written it.
+#: The fields of a `JobHead`, and the version that wrote the record.
 HEAD_FIELDS = ("state", "v", *_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS)
 
 
 def is_newer(raw: Mapping[str, str | None]) -> bool:
-    """Whether a record is of a version that this program does not know."""
+    """Whether a record was written by a newer version."""
     version = raw.get("v") or ""
     return version.isdecimal() and len(version) < 10 and int(version) > RECORD_VERSION
 
 
 def salvaged(raw: Mapping[str, str | None]) -> dict[str, str]:
-    """The fields of a record that can be read, of one that can't be read as a whole."""
+    """The readable fields of a damaged record."""
     found = {name: value for name, value in raw.items() if name in (*_TEXTS, *_FLAGS, *_OBJECTS, *_NUMBERS) and value}
     return {name: value for name, value in found.items() if not _problem({"state": "failed", name: value})}
 
@@ -212,21 +212,21 @@ def _problem(raw: Mapping[str, str | None]) -> str:
 class Cause(StrEnum):
     """Why a running job goes back to the queue."""
 
-    #: Its engine or worker died of itself, or hung: the job may be the cause.
+    #: Its engine or worker crashed, or hung: the job may be the cause.
     CRASHED = "crashed"
-    #: Its engine or worker died of itself, and had nothing else to do: the job is the cause.
+    #: Its engine or worker crashed, and had no other job: the job is the cause.
     CRASHED_ALONE = "crashed_alone"
-    #: Its worker died, or somebody killed its engine.
+    #: Its worker died, or its engine was killed.
     LOST = "lost"
-    #: Nothing is wrong with it: a drain, a stall, Redis.
+    #: Not the job's fault: a drain, a stall, Redis.
     GIVEN_BACK = "given_back"
 
 
 def new_job_id(kind: str, unique: str = "") -> str:
-    """A fresh id: `chatcmpl-...`, `cmpl-...`; or the one that `unique` leads to."""
+    """A new id: `chatcmpl-...`, `cmpl-...`; random, or derived from `unique`."""
     return f"{KINDS[kind].id_prefix}-{unique or secrets.token_hex(12)}"
 
 
 def new_claim_id() -> str:
-    """A fresh claim id, the fence of one claim."""
+    """A new claim id, the fencing token of one claim."""
     return secrets.token_hex(4)

@@ -25,26 +25,26 @@ from gateway.store.connection import pipeline
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import leaving_out, reading
 
-#: After a restart of Redis clients have so long to come back to a job whose record was lost.
+#: After a restart of Redis, clients have this long to come back to a job whose record was lost.
 LEASE_AFTER_RESTART_MS = 15_000
 
 
 @dataclass(frozen=True)
 class Created:
-    """A job, its place in the queue, and the load with it."""
+    """A job, its position in the queue, and the load including it."""
 
     job: Job
     position: int
     load: Load
-    #: It was made by this call, not by an earlier one with the same id.
+    #: Created by this call, not by an earlier one with the same id.
     new: bool = True
 
 
 class JobStore:
     """All reads and writes of job records; `journals`, `indexes`, `ledger` and `clock` have the rest.
 
-    Every method, also of these, asks Redis, and may raise NOT_NOW (`gateway/store/connection.py`): whoever calls it
-    waits and tries again, leaves it to the keeper, or tells its client.
+    Every method, also of these, asks Redis, and may raise NOT_NOW (`gateway/store/connection.py`): the caller waits and
+    tries again, leaves it to the keeper, or returns an error to its client.
     """
 
     def __init__(self, client: redis.Redis) -> None:
@@ -56,9 +56,9 @@ class JobStore:
         self.indexes = Indexes(client, self.scripts, self.ledger, self.clock)
 
     def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Created:
-        """Write a queued job, in one round trip. The index comes first: it must be a superset of the records.
+        """Write a queued job, in one round trip. The index is written first: it must be a superset of the records.
 
-        `attended_ms`: the keeper cancels the job if no watcher shows up for so long; -1 = it runs on by itself.
+        `attended_ms`: the client lease, after which the keeper cancels the job unless it is renewed; -1 = none.
         """
         request = dumps(job.request)
         fields = {**job.new_fields(), "request": request, "ttl_ms": ttl_ms, "watch": hub_id}
@@ -76,10 +76,10 @@ class JobStore:
         return Created(made, (rank or 0) + 1, Load.from_reply(waiting, opened, stored), bool(new))
 
     def discard(self, job: Job) -> None:
-        """Take back a job that was just created, and that nobody has been told of; one that has begun goes on.
+        """Remove a job that was just created and of which no client knows, unless it has begun.
 
-        Step by step, so that one that could not be deleted is still counted, and one that could not be refunded is
-        still found by the keeper.
+        In steps: a job that could not be deleted is still counted, and one that could not be refunded is still found
+        by the keeper.
         """
         if not self._run("discard", job.id):
             return
@@ -91,12 +91,12 @@ class JobStore:
         self.redis.zrem(keys.owned(job.key_id), job.id)
 
     def claim(self, job_id: str, *, model: str, owner: str, claim: str) -> Job | None:
-        """Take a queued job of a model, in one round trip.
+        """Claim a queued job of a model, in one round trip.
 
         Returns its record; None if it is taken, has ended, is gone, was handed to another model, or is of a newer
         version than this program knows.
 
-        Raises: Unreadable, and then the claim holds until the job is put into quarantine.
+        Raises: Unreadable; then the claim holds until the record is quarantined.
         """
         pipe = self.redis.pipeline(transaction=False)
         self._call(pipe, "claim", job_id, owner, claim, model, RECORD_VERSION)
@@ -106,20 +106,20 @@ class JobStore:
             return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
 
     def restore(self, job: Job, *, owner: str) -> None:
-        """Put back what a restarted Redis may have lost of a job that this worker runs, or ran until just now.
+        """Restore what a restarted Redis may have lost of a job that this worker runs, or has just run.
 
-        A record that is missing is made anew, a claim that is missing is taken again; any later state stays. So does
-        the record of another request, which has come with the same idempotency key since.
+        A missing record is created again, a missing claim is taken again; any later state stays, and so does the record
+        of another request with the same idempotency key.
         """
         state, fingerprint = cast("list[str | None]", self.redis.hmget(keys.job(job.id), "state", "fingerprint"))
-        if state is None:  # else it may be settled, and must not be opened again
+        if state is None:  # else it may be settled, and must not be counted again
             attended_ms = LEASE_AFTER_RESTART_MS if job.attended_until >= 0 else -1
             fingerprint = self.create(job, ttl_ms=job.ttl_ms, attended_ms=attended_ms).job.fingerprint
         if (fingerprint or "") == job.fingerprint:
             self.claim(job.id, model=job.runs_on, owner=owner, claim=job.claim)
 
     def release(self, job: JobHead, cause: Cause) -> bool:
-        """Give a running job back to the queue, if `job.claim` still holds it."""
+        """Return a running job to the queue, if `job.claim` still holds it."""
         pipe = self.redis.pipeline(transaction=False)
         self._call(pipe, "release", job.id, job.claim, cause.value)
         self.indexes.add_track(pipe, job.id, job.runs_on)
@@ -127,7 +127,7 @@ class JobStore:
         return bool(released)
 
     def progress(self, jobs: Iterable[Job]) -> None:
-        """Say that running jobs are worked on, though nothing is new in their journals."""
+        """Refresh `progress_at` of running jobs without new events."""
         pipe = self.redis.pipeline(transaction=False)
         for job in jobs:
             self._call(pipe, "progress", job.id, job.claim)
@@ -148,10 +148,10 @@ class JobStore:
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
     def finalize(self, job: Job, state: JobState, *, usage: Mapping[str, int], reason: str = "") -> None:
-        """Settle a job that has ended, tidy the indexes, and count it for the drain rate and the statistics.
+        """Settle a job that has ended, clean up the indexes, and count it for the drain rate and the statistics.
 
         It stays in its index until it is settled, so that the keeper settles it if this process dies.
-        A cancelled job, or one that failed for a `reason` that lies with the client, says nothing of the model.
+        A cancelled job, or one that failed for a `reason` that is the client's fault, does not count in the statistics.
         """
         now = self.clock.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
@@ -167,14 +167,14 @@ class JobStore:
                     raise reply
 
     def watch(self, job_id: str, *, hub_id: str, attended_ms: int) -> bool:
-        """Have the job's events published to a hub. False if there is no such job. Raises: Unreadable."""
+        """Publish the job's events to a hub from now on. False if there is no such job. Raises: Unreadable."""
         with reading(_record(job_id)):
             return bool(self._run("watch", job_id, hub_id, str(attended_ms)))
 
     def renew_leases(self, job_ids: Sequence[str], *, hub_id: str, attended_ms: int) -> list[str]:
-        """Say that clients are still there for these jobs, and that the hub wants their events.
+        """Renew the client leases of these jobs, and the hub's subscription to their events.
 
-        Returns those for which Redis has refused it.
+        Returns the jobs for which Redis refused it.
         """
         pipe = self.redis.pipeline(transaction=False)
         for job_id in job_ids:
@@ -200,7 +200,7 @@ class JobStore:
             raise StoreUnavailable("Redis has lost the request before it was accepted. Send it again.")
 
     def read_many(self, job_ids: Sequence[str]) -> list[Job | None]:
-        """Records in one round trip. One that can't be read is None, as one that is gone."""
+        """Records in one round trip; None for one that is gone or can't be read."""
         replies = pipeline(self.redis, [("HGETALL", keys.job(job_id)) for job_id in job_ids], raise_on_error=False)
         found: list[Job | None] = []
         for job_id, reply in zip(job_ids, replies, strict=True):
@@ -210,7 +210,7 @@ class JobStore:
         return found
 
     def heads(self, job_ids: Iterable[str]) -> dict[str, JobHead | None]:
-        """Records without their requests in one round trip, for those who look at many; None for one that is gone.
+        """Records without their requests in one round trip; None for one that is gone.
 
         One that can't be read (a newer version wrote it, or it is damaged) is left out.
         """
@@ -223,7 +223,7 @@ class JobStore:
         return found
 
     def owners(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """Who holds each of these jobs, in one round trip; empty for nobody."""
+        """The owner of each of these jobs, in one round trip; empty for none."""
         ids = list(job_ids)
         replies = pipeline(self.redis, [("HGET", keys.job(job_id), "owner") for job_id in ids])
         return {job_id: reply or "" for job_id, reply in zip(ids, replies, strict=True)}

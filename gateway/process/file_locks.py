@@ -1,7 +1,7 @@
-"""Locks of the kernel on files: one process at a time has one, and it is free when that has ended, however it did.
+"""Kernel locks on files (flock): held by one process at a time, and freed when it ends for any reason.
 
-A file may be removed by whoever has its lock. So a lock counts only while its file is in its place: else whoever waited
-for the removed file, and whoever made the next one, would both have it.
+The holder of a lock may remove its file. So a lock counts only if its file is still at its path: else a process that
+waited for the removed file, and one that made the next file, would both have it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def try_lock(path: Path) -> int | None:
-    """Take a lock, whose file is made if need be. Close the handle to let it go; None if another has it."""
+    """Take a lock; its file is made if necessary. Returns a handle, to be closed to release it; None if it is taken."""
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         if not try_flock(handle):
@@ -27,20 +27,20 @@ def try_lock(path: Path) -> int | None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for a lock, and have it meanwhile. Its file is made if need be, and stays."""
+    """Wait for a lock, and hold it in the context. Its file is made if necessary, and stays."""
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
 def remove_lock(path: Path, handle: int) -> None:
-    """Let a lock go, and its file with it."""
+    """Release a lock, and remove its file."""
     path.unlink(missing_ok=True)
     os.close(handle)
 
 
 def try_flock(handle: int) -> bool:
-    """Whether an open file could be locked at once, or is locked by this handle already."""
+    """Lock an open file without waiting. Returns whether this handle has the lock now."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

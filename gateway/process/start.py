@@ -23,8 +23,8 @@ LOST_A_LOOP = 70
 
 
 def run(main: Callable[[Settings], int | None]) -> NoReturn:
-    """The body of each process of the Procfile and of each model worker: its settings, then `main`, whose result is
-    the exit status. An error of ours is one line on stderr, and status 1.
+    """Run a process of the Procfile, or a model worker: load the settings, then call `main`, which returns the exit
+    status. An error of ours is one line on stderr, and status 1.
     """
     try:
         settings = Settings.load()
@@ -35,7 +35,7 @@ def run(main: Callable[[Settings], int | None]) -> NoReturn:
 
 
 def begin(settings: Settings) -> None:
-    """What comes first in every process that has settings. Raises: InvalidSetting if the data folder is everybody's."""
+    """Every process with settings calls this first. Raises: InvalidSetting if the data folder is a shared one."""
     begin_child(level=settings.log_level, secrets=secrets_of(settings))
     if settings.data_dir.exists():
         private_folder(settings.data_dir)

@@ -1,4 +1,4 @@
-"""Redis' clock, which is the same for all processes. Knows nothing of what is timed by it."""
+"""Redis' clock, which is the same for all processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 
 import redis
 
-#: How often the difference between Redis' clock and ours is measured anew.
+#: How often the difference between Redis' clock and ours is measured again.
 CLOCK_CHECK_S = 10.0
 
 
@@ -23,7 +23,7 @@ class Clock:
         return int(seconds) * 1000 + int(micros) // 1000
 
     def estimated_now_ms(self) -> int:
-        """Redis' clock by this host's steady one. For the order of queues and for statistics, never for a lease."""
+        """Redis' clock, estimated from this host's steady one: for order and statistics, never for a lease."""
         now = time.monotonic()
         if now > self._checked + CLOCK_CHECK_S:
             self._offset_ms, self._checked = self.now_ms() - now * 1000, now

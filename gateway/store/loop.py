@@ -19,7 +19,7 @@ from gateway.store.connection import NOT_NOW, is_lasting
 
 log = logging.getLogger(__name__)
 
-#: Behind a step that has failed.
+#: Pause after a failed step.
 BACKOFF = Backoff(first_s=0.1, last_s=1.0)
 
 

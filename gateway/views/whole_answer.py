@@ -80,7 +80,7 @@ def read_when_there(read: Callable[[], T], *, client_left: Callable[[], bool]) -
 
     def wait(pause_s: float) -> None:
         nonlocal missing_since
-        missing_since = 0.0  # nobody can put anything back now
+        missing_since = 0.0  # no worker can restore anything now
         if client_left():
             raise StoreUnavailable("The client has left while Redis could not be read.")
         time.sleep(pause_s)

@@ -7,12 +7,12 @@ import math
 import time
 from collections.abc import Mapping
 
-#: The longest wait that is believed: a day.
+#: Longest accepted wait: a day.
 MAX_WAIT_S = 86_400.0
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds, or a date (RFC 9110), or OpenAI's milliseconds; None if nothing readable is there."""
+    """The wait in seconds, from seconds or a date (RFC 9110), or OpenAI's milliseconds; None if there is none."""
     for name, unit_s in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "")
         try:

@@ -1,1 +1,1 @@
-"""How what a job becomes gets into its journal: claimed jobs, and the one writer of a process."""
+"""From claimed jobs to their journals: claims, quarantine, and the one writer of a process."""

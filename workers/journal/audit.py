@@ -1,4 +1,4 @@
-"""Compares what a worker holds with what Redis has of it, and makes both agree, also when Redis has lost something."""
+"""Compares the jobs that a worker holds with Redis, and reconciles both, also when Redis has lost data."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from workers.journal.held_jobs import HeldJobs
 
 log = logging.getLogger(__name__)
 
-#: For how long the events of an ended job are kept, in case that Redis comes back without its last second.
+#: How long the events of an ended job are kept, in case Redis comes back without its last second.
 KEEP_ENDED_S = 10.0
 
 
 class Audit:
-    """Of the jobs in one table. Any thread may call it."""
+    """The audit of one table of jobs. Thread-safe."""
 
     def __init__(self, jobs: HeldJobs, celery: Celery) -> None:
         self._jobs = jobs
@@ -31,7 +31,7 @@ class Audit:
         self._redis_run_id = ""
         self._restoring = threading.Lock()
         self._lock = threading.Lock()
-        #: When jobs have ended lately, by the steady clock; Redis may still forget their end.
+        #: Jobs that ended lately, with the time by the steady clock; Redis may still lose their end.
         self._ended: deque[tuple[float, ClaimedJob]] = deque()
 
     @property
@@ -41,12 +41,12 @@ class Audit:
             return [job for _, job in self._ended]
 
     def note_end(self, job: ClaimedJob) -> None:
-        """Redis has confirmed the end of a job; keep it for a while."""
+        """Keep a job for a while after Redis has confirmed its end."""
         with self._lock:
             self._ended.append((time.monotonic(), job))
 
     def look_at_quiet_jobs(self) -> None:
-        """Learn of claims that were taken away and of cancellations, also where nothing is appended. Raises: NOT_NOW"""
+        """Find lost claims and cancellations of jobs without appends. Raises: NOT_NOW."""
         self.redis_came_back()
         with self._lock:
             while self._ended and self._ended[0][0] < time.monotonic() - KEEP_ENDED_S:
@@ -62,7 +62,7 @@ class Audit:
                 self._jobs.cancel(job, record.cancel_reason or "client_request")
 
     def release_unknown(self) -> None:
-        """Release jobs that Redis holds in our name but that we do not know (a claim whose reply was lost).
+        """Release jobs that this worker owns in Redis, but does not hold (the reply of a claim was lost).
 
         Raises: NOT_NOW.
         """
@@ -72,7 +72,7 @@ class Audit:
                 self.give_back(job, Cause.GIVEN_BACK)
 
     def redis_came_back(self) -> bool:
-        """Whether Redis is another process than last time. If so, it may lack its last second: send it all again.
+        """Whether Redis was restarted. If so, it may lack its last second, so everything is sent again.
 
         Raises: NOT_NOW.
         """
@@ -91,19 +91,19 @@ class Audit:
         return before not in ("", now)
 
     def make_anew(self, job: ClaimedJob) -> None:
-        """Put a job back whose record is gone. Raises: NOT_NOW."""
+        """Restore a job whose record is gone. Raises: NOT_NOW."""
         log.warning("job %s: its record is gone, making it anew", job.id)
         self._restore(job)
 
     def give_back(self, job: JobHead, cause: Cause) -> None:
-        """Put a job back into its queue; if not now, then the keeper does it."""
+        """Return a job to its queue. If Redis is away, the keeper does it later."""
         try:
             give_back(self._store, self._celery, job, cause)
         except NOT_NOW as error:
             log.warning("job %s: not released (%s); the keeper will find it", job.id, error)
 
     def _restore(self, job: ClaimedJob) -> None:
-        """Put a job back into Redis, and all its events of this claim. Raises: NOT_NOW."""
+        """Restore a job in Redis, with all its events of this claim. Raises: NOT_NOW."""
         with self._jobs.bulkhead(job):
             self._store.restore(job.job, owner=self._jobs.owner)
             job.rewind(job.first_seq - 1)

@@ -1,6 +1,6 @@
-"""How a worker gets a job: looked at, claimed, judged, prepared, held. The same for all workers.
+"""How a worker gets a job: read, claim, check for quarantine, prepare, hold. The same for all workers.
 
-Knows no engine and no provider: what is special about a worker is in what it hands in.
+Knows no engine and no provider: workers pass in what is special about them.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Claimed = TypeVar("Claimed", bound=ClaimedJob)
 
 
 class ClaimLoop:
-    """Claims jobs in a journaler's name. Any thread may call it.
+    """Claims jobs in a journaler's name. Thread-safe.
 
-    `keeps_cancelled`: a job that is to be cancelled is prepared all the same, since there is something to roll back.
+    `keeps_cancelled`: a job marked for cancellation is prepared all the same, since it must be rolled back.
     """
 
     def __init__(self, journaler: Journaler, rule: PoisonRule, *, keeps_cancelled: bool = False) -> None:
@@ -31,11 +31,11 @@ class ClaimLoop:
         self._keeps_cancelled = keeps_cancelled
 
     def take(self, job_id: str, admit: Callable[[JobHead], Claimed | None]) -> Claimed | None:
-        """What `admit` makes of a job that waits: it may leave it, or `claim` it when there is room for it.
+        """Call `admit` with a waiting job. It may leave the job, or `claim` it when there is room.
 
         It gets the head alone. The request, which may be long, comes once, with the claim.
 
-        Returns None if the job is taken, ended, gone, left, or has ended here. Whatever else `admit` raises ends it.
+        Returns what `admit` returns; None if the job is taken, ended or gone. Errors of `admit` end the job.
 
         Raises: NOT_NOW.
         """
@@ -48,7 +48,7 @@ class ClaimLoop:
     def claim(self, job_id: str, prepare: Callable[[Job], Claimed], *, model: str) -> Claimed | None:
         """Claim a job that waits for `model`, and hold what `prepare` makes of it.
 
-        Returns None if somebody else was faster, or if it can't run: then it has ended.
+        Returns None if another worker was faster, or if the job can't run: then it has ended.
 
         Raises: NOT_NOW, Unreadable, and what `prepare` raises, but for HeadraceError.
         """

@@ -16,31 +16,31 @@ from workers.engines.steps import IMPOSSIBLE
 
 
 class ClaimedJob:
-    """The base of what a worker runs: collects events, and keeps them until they can't be lost any more."""
+    """The base class of running jobs: collects events, and keeps them until Redis has confirmed them."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.id = job.id
-        #: The worker has nothing more to do with it.
+        #: Set when the worker is done with it.
         self.finished = threading.Event()
-        #: Why it is to be cancelled, if it is.
+        #: Why it must be cancelled; empty if it must not.
         self.cancel_reason = job.cancel_reason
-        #: Somebody waits for what is new: it begins, or it ends.
+        #: Its new events must be written at once: it begins, or it ends.
         self.urgent = False
         self.state: JobState | None = None
         #: The first seq of this claim; `_events` and `_confirmed` count from it.
         self.first_seq = job.seq + 1
         self._events: list[str] = []
         self._confirmed = 0
-        #: How many tokens the events have brought, up to each of them.
+        #: Tokens up to and including each event.
         self._tokens: list[int] = []
-        #: When Redis has confirmed something last, by the steady clock.
+        #: When Redis last confirmed events, by the steady clock.
         self.confirmed_at = time.monotonic()
-        #: The vectors that go with an event, (offset, bytes), by its place in `_events`.
+        #: The vectors of an event, (offset, bytes), by its index in `_events`.
         self._vectors: dict[int, Sequence[tuple[int, bytes]]] = {}
-        #: What is not an event yet: the delta of each choice since the last append, by index.
+        #: Deltas that are not an event yet, by choice.
         self._open: dict[int, dict[str, Any]] = {}
-        #: Vectors that are in no event yet, by index of their input.
+        #: Vectors that are not in an event yet, by input.
         self._open_vectors: dict[int, bytes] = {}
         #: Why it failed: `reason`, `message` and more; empty if it did not.
         self.error: dict[str, Any] = {}
@@ -93,13 +93,13 @@ class ClaimedJob:
         self._end(JobState.FAILED, EventType.FAILED, {"error": self.error})
 
     def hand_over(self, model: str, body: Mapping[str, Any]) -> None:
-        """Give it to the queue of another model."""
+        """Hand it over to the queue of another model."""
         if self.state is None:
             self.route = model
         self._end(JobState.QUEUED, EventType.INTERRUPTED, {**body, "next": model})
 
     def event(self, kind: EventType, body: Mapping[str, Any]) -> None:
-        """Add an event behind the deltas and vectors so far."""
+        """Add an event after the deltas and vectors so far."""
         self._close()
         self.urgent = True
         self._write(kind, body)
@@ -108,11 +108,11 @@ class ClaimedJob:
 
     @property
     def flushed(self) -> bool:
-        """Whether Redis has confirmed all that there is."""
+        """Whether Redis has confirmed all events."""
         return not self._open and not self._open_vectors and self._confirmed == len(self._events)
 
     def unconfirmed(self) -> Append | None:
-        """What Redis has not confirmed yet, or None. From here on it is sent in just these events, however often."""
+        """The events that Redis has not confirmed yet, or None. Repeated appends send exactly the same events."""
         self._close()
         self.urgent = False
         if self._confirmed == len(self._events):
@@ -131,12 +131,12 @@ class ClaimedJob:
         return Append(self.id, self.job.claim, first_seq, events, state, fields, vectors, tokens)
 
     def confirm(self, append: Append) -> None:
-        """Redis has these."""
+        """Note that Redis has these events."""
         self._confirmed = append.first_seq + len(append.events) - self.first_seq
         self.confirmed_at = time.monotonic()
 
     def rewind(self, seq: int) -> bool:
-        """The journal ends at `seq`: send again what follows. False if that is older than this claim."""
+        """Send everything after `seq` again, where the journal ends. False if that is before this claim."""
         if seq < self.first_seq - 1:
             return False
         self._confirmed = seq - self.first_seq + 1
@@ -158,7 +158,7 @@ class ClaimedJob:
         return events
 
     def _close(self) -> None:
-        """Make events of what is open."""
+        """Turn open deltas and vectors into events."""
         for body in self._open.values():
             self._write(EventType.DELTA, body)
         vectors = sorted(self._open_vectors.items())
@@ -171,7 +171,7 @@ class ClaimedJob:
 
     def _write(self, kind: EventType, body: Mapping[str, Any]) -> None:
         event = {"type": kind.value, "c": self.job.claim, **body}
-        if problem := checks.event(self.first_seq, event):  # nobody could read it again
+        if problem := checks.event(self.first_seq, event):  # it could not be read again
             raise Unwritable(f"An event of type {kind.value}: {problem}")
         self._events.append(dumps(event))
         before = self._tokens[-1] if self._tokens else 0
@@ -179,7 +179,7 @@ class ClaimedJob:
 
 
 def _possible(entry: Sequence[Any]) -> Sequence[Any]:
-    """A token with its log probability, which is finite in JSON, and what else is said of it."""
+    """A log probability entry that is finite, as JSON requires."""
     token, logprob, *more = entry
     if logprob is None or (isinstance(logprob, float) and not math.isfinite(logprob)):
         return token, IMPOSSIBLE, *more
@@ -187,7 +187,7 @@ def _possible(entry: Sequence[Any]) -> Sequence[Any]:
 
 
 def _num_tokens(kind: EventType, body: Mapping[str, Any]) -> int:
-    """What an event counts for in the progress of its job: token ids, vectors, or one for text without ids."""
+    """The progress that an event counts for: its token ids, its vectors, or 1 for text without ids."""
     if kind in (EventType.STARTED, EventType.RESUMED):
         return 0
     return max(1, len(body.get("ids", ())), len(body.get("done", ())))

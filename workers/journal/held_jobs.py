@@ -1,6 +1,6 @@
 """The table of the jobs that one worker holds, and the bulkheads between them.
 
-Whatever goes wrong with one job ends that job, and touches no other. Any thread may call it.
+An error of one job ends that job, and touches no other. Thread-safe.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class HeldJobs:
-    """`owner`: the incarnation in whose name they are claimed. `on_drop` hears of each that leaves the table."""
+    """`owner`: the incarnation that holds the claims. `on_drop` is called for each job that leaves the table."""
 
     def __init__(self, *, store: JobStore, owner: str, on_drop: Callable[[ClaimedJob], None]) -> None:
         self.store = store
@@ -31,12 +31,12 @@ class HeldJobs:
         self._lock = threading.Lock()
         self._held: dict[str, ClaimedJob] = {}
         self._claiming: set[str] = set()
-        #: Those that have something new for the journal.
+        #: Jobs with new events for the journal.
         self._dirty: dict[str, ClaimedJob] = {}
 
     @property
     def held(self) -> list[ClaimedJob]:
-        """The jobs that are held now."""
+        """The held jobs."""
         with self._lock:
             return list(self._held.values())
 
@@ -47,11 +47,11 @@ class HeldJobs:
 
     @contextlib.contextmanager
     def claiming(self, job_id: str) -> Iterator[bool]:
-        """While a claim is made, the audit leaves the job alone. False if this worker has the job already.
+        """Context of a claim, in which the audit ignores the job. Yields False if this worker has the job already.
 
-        Whatever is raised within ends the job, unless it is a matter of waiting: it must not come back for ever.
+        Any other error than NOT_NOW ends the job, so that it does not come back for ever.
 
-        Raises: NOT_NOW, and what was claimed is given back by the audit.
+        Raises: NOT_NOW; then the audit gives the job back if it was claimed.
         """
         with self._lock:
             acquired = job_id not in self._held and job_id not in self._claiming
@@ -74,13 +74,13 @@ class HeldJobs:
             self._held[job.id] = self._dirty[job.id] = job
 
     def touch(self, *jobs: ClaimedJob) -> None:
-        """Say that jobs have something new for the journal."""
+        """Note that jobs have new events."""
         with self._lock:
             for job in jobs:
                 self._dirty[job.id] = job
 
     def take_dirty(self, *, urgent_only: bool) -> list[ClaimedJob]:
-        """Those that have something new, or only those for which somebody waits. They are clean then."""
+        """Take the jobs with new events, or only the urgent ones."""
         with self._lock:
             jobs = [job for job in self._dirty.values() if job.urgent or not urgent_only]
             for job in jobs:
@@ -88,14 +88,14 @@ class HeldJobs:
         return jobs
 
     def cancel(self, job: ClaimedJob, reason: str) -> None:
-        """End a job as cancelled, unless it is on its way there."""
+        """End a job as cancelled, unless that has begun already."""
         if not job.cancel_reason:
             job.cancel_reason = reason
             job.cancel()
             self.touch(job)
 
     def drop(self, job: ClaimedJob) -> None:
-        """Forget a job, whatever its state."""
+        """Remove a job, in any state."""
         self._on_drop(job)
         with self._lock:
             self._held.pop(job.id, None)
@@ -104,7 +104,7 @@ class HeldJobs:
 
     @contextlib.contextmanager
     def bulkhead(self, job: ClaimedJob) -> Iterator[None]:
-        """What is raised within fails this job, and no other, unless it is a matter of waiting.
+        """Context in which any error but NOT_NOW fails this job, and no other.
 
         Raises: NOT_NOW.
         """
@@ -118,7 +118,7 @@ class HeldJobs:
             break_off(self.store, job.job, error)
 
     def _end_unheld(self, job_id: str, error: Exception) -> None:
-        """End a job that waits, or that is claimed in our name, though it is not held yet. Raises: NOT_NOW."""
+        """End a job that waits, or is claimed by this worker but not held yet. Raises: NOT_NOW."""
         log.error("job %s: not begun", job_id, exc_info=error)
         try:
             if isinstance(error, Unreadable):
@@ -132,9 +132,9 @@ class HeldJobs:
 
 
 def break_off(store: JobStore, job: Job, error: Exception) -> None:
-    """Fail a claimed job by an error of ours. If Redis does not take that now, the claim is audited later."""
+    """Fail a claimed job with an internal error. If Redis is away, the audit releases the claim later."""
     message = f"Something went wrong on our side ({type(error).__name__}); the worker's log has it under the job's id."
     try:
         fail(store, job, reason="internal_error", message=message, take_claim=job.claim)
-    except Exception:  # whatever it is, the other jobs go on
+    except Exception:  # the other jobs go on
         log.exception("job %s: its end was not written", job.id)

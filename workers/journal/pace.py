@@ -1,4 +1,4 @@
-"""The pace of streams, as it is set."""
+"""The flush interval from the settings."""
 
 from __future__ import annotations
 
@@ -7,5 +7,5 @@ from workers.engines.flush_interval import FlushInterval
 
 
 def flush_interval_of(settings: Settings) -> FlushInterval:
-    """How often streams are written to."""
+    """How often streams are written."""
     return FlushInterval(settings.stream_interval_s, settings.stream_interval_max_s)

@@ -1,6 +1,6 @@
-"""Jobs that may kill whoever runs them: when they are given up, and how they wait for their turn until then.
+"""Quarantine for jobs that may kill their engine or worker: when they fail, and how they wait for their turn.
 
-They wait without a thread or a slot that others could use. Knows no Redis.
+They wait without a thread or a slot. Knows no Redis.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from gateway.jobs.record import JobHead
 
-#: A job that so many engines or workers have died of is under suspicion.
-SUSPECT_CRASHES = 2
-#: Claims in a row that come to nothing before a job is given up, whatever the reason.
+#: A job is quarantined after this many crashes of engines or workers that ran it.
+QUARANTINE_CRASHES = 2
+#: Claims in a row without progress, for any reason, before a job fails.
 MAX_LOSSES = 20
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Why a job is given up, as its client is told; `more` is what else the error says."""
+    """The error of a job that is given up; `more` has further fields."""
 
     reason: str
     message: str
@@ -30,20 +30,20 @@ class Verdict:
 
 @dataclass(frozen=True)
 class PoisonRule:
-    """When a job is given up that has been the end of several who ran it."""
+    """When a job fails that has crashed several engines or workers."""
 
-    #: Who dies of it, for people.
+    #: What crashes, as a text for people.
     runner: str
-    #: Deaths that it may be the cause of; 0 = here nobody's death is blamed on a job.
+    #: Crashes before it fails; 0 = crashes are not blamed on jobs here.
     max_crashes: int = 0
-    #: The reason of its error when these are reached.
+    #: The error's reason after that many crashes.
     crashed: str = "worker_crashed"
-    #: The reason when it was begun too often, and what else that error says.
+    #: The error's reason after too many claims, and further fields of that error.
     lost: str = "internal_error"
     more: Mapping[str, Any] = field(default_factory=dict)
 
     def verdict(self, job: JobHead) -> Verdict | None:
-        """None: it may run."""
+        """The error of a job that must not run again; None if it may run."""
         if 0 < self.max_crashes <= job.crashes:
             return Verdict(self.crashed, f"{self.runner} died {job.crashes} times while it ran this job.", self.more)
         if job.losses >= MAX_LOSSES:
@@ -53,7 +53,7 @@ class PoisonRule:
 
 
 class Turnstile:
-    """Lets so many suspects through at once. `call` is told whose turn it is when one of them has left."""
+    """Lets `count` quarantined jobs run at once. When one has left, `call` is called with the id of the next."""
 
     def __init__(self, count: int, call: Callable[[str], None]) -> None:
         self._free = count
@@ -63,7 +63,7 @@ class Turnstile:
 
     @contextmanager
     def turn(self, job_id: str) -> Iterator[bool]:
-        """Whether it is this job's turn now. If not, it is remembered, and called later."""
+        """Yields whether it is this job's turn now. If not, `call` is called for it later."""
         with self._lock:
             mine = self._free > 0
             if mine:

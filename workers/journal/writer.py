@@ -26,20 +26,20 @@ from workers.journal.held_jobs import HeldJobs
 
 log = logging.getLogger(__name__)
 
-#: How often the heartbeat is sent, as a share of the lease.
+#: Heartbeats in each lease.
 BEATS_PER_LEASE = 5
 #: The longest sleep of the emitter.
 MAX_WAIT_S = 0.25
-#: How often the jobs that Redis holds in this worker's name are compared with its own table.
+#: How often the jobs that this worker owns in Redis are compared with its table.
 AUDIT_S = 2.0
-#: Pause of the emitter when Redis takes no appends, and how often that is said.
+#: Pause of the emitter while Redis takes no appends, and how often that is logged.
 NOT_NOW_S, WARN_S = 0.1, 2.0
 
 
 class Journaler(HeldJobs):
     """A table of claimed jobs, flushed to Redis together. `owner` is the incarnation that holds the claims.
 
-    Events are written as soon as they are there, unless a `pace` makes those wait for which nobody does.
+    Events are written at once, unless a `pace` delays those that are not urgent.
     """
 
     def __init__(
@@ -62,13 +62,13 @@ class Journaler(HeldJobs):
 
     @property
     def waits_s(self) -> float:
-        """How long the emitter may sleep: events that are not sent yet wait for one interval at most."""
+        """How long the emitter may sleep: at most one interval while events wait."""
         return min(self._pace.interval_s(len(self._held)), MAX_WAIT_S) if self._dirty else MAX_WAIT_S
 
     def release(self, jobs: Iterable[ClaimedJob], cause: Cause) -> None:
-        """Give jobs back to the queue, but for those that have ended meanwhile.
+        """Return jobs to the queue, except those that have ended meanwhile.
 
-        Redis must have them for that: if it has just come back, it may not.
+        They are restored first if Redis was restarted, since it may lack them.
         """
         try:
             self.audit.redis_came_back()
@@ -80,7 +80,7 @@ class Journaler(HeldJobs):
             self.audit.give_back(job.job, cause)
 
     def tend(self, beat: Callable[[], None]) -> None:
-        """Write what is new; beat, and look after the claims, when it is time to."""
+        """Write new events; send the heartbeat, and audit the claims, when it is time."""
         self.flush()
         now = time.monotonic()
         try:
@@ -126,7 +126,7 @@ class Journaler(HeldJobs):
             log.warning("not published, watchers will read the journal: %s", error)
 
     def _due(self, everything: bool) -> list[ClaimedJob]:
-        """Take the jobs whose events go out now."""
+        """Take the jobs whose events are written now."""
         now = time.monotonic()
         if everything or now >= self._flushed_at + self._pace.interval_s(len(self._held)):
             self._flushed_at = now
@@ -134,12 +134,12 @@ class Journaler(HeldJobs):
         return self.take_dirty(urgent_only=True)
 
     def _append(self, appends: list[Append]) -> list[Appended]:
-        """The verdicts on all of them, also if Redis has taken some or none."""
+        """The verdicts on all appends, also if Redis took only some or none."""
         try:
             verdicts = self.store.journals.append(appends)
         except NOT_NOW as error:
             verdicts = [Appended(AppendVerdict.NOT_NOW, error=str(error))] * len(appends)
-        except Exception as error:  # one of them can't even be sent
+        except Exception as error:  # one of them can't be encoded
             log.exception("%d journals can't be written together", len(appends))
             if len(appends) == 1:
                 return [Appended(AppendVerdict.REFUSED, error=repr(error))]
@@ -153,7 +153,7 @@ class Journaler(HeldJobs):
         return verdicts
 
     def _act_on(self, job: ClaimedJob, append: Append, verdict: Appended) -> None:
-        """Do what follows from the script's verdict. Raises: NOT_NOW."""
+        """Act on the script's verdict. Raises: NOT_NOW."""
         if verdict.verdict is AppendVerdict.OK:
             job.confirm(append)
             self._after_append(job, cancel=verdict.cancel)
@@ -187,7 +187,7 @@ class Journaler(HeldJobs):
             self.cancel(job, cancel)
 
     def _pass_on(self, job: ClaimedJob) -> None:
-        """The job waits for another model now: tell its queue."""
+        """Wake up a worker of the model to which the job was handed over."""
         try:
             self.store.indexes.after_handover(job.job, job.route)
         except NOT_NOW as error:

@@ -31,7 +31,7 @@ from gateway.store.loop import Loop
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.pace import flush_interval_of
-from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
+from workers.journal.quarantine import QUARANTINE_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.providers.call_driver import CallDriver
 from workers.providers.fallbacks import Fallbacks
@@ -81,7 +81,7 @@ class RemoteWorker:
         )
         self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()
-        self._suspects = Turnstile(MAX_APART, self._call_suspect)
+        self._quarantine = Turnstile(MAX_APART, self._enqueue_quarantined)
         self._mailbox = Mailbox(self._journaler)
         self._driver = CallDriver(self._calls, router, Fallbacks(catalog, router, self._calls), self._mailbox)
         self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
@@ -134,7 +134,7 @@ class RemoteWorker:
         """Claim a job, unless it is quarantined. None if it does not run here."""
         if self._stopping.is_set():
             return None
-        if SUSPECT_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
+        if QUARANTINE_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
             self._run_apart(waiting.id)
             return None
         model = next((model for model in self.models() if model.id == waiting.runs_on), None)
@@ -153,7 +153,7 @@ class RemoteWorker:
 
     def _run_apart(self, job_id: str) -> None:
         """Run a quarantined job in a process of its own, when it is its turn."""
-        with self._suspects.turn(job_id) as mine:
+        with self._quarantine.turn(job_id) as mine:
             if not mine:
                 return
             log.warning("job %s: workers have died of it, or beside it; it runs in a process of its own", job_id)
@@ -163,7 +163,7 @@ class RemoteWorker:
                     process.terminate()
                     process.wait()
 
-    def _call_suspect(self, job_id: str) -> None:
+    def _enqueue_quarantined(self, job_id: str) -> None:
         """Wake up a quarantined job whose turn has come."""
         if job := self.store.heads([job_id]).get(job_id):
             enqueue_or_leave_to_keeper(self.celery, job_id, queue_key=job.runs_on, priority=Priority.RECOVERED)

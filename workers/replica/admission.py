@@ -1,6 +1,6 @@
-"""Which job may join the batch, and when: it gets its slots, is claimed, prepared, and handed to the engine.
+"""Admits jobs to the batch: each gets its slots, is claimed, prepared, and passed to the engine.
 
-A job that may kill engines joins it alone. Knows no Celery thread, no step of the engine and no heartbeat.
+A quarantined job runs alone. Knows no Celery thread, no step of the engine and no heartbeat.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.queue.enqueue import enqueue_or_leave_to_keeper
 from gateway.queue.names import Priority, replica_queue
 from workers.handlers.base import EngineRun, Work
 from workers.journal.claim_loop import ClaimLoop
-from workers.journal.quarantine import SUSPECT_CRASHES, PoisonRule, Turnstile
+from workers.journal.quarantine import QUARANTINE_CRASHES, PoisonRule, Turnstile
 from workers.journal.writer import Journaler
 from workers.replica.engine_client import EngineDied
 from workers.replica.engine_supervisor import EngineSupervisor
@@ -28,7 +28,7 @@ from workers.replica.equals import EqualWeights
 from workers.replica.sequences import Sequences
 from workers.replica.slots import Slots
 
-#: A job under suspicion runs alone for so many tokens.
+#: A quarantined job runs alone for this many tokens.
 PROBATION_TOKENS = 8
 
 
@@ -59,19 +59,19 @@ class Admission:
         self._limits = Limits(store.redis, store.scripts)
         self._equals = EqualWeights(store=store, registry=registry, celery=journaler.celery)
         self._slots = slots
-        self._suspects = Turnstile(1, self._call_suspect)
-        #: Whose turn it is to add to the batch: a suspect keeps it while it is alone there.
+        self._quarantine = Turnstile(1, self._enqueue_quarantined)
+        #: Held to add a job to the batch; a quarantined job keeps it while it is alone there.
         self._adding = threading.Lock()
 
     def take(self, job_id: str, slots: contextlib.ExitStack) -> EngineRun | None:
-        """Claim a job and hand it to the engine; `slots` gives back those that it has got.
+        """Claim a job and pass it to the engine; `slots` gives its slots back on exit.
 
-        None if it is taken, ended or gone, if it was left to others, or has ended already. Raises: NOT_NOW.
+        Returns None if it is taken, ended or gone, if it was left to others, or has ended already. Raises: NOT_NOW.
         """
         return self._claims.take(job_id, lambda waiting: self._admit(waiting, slots))
 
     def submit(self, run: EngineRun) -> None:
-        """Add a held run to the batch, from where it is. Nothing if it is over."""
+        """Add the remaining sequences of a run to the batch. Does nothing if it is over."""
         with self._journaler.bulkhead(run):
             requests = self._sequences.add(run)
             if not requests:
@@ -84,7 +84,7 @@ class Admission:
     def _admit(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
         if self._equals.leave(waiting, self._engine.weights):
             return None
-        begin = self._begin_alone if waiting.crashes >= SUSPECT_CRASHES else self._begin
+        begin = self._begin_alone if waiting.crashes >= QUARANTINE_CRASHES else self._begin
         return begin(waiting, slots)
 
     def _begin(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
@@ -92,7 +92,7 @@ class Admission:
         run = self._claim(waiting.id)
         if run is None:
             return None
-        if run.job.crashes >= SUSPECT_CRASHES:  # another engine died of it while it waited for slots here
+        if run.job.crashes >= QUARANTINE_CRASHES:  # it crashed another engine while it waited for slots here
             self._journaler.release([run], Cause.GIVEN_BACK)
             return None
         with self._adding:
@@ -100,12 +100,12 @@ class Admission:
         return run
 
     def _begin_alone(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
-        """The same for a job that may kill engines: the others leave the batch until it has made a few tokens.
+        """The same for a quarantined job: the other jobs leave the batch until it has made a few tokens.
 
-        They go on from where they are, so that they lose the time of these tokens and nothing else. Until it is its
-        turn to be alone, it is left in the queue, and nobody waits for it.
+        They continue from where they were, so they lose only that time. Until it is its turn, it stays in the queue,
+        and no thread waits for it.
         """
-        with self._suspects.turn(waiting.id) as is_its_turn:
+        with self._quarantine.turn(waiting.id) as is_its_turn:
             if not is_its_turn:
                 return None
             self._take_slots(waiting, slots)
@@ -123,11 +123,11 @@ class Admission:
         return run
 
     def _take_slots(self, waiting: JobHead, slots: contextlib.ExitStack) -> None:
-        """Wait for the slots of a job; `slots` gives them back."""
+        """Wait for the slots of a job; `slots` gives them back on exit."""
         slots.callback(self._slots.give_back, self._slots.take(slots_of(self._store, waiting)))
 
-    def _call_suspect(self, job_id: str) -> None:
-        """It is the turn of a job that was left in the queue."""
+    def _enqueue_quarantined(self, job_id: str) -> None:
+        """Wake up a quarantined job whose turn has come."""
         queue = replica_queue(self._spec.node, self._spec.device, self.model.id)
         enqueue_or_leave_to_keeper(
             self._journaler.celery, job_id, queue_key=self.model.id, queue=queue, priority=Priority.RECOVERED
@@ -145,7 +145,7 @@ class Admission:
         return run
 
     def _about(self) -> dict[str, Any]:
-        """What the first event of a claim says of who runs the job."""
+        """Fields of the first event of a claim that say which worker runs the job."""
         return {
             "model": self.model.id,
             "tokenizer": self.work.digest,

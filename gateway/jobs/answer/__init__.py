@@ -1,1 +1,1 @@
-"""What an answer may hold beside its text: calls of tools, and what a provider adds. Knows no job."""
+"""Parts of an answer besides its text: tool calls, and fields that a provider adds. Knows no job."""
