@@ -56,7 +56,7 @@ class InferenceRequest(JobRequest):
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
     logprobs: bool = False
-    #: For each token so many others that were likely.
+    #: How many other likely tokens to return for each token.
     top_logprobs: int | None = None
     stream_options: Mapping[str, Any] | None = None
 

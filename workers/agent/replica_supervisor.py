@@ -221,7 +221,7 @@ class Starter:
             self._log.append(level="warning", message=f"try {tried} failed, again in {pause_s:.1f} s: {message}")
 
     def _put_off(self, pause_s: float) -> None:
-        """The next start is not before so many seconds have passed."""
+        """Delay the next start by `pause_s`."""
         self._next_start = time.monotonic() + pause_s
 
     def _reclaim_jobs(self) -> None:
@@ -251,7 +251,7 @@ def _failure(entries: list[Entry]) -> DeploymentFailed | None:
 
 
 def _spawn(spec: ReplicaSpec, up: Startup) -> subprocess.Popen[bytes]:
-    """A process of its own, which lives on when its agent ends."""
+    """Start a model worker, which outlives its agent."""
     logs = up.settings.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     command = module_command("workers.replica", spec.model, "--spec", dumps(asdict(spec)))

@@ -18,7 +18,7 @@ local behind = 7 + tonumber(ARGV[6])
 local last = first + tonumber(ARGV[6]) - 1
 local both = math.min(last, seq)
 if both >= first then
-  -- Sent again: fine if the journal holds just this. Else another claim has written before this one was taken back.
+  -- Sent again: fine if the journal has exactly this. Else another claim has written before this one was restored.
   local held = redis.call('XRANGE', KEYS[2], both .. '-0', both .. '-0')
   if not held[1] or held[1][2][2] ~= ARGV[7 + both - first] then
     return {'fenced', seq, '', ''}

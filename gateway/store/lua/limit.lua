@@ -7,8 +7,8 @@
 --       'refused', a name, 0, requests a minute, tokens a minute: a request that was not even one counts as one
 --       'correct', job, tokens: its tokens were counted, and are more than was reserved. Returns {over, wait}, as below
 --       'settle', job, tokens, field of the ledger, count, ...
---       'refund', job: it was taken back before anybody knew of it
---       'reserved', age: which jobs have been only reserved for so many ms, or longer
+--       'refund', job: it was discarded before any client knew of it
+--       'reserved', age: the jobs that have been only reserved for at least `age` ms
 --       'expire', job: the process that reserved for it died before it made the job.
 -- A charge counts for 60 s from when it was made, whatever happens, so that no reservation can leak; one from the
 -- future, where Redis' clock went back, from now on. All this goes on in a full Redis, so that jobs can end there. Each call sets a
