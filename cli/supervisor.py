@@ -26,7 +26,7 @@ from gateway.errors import InvalidSetting
 from gateway.process.environment import of_process
 from gateway.process.start import how_ended, module_command, private_folder
 
-#: Before a process that has ended is started again.
+#: Back-off before a process is restarted.
 BACKOFF = Backoff(first_s=0.5, last_s=30.0)
 #: A process that ran for this long had started: it is restarted at once, however often it ends. Only processes that end
 #: during their start wait longer each time.

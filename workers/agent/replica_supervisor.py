@@ -35,7 +35,7 @@ from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.agent")
 
-#: Before another try of a start that has failed.
+#: Back-off after a failed start.
 BACKOFF = Backoff(first_s=0.4, last_s=30.0)
 #: The same after the death of a replica that has served: short, since its clients wait.
 RECOVERY = Backoff(first_s=0.2, last_s=2.0)

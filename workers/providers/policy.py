@@ -10,7 +10,7 @@ from gateway.models.entry import Model
 from workers.providers.failures import UpstreamFailure
 from workers.providers.run import ProviderRun
 
-#: Before another try, if the provider does not say how long to wait.
+#: Back-off before a retry, unless the provider sets the wait.
 BACKOFF = Backoff(first_s=0.5, last_s=8.0, jitter=0.5)
 
 

@@ -13,7 +13,7 @@ from workers.sources.pump import wait
 
 T = TypeVar("T")
 
-#: Before another try, as a rule.
+#: Default back-off between tries.
 BACKOFF = Backoff(first_s=1.0, last_s=30.0, jitter=0.25)
 
 
@@ -31,7 +31,7 @@ class Limits:
     max_retries: int = 6
     #: A try that brought this many bytes is not counted as a failure.
     progress_bytes: int = 1 << 20
-    #: Before another try; a server that asks for more gets up to its last pause.
+    #: Back-off between tries; a longer wait that a server asks for is respected up to `last_s`.
     backoff: Backoff = BACKOFF
 
 
