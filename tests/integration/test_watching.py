@@ -167,7 +167,7 @@ def test_a_watcher_that_fails_touches_no_other(
 def test_a_job_that_redis_refuses_keeps_none_from_being_attended(
     store: JobStore, hub: Hub, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "ATTEND_S", 0.1)
+    monkeypatch.setattr(watch, "RENEW_S", 0.1)
     store.redis.set(keys.job("bad"), "no hash")
     refused = store.renew_leases(["bad", job.id], hub_id="h", attended_ms=1)
     assert refused == ["bad"]

@@ -129,7 +129,7 @@ class StillHub(Hub):
 
     def attend(self) -> None:
         """A step of a loop."""
-        self._attend()
+        self._renew_leases()
 
     def tick(self) -> None:
         """A step of the other one."""
