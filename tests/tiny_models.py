@@ -1,7 +1,11 @@
-"""Models with random weights, made in a moment, in safetensors or OpenVINO IR folders."""
+"""Models with random weights, made in a moment, in safetensors or OpenVINO IR folders or GGUF files; and odd copies of
+the demo model.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -30,50 +34,100 @@ def save_tiny_llama(folder: Path, **shape: Any) -> Path:
     return folder
 
 
-def save_tiny_ir(folder: Path) -> Path:
-    """Save a Llama with random float16 weights as OpenVINO IR, with the vocabulary of SmolLM2.
+#: A Llama that is as small as OpenVINO allows, in the fields of a GGUF file.
+HIDDEN, INNER, HEADS, KV_HEADS, LAYERS, VOCABULARY = 128, 256, 2, 1, 2, 49_152
+TINY = {
+    "llama.block_count": LAYERS,
+    "llama.embedding_length": HIDDEN,
+    "llama.feed_forward_length": INNER,
+    "llama.attention.head_count": HEADS,
+    "llama.attention.head_count_kv": KV_HEADS,
+    "llama.rope.dimension_count": HIDDEN // HEADS,
+}
 
-    GenAI makes the IR of a GGUF file, which is made here of SmolLM2's fields and other tensors.
+
+def demo_path() -> Path:
+    """The file of the demo model, SmolLM2."""
+    path = load_catalog(Settings.load({})).get("smollm2-135m").path()
+    assert path is not None
+    return path
+
+
+@cache
+def demo_file() -> Any:
+    """The demo model's file as `gguf` reads it, once: it takes seconds."""
+    import gguf
+
+    return gguf.GGUFReader(demo_path())
+
+
+def write_demo(path: Path, changes: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> Path:
+    """A copy of the demo model's file. Fields are changed, added, or (None) left out; `tensors` stand for its own.
+
+    A tensor is an array of numbers, or of the bytes of Q8_0.
     """
     import gguf
-    import numpy
-    import openvino_genai as genai
 
-    source = gguf.GGUFReader(load_catalog(Settings()).get("smollm2-135m").path())
-    hidden, inner, heads, kv_heads, layers = 128, 256, 2, 1, 2
-    size = hidden // heads
-    changed = {
-        "llama.block_count": layers,
-        "llama.embedding_length": hidden,
-        "llama.feed_forward_length": inner,
-        "llama.attention.head_count": heads,
-        "llama.attention.head_count_kv": kv_heads,
-        "llama.rope.dimension_count": size,
-        "general.file_type": 1,
-    }
-    writer = gguf.GGUFWriter(folder / "tiny.gguf", "llama")
+    source = demo_file()
+    writer = gguf.GGUFWriter(path, "llama")
     for field in source.fields.values():
-        if not field.name.startswith("GGUF.") and field.name != "general.architecture":
-            inner_type = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            value = changed.get(field.name, field.contents())
-            writer.add_key_value(field.name, value, field.types[0], sub_type=inner_type)
-    random = numpy.random.default_rng(0)
-    rows = {"attn_q": hidden, "attn_k": kv_heads * size, "attn_v": kv_heads * size, "ffn_gate": inner, "ffn_up": inner}
-    shapes = {"token_embd": (49_152, hidden), "output_norm": (hidden,)}
-    for i in range(layers):
-        shapes |= {f"blk.{i}.{name}": (count, hidden) for name, count in rows.items()}
-        shapes |= {f"blk.{i}.attn_output": (hidden, hidden), f"blk.{i}.ffn_down": (hidden, inner)}
-        shapes |= {f"blk.{i}.{name}": (hidden,) for name in ("attn_norm", "ffn_norm")}
-    for name, shape in shapes.items():
-        values = random.normal(0, 0.1, shape).astype(numpy.float16)
-        writer.add_tensor(f"{name}.weight", values if len(shape) > 1 else numpy.ones(shape, numpy.float32))
+        if field.name.startswith("GGUF.") or field.name == "general.architecture":
+            continue
+        value = changes.get(field.name, field.contents())
+        if value is not None:
+            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
+            writer.add_key_value(field.name, value, field.types[0], sub_type=inner)
+    for name in changes.keys() - source.fields.keys():
+        writer.add_key_value(name, changes[name], gguf.GGUFValueType.UINT32)
+    if tensors is None:
+        for tensor in source.tensors:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+    for name, values in (tensors or {}).items():
+        writer.add_tensor(name, values, raw_dtype=gguf.GGMLQuantizationType.Q8_0 if values.dtype == "uint8" else None)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def save_tiny_gguf(path: Path, changes: Mapping[str, Any] | None = None, *, quantized: bool = True) -> Path:
+    """Save a Llama with random weights in Q8_0, or else float16, with the tokenizer of SmolLM2; see `write_demo`."""
+    import gguf
+    import numpy
+
+    random = numpy.random.default_rng(0)
+    kv = KV_HEADS * HIDDEN // HEADS
+    rows = {"attn_q": HIDDEN, "attn_k": kv, "attn_v": kv, "ffn_gate": INNER, "ffn_up": INNER, "attn_output": HIDDEN}
+    shapes = {"token_embd": (VOCABULARY, HIDDEN), "output_norm": (HIDDEN,)}
+    for i in range(LAYERS):
+        shapes |= {f"blk.{i}.{name}": (count, HIDDEN) for name, count in rows.items()}
+        shapes |= {f"blk.{i}.ffn_down": (HIDDEN, INNER)}
+        shapes |= {f"blk.{i}.{name}": (HIDDEN,) for name in ("attn_norm", "ffn_norm")}
+    tensors = {}
+    for name, shape in shapes.items():
+        values = random.normal(0, 0.1, shape) if len(shape) > 1 else numpy.ones(shape)
+        if quantized:
+            values = values.astype(numpy.float32)
+            is_matrix = len(shape) > 1
+            tensors[f"{name}.weight"] = gguf.quantize(values, gguf.GGMLQuantizationType.Q8_0) if is_matrix else values
+        else:
+            tensors[f"{name}.weight"] = values.astype(numpy.float16 if len(shape) > 1 else numpy.float32)
+    file_type = gguf.LlamaFileType.MOSTLY_Q8_0 if quantized else gguf.LlamaFileType.MOSTLY_F16
+    return write_demo(path, {**TINY, "general.file_type": int(file_type), **(changes or {})}, tensors)
+
+
+def save_tiny_ir(folder: Path) -> Path:
+    """Save a Llama with random float16 weights as OpenVINO IR, with the vocabulary of SmolLM2.
+
+    GenAI makes the IR of a GGUF file.
+    """
+    import openvino_genai as genai
+
+    source = save_tiny_gguf(folder / "tiny.gguf", quantized=False)
     scheduler = genai.SchedulerConfig()
     scheduler.num_kv_blocks = 16
-    genai.ContinuousBatchingPipeline(folder / "tiny.gguf", scheduler, "CPU", {"enable_save_ov_model": True}, {})
-    (folder / "tiny.gguf").unlink()
+    genai.ContinuousBatchingPipeline(source, scheduler, "CPU", {"enable_save_ov_model": True}, {})
+    source.unlink()
     (folder / "generation_config.json").write_text('{"eos_token_id": 2}')
     return folder
