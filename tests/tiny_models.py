@@ -11,6 +11,8 @@ from typing import Any
 
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
+from workers.formats.files import LocalFiles
+from workers.formats.gguf import read_header
 
 
 def save_tiny_llama(folder: Path, **shape: Any) -> Path:
@@ -54,11 +56,10 @@ def demo_path() -> Path:
 
 
 @cache
-def demo_file() -> Any:
-    """The demo model's file as `gguf` reads it, once: it takes seconds."""
-    import gguf
-
-    return gguf.GGUFReader(demo_path())
+def demo_fields() -> dict[str, Any]:
+    """What the header of the demo model's file says. `gguf` itself takes seconds to read it."""
+    header = read_header(LocalFiles(demo_path()), demo_path().name)
+    return {name: header.get(name) for name in header.names}
 
 
 def write_demo(path: Path, changes: Mapping[str, Any], tensors: Mapping[str, Any] | None = None) -> Path:
@@ -68,19 +69,13 @@ def write_demo(path: Path, changes: Mapping[str, Any], tensors: Mapping[str, Any
     """
     import gguf
 
-    source = demo_file()
-    writer = gguf.GGUFWriter(path, "llama")
-    for field in source.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        value = changes.get(field.name, field.contents())
-        if value is not None:
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, value, field.types[0], sub_type=inner)
-    for name in changes.keys() - source.fields.keys():
-        writer.add_key_value(name, changes[name], gguf.GGUFValueType.UINT32)
+    writer, kinds = gguf.GGUFWriter(path, "llama"), gguf.GGUFValueType
+    for name, value in {**demo_fields(), **changes}.items():
+        if name != "general.architecture" and value is not None:
+            kind = kinds.UINT32 if type(value) is int else kinds.get_type(value)
+            writer.add_key_value(name, value, kind, kinds.get_type(value[0]) if kind is kinds.ARRAY else None)
     if tensors is None:
-        for tensor in source.tensors:
+        for tensor in gguf.GGUFReader(demo_path()).tensors:
             writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
     for name, values in (tensors or {}).items():
         writer.add_tensor(name, values, raw_dtype=gguf.GGMLQuantizationType.Q8_0 if values.dtype == "uint8" else None)

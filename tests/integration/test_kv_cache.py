@@ -23,11 +23,11 @@ from workers.sources.model_footprint import read_footprint
 CATALOG = """
 [models.small]
 name = "Small"
-description = "The demo model with a cache of two sequences"
+description = "A tiny model with a cache of two sequences"
 version = "1.0"
 capabilities = ["chat"]
 engine = "openvino"
-source = "{source}"
+source = "{tiny}"
 context_length = 512
 max_tokens = 256
 options = {{ cache_tokens = 1024 }}
@@ -38,7 +38,7 @@ description = "The demo model with a cache that is too small for it"
 version = "1.0"
 capabilities = ["chat"]
 engine = "openvino"
-source = "{source}"
+source = "{demo}"
 context_length = 8192
 max_tokens = 256
 options = {{ cache_gib = 0.05 }}
@@ -81,7 +81,13 @@ class Loaded:
     engine: Engine
 
 
-@pytest.fixture(scope="module", params=CASES)
+#: Other tests show in short what is special about each.
+COSTLY = ("exact gguf", "llama in int8", "llama in two processes")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in COSTLY)) for name in CASES]
+)
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp(case.model)
@@ -140,7 +146,8 @@ def ends(engine: Engine) -> dict[int, tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder, catalog = tmp_path_factory.mktemp("kv"), CATALOG.format(source=demo_path())
+    folder = tmp_path_factory.mktemp("kv")
+    catalog = CATALOG.format(demo=demo_path(), tiny=save_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))
     with running(folder, {"fake": {}}, catalog=catalog, max_batch_size=SEQUENCES) as stack:
         yield stack
 

@@ -100,6 +100,7 @@ def test_two_processes_give_the_tokens_of_one_and_end_together(shared: EngineCon
         assert is_gone(other)
 
 
+@pytest.mark.slow
 def test_the_other_process_ends_with_the_engine(shared: EngineConfig) -> None:
     with started(shared) as engine:
         engine.wait_ready(WAIT_S)
@@ -108,6 +109,7 @@ def test_the_other_process_ends_with_the_engine(shared: EngineConfig) -> None:
         assert is_gone(other)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_the_model_loads_is_the_reason(shared: EngineConfig) -> None:
     with started(shared) as engine:
 
