@@ -4,6 +4,7 @@ the demo model.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -16,23 +17,40 @@ from workers.formats.gguf import read_header
 
 
 def save_tiny_llama(folder: Path, **shape: Any) -> Path:
-    """Save a float32 Llama of two layers into a folder; `shape` changes its config."""
-    import torch
-    import transformers
+    """Save a float32 Llama of two layers into a folder; `shape` changes its config. It takes no torch."""
+    import numpy
+    from safetensors.numpy import save_file
 
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        **{
-            "vocab_size": 512,
-            "hidden_size": 64,
-            "intermediate_size": 128,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            **shape,
-        }
-    )
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "dtype": "float32",
+        "vocab_size": 512,
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        **shape,
+    }
+    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    kv = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    attention = {"q_proj": (hidden, hidden), "k_proj": (kv, hidden), "v_proj": (kv, hidden), "o_proj": (hidden, hidden)}
+    mlp = {"gate_proj": (inner, hidden), "up_proj": (inner, hidden), "down_proj": (hidden, inner)}
+    shapes = {"model.embed_tokens": (vocabulary, hidden), "lm_head": (vocabulary, hidden), "model.norm": (hidden,)}
+    for i in range(config["num_hidden_layers"]):
+        shapes |= {f"model.layers.{i}.self_attn.{name}": of for name, of in attention.items()}
+        shapes |= {f"model.layers.{i}.mlp.{name}": of for name, of in mlp.items()}
+        shapes |= {f"model.layers.{i}.{name}": (hidden,) for name in ("input_layernorm", "post_attention_layernorm")}
+    random = numpy.random.default_rng(0)
+    values = {name: random.normal(0, 0.02, of) if len(of) > 1 else numpy.ones(of) for name, of in shapes.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {f"{name}.weight": value.astype(numpy.float32) for name, value in values.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "generation_config.json").write_text(json.dumps({"bos_token_id": 1, "eos_token_id": 2}))
     return folder
 
 
