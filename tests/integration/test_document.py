@@ -7,24 +7,15 @@ document, requests have no header but the key.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema
 from tests.curl import DOCUMENT, example, send
+from tests.integration.conftest import CHAT_MODEL, DEPLOYED, ENCODER
 from tests.shape import lacks
-from tests.stack import Stack, eventually, running
-
-CHAT_MODEL, EMBEDDING_MODEL = "smollm2-135m", "all-minilm-l6-v2"
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("s"), {CHAT_MODEL: {}, EMBEDDING_MODEL: {}}) as stack:
-        yield stack
+from tests.stack import Stack
 
 
 def test_the_document_has_these_examples() -> None:
@@ -39,7 +30,7 @@ def asked(stack: Stack) -> dict[str, Any]:
     return {
         "completion": send(stack, "POST", f"/models/{CHAT_MODEL}/completions", "completion"),
         "chat": send(stack, "POST", f"/models/{CHAT_MODEL}/chat/completions", "chat"),
-        "embeddings": send(stack, "POST", f"/models/{EMBEDDING_MODEL}/embeddings", "embeddings"),
+        "embeddings": send(stack, "POST", f"/models/{ENCODER}/embeddings", "embeddings"),
     }
 
 
@@ -74,7 +65,7 @@ def test_the_list_of_models(stack: Stack) -> None:
         found = listed[promised["id"]]
         same = ("id", "name", "description", "version", "capabilities", "provider")
         assert {name: found[name] for name in same} == {name: promised[name] for name in same}
-    assert {listed[name]["status"] for name in (CHAT_MODEL, EMBEDDING_MODEL)} == {"active"}
+    assert {listed[name]["status"] for name in (CHAT_MODEL, ENCODER)} == {"active"}
 
 
 @pytest.mark.usefixtures("asked")
@@ -96,9 +87,11 @@ def test_the_details_of_the_documents_model(stack: Stack) -> None:
 
 @pytest.mark.usefixtures("asked")
 def test_the_list_of_local_models(stack: Stack) -> None:
-    answer = send(stack, "GET", "/models/local")
-    assert lacks(example("local"), answer) == []
-    assert {model["id"] for model in answer["data"]["models"]} == {CHAT_MODEL, EMBEDDING_MODEL}
+    data = send(stack, "GET", "/models/local")["data"]
+    models = {model["id"]: model for model in data["models"]}
+    assert set(models) == set(DEPLOYED)
+    answered = {**data, "models": [models[CHAT_MODEL], models[ENCODER]]}  # others have no latency to tell yet
+    assert lacks(example("local")["data"], answered) == []
 
 
 @pytest.mark.parametrize(
@@ -121,60 +114,3 @@ def test_chunks_have_the_fields_that_the_page_promises(
     choices = [choice for chunk in chunks for choice in chunk["choices"]]
     (reason,) = {choice["finish_reason"] for choice in choices} - {None}
     assert reason in ("length", "stop"), "it may end its turn itself"
-
-
-def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:
-    """(method, path, operation, parameters) of the OpenAPI document; what deletes comes last."""
-    found = [
-        (method, path, item[method], [*item.get("parameters", []), *item[method].get("parameters", [])])
-        for path, item in document["paths"].items()
-        for method in item.keys() - {"parameters"}
-    ]
-    yield from sorted(found, key=lambda operation: operation[0] == "delete")
-
-
-def deployed(client: httpx.Client, response: httpx.Response) -> str:
-    """The id of a deployment that has begun with this response, if one has; only one of a model goes on at a time."""
-    is_json = response.headers["Content-Type"] == "application/json"
-    data = response.json().get("data") if is_json else None
-    if not isinstance(data, dict) or "progress_url" not in data:
-        return ""
-    running = ("pending", "in_progress")
-    status = eventually(
-        lambda: (s := client.get(data["progress_url"]).json()["data"]["status"]) not in running and s, "it ends", 90
-    )
-    assert status == "completed"
-    return str(data["deployment_id"])
-
-
-def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
-    """As it stands there; only ids that a request gave are filled in. Each request with a body has examples.
-
-    The last test of this file: it ends with what deletes.
-    """
-    sent = 0
-    with stack.client() as client:
-        document = client.get("/openapi.json").json()
-        known = {
-            "job_id": client.post(f"/models/{CHAT_MODEL}/completions", json={"prompt": "a", "max_tokens": 1}).headers[
-                "X-Job-Id"
-            ],
-            "key_id": client.post("/keys", json={"name": "mine"}).json()["data"]["id"],
-            "deployment_id": deployed(client, client.post("/models/local/deploy", json={"model_type": "fake"})),
-        }
-        for method, path, operation, parameters in operations(document):
-            values = {
-                p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"
-            }
-            address = path.format(**values | known)
-            assert "None" not in address
-            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
-            examples = content.get("examples", {}) if content else {"no body": {"value": None}}
-            assert examples, f"{method} {path} has no example"
-            for name, example in examples.items():
-                response = client.request(method, address, json=example["value"])
-                assert response.is_success, f"{method} {path}, example {name}: {response.text}"
-                assert str(response.status_code) in operation["responses"]
-                deployed(client, response)
-                sent += 1
-    assert sent > len(document["paths"])

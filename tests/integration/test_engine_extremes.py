@@ -1,17 +1,14 @@
-"""Extreme requests at engines with real weights: each is served or refused, and the process serves the next one."""
+"""Extreme requests at engines of both libraries: each is served or refused, and the process serves the next one."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from gateway.settings import Settings
-from tests.engines import config_of
-from tests.tiny_models import save_tiny_llama
+from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.flush_interval import IMMEDIATE
 from workers.replica.engine_client import EngineProcess
@@ -52,11 +49,12 @@ PROMPTS = {"empty": [], "beyond the vocabulary": [1, 2**31 - 1], "beyond 64 bits
 
 @pytest.fixture(scope="module", params=["openvino", "transformers"])
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcess]:
+    folder = tmp_path_factory.mktemp("model")
     if request.param == "openvino":
-        config = replace(config_of("smollm2-135m", Settings()), max_batch_size=8)
+        path = save_tiny_gguf(folder / "tiny.gguf")
     else:
-        folder: Path = save_tiny_llama(tmp_path_factory.mktemp("llama"), max_position_embeddings=512)
-        config = EngineConfig("transformers", str(folder), "CPU", 8, 512)
+        path = save_tiny_llama(folder, max_position_embeddings=512)
+    config = EngineConfig(request.param, str(path), "CPU", 8, 512)
     with closing(EngineProcess.start(config, IMMEDIATE)) as process:
         process.wait_ready(120)
         yield process

@@ -17,6 +17,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
 from tests.engines import config_of
+from tests.tiny_models import save_tiny_gguf
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake import LOAD_PARTS
@@ -34,6 +35,12 @@ def small(model_id: str) -> EngineConfig:
     return config_of(model_id, Settings(max_batch_size=2))
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> EngineConfig:
+    """A model that OpenVINO loads in a moment."""
+    return EngineConfig("openvino", str(save_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf")), "CPU", 2, 256)
+
+
 @contextmanager
 def started(config: EngineConfig) -> Iterator[EngineProcess]:
     engine = EngineProcess.start(config, IMMEDIATE)
@@ -49,10 +56,10 @@ def failure_of(config: EngineConfig) -> EngineStartFailed:
     return caught.value
 
 
-@pytest.mark.parametrize("model_id", ["fake", "smollm2-135m", "all-minilm-l6-v2"])
-def test_every_engine_reports_both_stages_to_their_end(model_id: str) -> None:
+@pytest.mark.parametrize("model_id", ["fake", "tiny", "all-minilm-l6-v2"])
+def test_every_engine_reports_both_stages_to_their_end(model_id: str, tiny: EngineConfig) -> None:
     heard: list[tuple[str, int, int]] = []
-    with started(small(model_id)) as engine:
+    with started(tiny if model_id == "tiny" else small(model_id)) as engine:
         info = engine.wait_ready(WAIT_S, lambda *progress: heard.append(progress))
     assert list(dict.fromkeys(stage for stage, _, _ in heard)) == STAGES
     for name in STAGES:
@@ -109,25 +116,24 @@ def test_a_load_that_takes_too_long_is_timed_out() -> None:
         ({"kv_capacity_tokens": 10**10}, FailureReason.OUT_OF_MEMORY),
     ],
 )
-def test_openvino_fails_with_a_reason(changed: dict[str, Any], reason: FailureReason) -> None:
-    assert failure_of(replace(small("smollm2-135m"), **changed)).reason is reason
+def test_openvino_fails_with_a_reason(tiny: EngineConfig, changed: dict[str, Any], reason: FailureReason) -> None:
+    assert failure_of(replace(tiny, **changed)).reason is reason
 
 
-def test_openvino_names_an_architecture_that_it_does_not_know(tmp_path: Path) -> None:
-    """The real file, with another word where its architecture is named."""
-    config = small("smollm2-135m")
+def test_openvino_names_an_architecture_that_it_does_not_know(tmp_path: Path, tiny: EngineConfig) -> None:
+    """A right file, with another word where its architecture is named."""
     word = b"\x05" + bytes(7)
-    weights = Path(config.model_path).read_bytes()
+    weights = Path(tiny.model_path).read_bytes()
     changed = weights.replace(word + b"llama", word + b"llamx", 1)
     assert changed != weights
     (tmp_path / "odd.gguf").write_bytes(changed)
-    error = failure_of(replace(config, model_path=str(tmp_path / "odd.gguf")))
+    error = failure_of(replace(tiny, model_path=str(tmp_path / "odd.gguf")))
     assert error.reason is FailureReason.UNSUPPORTED_ARCHITECTURE
     assert "odd.gguf" in error.message
 
 
-def test_an_empty_folder_is_a_missing_file(tmp_path: Path) -> None:
-    assert failure_of(replace(small("smollm2-135m"), model_path=str(tmp_path))).reason is FailureReason.MISSING_FILE
+def test_an_empty_folder_is_a_missing_file(tmp_path: Path, tiny: EngineConfig) -> None:
+    assert failure_of(replace(tiny, model_path=str(tmp_path))).reason is FailureReason.MISSING_FILE
 
 
 @pytest.mark.slow

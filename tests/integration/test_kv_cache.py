@@ -7,30 +7,27 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import pytest
 
 from gateway.deployments.memory import GIB, Load, MemoryPlan, plan
-from gateway.models.catalog import load_catalog
-from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.engines import loaded_engine
 from tests.stack import Stack, eventually, running
-from tests.tiny_models import save_tiny_ir, save_tiny_llama
+from tests.tiny_models import demo_path, save_tiny_gguf, save_tiny_ir, save_tiny_llama
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceRequest
 from workers.sources.model_footprint import read_footprint
 
 CATALOG = """
 [models.small]
 name = "Small"
-description = "The demo model with a cache of two sequences"
+description = "A tiny model with a cache of two sequences"
 version = "1.0"
 capabilities = ["chat"]
 engine = "openvino"
-source = "{source}"
+source = "{tiny}"
 context_length = 512
 max_tokens = 256
 options = {{ cache_tokens = 1024 }}
@@ -41,7 +38,7 @@ description = "The demo model with a cache that is too small for it"
 version = "1.0"
 capabilities = ["chat"]
 engine = "openvino"
-source = "{source}"
+source = "{demo}"
 context_length = 8192
 max_tokens = 256
 options = {{ cache_gib = 0.05 }}
@@ -55,15 +52,15 @@ class Case:
     """A model on an engine."""
 
     engine: str
-    #: `smollm2`, or made by `tests/tiny_models.py`.
+    #: Made by `tests/tiny_models.py`.
     model: str
     config: Mapping[str, Any] = field(default_factory=dict)
     properties: Mapping[str, Any] = field(default_factory=dict)
 
 
 CASES = {
-    "gguf": Case("openvino", "smollm2"),
-    "exact gguf": Case("openvino", "smollm2", properties={"EXECUTION_MODE_HINT": "ACCURACY"}),
+    "gguf": Case("openvino", "gguf"),
+    "exact gguf": Case("openvino", "gguf", properties={"EXECUTION_MODE_HINT": "ACCURACY"}),
     # It says that it wants its keys and values in 16 bits.
     "ir": Case("openvino", "ir"),
     "llama": Case("transformers", "llama"),
@@ -72,10 +69,7 @@ CASES = {
 }
 
 
-def demo() -> Path:
-    path = load_catalog(Settings.load({})).get("smollm2-135m").path()
-    assert path is not None
-    return path
+SAVE = {"llama": save_tiny_llama, "ir": save_tiny_ir}
 
 
 @dataclass(frozen=True)
@@ -87,11 +81,17 @@ class Loaded:
     engine: Engine
 
 
-@pytest.fixture(scope="module", params=CASES)
+#: Other tests show in short what is special about each.
+COSTLY = ("exact gguf", "llama in int8", "llama in two processes")
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[pytest.mark.slow] * (name in COSTLY)) for name in CASES]
+)
 def loaded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loaded]:
     case = CASES[request.param]
-    save = {"llama": save_tiny_llama, "ir": save_tiny_ir}.get(case.model)
-    path = save(tmp_path_factory.mktemp(case.model)) if save else demo()
+    folder = tmp_path_factory.mktemp(case.model)
+    path = save_tiny_gguf(folder / "tiny.gguf") if case.model == "gguf" else SAVE[case.model](folder)
     options = {"cache_tokens": CAPACITY, "properties": case.properties}
     wanted = {"max_batch_size": SEQUENCES, "context_length": CAPACITY // 2, **case.config}
     found = plan(
@@ -146,7 +146,8 @@ def ends(engine: Engine) -> dict[int, tuple[int, str]]:
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    folder, catalog = tmp_path_factory.mktemp("kv"), CATALOG.format(source=demo())
+    folder = tmp_path_factory.mktemp("kv")
+    catalog = CATALOG.format(demo=demo_path(), tiny=save_tiny_gguf(tmp_path_factory.mktemp("tiny") / "tiny.gguf"))
     with running(folder, {"fake": {}}, catalog=catalog, max_batch_size=SEQUENCES) as stack:
         yield stack
 

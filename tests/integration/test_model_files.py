@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import gguf
 import httpx
 import pytest
 import transformers
 
-from gateway.models.catalog import load_catalog
-from gateway.settings import Settings
 from tests.deployments import deploy, ended
 from tests.stack import Stack, eventually, running
-from tests.tiny_models import save_tiny_llama
+from tests.tiny_models import demo_path, save_tiny_gguf, save_tiny_llama, write_demo
 
 CATALOG = """
 [models.{name}]
@@ -32,9 +28,9 @@ max_tokens = 256
 """
 ASK = {"messages": [{"role": "user", "content": "What is the capital of France?"}], "temperature": 0, "max_tokens": 120}
 ENDLESS = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
-#: What each model has in place of the demo model's fields.
+#: What each model has in place of the demo model's fields. They need no weights that make sense, but `turns`.
+TURNS = {"tokenizer.ggml.eos_token_id": 0, "tokenizer.ggml.eot_token_id": 2}
 MODELS: dict[str, dict[str, Any]] = {
-    "turns": {"tokenizer.ggml.eos_token_id": 0, "tokenizer.ggml.eot_token_id": 2},
     "untemplated": {"tokenizer.chat_template": None},
     "endless": {"tokenizer.chat_template": ENDLESS},
     "typo": {"tokenizer.chat_template": "{% for m in messages %}{{ m.content }}"},
@@ -43,38 +39,11 @@ MODELS: dict[str, dict[str, Any]] = {
 }
 
 
-def demo() -> Path:
-    path = load_catalog(Settings.load({})).get("smollm2-135m").path()
-    assert path is not None
-    return path
-
-
-def write_copy(path: Path, changes: dict[str, Any]) -> Path:
-    """The demo model's file with some fields changed, added, or (None) left out."""
-    source = gguf.GGUFReader(demo())
-    writer = gguf.GGUFWriter(path, "llama")
-    for field in source.fields.values():
-        if field.name.startswith("GGUF.") or field.name == "general.architecture":
-            continue
-        value = changes.get(field.name, field.contents())
-        if value is not None:
-            inner = field.types[-1] if field.types[0] == gguf.GGUFValueType.ARRAY else None
-            writer.add_key_value(field.name, value, field.types[0], sub_type=inner)
-    for name in changes.keys() - source.fields.keys():
-        writer.add_key_value(name, changes[name], gguf.GGUFValueType.UINT32)
-    for tensor in source.tensors:
-        writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home, models = tmp_path_factory.mktemp("m"), tmp_path_factory.mktemp("models")
-    sources = {name: write_copy(models / f"{name}.gguf", changes) for name, changes in MODELS.items()}
+    sources = {name: save_tiny_gguf(models / f"{name}.gguf", changes) for name, changes in MODELS.items()}
+    sources["turns"] = write_demo(models / "turns.gguf", TURNS)
     (models / "deep").mkdir()
     (models / "deep" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
     (models / "deep" / "config.json").write_text('{"a":' * 100_000)
@@ -117,7 +86,7 @@ def test_an_answer_ends_at_the_end_of_a_turn(client: httpx.Client, turns: str) -
 
 
 def test_a_conversation_has_the_tokens_that_transformers_gives_it(client: httpx.Client, turns: str) -> None:
-    path = demo()
+    path = demo_path()
     oracle = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     wanted = oracle.apply_chat_template(ASK["messages"], add_generation_prompt=True, return_dict=False)
     assert chat(client, turns, max_tokens=1).json()["data"]["usage"]["prompt_tokens"] == len(wanted)

@@ -1,4 +1,6 @@
-"""The OpenAPI document is true: schemathesis makes requests from it and holds a real stack's answers against it."""
+"""The OpenAPI document is true: schemathesis makes requests from it and holds a real stack's answers against it.
+Its own examples can be sent.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +11,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
 from gateway.context import Gateway
 from schemas.examples import CHAT_MODEL, EMBEDDING_MODEL
-from tests.stack import KEY, Stack, running
+from tests.stack import KEY, Stack, eventually, running
 from web.app import create_app
 
 #: Random requests for each operation, beside the systematic ones of the coverage phase; `make check` makes more.
@@ -92,3 +96,60 @@ def test_no_answer_about_a_key_is_against_the_document(stack: Stack, tmp_path: P
 @pytest.mark.slow
 def test_no_answer_about_an_unknown_model_is_against_the_document(stack: Stack, tmp_path: Path) -> None:
     run(stack, tmp_path, "org/no:model.", "none", "--include-path-regex", "model_id")
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any], list[dict[str, Any]]]]:
+    """(method, path, operation, parameters) of the OpenAPI document; what deletes comes last."""
+    found = [
+        (method, path, item[method], [*item.get("parameters", []), *item[method].get("parameters", [])])
+        for path, item in document["paths"].items()
+        for method in item.keys() - {"parameters"}
+    ]
+    yield from sorted(found, key=lambda operation: operation[0] == "delete")
+
+
+def deployed(client: httpx.Client, response: httpx.Response) -> str:
+    """The id of a deployment that has begun with this response, if one has; only one of a model goes on at a time."""
+    is_json = response.headers["Content-Type"] == "application/json"
+    data = response.json().get("data") if is_json else None
+    if not isinstance(data, dict) or "progress_url" not in data:
+        return ""
+    running = ("pending", "in_progress")
+    status = eventually(
+        lambda: (s := client.get(data["progress_url"]).json()["data"]["status"]) not in running and s, "it ends", 90
+    )
+    assert status == "completed"
+    return str(data["deployment_id"])
+
+
+def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
+    """As it stands there; only ids that a request gave are filled in. Each request with a body has examples.
+
+    The last test of this file: it ends with what deletes.
+    """
+    sent = 0
+    with stack.client() as client:
+        document = client.get("/openapi.json").json()
+        known = {
+            "job_id": client.post(f"/models/{CHAT_MODEL}/completions", json={"prompt": "a", "max_tokens": 1}).headers[
+                "X-Job-Id"
+            ],
+            "key_id": client.post("/keys", json={"name": "mine"}).json()["data"]["id"],
+            "deployment_id": deployed(client, client.post("/models/local/deploy", json={"model_type": "fake"})),
+        }
+        for method, path, operation, parameters in operations(document):
+            values = {
+                p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"
+            }
+            address = path.format(**values | known)
+            assert "None" not in address
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            examples = content.get("examples", {}) if content else {"no body": {"value": None}}
+            assert examples, f"{method} {path} has no example"
+            for name, example in examples.items():
+                response = client.request(method, address, json=example["value"])
+                assert response.is_success, f"{method} {path}, example {name}: {response.text}"
+                assert str(response.status_code) in operation["responses"]
+                deployed(client, response)
+                sent += 1
+    assert sent > len(document["paths"])

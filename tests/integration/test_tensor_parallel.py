@@ -19,7 +19,7 @@ from workers.engines.base import EngineConfig, Sampling, SequenceRequest
 from workers.engines.flush_interval import IMMEDIATE
 from workers.replica.engine_client import EngineDied, EngineProcess, EngineStartFailed
 
-WAIT_S = 100.0
+WAIT_S = 200.0
 #: Seconds in which nothing may be left of an engine that has lost a process.
 GONE_S = 20.0
 PROMPTS = [[100 + i] * (3 + 5 * i) for i in range(6)]
@@ -79,6 +79,7 @@ def answers(engine: EngineProcess, *, cancelled: int | None = None) -> list[list
     return tokens
 
 
+@pytest.mark.timeout(600)
 def test_two_processes_give_the_tokens_of_one_and_end_together(shared: EngineConfig) -> None:
     with started(replace(shared, tensor_parallel_size=1)) as engine:
         engine.wait_ready(WAIT_S)
@@ -100,6 +101,7 @@ def test_two_processes_give_the_tokens_of_one_and_end_together(shared: EngineCon
         assert is_gone(other)
 
 
+@pytest.mark.slow
 def test_the_other_process_ends_with_the_engine(shared: EngineConfig) -> None:
     with started(shared) as engine:
         engine.wait_ready(WAIT_S)
@@ -108,6 +110,7 @@ def test_the_other_process_ends_with_the_engine(shared: EngineConfig) -> None:
         assert is_gone(other)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_while_the_model_loads_is_the_reason(shared: EngineConfig) -> None:
     with started(shared) as engine:
 

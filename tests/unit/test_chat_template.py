@@ -69,7 +69,7 @@ SAME = {
     "undefined": ("{{ nothing }}{% if documents %}x{% endif %}{{ messages[0].name }}", False),
     "methods": ("{{ messages[0].content.upper().split('E') | join('|') }}{{ messages[0].items() | list }}", False),
 }
-#: What takes time or memory without end, and what breaks in other ways.
+#: What takes time or memory without end, and what breaks in other ways. `a power` is killed as the loops are.
 ENDLESS = {
     "loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
     "a long text": "{{ 'a' * 10**10 }}",
@@ -246,7 +246,9 @@ def test_what_a_template_says_against_a_conversation_is_passed_on(templates_of: 
         templates_of("{{ raise_exception('Roles must alternate') }}").render(HELLO, None, at_ms=0)
 
 
-@pytest.mark.parametrize("name", ENDLESS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "a power")) for name in ENDLESS]
+)
 def test_a_template_without_end_ends_and_the_next_request_is_served(templates_of: Of, name: str) -> None:
     templates = templates_of({"default": ENDLESS[name], "tool_use": "{{ tools | length }}"})
     with pytest.raises(TemplateFailed):

@@ -13,22 +13,27 @@ import pytest
 
 from tests import figures
 
-FILES = figures.modules(*figures.PRODUCT)
+Files = dict[Path, ast.Module]
 
 
-def test_no_folder_holds_more_modules_than_can_be_looked_over() -> None:
-    assert len(FILES) > 200
-    assert {str(folder): count for folder, count in figures.folders(FILES).items() if count > 16} == {}
+@pytest.fixture(scope="module")
+def files() -> Files:
+    return figures.modules(*figures.PRODUCT)
 
 
-def test_no_names_of_modules_are_one_letter_apart() -> None:
-    assert figures.lookalikes(FILES) == []
+def test_no_folder_holds_more_modules_than_can_be_looked_over(files: Files) -> None:
+    assert len(files) > 200
+    assert {str(folder): count for folder, count in figures.folders(files).items() if count > 16} == {}
+
+
+def test_no_names_of_modules_are_one_letter_apart(files: Files) -> None:
+    assert figures.lookalikes(files) == []
 
 
 @pytest.mark.parametrize("types", [False, True], ids=["run time", "types too"])
-def test_no_modules_import_each_other(types: bool) -> None:
+def test_no_modules_import_each_other(files: Files, types: bool) -> None:
     graph = figures.imports(types=types)
-    assert len(graph.modules) >= len(FILES)
+    assert len(graph.modules) >= len(files)
     assert figures.circles(graph) == []
 
 
