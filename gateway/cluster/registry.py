@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
+from gateway.models.devices import DeviceName
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
@@ -56,7 +57,7 @@ class Device:
     @property
     def kind(self) -> str:
         """`cpu` or `cuda`."""
-        return self.device.rstrip("0123456789")
+        return DeviceName.parse(self.device).kind
 
 
 class ReplicaStatus(StrEnum):

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from gateway.errors import InvalidRequest
-from gateway.models.engines import EngineSpec, device_kind, spec_of
+from gateway.models.devices import DeviceName
+from gateway.models.engines import EngineSpec, spec_of
 from gateway.models.footprint import Footprint
 
 GIB = 1 << 30
@@ -71,9 +72,14 @@ class Load:
         return spec_of(self.engine)
 
     @property
+    def device_kind(self) -> str:
+        """Such as `cuda`."""
+        return DeviceName.parse(self.device).kind
+
+    @property
     def on_cpu(self) -> bool:
         """Whether its processes share the host's memory."""
-        return self.device.startswith("cpu")
+        return self.device_kind == "cpu"
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ def _in_blocks(tokens: int) -> int:
 
 def _kv_bytes_per_token(footprint: Footprint, load: Load) -> int:
     """Bytes of one token's keys and values as the engine keeps them, all processes together."""
-    usual = load.spec.kv_precision.get(device_kind(load.device))
+    usual = load.spec.kv_precision.get(load.device_kind)
     if usual:
         kept_in = load.kv_precision or footprint.kv_precision or usual
     else:  # as the model computes

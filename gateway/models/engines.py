@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.models.devices import DeviceName
 
 #: `none` leaves the weights as the source has them.
 QUANTIZATIONS = ("none", "bf16", "int8", "int4")
@@ -151,11 +152,6 @@ def is_weightless(engine: str) -> bool:
     return engine in SPECS and SPECS[engine].weightless
 
 
-def device_kind(device: str) -> str:
-    """The kind of a device such as `cpu0` or `cuda:1`."""
-    return device.lower().rstrip("0123456789:")
-
-
 def resolve(
     spec: EngineSpec,
     *,
@@ -172,7 +168,7 @@ def resolve(
     Raises:
         InvalidRequest: reason `option_not_supported`; `errors` names each requirement that can't be honoured.
     """
-    kind = device_kind(device)
+    kind = DeviceName.parse(device).kind
     errors = {
         "source": _format_error(spec, format),
         "device": _device_error(spec, kind),

@@ -56,7 +56,7 @@ def test_a_folder_that_cannot_be_loaded_has_a_reason(
         ({"quantization": "int3"}, Reason.BAD_QUANTIZATION),
         ({"quantization": "int8", "tensor_parallel_size": 2}, Reason.BAD_QUANTIZATION),
         ({"cpu_offload": True}, Reason.UNSUPPORTED_OPTION),
-        ({"device": "cuda12"}, Reason.UNSUPPORTED_OPTION),
+        ({"device": "cuda:12"}, Reason.UNSUPPORTED_OPTION),
         ({"device": "tpu0"}, Reason.UNSUPPORTED_OPTION),
     ],
 )

@@ -7,8 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
-#: Tokens of the sequence that warms an engine up.
-WARM_UP_STEPS = 4
 #: Why a sequence ended. `error`: the engine can't do what was asked; `failed`: something went wrong.
 FINISH_REASONS = frozenset({"stop", "length", "cancelled", "error", "failed"})
 #: Called by an engine while it loads: stage, parts done, parts in total. The stages are `model_initialization` (builds
@@ -205,17 +203,22 @@ def require_room(request: SequenceRequest, sampling: Sampling, capacity: int) ->
         )
 
 
-def warm_up(engine: Engine, report: Report) -> float:
-    """Make a few tokens, so that the first request finds compiled kernels and memory that was touched.
+#: What warms an engine up that makes text.
+FEW_TOKENS = Sampling(max_tokens=4, temperature=0.0)
+
+
+def warm_up(engine: Engine, report: Report, sampling: Sampling | None = FEW_TOKENS) -> float:
+    """Make a few tokens, or a vector, so that the first request finds compiled kernels and memory that was touched.
 
     Returns how long the slowest of these steps took.
     """
-    engine.add(SequenceRequest(0, [0], Sampling(max_tokens=WARM_UP_STEPS, temperature=0.0)))
+    engine.add(SequenceRequest(0, [0], sampling))
+    total = sampling.max_tokens if sampling else 1
     done, slowest_s = 0, 0.0
     while engine.has_work():
-        report("model_loading", done, WARM_UP_STEPS)
+        report("model_loading", done, total)
         begun = time.monotonic()
         done += sum(len(output.token_ids) for output in engine.step())
         slowest_s = max(slowest_s, time.monotonic() - begun)
-    report("model_loading", WARM_UP_STEPS, WARM_UP_STEPS)
+    report("model_loading", total, total)
     return slowest_s

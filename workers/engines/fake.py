@@ -24,6 +24,7 @@ from workers.engines.base import (
     no_report,
     require,
 )
+from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake_faults import Faults
 
@@ -56,16 +57,15 @@ class Running:
     made: int = 0
 
 
-class FakeEngine:
+class FakeEngine(BatchEngine[Running]):
     """A batch that makes one token a step for each of its first `max_batch_size` sequences."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
+        super().__init__()
         self._options = config.options
         self._places = config.max_batch_size
         self._step_s, self._prefill_s = (float(config.options.get(name, 0)) for name in ("step_s", "prefill_s"))
         self._faults = Faults(config.options, fake_word)
-        self._sequences: dict[int, Running] = {}
-        self._cancelled: list[int] = []
         self._load(report)
         effective = {"quantization": config.quantization, "devices": [config.device], "kv_cache": config.use_kv_cache}
         digest = str(config.options.get("digest", "fake"))
@@ -74,33 +74,15 @@ class FakeEngine:
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
         self._faults.on_add(request)
-        self._sequences[request.sequence_id] = Running(
+        self._held[request.sequence_id] = Running(
             request, require(request, _CAN, "fake", vocabulary=VOCABULARY), self._prefill_s
         )
 
-    def cancel(self, sequence_id: int) -> None:
-        """Take a sequence out."""
-        if self._sequences.pop(sequence_id, None):
-            self._cancelled.append(sequence_id)
-
-    def has_work(self) -> bool:
-        """Whether anything runs or is to be reported."""
-        return bool(self._sequences or self._cancelled)
-
-    def num_sequences(self) -> int:
-        """Running and waiting sequences."""
-        return len(self._sequences)
-
-    def close(self) -> None:
-        """It has no threads of its own."""
-
-    def step(self) -> list[SequenceOutput]:
+    def _advance(self) -> list[SequenceOutput]:
         """One token for each running sequence whose prompt is computed."""
-        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
-        self._cancelled = []
-        batch = list(self._sequences.values())[: self._places]
+        batch = list(self._held.values())[: self._places]
         self._spend_time(next((one for one in batch if one.prefill_s > 0), None))
-        return outputs + [self._advance(one) for one in batch if one.prefill_s <= 0]
+        return [self._next_token(one) for one in batch if one.prefill_s <= 0]
 
     def _spend_time(self, prefilling: Running | None) -> None:
         step_s = max(self._step_s, PREFILL_STEP_S) if prefilling else self._step_s
@@ -108,14 +90,14 @@ class FakeEngine:
         if prefilling:
             prefilling.prefill_s -= step_s
 
-    def _advance(self, one: Running) -> SequenceOutput:
+    def _next_token(self, one: Running) -> SequenceOutput:
         """Make one token."""
         position = one.request.generated + one.made
         self._faults.on_token(one.request, position)
         one.made += 1
         finished = one.made >= one.sampling.max_tokens
         if finished:
-            del self._sequences[one.request.sequence_id]
+            del self._held[one.request.sequence_id]
         token = fake_token(one.request.key, position)
         logprobs = [-1.0] if one.sampling.logprobs else None
         output = SequenceOutput(one.request.sequence_id, [token], logprobs, "length" if finished else None)

@@ -29,6 +29,7 @@ from workers.engines.base import (
     require_room,
     warm_up,
 )
+from workers.engines.batch_engine import BatchEngine
 from workers.engines.compression import COMPRESSED, compressed
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.weights import weights_digest
@@ -54,18 +55,17 @@ _LOAD_ERRORS = {
 }
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(BatchEngine[Any]):
     """One pipeline and the handles of its sequences."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
+        super().__init__()
         report("model_initialization", 0, 1)
         #: Tokens that the KV cache holds.
         self._capacity = _kv_blocks(config) * _block_tokens(config)
         self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
         self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)
-        self._handles: dict[int, Any] = {}
-        self._cancelled: list[int] = []
         slowest_s = warm_up(self, report)
         digest = weights_digest(Path(config.model_path))
         effective = {
@@ -84,41 +84,26 @@ class OpenVinoEngine:
         sampling = require(request, _CAN, "openvino", vocabulary=self._vocabulary)
         require_room(request, sampling, self._capacity)
         ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
-        self._handles[request.sequence_id] = self._pipeline.add_request(
+        self._held[request.sequence_id] = self._pipeline.add_request(
             request.sequence_id, ids, _generation_config(sampling, request.eos_ids)
         )
 
-    def cancel(self, sequence_id: int) -> None:
-        """Drop a sequence; its cache blocks are free at the next step."""
-        handle = self._handles.pop(sequence_id, None)
-        if handle is not None:
-            handle.cancel()
-            self._cancelled.append(sequence_id)
+    def _withdraw(self, sequence_id: int, held: Any) -> None:
+        """Its cache blocks are free at the next step."""
+        held.cancel()
 
-    def has_work(self) -> bool:
-        """Whether anything runs or is to be reported."""
-        return bool(self._handles or self._cancelled)
-
-    def num_sequences(self) -> int:
-        """Running and waiting sequences."""
-        return len(self._handles)
-
-    def close(self) -> None:
-        """It has no threads of its own."""
-
-    def step(self) -> list[SequenceOutput]:
+    def _advance(self) -> list[SequenceOutput]:
         """One forward pass. It holds the GIL throughout."""
-        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
-        self._cancelled = []
+        outputs: list[SequenceOutput] = []
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         over = not self._pipeline.has_non_finished_requests()
-        for sequence_id, handle in list(self._handles.items()):
+        for sequence_id, handle in list(self._held.items()):
             made = _read(sequence_id, handle)
             if over and not (made and made[-1].finish_reason):  # the pipeline has left it out
                 made.append(SequenceOutput(sequence_id, [], None, "failed", _LEFT_OUT))
             if made and made[-1].finish_reason:
-                del self._handles[sequence_id]
+                del self._held[sequence_id]
             outputs += made
         return outputs
 

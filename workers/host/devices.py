@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 
 from gateway.errors import InvalidSetting
+from gateway.models.devices import DeviceName
 from gateway.models.engines import SPECS
 from workers.host.vitals import hardware
 
@@ -28,11 +29,11 @@ class Facts:
 
 def describe_device(device: str) -> Facts:
     """Raises: InvalidSetting if this machine has no such device."""
-    kind, number = device.rstrip("0123456789"), device[len(device.rstrip("0123456789")) :]
+    kind, number = DeviceName.parse(device)
     if kind == "cpu":
         return _cpu()
-    if kind == "cuda" and number:
-        return _cuda(int(number))
+    if kind == "cuda" and number is not None:
+        return _cuda(number)
     raise InvalidSetting(f"HEADRACE_DEVICE is {device!r}; it must be cpu0, or cuda0, cuda1, ...")
 
 
@@ -40,12 +41,6 @@ def installed_engines() -> tuple[str, ...]:
     """The engines that are installed here. What another interpreter has is only known when it is started."""
     found = importlib.util.find_spec
     return tuple(name for name, spec in SPECS.items() if spec.python or all(map(found, spec.requires)))
-
-
-def engine_device(device: str) -> str:
-    """A device by the name that engines know: `CPU`, `cuda:1`."""
-    kind = device.rstrip("0123456789")
-    return "CPU" if kind == "cpu" else f"{kind}:{device[len(kind) :] or 0}"
 
 
 def _cpu() -> Facts:

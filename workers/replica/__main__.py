@@ -24,6 +24,7 @@ from gateway.deployments.memory import UNMEASURED_KV_TOKENS
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model, load_catalog
+from gateway.models.devices import DeviceName
 from gateway.process.locks import hold_lock, report_crashes
 from gateway.process.start import run
 from gateway.queue.celery_app import make_celery
@@ -34,7 +35,6 @@ from gateway.store.connection import connect
 from workers.celery_worker import consume
 from workers.engines.base import EngineConfig
 from workers.handlers.base import load_work
-from workers.host.devices import engine_device
 from workers.host.failures import failure_of
 from workers.replica.worker import ReplicaWorker
 from workers.stages import run_stages
@@ -56,7 +56,7 @@ def engine_config(
     return EngineConfig(
         engine=model.engine,
         model_path=path,
-        device=engine_device(spec.device),
+        device=DeviceName.parse(spec.device).in_libraries,
         max_batch_size=spec.max_batch_size,
         context_length=spec.context_length,
         options=spec.options,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -27,7 +26,9 @@ from workers.engines.base import (
     SequenceRequest,
     no_report,
     require_known,
+    warm_up,
 )
+from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Batcher
 from workers.engines.weights import weights_digest
@@ -37,10 +38,11 @@ log = logging.getLogger("headrace.engine")
 _POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
-class EmbeddingEngine:
+class EmbeddingEngine(BatchEngine[SequenceRequest]):
     """The encoder and what waits for it."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
+        super().__init__()
         report("model_initialization", 0, 1)
         folder, options = Path(config.model_path), config.options
         self._pooling, self._normalize = read_modules(folder)
@@ -51,52 +53,34 @@ class EmbeddingEngine:
         self._model = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device).eval()
         self._vocabulary = int(self._model.config.vocab_size)
         report("model_initialization", 1, 1)
-        report("model_loading", 0, 1)
-        begun = time.monotonic()
-        self._embed([[0]])
-        slowest_s = time.monotonic() - begun
-        report("model_loading", 1, 1)
         self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
-        self._cancelled: list[int] = []
         # The tokenizer, which reads the files, knows of models that begin to count behind their padding.
         positions = getattr(self._model.config, "max_position_embeddings", 0)
-        length = min(config.context_length, positions) if positions > 0 else config.context_length
+        self._length = min(config.context_length, positions) if positions > 0 else config.context_length
+        slowest_s = warm_up(self, report, None)
         digest = weights_digest(folder)
-        self.info = EngineInfo("embedding", length, digest, ["embedding"], self._effective(), slowest_s)
+        self.info = EngineInfo("embedding", self._length, digest, ["embedding"], self._effective(), slowest_s)
 
     def add(self, request: SequenceRequest) -> None:
         """Let a sequence wait for its forward pass. Raises: EngineRequestError."""
         if request.sampling is not None:
             raise EngineRequestError("The embedding engine makes vectors, not text.")
-        if not 1 <= len(request.prompt_ids) <= self.info.context_length:
-            raise EngineRequestError(f"It has {len(request.prompt_ids)} tokens, of 1 to {self.info.context_length}.")
+        if not 1 <= len(request.prompt_ids) <= self._length:
+            raise EngineRequestError(f"It has {len(request.prompt_ids)} tokens, of 1 to {self._length}.")
         require_known(request.prompt_ids, self._vocabulary)
         self._batcher.add(request)
+        self._held[request.sequence_id] = request
 
-    def cancel(self, sequence_id: int) -> None:
-        """Take a sequence out before its forward pass."""
-        if self._batcher.remove(sequence_id):
-            self._cancelled.append(sequence_id)
+    def _withdraw(self, sequence_id: int, held: SequenceRequest) -> None:
+        """Before its forward pass; none runs between two steps."""
+        self._batcher.remove(sequence_id)
 
-    def has_work(self) -> bool:
-        """Whether anything waits or is to be reported."""
-        return bool(len(self._batcher) or self._cancelled)
-
-    def num_sequences(self) -> int:
-        """Waiting sequences; none runs between two steps."""
-        return len(self._batcher)
-
-    def close(self) -> None:
-        """It has no threads of its own."""
-
-    def step(self) -> list[SequenceOutput]:
+    def _advance(self) -> list[SequenceOutput]:
         """One forward pass; each of its sequences is finished."""
-        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
-        self._cancelled = []
         batch = self._batcher.next_batch()
-        if batch:
-            outputs += self._together(batch)
-        return outputs
+        for request in batch:
+            del self._held[request.sequence_id]
+        return self._together(batch) if batch else []
 
     def _together(self, batch: Sequence[SequenceRequest]) -> list[SequenceOutput]:
         """The vectors of a batch. If it fails as a whole, each sequence has its turn alone."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import threading
 from pathlib import Path
 from typing import Any
@@ -38,20 +37,21 @@ _DTYPES = {"none": "auto", "bf16": "bfloat16", **dict.fromkeys(QUANTIZED, "bfloa
 
 
 def device_of(config: EngineConfig, rank: int = 0) -> torch.device:
-    """The device of a rank: that of `config.device` (`CPU`, `cuda1`, `cuda:12`) or, for rank N, the N-th behind it.
+    """The device of a rank: that of `config.device` (`CPU`, `cuda:1`) or, for rank N, the N-th behind it.
 
     Raises:
         LoadFailed: it is not the name of a device, or there are not so many.
     """
-    match = re.fullmatch(r"([a-z]+):?([0-9]*)", config.device.lower())
-    if match is None or match[1] not in ("cpu", "cuda"):
-        raise LoadFailed(
-            Reason.UNSUPPORTED_OPTION,
-            f"The transformers engine runs on cpu and cuda, not on {config.device!r}.",
-        )
-    if match[1] == "cpu":
+    wrong = f"The transformers engine runs on cpu and cuda, not on {config.device!r}."
+    try:
+        device = torch.device(config.device.lower())
+    except RuntimeError as error:
+        raise LoadFailed(Reason.UNSUPPORTED_OPTION, wrong) from error
+    if device.type == "cpu":
         return torch.device("cpu")
-    index = int(match[2] or 0) + rank
+    if device.type != "cuda":
+        raise LoadFailed(Reason.UNSUPPORTED_OPTION, wrong)
+    index = (device.index or 0) + rank
     if index >= torch.cuda.device_count():
         raise LoadFailed(
             Reason.UNSUPPORTED_OPTION,

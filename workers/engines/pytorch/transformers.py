@@ -23,6 +23,7 @@ from workers.engines.base import (
     require_room,
     warm_up,
 )
+from workers.engines.batch_engine import BatchEngine
 from workers.engines.pytorch.loading import (
     PAGE_TOKENS,
     QUANTIZED,
@@ -43,13 +44,15 @@ STEP_WAIT_S = 1.0
 CLOSE_WAIT_S = 30.0
 
 
-class TransformersEngine:
+#: A request, and how many of its tokens have been reported.
+Reported = tuple[SequenceRequest, int]
+
+
+class TransformersEngine(BatchEngine[Reported]):
     """The model, its manager, and what each sequence has given so far."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
-        #: Request, and how many of its tokens have been reported.
-        self._sequences: dict[int, tuple[SequenceRequest, int]] = {}
-        self._cancelled: list[int] = []
+        super().__init__()
         self._warm_up_step_s = 0.0
         #: Tokens that the KV cache holds.
         self._capacity = config.kv_blocks(PAGE_TOKENS) * PAGE_TOKENS
@@ -95,21 +98,11 @@ class TransformersEngine:
             eos_token_id=list(request.eos_ids) or [-1],
             **self._processors(sampling),
         )
-        self._sequences[request.sequence_id] = (request, 0)
+        self._held[request.sequence_id] = (request, 0)
 
-    def cancel(self, sequence_id: int) -> None:
-        """Drop a sequence; its place is free at the manager's next step."""
-        if self._sequences.pop(sequence_id, None):
-            self._manager.cancel_request(str(sequence_id))
-            self._cancelled.append(sequence_id)
-
-    def has_work(self) -> bool:
-        """Whether anything runs or is to be reported."""
-        return bool(self._sequences or self._cancelled)
-
-    def num_sequences(self) -> int:
-        """Running and waiting sequences."""
-        return len(self._sequences)
+    def _withdraw(self, sequence_id: int, held: Reported) -> None:
+        """Its place is free at the manager's next step."""
+        self._manager.cancel_request(str(sequence_id))
 
     def close(self) -> None:
         """End the manager's thread, and the other ranks."""
@@ -119,30 +112,29 @@ class TransformersEngine:
         if self._ranks:
             self._ranks.close()
 
-    def step(self) -> list[SequenceOutput]:
+    def _advance(self) -> list[SequenceOutput]:
         """Wait for what the manager makes next, and take all of it. Raises: RuntimeError if the manager has died."""
-        outputs = [SequenceOutput(i, [], None, "cancelled") for i in self._cancelled]
-        self._cancelled = []
-        result = self._manager.get_result(timeout=STEP_WAIT_S) if self._sequences else None
+        outputs: list[SequenceOutput] = []
+        result = self._manager.get_result(timeout=STEP_WAIT_S) if self._held else None
         while result is not None:
             outputs += self._taken(result)
             made = self._manager.output_router.output_queue
             result = None if made.empty() else self._manager.get_result(timeout=0)
-        if self._sequences and not self._manager.is_running():
+        if self._held and not self._manager.is_running():
             raise RuntimeError("transformers' continuous batching has stopped; its error lies in the log above")
         return outputs
 
     def _taken(self, result: GenerationOutput) -> list[SequenceOutput]:
         """What is new in a result, which holds all tokens since the start; nothing if it was cancelled meanwhile."""
         sequence_id = int(result.request_id)
-        if sequence_id not in self._sequences:
+        if sequence_id not in self._held:
             return []
-        request, reported = self._sequences[sequence_id]
+        request, reported = self._held[sequence_id]
         tokens = list(result.generated_tokens[reported:])
         if not result.is_finished():
-            self._sequences[sequence_id] = (request, reported + len(tokens))
+            self._held[sequence_id] = (request, reported + len(tokens))
             return [SequenceOutput(sequence_id, tokens)]
-        del self._sequences[sequence_id]
+        del self._held[sequence_id]
         if result.error is not None:
             return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
         stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in request.eos_ids
