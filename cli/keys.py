@@ -33,6 +33,7 @@ def _limits(function: F) -> F:
     """The options that `create` and `update` share."""
     for option in (
         click.option("--expires", help="When: a time in ISO 8601, or in 45m, 12h, 90d; 'never' takes it away."),
+        click.option("--weight", type=int, help="How much it is served, next to other keys that wait; 1 to 100."),
         click.option("--tokens-per-minute", type=int, help="Prompts and answers together; 0 = no limit."),
         click.option("--requests-per-minute", type=int, help="0 = no limit."),
         click.option(
@@ -142,6 +143,8 @@ def _given(limits: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("requests_per_minute", "tokens_per_minute"):
         if limits[name] is not None:
             found[name] = limits[name] or None
+    if limits["weight"] is not None:
+        found["weight"] = limits["weight"]
     if limits["expires"]:
         found["expires_at"] = _when(limits["expires"])
     return found

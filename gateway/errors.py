@@ -290,6 +290,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "context_length_exceeded": ContextTooLong,
     "rate_limit_tokens": RateLimited,
     "queue_timeout": Unavailable,
+    "begins_too_late": QueueFull,
     "model_not_ready": ModelNotReady,
     "engine_crashed": GenerationFailed,
     "worker_crashed": GenerationFailed,

@@ -98,12 +98,12 @@ class Settings:
     engine_stall_s: float = 30.0
     #: Engine crashes while a job runs before it fails with `engine_crashed`.
     max_attempts: int = 3
-    #: Interactive jobs that may wait for one model before submit answers 429.
+    #: Interactive jobs that may wait for a model before one more, as they are served, before submit answers 429.
     queue_limit: int = 256
     #: The same for background jobs.
-    background_queue_limit: int = 8192
+    background_queue_limit: int = 100_000
     #: Jobs of one API key that have not ended; 0: no limit.
-    key_max_jobs: int = 2048
+    key_max_jobs: int = 100_000
     #: Bytes of the requests of one API key whose jobs can still be read; 0: no limit.
     key_max_bytes: int = 256 * 1024 * 1024
     #: Requests of one API key that one web process has open at once, streams included; 0: no limit.
@@ -112,7 +112,13 @@ class Settings:
     redis_memory_bytes: int = 2 * 1024 * 1024 * 1024
     #: A job that no worker took for this long fails with `queue_timeout`.
     queue_timeout_s: float = 600.0
-    #: A waiting background job gets a wake-up message of higher priority after each such period.
+    #: What background jobs get of a model's tokens, however many others wait; and all that is left. 0 to 1.
+    background_share: float = 0.1
+    #: Background jobs give back their slots when a client waits for an answer, and go on later from where they were.
+    preemption: bool = True
+    #: A job that did so often enough keeps its slots.
+    max_preemptions: int = 16
+    #: A waiting background job of a remote model gets a wake-up message of higher priority after each such period.
     ageing_s: float = 5.0
     #: Largest accepted request body.
     max_body_bytes: int = 4 * 1024 * 1024

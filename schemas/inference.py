@@ -19,6 +19,8 @@ MAX_MESSAGES = 16_384
 MAX_CHOICES = 8
 #: Prompts in one completion request.
 MAX_PROMPTS = 64
+#: The longest that a request may wait by its own wish, in seconds.
+MAX_TIMEOUT_S = 86_400
 #: Other likely tokens that may be asked for.
 MAX_TOP_LOGPROBS = 20
 
@@ -34,6 +36,8 @@ class JobRequest:
     #: False: the job record keeps no prompt after the end.
     store: bool = True
     user: str | None = None
+    #: Seconds within which it must begin; it is of no use later.
+    timeout: float | None = None
     stream: bool = False
 
     def given(self) -> dict[str, Any]:
@@ -149,6 +153,11 @@ class JobRequestSchema(StrictSchema):
     detach = Boolean(load_default=False)
     store = Boolean(load_default=True, allow_none=True)
     user = Text(allow_none=True, load_default=None)
+    timeout = Number(
+        0.001,
+        MAX_TIMEOUT_S,
+        metadata={"description": "Seconds within which it must begin; refused at once if that can't be expected"},
+    )
 
 
 class InferenceRequestSchema(JobRequestSchema):

@@ -22,6 +22,10 @@ class JobSchema(Schema):
     status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
     priority = fields.String()
     position = fields.Integer(metadata={"description": "Place in the queue from 1; 0 = does not wait"})
+    eta_s = fields.Float(
+        allow_none=True,
+        metadata={"description": "Seconds until it is expected to begin; null: it has begun, or nobody can tell yet"},
+    )
     attempts = fields.Integer()
     created_at = fields.String(required=True)
     started_at = fields.String(allow_none=True)

@@ -16,6 +16,7 @@ from schemas.base.fields import Integer, Items, Moment, StrictSchema, Text
 SCOPES = ("inference", "deploy", "admin")
 #: Models that one key may name, and characters of a model's id.
 MAX_MODELS, MAX_MODEL_ID = 100, 200
+MAX_WEIGHT = 100
 STATUSES = ("active", "expired", "revoked")
 
 
@@ -28,6 +29,8 @@ class KeyRequest:
     models: list[str]
     requests_per_minute: int
     tokens_per_minute: int
+    #: How much it is served, next to others.
+    weight: int
     #: Seconds since the epoch.
     expires_at: int
 
@@ -52,6 +55,12 @@ class KeyLimitsSchema(StrictSchema):
     )
     requests_per_minute = Integer(1, 10**9)
     tokens_per_minute = Integer(1, 10**12)
+    weight = Integer(
+        1,
+        MAX_WEIGHT,
+        load_default=1,
+        metadata={"description": "Where keys wait for a model, each is served tokens in proportion to its weight"},
+    )
     expires_at = Moment(allow_none=True, load_default=None)
 
     @validates("expires_at")
@@ -63,7 +72,7 @@ class KeyLimitsSchema(StrictSchema):
         """Null as the value that means none."""
         if "expires_at" in data:
             data["expires_at"] = int(data["expires_at"].timestamp()) if data["expires_at"] else 0
-        none = {"models": [], "requests_per_minute": 0, "tokens_per_minute": 0}
+        none = {"models": [], "requests_per_minute": 0, "tokens_per_minute": 0, "weight": 1}
         return data | {name: none[name] for name in none if name in data and data[name] is None}
 
 
@@ -104,6 +113,7 @@ class KeySchema(Schema):
     models = fields.List(fields.String(), required=True, metadata={"description": "Empty: all"})
     requests_per_minute = fields.Integer(required=True, allow_none=True, metadata={"description": "null: no limit"})
     tokens_per_minute = fields.Integer(required=True, allow_none=True, metadata={"description": "null: no limit"})
+    weight = fields.Integer(required=True)
     created_at = fields.String(required=True)
     expires_at = fields.String(required=True, allow_none=True)
     revoked_at = fields.String(required=True, allow_none=True)

@@ -68,7 +68,6 @@ def forms() -> dict[str, bytes]:
         "body null": message(None),
         "body no list": message({"a": 1}),
         "body deep": message(b"[" * 5_000),
-        "no arguments": message([[], {}, {}]),
         "argument of the wrong type": message([[{"a": 1}], {}, NOTHING]),
         "two arguments": message([["a", "b"], {}, NOTHING]),
         "named arguments": message([["a"], {"b": 1}, NOTHING]),

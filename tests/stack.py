@@ -184,6 +184,21 @@ class Stack:
         finally:
             process.resume()
 
+    @contextlib.contextmanager
+    def full_line(self, model: str = "fake") -> Iterator[None]:
+        """The first key has as many jobs in a model's line as there may be. Nobody takes them; none has a record."""
+        worker, line = psutil.Process(self.replica(model).pid), f"{keys.lines(model)}:interactive"
+        (key_id,) = (key.id for key in Credentials(self.redis).list() if key.name == "bootstrap")
+        members = [f"{key_id}|{i:013d}|1|0|0|chatcmpl-{i}" for i in range(self.settings.queue_limit)]
+        worker.suspend()
+        try:
+            self.redis.zadd(line, dict.fromkeys(members, 0))
+            self.redis.zadd(f"{line}:keys", {key_id: 0})
+            yield
+        finally:
+            self.redis.delete(line, f"{line}:keys")
+            worker.resume()
+
     def close(self) -> None:
         """End everything at once: the agents before the workers, which they would start again, and Redis last.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,6 +49,8 @@ class WakeUpConsumer(Consumer):  # type: ignore[misc]
         self._timer = hub.call_repeatedly(LOOK_S, self._look)
 
     def _look(self) -> None:
+        for kind, fields in self.app.task_events():
+            self.event_dispatcher.send(kind, **fields)
         super()._flush_events()
         try:
             self._take_from(set(self.app.wanted_queues()))
@@ -80,12 +82,14 @@ def consume(
     queues: Callable[[], Iterable[str]],
     concurrency: int,
     on_look: Callable[[], None] = lambda: None,
+    task_events: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] = tuple,
 ) -> None:
     """Run tasks until SIGTERM; returns when the running tasks have ended.
 
-    Every `LOOK_S` seconds `queues` is called for the queues to take from, and then `on_look`, as a sign of life.
+    Every `LOOK_S` seconds `queues` is called for the queues to take from, and then `on_look`, as a sign of life; and
+    `task_events`, each its kind and its fields, are sent.
     """
-    app.wanted_queues, app.on_look = queues, on_look
+    app.wanted_queues, app.on_look, app.task_events = queues, on_look, task_events
     names = list(queues())
     # A lost message is sent again by the keeper, so the transport need not keep it until it is acknowledged.
     app.conf.task_queues = [Queue(name, Exchange(name), routing_key=name, no_ack=True) for name in names]

@@ -57,7 +57,7 @@ def _send(installed: Installed, replica: Replica, key_id: str) -> Job:
     job = Job(
         id=new_job_id(kind), state=JobState.QUEUED, kind=kind, model=model.id, key_id=key_id, request=request, slots=1
     )
-    installed.store.create(job, ttl_ms=TTL_MS)
+    installed.store.create(job, ttl_ms=TTL_MS, pinned=True)
     queue = replica_queue(replica.node, replica.device, replica.model)
     enqueue(make_celery(installed.settings), job.id, queue_key=model.id, priority=Priority.INTERACTIVE, queue=queue)
     return job

@@ -42,6 +42,8 @@ class KeyRecord:
     #: Limits over any 60 s; 0: none.
     requests_per_minute: int = 0
     tokens_per_minute: int = 0
+    #: How much it is served, next to other keys, where several wait for a model.
+    weight: int = 1
     #: 0: never.
     expires_at: int = 0
     revoked_at: int = 0
@@ -80,6 +82,7 @@ class KeyRecord:
         """Build from the hash's fields. Raises: Unreadable."""
         try:
             numbers = {name: int(raw.get(name) or 0) for name in _NUMBERS}
+            numbers["weight"] = numbers["weight"] or 1
             fields = {**raw, "scopes": raw["scopes"].split(","), "models": loads(raw.get("models") or "[]"), **numbers}
         except (KeyError, ValueError) as error:
             raise Unreadable(f"It is damaged: {error!r}.") from error
@@ -89,7 +92,7 @@ class KeyRecord:
         return record
 
 
-_NUMBERS = ("created_at", "requests_per_minute", "tokens_per_minute", "expires_at", "revoked_at")
+_NUMBERS = ("created_at", "requests_per_minute", "tokens_per_minute", "weight", "expires_at", "revoked_at")
 
 
 class Credentials:
@@ -108,6 +111,7 @@ class Credentials:
         models: Sequence[str] = (),
         requests_per_minute: int = 0,
         tokens_per_minute: int = 0,
+        weight: int = 1,
         expires_at: int = 0,
     ) -> tuple[KeyRecord, str]:
         """Make a key. Returns its record and the secret, which is not stored."""
@@ -122,6 +126,7 @@ class Credentials:
             "models": dumps(list(dict.fromkeys(models))),
             "requests_per_minute": requests_per_minute,
             "tokens_per_minute": tokens_per_minute,
+            "weight": weight,
             "expires_at": expires_at,
         }
         self.redis.hset(keys.api_key(digest), mapping=cast("dict[Any, Any]", fields))

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, cast
 import redis
 
 from gateway.models.devices import DeviceName
+from gateway.queue.names import wake_queue
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
@@ -114,6 +115,13 @@ class Replica:
     stalled: bool = False
     #: Its consumer took messages before, and does so no more.
     deaf: bool = False
+    #: It asks for its jobs, and need not be sent each of them.
+    pulls: bool = False
+    #: Slots that interactive and background jobs hold, and for how long such a job does: a mean, in slots x seconds.
+    held: int = 0
+    background_held: int = 0
+    slot_s: float = 0.0
+    background_slot_s: float = 0.0
 
     @property
     def health(self) -> str:
@@ -173,7 +181,13 @@ class Registry:
         return self._living(keys.PROVIDERS, ProviderWorker)
 
     def deregister(self, incarnation: str) -> None:
-        """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once."""
+        """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once.
+
+        A replica is told of no more jobs.
+        """
+        for replica in self.replicas():
+            if replica.incarnation == incarnation:
+                self.redis.zrem(keys.openings(replica.model), wake_queue(replica.replica_id))
         self.redis.delete(keys.worker(incarnation))
         self.redis.srem(keys.WORKERS, incarnation)
         self.redis.srem(keys.PROVIDERS, incarnation)

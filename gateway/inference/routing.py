@@ -14,6 +14,7 @@ from gateway.cluster.registry import ProviderWorker, Registry, Replica
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
+from gateway.scheduling.capacity import Capacity
 from gateway.store.cached import Cached
 
 
@@ -109,6 +110,18 @@ class Router:
     def replicas(self, model: Model) -> list[Replica]:
         """The living replicas of a model."""
         return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
+
+    def capacity(self, model_id: str, *, background: bool) -> Capacity:
+        """How fast a model gets through its jobs, as its replicas have measured it."""
+        found = [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model_id]
+        slots = sum(replica.max_batch_size for replica in found)
+        held = sum(replica.held for replica in found)
+        means = [mean for r in found if (mean := r.background_slot_s if background else r.slot_s)]
+        slot_s = sum(means) / len(means) if means else 0.0
+        if background:
+            slots = max(1, slots - held) if slots else 0
+            held = sum(replica.background_held for replica in found)
+        return Capacity(slots, max(0, slots - held), slot_s)
 
     def circuit(self, model: Model) -> Circuit:
         """The circuit of a remote model's provider, at most half a second old."""

@@ -16,19 +16,20 @@ from celery import Celery
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
-from gateway.errors import JobNotFound, QueueFull, StoreUnavailable, Unavailable
+from gateway.errors import JobNotFound, StoreUnavailable, Unavailable
+from gateway.inference.estimates import estimate_prompt
 from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
+from gateway.inference.waiting import WaitingRoom
 from gateway.jobs.control import cancel, cancel_all
-from gateway.jobs.indexes import Load
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
 from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
-from gateway.jobs.store import Created, JobStore
+from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
 from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store import keys
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
 #: When a key that is at its limit of open jobs or bytes may try again, in seconds.
-SHARE_RETRY_S = 10.0
 #: If writing a job takes longer than this, Redis may have been restarted meanwhile.
 OUTAGE_S = 0.5
 
@@ -79,6 +79,7 @@ class Inference:
         self.celery = celery
         self.hub = hub
         self.limits = Limits(store.redis, store.scripts)
+        self.waiting = WaitingRoom(settings, store, router)
         self._memory: Cached[dict[str, Any]] = Cached()
 
     def submit(
@@ -90,9 +91,12 @@ class Inference:
         key: KeyRecord,
         background: bool,
         idempotency_key: str | None = None,
+        timeout_s: float | None = None,
     ) -> Submitted:
         """Check the request, write the job record, subscribe, and wake up a worker; or attach to the job of an earlier
         request with the same idempotency key.
+
+        `timeout_s`: within which the job must begin, if the request does not say it.
 
         Raises:
             ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, UpstreamUnavailable, QueueFull, RateLimited,
@@ -112,7 +116,7 @@ class Inference:
         full = what.complete(model, request)
         runs_on = self._route(model, what.capability)
         self._require_memory()
-        tokens = what.estimate(model, full) if key.limited else 0
+        tokens, timeout_s = what.estimate(model, full), full.get("timeout") or timeout_s
         job = Job(
             id=token.job_id(kind) if token else new_job_id(kind),
             state=JobState.QUEUED,
@@ -125,14 +129,20 @@ class Inference:
             price=price(model.pricing),
             fingerprint=token.fingerprint if token else "",
             reserved=tokens if key.tokens_per_minute else 0,
+            prompt_cost=math.ceil(estimate_prompt(full) / key.weight),
+            most_tokens=tokens,
+            weight=key.weight,
             slots=what.slots(full),
+            deadline=self.store.clock.estimated_now_ms() + int(1000 * timeout_s) if timeout_s else 0,
         )
         if token:  # its job is never discarded, since another request may have attached to it
-            self._require_room(job, self.store.indexes.load(job))
+            self.waiting.require_share(self.store.indexes.load(job))
         quota = self.limits.reserve(key, job.id, tokens) if key.limited else None
-        return replace(self._create(job, background=background, token=token), quota=quota)
+        return replace(self._create(job, timeout_s, background=background, token=token), quota=quota)
 
-    def _create(self, job: Job, *, background: bool, token: IdempotencyToken | None) -> Submitted:
+    def _create(
+        self, job: Job, timeout_s: float | None, *, background: bool, token: IdempotencyToken | None
+    ) -> Submitted:
         """Create the job, or attach if another call has created it meanwhile."""
         if self.router.asleep(job.runs_on):
             self.router.desired.wake(job.runs_on)
@@ -145,13 +155,17 @@ class Inference:
                 self.hub.start()
                 watcher = self.hub.watch_new(job.id)
                 undo.callback(self.hub.forget, watcher)
-            created = self._write(job, background=background, watched=watcher is not None)
+            room = self.waiting.room(job, timeout_s)
+            created = self._write(job, room, background=background, watched=watcher is not None)
+            if created.retry_ms:
+                if token:
+                    undo.callback(self._discard, job)
+                self.waiting.refuse(job, created, room, timeout_s)
             if token:
                 token.check(created.job)
             else:
-                self._require_room(job, created.load)
-            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-            enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=priority)
+                self.waiting.require_share(created.load)
+            self._announce(created)
             if time.monotonic() > began + OUTAGE_S:
                 self.store.require(job.id)
             undo.pop_all()
@@ -159,11 +173,20 @@ class Inference:
             watcher = self.hub.watch(job.id)
         return Submitted(created.job, watcher, created.position, replayed=not created.new and token is not None)
 
-    def _write(self, job: Job, *, background: bool, watched: bool) -> Created:
+    def _announce(self, created: Created) -> None:
+        """Tell who could run the job. Replicas that have something to do look for more when they have done it."""
+        job = created.job
+        if created.wakes:
+            wake(self.celery, created.wakes)
+        elif not self.catalog.get(job.runs_on).local:
+            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
+            enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=priority)
+
+    def _write(self, job: Job, room: Room, *, background: bool, watched: bool) -> Created:
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s
         attended_ms = -1 if background or job.detached else self.hub.attended_ms
         hub_id = self.hub.id if watched else ""
-        return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms)
+        return self.store.create(job, ttl_ms=int(ttl_s * 1000), hub_id=hub_id, attended_ms=attended_ms, room=room)
 
     def _discard(self, job: Job) -> None:
         """Remove a job that no client was told of. If Redis can't do it now, the keeper finds what is left of it."""
@@ -232,37 +255,6 @@ class Inference:
             self._count_refusal(model)
             raise
 
-    def _require_room(self, job: Job, load: Load) -> None:
-        """Check the limits. `load` includes the new job, so they also hold for concurrent requests.
-
-        Raises: QueueFull, for the model's queue, or for the key's own limits.
-        """
-        settings, waiting = self.settings, load.waiting
-        which, most = "background", settings.background_queue_limit
-        if not job.background:
-            which, most = "interactive", settings.queue_limit
-        if waiting > most:
-            retry_s = retry_after_s(self.store, job.runs_on, excess=waiting - most)
-            raise QueueFull(
-                f"{waiting - 1} {which} requests wait for {job.runs_on!r}; the limit is {most}. "
-                f"Try again in {retry_s:.0f} s.",
-                retry_after_s=retry_s,
-            )
-        if 0 < settings.key_max_jobs < load.open:
-            raise QueueFull(
-                f"{load.open - 1} jobs of this key have not ended; the limit is {settings.key_max_jobs}. Wait "
-                "until some have, or cancel them.",
-                reason="too_many_jobs",
-                retry_after_s=SHARE_RETRY_S,
-            )
-        if 0 < settings.key_max_bytes < load.stored:
-            raise QueueFull(
-                f"The requests of this key that can still be read have {load.stored} bytes together; the limit is "
-                f"{settings.key_max_bytes}. Wait until some have expired.",
-                reason="too_much_stored",
-                retry_after_s=SHARE_RETRY_S,
-            )
-
     def _count_refusal(self, model: Model) -> None:
         pipe = self.store.redis.pipeline(transaction=False)
         count_failure(pipe, model.id, now_ms=self.store.clock.estimated_now_ms())
@@ -272,14 +264,3 @@ class Inference:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
         if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
             raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
-
-
-def retry_after_s(store: JobStore, model_id: str, *, excess: int) -> float:
-    """Seconds until `excess` jobs have left the queue, at the rate of the last minute; 1 to 60."""
-    now = store.clock.now_ms()
-    ended = cast("list[tuple[str, float]]", store.redis.zrange(keys.ended(model_id), 0, -1, withscores=True))
-    recent = [score for _, score in ended if score > now - 60_000]
-    if len(recent) < 2:
-        return 5.0
-    rate = len(recent) / max(1.0, (now - min(recent)) / 1000)
-    return float(min(60, max(1, math.ceil(excess / rate))))

@@ -5,7 +5,7 @@ API key, and puts jobs that are in no index back into one. The keeper calls it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -18,9 +18,10 @@ from gateway.store.connection import pipeline
 log = logging.getLogger(__name__)
 
 #: About how many entries, and keys, one step checks.
-ENTRIES, KEYS = 1_000, 100
+ENTRIES, KEYS = 500, 100
 #: Steps that are skipped after one that found nothing to remove.
 REST_STEPS = 9
+_OPEN = (JobState.QUEUED, JobState.RUNNING)
 #: The list is written before the record: an entry younger than this may be of a job that is being made.
 YOUNG_MS = 60_000
 
@@ -99,15 +100,23 @@ class Strays:
         scanned = self._store.redis.scan(self._cursor, match=keys.job("*"), count=ENTRIES)
         self._cursor, names = cast("tuple[int, list[str]]", scanned)
         job_ids = [name[len(keys.job("")) - 1 : -1] for name in names]
-        states = pipeline(self._store.redis, [("HGET", keys.job(i), "state") for i in job_ids], raise_on_error=False)
-        open_ids = [i for i, state in zip(job_ids, states, strict=True) if state in (JobState.QUEUED, JobState.RUNNING)]
-        return self.among(open_ids)
+        commands = [("HMGET", keys.job(job_id), "state", "route", "model") for job_id in job_ids]
+        replies = zip(job_ids, pipeline(self._store.redis, commands, raise_on_error=False), strict=True)
+        found = [(job_id, reply) for job_id, reply in replies if isinstance(reply, list)]
+        waits_for = {i: route or model for i, (state, route, model) in found if state in _OPEN}
+        return self.among(self._not_indexed(waits_for))
 
     def among(self, job_ids: Sequence[str]) -> list[JobHead]:
         """The strays among these."""
-        jobs = [job for job in self._read(job_ids).values() if job is not None and not job.state.ended]
-        return [job for job in jobs if not self._is_indexed(job)]
+        jobs = {job.id: job for job in self._read(job_ids).values() if job is not None and not job.state.ended}
+        return [jobs[job_id] for job_id in self._not_indexed({job.id: job.runs_on for job in jobs.values()})]
 
-    def _is_indexed(self, job: JobHead) -> bool:
-        indexes = (keys.RUNNING, keys.queued(job.runs_on))
-        return any(score is not None for score in pipeline(self._store.redis, [("ZSCORE", i, job.id) for i in indexes]))
+    def _not_indexed(self, waits_for: Mapping[str, str]) -> list[str]:
+        """Those of these jobs that are in no index, in one round trip. `waits_for`: job to model."""
+        commands = [
+            ("ZSCORE", index, job_id)
+            for job_id, model in waits_for.items()
+            for index in (keys.RUNNING, keys.queued(model))
+        ]
+        scores = iter(pipeline(self._store.redis, commands, raise_on_error=False))
+        return [job_id for job_id, one, other in zip(waits_for, scores, scores, strict=True) if one is other is None]

@@ -11,6 +11,9 @@ from gateway.jobs.record import Job, JobState, new_claim_id
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 
+#: Why a job failed that has not begun within its timeout.
+TOO_LATE, TOO_LATE_TEXT = "begins_too_late", "The job has not begun within its timeout; it was not started."
+
 
 def cancel(store: JobStore, job: Job, *, reason: str, take_claim: str = "") -> str:
     """End or mark a job, and tell its watchers. Returns `cancelling` or an end state."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import redis
 
@@ -63,18 +63,28 @@ class Indexes:
         """Move a job to the index where its record says that it belongs: the running jobs, or a model's queue.
 
         `stale`: models in whose queue it was found though it does not belong there.
-        Returns its state, `missing`, or `elsewhere`, and then nothing was changed.
+        Returns the queue of a replica that is to be told of it, or ''.
         """
         pipe = self._redis.pipeline(transaction=False)
         self.add_track(pipe, job_id, model, *stale)
-        return str(self._scripts.execute(pipe)[0])
+        return str(self._scripts.execute(pipe)[0][1])
 
-    def after_handover(self, job: Job, model: str) -> None:
-        """Note that a running job was handed to another model, which counts as a failure of its own."""
+    def track_waiting(self, job_ids: Sequence[str], model: str) -> set[str]:
+        """The same for jobs that were found in a model's index. Returns the queues of replicas that are to be told."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job_id in job_ids:
+            self.add_track(pipe, job_id, model)
+        return {str(wakes) for _, wakes in self._scripts.execute(pipe)} - {""}
+
+    def after_handover(self, job: Job, model: str) -> str:
+        """Note that a running job was handed to another model, which counts as a failure of its own.
+
+        Returns the queue of a replica that is to be told of it, or ''.
+        """
         pipe = self._redis.pipeline(transaction=False)
         self.add_track(pipe, job.id, model)
         count_failure(pipe, job.runs_on, now_ms=self._clock.estimated_now_ms())
-        self._scripts.execute(pipe)
+        return str(self._scripts.execute(pipe)[0][1])
 
     def settle(self, job: JobHead) -> None:
         """Settle a job that has ended, from its record, and remove it."""
@@ -83,9 +93,15 @@ class Indexes:
         self._scripts.execute(pipe)
 
     def position(self, job_id: str, model: str) -> int:
-        """Position in the model's queue from 1, or 0 if the job does not wait there."""
-        rank = cast("int | None", self._redis.zrank(keys.queued(model), job_id))
-        return 0 if rank is None else rank + 1
+        """Position in the model's queue from 1, as jobs are served, or 0 if the job does not wait."""
+        return int(self._scripts.run("position", [*keys.of_job(job_id), keys.lines(model)], job_id))
+
+    def positions(self, jobs: Sequence[JobHead]) -> list[int]:
+        """The same of several jobs, in one round trip."""
+        pipe = self._redis.pipeline(transaction=False)
+        for job in jobs:
+            self._scripts.add(pipe, "position", [*keys.of_job(job.id), keys.lines(job.runs_on)], job.id)
+        return [int(position) for position in self._scripts.execute(pipe)] if jobs else []
 
     def load(self, job: Job) -> Load:
         """The load including a job that is not created yet."""

@@ -87,8 +87,17 @@ class JobHead:
     error: Mapping[str, Any] = field(default_factory=dict)
     #: Estimated tokens that its key was charged when it was created; 0: the key has no such limit.
     reserved: int = 0
+    #: How often it gave its slots to others, though nothing was wrong with it.
+    preemptions: int = 0
+    #: Estimates: tokens of its prompt over the weight of its API key, and the most tokens that it may come to.
+    prompt_cost: int = 0
+    most_tokens: int = 0
     #: Sequences that it takes in a batch; 0: none, or unknown, see `gateway/jobs/job_kind.py`.
     slots: int = 0
+    #: It is of no use if it does not begin until then; 0: it may begin at any time.
+    deadline: int = 0
+    #: How much its API key is served, next to others; 0: unknown, and taken as 1.
+    weight: int = 0
     #: The price of its tokens, see `gateway/jobs/ledger.py`.
     price: str = ""
     #: Digest of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
@@ -156,11 +165,15 @@ class Job(JobHead):
 
 
 #: Fields that a new record may have from the beginning, including those of a restored job.
-_BROUGHT = ("route", "price", "fingerprint", "slots", "reserved", "created_at", "crashes", "losses")
+_BROUGHT = (
+    *("route", "price", "fingerprint", "slots", "prompt_cost", "most_tokens", "weight", "reserved", "deadline"),
+    *("created_at", "crashes", "losses", "preemptions"),
+)
 #: Fields of the record that are whole numbers.
 _NUMBERS = (
-    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved", "slots"),
-    *("created_at", "queued_at", "started_at", "finished_at", "progress_at"),
+    *("epoch", "seq", "attempts", "crashes", "losses", "claim_tokens", "ttl_ms", "attended_until", "reserved"),
+    *("preemptions", "prompt_cost", "most_tokens", "slots", "weight"),
+    *("created_at", "queued_at", "started_at", "finished_at", "progress_at", "deadline"),
 )
 _TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")
 _FLAGS = ("background", "cancel")
@@ -220,6 +233,8 @@ class Cause(StrEnum):
     LOST = "lost"
     #: Not the job's fault: a drain, a stall, Redis.
     GIVEN_BACK = "given_back"
+    #: Its slots were needed for jobs that somebody waits for.
+    PREEMPTED = "preempted"
 
 
 def new_job_id(kind: str, unique: str = "") -> str:

@@ -13,7 +13,7 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, crash_of
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
 from gateway.queue.names import Priority
 from gateway.store import keys
 
@@ -26,9 +26,13 @@ ALONE = ".alone"
 def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bool:
     """Release a job if its claim still holds, and wake up another worker. Raises: NOT_NOW."""
     released = store.release(job, cause)
-    if released:
+    if not released:
+        return False
+    if released.wakes:
+        wake(celery, released.wakes)
+    elif cause is not Cause.PREEMPTED:  # whoever has a free slot takes that one up again
         enqueue_or_leave_to_keeper(celery, job.id, queue_key=job.runs_on, priority=Priority.RECOVERED)
-    return released
+    return True
 
 
 def cause_of_death(data_dir: Path, lock: str, last: Holder) -> Cause:

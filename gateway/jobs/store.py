@@ -6,9 +6,10 @@ Lua script in `gateway/store/lua`, idempotent by claim id: a call whose reply wa
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -30,14 +31,44 @@ LEASE_AFTER_RESTART_MS = 15_000
 
 
 @dataclass(frozen=True)
+class Room:
+    """Up to where a line is as long as it may be."""
+
+    #: The last position at which a job is taken; 0: any.
+    last: int = 0
+    #: Jobs of the line that begin in a second; 0: not known.
+    per_second: float = 0.0
+
+
+@dataclass(frozen=True)
 class Created:
     """A job, its position in the queue, and the load including it."""
 
     job: Job
     position: int
     load: Load
+    #: It was not created, since the line is full, and may be asked for again in so many ms; 0: it was created.
+    retry_ms: int = 0
     #: Created by this call, not by an earlier one with the same id.
     new: bool = True
+    #: The queue of a replica that is to be told of it; empty: those that could run it have something to do.
+    wakes: str = ""
+
+
+class Ended(NamedTuple):
+    """A job has ended, and what it has used; `reason` is why it failed."""
+
+    job: Job
+    state: JobState
+    usage: Mapping[str, int]
+    reason: str = ""
+
+
+class Released(NamedTuple):
+    """A job waits again."""
+
+    #: The queue of a replica that is to be told of it; empty: those that could run it have something to do.
+    wakes: str
 
 
 class JobStore:
@@ -55,25 +86,37 @@ class JobStore:
         self.journals = JournalStore(client, self.scripts)
         self.indexes = Indexes(client, self.scripts, self.ledger, self.clock)
 
-    def create(self, job: Job, *, ttl_ms: int, hub_id: str = "", attended_ms: int = -1) -> Created:
+    def create(
+        self,
+        job: Job,
+        *,
+        ttl_ms: int,
+        hub_id: str = "",
+        attended_ms: int = -1,
+        pinned: bool = False,
+        room: Room = Room(),
+    ) -> Created:
         """Write a queued job, in one round trip. The index is written first: it must be a superset of the records.
 
         `attended_ms`: the client lease, after which the keeper cancels the job unless it is renewed; -1 = none.
+        `pinned`: it stands in no line, since one replica is told to take it. Without `room` it is not created.
         """
         request = dumps(job.request)
         fields = {**job.new_fields(), "request": request, "ttl_ms": ttl_ms, "watch": hub_id}
         pipe = self.redis.pipeline(transaction=False)
         self.indexes.add_new(pipe, job, self.clock.estimated_now_ms())
-        names = [*keys.of_job(job.id), *self.ledger.opens(job)]
-        self.scripts.add(
-            pipe, "create", names, job.id, attended_ms, *(part for pair in fields.items() for part in pair)
-        )
+        opens = next(iter(self.ledger.opens(job)), "")
+        names = [*keys.of_job(job.id), opens, "" if pinned else keys.lines(job.runs_on)]
+        asked = hashlib.blake2b(f"{job.key_id} {job.kind} {request}".encode(), digest_size=8).hexdigest()
+        limits = (attended_ms, room.last, round(1000 * room.per_second), asked)
+        self.scripts.add(pipe, "create", names, job.id, *limits, *(part for pair in fields.items() for part in pair))
         self.ledger.store(pipe, job, request)
-        pipe.zrank(keys.queued(job.runs_on), job.id)
         self.indexes.add_load(pipe, job)
-        *_, (created_at, new, fingerprint), _, rank, waiting, opened, stored = self.scripts.execute(pipe, whole=True)
+        replies = self.scripts.execute(pipe, whole=True)
+        *_, (created_at, new, fingerprint, wakes, position, retry_ms), _, waiting, opened, stored = replies
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
-        return Created(made, (rank or 0) + 1, Load.from_reply(waiting, opened, stored), bool(new))
+        load = Load.from_reply(waiting, opened, stored)
+        return Created(made, int(position), load, int(retry_ms), bool(new), str(wakes))
 
     def discard(self, job: Job) -> None:
         """Remove a job that was just created and of which no client knows, unless it has begun.
@@ -81,7 +124,7 @@ class JobStore:
         In steps: a job that could not be deleted is still counted, and one that could not be refunded is still found
         by the keeper.
         """
-        if not self._run("discard", job.id):
+        if not self.scripts.run("discard", [*keys.of_job(job.id), keys.lines(job.runs_on)], job.id):
             return
         pipe = self.redis.pipeline(transaction=False)
         pipe.zrem(keys.queued(job.runs_on), job.id)
@@ -118,13 +161,13 @@ class JobStore:
         if (fingerprint or "") == job.fingerprint:
             self.claim(job.id, model=job.runs_on, owner=owner, claim=job.claim)
 
-    def release(self, job: JobHead, cause: Cause) -> bool:
-        """Return a running job to the queue, if `job.claim` still holds it."""
+    def release(self, job: JobHead, cause: Cause) -> Released | None:
+        """Return a running job to the queue. None if `job.claim` does not hold it any more."""
         pipe = self.redis.pipeline(transaction=False)
         self._call(pipe, "release", job.id, job.claim, cause.value)
         self.indexes.add_track(pipe, job.id, job.runs_on)
-        released, _ = self.scripts.execute(pipe)
-        return bool(released)
+        released, (_, wakes) = self.scripts.execute(pipe)
+        return Released(str(wakes)) if released else None
 
     def progress(self, jobs: Iterable[Job]) -> None:
         """Refresh `progress_at` of running jobs without new events."""
@@ -144,25 +187,26 @@ class JobStore:
         fields |= job.end_fields()
         verdict, seq, watch, usage = self._run("end", job.id, state.value, dumps(body), dumps(fields), take_claim)
         if verdict == "ended":
-            self.finalize(job, state, usage=loads(usage), reason=str(body.get("error", {}).get("reason", "")))
+            self.finalize(Ended(job, state, loads(usage), str(body.get("error", {}).get("reason", ""))))
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
-    def finalize(self, job: Job, state: JobState, *, usage: Mapping[str, int], reason: str = "") -> None:
-        """Settle a job that has ended, clean up the indexes, and count it for the drain rate and the statistics.
+    def finalize(self, *ends: Ended) -> None:
+        """Settle jobs that have ended, clean up the indexes, and count them for the statistics, in one round trip.
 
-        It stays in its index until it is settled, so that the keeper settles it if this process dies.
-        A cancelled job, or one that failed for a `reason` that is the client's fault, does not count in the statistics.
+        They stay in their index until they are settled, so that the keeper settles them if this process dies.
+        A cancelled job, or one that failed for a reason that is the client's fault, does not count in the statistics.
         """
         now = self.clock.estimated_now_ms()
         pipe = self.redis.pipeline(transaction=False)
-        self.indexes.add_settle(pipe, job, usage)
-        pipe.zadd(keys.ended(job.runs_on), {job.id: now})
-        if state is JobState.DONE:
-            count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
-        elif state is JobState.FAILED and not is_client_error(reason):
-            count_failure(pipe, job.runs_on, now_ms=now)
+        for job, state, usage, reason in ends:
+            self.indexes.add_settle(pipe, job, usage)
+            pipe.zadd(keys.ended(job.runs_on), {job.id: now})
+            if state is JobState.DONE:
+                count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
+            elif state is JobState.FAILED and not is_client_error(reason):
+                count_failure(pipe, job.runs_on, now_ms=now)
         for reply in self.scripts.execute(pipe, raise_on_error=False):
-            with leaving_out(f"What is counted of {job.runs_on}"):
+            with leaving_out("What is counted of jobs that have ended"):
                 if isinstance(reply, Exception):
                     raise reply
 

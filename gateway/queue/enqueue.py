@@ -1,6 +1,7 @@
-"""Sends the wake-up message of a job that waits.
+"""Sends wake-up messages: there is work for a replica, or a job for whoever takes it.
 
-It carries one argument, the job id. Losing it, or sending it twice, does no harm: the job record is the truth.
+The message carries one argument, the job id, or none. Losing it, or sending it twice, does no harm: the job record is
+the truth.
 """
 
 from __future__ import annotations
@@ -34,11 +35,23 @@ def enqueue(app: Celery, job_id: str, *, queue_key: str, priority: Priority, que
     Raises: one of `NOT_NOW`.
     """
     task, task_id = (DEPLOY, job_id) if is_device(queue_key) else (GENERATE, uuid())
-    message = app.amqp.as_task_v2(task_id, task, args=[job_id], ignore_result=True)
+    _send(app, task, task_id, [job_id], queue or queue_of(queue_key), priority)
+
+
+def wake(app: Celery, queue: str) -> None:
+    """Tell a replica, by its own queue, that there is work. If that can't be sent now, it looks by itself soon."""
+    try:
+        _send(app, GENERATE, uuid(), [], queue, Priority.INTERACTIVE)
+    except NOT_NOW as error:
+        log.warning("%s: not told that there is work (%s); it will look", queue, error)
+
+
+def _send(app: Celery, task: str, task_id: str, args: list[str], queue: str, priority: Priority) -> None:
+    message = app.amqp.as_task_v2(task_id, task, args=args, ignore_result=True)
     with app.producer_or_acquire() as producer:
         producer.publish(
             message.body,
-            routing_key=queue or queue_of(queue_key),
+            routing_key=queue,
             headers=message.headers,
             priority=int(priority),
             serializer="json",

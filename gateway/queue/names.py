@@ -50,6 +50,11 @@ def replica_queue(node: str, device: str, model_id: str) -> str:
     return f"{device_queue(node, device)}.{slug(model_id)}"
 
 
+def wake_queue(replica_id: str) -> str:
+    """The queue of one replica, for messages that there is work."""
+    return f"replica.{slug(replica_id)}"
+
+
 def device_queue_key(node: str, device: str) -> str:
     """The queue key of a device; model ids never begin with `@`."""
     return f"@{node}.{device}"

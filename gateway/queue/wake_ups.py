@@ -15,7 +15,7 @@ from gateway.queue.names import DEPLOY, GENERATE
 from gateway.store.codec import loads
 
 #: Prefixes of the queues that hold wake-up messages; the other queues are Celery's own: control, replies, events.
-WAKE_UP_QUEUES = ("model.", "gpu.", "provider.")
+WAKE_UP_QUEUES = ("model.", "gpu.", "provider.", "replica.")
 #: A wake-up message has about 1 KiB.
 MAX_WAKE_UP_BYTES = 16 * 1024
 _JOB_ID = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -34,7 +34,7 @@ def is_wake_up(raw: bytes) -> bool:
         return False
     try:
         message = loads(raw)
-        return is_message(message) and _names_our_task(message) and _names_one_job(message["body"])
+        return is_message(message) and _names_our_task(message) and _names_one_job_at_most(message["body"])
     except ValueError:
         return False
 
@@ -84,9 +84,11 @@ def _names_our_task(message: Mapping[str, Any]) -> bool:
     )
 
 
-def _names_one_job(body: str) -> bool:
-    """Whether the body, `[args, kwargs, callbacks]`, has one job id and nothing else. Raises: ValueError."""
+def _names_one_job_at_most(body: str) -> bool:
+    """Whether the body, `[args, kwargs, callbacks]`, has one job id or none, and nothing else. Raises: ValueError."""
     match loads(base64.b64decode(body)):
         case [[str(job_id)], {**named}, {**then}]:
             return _JOB_ID.fullmatch(job_id) is not None and not named and not any(then.values())
+        case [[], {**named}, {**then}]:
+            return not named and not any(then.values())
     return False

@@ -56,6 +56,16 @@ def queued(model: str) -> str:
     return f"hr:queued:{model}"
 
 
+def lines(model: str) -> str:
+    """What the keys of a model's lines begin with, see `lua/lib_lines.lua`: who waits for it, and who is next."""
+    return f"hr:lines:{model}"
+
+
+def openings(model: str) -> str:
+    """Sorted set: the queues of replicas that would take a job of a model now, by their free slots."""
+    return f"{lines(model)}:openings"
+
+
 def ended(model: str) -> str:
     """Sorted set: when jobs of a model ended lately (ms), for the drain rate."""
     return f"hr:ended:{model}"

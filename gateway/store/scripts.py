@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -12,16 +12,19 @@ from gateway.store.connection import pipeline
 
 
 class Scripts:
-    """All scripts, each with `lib.lua` before it. They are loaded into Redis whenever it does not know them."""
+    """All scripts, each with `lib.lua` before it, and with the library that its first line names (`-- with NAME`).
+
+    They are loaded into Redis whenever it does not know them.
+    """
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
         texts = {
             path.name: path.read_text() for path in (files("gateway.store") / "lua").iterdir() if path.name[0] != "."
         }
-        library = texts.pop("lib.lua")
+        libraries = {name.removesuffix(".lua"): texts.pop(name) for name in list(texts) if name.startswith("lib")}
         self._scripts = {
-            name.removesuffix(".lua"): client.register_script(_joined(library, text)) for name, text in texts.items()
+            name.removesuffix(".lua"): client.register_script(_joined(libraries, text)) for name, text in texts.items()
         }
 
     def sha(self, name: str) -> str:
@@ -71,7 +74,10 @@ class Scripts:
             self._redis.script_load(script.script)
 
 
-def _joined(library: str, text: str) -> str:
-    """The library followed by a script. A first line with flags stays the first, as Redis requires."""
-    flags, line_end, rest = text.partition("\n")
-    return f"{flags}{line_end}{library}{rest}" if flags.startswith("#!") else library + text
+def _joined(libraries: Mapping[str, str], text: str) -> str:
+    """The libraries followed by a script. A first line with flags stays the first, as Redis requires."""
+    first, line_end, rest = text.partition("\n")
+    if first.startswith("#!"):
+        return f"{first}{line_end}{libraries['lib']}{rest}"
+    named = [first.removeprefix("-- with ")] if first.startswith("-- with ") else []
+    return "".join([libraries["lib"], *(libraries[name] for name in named), text])

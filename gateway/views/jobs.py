@@ -14,13 +14,15 @@ from schemas.base.times import iso
 def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
     """The key's newest jobs, of one status or of all."""
     states = {state.word: state for state in JobState}
-    return [summary(job) for job in inference.list(key=key, state=states.get(status or ""), limit=limit)]
+    jobs = inference.list(key=key, state=states.get(status or ""), limit=limit)
+    queues = inference.waiting.places(jobs)
+    return [{**summary(job), **queues.get(job.id, {})} for job in jobs]
 
 
 def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
     """A job's state, and its result when it has ended. Raises: JobNotFound."""
     job = inference.get(job_id, key=key)
-    data = {**summary(job), "position": inference.position(job)}
+    data = {**summary(job), "position": 0, "eta_s": None, **inference.waiting.places([job]).get(job.id, {})}
     if job.state in (JobState.DONE, JobState.CANCELLED):
         events = inference.store.journals.read(job_id)
         result = kind_of(job.kind).answer(inference.store, job, events)

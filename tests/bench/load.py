@@ -11,6 +11,7 @@ import re
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from tests.bench.workload import Sample, summary
@@ -27,12 +28,13 @@ class StreamingRequest(asyncio.Protocol):
         self._request = request
         self._done = done
         self._tail = b""
-        self._sample = Sample(0.0)
+        #: What has come so far.
+        self.sample = Sample(0.0)
 
     def connection_made(self, transport: Any) -> None:
         """Send the request."""
         self._transport = transport
-        self._sample.sent = time.perf_counter()
+        self.sample.sent = time.perf_counter()
         transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
@@ -40,15 +42,15 @@ class StreamingRequest(asyncio.Protocol):
         now = time.perf_counter()
         pieces = data.count(b'"content":') + data.count(b'"text":') - data.count(b'"content":""')
         if pieces > 0:
-            self._sample.arrivals.append(now)
-            self._sample.tokens += pieces
+            self.sample.arrivals.append(now)
+            self.sample.tokens += pieces
         self._tail = (self._tail + data)[-600:]
         if self._tail.endswith(LAST_CHUNK):
             if found := _USAGE.findall(self._tail):
-                self._sample.tokens = int(found[-1])
+                self.sample.tokens = int(found[-1])
             self._transport.close()
             if not self._done.done():
-                self._done.set_result(self._sample)
+                self._done.set_result(self.sample)
 
     def connection_lost(self, error: Exception | None) -> None:
         """A stream that breaks is an error of the run."""
@@ -56,16 +58,21 @@ class StreamingRequest(asyncio.Protocol):
             self._done.set_exception(RuntimeError(f"the server closed the stream: {error}; {self._tail[-300:]!r}"))
 
 
+def request_bytes(host: str, path: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> bytes:
+    """One POST of a JSON body."""
+    content = json.dumps(body).encode()
+    lines = {**headers, "Host": host, "Content-Type": "application/json", "Content-Length": str(len(content))}
+    head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return head.encode() + b"\r\n" + content
+
+
 async def run(host: str, port: int, path: str, headers: dict[str, str], bodies: list[dict[str, Any]]) -> list[Sample]:
     """Send all requests at once; wait for all streams."""
     loop = asyncio.get_running_loop()
     waiting = []
     for body in bodies:
-        content = json.dumps(body).encode()
-        lines = {**headers, "Host": host, "Content-Type": "application/json", "Content-Length": str(len(content))}
-        head = f"POST {path} HTTP/1.1\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         done: asyncio.Future[Sample] = loop.create_future()
-        request = head.encode() + b"\r\n" + content
+        request = request_bytes(host, path, headers, body)
         await loop.create_connection(lambda request=request, done=done: StreamingRequest(request, done), host, port)
         waiting.append(done)
     return list(await asyncio.gather(*waiting))

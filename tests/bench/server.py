@@ -29,7 +29,7 @@ class Helper:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError("a helper of the benchmark has ended")
+            raise RuntimeError(f"a helper of the benchmark has ended with status {self._process.wait(30)}")
         return json.loads(line)
 
     def ask(self, question: Any) -> Any:

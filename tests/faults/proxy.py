@@ -1,10 +1,16 @@
-"""A TCP proxy before Redis that can swallow the reply to an append after it was applied, and cut the connection."""
+"""A TCP proxy before Redis that can swallow the reply to an append after it was applied, and cut the connection; or do
+something before a replica hears which jobs it is offered.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
+
+#: In the reply that offers jobs: the line in which each stands.
+LINES = (b"interactive:", b"background:", b"first:")
 
 
 class SwallowingProxy:
@@ -16,6 +22,7 @@ class SwallowingProxy:
         self._to_swallow = 0
         self._lock = threading.Lock()
         self.swallowed = 0
+        self._at_offer: Callable[[], None] | None = None
         threading.Thread(target=self._accept, daemon=True).start()
 
     @property
@@ -28,6 +35,10 @@ class SwallowingProxy:
         with self._lock:
             self._to_swallow += count
 
+    def at_offer(self, act: Callable[[], None]) -> None:
+        """Do something once, when the next jobs have been offered and before the replica hears of it."""
+        self._at_offer = act
+
     def close(self) -> None:
         """Accept nobody any more."""
         self._listener.close()
@@ -39,7 +50,7 @@ class SwallowingProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server:
+        with contextlib.suppress(OSError), client, socket.socket(socket.AF_UNIX) as server:
             server.connect(self._upstream)
             doomed = threading.Event()
             threading.Thread(target=self._replies, args=(server, client, doomed), daemon=True).start()
@@ -55,6 +66,9 @@ class SwallowingProxy:
                 if doomed.is_set():
                     self.swallowed += 1
                     break
+                if (act := self._at_offer) and any(line in data for line in LINES):
+                    self._at_offer = None
+                    act()
                 client.sendall(data)
             client.shutdown(socket.SHUT_RDWR)
 

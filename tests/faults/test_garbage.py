@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 
 from gateway.queue.celery_app import make_celery
-from gateway.queue.names import device_queue, lists, model_queue, replica_queue
+from gateway.queue.names import device_queue, lists, model_queue, replica_queue, wake_queue
 from gateway.queue.wake_ups import holds_wake_ups
+from gateway.store import keys
 from tests.garbage import forms
 from tests.stack import Stack, chat, eventually, running
 
@@ -23,7 +24,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:
     replica = stack.replica()
     agent = stack.processes["agent"].pid
-    queues = [*lists(model_queue("fake")), replica_queue("n1", "cpu0", "fake"), device_queue("n1", "cpu0")]
+    own = [wake_queue(replica.replica_id), replica_queue("n1", "cpu0", "fake"), device_queue("n1", "cpu0")]
+    queues = [*lists(model_queue("fake")), *own]
     assert all(holds_wake_ups(queue) for queue in queues)
     for count, (name, raw) in enumerate(forms().items()):
         queue = queues[count % len(queues)]
@@ -36,6 +38,25 @@ def test_no_form_of_garbage_in_a_queue_ends_a_worker(stack: Stack) -> None:
     assert stack.processes["agent"].poll() is None
     log = (stack.folder / "logs" / f"model-{replica.replica_id}.log").read_text()
     assert "queue model.fake: dropped an item that is no wake-up message, 10 bytes: b'garbage{{{'" in log
+    assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("kind", ["set", "zset"])
+def test_no_form_of_garbage_in_a_line_keeps_a_job_waiting(stack: Stack, kind: str) -> None:
+    replica, base = stack.replica(), keys.lines("fake")
+    lines = [f"{line}{part}" for line in ("interactive", "background") for part in ("", ":keys", ":served")]
+    for name in (*lines, "first", "quarantined", "offered", "openings", "promises:interactive"):
+        streams = [chat(stack, max_tokens=20) for _ in range(4)]
+        stack.redis.delete(f"{base}:{name}")
+        if kind == "set":
+            stack.redis.set(f"{base}:{name}", "garbage")
+        else:
+            stack.redis.zadd(f"{base}:{name}", dict.fromkeys(list(forms().values())[:20], 5))
+        streams += [chat(stack, max_tokens=20) for _ in range(4)]
+        for stream in streams:
+            assert stream.join(60).finish_reason == "length", name
+    assert stack.replica().pid == replica.pid
+    log = (stack.folder / "logs" / f"model-{replica.replica_id}.log").read_text()
     assert "Traceback" not in log
 
 

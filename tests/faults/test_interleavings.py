@@ -44,7 +44,7 @@ def surroundings(tmp_path: Path) -> Iterator[tuple[Surroundings, redis.Redis]]:
             wait_for_redis(url)
             given = Settings(
                 redis_url=url, data_dir=tmp_path, node="test", demo_model="", grace_s=2.0, lease_s=2.0, stall_s=8.0,
-                models_json=CATALOG, stream_interval_s=0, stream_interval_max_s=0, queue_limit=5,
+                models_json=CATALOG, stream_interval_s=0, stream_interval_max_s=0, queue_limit=5, max_preemptions=2,
             )  # fmt: skip
             client = redis.Redis.from_url(url, decode_responses=True)
             yield Surroundings(given, load_catalog(given)), client

@@ -32,7 +32,7 @@ from gateway.jobs.journal_store import AppendVerdict
 from gateway.jobs.record import HEAD_FIELDS, Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.resume_point import ResumePoint
 from gateway.jobs.statistics import read_stats
-from gateway.jobs.store import JobStore
+from gateway.jobs.store import Ended, JobStore
 from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
@@ -157,7 +157,7 @@ def good_job_is_served(store: JobStore) -> None:
     events = [dumps(body) for body in bodies]
     (verdict,) = store.journals.append([Append(job.id, claimed.claim, 1, events, JobState.DONE, {"usage": "{}"})])
     assert verdict.verdict is AppendVerdict.OK
-    store.finalize(claimed, JobState.DONE, usage={})
+    store.finalize(Ended(claimed, JobState.DONE, {}))
     assert text.answer(claimed, store.journals.read(job.id))["choices"][0]["message"]["content"] == "ab"
 
 

@@ -14,6 +14,8 @@ CHAT_MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 TOOLS, ODD = "with-tools", "org/name:7b"
 #: Not deployed; its requests go to `fake`.
 ABSENT = "not-there"
+#: One that runs one sequence at a time, where a test deploys it.
+NARROW = "narrow"
 DEPLOYED = {"fake": {"step_s": 0.01}, TOOLS: {}, ODD: {}, CHAT_MODEL: {}, ENCODER: {}}
 CATALOG = f"""
 [models.{TOOLS}]
@@ -21,6 +23,9 @@ capabilities = ["chat", "tool_use"]
 engine = "fake"
 [models."{ODD}"]
 capabilities = ["chat", "tool_use"]
+engine = "fake"
+[models.{NARROW}]
+capabilities = ["chat", "completion"]
 engine = "fake"
 [models.{ABSENT}]
 capabilities = ["chat", "completion"]

@@ -139,7 +139,8 @@ def test_flower_shows_workers_by_name_and_their_tasks(home: Home) -> None:
             workers = flower.get("/api/workers", params={"refresh": "1"}).json()
             tasks = flower.get("/api/tasks").json().values()
             names = {name.split("@")[0].split(".")[0] for name in workers}
-            return {"agent", "fake"} <= names and any(t["name"] == "headrace.generate" for t in tasks)
+            jobs = [t for t in tasks if t["uuid"].startswith("chatcmpl-") and t["state"] == "SUCCESS"]
+            return {"agent", "fake"} <= names and bool(jobs) and {t["name"] for t in jobs} == {"headrace.generate"}
 
         eventually(seen, "Flower knows the workers and a task")
 

@@ -12,7 +12,7 @@ from gateway.jobs.events import Append, Event
 from gateway.jobs.journal import fold
 from gateway.jobs.journal_store import AppendVerdict
 from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
-from gateway.jobs.store import JobStore
+from gateway.jobs.store import Ended, JobStore
 from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.views.text import answer, chunks
@@ -41,7 +41,7 @@ def job(store: JobStore) -> Job:
     bodies += [{"type": "done", "usage": {}}]
     events = [dumps({**body, "c": job.claim}) for body in bodies]
     assert store.journals.append([Append(job.id, job.claim, 1, events, JobState.DONE)])[0].verdict is AppendVerdict.OK
-    store.finalize(job, JobState.DONE, usage={})
+    store.finalize(Ended(job, JobState.DONE, {}))
     return job
 
 

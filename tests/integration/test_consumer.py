@@ -10,7 +10,7 @@ import pytest
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Replica
 from gateway.queue.celery_app import make_celery
-from gateway.queue.names import model_queue, replica_queue
+from gateway.queue.names import model_queue, replica_queue, wake_queue
 from tests.stack import Stack, chat, eventually, running
 
 
@@ -38,7 +38,7 @@ def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:
             found = app.control.inspect([hostname], timeout=2).active_queues() or {}
             return {queue["name"] for queue in found.get(hostname, [])}
 
-        wanted = {model_queue("fake"), replica_queue("n1", "cpu0", "fake")}
+        wanted = {model_queue("fake"), replica_queue("n1", "cpu0", "fake"), wake_queue(replica.replica_id)}
         eventually(lambda: queues() == wanted, "it takes from its own queues, and no others")
     assert stack.replica().pid == replica.pid
     assert stack.replica().health == "healthy"

@@ -115,6 +115,25 @@ def test_a_long_prompt_takes_steps_without_tokens_while_others_go_on() -> None:
         assert len(tokens(outputs[1])) == 99
 
 
+def test_a_short_prompt_passes_a_long_one_while_an_answer_goes_on() -> None:
+    with started(prefill_tokens_per_s=1000, step_s=0.01) as engine:
+        engine.submit([request(1, GOOD, max_tokens=1000)])
+        first: list[int] = []
+        made = 0
+        while len(first) < 3:
+            frame = engine.read(5)
+            assert frame is not None
+            for output in frame.outputs:
+                if output.sequence_id not in first:
+                    first.append(output.sequence_id)
+                    if output.sequence_id == 1:
+                        engine.submit([request(2, GOOD * 1000), request(3, GOOD * 30, max_tokens=1)])
+                made += len(output.token_ids) * (output.sequence_id == 1)
+        assert first == [1, 3, 2]
+        assert made >= 5, "the answer has gone on meanwhile"
+        engine.cancel([1, 2])
+
+
 def test_an_engine_reads_on_behind_a_frame_that_it_does_not_understand() -> None:
     with started() as engine:
         for body in (b"garbage{{{", b"null", b'{"op":"dance"}', b'{"op":"add","requests":[7,{}]}', b'{"op":"add"}'):

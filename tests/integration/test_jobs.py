@@ -12,7 +12,7 @@ import redis
 from gateway.jobs.control import cancel, fail
 from gateway.jobs.events import Append, Event
 from gateway.jobs.record import RECORD_VERSION, Cause, Job, JobState, new_claim_id, new_job_id
-from gateway.jobs.store import JobStore
+from gateway.jobs.store import Ended, JobStore
 from gateway.store import keys
 from gateway.watching import watcher
 from gateway.watching.hub import Hub
@@ -341,7 +341,7 @@ def test_a_job_that_could_not_be_settled_stays_in_an_index(
     with monkeypatch.context() as patch:
         patch.setattr(store.scripts, "load", _broken)
         with pytest.raises(redis.exceptions.ConnectionError):
-            store.finalize(job, JobState.DONE, usage={})
+            store.finalize(Ended(job, JobState.DONE, {}))
     assert store.redis.smembers(keys.open_jobs("key")) == {job.id}
     keeper.round()
     assert not store.redis.exists(keys.open_jobs("key"), keys.RUNNING)

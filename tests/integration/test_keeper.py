@@ -12,17 +12,19 @@ from dataclasses import replace
 import pytest
 import redis
 
+from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.registry import ProviderWorker, Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
 from gateway.jobs.control import cancel
 from gateway.jobs.events import Append
 from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
-from gateway.jobs.store import JobStore
+from gateway.jobs.store import Ended, JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import hold_lock
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import GENERATE, lists, model_queue
+from gateway.scheduling.lines import Lines, Wish
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import loads
@@ -183,6 +185,21 @@ def test_lost_wake_up_messages_are_sent_again_at_once_but_not_each_round(store: 
     assert all(messages(store).count(job.id) == 1 for job in jobs)
 
 
+def test_jobs_of_a_local_model_without_a_replica_stand_in_line_and_no_message_is_sent(
+    store: JobStore, keeper: Keeper
+) -> None:
+    """A replica that comes asks for them in their order; messages would pass it over."""
+    made = [Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []}) for _ in range(20)]
+    for job in made:
+        store.create(job, ttl_ms=60_000)
+        store.redis.hset(keys.job(job.id), "queued_at", int(store.clock.now_ms() - 1000 * (sweeps.RESEND_S + 1)))
+    store.redis.delete(*store.redis.keys(f"{keys.lines('fake')}*"))
+    keeper.round()
+    offers = Lines(store.redis, store.scripts).next_jobs("fake", Wish("replica.one", total=64, free=64))
+    assert {offer.job_id for offer in offers} == {job.id for job in made}
+    assert messages(store, "fake") == ""
+
+
 def test_who_waits_for_a_moment_is_not_woken_up_again(store: JobStore, keeper: Keeper) -> None:
     waiting(store, 0)
     keeper.round()
@@ -286,6 +303,21 @@ def test_only_a_job_that_was_never_taken_is_told_that_the_queue_was_too_slow(
     assert "begun 1 times" in found[0].error["message"]
 
 
+def test_background_jobs_wait_while_a_replica_starts_again_and_fail_when_none_comes(
+    settings: Settings, store: JobStore, keeper: Keeper
+) -> None:
+    """A long line is no reason to fail, nor that its replica has just died."""
+    Desired(store.redis).put(ReplicaSpec("r", "fake", "test", "cpu0"))
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []}, background=True)
+    store.create(job, ttl_ms=60_000)
+    store.redis.hset(keys.job(job.id), "created_at", store.clock.now_ms() - 1_000 * int(settings.queue_timeout_s + 1))
+    keeper.round()
+    assert state(store, job) is JobState.QUEUED
+    keeper._served_at["fake"] -= settings.queue_timeout_s
+    keeper.round()
+    assert state(store, job) is JobState.FAILED
+
+
 def test_attendance_that_lies_far_in_the_future_is_put_right(
     settings: Settings, store: JobStore, keeper: Keeper, alive: str
 ) -> None:
@@ -377,7 +409,7 @@ def test_a_journal_that_can_not_shrink_harms_nobody(store: JobStore, keeper: Kee
         store.journals.append(
             [Append(job.id, job.claim, 1, [*deltas, f'{{"type":"done","c":"{job.claim}"}}'], JobState.DONE)]
         )
-        store.finalize(job, JobState.DONE, usage={})
+        store.finalize(Ended(job, JobState.DONE, {}))
         jobs.append(job)
     store.redis.zadd(keys.ended(MODEL), {job.id: 1 for job in jobs})
     store.redis.sadd(keys.QUEUES, MODEL)

@@ -21,7 +21,7 @@ from gateway.jobs.job_kind import kind_of
 from gateway.jobs.journal_store import AppendVerdict
 from gateway.jobs.ledger import Usage, price
 from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
-from gateway.jobs.store import JobStore
+from gateway.jobs.store import Ended, JobStore
 from gateway.models.entry import Model, Pricing
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -203,7 +203,7 @@ def test_the_end_sets_the_reservation_to_what_was_used_once(store: JobStore, lim
     claimed = run(store, job, prompt=7, tokens=20)
     finish(store, claimed, usage(7, 20))
     for _ in range(2):
-        store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
+        store.finalize(Ended(claimed, JobState.DONE, usage(7, 20)))
     keeper.round()
     quota = limits.reserve(key, "next", 100)
     assert quota is not None
@@ -222,7 +222,7 @@ def test_a_worker_that_dies_before_it_settles_is_settled_for(store: JobStore, li
     assert ledger(store, key.id) == []
     keeper.round()
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
-    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))  # it was only asleep
+    store.finalize(Ended(claimed, JobState.DONE, usage(7, 20)))  # it was only asleep
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
     assert store.redis.scard(keys.open_jobs(key.id)) == 0
 
@@ -282,9 +282,9 @@ def test_a_restarted_redis_does_not_make_a_worker_count_twice(store: JobStore) -
     key = make_key(store)
     claimed = run(store, make_job(store, key), prompt=7, tokens=20)
     finish(store, claimed, usage(7, 20))
-    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
+    store.finalize(Ended(claimed, JobState.DONE, usage(7, 20)))
     store.restore(claimed, owner="w")
-    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
+    store.finalize(Ended(claimed, JobState.DONE, usage(7, 20)))
     assert [(row.jobs, row.total_tokens) for row in ledger(store, key.id)] == [(1, 27)]
 
 
@@ -292,10 +292,10 @@ def test_an_end_that_redis_has_lost_again_is_not_counted(store: JobStore) -> Non
     """It comes again, or the job goes on and has another."""
     key = make_key(store)
     claimed = run(store, make_job(store, key), prompt=7, tokens=20)
-    store.finalize(claimed, JobState.CANCELLED, usage=usage(7, 0))
+    store.finalize(Ended(claimed, JobState.CANCELLED, usage(7, 0)))
     assert store.redis.sismember(keys.open_jobs(key.id), claimed.id)
     finish(store, claimed, usage(7, 20))
-    store.finalize(claimed, JobState.DONE, usage=usage(7, 20))
+    store.finalize(Ended(claimed, JobState.DONE, usage(7, 20)))
     assert not store.redis.exists(keys.open_jobs(key.id))
 
 
@@ -306,7 +306,7 @@ def test_the_report_takes_hours_models_and_keys_apart(store: JobStore) -> None:
         made = int((noon + timedelta(hours=hours)).timestamp() * 1000)
         claimed = run(store, make_job(store, key), prompt=10, tokens=1)
         finish(store, claimed, usage(10, 1))
-        store.finalize(replace(claimed, created_at=made), JobState.DONE, usage=usage(10, 1))
+        store.finalize(Ended(replace(claimed, created_at=made), JobState.DONE, usage(10, 1)))
 
     def jobs(*key_ids: str, hours: float, model: str | None = None) -> int:
         rows = store.ledger.report(key_ids, start=noon, end=noon + timedelta(hours=hours), model=model)

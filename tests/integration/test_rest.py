@@ -283,6 +283,15 @@ BAD: list[tuple[str, str, Any, int, str]] = [
         "context of 8192",
     ),
     ("prompt over the context", f"/models/{MODEL}/completions", {"prompt": "word " * 9000}, 422, "context of 8192"),
+    (
+        "timeout 0",
+        "/models/fake/completions",
+        {"prompt": "x", "timeout": 0},
+        422,
+        "timeout: Got 0; must be a number from",
+    ),
+    ("timeout text", "/models/fake/completions", {"prompt": "x", "timeout": "5s"}, 422, "timeout: Got '5s'"),
+    ("timeout of a year", "/models/fake/completions", {"prompt": "x", "timeout": 3.2e7}, 422, "0.001 to 86400"),
     ("temperature -1", "/models/fake/chat/completions", {**CHAT, "temperature": -1}, 422, "temperature: Got -1"),
     (
         "temperature 1e9",
@@ -397,16 +406,15 @@ def test_a_prompt_is_not_kept_after_the_end_if_the_client_says_so(stack: Stack, 
 
 
 def test_a_full_queue_says_when_to_come_back(stack: Stack, client: httpx.Client) -> None:
-    with stack.stopped("keeper"):
-        stack.redis.zadd("hr:queued:fake", {f"chatcmpl-{i}": 0 for i in range(stack.settings.queue_limit)})
-        response = client.post("/models/fake/chat/completions", json=CHAT)
-    assert response.status_code == 429
-    assert 1 <= int(response.headers["Retry-After"]) <= 60
+    with stack.full_line():
+        waits = []
+        for i in range(3):
+            response = client.post("/models/fake/chat/completions", json={**CHAT, "user": str(i)})
+            assert response.status_code == 429
+            waits.append(int(response.headers["Retry-After"]))
+    assert 1 <= waits[0] <= waits[1] <= waits[2] <= 60
     assert "limit is 256" in response.json()["message"]
-    eventually(
-        lambda: client.post("/models/fake/completions", json={"prompt": "x", "max_tokens": 1}).status_code == 200,
-        "the keeper has dropped entries without a record",
-    )
+    assert client.post("/models/fake/completions", json={"prompt": "x", "max_tokens": 1}).status_code == 200
 
 
 def test_waiting_streams_tell_their_position_and_interactive_ones_go_first(stack: Stack, client: httpx.Client) -> None:
@@ -429,7 +437,8 @@ def test_waiting_streams_tell_their_position_and_interactive_ones_go_first(stack
         assert job is not None
         return job.started_at
 
-    assert max(map(started, first)) <= min(map(started, later))
+    before = [stream for stream in later if started(stream) < max(map(started, first))]
+    assert len(before) <= 1, "but for the share of background jobs"
 
 
 def test_many_threads_get_their_own_answers(stack: Stack) -> None:

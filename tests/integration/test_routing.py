@@ -74,7 +74,7 @@ def handed_over(store: JobStore, *, mode: str) -> Job:
 
 def test_a_local_model_goes_on_from_the_text_of_another(stack: Stack) -> None:
     job = handed_over(stack.store, mode="continue")
-    enqueue(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
+    enqueue(make_celery(stack.settings), job.id, queue_key="fake", priority=Priority.RECOVERED)
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the job is done")
     with stack.client() as client:
         data = client.get(f"/jobs/{job.id}").json()["data"]
@@ -92,7 +92,7 @@ def test_a_local_model_goes_on_from_the_text_of_another(stack: Stack) -> None:
 
 def test_a_restart_takes_back_the_text_of_another(stack: Stack) -> None:
     job = handed_over(stack.store, mode="restart")
-    enqueue(make_celery(stack.settings), job.id, place="fake", priority=Priority.RECOVERED)
+    enqueue(make_celery(stack.settings), job.id, queue_key="fake", priority=Priority.RECOVERED)
     eventually(lambda: (found := stack.store.read(job.id)) and found.state is JobState.DONE, "the job is done")
     words = "".join(f" w{fake_token(f'{job.id}/0', i)}" for i in range(8))
     with stack.client() as client:

@@ -15,11 +15,12 @@ from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
 from gateway.errors import QueueFull, StoreUnavailable
-from gateway.inference.service import Submitted
+from gateway.inference.service import Inference, Submitted
 from gateway.jobs.control import fail
 from gateway.jobs.events import Append
 from gateway.jobs.job_kind import slots_of
 from gateway.jobs.record import JobState, new_claim_id
+from gateway.jobs.store import Created
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -127,17 +128,17 @@ def test_a_full_queue_takes_back_no_job_that_others_may_know(
 def test_no_job_is_accepted_that_redis_has_lost_meanwhile(
     gateway: Gateway, key: KeyRecord, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when the wake-up message waits for a Redis that comes back without its last moments."""
+    """As when a message waits for a Redis that comes back without its last moments."""
 
-    def slow_enqueue(celery: object, job_id: str, **_: object) -> None:
-        redis_client.delete(keys.job(job_id))
+    def announce(_: Inference, created: Created) -> None:
+        redis_client.delete(keys.job(created.job.id))
 
-    monkeypatch.setattr("gateway.inference.service.enqueue_or_leave_to_keeper", slow_enqueue)
+    monkeypatch.setattr(Inference, "_announce", announce)
     monkeypatch.setattr("gateway.inference.service.OUTAGE_S", 0.0)
     for mark in (None, "again"):
         with pytest.raises(StoreUnavailable, match="Send it again"):
             submit(gateway, key, mark)
-        redis_client.delete(keys.queued("fake"))
+        redis_client.delete(keys.queued("fake"), *redis_client.keys(f"{keys.lines('fake')}*"))
     assert gateway.hub.watching() == 0
 
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from gateway.jobs.compaction import compact_ended
 from gateway.queue.names import lists, queue_of
 from tests.interleavings.processes import MODELS
-from tests.interleavings.replica import ReplicaProcess
+from tests.interleavings.replica import ReplicaProcess, wake_queues
 from tests.interleavings.stage import Fault, Stage
 from tests.interleavings.wire import WIRE
 
 #: The lists in which hints wait.
-QUEUES = [name for model in MODELS for name in lists(queue_of(model))]
+QUEUES = [*(name for model in MODELS for name in lists(queue_of(model))), *wake_queues()]
 
 
 class Backstage(Stage):
@@ -34,13 +34,13 @@ class Backstage(Stage):
 
     # -- workers
 
-    def take(self, number: int, fault: Fault | None = None) -> bool:
-        """A worker takes a hint, and claims its job."""
+    def take(self, number: int, fault: Fault | None = None) -> None:
+        """A worker takes a hint, if there is one, asks for jobs, and claims what it is offered."""
         worker = self.workers[number % 2]
         hint = self.act(worker, f"hints {len(self._acting)}", worker.next_hint)
-        if hint:
-            self.act(worker, f"task {len(self._acting)}", lambda: worker.replica.claim(*hint), fault)
-        return bool(hint)
+        if self.act(worker, "puller", lambda: worker.replica.pull(hint), fault):
+            late = [line for model in MODELS for line in self.lines.overdue(model, self.server.now_ms())]
+            self.complaints += late
 
     def step(self, number: int, fault: Fault | None = None) -> None:
         """An engine makes a token for each of its jobs, and the worker writes them down."""
@@ -98,7 +98,10 @@ class Backstage(Stage):
     def round(self, number: int, fault: Fault | None = None) -> None:
         """A keeper looks at everything."""
         keeper = self.keepers[number % 2]
-        self.act(keeper, "loop", keeper.round, fault)
+        if self.act(keeper, "loop", keeper.round, fault):
+            self.complaints += self.lines.after_round()
+        else:
+            self.lines.disturbed()
 
     def compact(self, number: int, fault: Fault | None = None) -> None:
         """A keeper shrinks the journals of all that has ended."""

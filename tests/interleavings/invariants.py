@@ -12,7 +12,7 @@ from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from tests.interleavings.client import Client
-from tests.interleavings.stage import KEY, SLICE_S, Facts
+from tests.interleavings.stage import KEYS, SLICE_S, Facts
 from tests.interleavings.wire import WIRE
 from tests.interleavings.world import World
 from workers.engines.fake import fake_token
@@ -32,9 +32,8 @@ def come_to_rest(world: World) -> None:
     passed = False
     for second in range(REST_S):
         world.elapse(SLICE_S)
-        for number in range(2):
-            while world.take(number):
-                pass
+        for number in (0, 1) * 4:
+            world.take(number)
             world.step(6 + number)
         if not world.server.left() and not any(worker.journaler.held for worker in world.workers):
             break
@@ -46,8 +45,8 @@ def come_to_rest(world: World) -> None:
         world.elapse(SLICE_S)
 
 
-def verify(world: World) -> None:
-    """Raises: AssertionError."""
+def verify(world: World) -> int:
+    """Returns how often jobs have given their slots to others. Raises: AssertionError."""
     store = world.web.store
     world.check()
     assert not world.server.left(), _leftovers(world)
@@ -71,6 +70,9 @@ def verify(world: World) -> None:
     for key in map(str, world.server.redis.keys("hr:{*")):
         assert world.server.redis.pttl(key) > 0, f"{key} has no TTL"
     _verify_ledger(store, jobs)
+    most = max((job.preemptions for job in jobs), default=0)
+    assert most <= world.around.settings.max_preemptions, f"a job was preempted {most} times"
+    return sum(job.preemptions for job in jobs)
 
 
 def oracle(job: Job, index: int, count: int) -> list[int]:
@@ -146,7 +148,9 @@ def _verify_ledger(store: JobStore, jobs: Sequence[Job]) -> None:
     made = [datetime.fromtimestamp(job.created_at / 1000, UTC) for job in jobs]
     if not made:
         return
-    rows = store.ledger.report([KEY.id], start=min(made), end=datetime.fromtimestamp(max(made).timestamp() + 1, UTC))
+    rows = store.ledger.report(
+        [key.id for key in KEYS], start=min(made), end=datetime.fromtimestamp(max(made).timestamp() + 1, UTC)
+    )
     count, used = sum(row.jobs for row in rows), sum(row.total_tokens for row in rows)
     tokens = sum(job.usage.get("total_tokens", 0) for job in jobs)
     assert (count, used) == (len(jobs), tokens), (

@@ -54,7 +54,7 @@ class Interleavings(RuleBasedStateMachine):
         """At the end of a sequence, if nothing was wrong by then."""
         if not self.broken:
             come_to_rest(self.world)
-            verify(self.world)
+            type(self).counts["preemptions"] += verify(self.world)
             type(self).counts["sequences"] += 1
 
     @initialize(kinds=st.lists(KINDS, min_size=1, max_size=3))

@@ -92,9 +92,10 @@ class KeeperProcess(Process):
             trust=Trust(clock),
         )
 
-    def round(self) -> None:
-        """One step of its loop."""
+    def round(self) -> bool:
+        """One step of its loop. Returns True: it came to its end."""
         self.keeper._step()
+        return True
 
 
 class Never(threading.Event):

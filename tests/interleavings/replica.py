@@ -5,14 +5,16 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
-from gateway.jobs.record import Cause, JobHead
+from gateway.jobs.record import Cause
 from gateway.jobs.store import JobStore
-from gateway.queue.names import lists, queue_of
-from tests.interleavings.processes import MODELS, Process, Surroundings
+from gateway.queue.names import lists, queue_of, wake_queue
+from gateway.store.connection import NOT_NOW
+from tests.interleavings.processes import MODELS, Never, Process, Surroundings
 from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
 from workers.engines.fake import FakeEngine
 from workers.handlers.base import EngineRun
@@ -21,8 +23,14 @@ from workers.journal.writer import Journaler
 from workers.replica.admission import Admission
 from workers.replica.engine_client import EngineDied, StepFrame
 from workers.replica.engine_supervisor import EngineSupervisor
+from workers.replica.slots import Ticket
 from workers.replica.worker import ReplicaWorker
 from workers.tokenizers.load import FakeTokenizer
+
+#: The names of the model workers.
+WORKERS = ("worker0", "worker1")
+#: Few, so that jobs wait, and take them from each other.
+SLOTS = 3
 
 
 class Engine:
@@ -65,15 +73,21 @@ class StillEngine(EngineSupervisor):
         self.ready.set()
 
 
+class AtOnce:
+    """Takes the place of the threads that prepare jobs: each is prepared before the next."""
+
+    def submit(self, prepare: Callable[..., None], *args: Any) -> None:
+        """What it raises is nobody's, as in a thread."""
+        with contextlib.suppress(NOT_NOW):
+            prepare(*args)
+
+
 class CrowdedAdmission(Admission):
-    """Lets every job into the batch at once."""
+    """Lets suspects into the batch, too."""
 
-    def _take_slots(self, waiting: JobHead, slots: contextlib.ExitStack) -> None:
-        """There are enough."""
-
-    def _begin_alone(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _begin_alone(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
         """The others need not leave the engine: it dies only when it is told to, and steps only then."""
-        run = self._claim(waiting.id)
+        run = self._claim(job_id, ticket)
         if run is not None:
             self.submit(run)
         return run
@@ -83,7 +97,7 @@ class StillReplica(ReplicaWorker):
     """A replica without threads, whose engine steps when it is told to. It serves all models."""
 
     def __init__(self, incarnation: str, name: str, around: Surroundings, store: JobStore) -> None:
-        config = EngineConfig("fake", "", "cpu0", 64, 1_000_000)
+        config = EngineConfig("fake", "", "cpu0", SLOTS, 1_000_000)
         self._works = {
             model: Generation(
                 FakeTokenizer(), around.catalog.get(model), around.catalog, context_length=config.context_length
@@ -93,7 +107,7 @@ class StillReplica(ReplicaWorker):
         super().__init__(
             settings=around.settings,
             model=around.catalog.get(MODELS[0]),
-            spec=replica(MODELS[0]),
+            spec=replica(MODELS[0], name),
             incarnation=incarnation,
             config=config,
             work=self._works[MODELS[0]],
@@ -103,6 +117,7 @@ class StillReplica(ReplicaWorker):
         )
         self._catalog = around.catalog
         self._admission.__class__, self.engine.__class__ = CrowdedAdmission, StillEngine
+        self._puller._woken, self._puller._preparers = Never(), AtOnce()  # type: ignore[assignment]
         self.engine._restart()
         self.heartbeat.update(status="active")
 
@@ -121,12 +136,22 @@ class StillReplica(ReplicaWorker):
             self.engine.note_step()
             self._on_step(self.engine._process.step())
 
-    def claim(self, model: str, job_id: str) -> None:
-        """What a thread of Celery does with a hint, up to where it waits for the end."""
-        if not self.engine.ready.is_set():
-            return
-        self._admission.model, self._admission.work = self._catalog.get(model), self._works[model]
-        self._admission.take(job_id, contextlib.ExitStack())
+    def pull(self, hint: tuple[str, str] | None) -> bool:
+        """A step of its puller for each model; `hint`: a model, and a job that it is to take, or ''.
+
+        Returns whether it has asked.
+        """
+        for model in MODELS:
+            self._admission.model, self._admission.work = self._catalog.get(model), self._works[model]
+            self._puller._model = model
+            if hint and hint[0] == model:
+                self.generate(hint[1])
+            self._puller._step()
+        return self.engine.ready.is_set()
+
+    def slots_held(self) -> dict[EngineRun | None, int]:
+        """Who holds slots, and how many."""
+        return {ticket.owner: ticket.slots for ticket in self._slots._held}
 
     def engine_dies(self, *, killed: bool) -> None:
         """The engine dies, and is started again."""
@@ -169,21 +194,27 @@ class ReplicaProcess(Process):
         return {run.id for run in self.journaler.held} | {run.id for run in self.journaler.audit.ended}
 
     def next_hint(self) -> tuple[str, str] | None:
-        """Take a model and a job from the queues, the most urgent first."""
-        names = [name for model in MODELS for name in lists(queue_of(model))]
+        """Take a model, and a job or '', from the queues, the most urgent first."""
+        models = {name: model for model in MODELS for name in lists(queue_of(model))}
+        names = [*lists(self.replica.queue), *models]
         taken = self.store.redis.lmpop(len(names), *names, direction="RIGHT")
         if taken is None:
             return None
         name, (message,) = taken
-        return next(model for model in MODELS if name in lists(queue_of(model))), hinted_job(message)
+        return models.get(name, MODELS[0]), hinted_job(message)
 
 
-def replica(model: str) -> ReplicaSpec:
+def replica(model: str, name: str) -> ReplicaSpec:
     """A replica that is wanted."""
-    return ReplicaSpec(f"r-{model}", model, "test", "cpu0")
+    return ReplicaSpec(f"{name}-{model}", model, "test", "cpu0")
+
+
+def wake_queues() -> list[str]:
+    """Where replicas are told that there is work."""
+    return [queue for name in WORKERS for queue in lists(wake_queue(replica(MODELS[0], name).replica_id))]
 
 
 def hinted_job(message: str) -> str:
-    """The job id in a message of kombu."""
-    (job_id,), _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
-    return str(job_id)
+    """The job id in a message of kombu, or ''."""
+    args, _, _ = json.loads(base64.b64decode(json.loads(message)["body"]))
+    return str(args[0]) if args else ""

@@ -127,6 +127,10 @@ class Server:
         while self._disk and self._disk[0][1] < self.clock.now_s - SYNC_S:
             self._disk.popleft()
 
+    def now_ms(self) -> int:
+        """What its clock says."""
+        return EPOCH_S * 1000 + round(self.clock.now_s * 1e6) // 1000
+
     def set_clock(self, passed_ms: int = 0) -> None:
         """Make Redis' clock right."""
         us = round(self.clock.now_s * 1e6)

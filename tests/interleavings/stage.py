@@ -13,14 +13,15 @@ from gateway.store import keys
 from gateway.store.connection import NOT_NOW
 from tests.interleavings.client import Client
 from tests.interleavings.clock import Secrets
+from tests.interleavings.lines import LinesWatch, leaks, running_twice
 from tests.interleavings.processes import MODELS, KeeperProcess, Process, Surroundings, WebProcess
-from tests.interleavings.replica import ReplicaProcess, replica
+from tests.interleavings.replica import WORKERS, ReplicaProcess, replica
 from tests.interleavings.server import Server
 from tests.interleavings.wire import WIRE, Died, Plan
 
 log = logging.getLogger(__name__)
 
-KEY = KeyRecord("key", "key", "hr-", ("admin",), 0)
+KEYS = tuple(KeyRecord(name, name, "hr-", ("admin",), 0) for name in ("key", "other"))
 #: How long a slice of time is, at most.
 SLICE_S = 1.0
 
@@ -81,6 +82,7 @@ class Stage:
         self._acting: list[Process] = []
         self._next_attend_s, self._seconds = 0.0, 0
         self._web_was_away_at = 0.0
+        self.lines = LinesWatch(self.server.redis)
         WIRE.heal()
         self.complaints.clear()
         self.server.empty()
@@ -93,8 +95,8 @@ class Stage:
         if self.server.forgetful:
             store.scripts.load()
             self.server.forgetful = False
-        Desired(store.redis).put(*map(replica, MODELS))
-        store.redis.hset(keys.API_KEYS, KEY.id, KEY.id)
+        Desired(store.redis).put(*(replica(model, name) for model in MODELS for name in WORKERS))
+        store.redis.hset(keys.API_KEYS, mapping={key.id: key.id for key in KEYS})
         store.redis.set(keys.INSTALLATION, "installation")
         self.elapse(SLICE_S)
 
@@ -111,6 +113,7 @@ class Stage:
     def check(self) -> None:
         """What must hold at any moment. Raises: AssertionError."""
         broken = [line for line in self.server.check() if not self._is_half_made(line)] + self.complaints
+        broken += [*self.lines.doubled(), *leaks(self.workers), *running_twice(self.workers)]
         assert not broken, "; ".join(broken)
 
     def _is_half_made(self, line: str) -> bool:
@@ -170,7 +173,7 @@ class Stage:
 
     def _worker(self, number: int) -> ReplicaProcess:
         incarnation = f"w{number}.{self.numbers.token_hex(2)}"
-        return ReplicaProcess(f"worker{number}", incarnation, self.around)
+        return ReplicaProcess(WORKERS[number], incarnation, self.around)
 
     def _job(self, number: int) -> str:
         return self.jobs[number % len(self.jobs)] if self.jobs else ""

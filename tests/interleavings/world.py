@@ -13,7 +13,7 @@ from tests.interleavings.backstage import Backstage
 from tests.interleavings.client import Client
 from tests.interleavings.processes import MODELS, KeeperProcess, Process, WebProcess
 from tests.interleavings.replica import ReplicaProcess
-from tests.interleavings.stage import KEY, SLICE_S, Fault
+from tests.interleavings.stage import KEYS, SLICE_S, Fault
 from tests.interleavings.wire import WIRE
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,7 @@ class World(Backstage):
         def ask() -> Any:
             try:
                 return self.web.inference.submit(
-                    "chat", MODELS[0], request, key=KEY, background=background, idempotency_key=key
+                    "chat", MODELS[0], request, key=KEYS[number % 2], background=background, idempotency_key=key
                 )
             except HeadraceError as error:
                 log.info("refused: %r", error)
@@ -63,7 +63,7 @@ class World(Backstage):
 
             def ask() -> None:
                 try:
-                    self.web.inference.cancel(job_id, key=KEY)
+                    self.web.inference.cancel(job_id, key=KEYS[0])
                 except HeadraceError as error:
                     log.info("not cancelled: %r", error)
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workers.engines.base import SequenceRequest
+from workers.engines.prefill import OLDEST_EACH
 from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, MAX_PADDING_TOKENS, Batcher
 
 
@@ -54,6 +55,24 @@ def test_a_small_job_waits_for_one_turn_of_a_large_one_only() -> None:
     while 1000 not in [request.sequence_id for request in batcher.next_batch()]:
         waited += 1
     assert waited <= 1
+
+
+def test_a_long_text_has_its_turn_however_many_short_ones_come() -> None:
+    batcher, waited = Batcher(), 0
+    add(batcher, 0, [400], "long")
+    add(batcher, 1, [10] * 30, "short")
+    while 0 not in [request.sequence_id for request in batcher.next_batch()]:
+        waited += 1
+        add(batcher, 1000 * waited, [10] * 30, f"short{waited}")
+    assert waited < OLDEST_EACH
+
+
+def test_a_pass_is_as_long_as_a_short_text_may_wait() -> None:
+    batcher = Batcher()
+    for _ in range(20):
+        batcher.pace.note(1.0, tokens=1000, decoding=False)
+    add(batcher, 0, [50] * 100)
+    assert [len(batch) for batch in drain(batcher)][:2] == [12, 12], "of 0.6 s each"
 
 
 def test_a_sequence_that_was_removed_does_not_come() -> None:

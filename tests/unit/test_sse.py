@@ -24,10 +24,16 @@ EVENTS = [
 ]
 
 
+def unknown(position: int) -> None:
+    """How long one waits."""
+
+
 @pytest.mark.parametrize("dialect", [Plain("r-1"), OpenAI()], ids=["plain", "openai"])
 def test_a_rewind_is_told_or_ends_the_stream(dialect: Dialect) -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(EVENTS))
-    body = b"".join(sse.stream(JOB, watcher, dialect, position=0, alive=lambda: True, limit_s=0)).decode()
+    body = b"".join(
+        sse.stream(JOB, watcher, dialect, position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
+    ).decode()
     assert body.count('"code":"rewound"') == (not dialect.resumable)
     assert ('"rewound":' in body, '"new"' in body) == (dialect.resumable, dialect.resumable)
     assert body.endswith("data: [DONE]\n\n")
@@ -49,11 +55,28 @@ FAILED = [
 )
 def test_an_error_is_told_in_the_clients_dialect(dialect: Dialect, said: str) -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(FAILED))
-    body = b"".join(sse.stream(JOB, watcher, dialect, position=0, alive=lambda: True, limit_s=0)).decode()
+    body = b"".join(
+        sse.stream(JOB, watcher, dialect, position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
+    ).decode()
     text, _, error = body.partition("id: 3-a\n")
     assert "old" in text
     assert error.startswith(said)
     assert error.endswith("\n\ndata: [DONE]\n\n")
+
+
+def test_how_long_a_client_waits_is_told_behind_its_position_if_it_is_known() -> None:
+    """Clients read the position by the beginning of the line."""
+    positions = iter([2, 1, 0])
+    watcher: Any = SimpleNamespace(
+        seq=0, ended=True, events=lambda: iter([[], [], *FAILED]), position=lambda _: next(positions)
+    )
+    known = {3: None, 2: 12.0, 1: 0.4}
+    body = sse.stream(JOB, watcher, OpenAI(), position=3, eta_s=known.__getitem__, alive=lambda: True, limit_s=0)
+    assert [part.decode() for part in body][:3] == [
+        ": queued position=3\n\n",
+        ": queued position=2 eta=12\n\n",
+        ": queued position=1 eta=0.4\n\n",
+    ]
 
 
 class Shouting(Plain):
@@ -81,5 +104,7 @@ class Loud:
 def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
     events = [Event(1, {"type": "delta", "c": "a", "text": "old"}), Event(2, {"type": "done", "c": "a"})]
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter([events]))
-    stream = sse.stream(JOB, watcher, Shouting("r-1"), position=3, alive=lambda: True, limit_s=0)
-    assert [part.decode() for part in stream] == [": queued position=3\n\n", "fake: OLD\n\nevent: over\n\n"]
+    stream = sse.stream(
+        JOB, watcher, Shouting("r-1"), position=3, eta_s=lambda position: 1.5 * position, alive=lambda: True, limit_s=0
+    )
+    assert [part.decode() for part in stream] == [": queued position=3 eta=4.5\n\n", "fake: OLD\n\nevent: over\n\n"]

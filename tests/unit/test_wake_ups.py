@@ -14,6 +14,7 @@ FORMS = forms()
 
 def test_a_wake_up_message_is_one() -> None:
     assert is_wake_up(json.dumps(message([["chatcmpl-0a1b"], {}, NOTHING])).encode())
+    assert is_wake_up(json.dumps(message([[], {}, NOTHING])).encode()), "there is work"
 
 
 @pytest.mark.parametrize("name", FORMS)

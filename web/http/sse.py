@@ -30,20 +30,28 @@ STALLED = "This client took so long that the job's pieces are put away. GET /job
 
 
 def stream(
-    job: Job, watcher: Watcher, dialect: Dialect, *, position: int, alive: Callable[[], bool], limit_s: float
+    job: Job,
+    watcher: Watcher,
+    dialect: Dialect,
+    *,
+    position: int,
+    eta_s: Callable[[int], float | None],
+    alive: Callable[[], bool],
+    limit_s: float,
 ) -> Iterator[bytes]:
-    """The body of a streamed response. `alive` returns False when this server stops. After `limit_s` (0 = never) a
-    client that can resume is asked to reconnect.
+    """The body of a streamed response. `position` is that in the queue (0 = unknown), `eta_s` tells how long one waits
+    there. `alive` returns False when this server stops. After `limit_s` (0 = never) a client that can resume is asked
+    to reconnect.
     """
     until = time.monotonic() + limit_s if limit_s and dialect.resumable else math.inf
     try:
-        yield f": queued position={position}\n\n".encode() if position else _waiting(job, watcher)
+        yield _queued(position, eta_s) if position else _waiting(job, watcher, eta_s)
         chunks = dialect.chunks(job)
         for events in watcher.events():
             if not dialect.resumable and (void := next(filter(voids, events), None)):
                 raise _void(job, void)
             text, broken = _frames(job, chunks, events, dialect)
-            yield text.encode() if events else _waiting(job, watcher)
+            yield text.encode() if events else _waiting(job, watcher, eta_s)
             if broken:
                 return
             if not watcher.ended and (not alive() or time.monotonic() > until):
@@ -86,7 +94,12 @@ def frame(chunks: ChunkStream[str], event: Event, dialect: Dialect) -> str:
     return text + dialect.end if event.type.terminal else text
 
 
-def _waiting(job: Job, watcher: Watcher) -> bytes:
+def _waiting(job: Job, watcher: Watcher, eta_s: Callable[[int], float | None]) -> bytes:
     """A comment for a waiting client, with its position in the queue if Redis can tell it."""
     position = 0 if watcher.seq else watcher.position(job.runs_on)
-    return f": queued position={position}\n\n".encode() if position else PING
+    return _queued(position, eta_s) if position else PING
+
+
+def _queued(position: int, eta_s: Callable[[int], float | None]) -> bytes:
+    wait_s = eta_s(position)
+    return f": queued position={position}{'' if wait_s is None else f' eta={wait_s:g}'}\n\n".encode()

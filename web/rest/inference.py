@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from functools import partial
 from typing import Any
 
 from flask import Response, current_app, request
@@ -95,6 +96,7 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
         watcher,
         dialect(),
         position=position,
+        eta_s=partial(gateway().inference.waiting.eta_s, job),
         alive=current_app.extensions["headrace.alive"],
         limit_s=gateway().settings.stream_limit_s,
     )

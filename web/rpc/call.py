@@ -16,6 +16,7 @@ import grpc.aio
 
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
+from schemas.inference import MAX_TIMEOUT_S
 from web.bearer import bearer
 from web.client_errors import client_error
 from web.request_ids import request_id
@@ -74,6 +75,12 @@ class Call:
         if not self._answered:
             self._answered = True
             self.face.loop.call_soon_threadsafe(self._send_head, headers)
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the client's deadline; None if it has none, or none of use."""
+        left_s = self._deadline - time.monotonic()
+        return max(0.001, left_s) if left_s < MAX_TIMEOUT_S else None
 
     @property
     def deadline_exceeded(self) -> bool:

@@ -83,6 +83,7 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
             key=call.key,
             background=background,
             idempotency_key=call.header("idempotency-key"),
+            timeout_s=None if background or _outlives(call, body) else call.left_s,
         )
     except (HeadraceError, ValidationError) as error:
         found = call.gateway.inference.limits.refuse(call.key, client_error(error, ""))
@@ -93,6 +94,11 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
     headers = submitted.headers() | {"X-Queue-Position": str(submitted.position)}
     call.answer({name.lower(): value for name, value in headers.items()})
     return submitted
+
+
+def _outlives(call: Call, body: JobRequest) -> bool:
+    """Whether the job goes on without its client, so that the call's deadline says nothing of it."""
+    return body.detach or call.header("idempotency-key") is not None
 
 
 def _whole(call: Call, request: Request) -> Message:

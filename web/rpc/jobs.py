@@ -27,7 +27,9 @@ def create_job(call: Call, request: pb.CreateJobRequest) -> pb.Job:
     if kind is None:
         raise InvalidRequest.of({"request": ["Missing; give chat, completion or embedding."]})
     submitted = submit(call, getattr(request, kind), background=True)
-    return _message({**job_views.summary(submitted.job), "position": submitted.position})
+    job, position = submitted.job, submitted.position
+    eta_s = call.gateway.inference.waiting.eta_s(job, position) if position else None
+    return _message({**job_views.summary(job), "position": position, "eta_s": eta_s})
 
 
 def get_job(call: Call, request: pb.GetJobRequest) -> pb.Job:
@@ -51,7 +53,7 @@ def watch_job(call: Call, request: pb.WatchJobRequest) -> Stream:
     """The same stream as the request's own, from the start or from behind a cursor."""
     job = call.gateway.inference.get(request.job_id, key=call.key)
     watcher = watch(call, job, request)
-    return Stream(watcher, partial(_encode, message_chunks(job), job.kind), _Waiting(watcher, job).message)
+    return Stream(watcher, partial(_encode, message_chunks(job), job.kind), _Waiting(call, watcher, job).message)
 
 
 def _encode(chunks: ChunkStream[bytes], kind: str, event: Event) -> list[bytes]:
@@ -59,18 +61,19 @@ def _encode(chunks: ChunkStream[bytes], kind: str, event: Event) -> list[bytes]:
 
 
 class _Waiting:
-    """Reports the position in the queue whenever it has changed."""
+    """Reports the position in the queue whenever it has changed, and how long one waits there."""
 
-    def __init__(self, watcher: Watcher, job: Job) -> None:
-        self._watcher, self._model = watcher, job.runs_on
+    def __init__(self, call: Call, watcher: Watcher, job: Job) -> None:
+        self._inference, self._watcher, self._job = call.gateway.inference, watcher, job
         self._sent = -1
 
     def message(self) -> bytes | None:
-        position = self._watcher.position(self._model)
-        if position in (None, self._sent):
+        position = self._watcher.position(self._job.runs_on)
+        if position is None or position == self._sent:
             return None
         self._sent = position
-        return pb.JobEvent(waiting=pb.JobWaiting(position=position)).SerializeToString()
+        eta_s = self._inference.waiting.eta_s(self._job, position) if position else None
+        return pb.JobEvent(waiting=pb.JobWaiting(position=position, eta_s=eta_s)).SerializeToString()
 
 
 def _message(data: dict[str, Any]) -> pb.Job:

@@ -2,7 +2,8 @@
 
 Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
 Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps that make no token for its sequence, one
-prompt behind the other while begun sequences go on; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
+prompt behind the other while begun sequences go on; `prefill_tokens_per_s` how fast prompts are computed, in pieces as
+`workers/engines/prefill.py` says; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
 stage; `fail_load`: a Reason with which the second stage fails at half; `crash_load`: the process ends there;
 `digest` of its weights; and the faults of `workers/engines/fake_faults.py`.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 import os
 import time
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from workers.engines.base import (
@@ -27,6 +29,7 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake_faults import Faults
+from workers.engines.prefill import Prefill, Prompt
 
 #: Token ids are 0 to this, exclusive.
 VOCABULARY = 50_000
@@ -34,6 +37,8 @@ VOCABULARY = 50_000
 LOAD_PARTS = 8
 #: The least that a step takes which computes a prompt.
 PREFILL_STEP_S = 0.01
+#: Tokens of prompts and answers that one step may hold.
+MAX_STEP_TOKENS = 512
 _CAN = frozenset({"seed", "top_p", "top_k", "logprobs"})
 
 
@@ -54,7 +59,14 @@ class Running:
     request: SequenceRequest
     sampling: Sampling
     prefill_s: float
+    #: Tokens of its prompt that are still to be computed.
+    unread: int
     made: int = 0
+
+    @property
+    def is_answering(self) -> bool:
+        """Its prompt is computed."""
+        return self.prefill_s <= 0 and not self.unread
 
 
 class FakeEngine(BatchEngine[Running]):
@@ -65,6 +77,9 @@ class FakeEngine(BatchEngine[Running]):
         self._options = config.options
         self._places = config.max_batch_size
         self._step_s, self._prefill_s = (float(config.options.get(name, 0)) for name in ("step_s", "prefill_s"))
+        tokens_per_s = float(config.options.get("prefill_tokens_per_s", 0))
+        self._token_s = 1 / tokens_per_s if tokens_per_s else 0.0
+        self._prefill = Prefill(block_tokens=1, max_step_tokens=MAX_STEP_TOKENS)
         self._faults = Faults(config.options, fake_word)
         self._load(report)
         effective = {"quantization": config.quantization, "devices": [config.device], "kv_cache": config.use_kv_cache}
@@ -74,15 +89,27 @@ class FakeEngine(BatchEngine[Running]):
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
         self._faults.on_add(request)
-        self._held[request.sequence_id] = Running(
-            request, require(request, _CAN, "fake", vocabulary=VOCABULARY), self._prefill_s
-        )
+        sampling = require(request, _CAN, "fake", vocabulary=VOCABULARY)
+        unread = len(request.prompt_ids) if self._token_s else 0
+        self._held[request.sequence_id] = Running(request, sampling, self._prefill_s, unread)
 
     def _advance(self) -> list[SequenceOutput]:
         """One token for each running sequence whose prompt is computed."""
         batch = list(self._held.values())[: self._places]
+        begun, answering = time.monotonic(), sum(one.is_answering for one in batch)
+        tokens = self._read_prompts(batch, answering)
         self._spend_time(next((one for one in batch if one.prefill_s > 0), None))
-        return [self._next_token(one) for one in batch if one.prefill_s <= 0]
+        self._prefill.pace.note(time.monotonic() - begun, tokens=tokens, decoding=answering > 0)
+        return [self._next_token(one) for one in batch if one.is_answering]
+
+    def _read_prompts(self, batch: Sequence[Running], answering: int) -> int:
+        """Spend the time that prompts take. Returns how many tokens of them were computed."""
+        unread = {one.request.sequence_id: one for one in batch if one.unread}
+        plan = self._prefill.plan([Prompt(i, one.unread) for i, one in unread.items()], decoding=answering)
+        for sequence_id, tokens in plan.items():
+            unread[sequence_id].unread -= tokens
+        time.sleep(self._token_s * sum(plan.values()))
+        return sum(plan.values())
 
     def _spend_time(self, prefilling: Running | None) -> None:
         step_s = max(self._step_s, PREFILL_STEP_S) if prefilling else self._step_s

@@ -6,10 +6,12 @@ Options: `properties` for the OpenVINO device.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
-from collections.abc import Sequence
-from dataclasses import replace
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,7 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.compression import COMPRESSED, compressed
 from workers.engines.failures import LoadFailed, Reason
+from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, PrefixIndex, Prompt
 from workers.engines.weights import weights_digest
 
 log = logging.getLogger("headrace.engine")
@@ -47,6 +50,8 @@ _LEFT_OUT = "The engine has left it out: its cache may have no room for so long 
 CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
+#: Pieces of prompts are requests with ids of their own, which no sequence has.
+FIRST_PIECE_ID = 2**41
 #: OpenVINO tells these apart by their text only.
 _LOAD_ERRORS = {
     "unordered_map::at": Reason.UNSUPPORTED_ARCHITECTURE,
@@ -55,17 +60,47 @@ _LOAD_ERRORS = {
 }
 
 
-class OpenVinoEngine(BatchEngine[Any]):
-    """One pipeline and the handles of its sequences."""
+@dataclass
+class Held:
+    """A sequence. Its prompt is computed in pieces, of which the last is the request that makes the answer."""
+
+    #: The prompt, and what was made behind it.
+    ids: list[int]
+    prompt_tokens: int
+    #: OpenVINO's own GenerationConfig.
+    generation: Any
+    #: Names of the prompt's blocks.
+    blocks: Sequence[int]
+    #: Tokens of the prompt that the cache has.
+    done: int = 0
+    #: Where the piece ends that is being computed; 0: none is.
+    piece_end: int = 0
+    #: Of the piece, or of the request itself.
+    handle: Any = None
+    #: The cache keeps room for all of it.
+    begun: bool = False
+
+    @property
+    def is_answering(self) -> bool:
+        """Its prompt is with the pipeline as a whole."""
+        return self.handle is not None and not self.piece_end
+
+
+class OpenVinoEngine(BatchEngine[Held]):
+    """One pipeline, and the sequences that it computes or that wait for it."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         super().__init__()
         report("model_initialization", 0, 1)
-        #: Tokens that the KV cache holds.
-        self._capacity = _kv_blocks(config) * _block_tokens(config)
+        self._cache = CacheRoom(_kv_blocks(config) * _block_tokens(config))
         self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
         self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)
+        self._block_tokens = _block_tokens(config)
+        self._prefill = Prefill(block_tokens=self._block_tokens, max_step_tokens=MAX_BATCHED_TOKENS)
+        self._prefixes = PrefixIndex(block_tokens=self._block_tokens, num_blocks=_kv_blocks(config))
+        self._answers = AnswerLengths()
+        self._piece_ids = itertools.count(FIRST_PIECE_ID)
         slowest_s = warm_up(self, report)
         digest = weights_digest(Path(config.model_path))
         effective = {
@@ -73,7 +108,7 @@ class OpenVinoEngine(BatchEngine[Any]):
             "quantization": config.quantization,
             "devices": [config.device],
             "kv_cache": True,
-            "kv_capacity_tokens": self._capacity,
+            "kv_capacity_tokens": self._cache.capacity,
             # The cache is made with the first step.
             "kv_cache_bytes": self._pipeline.get_metrics().kv_cache_size_in_bytes,
         }
@@ -82,30 +117,99 @@ class OpenVinoEngine(BatchEngine[Any]):
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "openvino", vocabulary=self._vocabulary)
-        require_room(request, sampling, self._capacity)
-        ids = openvino.Tensor(numpy.array([request.prompt_ids], dtype=numpy.int64))
-        self._held[request.sequence_id] = self._pipeline.add_request(
-            request.sequence_id, ids, _generation_config(sampling, request.eos_ids)
-        )
+        require_room(request, sampling, self._cache.capacity)
+        generation = _generation_config(sampling, request.eos_ids)
+        generation.validate()
+        ids = list(request.prompt_ids)
+        self._held[request.sequence_id] = Held(ids, len(ids), generation, self._prefixes.names(ids))
 
-    def _withdraw(self, sequence_id: int, held: Any) -> None:
+    def _withdraw(self, sequence_id: int, held: Held) -> None:
         """Its cache blocks are free at the next step."""
-        held.cancel()
+        if held.handle is not None:
+            held.handle.cancel()
 
     def _advance(self) -> list[SequenceOutput]:
         """One forward pass. It holds the GIL throughout."""
-        outputs: list[SequenceOutput] = []
+        decoding = sum(held.is_answering for held in self._held.values())
+        tokens, outputs = self._feed(decoding)
+        begun = time.monotonic()
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
+        self._prefill.pace.note(time.monotonic() - begun, tokens=tokens, decoding=decoding > 0)
         over = not self._pipeline.has_non_finished_requests()
-        for sequence_id, handle in list(self._held.items()):
-            made = _read(sequence_id, handle)
-            if over and not (made and made[-1].finish_reason):  # the pipeline has left it out
-                made.append(SequenceOutput(sequence_id, [], None, "failed", _LEFT_OUT))
-            if made and made[-1].finish_reason:
-                del self._held[sequence_id]
-            outputs += made
+        for sequence_id, held in list(self._held.items()):
+            if held.handle is not None:
+                outputs += self._taken(sequence_id, held, over=over)
         return outputs
+
+    def _feed(self, decoding: int) -> tuple[int, list[SequenceOutput]]:
+        """Give the pipeline what it is to compute of the prompts in this step, and no more.
+
+        Returns how many tokens that are, and the ends of those that it does not take.
+        """
+        if any(held.piece_end for held in self._held.values()):  # the cache had no room for it yet
+            return 0, []
+        waiting = {i: held for i, held in self._held.items() if held.handle is None}
+        for held in waiting.values():
+            held.done = max(held.done, min(self._prefixes.tokens(held.blocks), len(held.ids) - 1))
+        plan = self._prefill.plan(self._fitting(waiting), decoding=decoding)
+        refused = []
+        for sequence_id, tokens in plan.items():
+            try:
+                self._give(sequence_id, waiting[sequence_id], tokens)
+            except Exception as error:
+                log.exception("sequence %d can't be computed", sequence_id)
+                del self._held[sequence_id]
+                refused.append(_failed(sequence_id, error))
+        return sum(plan.values()), refused
+
+    def _fitting(self, waiting: Mapping[int, Held]) -> list[Prompt]:
+        """Those that have begun, or may begin."""
+        taken = sum(self._room(held) for held in self._held.values() if held.begun)
+        new = {i: self._room(held) for i, held in waiting.items() if not held.begun}
+        fitting = set(self._cache.fitting(new, taken=taken))
+        return [Prompt(i, len(held.ids) - held.done) for i, held in waiting.items() if held.begun or i in fitting]
+
+    def _room(self, held: Held) -> int:
+        """Tokens of the blocks that a sequence has, or is expected to need."""
+        made, most = len(held.ids) - held.prompt_tokens, held.generation.max_new_tokens
+        tokens = held.prompt_tokens + self._answers.expected(made=made, max_tokens=most)
+        return -(-tokens // self._block_tokens) * self._block_tokens
+
+    def _give(self, sequence_id: int, held: Held, tokens: int) -> None:
+        """A piece is a request for one token, which nobody reads; the next finds its blocks in the cache."""
+        held.begun, end = True, held.done + tokens
+        if end == len(held.ids):
+            held.handle = self._request(sequence_id, held.ids, held.generation)
+        else:
+            held.handle, held.piece_end = self._request(next(self._piece_ids), held.ids[:end], _PIECE), end
+        self._prefixes.add(held.blocks[: end // self._block_tokens])
+
+    def _request(self, request_id: int, ids: Sequence[int], generation: Any) -> Any:
+        tensor = openvino.Tensor(numpy.array([ids], dtype=numpy.int64))
+        return self._pipeline.add_request(request_id, tensor, generation)
+
+    def _taken(self, sequence_id: int, held: Held, *, over: bool) -> list[SequenceOutput]:
+        """What a sequence has made in this step."""
+        made = _read(sequence_id, held.handle)
+        if over and not (made and made[-1].finish_reason):  # the pipeline has left it out
+            made.append(SequenceOutput(sequence_id, [], None, "failed", _LEFT_OUT))
+        finish = made[-1].finish_reason if made else None
+        if held.piece_end and finish != "failed":
+            if finish:
+                held.done, held.piece_end, held.handle = held.piece_end, 0, None
+            return []
+        for output in made:
+            held.ids += output.token_ids
+        if finish:
+            del self._held[sequence_id]
+            self._prefixes.add(self._prefixes.names(held.ids[:-1]))  # the last was not computed
+            self._answers.note(len(held.ids) - held.prompt_tokens)
+        return made
+
+
+def _failed(sequence_id: int, error: Exception) -> SequenceOutput:
+    return SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")
 
 
 def _read(sequence_id: int, handle: Any) -> list[SequenceOutput]:
@@ -123,7 +227,7 @@ def _read(sequence_id: int, handle: Any) -> list[SequenceOutput]:
         ]
     except Exception as error:
         log.exception("sequence %d can't be read", sequence_id)
-        return [SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
+        return [_failed(sequence_id, error)]
 
 
 def _loaded(config: EngineConfig) -> Any:
@@ -196,3 +300,7 @@ def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
         seed = sampling.seed if sampling.seed is not None else int.from_bytes(os.urandom(4), "little")
         config.rng_seed = seed
     return config
+
+
+#: What a piece of a prompt is asked for.
+_PIECE = _generation_config(Sampling(max_tokens=1, temperature=0.0), [])

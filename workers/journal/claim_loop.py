@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from gateway.errors import HeadraceError
-from gateway.jobs.control import cancel, fail
+from gateway.jobs.control import TOO_LATE, TOO_LATE_TEXT, cancel, fail
 from gateway.jobs.record import Job, JobHead, JobState, new_claim_id
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.quarantine import PoisonRule
@@ -45,6 +45,12 @@ class ClaimLoop:
                 return admit(waiting)
         return None
 
+    def take_new(self, job_id: str, admit: Callable[[], Claimed | None]) -> Claimed | None:
+        """The same for a job that was offered to this worker and has never begun: it need not be looked at first."""
+        with self._journaler.claiming(job_id) as acquired:
+            return admit() if acquired else None
+        return None
+
     def claim(self, job_id: str, prepare: Callable[[Job], Claimed], *, model: str) -> Claimed | None:
         """Claim a job that waits for `model`, and hold what `prepare` makes of it.
 
@@ -62,6 +68,9 @@ class ClaimLoop:
     def _prepared(self, job: Job, prepare: Callable[[Job], Claimed]) -> Claimed | None:
         if job.cancel and not self._keeps_cancelled:
             cancel(self._store, job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
+            return None
+        if 0 < job.deadline < self._store.clock.estimated_now_ms() and not job.seq:
+            fail(self._store, job, reason=TOO_LATE, message=TOO_LATE_TEXT, take_claim=job.claim)
             return None
         if verdict := self._rule.verdict(job):
             fail(self._store, job, reason=verdict.reason, message=verdict.message, take_claim=job.claim, **verdict.more)

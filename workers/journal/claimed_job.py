@@ -34,8 +34,8 @@ class ClaimedJob:
         self._confirmed = 0
         #: Tokens up to and including each event.
         self._tokens: list[int] = []
-        #: When Redis last confirmed events, by the steady clock.
-        self.confirmed_at = time.monotonic()
+        #: When it was claimed, and when Redis last confirmed events, by the steady clock.
+        self.claimed_at = self.confirmed_at = time.monotonic()
         #: The vectors of an event, (offset, bytes), by its index in `_events`.
         self._vectors: dict[int, Sequence[tuple[int, bytes]]] = {}
         #: Deltas that are not an event yet, by choice.

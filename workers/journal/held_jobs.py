@@ -17,6 +17,7 @@ from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import JobStore
 from gateway.store.connection import NOT_NOW, is_lasting
 from workers.journal.claimed_job import ClaimedJob
+from workers.journal.task_events import TaskEvents
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ class HeldJobs:
         self._lock = threading.Lock()
         self._held: dict[str, ClaimedJob] = {}
         self._claiming: set[str] = set()
+        #: What Flower shows of them.
+        self.task_events = TaskEvents()
         #: Jobs with new events for the journal.
         self._dirty: dict[str, ClaimedJob] = {}
 
@@ -72,6 +75,7 @@ class HeldJobs:
         """Add a job that was claimed."""
         with self._lock:
             self._held[job.id] = self._dirty[job.id] = job
+        self.task_events.begun(job)
 
     def touch(self, *jobs: ClaimedJob) -> None:
         """Note that jobs have new events."""
@@ -98,9 +102,11 @@ class HeldJobs:
         """Remove a job, in any state."""
         self._on_drop(job)
         with self._lock:
-            self._held.pop(job.id, None)
+            was_held = self._held.pop(job.id, None)
             self._dirty.pop(job.id, None)
         job.finished.set()
+        if was_held:
+            self.task_events.ended(job)
 
     @contextlib.contextmanager
     def bulkhead(self, job: ClaimedJob) -> Iterator[None]:

@@ -61,6 +61,11 @@ class Turnstile:
         self._waiting: dict[str, None] = {}
         self._lock = threading.Lock()
 
+    @property
+    def is_free(self) -> bool:
+        """Whether the next suspect would be let through."""
+        return self._free > 0
+
     @contextmanager
     def turn(self, job_id: str) -> Iterator[bool]:
         """Yields whether it is this job's turn now. If not, `call` is called for it later."""

@@ -14,8 +14,8 @@ from celery import Celery
 from gateway.jobs.events import Append
 from gateway.jobs.journal_store import Appended, AppendVerdict
 from gateway.jobs.record import Cause, JobState
-from gateway.jobs.store import JobStore
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.jobs.store import Ended, JobStore
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
 from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
@@ -59,6 +59,8 @@ class Journaler(HeldJobs):
         self._pace = pace
         self._flushed_at = self._next_beat = self._next_audit = 0.0
         self._warned_at = -WARN_S
+        #: Jobs whose end was written, and that are not settled.
+        self._ended: list[Ended] = []
 
     @property
     def waits_s(self) -> float:
@@ -120,10 +122,22 @@ class Journaler(HeldJobs):
             except NOT_NOW as error:
                 log.warning("job %s waits for Redis: %s", job.id, error)
                 self.touch(job)
+        self._finalize()
         try:
             self.store.journals.publish(hubs)
         except NOT_NOW as error:
             log.warning("not published, watchers will read the journal: %s", error)
+
+    def _finalize(self) -> None:
+        """Settle the jobs whose end was written."""
+        ended, self._ended = self._ended, []
+        try:
+            if ended:
+                self.store.finalize(*ended)
+        except NOT_NOW as error:
+            log.warning("%d jobs are not settled (%s); the keeper will do it", len(ended), error)
+        except Exception:  # the journals of the others go on
+            log.exception("%d jobs are not settled; the keeper will do it", len(ended))
 
     def _due(self, everything: bool) -> list[ClaimedJob]:
         """Take the jobs whose events are written now."""
@@ -179,18 +193,18 @@ class Journaler(HeldJobs):
         elif job.state is not None and job.flushed:
             self.drop(job)
             self.audit.note_end(job)
-            try:
-                self.store.finalize(job.job, job.state, usage=job.usage(), reason=job.error.get("reason", ""))
-            except NOT_NOW as error:
-                log.warning("job %s: not settled (%s); the keeper will do it", job.id, error)
+            self._ended.append(Ended(job.job, job.state, job.usage(), job.error.get("reason", "")))
         elif cancel:
             self.cancel(job, cancel)
 
     def _pass_on(self, job: ClaimedJob) -> None:
         """Wake up a worker of the model to which the job was handed over."""
         try:
-            self.store.indexes.after_handover(job.job, job.route)
+            wakes = self.store.indexes.after_handover(job.job, job.route)
         except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
         else:
-            enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.route, priority=Priority.RECOVERED)
+            if wakes:
+                wake(self.celery, wakes)
+            else:
+                enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.route, priority=Priority.RECOVERED)

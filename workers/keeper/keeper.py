@@ -71,6 +71,8 @@ class Keeper:
         self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
         #: By queue key: since when it has had no worker, and none is to come.
         self._unserved_since: dict[str, float] = {}
+        #: By queue key: when it had a replica.
+        self._served_at: dict[str, float] = {}
         self._round_s = 0.0
 
     def run(self, stop: threading.Event) -> None:
@@ -113,7 +115,13 @@ class Keeper:
         self.registry.beat_keeper(state, lease_s=lease_s)
 
     def _look_at_queue(self, model: str, now_ms: int) -> None:
-        waiting = self.queues.run(model, now_ms)
+        replicas = self.registry.replicas(model)
+        pulled = self._is_local(model) and all(replica.pulls for replica in replicas)
+        if replicas:
+            self._served_at[model] = time.monotonic()
+        away_s = time.monotonic() - self._served_at.setdefault(model, time.monotonic())
+        served = pulled and away_s < self.settings.queue_timeout_s  # a replica may be away for a while
+        waiting = self.queues.run(model, now_ms, pulled=pulled, served=served)
         if waiting and self._has_no_worker(model):
             self._give_up(waiting, model)
         compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
@@ -132,7 +140,7 @@ class Keeper:
 
     def _served(self, model_id: str) -> bool:
         """Whether a model has a replica, or will have one. Only local models are known to have none."""
-        if not any(model.local and model.id == model_id for model in self.catalog):
+        if not self._is_local(model_id):
             return True
         if self.registry.replicas(model_id):
             return True
@@ -140,6 +148,9 @@ class Keeper:
         if SpecState.ASLEEP in states and SpecState.RUNNING not in states:
             self.desired.wake(model_id)
         return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})
+
+    def _is_local(self, model_id: str) -> bool:
+        return any(model.local and model.id == model_id for model in self.catalog)
 
     def _give_up(self, jobs: Iterable[JobHead], queue_key: str) -> None:
         for job in jobs:

@@ -18,13 +18,14 @@ from celery import Celery
 from gateway.cluster.registry import Registry
 from gateway.cluster.trust import Trust
 from gateway.errors import Unreadable
-from gateway.jobs.control import cancel, fail
+from gateway.jobs.control import TOO_LATE, TOO_LATE_TEXT, cancel, fail
 from gateway.jobs.damaged import quarantine, sift
+from gateway.jobs.indexes import BACKGROUND_SCORE
 from gateway.jobs.record import Cause, Job, JobHead, JobState
 from gateway.jobs.recovery import cause_of_death, give_back
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, dead_holders
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper
+from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
 from gateway.queue.names import Priority, lists, queue_of
 from gateway.settings import Settings
 from gateway.store import keys
@@ -36,8 +37,9 @@ log = logging.getLogger("headrace.keeper")
 
 #: Records read in one round trip.
 BATCH = 500
-#: Every round checks the first `HEAD` jobs of a queue, and `SLICE` of the others in turn.
-HEAD, SLICE = 100, 1_000
+#: Every round checks the first `HEAD` jobs of a queue (of the interactive ones, where replicas ask for their jobs), and
+#: `SLICE` of all in turn.
+HEAD, SLICE = 100, 100
 #: The keeper ends a cancelled job whose worker has been silent for this long.
 CANCEL_S = 5.0
 #: The wake-up message of a job that is first in line and was not taken for this long is sent again; that of the n-th
@@ -176,17 +178,28 @@ class QueueSweep(Sweep):
     def __init__(self, *, settings: Settings, store: JobStore, celery: Celery, trust: Trust) -> None:
         super().__init__(settings=settings, store=store, celery=celery, trust=trust)
         self._cursors: dict[str, int] = {}
+        #: Whether replicas ask for the jobs of the model that is looked at.
+        self._is_served = False
         self._sent: dict[str, Sent] = {}
 
-    def run(self, model: str, now_ms: int) -> list[JobHead]:
-        """Check the jobs of this round. Returns those that still wait. Raises: NOT_NOW."""
+    def run(self, model: str, now_ms: int, *, pulled: bool, served: bool) -> list[JobHead]:
+        """Check the jobs of this round; `pulled`: replicas ask for them; `served`: there are such, or were lately.
+
+        Returns those that wait. Raises: NOT_NOW.
+        """
+        self._is_served = served
         ids, size = self._turn(model)
         waiting: list[JobHead] = []
         for job_id, job in self.heads(ids):
             with guarded(f"job {job_id}"):
-                if self._belongs(job_id, job, model):
-                    waiting.append(cast(JobHead, job))
-        return self._look_at(waiting, model, size, now_ms) if waiting else []
+                self.trust.tick()
+                if self._belongs(job_id, job, model) and job and not self._ends(job, now_ms):
+                    waiting.append(job)
+        if pulled:
+            self._put_in_line([job for job in waiting if self.trust.age_s(now_ms, job.queued_at) > RESEND_S], model)
+        elif waiting:
+            self._look_at(waiting, model, size, now_ms)
+        return waiting
 
     def forget(self) -> None:
         """Forget the messages of `FORGET_S` ago and before."""
@@ -195,16 +208,18 @@ class QueueSweep(Sweep):
 
     def _turn(self, model: str) -> tuple[list[str], int]:
         """The jobs of a queue to check in this round, and how many wait there."""
-        index, cursor = keys.queued(model), self._cursors.get(model, HEAD)
+        index, cursor = keys.queued(model), self._cursors.get(model, 0)
+        # What may be due at any time are the leases of clients. Background jobs have none, or few.
+        last = f"({BACKGROUND_SCORE}" if self._is_served else "+inf"
         head, slice_, size = pipeline(
             self.store.redis,
             [
-                ("ZRANGE", index, 0, HEAD - 1),
+                ("ZRANGE", index, "-inf", last, "BYSCORE", "LIMIT", 0, HEAD),
                 ("ZRANGE", index, cursor, cursor + SLICE - 1),
                 ("ZCARD", index),
             ],
         )
-        self._cursors[model] = cursor + SLICE if cursor + SLICE < size else HEAD
+        self._cursors[model] = cursor + SLICE if cursor + SLICE < size else 0
         return list(dict.fromkeys([*head, *slice_])), size
 
     def _belongs(self, job_id: str, job: JobHead | None, model: str) -> bool:
@@ -219,16 +234,16 @@ class QueueSweep(Sweep):
             return True
         return False
 
-    def _look_at(self, waiting: Sequence[JobHead], model: str, size: int, now_ms: int) -> list[JobHead]:
+    def _put_in_line(self, waiting: Sequence[JobHead], model: str) -> None:
+        """See to it that replicas are offered these. They are, but for one that an older version has made."""
+        for queue in self.store.indexes.track_waiting([job.id for job in waiting], model) if waiting else ():
+            wake(self.celery, queue)
+
+    def _look_at(self, waiting: Sequence[JobHead], model: str, size: int, now_ms: int) -> None:
         messages = sum(pipeline(self.store.redis, [("LLEN", name) for name in lists(queue_of(model))]))
         lost = size - messages
-        left: list[JobHead] = []
         for rank, job in enumerate(waiting):
             with guarded(f"job {job.id}"):
-                self.trust.tick()
-                if self._ends(job, now_ms):
-                    continue
-                left.append(job)
                 waited_s = self.trust.age_s(now_ms, job.queued_at)
                 if waited_s > RESEND_S and self._must_resend(job, rank, waited_s, some_lost=lost > 0):
                     lost -= 1
@@ -236,7 +251,6 @@ class QueueSweep(Sweep):
                     self.enqueue(job, Priority.RECOVERED)
                 elif job.background:
                     self._age(job, waited_s)
-        return left
 
     def _ends(self, job: JobHead, now_ms: int) -> bool:
         """End a job that was cancelled, lost its client, or waited too long. Returns whether it was ended."""
@@ -246,11 +260,17 @@ class QueueSweep(Sweep):
         elif self.client_is_gone(job, now_ms):
             log.info("job %s: its client is gone, cancelled before it began", job.id)
             self.cancel(job, reason="client_gone")
-        elif waited_s > self.settings.queue_timeout_s and self.trust.held_for(2 * self.settings.lease_s):
+        elif 0 < job.deadline < now_ms and not job.seq:
+            self.fail(job, reason=TOO_LATE, message=TOO_LATE_TEXT)
+        elif self._waits_in_vain(job, waited_s) and self.trust.held_for(2 * self.settings.lease_s):
             self._give_up(job)
         else:
             return False
         return True
+
+    def _waits_in_vain(self, job: JobHead, waited_s: float) -> bool:
+        """Whether it should have begun by now. A background job may wait for as long as others are served."""
+        return waited_s > self.settings.queue_timeout_s and not (job.background and self._is_served)
 
     def _give_up(self, job: JobHead) -> None:
         """Fail a job that no worker took in time. `queue_timeout` is only for jobs that never had a worker."""

@@ -104,7 +104,14 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
     reclaiming = Loop(lambda: _reclaim_from_the_dead(app, worker), name="reclaim", over=lambda: stop.wait(RECLAIM_S))
     worker_ready.connect(lambda **_: reclaiming.start(), weak=False)
     hostname = f"provider@{settings.node}"
-    consume(app, settings, hostname=hostname, queues=queues, concurrency=settings.provider_concurrency)
+    consume(
+        app,
+        settings,
+        hostname=hostname,
+        queues=queues,
+        concurrency=settings.provider_concurrency,
+        task_events=worker.task_events.take,
+    )
 
 
 def _reclaim_from_the_dead(app: Celery, worker: RemoteWorker) -> None:

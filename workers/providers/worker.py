@@ -79,6 +79,7 @@ class RemoteWorker:
             on_drop=self._drop,
             pace=flush_interval_of(settings),
         )
+        self.task_events = self._journaler.task_events
         self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()
         self._quarantine = Turnstile(MAX_APART, self._enqueue_quarantined)

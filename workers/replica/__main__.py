@@ -139,7 +139,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         cancelled=worker.life.unwanted,
         worker=worker,
     )
-    failed = threading.Event()
+    failed, drains = threading.Event(), list[threading.Thread]()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         worker.start()
@@ -151,7 +151,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         app.replica = worker
         threading.Thread(target=_watch, args=(worker,), name="watch", daemon=True).start()
         worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
-        worker_shutting_down.connect(lambda **_: _drain(worker), weak=False)
+        worker_shutting_down.connect(lambda **_: drains.append(_drain(worker)), weak=False)
         spec = worker.spec
         gc.collect()
         gc.freeze()  # all present objects are permanent: keep them out of later collections
@@ -159,12 +159,15 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
             app,
             worker.settings,
             hostname=f"{slug(spec.model)}{_suffix(worker)}@{spec.node}.{spec.device}",
-            queues=lambda: [model_queue(spec.model), replica_queue(spec.node, spec.device, spec.model)],
-            concurrency=worker.config.max_batch_size,
+            queues=lambda: [model_queue(spec.model), replica_queue(spec.node, spec.device, spec.model), worker.queue],
+            concurrency=1,
             on_look=worker.consumer.at_work,
+            task_events=worker.task_events.take,
         )
         return FAILED if failed.is_set() or worker.life.lost.is_set() else 0
     finally:
+        for drain in drains:  # Celery ends at once, since it has no part in the running jobs
+            drain.join()
         worker.stop(grace_s=0)
 
 
@@ -192,10 +195,12 @@ def _watch(worker: ReplicaWorker) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _drain(worker: ReplicaWorker) -> None:
+def _drain(worker: ReplicaWorker) -> threading.Thread:
     """Let requests of an undesired replica end; after a plain SIGTERM give them back soon."""
     grace_s = worker.settings.drain_s if worker.life.unwanted.is_set() else DRAIN_S
-    threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True).start()
+    drain = threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True)
+    drain.start()
+    return drain
 
 
 def _suffix(worker: ReplicaWorker) -> str:

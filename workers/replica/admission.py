@@ -1,23 +1,21 @@
-"""Admits jobs to the batch: each gets its slots, is claimed, prepared, and passed to the engine.
+"""Admits jobs to the batch: each is claimed, prepared, and passed to the engine. Its slots are held by then.
 
 A quarantined job runs alone. Knows no Celery thread, no step of the engine and no heartbeat.
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from gateway.access.limits import Limits
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry
-from gateway.jobs.job_kind import slots_of
 from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Model
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper
-from gateway.queue.names import Priority, replica_queue
 from workers.handlers.base import EngineRun, Work
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.quarantine import QUARANTINE_CRASHES, PoisonRule, Turnstile
@@ -26,26 +24,26 @@ from workers.replica.engine_client import EngineDied
 from workers.replica.engine_supervisor import EngineSupervisor
 from workers.replica.equals import EqualWeights
 from workers.replica.sequences import Sequences
-from workers.replica.slots import Slots
+from workers.replica.slots import Ticket
 
 #: A quarantined job runs alone for this many tokens.
 PROBATION_TOKENS = 8
 
 
 class Admission:
-    """Takes jobs for one replica of one model. Each of Celery's threads admits one at a time."""
+    """Takes jobs for one replica of one model. Any thread may call it; `on_turn` hears when a suspect may be taken."""
 
     def __init__(
         self,
         model: Model,
         spec: ReplicaSpec,
         work: Work,
-        slots: Slots,
         *,
         journaler: Journaler,
         registry: Registry,
         engine: EngineSupervisor,
         sequences: Sequences,
+        on_turn: Callable[[str], None],
     ) -> None:
         self.model = model
         self.work = work
@@ -58,17 +56,25 @@ class Admission:
         self._claims = ClaimLoop(journaler, rule)
         self._limits = Limits(store.redis, store.scripts)
         self._equals = EqualWeights(store=store, registry=registry, celery=journaler.celery)
-        self._slots = slots
-        self._quarantine = Turnstile(1, self._enqueue_quarantined)
+        self._quarantine = Turnstile(1, on_turn)
         #: Held to add a job to the batch; a quarantined job keeps it while it is alone there.
         self._adding = threading.Lock()
 
-    def take(self, job_id: str, slots: contextlib.ExitStack) -> EngineRun | None:
-        """Claim a job and pass it to the engine; `slots` gives its slots back on exit.
+    @property
+    def takes_quarantined(self) -> bool:
+        """Whether a job that may kill the engine would have its turn now."""
+        return self._quarantine.is_free
+
+    def take(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
+        """Claim a job and pass it to the engine; it owns its slots, `ticket`, from then on.
 
         Returns None if it is taken, ended or gone, if it was left to others, or has ended already. Raises: NOT_NOW.
         """
-        return self._claims.take(job_id, lambda waiting: self._admit(waiting, slots))
+        return self._claims.take(job_id, lambda waiting: self._admit(waiting, ticket))
+
+    def take_new(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
+        """The same for a job that was offered to this replica and has never begun. Raises: NOT_NOW."""
+        return self._claims.take_new(job_id, lambda: self._begin(job_id, ticket))
 
     def submit(self, run: EngineRun) -> None:
         """Add the remaining sequences of a run to the batch. Does nothing if it is over."""
@@ -81,35 +87,32 @@ class Admission:
             except EngineDied:
                 self._journaler.release([run], Cause.GIVEN_BACK)
 
-    def _admit(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _admit(self, waiting: JobHead, ticket: Ticket[EngineRun]) -> EngineRun | None:
         if self._equals.leave(waiting, self._engine.weights):
             return None
+        ticket.grow(waiting.slots)  # a job that this replica was told to take
         begin = self._begin_alone if waiting.crashes >= QUARANTINE_CRASHES else self._begin
-        return begin(waiting, slots)
+        return begin(waiting.id, ticket)
 
-    def _begin(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
-        self._take_slots(waiting, slots)
-        run = self._claim(waiting.id)
+    def _begin(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
+        run = self._claim(job_id, ticket)
         if run is None:
             return None
-        if run.job.crashes >= QUARANTINE_CRASHES:  # it crashed another engine while it waited for slots here
+        if run.job.crashes >= QUARANTINE_CRASHES:  # it has crashed another engine meanwhile
             self._journaler.release([run], Cause.GIVEN_BACK)
             return None
         with self._adding:
             self.submit(run)
         return run
 
-    def _begin_alone(self, waiting: JobHead, slots: contextlib.ExitStack) -> EngineRun | None:
+    def _begin_alone(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
         """The same for a quarantined job: the other jobs leave the batch until it has made a few tokens.
 
         They continue from where they were, so they lose only that time. Until it is its turn, it stays in the queue,
         and no thread waits for it.
         """
-        with self._quarantine.turn(waiting.id) as is_its_turn:
-            if not is_its_turn:
-                return None
-            self._take_slots(waiting, slots)
-            run = self._claim(waiting.id)
+        with self._quarantine.turn(job_id) as is_its_turn:
+            run = self._claim(job_id, ticket) if is_its_turn else None
             if run is None:
                 return None
             with self._adding:
@@ -122,25 +125,15 @@ class Admission:
                     self.submit(other)
         return run
 
-    def _take_slots(self, waiting: JobHead, slots: contextlib.ExitStack) -> None:
-        """Wait for the slots of a job; `slots` gives them back on exit."""
-        slots.callback(self._slots.give_back, self._slots.take(slots_of(self._store, waiting)))
+    def _claim(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
+        return self._claims.claim(job_id, partial(self._prepare, ticket=ticket), model=self.model.id)
 
-    def _enqueue_quarantined(self, job_id: str) -> None:
-        """Wake up a quarantined job whose turn has come."""
-        queue = replica_queue(self._spec.node, self._spec.device, self.model.id)
-        enqueue_or_leave_to_keeper(
-            self._journaler.celery, job_id, queue_key=self.model.id, queue=queue, priority=Priority.RECOVERED
-        )
-
-    def _claim(self, job_id: str) -> EngineRun | None:
-        return self._claims.claim(job_id, self._prepare, model=self.model.id)
-
-    def _prepare(self, job: Job) -> EngineRun:
+    def _prepare(self, job: Job, ticket: Ticket[EngineRun]) -> EngineRun:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
         begun = ResumePoint.from_journal(job, self._store.journals.read(job.id)) if job.seq else None
         run = self.work.prepare(job, begun)
         self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
+        ticket.owner = run
         run.begin(self._about())
         return run
 

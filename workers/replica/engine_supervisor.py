@@ -120,6 +120,16 @@ class EngineSupervisor:
         return self.info.weights_digest if self.info else ""
 
     @property
+    def context_length(self) -> int:
+        """Tokens of the longest sequence; 0: nothing is loaded."""
+        return self.info.context_length if self.info else 0
+
+    @property
+    def kv_capacity_tokens(self) -> int:
+        """Tokens in the KV cache; 0: the engine has none, or does not say."""
+        return int(self.info.effective.get("kv_capacity_tokens") or 0) if self.info else 0
+
+    @property
     def pids(self) -> list[int]:
         """The process ids of the engine: one for each rank of a shared model."""
         process = self._process

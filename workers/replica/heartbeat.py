@@ -83,4 +83,5 @@ def record_of(spec: ReplicaSpec, incarnation: str, config: EngineConfig) -> Repl
         max_batch_size=config.max_batch_size,
         quantization=spec.quantization,
         deployment_id=spec.deployment_id,
+        pulls=True,
     )

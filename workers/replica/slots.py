@@ -1,37 +1,70 @@
-"""The slots of a batch: how many sequences may join it, and when. Knows no job and no engine."""
+"""The slots of a batch: who holds how many. Knows no engine."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+Owner = TypeVar("Owner")
 
 
-class Slots:
-    """The slots of one batch, one for each sequence. A job larger than the batch takes all of it.
+@dataclass(eq=False)
+class Ticket(Generic[Owner]):
+    """Slots of a batch that are held until they are given back; `owner` is what fills them, once it is there."""
 
-    Strictly first come, first served: a job that needs many slots waits for earlier jobs, and later ones wait for it,
-    even if there is room for them. So no job starves.
-    """
+    slots: int
+    #: All that there are.
+    total: int
+    #: Expected in the KV cache.
+    tokens: int = 0
+    owner: Owner | None = None
+
+    def grow(self, slots: int) -> None:
+        """It turns out that so many are needed."""
+        self.slots = max(self.slots, min(slots, self.total))
+
+
+class Slots(Generic[Owner]):
+    """The slots of one batch, one a sequence. Any thread may call it, and nobody waits here."""
 
     def __init__(self, total: int) -> None:
         self.total = total
-        self._free = total
-        self._waiting: deque[object] = deque()
-        self._changed = threading.Condition()
+        self._held: set[Ticket[Owner]] = set()
+        self._lock = threading.Lock()
 
-    def take(self, count: int) -> int:
-        """Take `count` slots, or all if there are fewer. Blocks without a time-out. Returns how many were taken."""
-        wanted, ticket = min(count, self.total), object()
-        with self._changed:
-            self._waiting.append(ticket)
-            self._changed.wait_for(lambda: self._waiting[0] is ticket and self._free >= wanted)
-            self._waiting.popleft()
-            self._free -= wanted
-            self._changed.notify_all()  # there may be room for the next one
-        return wanted
+    @property
+    def free(self) -> int:
+        """Slots that nobody holds; below 0 while some are about to be given back."""
+        with self._lock:
+            return self.total - sum(ticket.slots for ticket in self._held)
 
-    def give_back(self, count: int) -> None:
-        """Free slots again."""
-        with self._changed:
-            self._free += count
-            self._changed.notify_all()
+    def held(self) -> list[tuple[Owner, int]]:
+        """Those that fill slots, and how many."""
+        with self._lock:
+            return [(ticket.owner, ticket.slots) for ticket in self._held if ticket.owner is not None]
+
+    @property
+    def tokens(self) -> int:
+        """What all that is held is expected to take in the KV cache."""
+        with self._lock:
+            return sum(ticket.tokens for ticket in self._held)
+
+    def hold(self, count: int, tokens: int = 0) -> Ticket[Owner]:
+        """Take `count` slots, or all there are if that is fewer."""
+        ticket = Ticket[Owner](min(count, self.total), self.total, tokens)
+        with self._lock:
+            self._held.add(ticket)
+        return ticket
+
+    def give_back(self, ticket: Ticket[Owner]) -> None:
+        """Free slots again. Nothing if that was done before."""
+        with self._lock:
+            self._held.discard(ticket)
+
+    def leave(self, owner: object) -> int:
+        """Free the slots of an owner. Returns how many that were."""
+        with self._lock:
+            own = {ticket for ticket in self._held if ticket.owner is owner}
+            self._held -= own
+        return sum(ticket.slots for ticket in own)

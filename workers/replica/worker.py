@@ -1,13 +1,13 @@
-"""A resident model: claims jobs, feeds its engine process, passes the outputs to the journal.
+"""A resident model: asks for jobs, feeds its engine process, passes the outputs to the journal.
 
-Celery's threads call `generate` and wait; one emitter thread owns every run, the journal and the heartbeat. A job on
-which the worker raises fails alone, wherever that is.
+Messages of Celery call `generate`, and one thread asks for jobs; one emitter thread owns every run, the journal and the
+heartbeat. A job on which the worker raises fails alone, wherever that is.
 """
 
 from __future__ import annotations
 
-import contextlib
 import time
+from typing import cast
 
 from celery import Celery
 
@@ -17,12 +17,13 @@ from gateway.cluster.trust import GAP_S
 from gateway.jobs.record import Cause
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model
+from gateway.queue.names import wake_queue
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop
 from workers.engines.base import EngineConfig
 from workers.engines.steps import StepFrame
-from workers.handlers.base import Work
+from workers.handlers.base import EngineRun, Work
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.writer import Journaler
 from workers.replica.admission import Admission
@@ -31,6 +32,7 @@ from workers.replica.desired_watch import DesiredWatch
 from workers.replica.engine_supervisor import EngineSupervisor
 from workers.replica.heartbeat import ReplicaHeartbeat, record_of
 from workers.replica.lifetime import Lifetime
+from workers.replica.puller import Puller
 from workers.replica.sequences import Sequences
 from workers.replica.slots import Slots
 from workers.stages.base import Startup
@@ -62,12 +64,16 @@ class ReplicaWorker:
         self.registry = registry
         self.spec = spec
         self.incarnation = incarnation
+        #: The queue of the messages that wake it.
+        self.queue = wake_queue(spec.replica_id)
         self.life = Lifetime()
         self.heartbeat = ReplicaHeartbeat(record_of(spec, incarnation, config), registry, lease_s=settings.lease_s)
         self._sequences = Sequences()
+        self._slots = Slots[EngineRun](config.max_batch_size)
         self._journaler = Journaler(
             settings=settings, store=store, celery=celery, owner=incarnation, on_drop=self._free_slots
         )
+        self.task_events = self._journaler.task_events
         self.engine = EngineSupervisor(
             settings, config, self._sequences, self.heartbeat, self.life, probe=work.probe, on_death=self._give_back
         )
@@ -75,11 +81,20 @@ class ReplicaWorker:
             model,
             spec,
             work,
-            Slots(config.max_batch_size),
             journaler=self._journaler,
             registry=registry,
             engine=self.engine,
             sequences=self._sequences,
+            on_turn=self.generate,
+        )
+        self._puller = Puller(
+            model=model.id,
+            queue=self.queue,
+            slots=self._slots,
+            admission=self._admission,
+            journaler=self._journaler,
+            engine=self.engine,
+            life=self.life,
         )
         self.consumer = ConsumerWatch(self.life)
         #: Set when Celery consumes its queues.
@@ -93,23 +108,16 @@ class ReplicaWorker:
     def start(self) -> None:
         """Begin to send heartbeats."""
         self._emitter.start()
+        self._puller.start()
 
-    def generate(self, job_id: str) -> None:
-        """Claim the job and run it to its end, or until it is given back.
-
-        Does nothing if the job is taken, ended or gone.
-        """
-        while not self.engine.ready.wait(0.5):
-            if self.life.stopping.is_set():
-                return
-        with contextlib.ExitStack() as slots:
-            run = self._admission.take(job_id, slots)
-            if run is not None:
-                run.finished.wait()
+    def generate(self, job_id: str = "") -> None:
+        """There is work; `job_id` is a job that this replica itself is to take. Returns at once."""
+        self._puller.wake(job_id)
 
     def stop(self, *, grace_s: float) -> None:
         """Let running jobs end for `grace_s`, then give the rest back to the queue and end the engine."""
         self.life.stopping.set()
+        self._puller.close()
         deadline = time.monotonic() + grace_s
         while self._journaler.held and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -135,6 +143,7 @@ class ReplicaWorker:
     def activate(self) -> None:
         """Take jobs from now on."""
         self.engine.activate()
+        self._puller.wake()
 
     def announce(self) -> Replica:
         """Send a heartbeat at once that says that it serves. Returns the record."""
@@ -170,13 +179,16 @@ class ReplicaWorker:
                 if self._sequences.take(output):
                     stops.append(output.sequence_id)
                 self._journaler.touch(run)
-            tokens += run.new_tokens - before
+            made = run.new_tokens - before
+            self._puller.count(run, made)
+            tokens += made
         self.heartbeat.count(steps=frame.steps, tokens=tokens, sequences=frame.sequences)
         self.engine.cancel(stops)
 
     def _free_slots(self, job: ClaimedJob) -> None:
         """Remove the remaining sequences of a job from the batch."""
         self.engine.cancel(self._sequences.remove(job))
+        self._puller.ended(cast(EngineRun, job))
 
     def _give_back(self, cause: Cause) -> None:
         """Give the jobs of a dead engine back. Those without a sequence in it are not blamed."""
@@ -203,7 +215,7 @@ class ReplicaWorker:
         """Measure, and send a heartbeat. Raises: NOT_NOW."""
         now = time.monotonic()
         stalled, deaf = self.engine.is_stalled(now), self.consumer.is_deaf(now)
-        self.heartbeat.measure(self.engine.pids, stalled=stalled, deaf=deaf)
+        self.heartbeat.measure(self.engine.pids, stalled=stalled, deaf=deaf, **self._puller.figures())
         if not self._sequences:
             self.heartbeat.update(sequences=0)
         self.heartbeat.send()

@@ -48,7 +48,8 @@ if ARGV[3] ~= '' then
   end
   if ARGV[3] == 'queued' then
     redis.call('DEL', KEYS[3])  -- another model's vectors can't be mixed with these
-    redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), unpack(fields))
+    redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), 'recovered', '1',
+      unpack(fields))
   else
     finish(ARGV[3], fields)
   end

@@ -1,16 +1,40 @@
--- Writes a new job record, and says that the job is to be settled, in the set KEYS[4], if there is one: it is never
--- in one without the other. ARGV: job id, how long it counts as attended in ms (-1 = needs nobody), field, value, ...
--- Again with the same id changes nothing.
--- Returns {when it was created, in ms; 1 if by this call; the fingerprint of the request that it was created for}.
+-- with lib_lines
+-- Writes a new job record, says that the job is to be settled, in the set KEYS[4], and puts it into its model's lines,
+-- KEYS[5]: it is never in one without the others. Those of '' it does without.
+-- ARGV: job id, how long it counts as attended in ms (-1 = needs nobody), the last position at which it is taken (0 =
+-- any), jobs that the model begins in 1,000 s (0 = not known), a name for what is asked, field, value, ...
+-- Again with the same id changes nothing. Returns {when it was created, in ms; 1 if by this call; the fingerprint of the
+-- request that it was created for; the queue of a replica that is to be told, which no other call tells before it has
+-- asked for jobs, or ''; its position, from 1; 0, or it was not made, and may be asked for again in so many ms}.
+local id, base = ARGV[1], KEYS[5]
 local before, fingerprint = unpack(redis.call('HMGET', KEYS[1], 'created_at', 'fingerprint'))
 if before then
-  return {tonumber(before) or 0, 0, fingerprint or ''}
+  return {tonumber(before) or 0, 0, fingerprint or '', '', 0, 0}
 end
 local now = now_ms()
 local attended = tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], 'created_at', now, 'queued_at', now, unpack(ARGV, 3))
+redis.call('HSET', KEYS[1], 'created_at', now, 'queued_at', now, unpack(ARGV, 6))
 redis.call('HSET', KEYS[1], 'attended_until', attended < 0 and -1 or now + attended)
-if KEYS[4] then
-  redis.call('SADD', KEYS[4], ARGV[1])
+fingerprint = redis.call('HGET', KEYS[1], 'fingerprint') or ''
+local position, queue = 0, ''
+
+-- Returns 0, or in how many ms there will be room.
+local function stand_in_line()
+  local class, member, since = place_of(KEYS[1], id)
+  position = ahead(base, class, member, since) + 1
+  local wait = has_room(base, class, is_fair(class) and ahead_in(base, class, member) + 1 or 0, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], now)
+  if wait == 0 then
+    queue = opening(base, class, enter_line(base, class, member, since))
+  end
+  return wait
 end
-return {now, 1, redis.call('HGET', KEYS[1], 'fingerprint') or ''}
+
+local wait = base == '' and 0 or on_lines(base, stand_in_line, ARGV[5])
+if wait > 0 then
+  redis.call('DEL', KEYS[1])
+  return {now, 0, fingerprint, '', position, wait}
+end
+if KEYS[4] ~= '' then
+  redis.call('SADD', KEYS[4], id)
+end
+return {now, 1, fingerprint, queue, position, 0}

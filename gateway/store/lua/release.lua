@@ -1,7 +1,8 @@
 -- running -> queued, by the holder of the claim or by the keeper that found it dead.
 -- ARGV: claim id that must still hold, and why: 'crashed' (its engine or worker died of itself), 'crashed_alone' (so did
 -- one that had nothing else to do), 'lost' (its worker died, or its engine was killed), 'given_back' (a drain, a stall,
--- Redis). Returns 1 if it was released.
+-- Redis), 'preempted' (others needed its slots). Returns 1 if it was released. It is then before all others that wait,
+-- but for one that was preempted, which waits where it did.
 -- A crash is counted while the job may be its cause: it was one of the first two, or the job died alone in its
 -- first 8 tokens; and a loss before it had begun, since preparing it may have killed the worker. Losses count the
 -- claims in a row that have not come to 64 new tokens, which clear its name.
@@ -19,5 +20,11 @@ end
 local blamed = ARGV[2] == 'crashed' and (crashes < 2 or tokens <= 8) or ARGV[2] == 'lost' and events == 0
   or ARGV[2] == 'crashed_alone'
 redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(),
-  'crashes', crashes + (blamed and 1 or 0), 'losses', losses + 1)
+  'crashes', crashes + (blamed and 1 or 0), 'losses', losses + (ARGV[2] == 'preempted' and 0 or 1))
+if ARGV[2] == 'preempted' then
+  redis.call('HINCRBY', KEYS[1], 'preemptions', 1)
+  redis.call('HDEL', KEYS[1], 'recovered')
+else
+  redis.call('HSET', KEYS[1], 'recovered', '1')
+end
 return 1

@@ -7,16 +7,21 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.queue.names import lists, model_queue
+from gateway.queue.names import lists, model_queue, wake_queue
 from tests.faults.matrix.load import Background
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.rig import World
 
-LISTS = lists(model_queue("fake"))
 #: What kombu or Celery may choke on.
 GARBAGE = ("garbage{{{", "", "[1,2]", "null", '{"body": "", "headers": {}}', '{"properties": null}', "\x00\xff")
 #: How much is done to the lists.
 ROUNDS, PAUSE_S = 12, 0.25
+
+
+def lists_of(world: World) -> list[str]:
+    """Where messages of the model lie: for all that run it, and for each replica."""
+    queues = [model_queue("fake"), *(wake_queue(one.replica_id) for one in world.stack.registry.replicas("fake"))]
+    return [name for queue in queues for name in lists(queue)]
 
 
 def more(load: Load) -> None:
@@ -27,7 +32,7 @@ def more(load: Load) -> None:
 def lost(world: World, _: Load) -> Sequence[str] | None:
     """The lists are deleted, again and again."""
     for _ in range(ROUNDS):
-        world.stack.redis.delete(*LISTS)
+        world.stack.redis.delete(*lists_of(world))
         time.sleep(PAUSE_S)
     return None
 
@@ -37,7 +42,7 @@ def doubled(world: World, load: Load) -> Sequence[str] | None:
     redis = world.stack.redis
     seen: set[tuple[str, str]] = set()
     for _ in range(ROUNDS):
-        there = {(name, str(message)) for name in LISTS for message in redis.lrange(name, 0, -1)}
+        there = {(name, str(message)) for name in lists_of(world) for message in redis.lrange(name, 0, -1)}
         for name, message in there - seen:
             redis.lpush(name, message, message)
         for name, message in list(seen)[:10]:
@@ -52,7 +57,7 @@ def late(world: World, _: Load) -> Sequence[str] | None:
     redis = world.stack.redis
     taken: list[tuple[str, str]] = []
     for _ in range(ROUNDS):
-        for name in LISTS:
+        for name in lists_of(world):
             while message := redis.rpop(name):
                 taken.append((name, str(message)))
         time.sleep(PAUSE_S)
@@ -64,9 +69,9 @@ def late(world: World, _: Load) -> Sequence[str] | None:
 def garbage(world: World, _: Load) -> Sequence[str] | None:
     """Messages that are none: of other forms, cut off, with a body of other forms, for tasks that nobody knows."""
     redis = world.stack.redis
-    real = next((m for name in LISTS for m in redis.lrange(name, 0, 0)), None)
+    real = next((m for name in lists_of(world) for m in redis.lrange(name, 0, 0)), None)
     for message in [*GARBAGE, *(_mutants(json.loads(str(real))) if real else [])]:
-        redis.lpush(LISTS[0], message)
+        redis.lpush(model_queue("fake"), message)
         time.sleep(0.1)
     return None
 

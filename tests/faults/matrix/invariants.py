@@ -22,6 +22,8 @@ from tests.faults.matrix.rig import Census, World
 
 #: What is cleaned up by itself may take so long: a lease, a look of the agent, a round of the keeper.
 SETTLES_S = 25.0
+#: Where jobs wait.
+LINES = ("first", "quarantined", "interactive", "background", "interactive:keys", "background:keys", "offered")
 #: Redis writes up to so much later when its disk is busy.
 SLACK_S = 1.0
 #: A process may hold so many descriptors more than at the start: pools of connections grow with what is asked at once.
@@ -176,11 +178,16 @@ def _in_redis(world: World, load: Load) -> dict[str, Any]:
     hubs = list(redis.pubsub_channels("hr:hub:*"))
     return {
         "running": redis.zrange(keys.RUNNING, 0, -1),
+        "lines": [i for line in LINES for name in redis.keys(f"hr:lines:*:{line}") for i in redis.zrange(name, 0, -1)],
         "queued": [i for name in redis.scan_iter("hr:queued:*") for i in redis.zrange(name, 0, -1)],
         "open": [i for name in redis.scan_iter("hr:open:*") for i in redis.smembers(name)],
         "without a time to live": [key for key, ttl in zip(job_keys, pipe.execute(), strict=True) if ttl == -1],
         "subscriptions": hubs[2:],  # the web process and the gRPC process have one each
-        "slots": {r.replica_id: r.sequences for r in world.stack.registry.replicas() if r.sequences},
+        "slots": {
+            r.replica_id: (r.sequences, r.held, r.background_held)
+            for r in world.stack.registry.replicas()
+            if r.sequences or r.held or r.background_held
+        },
     }
 
 

@@ -206,7 +206,7 @@ class StreamOptions(_message.Message):
     def __init__(self, include_usage: _Optional[bool] = ...) -> None: ...
 
 class ChatCompletionRequest(_message.Message):
-    __slots__ = ("model_id", "messages", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "tool_choice_function", "parallel_tool_calls", "exact")
+    __slots__ = ("model_id", "messages", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "tool_choice_function", "parallel_tool_calls", "timeout", "exact")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +232,7 @@ class ChatCompletionRequest(_message.Message):
     TOOL_CHOICE_FIELD_NUMBER: _ClassVar[int]
     TOOL_CHOICE_FUNCTION_FIELD_NUMBER: _ClassVar[int]
     PARALLEL_TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     messages: _containers.RepeatedCompositeFieldContainer[Message]
@@ -258,8 +259,9 @@ class ChatCompletionRequest(_message.Message):
     tool_choice: str
     tool_choice_function: str
     parallel_tool_calls: bool
+    timeout: float
     exact: Exact
-    def __init__(self, model_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[bool] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., max_completion_tokens: _Optional[int] = ..., top_logprobs: _Optional[int] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., tool_choice_function: _Optional[str] = ..., parallel_tool_calls: _Optional[bool] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[bool] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., max_completion_tokens: _Optional[int] = ..., top_logprobs: _Optional[int] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., tool_choice_function: _Optional[str] = ..., parallel_tool_calls: _Optional[bool] = ..., timeout: _Optional[float] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
 
 class ChatCompletionResponse(_message.Message):
     __slots__ = ("id", "object", "created", "model", "choices", "usage", "served_by")
@@ -340,7 +342,7 @@ class Delta(_message.Message):
     def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., extra: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class CompletionRequest(_message.Message):
-    __slots__ = ("model_id", "prompt", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "echo", "prompts", "exact")
+    __slots__ = ("model_id", "prompt", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "echo", "prompts", "timeout", "exact")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -362,6 +364,7 @@ class CompletionRequest(_message.Message):
     STORE_FIELD_NUMBER: _ClassVar[int]
     ECHO_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     prompt: str
@@ -384,8 +387,9 @@ class CompletionRequest(_message.Message):
     store: bool
     echo: bool
     prompts: _containers.RepeatedScalarFieldContainer[str]
+    timeout: float
     exact: Exact
-    def __init__(self, model_id: _Optional[str] = ..., prompt: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[int] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., echo: _Optional[bool] = ..., prompts: _Optional[_Iterable[str]] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_id: _Optional[str] = ..., prompt: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[int] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., echo: _Optional[bool] = ..., prompts: _Optional[_Iterable[str]] = ..., timeout: _Optional[float] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
 
 class CompletionResponse(_message.Message):
     __slots__ = ("id", "object", "created", "model", "choices", "usage", "served_by")
@@ -528,7 +532,7 @@ class Snapshot(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., text: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class EmbeddingsRequest(_message.Message):
-    __slots__ = ("model_id", "input", "encoding_format", "dimensions", "user", "input_ids", "truncate", "priority", "detach", "store")
+    __slots__ = ("model_id", "input", "encoding_format", "dimensions", "user", "input_ids", "truncate", "priority", "detach", "store", "timeout")
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
     ENCODING_FORMAT_FIELD_NUMBER: _ClassVar[int]
@@ -539,6 +543,7 @@ class EmbeddingsRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     DETACH_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     input: _containers.RepeatedScalarFieldContainer[str]
     encoding_format: str
@@ -549,7 +554,8 @@ class EmbeddingsRequest(_message.Message):
     priority: str
     detach: bool
     store: bool
-    def __init__(self, model_id: _Optional[str] = ..., input: _Optional[_Iterable[str]] = ..., encoding_format: _Optional[str] = ..., dimensions: _Optional[int] = ..., user: _Optional[str] = ..., input_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., truncate: _Optional[bool] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., store: _Optional[bool] = ...) -> None: ...
+    timeout: float
+    def __init__(self, model_id: _Optional[str] = ..., input: _Optional[_Iterable[str]] = ..., encoding_format: _Optional[str] = ..., dimensions: _Optional[int] = ..., user: _Optional[str] = ..., input_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., truncate: _Optional[bool] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., store: _Optional[bool] = ..., timeout: _Optional[float] = ...) -> None: ...
 
 class TokenIds(_message.Message):
     __slots__ = ("ids",)
@@ -1038,7 +1044,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment")
+    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "eta_s")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -1056,6 +1062,7 @@ class Job(_message.Message):
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     kind: str
     model: str
@@ -1073,7 +1080,8 @@ class Job(_message.Message):
     completion: CompletionResponse
     embedding: EmbeddingsResponse
     deployment: GetDeploymentStatusResponse
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ...) -> None: ...
+    eta_s: float
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., eta_s: _Optional[float] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("reason", "message", "remedy", "log", "provider", "retryable")
@@ -1130,10 +1138,12 @@ class JobEvent(_message.Message):
     def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ..., deployment: _Optional[_Union[DeploymentEvent, _Mapping]] = ...) -> None: ...
 
 class JobWaiting(_message.Message):
-    __slots__ = ("position",)
+    __slots__ = ("position", "eta_s")
     POSITION_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     position: int
-    def __init__(self, position: _Optional[int] = ...) -> None: ...
+    eta_s: float
+    def __init__(self, position: _Optional[int] = ..., eta_s: _Optional[float] = ...) -> None: ...
 
 class CancelJobRequest(_message.Message):
     __slots__ = ("job_id",)

@@ -1,7 +1,8 @@
 """Which sequences share the next forward pass of an encoder. Imports no torch, so that it is tested without a device.
 
 Sequences of like length go together, since padding costs as much as tokens do. Jobs take turns, so that a small one
-never waits for all of a large one.
+never waits for all of a large one. A pass takes about as long as `workers/engines/prefill.py` allows a step without
+answers, by the speed that was measured: so long waits a short text behind long ones.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from workers.engines.base import SequenceRequest
+from workers.engines.prefill import OLDEST_EACH, Pace
 
 #: Tokens in one forward pass, padding included. More make it slower a token on a CPU: they leave the cache.
 MAX_BATCH_TOKENS = 1024
@@ -27,10 +29,15 @@ class Share:
 
 
 class Batcher:
-    """What waits, by turn. The lowest turn is served first, its shortest sequences first."""
+    """What waits, by turn. The lowest turn is served first, its shortest sequences first.
+
+    Each `OLDEST_EACH`-th batch begins with the oldest of the turn: shorter ones may join it at any time.
+    """
 
     def __init__(self, max_batch_tokens: int = MAX_BATCH_TOKENS) -> None:
         self.max_batch_tokens = max_batch_tokens
+        self.pace = Pace()
+        self._batches = 0
         self._turns: dict[int, dict[int, SequenceRequest]] = {}
         self._turn_of: dict[int, int] = {}
         self._shares: dict[str, Share] = {}
@@ -66,16 +73,26 @@ class Batcher:
         """Take out what the next forward pass computes; empty if nothing waits."""
         if not self._turns:
             return []
-        waiting = sorted(self._turns[min(self._turns)].values(), key=lambda request: len(request.prompt_ids))
+        self._batches += 1
+        most = min(self.max_batch_tokens, self.pace.tokens(decoding=False))
         batch: list[SequenceRequest] = []
         tokens = 0
-        for request in waiting:
+        for request in self._in_order(list(self._turns[min(self._turns)].values())):
             length = len(request.prompt_ids)
             padded = (len(batch) + 1) * length
-            if batch and (padded > self.max_batch_tokens or padded - tokens - length > MAX_PADDING_TOKENS):
+            if batch and (padded > most or padded - tokens - length > MAX_PADDING_TOKENS):
                 break
             batch.append(request)
             tokens += length
         for request in batch:
             self.remove(request.sequence_id)
         return batch
+
+    def _in_order(self, waiting: list[SequenceRequest]) -> list[SequenceRequest]:
+        """From the shortest to the longest, perhaps from the oldest on."""
+        ordered = sorted(waiting, key=lambda request: len(request.prompt_ids))
+        if self._batches % OLDEST_EACH:
+            return ordered
+        oldest = waiting[0]
+        longer = [one for one in ordered if one is not oldest and len(one.prompt_ids) >= len(oldest.prompt_ids)]
+        return [oldest, *longer]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -78,9 +79,15 @@ class EmbeddingEngine(BatchEngine[SequenceRequest]):
     def _advance(self) -> list[SequenceOutput]:
         """One forward pass; each of its sequences is finished."""
         batch = self._batcher.next_batch()
+        if not batch:
+            return []
         for request in batch:
             del self._held[request.sequence_id]
-        return self._together(batch) if batch else []
+        begun = time.monotonic()
+        outputs = self._together(batch)
+        tokens = len(batch) * max(len(request.prompt_ids) for request in batch)
+        self._batcher.pace.note(time.monotonic() - begun, tokens=tokens, decoding=False)
+        return outputs
 
     def _together(self, batch: Sequence[SequenceRequest]) -> list[SequenceOutput]:
         """The vectors of a batch. If it fails as a whole, each sequence has its turn alone."""

@@ -25,6 +25,7 @@ from transformers.utils import logging
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.offload import keep_on_host
+from workers.engines.pytorch.paced_scheduler import PACED
 from workers.engines.pytorch.quantization import quantize
 
 #: Prompt and decode tokens that one step may hold.
@@ -200,6 +201,7 @@ def _batching(config: EngineConfig) -> ContinuousBatchingConfig:
         num_blocks=config.kv_blocks(PAGE_TOKENS),
         max_batch_tokens=MAX_BATCHED_TOKENS,
         max_requests_per_batch=config.max_batch_size,
+        scheduler_type=PACED if config.tensor_parallel_size == 1 else "fifo",
         per_request_processors=True,
         auto_switch_to_flash=config.use_flash_attention and _has_flash_attention(device),
         # Both are means of CUDA; weights that come and go can't be part of a graph.

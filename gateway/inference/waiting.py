@@ -1,0 +1,92 @@
+"""Who may wait for a model, and for how long one is expected to: limits, deadlines, positions. Creates no job."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from gateway.errors import QueueFull
+from gateway.inference.routing import Router
+from gateway.jobs.indexes import Load
+from gateway.jobs.record import Job, JobState
+from gateway.jobs.store import Created, JobStore, Room
+from gateway.settings import Settings
+from gateway.store.connection import NOT_NOW
+
+log = logging.getLogger(__name__)
+
+#: When a key that has used up its share may try again, in seconds.
+SHARE_RETRY_S = 10.0
+
+
+class WaitingRoom:
+    """Of all models."""
+
+    def __init__(self, settings: Settings, store: JobStore, router: Router) -> None:
+        self._settings = settings
+        self._store = store
+        self._router = router
+
+    def room(self, job: Job, timeout_s: float | None) -> Room:
+        """How long the line may be: as a setting says, and short enough for the job to begin in time."""
+        capacity = self._router.capacity(job.runs_on, background=job.background)
+        limits = self._limit(job), capacity.last_position(timeout_s) if timeout_s else 0
+        return Room(min((limit for limit in limits if limit), default=0), capacity.per_second)
+
+    def refuse(self, job: Job, created: Created, room: Room, timeout_s: float | None) -> NoReturn:
+        """The job was not created, since there was no room. Raises: QueueFull."""
+        retry_s, before = math.ceil(created.retry_ms / 1000), created.position - 1
+        which, eta_s = "background" if job.background else "interactive", self.eta_s(job, created.position)
+        expected = f"; it would begin in about {eta_s:.0f} s" if eta_s else ""
+        too_late = timeout_s and room.last != self._limit(job)
+        limit = f"its timeout is {timeout_s:.3g} s" if too_late else f"the limit is {room.last}"
+        raise QueueFull(
+            f"{before} {which} requests wait for {job.runs_on!r} before this one{expected}, and {limit}. "
+            f"Try again in {retry_s} s.",
+            reason="begins_too_late" if too_late else "queue_full",
+            retry_after_s=retry_s,
+        )
+
+    def require_share(self, load: Load) -> None:
+        """Check the key's limits. `load` includes the new job, so they also hold for concurrent requests.
+
+        Raises: QueueFull.
+        """
+        settings = self._settings
+        if 0 < settings.key_max_jobs < load.open:
+            raise QueueFull(
+                f"{load.open - 1} jobs of this key have not ended; the limit is {settings.key_max_jobs}. Wait "
+                "until some have, or cancel them.",
+                reason="too_many_jobs",
+                retry_after_s=SHARE_RETRY_S,
+            )
+        if 0 < settings.key_max_bytes < load.stored:
+            raise QueueFull(
+                f"The requests of this key that can still be read have {load.stored} bytes together; the limit is "
+                f"{settings.key_max_bytes}. Wait until some have expired.",
+                reason="too_much_stored",
+                retry_after_s=SHARE_RETRY_S,
+            )
+
+    def places(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+        """Of those that wait: the position, and how long it is expected to take until they begin, in seconds."""
+        waiting = [job for job in jobs if job.state is JobState.QUEUED]
+        return {
+            job.id: {"position": position, "eta_s": self.eta_s(job, position)}
+            for job, position in zip(waiting, self._store.indexes.positions(waiting), strict=True)
+        }
+
+    def eta_s(self, job: Job, position: int) -> float | None:
+        """How long a job at a position of its line is expected to wait, in seconds; None if nobody can tell."""
+        try:
+            wait_s = self._router.capacity(job.runs_on, background=job.background).wait_s(position)
+        except NOT_NOW as error:
+            log.warning("job %s: how long it waits is not known (%s)", job.id, error)
+            return None
+        return None if wait_s is None else round(wait_s, 1)
+
+    def _limit(self, job: Job) -> int:
+        """Jobs that may wait before it; 0: any number."""
+        return self._settings.background_queue_limit if job.background else self._settings.queue_limit

@@ -1,0 +1,136 @@
+-- with lib_lines
+-- Offers a replica of a model the best jobs that it has slots for. An offer that is not claimed in time stands again.
+-- KEYS[1]: the model's lines. ARGV: the replica's queue, slots of its batch, free ones, free tokens of its KV cache
+-- (-1: any number), slots that can be taken back from background jobs, and from interactive ones of a key that holds
+-- more than others, background jobs that come before interactive ones (their share is owed), whether a quarantined job may be
+-- offered (1), how long an offer stands in ms, whether it is to be told of the next job (1), or asks again by itself,
+-- tokens that an answer is expected to have at most, those of the longest sequence, then API key, slots that it holds, ...
+-- Returns {how many of the jobs, the last ones, need slots that are taken back, line:member ...}.
+-- Jobs of one line that are offered together.
+local MOST = 1000
+local base, replica = KEYS[1], ARGV[1]
+local total, free, room = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local background, crowded, owed = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local now, stands = now_ms(), tonumber(ARGV[9])
+local held, most_held = {}, 0
+for i = 13, #ARGV, 2 do
+  held[ARGV[i]] = tonumber(ARGV[i + 1])
+  most_held = math.max(most_held, held[ARGV[i]])
+end
+
+-- A job whose offer has ended waits again, if its record says that it waits here.
+local function stand_again(offered)
+  redis.call('ZREM', base .. ':offered', offered)
+  local _, _, _, _, id = read_member(string.match(offered, '^%a+:(.*)$') or '')
+  local record = 'hr:{' .. (id or '') .. '}'
+  local about = redis.pcall('HMGET', record, 'state', 'model', 'route')
+  local waits_for = about[3] and about[3] ~= '' and about[3] or about[2]
+  if about[1] == 'queued' and waits_for and base == 'hr:lines:' .. waits_for then
+    enter_line(base, place_of(record, id))
+  end
+end
+
+-- Members with a score, which ours have not, hide those that stand before them. Returns how many there were.
+local function remove_unordered(line)
+  return redis.call('ZREMRANGEBYSCORE', line, '-inf', '(0') + redis.call('ZREMRANGEBYSCORE', line, '(0', '+inf')
+end
+
+local offers, taken_back = {}, 0
+
+-- Whether the first of a line was offered.
+local function offer(class, take_back)
+  local line = base .. ':' .. class
+  local key, member
+  if is_fair(class) then
+    key = redis.call('ZRANGE', line .. ':keys', 0, 0)[1]
+    member = key and first_of(line, key)
+    if key and not member then  -- not to be, but it would stand in the way of all
+      if remove_unordered(line) == 0 then
+        redis.call('ZREM', line .. ':keys', key)
+      end
+      return 'again'
+    end
+  else
+    member = redis.call('ZRANGE', line, 0, 0)[1]
+  end
+  if not member then
+    return nil
+  end
+  local of, slots, prompt, most = read_member(member)
+  if not of then
+    redis.call('ZREM', line, member)
+    return 'again'
+  end
+  most = math.min(most, prompt + slots * tonumber(ARGV[11]), slots * tonumber(ARGV[12]))
+  slots = math.min(slots, total)
+  if room >= 0 and most > room and (#offers > 0 or free < total) then
+    return nil
+  end
+  if take_back then
+    if slots <= free + background then
+      background = background - math.max(0, slots - free)
+    elseif slots <= crowded and (held[of] or 0) + slots < most_held then
+      crowded = crowded - slots
+    else
+      return nil
+    end
+    free = math.max(0, free - slots)
+    taken_back = taken_back + 1
+  elseif slots <= free then
+    free = free - slots
+  else
+    return nil
+  end
+  room = room >= 0 and math.max(0, room - most) or room
+  held[of] = (held[of] or 0) + slots
+  redis.call('ZREM', line, member)
+  redis.call('ZADD', base .. ':offered', now + stands, class .. ':' .. member)
+  offers[#offers + 1] = class .. ':' .. member
+  if key then
+    charge(line, key, prompt)
+    leave_keys(line, key)
+  end
+  return 'taken'
+end
+
+local function offer_all(class, most, take_back)
+  while most > 0 do
+    local found = offer(class, take_back)
+    if not found then
+      return
+    end
+    most = most - (found == 'taken' and 1 or 0)
+  end
+end
+
+local function offer_everybody()
+  for _, offered in ipairs(redis.call('ZRANGEBYSCORE', base .. ':offered', '-inf', now, 'LIMIT', 0, 100)) do
+    stand_again(offered)
+  end
+  if ARGV[8] == '1' then
+    offer_all('quarantined', 1, false)
+  end
+  offer_all('first', MOST, false)
+  if redis.call('ZCARD', base .. ':first') > 0 then
+    return  -- the next of them waits for more slots than are free
+  end
+  offer_all('background', owed, false)
+  offer_all('interactive', MOST, false)
+  offer_all('interactive', MOST, true)
+  if redis.call('ZCARD', base .. ':interactive:keys') == 0 then
+    offer_all('background', MOST, false)
+  end
+end
+
+local function open_or_close()
+  local opening = free + ((background > 0 or crowded > 0) and 0.5 or 0)
+  if opening > 0 and ARGV[10] == '1' then
+    redis.call('ZADD', base .. ':openings', opening, replica)
+  else
+    redis.call('ZREM', base .. ':openings', replica)
+  end
+end
+
+on_lines(base, offer_everybody)
+on_lines(base, open_or_close)
+return {taken_back, unpack(offers)}

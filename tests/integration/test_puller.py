@@ -1,0 +1,119 @@
+"""A replica asks for its jobs over a real Redis: what it takes back and holds, and when Redis tells it of new ones."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+
+from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.store import JobStore, Room
+from gateway.models.catalog import load_catalog
+from gateway.scheduling.lines import Lines
+from gateway.settings import Settings
+from gateway.store import keys
+from tests.interleavings.processes import Surroundings
+from tests.interleavings.replica import SLOTS, StillReplica
+
+CATALOG = """
+{"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",
+"context_length": 100000, "max_tokens": 100000}}
+"""
+
+
+class Replica(StillReplica):
+    """One whose engine makes a token when it is told to."""
+
+    def add(self, *, key: str = "a", background: bool = False, n: int = 1, pinned: bool = False) -> str:
+        """A job that waits; pinned: in no line."""
+        request = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "n": n}
+        job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", key, request, background=background, slots=n)
+        return self.store.create(job, ttl_ms=60_000, room=Room(), pinned=pinned).job.id
+
+    def ask(self) -> None:
+        self._puller._step()
+
+    @property
+    def jobs(self) -> set[str]:
+        """Those that it holds."""
+        return {run.id for run in self.journaler.held}
+
+    def wakes(self) -> bool:
+        """Whether Redis would tell it of a new job."""
+        return self.store.redis.zscore(keys.openings("fake"), self.queue) is not None
+
+
+@pytest.fixture
+def around(settings: Settings) -> Surroundings:
+    settings = replace(settings, models_json=CATALOG, demo_model="")
+    around = Surroundings(settings, load_catalog(settings))
+    around.connect_queues()
+    return around
+
+
+@pytest.fixture
+def replica(around: Surroundings, redis_client: redis.Redis) -> Replica:
+    return Replica("w.1", "one", around, JobStore(redis_client))
+
+
+def test_free_slots_count_before_any_is_taken_back(replica: Replica) -> None:
+    """One of two interactive jobs gets the free slot, the other that of a background job."""
+    background = [replica.add(background=True) for _ in range(SLOTS - 1)]
+    replica.ask()
+    interactive = {replica.add(), replica.add()}
+    replica.ask()
+    assert interactive < replica.jobs
+    assert len(replica.jobs & set(background)) == 1
+    assert sum(replica.slots_held().values()) == SLOTS
+
+
+def test_a_job_that_it_is_told_to_take_holds_all_its_slots(replica: Replica) -> None:
+    job = replica.add(n=2, pinned=True)
+    replica.generate(job)
+    replica.ask()
+    assert replica.jobs == {job}
+    assert list(replica.slots_held().values()) == [2]
+
+
+def test_a_slot_that_becomes_free_while_it_asks_makes_it_ask_again(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis was told that none is free, so that it would not be told of the next job."""
+    replica.add()
+    replica.ask()
+    (run,) = replica.journaler.held
+    for _ in range(SLOTS - 1):
+        replica.add()
+    asking = Lines.next_jobs
+
+    def slowly(*args: Any) -> Any:
+        offers = asking(*args)
+        replica.journaler.drop(run)
+        return offers
+
+    monkeypatch.setattr(Lines, "next_jobs", slowly)
+    replica.ask()
+    assert not replica.wakes()
+    assert replica._puller._woken.is_set()
+
+
+def test_while_its_engine_is_away_it_is_told_of_nothing(replica: Replica) -> None:
+    replica.ask()
+    assert replica.wakes()
+    replica._puller._is_busy = True
+    replica.engine.ready.clear()
+    replica.ask()
+    assert not replica.wakes()
+    assert not replica._puller._is_busy, "nor does it ask 250 times a second"
+
+
+def test_what_nobody_prepares_any_more_holds_no_slot(replica: Replica) -> None:
+    """At the end of a process its threads take nothing."""
+    replica.add()
+    replica._puller._preparers = ThreadPoolExecutor(1)
+    replica._puller._preparers.shutdown()
+    replica.ask()
+    assert replica.slots_held() == {}

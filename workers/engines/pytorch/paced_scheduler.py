@@ -1,0 +1,65 @@
+"""The scheduler of transformers' continuous batching that computes prompts as `workers/engines/prefill.py` says.
+
+Not for a model that several processes share: they must schedule alike, and each would measure another speed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from transformers.generation.continuous_batching.requests import RequestStatus
+from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
+
+from workers.engines.prefill import Prefill, Prompt
+
+#: The `scheduler_type` of a ContinuousBatchingConfig.
+PACED = "paced"
+#: The least of a prompt that a step computes.
+PIECE_TOKENS = 32
+
+
+class PacedScheduler(FIFOScheduler):
+    """The one of the library, but for the order of prompts and how much of them a step holds."""
+
+    def reset(self) -> None:
+        """Before anything is scheduled."""
+        super().reset()
+        self._prefill: Prefill | None = None
+        #: When the present step was scheduled, how many tokens of prompts it has, and whether answers go on in it.
+        self._step: tuple[float, int, bool] | None = None
+
+    def has_pending_requests(self) -> bool:
+        """The manager asks before it schedules a step: the one before has ended."""
+        if self._step and self._prefill:
+            begun, tokens, decoding = self._step
+            self._prefill.pace.note(time.monotonic() - begun, tokens=tokens, decoding=decoding)
+        self._step = None
+        return bool(super().has_pending_requests())
+
+    def schedule_batch(self, token_budget: int, cache_budget: int) -> tuple[list[Any] | None, bool, int, int]:
+        """The states of the next step, as the library's scheduler returns them: answers first, then prompts."""
+        if self._prefill is None:
+            self._prefill = Prefill(block_tokens=PIECE_TOKENS, max_step_tokens=token_budget)
+        active = list(self.active_requests.values())
+        decoding = [state for state in active if state.status == RequestStatus.DECODING]
+        prompts = [state for state in active if state.status == RequestStatus.PREFILLING]
+        prompts += [] if self.block_new_requests else self._get_waiting_candidates()
+        plan = self._prefill.plan(
+            [Prompt(i, len(state.remaining_prefill_tokens)) for i, state in enumerate(prompts)], decoding=len(decoding)
+        )
+        # Those that are not planned get what the others leave, if these do not fit into the cache.
+        ordered = decoding + [prompts[i] for i in plan] + [state for i, state in enumerate(prompts) if i not in plan]
+        budget = min(token_budget, len(decoding) + sum(plan.values()))
+        begun: set[str] = set()
+        scheduled, lacks_room, is_decode, num_tokens, num_read = self._process_candidates(
+            ordered, budget, cache_budget, begun
+        )
+        self._cleanup_waiting_queue(begun)
+        self._step = (time.monotonic(), max(0, num_tokens - len(decoding)), bool(decoding))
+        if not scheduled and lacks_room:
+            return None, is_decode, 0, 0
+        return scheduled, is_decode, num_tokens, num_read
+
+
+SCHEDULER_MAPPING[PACED] = PacedScheduler

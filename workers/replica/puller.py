@@ -1,0 +1,233 @@
+"""How a replica gets its jobs: it asks for the best that it has slots for, when it is told that there are some, when a
+slot becomes free, and once a second in any case, so that a message may be lost.
+
+Knows no engine. Who gives its slots to whom is decided in `gateway/scheduling/policy.py`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import cast
+
+from gateway.jobs.record import Cause, JobState
+from gateway.scheduling.capacity import ServiceTime
+from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Wish
+from gateway.scheduling.policy import BackgroundShare, Holder, Preemption
+from gateway.store.connection import NOT_NOW
+from gateway.store.loop import Loop, guarded
+from workers.engines.prefill import AnswerLengths
+from workers.handlers.base import EngineRun
+from workers.journal.writer import Journaler
+from workers.replica.admission import Admission
+from workers.replica.engine_supervisor import EngineSupervisor
+from workers.replica.lifetime import Lifetime
+from workers.replica.slots import Slots, Ticket
+
+log = logging.getLogger(__name__)
+
+#: How often a replica asks though nothing has happened.
+POLL_S = 1.0
+#: Jobs that come faster than this are asked for so often.
+BUSY_S, BUSY_POLL_S = 0.025, 0.004
+#: How long a last answer is waited for.
+JOIN_S = 1.0
+#: Jobs that are prepared at once: their prompts are tokenized, their journals replayed.
+PREPARERS = 4
+#: A token that is made costs so many of those that are read.
+OUTPUT_COST = 2
+#: Jobs that this replica was told to take, and has no slots for yet.
+MAX_NAMED = 1_000
+
+
+Take = Callable[[str, Ticket[EngineRun]], EngineRun | None]
+
+
+class Puller:
+    """Fills the slots of one replica. Any thread may wake it."""
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        queue: str,
+        slots: Slots[EngineRun],
+        admission: Admission,
+        journaler: Journaler,
+        engine: EngineSupervisor,
+        life: Lifetime,
+    ) -> None:
+        self._model = model
+        self._queue = queue
+        self._lines = Lines(journaler.store.redis, journaler.store.scripts)
+        self._slots = slots
+        self._admission = admission
+        self._journaler = journaler
+        settings = journaler.settings
+        self._preemption = Preemption(settings.preemption, settings.max_preemptions)
+        self._share = BackgroundShare(settings.background_share)
+        self._answers = AnswerLengths()
+        self._engine = engine
+        self._life = life
+        #: How long interactive and background jobs have held their slots.
+        self.service = {False: ServiceTime(), True: ServiceTime()}
+        self._woken = threading.Event()
+        #: Tokens that were made since Redis was told, over the weight of their API key.
+        self._charges: dict[tuple[bool, str], float] = defaultdict(float)
+        self._counting = threading.Lock()
+        self._named: deque[str] = deque(maxlen=MAX_NAMED)
+        #: Redis knows of a free slot here, so that a new job wakes this replica.
+        self._is_open = False
+        #: When it got its last job; whether the next is expected at any moment, so that it asks and is not told.
+        self._taken_at = 0.0
+        self._is_busy = False
+        self._preparers = ThreadPoolExecutor(PREPARERS, thread_name_prefix="prepare")
+        self._loop = Loop(self._step, name="puller", over=life.stopping.is_set)
+
+    def start(self) -> None:
+        """Begin to ask for jobs."""
+        self._loop.start()
+
+    def wake(self, job_id: str = "") -> None:
+        """There is work; `job_id` is a job that this replica itself is to take."""
+        self._is_open = False
+        if job_id:
+            self._named.append(job_id)
+        self._woken.set()
+
+    def count(self, run: EngineRun, tokens: int) -> None:
+        """Tokens were made for a job."""
+        job = run.job
+        with self._counting:
+            self._share.count(
+                time.monotonic(),
+                background=tokens if job.background else 0,
+                interactive=0 if job.background else tokens,
+            )
+            self._charges[job.background, job.key_id] += OUTPUT_COST * tokens / (job.weight or 1)
+
+    def ended(self, run: EngineRun) -> None:
+        """A job leaves the batch."""
+        slots = self._slots.leave(run)
+        if run.state is JobState.DONE and slots:
+            self._answers.note(run.new_tokens // slots)
+        if run.state is not None:
+            self.service[run.job.background].count(slots * (time.monotonic() - run.claimed_at))
+        self.slots_freed()
+
+    def slots_freed(self) -> None:
+        """Somebody has given slots back."""
+        if self._named or not (self._is_open or self._is_busy):
+            self._woken.set()
+
+    def figures(self) -> dict[str, float]:
+        """What the heartbeat says of the slots, see `Replica`."""
+        held = self._slots.held()
+        background = sum(slots for run, slots in held if run.job.background)
+        return {
+            "held": sum(slots for _, slots in held) - background,
+            "background_held": background,
+            "slot_s": round(self.service[False].mean_s, 4),
+            "background_slot_s": round(self.service[True].mean_s, 4),
+        }
+
+    def close(self) -> None:
+        """Ask for nothing more. What it was offered and has not claimed yet is left to others."""
+        self._woken.set()
+        self._loop.join(JOIN_S)
+        self._preparers.shutdown(wait=False, cancel_futures=True)
+        try:
+            self._lines.close(self._model, self._queue)
+        except NOT_NOW as error:
+            log.warning(
+                "%s: not closed (%s); it may be told of a job, which others then find later", self._queue, error
+            )
+
+    def _step(self) -> None:
+        self._woken.wait(BUSY_POLL_S if self._is_busy else POLL_S)
+        self._woken.clear()
+        if self._life.stopping.is_set():
+            return
+        self._is_open = False  # slots that become free from here on may be unknown to Redis
+        if not self._engine.ready.is_set():
+            self._is_busy = False
+            self._lines.close(self._model, self._queue)
+            return
+        while self._named and self._slots.free > 0:
+            self._begin(self._named.popleft(), self._slots.hold(1), self._admission.take)
+        holders = self._holders()
+        with self._counting:
+            charges, self._charges = self._charges, defaultdict(float)
+        wish = self._wish(holders)
+        offers = self._lines.next_jobs(self._model, wish, charges)
+        needed = sum(min(offer.slots, wish.total) for offer in offers)
+        if any(offer.takes_back for offer in offers):
+            self._make_room(holders, needed)
+        lines = Counter(offer.line for offer in offers)
+        self._share.started(background=lines[BACKGROUND], interactive=lines[INTERACTIVE])
+        for offer in offers:
+            ticket = self._slots.hold(offer.slots, offer.tokens(wish))
+            self._begin(offer.job_id, ticket, self._admission.take_new if offer.is_new else self._admission.take)
+        self._note_pace(has_room=wish.free > needed, taken=bool(offers))
+
+    def _note_pace(self, *, has_room: bool, taken: bool) -> None:
+        """Where one job follows the other, asking costs less than being told of each."""
+        now, was_busy = time.monotonic(), self._is_busy
+        self._is_open = has_room and not was_busy
+        self._is_busy = has_room and now - self._taken_at < BUSY_S
+        if taken:
+            self._taken_at = now
+        if was_busy and not self._is_busy:
+            self._woken.set()  # it asks once more, to be told of the next
+
+    def _wish(self, holders: Sequence[Holder]) -> Wish:
+        capacity = self._engine.kv_capacity_tokens
+        return Wish(
+            self._queue,
+            self._slots.total,
+            max(0, self._slots.free),
+            room=max(0, capacity - self._slots.tokens) if capacity else -1,
+            context=self._engine.context_length or MANY,
+            answer=self._answers.expected(made=0, max_tokens=MANY),
+            background=self._preemption.background_slots(holders, owed=self._share.owed),
+            crowded=self._preemption.crowded_slots(holders, self._slots.total),
+            owed=int(self._share.is_next),
+            quarantined=self._admission.takes_quarantined,
+            tell=not self._is_busy,
+            held=self._preemption.held(holders),
+        )
+
+    def _holders(self) -> list[Holder]:
+        return [
+            Holder(run, run.job.key_id, slots, run.job.background, run.claimed_at, run.job.preemptions)
+            for run, slots in self._slots.held()
+        ]
+
+    def _make_room(self, holders: Sequence[Holder], slots: int) -> None:
+        """Take back what so many slots are more than the free ones."""
+        lacking = self._preemption.victims(holders, slots - max(0, self._slots.free))
+        victims = [cast(EngineRun, holder.job) for holder in lacking]
+        if victims:
+            log.info("%d jobs give their slots to jobs that somebody waits for", len(victims))
+            self._journaler.release(victims, Cause.PREEMPTED)
+
+    def _begin(self, job_id: str, ticket: Ticket[EngineRun], take: Take) -> None:
+        """Claim and prepare a job beside others; it has its slots, `ticket`."""
+        try:
+            self._preparers.submit(self._take, take, job_id, ticket)
+        except RuntimeError:  # the process ends
+            self._slots.give_back(ticket)
+
+    def _take(self, take: Take, job_id: str, ticket: Ticket[EngineRun]) -> None:
+        run = None
+        try:
+            with guarded(f"job {job_id}"):
+                run = take(job_id, ticket)
+        finally:
+            if run is None:
+                self._slots.give_back(ticket)
+                self.slots_freed()
