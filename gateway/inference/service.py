@@ -29,7 +29,7 @@ from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
+from gateway.queue.enqueue import tell
 from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store import keys
@@ -176,11 +176,9 @@ class Inference:
     def _announce(self, created: Created) -> None:
         """Tell who could run the job. Replicas that have something to do look for more when they have done it."""
         job = created.job
-        if created.wakes:
-            wake(self.celery, created.wakes)
-        elif not self.catalog.get(job.runs_on).local:
+        if created.wakes or not self.catalog.get(job.runs_on).local:
             priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-            enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=priority)
+            tell(self.celery, created.wakes, job.id, queue_key=job.runs_on, priority=priority)
 
     def _write(self, job: Job, room: Room, *, background: bool, watched: bool) -> Created:
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s

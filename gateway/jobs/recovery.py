@@ -13,7 +13,7 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, crash_of
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
+from gateway.queue.enqueue import tell
 from gateway.queue.names import Priority
 from gateway.store import keys
 
@@ -28,10 +28,8 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
     released = store.release(job, cause)
     if not released:
         return False
-    if released.wakes:
-        wake(celery, released.wakes)
-    elif cause is not Cause.PREEMPTED:  # whoever has a free slot takes that one up again
-        enqueue_or_leave_to_keeper(celery, job.id, queue_key=job.runs_on, priority=Priority.RECOVERED)
+    if released.wakes or cause is not Cause.PREEMPTED:  # whoever has a free slot takes that one up again
+        tell(celery, released.wakes, job.id, queue_key=job.runs_on, priority=Priority.RECOVERED)
     return True
 
 

@@ -38,6 +38,14 @@ def enqueue(app: Celery, job_id: str, *, queue_key: str, priority: Priority, que
     _send(app, task, task_id, [job_id], queue or queue_of(queue_key), priority)
 
 
+def tell(app: Celery, wakes: str, job_id: str, *, queue_key: str, priority: Priority) -> None:
+    """Wake the replica whose queue is `wakes`; if that is empty, send the job's own message."""
+    if wakes:
+        wake(app, wakes)
+    else:
+        enqueue_or_leave_to_keeper(app, job_id, queue_key=queue_key, priority=priority)
+
+
 def wake(app: Celery, queue: str) -> None:
     """Tell a replica, by its own queue, that there is work. If that can't be sent now, it looks by itself soon."""
     try:

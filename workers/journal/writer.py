@@ -15,7 +15,7 @@ from gateway.jobs.events import Append
 from gateway.jobs.journal_store import Appended, AppendVerdict
 from gateway.jobs.record import Cause, JobState
 from gateway.jobs.store import Ended, JobStore
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper, wake
+from gateway.queue.enqueue import tell
 from gateway.queue.names import Priority
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
@@ -204,7 +204,4 @@ class Journaler(HeldJobs):
         except NOT_NOW as error:
             log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
         else:
-            if wakes:
-                wake(self.celery, wakes)
-            else:
-                enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.route, priority=Priority.RECOVERED)
+            tell(self.celery, wakes, job.id, queue_key=job.route, priority=Priority.RECOVERED)
