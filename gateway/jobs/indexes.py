@@ -28,18 +28,15 @@ YOUNG_MS = 60_000
 
 @dataclass(frozen=True)
 class Load:
-    """The load that is limited: waiting jobs of a model and priority, and of one API key the jobs that have not ended,
-    and the bytes of its requests.
-    """
+    """The load that is limited: of one API key the jobs that have not ended, and the bytes of its requests."""
 
-    waiting: int
     open: int
     stored: int
 
     @classmethod
-    def from_reply(cls, waiting: Any, opened: Any, stored: Any) -> Load:
+    def from_reply(cls, opened: Any, stored: Any) -> Load:
         """From Redis' replies."""
-        return cls(int(waiting), int(opened), int(stored or 0))
+        return cls(int(opened), int(stored or 0))
 
 
 def queue_score(created_at: int, background: bool) -> int:
@@ -108,7 +105,7 @@ class Indexes:
         pipe = self._redis.pipeline(transaction=False)
         self.add_load(pipe, job)
         found = Load.from_reply(*self._scripts.execute(pipe))
-        return Load(found.waiting + 1, found.open + 1, found.stored + len(dumps(job.request).encode()))
+        return Load(found.open + 1, found.stored + len(dumps(job.request).encode()))
 
     def forget_gone(self, key_id: str, job_ids: Sequence[str]) -> int:
         """Remove jobs whose records are gone from the sets of their API key. Returns how many were not settled."""
@@ -125,9 +122,7 @@ class Indexes:
         pipe.zadd(keys.queued(job.runs_on), {job.id: queue_score(now_ms, job.background)})
 
     def add_load(self, pipe: redis.client.Pipeline, job: Job) -> None:
-        """Three replies, for `Load.from_reply`."""
-        first, last = (BACKGROUND_SCORE, "+inf") if job.background else ("-inf", f"({BACKGROUND_SCORE}")
-        pipe.zcount(keys.queued(job.runs_on), first, last)
+        """Two replies, for `Load.from_reply`."""
         pipe.scard(keys.open_jobs(job.key_id))
         pipe.hget(keys.stored(job.key_id), "")
 

@@ -113,9 +113,9 @@ class JobStore:
         self.ledger.store(pipe, job, request)
         self.indexes.add_load(pipe, job)
         replies = self.scripts.execute(pipe, whole=True)
-        *_, (created_at, new, fingerprint, wakes, position, retry_ms), _, waiting, opened, stored = replies
+        *_, (created_at, new, fingerprint, wakes, position, retry_ms), _, opened, stored = replies
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
-        load = Load.from_reply(waiting, opened, stored)
+        load = Load.from_reply(opened, stored)
         return Created(made, int(position), load, int(retry_ms), bool(new), str(wakes))
 
     def discard(self, job: Job) -> None:

@@ -21,8 +21,9 @@ local position, queue = 0, ''
 -- Returns 0, or in how many ms there will be room.
 local function stand_in_line()
   local class, member, since = place_of(KEYS[1], id)
-  position = ahead(base, class, member, since) + 1
-  local wait = has_room(base, class, is_fair(class) and ahead_in(base, class, member) + 1 or 0, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], now)
+  local before, within = ahead(base, class, member, since)
+  position = before + 1
+  local wait = has_room(base, class, within + 1, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], now)
   if wait == 0 then
     queue = opening(base, class, enter_line(base, class, member, since))
   end

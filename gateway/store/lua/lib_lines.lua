@@ -200,13 +200,15 @@ local function ahead_in(base, class, member)
   return count
 end
 
--- How many jobs wait before one that is, or would be, in this line.
+-- How many jobs wait before one that is, or would be, in this line; and how many of them in the line.
 local function ahead(base, class, member, since)
   if not is_fair(class) then
-    return redis.call('ZCOUNT', base .. ':' .. class, '-inf', '(' .. since)
+    local count = redis.call('ZCOUNT', base .. ':' .. class, '-inf', '(' .. since)
+    return count, count
   end
-  local count = redis.call('ZCARD', base .. ':first') + ahead_in(base, class, member)
-  return count + (class == 'background' and redis.call('ZCARD', base .. ':interactive') or 0)
+  local within = ahead_in(base, class, member)
+  local before = class == 'background' and redis.call('ZCARD', base .. ':interactive') or 0
+  return redis.call('ZCARD', base .. ':first') + before + within, within
 end
 
 -- How long in ms who was told to come back may be late, and how early; the longest time that anybody is told.
