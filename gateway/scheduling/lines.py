@@ -59,7 +59,6 @@ class Offer:
     job_id: str
     #: The line it stood in.
     line: str
-    key_id: str
     slots: int
     #: Tokens of its prompt over the weight of its API key, and the most that it may have in the KV cache.
     prompt: int
@@ -114,5 +113,5 @@ class Lines:
 
 def _offer(member: str, *, takes_back: bool) -> Offer:
     line, _, job = member.partition(":")
-    key_id, _, slots, prompt, most, job_id = job.split("|", 5)
-    return Offer(job_id, line, key_id, int(slots), int(prompt), int(most), takes_back)
+    _, _, slots, prompt, most, job_id = job.split("|", 5)
+    return Offer(job_id, line, int(slots), int(prompt), int(most), takes_back)

@@ -78,6 +78,8 @@ class Puller:
         self._woken = threading.Event()
         #: Tokens that were made since Redis was told, over the weight of their API key.
         self._charges: dict[tuple[bool, str], float] = defaultdict(float)
+        #: Tokens that were made since the share of background jobs was asked for, by whether they are of such jobs.
+        self._made: Counter[bool] = Counter()
         self._counting = threading.Lock()
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
         #: Redis knows of a free slot here, so that a new job wakes this replica.
@@ -103,11 +105,7 @@ class Puller:
         """Tokens were made for a job."""
         job = run.job
         with self._counting:
-            self._share.count(
-                time.monotonic(),
-                background=tokens if job.background else 0,
-                interactive=0 if job.background else tokens,
-            )
+            self._made[job.background] += tokens
             self._charges[job.background, job.key_id] += OUTPUT_COST * tokens / (job.weight or 1)
 
     def ended(self, run: EngineRun) -> None:
@@ -162,6 +160,8 @@ class Puller:
         holders = self._holders()
         with self._counting:
             charges, self._charges = self._charges, defaultdict(float)
+            made, self._made = self._made, Counter()
+        self._share.count(time.monotonic(), background=made[True], interactive=made[False])
         wish = self._wish(holders)
         offers = self._lines.next_jobs(self._model, wish, charges)
         needed = sum(min(offer.slots, wish.total) for offer in offers)
