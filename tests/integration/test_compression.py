@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -49,6 +50,18 @@ def test_a_folder_without_a_model_is_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(LoadFailed) as caught, compressed(tmp_path, "int8"):
         pass
     assert caught.value.reason == FailureReason.MISSING_FILE
+
+
+def test_a_process_that_ends_before_it_was_asked_is_the_reason(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def doomed(*args: Any, **kwargs: Any) -> Any:
+        process, ours = spawn(*args, **kwargs)
+        process.kill()
+        process.wait()
+        return process, ours
+
+    monkeypatch.setattr("workers.engines.compression.spawn", doomed)
+    with pytest.raises(LoadFailed, match="compressing the weights ended with status -9"), compressed(folder, "int8"):
+        pass
 
 
 @pytest.mark.parametrize("victim", ["engine", "compression"])

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping
-from typing import IO
+from typing import IO, Any
 
 from workers.engines import run_alone
 from workers.engines.frames import FrameSocket
@@ -37,6 +38,12 @@ def spawn(
             command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=stdout, env=env, umask=UMASK
         )
     return process, ours
+
+
+def greet(frames: FrameSocket, hello: Mapping[str, Any]) -> None:
+    """Send a child its first frame. One that has ended by then is noticed by the caller's first read."""
+    with contextlib.suppress(OSError):
+        frames.send(hello)
 
 
 def parent() -> FrameSocket:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkdtemp
 
-from workers.engines.children import spawn
+from workers.engines.children import greet, spawn
 from workers.engines.failures import ChildEnded, failure_from
 from workers.engines.frames import FrameSocket
 
@@ -33,7 +33,7 @@ def compressed(folder: Path, quantization: str) -> Iterator[Path]:
     try:
         with ours:
             frames = FrameSocket(ours)
-            frames.send({"folder": str(folder), "copy": str(copy), "quantization": quantization})
+            greet(frames, {"folder": str(folder), "copy": str(copy), "quantization": quantization})
             try:
                 told = frames.receive()
             except (EOFError, OSError) as error:

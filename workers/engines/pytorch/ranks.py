@@ -23,7 +23,7 @@ from torch import distributed
 from torch.distributed import Store, TCPStore  # type: ignore[attr-defined]
 
 from workers.engines.base import EngineConfig
-from workers.engines.children import spawn
+from workers.engines.children import greet, spawn
 from workers.engines.failures import ChildEnded, LoadFailed, failure_from
 from workers.engines.frames import FrameSocket
 from workers.engines.pytorch.loading import device_of
@@ -145,5 +145,5 @@ def join(config: EngineConfig, rank: int, store: Store) -> None:
 def _start(config: EngineConfig, rank: int, port: int) -> tuple[subprocess.Popen[bytes], FrameSocket]:
     process, ours = spawn("workers.engines.pytorch.rank_process")
     frames = FrameSocket(ours)
-    frames.send({"config": asdict(config), "rank": rank, "port": port})
+    greet(frames, {"config": asdict(config), "rank": rank, "port": port})
     return process, frames
