@@ -36,9 +36,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def kill_the_client(handler: BaseHTTPRequestHandler) -> None:
     """As if a native library of the worker could not bear the answer."""
-    port = handler.client_address[1]
-    pids = {one.pid for one in psutil.net_connections("tcp") if one.laddr.port == port and one.pid != os.getpid()}
-    for pid in pids - {None}:
+    ends = (
+        handler.client_address[1],
+        handler.connection.getsockname()[1],
+    )  # others may use the same port for other servers
+    links = [one for one in psutil.net_connections("tcp") if one.raddr and (one.laddr.port, one.raddr.port) == ends]
+    for pid in {one.pid for one in links} - {None, os.getpid()}:
         os.kill(pid, signal.SIGSEGV)
 
 
