@@ -141,7 +141,10 @@ def test_who_waits_is_told_for_how_long(narrow: Stack, client: httpx.Client, rpc
     """In the list, in its job, in the stream, and over gRPC: two service times at the second place."""
     with busy(narrow, waiting=2) as streams:
         running, first, second = (stream.job_id for stream in streams)
-        mean_s = narrow.replica(NARROW).slot_s
+
+        def expected() -> Any:
+            """By the mean as it is now: a job of the test before may end late."""
+            return pytest.approx(2 * narrow.replica(NARROW).slot_s, abs=0.11)
 
         def listed(job_id: str) -> dict[str, Any]:
             found = client.get("/jobs?status=pending").json()["data"]["jobs"]
@@ -155,16 +158,17 @@ def test_who_waits_is_told_for_how_long(narrow: Stack, client: httpx.Client, rpc
             assert job["position"] == message.position == 2
             return [listed(second)["eta_s"], job["eta_s"], message.eta_s, 2 * listed(first)["eta_s"]]
 
-        expected = pytest.approx(2 * mean_s, abs=0.11)
-        eventually(lambda: told() == [expected] * 4, "the heartbeat says that no slot is free")
-        seen = len(streams[2].comments)
-        last = str(eventually(lambda: streams[2].comments[seen:], "it is told again")[-1])
-        position, _, eta_s = last.partition(" eta=")
-        assert (position, float(eta_s)) == (": queued position=2", expected)
+        eventually(lambda: told() == [expected()] * 4, "the heartbeat says that no slot is free")
+
+        def told_again() -> bool:
+            position, _, eta_s = str(streams[2].comments[-1]).partition(" eta=")
+            return (position, float(eta_s)) == (": queued position=2", expected())
+
+        eventually(told_again, "the stream is told the same")
         events = rpc.call("WatchJob", pb.WatchJobRequest(job_id=second))
         waiting = next(event for event in events if event.HasField("waiting")).waiting
         events.cancel()
-        assert (waiting.position, waiting.eta_s) == (2, expected)
+        assert (waiting.position, waiting.eta_s) == (2, expected())
         job, message = read(running)
         assert (job["position"], job["eta_s"], message.HasField("eta_s")) == (0, None, False)
 
