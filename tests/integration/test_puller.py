@@ -100,6 +100,24 @@ def test_a_slot_that_becomes_free_while_it_asks_makes_it_ask_again(
     assert replica._puller._woken.is_set()
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_where_jobs_come_fast_it_asks_again_by_itself_if_no_other_replica_is_told(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """It would take what the others were told of, before they have heard of it."""
+    monkeypatch.setattr("workers.replica.puller.BUSY_S", 3600.0)
+    for one in range(others + 1):
+        record = replace(replica.heartbeat.record, incarnation=f"w.{one}", replica_id=f"r.{one}")
+        replica.registry.heartbeat(record, lease_s=10)
+    for _ in range(2):
+        replica.add()
+        replica.ask()
+    assert replica._puller._is_busy is (others == 0)
+    replica.add()
+    replica.ask()
+    assert len(replica.jobs) == SLOTS
+
+
 def test_while_its_engine_is_away_it_is_told_of_nothing(replica: Replica) -> None:
     replica.ask()
     assert replica.wakes()

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
+from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Cause, JobState
 from gateway.scheduling.capacity import ServiceTime
 from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Wish
 from gateway.scheduling.policy import BackgroundShare, Holder, Preemption
+from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop, guarded
 from workers.engines.prefill import AnswerLengths
@@ -58,6 +60,7 @@ class Puller:
         slots: Slots[EngineRun],
         admission: Admission,
         journaler: Journaler,
+        registry: Registry,
         engine: EngineSupervisor,
         life: Lifetime,
     ) -> None:
@@ -71,6 +74,8 @@ class Puller:
         self._preemption = Preemption(settings.preemption, settings.max_preemptions)
         self._share = BackgroundShare(settings.background_share)
         self._answers = AnswerLengths()
+        self._registry = registry
+        self._replicas: Cached[list[Replica]] = Cached()
         self._engine = engine
         self._life = life
         #: How long interactive and background jobs have held their slots.
@@ -175,14 +180,18 @@ class Puller:
         self._note_pace(has_room=wish.free > needed, taken=bool(offers))
 
     def _note_pace(self, *, has_room: bool, taken: bool) -> None:
-        """Where one job follows the other, asking costs less than being told of each."""
+        """Where one job follows the other, asking costs less than being told of each. It would be before other replicas
+        that are told, so it is done only where there are none."""
         now, was_busy = time.monotonic(), self._is_busy
         self._is_open = has_room and not was_busy
-        self._is_busy = has_room and now - self._taken_at < BUSY_S
+        self._is_busy = has_room and now - self._taken_at < BUSY_S and self._is_alone()
         if taken:
             self._taken_at = now
         if was_busy and not self._is_busy:
             self._woken.set()  # it asks once more, to be told of the next
+
+    def _is_alone(self) -> bool:
+        return len(self._replicas.get(lambda: self._registry.replicas(self._model))) <= 1
 
     def _wish(self, holders: Sequence[Holder]) -> Wish:
         capacity = self._engine.kv_capacity_tokens

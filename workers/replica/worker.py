@@ -93,6 +93,7 @@ class ReplicaWorker:
             slots=self._slots,
             admission=self._admission,
             journaler=self._journaler,
+            registry=registry,
             engine=self.engine,
             life=self.life,
         )
