@@ -44,6 +44,10 @@ class Wish:
     crowded: int = 0
     #: Background jobs that come before interactive ones now: their share is owed.
     owed: int = 0
+    #: Slots that background jobs hold, and may hold, together; and the interactive jobs of one key.
+    background_held: int = 0
+    background_most: int = MANY
+    key_most: int = MANY
     #: Whether it has nothing else to do but a job that may kill it.
     quarantined: bool = True
     #: Whether it is to be told of the next job; else it asks again soon.
@@ -59,6 +63,7 @@ class Offer:
     job_id: str
     #: The line it stood in.
     line: str
+    key_id: str
     slots: int
     #: Tokens of its prompt over the weight of its API key, and the most that it may have in the KV cache.
     prompt: int
@@ -98,10 +103,9 @@ class Lines:
             )
             self._scripts.add(pipe, "charge", lines, *(part for one in spent for part in one))
         numbers = (wish.total, wish.free, wish.room, wish.background, wish.crowded, wish.owed, int(wish.quarantined))
+        more = (int(wish.tell), wish.answer, wish.context, wish.background_held, wish.background_most, wish.key_most)
         held = (part for pair in wish.held.items() for part in pair)
-        self._scripts.add(
-            pipe, "next_jobs", lines, wish.queue, *numbers, OFFER_MS, int(wish.tell), wish.answer, wish.context, *held
-        )
+        self._scripts.add(pipe, "next_jobs", lines, wish.queue, *numbers, OFFER_MS, *more, *held)
         back, *members = self._scripts.execute(pipe)[-1]
         within = len(members) - int(back)
         return [_offer(member, takes_back=i >= within) for i, member in enumerate(members)]
@@ -113,5 +117,5 @@ class Lines:
 
 def _offer(member: str, *, takes_back: bool) -> Offer:
     line, _, job = member.partition(":")
-    _, _, slots, prompt, most, job_id = job.split("|", 5)
-    return Offer(job_id, line, int(slots), int(prompt), int(most), takes_back)
+    key_id, _, slots, prompt, most, job_id = job.split("|", 5)
+    return Offer(job_id, line, key_id, int(slots), int(prompt), int(most), takes_back)

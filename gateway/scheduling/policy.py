@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 #: The share of background jobs is kept over about so many seconds.
 MEMORY_S = 10.0
+#: Somebody who had a job in the batch so recently is taken to come again: others keep back for that long.
+PRESENT_S = 3.0
+#: By which part background jobs may make a step longer for others, and a key that has more jobs there than the others.
+BACKGROUND_STRETCH, CROWD_STRETCH = 0.5, 1.0
+#: Who holds more than its limit by so much gives slots back: a limit follows what is measured, and moves all the time.
+SLACK = 1.25
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,13 @@ class Preemption:
                 found[one.key_id] += one.slots
         return found
 
+    def excess(self, holders: Sequence[Holder], limits: SlotLimits, *, owed: bool) -> list[Holder]:
+        """The youngest of those who together hold more than they may while others are there."""
+        background = [] if owed else self._background(holders)
+        held = sum(one.slots for one in holders if one.background)
+        most = max(self.held(holders).values(), default=0)
+        return _above(background, held, limits.background) + _above(self._crowding(holders), most, limits.one_key)
+
     def victims(self, holders: Sequence[Holder], slots: int) -> list[Holder]:
         """The youngest that together hold so many slots: background jobs, then those of the key that holds the most."""
         found: list[Holder] = []
@@ -74,6 +87,65 @@ class Preemption:
     def _youngest(self, holders: Sequence[Holder]) -> list[Holder]:
         able = [one for one in holders if self.enabled and one.preemptions < self.most_times]
         return sorted(able, key=lambda one: -one.since_s)
+
+
+def _above(able: Sequence[Holder], held: int, limit: int) -> list[Holder]:
+    """Those of the able, the first ones, without which not more than `limit` is held."""
+    found: list[Holder] = []
+    for one in able if held > SLACK * limit else ():
+        if held - one.slots >= limit:
+            found.append(one)
+            held -= one.slots
+    return found
+
+
+@dataclass(frozen=True)
+class SlotLimits:
+    """Slots of a batch that may be held together by background jobs, and by the interactive jobs of one API key."""
+
+    background: int
+    one_key: int
+
+
+class Presence:
+    """Who has interactive jobs in a batch, and how many slots others may hold beside them.
+
+    The more sequences a batch has, the longer takes each step. Who alone fills it would take that time from others
+    whenever they come, so that these limits hold from the first of their jobs to a while after the last.
+    """
+
+    def __init__(self, slots: int, background_share: float) -> None:
+        self._slots = slots
+        self._least_background = max(1, math.ceil(background_share * slots))
+        #: By API key: slots of its interactive jobs, a mean over about `PRESENT_S`; when it had one last.
+        self._mean: dict[str, float] = {}
+        self._seen_s: dict[str, float] = {}
+        self._noted_s = 0.0
+
+    def note(self, now_s: float, held: Mapping[str, int]) -> None:
+        """Slots that interactive jobs hold now, by API key. `now_s` is of any steady clock."""
+        kept = math.exp((self._noted_s - now_s) / PRESENT_S)
+        self._noted_s = now_s
+        self._seen_s |= dict.fromkeys(held, now_s)
+        self._seen_s = {key: seen_s for key, seen_s in self._seen_s.items() if seen_s > now_s - PRESENT_S}
+        self._mean = {key: self._mean.get(key, 0) * kept + held.get(key, 0) * (1 - kept) for key in self._seen_s}
+
+    def limits(self, base_s: float, each_s: float) -> SlotLimits:
+        """A step takes `base_s`, and `each_s` more for each sequence; both are 0 if that is not known."""
+        background = one_key = self._slots
+        if self._mean and each_s:
+            room = BACKGROUND_STRETCH * (base_s / each_s + sum(self._mean.values()))
+            background = min(self._slots, max(self._least_background, round(room)))
+        if len(self._mean) > 1 and each_s:
+            others = sum(self._mean.values()) - max(self._mean.values())
+            room = CROWD_STRETCH * (base_s / each_s + others)
+            one_key = min(self._slots, max(math.ceil(self._slots / 2), round(room)))
+        return SlotLimits(background, one_key)
+
+    def crowds(self, key: str, slots: int) -> bool:
+        """Whether a key with so many slots has more than twice those of the others, on average."""
+        others = [mean for other, mean in self._mean.items() if other != key]
+        return bool(others) and slots > 2 * max(1.0, sum(others) / len(others))
 
 
 class BackgroundShare:

@@ -160,7 +160,8 @@ def framed(body: bytes) -> bytes:
 
 
 def step(*outputs: Any, **changes: Any) -> bytes:
-    return framed(json.dumps({"op": "step", "out": outputs, "sequences": 1, "steps": 1, **changes}).encode())
+    frame = {"op": "step", "out": outputs, "sequences": 1, "steps": 1, "times": [0.0, 0.0], **changes}
+    return framed(json.dumps(frame).encode())
 
 
 @pytest.mark.parametrize(
@@ -231,8 +232,19 @@ def test_an_engine_that_speaks_in_tongues_while_it_loads_has_failed_to_start() -
 
 def test_a_probability_of_nothing_crosses_the_wire() -> None:
     output = SequenceOutput(1, [5], [float("-inf")])
-    frame = StepFrame.parse(json.loads(json.dumps(StepFrame([output], 1, 1).pack())))
+    frame = StepFrame.parse(json.loads(json.dumps(StepFrame([output], 1, 1, 0.5, 0.25).pack())))
+    assert (frame.base_s, frame.each_s) == (0.5, 0.25)
     assert frame.outputs[0].logprobs == [IMPOSSIBLE]
+
+
+def test_an_engine_says_what_a_step_takes_by_how_many_sequences_it_holds() -> None:
+    with started(step_s=0.02) as engine:
+        engine.submit([request(1, GOOD, max_tokens=20), request(2, GOOD, max_tokens=40)])
+        frame = None
+        while frame is None or frame.sequences:
+            frame = engine.read(5)
+            assert frame is not None
+        assert frame.base_s + 2 * frame.each_s >= 0.02
 
 
 def test_an_engine_has_no_secret_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,33 @@ def queue(redis_client: redis.Redis) -> Queue:
     return Queue(redis_client)
 
 
+def test_background_jobs_hold_no_more_slots_than_they_may(queue: Queue) -> None:
+    for name in ("b1", "b2", "b3", "b4"):
+        queue.add(name, background=True)
+    assert queue.ask(background_held=3, background_most=3) == []
+    assert queue.ask(background_held=3, background_most=3, owed=1) == ["b1"], "their share is owed"
+    assert queue.ask(background_held=1, background_most=3) == ["b2", "b3"]
+    queue.add("i")
+    assert queue.ask(background_held=3, background_most=3) == ["i"]
+
+
+def test_a_job_that_needs_more_slots_than_it_may_hold_is_taken_where_there_is_none_of_its_like(queue: Queue) -> None:
+    queue.add("wide", background=True, slots=6)
+    queue.add("narrow", background=True)
+    assert queue.ask(background_held=1, background_most=3) == [], "it is waited for"
+    assert queue.ask(background_held=0, background_most=3) == ["wide"]
+
+
+def test_a_key_that_holds_all_slots_that_it_may_is_passed_by_others(queue: Queue) -> None:
+    for name in ("a1", "a2"):
+        queue.add(name, key="a")
+    queue.add("b", key="b")
+    queue.charge("b", 1000)
+    assert queue.ask(held={"a": 4}, key_most=4) == ["b"]
+    assert queue.ask(held={"a": 3}, key_most=4) == ["a1"]
+    assert queue.ask(held={"a": 4}) == ["a2"]
+
+
 def test_interactive_before_background_and_each_in_order_of_age(queue: Queue) -> None:
     for name in ("b1", "b2"):
         queue.add(name, background=True)

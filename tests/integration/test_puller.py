@@ -118,6 +118,54 @@ def test_where_jobs_come_fast_it_asks_again_by_itself_if_no_other_replica_is_tol
     assert len(replica.jobs) == SLOTS
 
 
+def test_background_jobs_keep_back_while_others_are_there_and_get_all_slots_again(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sequence makes a step of this engine longer by what the first one takes."""
+    replica.engine.step_times = (0.0, 0.01)
+    background = {replica.add(background=True) for _ in range(SLOTS + 1)}
+    replica.ask()
+    assert replica.jobs < background
+    assert len(replica.jobs) == SLOTS, "nobody else is there"
+    interactive = replica.add()
+    replica.ask()
+    assert interactive in replica.jobs
+    assert len(replica.jobs & background) == 1, "no slot is lacking, but steps are shorter"
+    replica.ask()
+    assert len(replica.jobs) == 2
+    replica.journaler.drop(next(run for run in replica.journaler.held if run.id == interactive))
+    assert replica._puller._woken.is_set(), "it has to look, though Redis would tell it of new jobs"
+    replica.ask()
+    assert len(replica.jobs) == 1, "they may come again"
+    monkeypatch.setattr("gateway.scheduling.policy.PRESENT_S", 1e-6)
+    replica.ask()
+    assert len(replica.jobs) == SLOTS
+
+
+def test_a_key_keeps_back_while_others_are_there(replica: Replica) -> None:
+    replica.engine.step_times = (0.0, 0.01)
+    flood = {replica.add(key="flood") for _ in range(2 * SLOTS)}
+    replica.ask()
+    assert len(replica.jobs) == SLOTS
+    other = replica.add(key="b")
+    replica.ask()
+    assert other in replica.jobs
+    assert len(replica.jobs & flood) == SLOTS - 1
+    (run,) = (run for run in replica.journaler.held if run.id == other)
+    replica.journaler.drop(run)
+    replica.ask()
+    assert len(replica.jobs) == SLOTS - 1, "the slot stays free for the other key"
+
+
+def test_sequences_of_background_jobs_and_of_a_key_that_floods_yield_in_the_engine(replica: Replica) -> None:
+    jobs = [replica.add(key="b")]
+    replica.ask()
+    jobs += [replica.add(background=True)]
+    replica.ask()
+    assert [run.yields for run in sorted(replica.journaler.held, key=lambda run: jobs.index(run.id))] == [False, True]
+    assert all(request.yields for run in replica.journaler.held if run.yields for request in run.requests(1))
+
+
 def test_while_its_engine_is_away_it_is_told_of_nothing(replica: Replica) -> None:
     replica.ask()
     assert replica.wakes()

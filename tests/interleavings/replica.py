@@ -70,6 +70,7 @@ class StillEngine(EngineSupervisor):
     def _restart(self) -> None:
         self._process = Engine(self._config)
         self.info = self._process.info
+        self.step_times = 0.01, 0.01  # each sequence costs others time, so that who gives way keeps back
         self.ready.set()
 
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from workers.engines.base import SequenceRequest
 from workers.engines.prefill import OLDEST_EACH
-from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, MAX_PADDING_TOKENS, Batcher
+from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, MAX_PADDING_TOKENS, Batcher, Passes
 
 
 def add(batcher: Batcher, first_id: int, lengths: list[int], job: str = "job") -> None:
@@ -55,6 +55,24 @@ def test_a_small_job_waits_for_one_turn_of_a_large_one_only() -> None:
     while 1000 not in [request.sequence_id for request in batcher.next_batch()]:
         waited += 1
     assert waited <= 1
+
+
+def test_texts_that_yield_wait_for_others_and_have_their_turn() -> None:
+    passes = Passes()
+    for i in range(4):
+        passes.add(SequenceRequest(i, [1] * 1024, key=f"patient{i}/0", yields=True))
+        passes.add(SequenceRequest(10 + i, [1] * 1024, key=f"other{i}/0"))
+    order = [request.sequence_id for _ in range(8) for request in passes.next_batch()]
+    assert order == [10, 11, 12, 0, 13, 1, 2, 3]
+    assert passes.next_batch() == []
+
+
+def test_a_text_that_yields_can_be_taken_out() -> None:
+    passes = Passes()
+    passes.add(SequenceRequest(1, [1], key="a/0", yields=True))
+    assert passes.remove(1)
+    assert not passes.remove(1)
+    assert passes.next_batch() == []
 
 
 def test_a_long_text_has_its_turn_however_many_short_ones_come() -> None:

@@ -31,7 +31,7 @@ def test_without_a_pace_each_step_is_a_frame() -> None:
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, IMMEDIATE)
     for token in range(3):
-        outbox.put([SequenceOutput(1, [token])], sequences=1, streams=1)
+        outbox.put([SequenceOutput(1, [token])], step_s=0.0, sequences=1, streams=1)
     assert [outputs(frame) for frame in sent] == [{1: ([token], None, None)} for token in range(3)]
     assert [frame["steps"] for frame in sent] == [1, 1, 1]
 
@@ -39,12 +39,12 @@ def test_without_a_pace_each_step_is_a_frame() -> None:
 def test_only_the_first_and_the_last_of_a_sequence_go_before_their_time() -> None:
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, NEVER)
-    outbox.put([], sequences=2, streams=2)  # the first frame is due
-    outbox.put([SequenceOutput(1, [10], [-0.1])], sequences=1, streams=1)
-    outbox.put([SequenceOutput(1, [11], [-0.2])], sequences=1, streams=1)
-    outbox.put([SequenceOutput(1, [12], [-0.3]), SequenceOutput(2, [20])], sequences=2, streams=2)
-    outbox.put([SequenceOutput(1, [13], [-0.4]), SequenceOutput(2, [21])], sequences=2, streams=2)
-    outbox.put([SequenceOutput(1, [14], [-0.5], "stop"), SequenceOutput(2, [22])], sequences=1, streams=1)
+    outbox.put([], step_s=0.0, sequences=2, streams=2)  # the first frame is due
+    outbox.put([SequenceOutput(1, [10], [-0.1])], step_s=0.0, sequences=1, streams=1)
+    outbox.put([SequenceOutput(1, [11], [-0.2])], step_s=0.0, sequences=1, streams=1)
+    outbox.put([SequenceOutput(1, [12], [-0.3]), SequenceOutput(2, [20])], step_s=0.0, sequences=2, streams=2)
+    outbox.put([SequenceOutput(1, [13], [-0.4]), SequenceOutput(2, [21])], step_s=0.0, sequences=2, streams=2)
+    outbox.put([SequenceOutput(1, [14], [-0.5], "stop"), SequenceOutput(2, [22])], step_s=0.0, sequences=1, streams=1)
     assert [outputs(frame) for frame in sent[1:]] == [
         {1: ([10], [-0.1], None)},
         {2: ([20], None, None)},
@@ -52,7 +52,7 @@ def test_only_the_first_and_the_last_of_a_sequence_go_before_their_time() -> Non
     ]
     assert [frame["steps"] for frame in sent[1:]] == [1, 2, 2]
     assert [frame["sequences"] for frame in sent[1:]] == [1, 2, 1]
-    outbox.put([SequenceOutput(2, [], None, "cancelled")], sequences=0, streams=0)
+    outbox.put([SequenceOutput(2, [], None, "cancelled")], step_s=0.0, sequences=0, streams=0)
     assert outputs(sent[-1]) == {2: ([21, 22], None, "cancelled")}, "what was kept is not lost"
 
 
@@ -63,7 +63,10 @@ def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) 
     outbox = Outbox(sent.append, FlushInterval(0.03, 0.1))
     for step in range(25):
         outbox.put(
-            [SequenceOutput(i, [step]) for i in range(MANY_STREAMS)], sequences=MANY_STREAMS, streams=MANY_STREAMS
+            [SequenceOutput(i, [step]) for i in range(MANY_STREAMS)],
+            step_s=0.0,
+            sequences=MANY_STREAMS,
+            streams=MANY_STREAMS,
         )
         clock += 0.0101
     assert [frame["steps"] for frame in sent] == [1, 10, 10]
@@ -73,5 +76,5 @@ def test_all_that_is_kept_goes_when_it_is_time(monkeypatch: pytest.MonkeyPatch) 
 def test_a_step_without_output_is_told_of_too() -> None:
     sent: list[dict[str, Any]] = []
     outbox = Outbox(sent.append, IMMEDIATE)
-    outbox.put([], sequences=1, streams=1)
-    assert sent == [{"op": "step", "out": [], "sequences": 1, "steps": 1}]
+    outbox.put([], step_s=0.0, sequences=1, streams=1)
+    assert sent == [{"op": "step", "out": [], "sequences": 1, "steps": 1, "times": [0.0, 0.0]}]

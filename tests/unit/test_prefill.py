@@ -10,6 +10,7 @@ from workers.engines.prefill import (
     LEAST_ALONE_TOKENS,
     OLDEST_EACH,
     PASSING_STEPS,
+    YIELDING_STRETCH,
     AnswerLengths,
     CacheRoom,
     Pace,
@@ -88,6 +89,32 @@ def test_a_long_prompt_gets_its_share_of_the_steps_however_many_short_ones_come(
         left -= plan.get(1, 0)
         steps += 1
     assert steps <= OLDEST_EACH * 640 / 64
+
+
+def test_prompts_that_yield_wait_for_those_that_do_not() -> None:
+    made = prefill()
+    plan = made.plan([Prompt(1, 20, yields=True), Prompt(2, 40), Prompt(3, 20)], decoding=1, yielding=1)
+    assert plan == {3: 20, 2: 40}
+
+
+def test_a_prompt_that_yields_makes_the_steps_of_others_a_bit_longer_only() -> None:
+    made = prefill(token_s=0.0002)
+    prompts = [Prompt(1, 6100, yields=True)]
+    (alone,) = made.plan(prompts, decoding=3, yielding=3).values()
+    (beside,) = made.plan(prompts, decoding=3, yielding=2).values()
+    assert alone > 2 * beside
+    assert BLOCK < beside <= YIELDING_STRETCH * DECODE_S / 0.0002 * 1.001
+
+
+def test_a_prompt_that_yields_has_its_turn_however_many_others_come() -> None:
+    made, left, steps = prefill(), 320, 0
+    while left > 0:
+        others = [Prompt(2 + i, 64) for i in range(8)]
+        plan = made.plan([Prompt(1, left, yields=True), *others], decoding=1)
+        assert plan.get(1, 0) < sum(plan.values()), "nor does it take a whole step"
+        left -= plan.get(1, 0)
+        steps += 1
+    assert steps <= OLDEST_EACH * 320 / BLOCK
 
 
 def test_the_speed_follows_the_device() -> None:

@@ -9,7 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.scheduling.policy import BackgroundShare, Holder, Preemption
+from gateway.scheduling.policy import (
+    BACKGROUND_STRETCH,
+    CROWD_STRETCH,
+    PRESENT_S,
+    SLACK,
+    BackgroundShare,
+    Holder,
+    Preemption,
+    Presence,
+    SlotLimits,
+)
 
 NUMBERS = itertools.count()
 
@@ -54,6 +64,76 @@ def test_nothing_is_taken_back_where_that_is_turned_off() -> None:
     policy = Preemption(enabled=False)
     assert policy.background_slots(holders, owed=False) == policy.crowded_slots(holders, 8) == 0
     assert policy.victims(holders, 4) == []
+
+
+SLOTS = 32
+ALL = SlotLimits(SLOTS, SLOTS)
+#: A device on which each sequence makes a step longer by a tenth of what a step takes in any case, and one where it
+#: costs nothing.
+SLOW, FLAT = (0.01, 0.001), (0.01, 1e-9)
+
+
+def present(*keys: str, slots: int = 4, seconds: float = 60.0) -> Presence:
+    """Jobs of these keys hold slots for some time."""
+    presence = Presence(SLOTS, 0.1)
+    for tenth in range(int(10 * seconds)):
+        presence.note(tenth / 10, dict.fromkeys(keys, slots))
+    return presence
+
+
+def test_who_is_alone_may_have_all_slots() -> None:
+    assert Presence(SLOTS, 0.1).limits(*SLOW) == ALL
+    assert present("a").limits(*SLOW).one_key == SLOTS
+
+
+def test_beside_others_only_so_many_as_make_a_step_a_bit_longer() -> None:
+    limits = present("a", "b").limits(*SLOW)
+    assert limits.background == round(BACKGROUND_STRETCH * (10 + 8))
+    assert limits.one_key == max(SLOTS // 2, round(CROWD_STRETCH * (10 + 4)))
+
+
+def test_where_a_sequence_costs_nothing_or_nobody_knows_nobody_keeps_back() -> None:
+    assert present("a", "b").limits(*FLAT) == present("a", "b").limits(0, 0) == ALL
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.0, 1), (0.1, 4), (0.5, 16)])
+def test_background_jobs_keep_the_slots_of_their_share_and_one_at_least(share: float, least: int) -> None:
+    presence = Presence(SLOTS, share)
+    presence.note(0, {"a": 1})
+    assert presence.limits(0.0, 1.0).background == least
+
+
+def test_all_slots_are_theirs_again_when_the_others_have_not_come_for_a_while() -> None:
+    presence = present("a", "b", seconds=10)
+    presence.note(10 + PRESENT_S / 2, {})
+    assert presence.limits(*SLOW) != ALL
+    presence.note(10 + 2 * PRESENT_S, {})
+    assert presence.limits(*SLOW) == ALL
+
+
+def test_who_holds_more_than_it_may_gives_the_youngest_back() -> None:
+    background = [holder(background=True) for _ in range(8)]
+    limits = SlotLimits(background=6, one_key=4)
+    policy = Preemption()
+    assert len(background) > SLACK * limits.background
+    assert policy.excess(background, limits, owed=False) == [background[7], background[6]]
+    assert policy.excess(background, limits, owed=True) == []
+    assert policy.excess(background[:7], limits, owed=False) == [], "a limit moves all the time"
+    flood = [holder("flood") for _ in range(6)]
+    assert policy.excess([*flood, holder("b")], limits, owed=False) == [flood[5], flood[4]]
+    assert Preemption(enabled=False).excess([*background, *flood], limits, owed=False) == []
+
+
+def test_one_large_job_is_not_stopped_for_holding_more_than_the_limit() -> None:
+    """Nothing smaller of it can run: it would come back, and be stopped again."""
+    large, small = holder(background=True, slots=32), holder(background=True, slots=2)
+    assert Preemption().excess([large, small], SlotLimits(4, SLOTS), owed=False) == [small]
+
+
+@pytest.mark.parametrize(("slots", "crowds"), [(7, False), (9, True)])
+def test_a_key_crowds_that_has_more_than_twice_what_the_others_have(slots: int, crowds: bool) -> None:
+    assert present("a", "b").crowds("c", slots) is crowds
+    assert not present("c").crowds("c", slots), "nobody else is there"
 
 
 @pytest.mark.parametrize(("background", "owed"), [(0, True), (9, True), (11, False)])

@@ -114,6 +114,8 @@ class SequenceRequest:
     #: shares its time between jobs by it.
     key: str = ""
     generated: int = 0
+    #: Prompts of others come first, and its own is computed so that their answers hardly notice.
+    yields: bool = False
 
 
 class SequenceOutput(NamedTuple):

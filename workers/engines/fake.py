@@ -97,15 +97,17 @@ class FakeEngine(BatchEngine[Running]):
         """One token for each running sequence whose prompt is computed."""
         batch = list(self._held.values())[: self._places]
         begun, answering = time.monotonic(), sum(one.is_answering for one in batch)
-        tokens = self._read_prompts(batch, answering)
+        tokens = self._read_prompts(batch)
         self._spend_time(next((one for one in batch if one.prefill_s > 0), None))
         self._prefill.pace.note(time.monotonic() - begun, tokens=tokens, decoding=answering > 0)
         return [self._next_token(one) for one in batch if one.is_answering]
 
-    def _read_prompts(self, batch: Sequence[Running], answering: int) -> int:
+    def _read_prompts(self, batch: Sequence[Running]) -> int:
         """Spend the time that prompts take. Returns how many tokens of them were computed."""
         unread = {one.request.sequence_id: one for one in batch if one.unread}
-        plan = self._prefill.plan([Prompt(i, one.unread) for i, one in unread.items()], decoding=answering)
+        prompts = [Prompt(i, one.unread, one.request.yields) for i, one in unread.items()]
+        answering = [one.request.yields for one in batch if one.is_answering]
+        plan = self._prefill.plan(prompts, decoding=len(answering), yielding=sum(answering))
         for sequence_id, tokens in plan.items():
             unread[sequence_id].unread -= tokens
         time.sleep(self._token_s * sum(plan.values()))

@@ -71,6 +71,8 @@ class Held:
     generation: Any
     #: Names of the prompt's blocks.
     blocks: Sequence[int]
+    #: See `SequenceRequest`.
+    yields: bool = False
     #: Tokens of the prompt that the cache has.
     done: int = 0
     #: Where the piece ends that is being computed; 0: none is.
@@ -121,7 +123,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         generation = _generation_config(sampling, request.eos_ids)
         generation.validate()
         ids = list(request.prompt_ids)
-        self._held[request.sequence_id] = Held(ids, len(ids), generation, self._prefixes.names(ids))
+        self._held[request.sequence_id] = Held(ids, len(ids), generation, self._prefixes.names(ids), request.yields)
 
     def _withdraw(self, sequence_id: int, held: Held) -> None:
         """Its cache blocks are free at the next step."""
@@ -130,8 +132,9 @@ class OpenVinoEngine(BatchEngine[Held]):
 
     def _advance(self) -> list[SequenceOutput]:
         """One forward pass. It holds the GIL throughout."""
-        decoding = sum(held.is_answering for held in self._held.values())
-        tokens, outputs = self._feed(decoding)
+        answering = [held for held in self._held.values() if held.is_answering]
+        decoding, yielding = len(answering), sum(held.yields for held in answering)
+        tokens, outputs = self._feed(decoding, yielding)
         begun = time.monotonic()
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
@@ -142,7 +145,7 @@ class OpenVinoEngine(BatchEngine[Held]):
                 outputs += self._taken(sequence_id, held, over=over)
         return outputs
 
-    def _feed(self, decoding: int) -> tuple[int, list[SequenceOutput]]:
+    def _feed(self, decoding: int, yielding: int) -> tuple[int, list[SequenceOutput]]:
         """Give the pipeline what it is to compute of the prompts in this step, and no more.
 
         Returns how many tokens that are, and the ends of those that it does not take.
@@ -152,7 +155,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         waiting = {i: held for i, held in self._held.items() if held.handle is None}
         for held in waiting.values():
             held.done = max(held.done, min(self._prefixes.tokens(held.blocks), len(held.ids) - 1))
-        plan = self._prefill.plan(self._fitting(waiting), decoding=decoding)
+        plan = self._prefill.plan(self._fitting(waiting), decoding=decoding, yielding=yielding)
         refused = []
         for sequence_id, tokens in plan.items():
             try:
@@ -168,7 +171,11 @@ class OpenVinoEngine(BatchEngine[Held]):
         taken = sum(self._room(held) for held in self._held.values() if held.begun)
         new = {i: self._room(held) for i, held in waiting.items() if not held.begun}
         fitting = set(self._cache.fitting(new, taken=taken))
-        return [Prompt(i, len(held.ids) - held.done) for i, held in waiting.items() if held.begun or i in fitting]
+        return [
+            Prompt(i, len(held.ids) - held.done, held.yields)
+            for i, held in waiting.items()
+            if held.begun or i in fitting
+        ]
 
     def _room(self, held: Held) -> int:
         """Tokens of the blocks that a sequence has, or is expected to need."""

@@ -2,6 +2,7 @@
 
 The shortest prompt comes first, but each `OLDEST_EACH`-th step begins with the oldest, so that none waits for ever.
 While answers are made, a step takes about `GAP_S`, by the speed that was measured: that is the gap that readers see.
+Prompts that yield wait for those that do not, and lengthen the steps of others only a little.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ GAP_S, LEAST_SHARE = 0.13, 1 / 3
 ALONE_S, LEAST_ALONE_TOKENS = 0.6, 256
 #: Of so many steps one begins with the oldest prompt.
 OLDEST_EACH = 4
+#: Prompts that yield make a step without prompts longer by this part of it, where somebody does not.
+YIELDING_STRETCH = 0.5
 #: Speed is that of about so many tokens that were computed last.
 MEMORY_TOKENS = 256.0
 #: Steps in which others may begin though an older prompt waits for room in the cache.
@@ -35,6 +38,8 @@ class Prompt(NamedTuple):
 
     sequence_id: int
     tokens: int
+    #: See `SequenceRequest`.
+    yields: bool = False
 
 
 class Pace:
@@ -67,6 +72,11 @@ class Pace:
             return max(ALONE_S * speed, LEAST_ALONE_TOKENS)
         return max(GAP_S - self._decode_s, GAP_S * LEAST_SHARE) * speed
 
+    @property
+    def yielding_tokens(self) -> float:
+        """Tokens of prompts that yield which the next step has time for, where somebody does not."""
+        return YIELDING_STRETCH * self._decode_s * self._tokens / self._seconds if self._seconds else 0.0
+
 
 class Prefill:
     """Shares the steps out among the prompts that wait."""
@@ -78,29 +88,33 @@ class Prefill:
         self._max_step_tokens = max_step_tokens
         self._steps = 0
 
-    def plan(self, prompts: Sequence[Prompt], *, decoding: int) -> dict[int, int]:
+    def plan(self, prompts: Sequence[Prompt], *, decoding: int, yielding: int = 0) -> dict[int, int]:
         """How many tokens of which prompts the next step computes, of those given, the oldest first.
 
-        It goes on with so many answers besides. A block, or all that is left of a prompt, is the least.
+        It goes on with so many answers besides, of which some yield. A block, or all that is left of a prompt, is the
+        least.
         """
         if not prompts:
             return {}
         self._steps += 1
         room = min(self.pace.tokens(decoding=decoding > 0), self._max_step_tokens - decoding)
+        alone = decoding == yielding and all(prompt.yields for prompt in prompts)
+        room_to_yield = room if alone else self.pace.yielding_tokens
         plan: dict[int, int] = {}
         for prompt in self._in_order(prompts):
+            most = min(room, room_to_yield) if prompt.yields else room
             tokens = prompt.tokens
-            if tokens > room:
-                blocks = int(room) // self._block_tokens
+            if tokens > most:
+                blocks = int(most) // self._block_tokens
                 tokens = min(tokens, self._block_tokens * (blocks if plan else max(1, blocks)))
-            if tokens <= 0:
-                break
-            plan[prompt.sequence_id] = tokens
-            room -= tokens
+            if tokens > 0:
+                plan[prompt.sequence_id] = tokens
+                room -= tokens
+                room_to_yield -= tokens if prompt.yields else 0
         return plan
 
     def _in_order(self, prompts: Sequence[Prompt]) -> list[Prompt]:
-        shortest_first = sorted(prompts, key=lambda prompt: prompt.tokens)
+        shortest_first = sorted(prompts, key=lambda prompt: (prompt.yields, prompt.tokens))
         if self._steps % OLDEST_EACH:
             return shortest_first
         return [prompts[0], *(prompt for prompt in shortest_first if prompt is not prompts[0])]

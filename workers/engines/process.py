@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ from workers.engines.children import log_lines, parent
 from workers.engines.failures import to_payload
 from workers.engines.flush_interval import FlushInterval
 from workers.engines.frames import FrameSocket
-from workers.engines.steps import StepFrame
+from workers.engines.steps import StepFrame, StepTimes
 
 log = logging.getLogger("headrace.engine")
 
@@ -68,14 +68,20 @@ class Outbox:
     def __init__(self, send: Callable[[Any], None], pace: FlushInterval) -> None:
         self._send = send
         self._pace = pace
+        self._times = StepTimes()
         self._begun: set[int] = set()
         self._held: dict[int, SequenceOutput] = {}
         self._steps = 0
         self._sent_at = float("-inf")
 
-    def put(self, outputs: Iterable[SequenceOutput], *, sequences: int, streams: int) -> None:
-        """Take the outputs of one step, and the numbers of sequences and streams after it. Raises: OSError."""
+    def put(self, outputs: Sequence[SequenceOutput], *, step_s: float, sequences: int, streams: int) -> None:
+        """Take the outputs of one step that took so long, and the numbers of sequences and streams after it.
+
+        Raises: OSError.
+        """
         self._steps += 1
+        if self._only_went_on(outputs, sequences):
+            self._times.note(step_s, sequences=len(outputs))
         urgent: list[SequenceOutput] = []
         for output in outputs:
             if output.sequence_id in self._held:
@@ -94,8 +100,15 @@ class Outbox:
             self._held, self._sent_at = {}, now
         elif not urgent:
             return
-        self._send(StepFrame(urgent, sequences, self._steps).pack())
+        self._send(StepFrame(urgent, sequences, self._steps, self._times.base_s, self._times.each_s).pack())
         self._steps = 0
+
+    def _only_went_on(self, outputs: Sequence[SequenceOutput], sequences: int) -> bool:
+        """Whether all sequences have made a token each, and none its first one: no prompt was computed beside them."""
+        ended = sum(output.finish_reason is not None for output in outputs)
+        return len(outputs) == sequences + ended > 0 and all(
+            len(output.token_ids) == 1 and output.sequence_id in self._begun for output in outputs
+        )
 
 
 def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
@@ -112,7 +125,10 @@ def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
             batch.obey(inbox.get())
             if batch.refused:
                 break
-        outbox.put(batch.step(), sequences=engine.num_sequences(), streams=batch.num_jobs())
+        begun = time.monotonic()
+        outputs = batch.step()
+        step_s = time.monotonic() - begun
+        outbox.put(outputs, step_s=step_s, sequences=engine.num_sequences(), streams=batch.num_jobs())
 
 
 class Batch:

@@ -26,6 +26,8 @@ class EngineRun(ClaimedJob):
     new_tokens = 0
     #: The most tokens that the job may use, with its counted prompt.
     most_tokens = 0
+    #: Its sequences give way to those of others, see `SequenceRequest`.
+    yields = False
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
         """The requests for all unfinished sequences: sequence `i` of the job has the id `first_sequence_id + i`."""

@@ -95,7 +95,10 @@ class EmbeddingRun(EngineRun):
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
         """One sequence for each vector that is missing, the shortest first."""
         order = sorted(self._missing, key=lambda index: len(self._inputs[index]))
-        return [SequenceRequest(first_sequence_id + i, self._inputs[i], key=f"{self.job.id}/{i}") for i in order]
+        return [
+            SequenceRequest(first_sequence_id + i, self._inputs[i], key=f"{self.job.id}/{i}", yields=self.yields)
+            for i in order
+        ]
 
     def take(self, index: int, output: SequenceOutput) -> bool:
         """Add one vector. An error of one input fails the job."""

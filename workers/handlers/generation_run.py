@@ -139,6 +139,7 @@ class Run(EngineRun):
                 eos_ids=list(self._eos),
                 key=f"{self.job.id}/{choice.index}",
                 generated=choice.num_tokens,
+                yields=self.yields,
             )
             for choice in self.choices
             if choice.finish_reason is None

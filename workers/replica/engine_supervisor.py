@@ -69,6 +69,8 @@ class EngineSupervisor:
         self.ready = threading.Event()
         #: The info of the last loaded engine.
         self.info: EngineInfo | None = None
+        #: What a step takes, and how much more for each sequence, in seconds; 0 if that is not known.
+        self.step_times = (0.0, 0.0)
         self._process: EngineProcess | None = None
         self._last_step = time.monotonic()
         self._probing = False
@@ -158,6 +160,7 @@ class EngineSupervisor:
             frame = process.read(timeout_s)
             while frame is not None:
                 self.note_step()
+                self.step_times = frame.base_s, frame.each_s
                 on_step(frame)
                 frame = process.read(0)
             self._watch(process)

@@ -12,13 +12,14 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import cast
 
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Cause, JobState
 from gateway.scheduling.capacity import ServiceTime
-from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Wish
-from gateway.scheduling.policy import BackgroundShare, Holder, Preemption
+from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Offer, Wish
+from gateway.scheduling.policy import BackgroundShare, Holder, Preemption, Presence, SlotLimits
 from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop, guarded
@@ -73,6 +74,7 @@ class Puller:
         settings = journaler.settings
         self._preemption = Preemption(settings.preemption, settings.max_preemptions)
         self._share = BackgroundShare(settings.background_share)
+        self._presence = Presence(slots.total, settings.background_share)
         self._answers = AnswerLengths()
         self._registry = registry
         self._replicas: Cached[list[Replica]] = Cached()
@@ -89,6 +91,8 @@ class Puller:
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
         #: Redis knows of a free slot here, so that a new job wakes this replica.
         self._is_open = False
+        #: Some slots are kept free, so that it has to ask whenever a job ends.
+        self._is_limited = False
         #: When it got its last job; whether the next is expected at any moment, so that it asks and is not told.
         self._taken_at = 0.0
         self._is_busy = False
@@ -124,7 +128,7 @@ class Puller:
 
     def slots_freed(self) -> None:
         """Somebody has given slots back."""
-        if self._named or not (self._is_open or self._is_busy):
+        if self._named or self._is_limited or not (self._is_open or self._is_busy):
             self._woken.set()
 
     def figures(self) -> dict[str, float]:
@@ -166,18 +170,35 @@ class Puller:
         with self._counting:
             charges, self._charges = self._charges, defaultdict(float)
             made, self._made = self._made, Counter()
-        self._share.count(time.monotonic(), background=made[True], interactive=made[False])
-        wish = self._wish(holders)
+        now = time.monotonic()
+        self._share.count(now, background=made[True], interactive=made[False])
+        held, background = self._held_slots()
+        self._presence.note(now, held)
+        limits = self._limits()
+        self._is_limited = min(limits.background, limits.one_key) < self._slots.total
+        wish = replace(self._wish(holders, limits), held=held, background_held=background)
         offers = self._lines.next_jobs(self._model, wish, charges)
         needed = sum(min(offer.slots, wish.total) for offer in offers)
         if any(offer.takes_back for offer in offers):
-            self._make_room(holders, needed)
+            self._take_back(self._preemption.victims(holders, needed - wish.free))
         lines = Counter(offer.line for offer in offers)
         self._share.started(background=lines[BACKGROUND], interactive=lines[INTERACTIVE])
         for offer in offers:
-            ticket = self._slots.hold(offer.slots, offer.tokens(wish))
-            self._begin(offer.job_id, ticket, self._admission.take_new if offer.is_new else self._admission.take)
+            self._accept(offer, wish, held)
+        self._presence.note(now, held)
+        self._take_back(self._preemption.excess(self._holders(), self._limits(), owed=self._share.owed))
         self._note_pace(has_room=wish.free > needed, taken=bool(offers))
+
+    def _accept(self, offer: Offer, wish: Wish, held: Counter[str]) -> None:
+        """Give an offered job its slots, and begin it."""
+        background = offer.line == BACKGROUND
+        if offer.line == INTERACTIVE:
+            held[offer.key_id] += offer.slots
+        yields = background or self._presence.crowds(offer.key_id, held[offer.key_id])
+        ticket = self._slots.hold(
+            offer.slots, offer.tokens(wish), key_id=offer.key_id, background=background, yields=yields
+        )
+        self._begin(offer.job_id, ticket, self._admission.take_new if offer.is_new else self._admission.take)
 
     def _note_pace(self, *, has_room: bool, taken: bool) -> None:
         """Where one job follows the other, asking costs less than being told of each. It would be before other replicas
@@ -193,7 +214,22 @@ class Puller:
     def _is_alone(self) -> bool:
         return len(self._replicas.get(lambda: self._registry.replicas(self._model))) <= 1
 
-    def _wish(self, holders: Sequence[Holder]) -> Wish:
+    def _limits(self) -> SlotLimits:
+        return self._presence.limits(*self._engine.step_times)
+
+    def _held_slots(self) -> tuple[Counter[str], int]:
+        """Slots that interactive jobs hold, by API key; those that background jobs hold."""
+        held: Counter[str] = Counter()
+        background = 0
+        for ticket in self._slots.tickets():
+            job = ticket.owner and ticket.owner.job
+            if job.background if job else ticket.background:
+                background += ticket.slots
+            elif key_id := job.key_id if job else ticket.key_id:
+                held[key_id] += ticket.slots
+        return held, background
+
+    def _wish(self, holders: Sequence[Holder], limits: SlotLimits) -> Wish:
         capacity = self._engine.kv_capacity_tokens
         return Wish(
             self._queue,
@@ -205,9 +241,10 @@ class Puller:
             background=self._preemption.background_slots(holders, owed=self._share.owed),
             crowded=self._preemption.crowded_slots(holders, self._slots.total),
             owed=int(self._share.is_next),
+            background_most=limits.background,
+            key_most=limits.one_key,
             quarantined=self._admission.takes_quarantined,
             tell=not self._is_busy,
-            held=self._preemption.held(holders),
         )
 
     def _holders(self) -> list[Holder]:
@@ -216,12 +253,10 @@ class Puller:
             for run, slots in self._slots.held()
         ]
 
-    def _make_room(self, holders: Sequence[Holder], slots: int) -> None:
-        """Take back what so many slots are more than the free ones."""
-        lacking = self._preemption.victims(holders, slots - max(0, self._slots.free))
-        victims = [cast(EngineRun, holder.job) for holder in lacking]
+    def _take_back(self, holders: Sequence[Holder]) -> None:
+        victims = [cast(EngineRun, holder.job) for holder in holders]
         if victims:
-            log.info("%d jobs give their slots to jobs that somebody waits for", len(victims))
+            log.info("%d jobs give way to jobs that somebody waits for", len(victims))
             self._journaler.release(victims, Cause.PREEMPTED)
 
     def _begin(self, job_id: str, ticket: Ticket[EngineRun], take: Take) -> None:

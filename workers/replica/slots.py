@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Owner = TypeVar("Owner")
 
@@ -18,6 +18,11 @@ class Ticket(Generic[Owner]):
     total: int
     #: Expected in the KV cache.
     tokens: int = 0
+    #: Of the job that is to fill them, as far as that is known before it is claimed: its API key, whether it is a
+    #: background job, and whether it gives way to others in the engine.
+    key_id: str = ""
+    background: bool = False
+    yields: bool = False
     owner: Owner | None = None
 
     def grow(self, slots: int) -> None:
@@ -41,8 +46,12 @@ class Slots(Generic[Owner]):
 
     def held(self) -> list[tuple[Owner, int]]:
         """Those that fill slots, and how many."""
+        return [(ticket.owner, ticket.slots) for ticket in self.tickets() if ticket.owner is not None]
+
+    def tickets(self) -> list[Ticket[Owner]]:
+        """All that are held, also those that nothing fills yet."""
         with self._lock:
-            return [(ticket.owner, ticket.slots) for ticket in self._held if ticket.owner is not None]
+            return list(self._held)
 
     @property
     def tokens(self) -> int:
@@ -50,9 +59,9 @@ class Slots(Generic[Owner]):
         with self._lock:
             return sum(ticket.tokens for ticket in self._held)
 
-    def hold(self, count: int, tokens: int = 0) -> Ticket[Owner]:
-        """Take `count` slots, or all there are if that is fewer."""
-        ticket = Ticket[Owner](min(count, self.total), self.total, tokens)
+    def hold(self, count: int, tokens: int = 0, **about: Any) -> Ticket[Owner]:
+        """Take `count` slots, or all there are if that is fewer; `about` the job, see Ticket."""
+        ticket = Ticket[Owner](min(count, self.total), self.total, tokens, **about)
         with self._lock:
             self._held.add(ticket)
         return ticket

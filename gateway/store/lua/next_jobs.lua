@@ -4,7 +4,8 @@
 -- (-1: any number), slots that can be taken back from background jobs, and from interactive ones of a key that holds
 -- more than others, background jobs that come before interactive ones (their share is owed), whether a quarantined job may be
 -- offered (1), how long an offer stands in ms, whether it is to be told of the next job (1), or asks again by itself,
--- tokens that an answer is expected to have at most, those of the longest sequence, then API key, slots that it holds, ...
+-- tokens that an answer is expected to have at most, those of the longest sequence, slots that background jobs hold, and
+-- may hold, slots that the interactive jobs of one API key may hold, then API key, slots that it holds, ...
 -- Returns {how many of the jobs, the last ones, need slots that are taken back, line:member ...}.
 -- Jobs of one line that are offered together.
 local MOST = 1000
@@ -12,8 +13,9 @@ local base, replica = KEYS[1], ARGV[1]
 local total, free, room = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local background, crowded, owed = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local now, stands = now_ms(), tonumber(ARGV[9])
+local background_held, background_most, key_most = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
 local held, most_held = {}, 0
-for i = 13, #ARGV, 2 do
+for i = 16, #ARGV, 2 do
   held[ARGV[i]] = tonumber(ARGV[i + 1])
   most_held = math.max(most_held, held[ARGV[i]])
 end
@@ -37,13 +39,38 @@ end
 
 local offers, taken_back = {}, 0
 
+-- Whether somebody who holds so many slots, and wants more, may have them. Who holds none may have as many as it needs.
+local function may_hold(have, slots, most)
+  return have == 0 or have + slots <= most
+end
+
+-- Whether a job of a line may have slots, by what its like already hold.
+local function is_within(class, key, slots)
+  if class == 'interactive' then
+    return may_hold(held[key] or 0, slots, key_most)
+  end
+  return class ~= 'background' or owed > 0 or may_hold(background_held, slots, background_most)
+end
+
+-- The API key that is next, and its first job. A key that holds all the slots that it may is left out: as each of them
+-- holds a good part of the batch, there are few.
+local function next_of(class, line)
+  local key, member
+  for _, one in ipairs(redis.call('ZRANGE', line .. ':keys', 0, 7)) do
+    local first = first_of(line, one)
+    local _, slots = read_member(first or '')
+    if not slots or is_within(class, one, slots) then
+      return one, first
+    end
+  end
+end
+
 -- Whether the first of a line was offered.
 local function offer(class, take_back)
   local line = base .. ':' .. class
   local key, member
   if is_fair(class) then
-    key = redis.call('ZRANGE', line .. ':keys', 0, 0)[1]
-    member = key and first_of(line, key)
+    key, member = next_of(class, line)
     if key and not member then  -- not to be, but it would stand in the way of all
       if remove_unordered(line) == 0 then
         redis.call('ZREM', line .. ':keys', key)
@@ -82,7 +109,11 @@ local function offer(class, take_back)
     return nil
   end
   room = room >= 0 and math.max(0, room - most) or room
-  held[of] = (held[of] or 0) + slots
+  if class == 'background' then
+    background_held = background_held + slots
+  else
+    held[of] = (held[of] or 0) + slots
+  end
   redis.call('ZREM', line, member)
   redis.call('ZADD', base .. ':offered', now + stands, class .. ':' .. member)
   offers[#offers + 1] = class .. ':' .. member
@@ -100,6 +131,7 @@ local function offer_all(class, most, take_back)
       return
     end
     most = most - (found == 'taken' and 1 or 0)
+    owed = owed - (found == 'taken' and class == 'background' and 1 or 0)
   end
 end
 

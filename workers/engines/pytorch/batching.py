@@ -2,7 +2,8 @@
 
 Sequences of like length go together, since padding costs as much as tokens do. Jobs take turns, so that a small one
 never waits for all of a large one. A pass takes about as long as `workers/engines/prefill.py` allows a step without
-answers, by the speed that was measured: so long waits a short text behind long ones.
+answers, by the speed that was measured: so long waits a short text behind long ones. Sequences that yield share no pass
+with others, and wait for them, but have each `OLDEST_EACH`-th pass.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ class Batcher:
     Each `OLDEST_EACH`-th batch begins with the oldest of the turn: shorter ones may join it at any time.
     """
 
-    def __init__(self, max_batch_tokens: int = MAX_BATCH_TOKENS) -> None:
+    def __init__(self, max_batch_tokens: int = MAX_BATCH_TOKENS, pace: Pace | None = None) -> None:
         self.max_batch_tokens = max_batch_tokens
-        self.pace = Pace()
+        self.pace = pace or Pace()
         self._batches = 0
         self._turns: dict[int, dict[int, SequenceRequest]] = {}
         self._turn_of: dict[int, int] = {}
@@ -96,3 +97,28 @@ class Batcher:
         oldest = waiting[0]
         longer = [one for one in ordered if one is not oldest and len(one.prompt_ids) >= len(oldest.prompt_ids)]
         return [oldest, *longer]
+
+
+class Passes:
+    """Two queues: of sequences that yield, and of the others."""
+
+    def __init__(self, max_batch_tokens: int = MAX_BATCH_TOKENS) -> None:
+        self.pace = Pace()
+        self._others, self._yielding = (Batcher(max_batch_tokens, self.pace) for _ in range(2))
+        self._made = 0
+
+    def add(self, request: SequenceRequest) -> None:
+        """Let a sequence wait."""
+        (self._yielding if request.yields else self._others).add(request)
+
+    def remove(self, sequence_id: int) -> bool:
+        """Take a sequence out. False if it does not wait."""
+        return self._others.remove(sequence_id) or self._yielding.remove(sequence_id)
+
+    def next_batch(self) -> list[SequenceRequest]:
+        """Take out what the next forward pass computes; empty if nothing waits."""
+        self._made += 1
+        first, second = self._others, self._yielding
+        if self._made % OLDEST_EACH == 0:
+            first, second = second, first
+        return first.next_batch() or second.next_batch()

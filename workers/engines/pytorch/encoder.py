@@ -31,7 +31,7 @@ from workers.engines.base import (
 )
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
-from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Batcher
+from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Passes
 from workers.engines.weights import weights_digest
 
 log = logging.getLogger("headrace.engine")
@@ -54,7 +54,7 @@ class EmbeddingEngine(BatchEngine[SequenceRequest]):
         self._model = AutoModel.from_pretrained(folder, dtype=dtype, local_files_only=True).to(self._device).eval()
         self._vocabulary = int(self._model.config.vocab_size)
         report("model_initialization", 1, 1)
-        self._batcher = Batcher(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
+        self._passes = Passes(int(options.get("max_batch_tokens", MAX_BATCH_TOKENS)))
         # The tokenizer, which reads the files, knows of models that begin to count behind their padding.
         positions = getattr(self._model.config, "max_position_embeddings", 0)
         self._length = min(config.context_length, positions) if positions > 0 else config.context_length
@@ -69,16 +69,16 @@ class EmbeddingEngine(BatchEngine[SequenceRequest]):
         if not 1 <= len(request.prompt_ids) <= self._length:
             raise EngineRequestError(f"It has {len(request.prompt_ids)} tokens, of 1 to {self._length}.")
         require_known(request.prompt_ids, self._vocabulary)
-        self._batcher.add(request)
+        self._passes.add(request)
         self._held[request.sequence_id] = request
 
     def _withdraw(self, sequence_id: int, held: SequenceRequest) -> None:
         """Before its forward pass; none runs between two steps."""
-        self._batcher.remove(sequence_id)
+        self._passes.remove(sequence_id)
 
     def _advance(self) -> list[SequenceOutput]:
         """One forward pass; each of its sequences is finished."""
-        batch = self._batcher.next_batch()
+        batch = self._passes.next_batch()
         if not batch:
             return []
         for request in batch:
@@ -86,7 +86,7 @@ class EmbeddingEngine(BatchEngine[SequenceRequest]):
         begun = time.monotonic()
         outputs = self._together(batch)
         tokens = len(batch) * max(len(request.prompt_ids) for request in batch)
-        self._batcher.pace.note(time.monotonic() - begun, tokens=tokens, decoding=False)
+        self._passes.pace.note(time.monotonic() - begun, tokens=tokens, decoding=False)
         return outputs
 
     def _together(self, batch: Sequence[SequenceRequest]) -> list[SequenceOutput]:

@@ -17,6 +17,8 @@ from workers.engines.prefill import Prefill, Prompt
 PACED = "paced"
 #: The least of a prompt that a step computes.
 PIECE_TOKENS = 32
+#: Ends the name of a request that yields, see `SequenceRequest`.
+YIELDS = "~"
 
 
 class PacedScheduler(FIFOScheduler):
@@ -46,7 +48,9 @@ class PacedScheduler(FIFOScheduler):
         prompts = [state for state in active if state.status == RequestStatus.PREFILLING]
         prompts += [] if self.block_new_requests else self._get_waiting_candidates()
         plan = self._prefill.plan(
-            [Prompt(i, len(state.remaining_prefill_tokens)) for i, state in enumerate(prompts)], decoding=len(decoding)
+            [Prompt(i, len(state.remaining_prefill_tokens), _yields(state)) for i, state in enumerate(prompts)],
+            decoding=len(decoding),
+            yielding=sum(map(_yields, decoding)),
         )
         # Those that are not planned get what the others leave, if these do not fit into the cache.
         ordered = decoding + [prompts[i] for i in plan] + [state for i, state in enumerate(prompts) if i not in plan]
@@ -60,6 +64,10 @@ class PacedScheduler(FIFOScheduler):
         if not scheduled and lacks_room:
             return None, is_decode, 0, 0
         return scheduled, is_decode, num_tokens, num_read
+
+
+def _yields(state: Any) -> bool:
+    return bool(state.request_id.endswith(YIELDS))
 
 
 SCHEDULER_MAPPING[PACED] = PacedScheduler

@@ -32,6 +32,7 @@ from workers.engines.pytorch.loading import (
     load_causal_lm,
     start_manager,
 )
+from workers.engines.pytorch.paced_scheduler import YIELDS
 from workers.engines.pytorch.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
@@ -91,7 +92,7 @@ class TransformersEngine(BatchEngine[Reported]):
         require_room(request, sampling, self._capacity)
         self._manager.add_request(
             list(request.prompt_ids),
-            request_id=str(request.sequence_id),
+            request_id=_name(request),
             max_new_tokens=sampling.max_tokens,
             streaming=True,
             # An empty list would mean the model's own.
@@ -102,7 +103,7 @@ class TransformersEngine(BatchEngine[Reported]):
 
     def _withdraw(self, sequence_id: int, held: Reported) -> None:
         """Its place is free at the manager's next step."""
-        self._manager.cancel_request(str(sequence_id))
+        self._manager.cancel_request(_name(held[0]))
 
     def close(self) -> None:
         """End the manager's thread, and the other ranks."""
@@ -126,7 +127,7 @@ class TransformersEngine(BatchEngine[Reported]):
 
     def _taken(self, result: GenerationOutput) -> list[SequenceOutput]:
         """What is new in a result, which holds all tokens since the start; nothing if it was cancelled meanwhile."""
-        sequence_id = int(result.request_id)
+        sequence_id = int(result.request_id.removesuffix(YIELDS))
         if sequence_id not in self._held:
             return []
         request, reported = self._held[sequence_id]
@@ -158,3 +159,8 @@ class TransformersEngine(BatchEngine[Reported]):
             "top_k": min(sampling.top_k or self._vocabulary, self._vocabulary),
             "top_p": float(sampling.top_p),
         }
+
+
+def _name(request: SequenceRequest) -> str:
+    """What the manager calls it."""
+    return f"{request.sequence_id}{YIELDS if request.yields else ''}"
