@@ -12,10 +12,11 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from tests.bench.checkout import Checkout
 from tests.bench.load import run
 from tests.bench.run import contestant, headrace
 from tests.bench.server import Server
@@ -54,6 +55,17 @@ async def _measure(ask: Ask, salt: int, rounds: int, longs: Sequence[int]) -> di
     for count in longs:
         report[f"beside_{count}"] = await _beside(ask, list(itertools.islice(salts, count)))
     return report
+
+
+def alone_per_min(servers: Mapping[str, Checkout], path: str, *, rounds: int) -> dict[str, list[float]]:
+    """Long prompts a minute of each, in turns; the first warms up."""
+    rates: dict[str, list[float]] = {name: [] for name in servers}
+    for turn in range(rounds + 1):
+        for i, (name, server) in enumerate(list(servers.items())[:: 1 if turn % 2 else -1]):
+            ask = partial(run, "127.0.0.1", server.port, path, {"Authorization": f"Bearer {server.key}"})
+            rate = asyncio.run(_alone(ask, 10_000 + 10 * turn + i))
+            rates[name] += [rate] if turn else []
+    return rates
 
 
 async def _alone(ask: Ask, salt: int) -> float:

@@ -4,7 +4,6 @@ its estimates are.
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import statistics
 import time
@@ -16,14 +15,13 @@ from typing import Any
 import psutil
 
 from gateway.jobs.record import Job, JobState, new_job_id
-from tests.bench.checkout import Checkout
+from tests.bench.checkout import checkouts
 from tests.bench.loaded_stack import LoadedStack, streamed, visits
 from tests.bench.server import Helper
 from tests.bench.visits import Client, tokens_per_s
 from tests.bench.workload import percentile
 from tests.stack import KEY, Stack
 
-ROOT = Path(__file__).parents[2]
 PATH = "/models/fake/chat/completions"
 #: Clients of one-token jobs.
 CLIENTS = 32
@@ -37,20 +35,17 @@ ETA = "eta_s"
 
 def one_token_jobs(load: Helper, against: Path | None, *, quick: bool) -> dict[str, Any]:
     """Jobs a second of one token each, of this checkout and of another, in turns."""
-    roots = {"this": ROOT} | ({"other": against.resolve()} if against else {})
     rounds, hold_s = (4, 2.0) if quick else (8, 3.0)
-    rates: dict[str, list[float]] = {name: [] for name in roots}
-    with contextlib.ExitStack() as stacks:
-        servers = {name: Checkout(root, {}, log_level="warning", queue_limit=5_000) for name, root in roots.items()}
-        for server in servers.values():
-            stacks.callback(server.close)
+    rates: dict[str, list[float]] = {}
+    with checkouts(against, log_level="warning", queue_limit=5_000) as servers:
         for turn in range(rounds + 1):
-            for name in list(roots) if turn % 2 else list(roots)[::-1]:
-                server = servers[name]
+            for name, server in list(servers.items())[:: 1 if turn % 2 else -1]:
                 clients = [Client(0, server.key, streamed(f"x{i}", 1)) for i in range(CLIENTS)]
                 seen = visits(load, server.port, PATH, clients, hold_s + 10, hold=CLIENTS, hold_s=hold_s)
                 if turn:  # the first turn warms up
-                    rates[name].append(sum((visit.ended_s or hold_s) < hold_s for visit in seen) / hold_s)
+                    rates.setdefault(name, []).append(
+                        sum((visit.ended_s or hold_s) < hold_s for visit in seen) / hold_s
+                    )
     found: dict[str, Any] = {f"{name}_jobs_per_s": statistics.median(each) for name, each in rates.items()}
     if against:
         pairs = zip(rates["this"], rates["other"], strict=True)

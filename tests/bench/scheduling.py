@@ -7,12 +7,14 @@ before. What the product does not have is reported as it is seen.
 from __future__ import annotations
 
 import contextlib
+import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.bench import interactive_load, queue_cost
+from tests.bench.checkout import checkouts
 from tests.bench.loaded_stack import LoadedStack
 from tests.bench.scheduling_page import lines
 from tests.bench.server import Helper
@@ -69,7 +71,7 @@ def _measured(
             for name in real:
                 yield name, REAL[name](bench)
     if "long_prompts" in chosen:
-        yield "long_prompts", long_prompts(quick=quick)
+        yield "long_prompts", long_prompts(against, quick=quick)
     if "one_token_jobs" in chosen:
         yield "one_token_jobs", queue_cost.one_token_jobs(load, against, quick=quick)
     if "replicas" in chosen:
@@ -81,15 +83,24 @@ def _measured(
             yield "keeper", queue_cost.keeper(stack, quick=quick)
 
 
-def long_prompts(*, quick: bool) -> dict[str, Any]:
+def long_prompts(against: Path | None, *, quick: bool) -> dict[str, Any]:
     """A long prompt beside a running stream and short ones: the stream's gaps, how long the short ones wait, and how
-    many long prompts a minute there are when nobody else comes.
+    many long prompts a minute there are when nobody else comes, here and in another checkout.
     """
-    from tests.bench.long_prompts import measure  # which needs what imports this module
+    from tests.bench.long_prompts import alone_per_min, measure  # which needs what imports this module
     from tests.bench.run import contestant, headrace
 
     with headrace(MODEL) as stack:
         found = measure(contestant(stack), rounds=1 if quick else 3)
     beside = found["beside_1"]
     gaps = {name: beside[name] for name in ("gap_p50_ms", "gap_p99_ms", "short_ttft_p50_ms", "long_ttft_ms")}
-    return {**gaps, "short_ttft_ms": beside["short_ttft_max_ms"], "alone_per_min": found["alone_per_min"]}
+    with checkouts(against, MODEL, log_level="warning") as servers:
+        rates = alone_per_min(servers, f"/models/{MODEL}/chat/completions", rounds=2 if quick else 6)
+    pairs = zip(rates["this"], rates.get("other", ()), strict=False)
+    ratios = [ours / theirs for ours, theirs in pairs]
+    return {
+        **gaps,
+        "short_ttft_ms": beside["short_ttft_max_ms"],
+        "alone_per_min": statistics.median(rates["this"]),
+        **({"alone_ratio": statistics.median(ratios)} if ratios else {}),
+    }

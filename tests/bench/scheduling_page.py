@@ -60,6 +60,7 @@ ROWS = (
     Row("long_prompts", "gap_p99_ms", "A prompt of 6,100 tokens: a running stream's gap p99", MS, 200),
     Row("long_prompts", "short_ttft_ms", "a short prompt's TTFT behind it", MS, 600),
     Row("long_prompts", "alone_per_min", "long prompts a minute, when nobody else comes", PER_MIN),
+    Row("long_prompts", "alone_ratio", "the same, against before", SHARE, None, 0.9),
     Row("one_token_jobs", "this_jobs_per_s", "One-token jobs, 32 clients", "{:.0f} jobs/s"),
     Row("one_token_jobs", "ratio", "the same, against before", TIMES, None, 2),
     Row("replicas", "worst_efficiency", "1 to 4 replicas: throughput, of so many times one's", SHARE, None, 0.95),
