@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ from gateway.settings import Settings
 from tests.engines import config_of, loaded_engine
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
+from workers.engines.flush_interval import IMMEDIATE
+from workers.engines.process import Outbox
+from workers.engines.steps import StepFrame
 from workers.handlers.generation_run import fresh_seed
 
 #: A model for each engine.
@@ -103,6 +107,19 @@ def run(engine: Engine) -> dict[int, list[SequenceOutput]]:
         for output in engine.step():
             outputs.setdefault(output.sequence_id, []).append(output)
     raise AssertionError("the engine does not end")
+
+
+def test_what_a_step_takes_is_learned_from_what_it_makes(case: Case) -> None:
+    engine, sent = case.engine, list[Any]()
+    outbox = Outbox(sent.append, IMMEDIATE)
+    for i in range(SLOTS):
+        engine.add(case.request(i, max_tokens=20))
+    while engine.has_work():
+        begun = time.monotonic()
+        outputs = engine.step()
+        outbox.put(outputs, step_s=time.monotonic() - begun, sequences=engine.num_sequences(), streams=1)
+    frame = StepFrame.parse(sent[-1])
+    assert (frame.base_s + frame.each_s > 0) is not case.embeds, "whose sequences end with their only step"
 
 
 def test_it_says_what_it_is(case: Case) -> None:
