@@ -106,6 +106,13 @@ class SlotLimits:
     background: int
     one_key: int
 
+    def are_reached(self, background: int, held: Mapping[str, int], slots: int) -> bool:
+        """Whether somebody who holds so many may have no more of the `slots` of the batch, though some are free."""
+        most = max(held.values(), default=0)
+        return (self.background < slots and background >= self.background) or (
+            self.one_key < slots and most >= self.one_key
+        )
+
 
 class Presence:
     """Who has interactive jobs in a batch, and how many slots others may hold beside them.

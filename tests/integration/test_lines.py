@@ -96,6 +96,15 @@ def test_a_key_that_holds_all_slots_that_it_may_is_passed_by_others(queue: Queue
     assert queue.ask(held={"a": 4}) == ["a2"]
 
 
+def test_of_replicas_with_as_many_free_slots_the_one_that_has_asked_first_is_told(queue: Queue) -> None:
+    for replica in ("replica.b", "replica.c", "replica.a"):
+        queue.ask(queue=replica)
+        time.sleep(0.002)
+    queue.ask(queue="replica.d", free=7)
+    told = [queue.add(name).wakes for name in ("1", "2", "3", "4", "5")]
+    assert told == ["replica.b", "replica.c", "replica.a", "replica.d", ""]
+
+
 def test_interactive_before_background_and_each_in_order_of_age(queue: Queue) -> None:
     for name in ("b1", "b2"):
         queue.add(name, background=True)

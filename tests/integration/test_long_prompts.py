@@ -157,8 +157,8 @@ def test_transformers_computes_prompts_in_pieces_too(llama: Any, monkeypatch: py
     pieces: list[int] = []
     plan = scheduler._prefill.plan
 
-    def planned(prompts: Any, *, decoding: int) -> dict[int, int]:
-        made: dict[int, int] = plan(prompts, decoding=decoding)
+    def planned(prompts: Any, **answering: int) -> dict[int, int]:
+        made: dict[int, int] = plan(prompts, **answering)
         pieces.extend(made.values())
         return made
 

@@ -124,6 +124,14 @@ def test_who_holds_more_than_it_may_gives_the_youngest_back() -> None:
     assert Preemption(enabled=False).excess([*background, *flood], limits, owed=False) == []
 
 
+def test_a_limit_is_reached_that_keeps_somebody_from_free_slots() -> None:
+    limits = SlotLimits(background=4, one_key=16)
+    assert not limits.are_reached(3, {"a": 15}, SLOTS)
+    assert limits.are_reached(4, {}, SLOTS)
+    assert limits.are_reached(0, {"a": 3, "b": 16}, SLOTS)
+    assert not ALL.are_reached(SLOTS, {}, SLOTS), "nothing is free"
+
+
 def test_one_large_job_is_not_stopped_for_holding_more_than_the_limit() -> None:
     """Nothing smaller of it can run: it would come back, and be stopped again."""
     large, small = holder(background=True, slots=32), holder(background=True, slots=2)

@@ -91,7 +91,7 @@ class Puller:
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
         #: Redis knows of a free slot here, so that a new job wakes this replica.
         self._is_open = False
-        #: Some slots are kept free, so that it has to ask whenever a job ends.
+        #: Somebody may have no more slots, so that it has to ask when a job ends, though others are free.
         self._is_limited = False
         #: When it got its last job; whether the next is expected at any moment, so that it asks and is not told.
         self._taken_at = 0.0
@@ -175,7 +175,6 @@ class Puller:
         held, background = self._held_slots()
         self._presence.note(now, held)
         limits = self._limits()
-        self._is_limited = min(limits.background, limits.one_key) < self._slots.total
         wish = replace(self._wish(holders, limits), held=held, background_held=background)
         offers = self._lines.next_jobs(self._model, wish, charges)
         needed = sum(min(offer.slots, wish.total) for offer in offers)
@@ -185,8 +184,7 @@ class Puller:
         self._share.started(background=lines[BACKGROUND], interactive=lines[INTERACTIVE])
         for offer in offers:
             self._accept(offer, wish, held)
-        self._presence.note(now, held)
-        self._take_back(self._preemption.excess(self._holders(), self._limits(), owed=self._share.owed))
+        self._keep_limits(now)
         self._note_pace(has_room=wish.free > needed, taken=bool(offers))
 
     def _accept(self, offer: Offer, wish: Wish, held: Counter[str]) -> None:
@@ -199,6 +197,14 @@ class Puller:
             offer.slots, offer.tokens(wish), key_id=offer.key_id, background=background, yields=yields
         )
         self._begin(offer.job_id, ticket, self._admission.take_new if offer.is_new else self._admission.take)
+
+    def _keep_limits(self, now: float) -> None:
+        """Take back what is held above the limits, now that others are there."""
+        held, background = self._held_slots()
+        self._presence.note(now, held)
+        limits = self._limits()
+        self._is_limited = limits.are_reached(background, held, self._slots.total)
+        self._take_back(self._preemption.excess(self._holders(), limits, owed=self._share.owed))
 
     def _note_pace(self, *, has_room: bool, taken: bool) -> None:
         """Where one job follows the other, asking costs less than being told of each. It would be before other replicas

@@ -7,7 +7,8 @@
 --   base:{class}:keys    API keys that wait in such a line, by the tokens they were served, over their weight
 --   base:{class}:served  the same of keys that do not wait; '' is the one that has left last
 --   base:offered      jobs that a replica was offered, until when it may claim them (ms)
---   base:openings     replicas that would take a job now, by their free slots
+--   base:openings     replicas that would take a job now, by their free slots, and a part of one for those that have
+--                     asked longer ago
 -- A member names a job: `key|created at, 13 digits|slots|prompt tokens over weight|most tokens|job id`.
 
 -- Counters of keys that do not wait are dropped above so many, the smallest first.

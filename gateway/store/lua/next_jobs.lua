@@ -154,8 +154,10 @@ local function offer_everybody()
   end
 end
 
+-- Of replicas with as many free slots, the one that has asked longest ago is told first.
 local function open_or_close()
   local opening = free + ((background > 0 or crowded > 0) and 0.5 or 0)
+  opening = opening > 0 and opening + 0.4 * (1 - now / 1e13) or 0
   if opening > 0 and ARGV[10] == '1' then
     redis.call('ZADD', base .. ':openings', opening, replica)
   else
