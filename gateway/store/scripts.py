@@ -12,7 +12,8 @@ from gateway.store.connection import pipeline
 
 
 class Scripts:
-    """All scripts, each with `lib.lua` before it, and with the library that its first line names (`-- with NAME`).
+    """All scripts, each with `lib.lua` before it, and with the library that its first line without flags names
+    (`-- with NAME`).
 
     They are loaded into Redis whenever it does not know them.
     """
@@ -33,11 +34,15 @@ class Scripts:
 
     def run(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         """One script in a round trip of its own."""
-        return self._scripts[name](keys=list(keys), args=list(args))
+        return self.execute_commands([self.call(name, keys, *args)])[0]
+
+    def call(self, name: str, keys: Sequence[str], *args: str | int) -> tuple[str | int, ...]:
+        """The command that runs one, for `execute_commands`."""
+        return ("EVALSHA", self.sha(name), len(keys), *keys, *args)
 
     def add(self, pipe: redis.client.Pipeline, name: str, keys: Sequence[str], *args: str | int) -> None:
         """Add a script to a pipeline, which is then to be run with `execute`."""
-        pipe.evalsha(self.sha(name), len(keys), *keys, *args)
+        pipe.execute_command(*self.call(name, keys, *args))
 
     def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True, whole: bool = False) -> list[Any]:
         """Run a pipeline with scripts, as `execute_commands` does."""
@@ -76,8 +81,7 @@ class Scripts:
 
 def _joined(libraries: Mapping[str, str], text: str) -> str:
     """The libraries followed by a script. A first line with flags stays the first, as Redis requires."""
-    first, line_end, rest = text.partition("\n")
-    if first.startswith("#!"):
-        return f"{first}{line_end}{libraries['lib']}{rest}"
+    flags, text = text.split("\n", 1) if text.startswith("#!") else ("", text)
+    first = text.partition("\n")[0]
     named = [first.removeprefix("-- with ")] if first.startswith("-- with ") else []
-    return "".join([libraries["lib"], *(libraries[name] for name in named), text])
+    return "\n".join([*filter(None, [flags]), libraries["lib"], *(libraries[name] for name in named), text])
