@@ -17,7 +17,7 @@ from gateway.jobs.statistics import count_failure
 from gateway.store import keys
 from gateway.store.clock import Clock
 from gateway.store.codec import dumps
-from gateway.store.connection import pipeline
+from gateway.store.connection import Command, pipeline
 from gateway.store.scripts import Scripts
 
 #: Added to the creation time in ms for the score of a background job, as in `lib.lua`.
@@ -75,9 +75,7 @@ class Indexes:
 
     def settle(self, job: JobHead) -> None:
         """Settle a job that has ended, from its record, and remove it."""
-        pipe = self._redis.pipeline(transaction=False)
-        self.add_settle(pipe, job, job.usage)
-        self._scripts.execute(pipe)
+        self._scripts.execute_commands([self.settling(job, job.usage)])
 
     def position(self, job_id: str, model: str) -> int:
         """Position in the model's queue from 1, as jobs are served, or 0 if the job does not wait."""
@@ -110,8 +108,8 @@ class Indexes:
         names = [*keys.of_job(job_id), keys.RUNNING, keys.QUEUES, *indexes]
         self._scripts.add(pipe, "track", names, job_id, model, YOUNG_MS)
 
-    def add_settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
-        """Settle a job that has ended, and remove it."""
+    def settling(self, job: JobHead, usage: Mapping[str, int]) -> Command:
+        """The command that settles a job that has ended, and removes it."""
         counted, tokens, counts = self._ledger.entry(job, usage)
         indexes = (keys.RUNNING, keys.queued(job.runs_on), keys.lines(job.runs_on))
-        self._scripts.add(pipe, "settle", [*keys.of_job(job.id), *counted, *indexes], job.id, tokens, *counts)
+        return self._scripts.call("settle", [*keys.of_job(job.id), *counted, *indexes], job.id, tokens, *counts)

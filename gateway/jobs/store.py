@@ -7,6 +7,7 @@ Lua script in `gateway/store/lua`, idempotent by claim id: a call whose reply wa
 from __future__ import annotations
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,14 +17,15 @@ import redis
 
 from gateway.errors import StoreUnavailable, is_client_error
 from gateway.jobs.indexes import Indexes, Load
-from gateway.jobs.journal_store import JournalStore
+from gateway.jobs.journal_store import NO_NEWS, JournalStore, News
 from gateway.jobs.ledger import Ledger
 from gateway.jobs.record import HEAD_FIELDS, RECORD_VERSION, Cause, Job, JobHead, JobState
-from gateway.jobs.statistics import count_answer, count_failure
+from gateway.jobs.statistics import Stats, counting
 from gateway.store import keys
 from gateway.store.clock import Clock
 from gateway.store.codec import dumps, loads
-from gateway.store.connection import pipeline
+from gateway.store.connection import Command, pipeline
+from gateway.store.loop import guarded
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import leaving_out, reading
 
@@ -208,22 +210,25 @@ class JobStore:
             self.finalize(Ended(job, state, loads(usage), str(body.get("error", {}).get("reason", ""))))
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
-    def finalize(self, *ends: Ended) -> None:
-        """Settle jobs that have ended, clean up the indexes, and count them for the statistics, in one round trip.
+    def finalize(self, *ends: Ended, news: News = NO_NEWS) -> None:
+        """Publish what is new; settle jobs that have ended, clean up the indexes, and count them for the statistics, in
+        one round trip.
 
         They stay in their index until they are settled, so that the keeper settles them if this process dies.
         A cancelled job, or one that failed for a reason that is the client's fault, does not count in the statistics.
         """
         now = self.clock.estimated_now_ms()
-        pipe = self.redis.pipeline(transaction=False)
+        commands: list[Command] = list(self.journals.publications(news))
+        stats: dict[str, Stats] = defaultdict(Stats)
         for job, state, usage, reason in ends:
-            self.indexes.add_settle(pipe, job, usage)
-            pipe.zadd(keys.ended(job.runs_on), {job.id: now})
+            with guarded(f"job {job.id}: not settled; the keeper will do it"):
+                commands += [self.indexes.settling(job, usage), ("ZADD", keys.ended(job.runs_on), now, job.id)]
             if state is JobState.DONE:
-                count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
+                stats[job.runs_on] += Stats(answered=1, total_ms=now - job.created_at)
             elif state is JobState.FAILED and not is_client_error(reason):
-                count_failure(pipe, job.runs_on, now_ms=now)
-        for reply in self.scripts.execute(pipe, raise_on_error=False):
+                stats[job.runs_on] += Stats(failed=1)
+        commands += counting(stats, now_ms=now)
+        for reply in self.scripts.execute_commands(commands, raise_on_error=False):
             with leaving_out("What is counted of jobs that have ended"):
                 if isinstance(reply, Exception):
                     raise reply

@@ -21,6 +21,8 @@ from gateway.settings import Settings
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+#: A command of Redis and its arguments.
+Command = tuple[str | int | bytes, ...]
 
 #: Pause between two tries of a call that waits until Redis answers.
 RETRY_S = 0.5
@@ -102,9 +104,7 @@ def url_options(url: str) -> dict[str, Any]:
     return options
 
 
-def pipeline(
-    client: redis.Redis, commands: Sequence[tuple[str | int | bytes, ...]], *, raise_on_error: bool = True
-) -> list[Any]:
+def pipeline(client: redis.Redis, commands: Sequence[Command], *, raise_on_error: bool = True) -> list[Any]:
     """Run many commands in one round trip, at a third of the processor time of a `Pipeline`, for the hot path.
 
     Replies are as Redis gives them: a hash is a `dict`, but a number may be a `str`.

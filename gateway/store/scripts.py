@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from gateway.store.connection import pipeline
+from gateway.store.connection import Command, pipeline
 
 
 class Scripts:
@@ -36,7 +36,7 @@ class Scripts:
         """One script in a round trip of its own."""
         return self.execute_commands([self.call(name, keys, *args)])[0]
 
-    def call(self, name: str, keys: Sequence[str], *args: str | int) -> tuple[str | int, ...]:
+    def call(self, name: str, keys: Sequence[str], *args: str | int) -> Command:
         """The command that runs one, for `execute_commands`."""
         return ("EVALSHA", self.sha(name), len(keys), *keys, *args)
 
@@ -51,7 +51,7 @@ class Scripts:
 
     def execute_commands(
         self,
-        commands: Sequence[tuple[str | int | bytes, ...]],
+        commands: Sequence[Command],
         *,
         raise_on_error: bool = True,
         whole: bool = False,
