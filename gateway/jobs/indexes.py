@@ -17,7 +17,8 @@ from gateway.jobs.statistics import count_failure
 from gateway.store import keys
 from gateway.store.clock import Clock
 from gateway.store.codec import dumps
-from gateway.store.connection import Command, pipeline
+from gateway.store.connection import pipeline
+from gateway.store.joined import Command
 from gateway.store.scripts import Scripts
 
 #: Added to the creation time in ms for the score of a background job, as in `lib.lua`.

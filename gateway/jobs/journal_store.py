@@ -17,7 +17,8 @@ from redis.client import NEVER_DECODE
 from gateway.jobs.events import Append, Event
 from gateway.store import keys
 from gateway.store.codec import dumps
-from gateway.store.connection import Command, is_lasting, pipeline
+from gateway.store.connection import is_lasting, pipeline
+from gateway.store.joined import Command
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import reading
 

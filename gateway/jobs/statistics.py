@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import redis
 
 from gateway.store import keys
-from gateway.store.connection import Command
+from gateway.store.joined import Command
 
 #: Length of the window, and of one bucket, in seconds.
 WINDOW_S, BUCKET_S = 3600, 300

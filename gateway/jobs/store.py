@@ -24,7 +24,8 @@ from gateway.jobs.statistics import Stats, counting
 from gateway.store import keys
 from gateway.store.clock import Clock
 from gateway.store.codec import dumps, loads
-from gateway.store.connection import Command, pipeline
+from gateway.store.connection import pipeline
+from gateway.store.joined import Command
 from gateway.store.loop import guarded
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import leaving_out, reading

@@ -8,7 +8,8 @@ from typing import Any
 
 import redis
 
-from gateway.store.connection import Command, pipeline
+from gateway.store.connection import pipeline
+from gateway.store.joined import Command
 
 
 class Scripts:
