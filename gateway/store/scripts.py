@@ -45,28 +45,20 @@ class Scripts:
         """Add a script to a pipeline, which is then to be run with `execute`."""
         pipe.execute_command(*self.call(name, keys, *args))
 
-    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True, whole: bool = False) -> list[Any]:
+    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True) -> list[Any]:
         """Run a pipeline with scripts, as `execute_commands` does."""
         commands = [command for command, _ in pipe.command_stack]
-        return self.execute_commands(commands, raise_on_error=raise_on_error, whole=whole)
+        return self.execute_commands(commands, raise_on_error=raise_on_error)
 
-    def execute_commands(
-        self,
-        commands: Sequence[Command],
-        *,
-        raise_on_error: bool = True,
-        whole: bool = False,
-    ) -> list[Any]:
+    def execute_commands(self, commands: Sequence[Command], *, raise_on_error: bool = True) -> list[Any]:
         """Run commands in one round trip. Scripts that Redis did not know are loaded, and run after the rest.
 
-        With `whole`, all commands are run again then: another restart of Redis may have lost what the first run wrote.
         Replies, and what `raise_on_error` means, are as `gateway.store.connection.pipeline` has it.
         """
         results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
         if unknown:
             self.load()
-            unknown = list(range(len(commands))) if whole else unknown
             again = pipeline(self._redis, [commands[i] for i in unknown], raise_on_error=False)
             for i, result in zip(unknown, again, strict=True):
                 results[i] = result
