@@ -44,9 +44,9 @@ class Gateway:
     deployments: Deployments
 
     @classmethod
-    def connect(cls, settings: Settings) -> Gateway:
-        """Build everything. Nothing is sent to Redis yet."""
-        client = connect(settings, retries=3)
+    def connect(cls, settings: Settings, *, joined: bool = False) -> Gateway:
+        """Build everything. Nothing is sent to Redis yet. `joined`: see `gateway.store.connection.connect`."""
+        client = connect(settings, retries=3, joined=joined)
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
         installation = Installation(client, settings.data_dir)
         celery = make_celery(settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validates_schema
@@ -42,7 +42,7 @@ class JobRequest:
 
     def given(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as the job record keeps them."""
-        return {name: value for name, value in asdict(self).items() if value != getattr(type(self), name, None)}
+        return {name: value for name, value in vars(self).items() if value != getattr(type(self), name, None)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
         from gateway.context import Gateway
         from web.app import create_app
 
-        gateway = Gateway.connect(self.settings)
+        gateway = Gateway.connect(self.settings, joined=True)
         if self.settings.bootstrap_key:
             gateway.credentials.bootstrap(self.settings.bootstrap_key)
         gateway.hub.start()

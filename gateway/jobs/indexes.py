@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import redis
 
@@ -18,6 +17,8 @@ from gateway.jobs.statistics import count_failure
 from gateway.store import keys
 from gateway.store.clock import Clock
 from gateway.store.codec import dumps
+from gateway.store.connection import pipeline
+from gateway.store.joined import Command
 from gateway.store.scripts import Scripts
 
 #: Added to the creation time in ms for the score of a background job, as in `lib.lua`.
@@ -32,16 +33,6 @@ class Load:
 
     open: int
     stored: int
-
-    @classmethod
-    def from_reply(cls, opened: Any, stored: Any) -> Load:
-        """From Redis' replies."""
-        return cls(int(opened), int(stored or 0))
-
-
-def queue_score(created_at: int, background: bool) -> int:
-    """Score in the queue index: interactive jobs first, then by age."""
-    return created_at + (BACKGROUND_SCORE if background else 0)
 
 
 class Indexes:
@@ -85,9 +76,7 @@ class Indexes:
 
     def settle(self, job: JobHead) -> None:
         """Settle a job that has ended, from its record, and remove it."""
-        pipe = self._redis.pipeline(transaction=False)
-        self.add_settle(pipe, job, job.usage)
-        self._scripts.execute(pipe)
+        self._scripts.execute_commands([self.settling(job, job.usage)])
 
     def position(self, job_id: str, model: str) -> int:
         """Position in the model's queue from 1, as jobs are served, or 0 if the job does not wait."""
@@ -102,10 +91,9 @@ class Indexes:
 
     def load(self, job: Job) -> Load:
         """The load including a job that is not created yet."""
-        pipe = self._redis.pipeline(transaction=False)
-        self.add_load(pipe, job)
-        found = Load.from_reply(*self._scripts.execute(pipe))
-        return Load(found.open + 1, found.stored + len(dumps(job.request).encode()))
+        commands = [("SCARD", keys.open_jobs(job.key_id)), ("HGET", keys.stored(job.key_id), "")]
+        opened, stored = pipeline(self._redis, commands)
+        return Load(int(opened) + 1, int(stored or 0) + len(dumps(job.request).encode()))
 
     def forget_gone(self, key_id: str, job_ids: Sequence[str]) -> int:
         """Remove jobs whose records are gone from the sets of their API key. Returns how many were not settled."""
@@ -115,26 +103,14 @@ class Indexes:
         pipe.srem(keys.open_jobs(key_id), *job_ids)
         return int(self._scripts.execute(pipe)[-1])
 
-    def add_new(self, pipe: redis.client.Pipeline, job: Job, now_ms: int) -> None:
-        """Add a job before its record is written: the indexes must be a superset of the records."""
-        pipe.zadd(keys.owned(job.key_id), {job.id: now_ms})
-        pipe.sadd(keys.QUEUES, job.runs_on)
-        pipe.zadd(keys.queued(job.runs_on), {job.id: queue_score(now_ms, job.background)})
-
-    def add_load(self, pipe: redis.client.Pipeline, job: Job) -> None:
-        """Two replies, for `Load.from_reply`."""
-        pipe.scard(keys.open_jobs(job.key_id))
-        pipe.hget(keys.stored(job.key_id), "")
-
-    def add_track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str, unsettled: str = "") -> None:
-        """As `track`. `unsettled`: the set of unsettled jobs; an ended job that is not in it is removed from all
-        indexes.
-        """
+    def add_track(self, pipe: redis.client.Pipeline, job_id: str, model: str, *stale: str) -> None:
+        """As `track`."""
         indexes = [keys.queued(name) for name in (model, *(name for name in stale if name != model))]
         names = [*keys.of_job(job_id), keys.RUNNING, keys.QUEUES, *indexes]
-        self._scripts.add(pipe, "track", names, job_id, model, YOUNG_MS, unsettled)
+        self._scripts.add(pipe, "track", names, job_id, model, YOUNG_MS)
 
-    def add_settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
-        """Settle a job that has ended, then remove it."""
-        self._ledger.settle(pipe, job, usage)
-        self.add_track(pipe, job.id, job.runs_on, unsettled=keys.open_jobs(job.key_id))
+    def settling(self, job: JobHead, usage: Mapping[str, int]) -> Command:
+        """The command that settles a job that has ended, and removes it."""
+        counted, tokens, counts = self._ledger.entry(job, usage)
+        indexes = (keys.RUNNING, keys.queued(job.runs_on), keys.lines(job.runs_on))
+        return self._scripts.call("settle", [*keys.of_job(job.id), *counted, *indexes], job.id, tokens, *counts)

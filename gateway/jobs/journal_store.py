@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any, cast
 
 import redis
@@ -17,8 +18,13 @@ from gateway.jobs.events import Append, Event
 from gateway.store import keys
 from gateway.store.codec import dumps
 from gateway.store.connection import is_lasting, pipeline
+from gateway.store.joined import Command
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import reading
+
+#: Events for watching processes: for each hub, (job id, first seq, events).
+News = Mapping[str, Sequence[tuple[str, int, Sequence[str]]]]
+NO_NEWS: News = MappingProxyType({})
 
 
 class AppendVerdict(StrEnum):
@@ -76,7 +82,7 @@ class JournalStore:
     def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write events of many jobs in one round trip. The verdicts come in the same order."""
         sha = self._scripts.sha("append")
-        commands: list[tuple[str | int | bytes, ...]] = []
+        commands: list[Command] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
             head = ("EVALSHA", sha, 3, *keys.of_job(item.job_id), item.claim, item.first_seq, *end, item.tokens)
@@ -84,13 +90,17 @@ class JournalStore:
             commands.append((*head, len(item.events), *item.events, *vectors))
         return [Appended.from_reply(reply) for reply in self._scripts.execute_commands(commands, raise_on_error=False)]
 
-    def publish(self, hubs: Mapping[str, Sequence[tuple[str, int, Sequence[str]]]]) -> None:
-        """Send events to watching processes: for each hub, (job id, first seq, events)."""
+    def publish(self, news: News) -> None:
+        """Send events to watching processes."""
+        pipeline(self._redis, self.publications(news))
+
+    def publications(self, news: News) -> list[Command]:
+        """The commands that send them."""
         bodies = {
             hub_id: ",".join([f"[{dumps(job_id)},{first},[{','.join(events)}]]" for job_id, first, events in items])
-            for hub_id, items in hubs.items()
+            for hub_id, items in news.items()
         }
-        pipeline(self._redis, [("PUBLISH", keys.hub(hub_id), f"[{body}]") for hub_id, body in bodies.items()])
+        return [("PUBLISH", keys.hub(hub_id), f"[{body}]") for hub_id, body in bodies.items()]
 
     def read(self, job_id: str, *, after: int = 0, count: int | None = None) -> list[Event]:
         """Entries whose seq is above `after`. Raises: Unreadable."""

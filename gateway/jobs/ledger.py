@@ -21,7 +21,7 @@ from gateway.store import keys
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import leaving_out, readable
 
-#: How many days of the ledger can be read; `limit.lua` keeps as many.
+#: How many days of the ledger can be read; `settle.lua` keeps as many.
 LEDGER_DAYS = 400
 #: The parts in one unit of a currency.
 PICO = 10**12
@@ -104,19 +104,16 @@ class Ledger:
         """The keys of sets that hold a job until it is settled; none for deployments, which cost nothing."""
         return [] if job.kind == DEPLOYMENT else [keys.open_jobs(job.key_id)]
 
-    def store(self, pipe: redis.client.Pipeline, job: Job, request: str) -> None:
-        """Count the bytes of a job's request in Redis, until its record is gone."""
-        self._scripts.add(pipe, "stored", [keys.stored(job.key_id)], "add", job.id, len(request.encode()))
-
     def drop(self, pipe: redis.client.Pipeline, key_id: str, job_ids: Sequence[str]) -> None:
         """Uncount the requests of jobs whose records are gone."""
-        self._scripts.add(pipe, "stored", [keys.stored(key_id)], "drop", *job_ids)
+        self._scripts.add(pipe, "stored", [keys.stored(key_id)], *job_ids)
 
-    def settle(self, pipe: redis.client.Pipeline, job: JobHead, usage: Mapping[str, int]) -> None:
-        """Count the job and correct its reservation to what it used. Again, late or by another process: no change."""
-        if job.kind == DEPLOYMENT:
-            return
+    def entry(self, job: JobHead, usage: Mapping[str, int]) -> tuple[list[str], int, list[str | int]]:
+        """What `settle.lua` counts of an ended job: the keys of its API key, all its tokens, then field, count, ..."""
         made = datetime.fromtimestamp(job.created_at / 1000, UTC)
+        names = [*keys.limits(job.key_id), keys.usage(job.key_id, f"{made:%Y-%m-%d}")]
+        if job.kind == DEPLOYMENT:
+            return names, 0, []
         job_price = job.price or price(Pricing())
         prefix, suffix = f"{made:%H} ", f" {job_price.split(' ', 2)[2]} {job.model}"
         counts = {
@@ -126,9 +123,7 @@ class Ledger:
             "cost": cost_pico(job_price, usage),
         }
         fields = [part for name, count in counts.items() if count for part in (prefix + name + suffix, count)]
-        total = counts["prompt_tokens"] + counts["completion_tokens"]
-        names = [*keys.limits(job.key_id), keys.usage(job.key_id, f"{made:%Y-%m-%d}"), keys.job(job.id)]
-        self._scripts.add(pipe, "limit", names, "settle", job.id, total, *fields)
+        return names, counts["prompt_tokens"] + counts["completion_tokens"], fields
 
     def refund(self, pipe: redis.client.Pipeline, job: Job) -> None:
         """Remove the reservation: the job was never made."""

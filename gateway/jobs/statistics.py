@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import redis
 
 from gateway.store import keys
+from gateway.store.joined import Command
 
 #: Length of the window, and of one bucket, in seconds.
 WINDOW_S, BUCKET_S = 3600, 300
@@ -20,6 +22,9 @@ class Stats:
     failed: int = 0
     total_ms: int = 0
 
+    def __add__(self, more: Stats) -> Stats:
+        return Stats(self.answered + more.answered, self.failed + more.failed, self.total_ms + more.total_ms)
+
     @property
     def average_latency_ms(self) -> int | None:
         """Mean time from request to the end of the answer, queue included; None without answers."""
@@ -32,14 +37,21 @@ class Stats:
         return round(self.answered / asked, 4) if asked else None
 
 
-def count_answer(pipe: redis.client.Pipeline, model: str, *, now_ms: int, latency_ms: int) -> None:
-    """Count an answer, in a pipeline."""
-    _add(pipe, model, now_ms, {"answered": 1, "total_ms": latency_ms})
+def counting(stats: Mapping[str, Stats], *, now_ms: int) -> list[Command]:
+    """The commands that count what has happened with each model since the last time."""
+    commands: list[Command] = []
+    for model, new in stats.items():
+        key = keys.stats(model, _bucket(now_ms))
+        counts = {"answered": new.answered, "failed": new.failed, "total_ms": new.total_ms}
+        commands += [("HINCRBY", key, name, count) for name, count in counts.items() if count]
+        commands.append(("EXPIRE", key, WINDOW_S + BUCKET_S))
+    return commands
 
 
 def count_failure(pipe: redis.client.Pipeline, model: str, *, now_ms: int) -> None:
     """Count a failure that is not the client's fault, in a pipeline."""
-    _add(pipe, model, now_ms, {"failed": 1})
+    for command in counting({model: Stats(failed=1)}, now_ms=now_ms):
+        pipe.execute_command(*command)
 
 
 def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
@@ -51,13 +63,6 @@ def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
     rows = [row for row in pipe.execute(raise_on_error=False) if isinstance(row, list)]
     answered, failed, total_ms = (sum(_count(row[column]) for row in rows) for column in range(3))
     return Stats(answered, failed, total_ms)
-
-
-def _add(pipe: redis.client.Pipeline, model: str, now_ms: int, amounts: dict[str, int]) -> None:
-    key = keys.stats(model, _bucket(now_ms))
-    for name, amount in amounts.items():
-        pipe.hincrby(key, name, amount)
-    pipe.expire(key, WINDOW_S + BUCKET_S)
 
 
 def _bucket(now_ms: int) -> int:

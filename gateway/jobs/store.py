@@ -7,22 +7,26 @@ Lua script in `gateway/store/lua`, idempotent by claim id: a call whose reply wa
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import redis
 
 from gateway.errors import StoreUnavailable, is_client_error
 from gateway.jobs.indexes import Indexes, Load
-from gateway.jobs.journal_store import JournalStore
+from gateway.jobs.journal_store import NO_NEWS, JournalStore, News
 from gateway.jobs.ledger import Ledger
 from gateway.jobs.record import HEAD_FIELDS, RECORD_VERSION, Cause, Job, JobHead, JobState
-from gateway.jobs.statistics import count_answer, count_failure
+from gateway.jobs.statistics import Stats, counting
 from gateway.store import keys
 from gateway.store.clock import Clock
 from gateway.store.codec import dumps, loads
 from gateway.store.connection import pipeline
+from gateway.store.joined import Command
+from gateway.store.loop import guarded
 from gateway.store.scripts import Scripts
 from gateway.store.unreadable import leaving_out, reading
 
@@ -96,26 +100,23 @@ class JobStore:
         pinned: bool = False,
         room: Room = Room(),
     ) -> Created:
-        """Write a queued job, in one round trip. The index is written first: it must be a superset of the records.
+        """Write a queued job, in one script: it is in all indexes, and in its line, or nowhere.
 
         `attended_ms`: the client lease, after which the keeper cancels the job unless it is renewed; -1 = none.
         `pinned`: it stands in no line, since one replica is told to take it. Without `room` it is not created.
         """
         request = dumps(job.request)
         fields = {**job.new_fields(), "request": request, "ttl_ms": ttl_ms, "watch": hub_id}
-        pipe = self.redis.pipeline(transaction=False)
-        self.indexes.add_new(pipe, job, self.clock.estimated_now_ms())
         opens = next(iter(self.ledger.opens(job)), "")
-        names = [*keys.of_job(job.id), opens, "" if pinned else keys.lines(job.runs_on)]
+        indexes = (keys.owned(job.key_id), keys.QUEUES, keys.queued(job.runs_on), keys.stored(job.key_id))
+        names = [*keys.of_job(job.id), opens, "" if pinned else keys.lines(job.runs_on), *indexes]
         asked = hashlib.blake2b(f"{job.key_id} {job.kind} {request}".encode(), digest_size=8).hexdigest()
-        limits = (attended_ms, room.last, round(1000 * room.per_second), asked)
-        self.scripts.add(pipe, "create", names, job.id, *limits, *(part for pair in fields.items() for part in pair))
-        self.ledger.store(pipe, job, request)
-        self.indexes.add_load(pipe, job)
-        replies = self.scripts.execute(pipe, whole=True)
-        *_, (created_at, new, fingerprint, wakes, position, retry_ms), _, opened, stored = replies
+        numbers = (len(request.encode()), attended_ms, room.last, round(1000 * room.per_second))
+        pairs = (part for pair in fields.items() for part in pair)
+        reply = self.scripts.run("create", names, job.id, job.runs_on, *numbers, asked, *pairs)
+        created_at, new, fingerprint, wakes, position, retry_ms, opened, stored = reply
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
-        load = Load.from_reply(opened, stored)
+        load = Load(int(opened), int(stored))
         return Created(made, int(position), load, int(retry_ms), bool(new), str(wakes))
 
     def discard(self, job: Job) -> None:
@@ -141,12 +142,32 @@ class JobStore:
 
         Raises: Unreadable; then the claim holds until the record is quarantined.
         """
-        pipe = self.redis.pipeline(transaction=False)
-        self._call(pipe, "claim", job_id, owner, claim, model, RECORD_VERSION)
-        self.indexes.add_track(pipe, job_id, model)
+        (read,) = self.claim_many({job_id: claim}, model=model, owner=owner)
+        return read()
+
+    def claim_many(self, claims: Mapping[str, str], *, model: str, owner: str) -> list[Callable[[], Job | None]]:
+        """The same for several jobs in one round trip, each under its claim id.
+
+        Returns what reads the answer of each: it returns, and raises, what `claim` does, so that what is wrong with one
+        does not concern the others.
+        """
+        names = (keys.RUNNING, keys.queued(model), keys.lines(model))
+        commands = [
+            self.scripts.call("claim", [*keys.of_job(job_id), *names], owner, claim, model, RECORD_VERSION, job_id)
+            for job_id, claim in claims.items()
+        ]
+        replies = self.scripts.execute_commands(commands, raise_on_error=False)
+        return [partial(self._claimed, job_id, model, reply) for job_id, reply in zip(claims, replies, strict=True)]
+
+    def _claimed(self, job_id: str, model: str, reply: Any) -> Job | None:
         with reading(_record(job_id)):
-            (verdict, flat), _ = self.scripts.execute(pipe)
-            return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True))) if verdict == "ok" else None
+            if isinstance(reply, Exception):
+                raise reply
+            verdict, flat = reply
+            if verdict == "ok":
+                return Job.parse(job_id, dict(zip(flat[::2], flat[1::2], strict=True)))
+        self.indexes.track(job_id, model)  # it stood where it does not belong
+        return None
 
     def restore(self, job: Job, *, owner: str) -> None:
         """Restore what a restarted Redis may have lost of a job that this worker runs, or has just run.
@@ -190,22 +211,25 @@ class JobStore:
             self.finalize(Ended(job, state, loads(usage), str(body.get("error", {}).get("reason", ""))))
         return str(verdict), int(seq), tuple(w for w in str(watch).split(",") if w)
 
-    def finalize(self, *ends: Ended) -> None:
-        """Settle jobs that have ended, clean up the indexes, and count them for the statistics, in one round trip.
+    def finalize(self, *ends: Ended, news: News = NO_NEWS) -> None:
+        """Publish what is new; settle jobs that have ended, clean up the indexes, and count them for the statistics, in
+        one round trip.
 
         They stay in their index until they are settled, so that the keeper settles them if this process dies.
         A cancelled job, or one that failed for a reason that is the client's fault, does not count in the statistics.
         """
         now = self.clock.estimated_now_ms()
-        pipe = self.redis.pipeline(transaction=False)
+        commands: list[Command] = list(self.journals.publications(news))
+        stats: dict[str, Stats] = defaultdict(Stats)
         for job, state, usage, reason in ends:
-            self.indexes.add_settle(pipe, job, usage)
-            pipe.zadd(keys.ended(job.runs_on), {job.id: now})
+            with guarded(f"job {job.id}: not settled; the keeper will do it"):
+                commands += [self.indexes.settling(job, usage), ("ZADD", keys.ended(job.runs_on), now, job.id)]
             if state is JobState.DONE:
-                count_answer(pipe, job.runs_on, now_ms=now, latency_ms=now - job.created_at)
+                stats[job.runs_on] += Stats(answered=1, total_ms=now - job.created_at)
             elif state is JobState.FAILED and not is_client_error(reason):
-                count_failure(pipe, job.runs_on, now_ms=now)
-        for reply in self.scripts.execute(pipe, raise_on_error=False):
+                stats[job.runs_on] += Stats(failed=1)
+        commands += counting(stats, now_ms=now)
+        for reply in self.scripts.execute_commands(commands, raise_on_error=False):
             with leaving_out("What is counted of jobs that have ended"):
                 if isinstance(reply, Exception):
                     raise reply

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import hiredis
@@ -17,6 +18,7 @@ from redis.retry import Retry
 from gateway.errors import InvalidSetting
 from gateway.process.logs import MASK
 from gateway.settings import Settings
+from gateway.store.joined import Command, Joined
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +45,24 @@ KEEPALIVE = {
 }
 
 
-def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, timeout_s: float = 10.0) -> redis.Redis:
+class JoinedClient(redis.Redis):
+    """A client whose pipelines share round trips."""
+
+    def __init__(self, connection_pool: redis.ConnectionPool) -> None:
+        super().__init__(connection_pool=connection_pool)
+        self.joined = Joined(partial(_round_trip, self))
+
+
+def connect(
+    settings: Settings,
+    *,
+    retries: int = 0,
+    max_connections: int = 64,
+    timeout_s: float = 10.0,
+    joined: bool = False,
+) -> redis.Redis:
     """A client that decodes to `str`. `timeout_s` bounds the wait for a reply, and that for a free connection.
+    `joined`: its pipelines share round trips, see `gateway/store/joined.py`.
 
     `retries` > 0 is for readers and for idempotent scripts of short-lived callers; a write that is not idempotent
     must never be retried by the client (it can be applied more than once when a reply is lost).
@@ -69,7 +87,7 @@ def connect(settings: Settings, *, retries: int = 0, max_connections: int = 64, 
         timeout=timeout_s,
         **tcp,
     )
-    return redis.Redis(connection_pool=pool)
+    return JoinedClient(pool) if joined else redis.Redis(connection_pool=pool)
 
 
 def masked(url: str) -> str:
@@ -102,9 +120,7 @@ def url_options(url: str) -> dict[str, Any]:
     return options
 
 
-def pipeline(
-    client: redis.Redis, commands: Sequence[tuple[str | int | bytes, ...]], *, raise_on_error: bool = True
-) -> list[Any]:
+def pipeline(client: redis.Redis, commands: Sequence[Command], *, raise_on_error: bool = True) -> list[Any]:
     """Run many commands in one round trip, at a third of the processor time of a `Pipeline`, for the hot path.
 
     Replies are as Redis gives them: a hash is a `dict`, but a number may be a `str`.
@@ -115,17 +131,7 @@ def pipeline(
     """
     if not commands:
         return []
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
-        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
-        connection.send_packed_command([b"".join(packed)])
-        replies = [_reply(connection) for _ in commands]
-    except BaseException:
-        connection.disconnect()  # it may hold unread replies
-        raise
-    finally:
-        pool.release(connection)
+    replies = client.joined(commands) if isinstance(client, JoinedClient) else _round_trip(client, commands)
     if raise_on_error and (errors := [reply for reply in replies if isinstance(reply, redis.exceptions.ResponseError)]):
         raise errors[0]
     return replies
@@ -182,6 +188,21 @@ def is_lasting(error: Exception) -> bool:
     """Whether an error is the command's own, so that waiting does not help."""
     code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
     return isinstance(error, redis.exceptions.ResponseError) and code in _LASTING
+
+
+def _round_trip(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:
+    """The replies, errors among them."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        packed = [hiredis.pack_command(command) for command in commands]  # type: ignore[arg-type]
+        connection.send_packed_command([b"".join(packed)])
+        return [_reply(connection) for _ in commands]
+    except BaseException:
+        connection.disconnect()  # it may hold unread replies
+        raise
+    finally:
+        pool.release(connection)
 
 
 def _reply(connection: Any) -> Any:

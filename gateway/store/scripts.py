@@ -9,10 +9,12 @@ from typing import Any
 import redis
 
 from gateway.store.connection import pipeline
+from gateway.store.joined import Command
 
 
 class Scripts:
-    """All scripts, each with `lib.lua` before it, and with the library that its first line names (`-- with NAME`).
+    """All scripts, each with `lib.lua` before it, and with the library that its first line without flags names
+    (`-- with NAME`).
 
     They are loaded into Redis whenever it does not know them.
     """
@@ -33,34 +35,30 @@ class Scripts:
 
     def run(self, name: str, keys: Sequence[str], *args: str | int) -> Any:
         """One script in a round trip of its own."""
-        return self._scripts[name](keys=list(keys), args=list(args))
+        return self.execute_commands([self.call(name, keys, *args)])[0]
+
+    def call(self, name: str, keys: Sequence[str], *args: str | int) -> Command:
+        """The command that runs one, for `execute_commands`."""
+        return ("EVALSHA", self.sha(name), len(keys), *keys, *args)
 
     def add(self, pipe: redis.client.Pipeline, name: str, keys: Sequence[str], *args: str | int) -> None:
         """Add a script to a pipeline, which is then to be run with `execute`."""
-        pipe.evalsha(self.sha(name), len(keys), *keys, *args)
+        pipe.execute_command(*self.call(name, keys, *args))
 
-    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True, whole: bool = False) -> list[Any]:
+    def execute(self, pipe: redis.client.Pipeline, *, raise_on_error: bool = True) -> list[Any]:
         """Run a pipeline with scripts, as `execute_commands` does."""
         commands = [command for command, _ in pipe.command_stack]
-        return self.execute_commands(commands, raise_on_error=raise_on_error, whole=whole)
+        return self.execute_commands(commands, raise_on_error=raise_on_error)
 
-    def execute_commands(
-        self,
-        commands: Sequence[tuple[str | int | bytes, ...]],
-        *,
-        raise_on_error: bool = True,
-        whole: bool = False,
-    ) -> list[Any]:
+    def execute_commands(self, commands: Sequence[Command], *, raise_on_error: bool = True) -> list[Any]:
         """Run commands in one round trip. Scripts that Redis did not know are loaded, and run after the rest.
 
-        With `whole`, all commands are run again then: another restart of Redis may have lost what the first run wrote.
         Replies, and what `raise_on_error` means, are as `gateway.store.connection.pipeline` has it.
         """
         results = pipeline(self._redis, commands, raise_on_error=False)
         unknown = [i for i, result in enumerate(results) if isinstance(result, redis.exceptions.NoScriptError)]
         if unknown:
             self.load()
-            unknown = list(range(len(commands))) if whole else unknown
             again = pipeline(self._redis, [commands[i] for i in unknown], raise_on_error=False)
             for i, result in zip(unknown, again, strict=True):
                 results[i] = result
@@ -76,8 +74,7 @@ class Scripts:
 
 def _joined(libraries: Mapping[str, str], text: str) -> str:
     """The libraries followed by a script. A first line with flags stays the first, as Redis requires."""
-    first, line_end, rest = text.partition("\n")
-    if first.startswith("#!"):
-        return f"{first}{line_end}{libraries['lib']}{rest}"
+    flags, text = text.split("\n", 1) if text.startswith("#!") else ("", text)
+    first = text.partition("\n")[0]
     named = [first.removeprefix("-- with ")] if first.startswith("-- with ") else []
-    return "".join([libraries["lib"], *(libraries[name] for name in named), text])
+    return "\n".join([*filter(None, [flags]), libraries["lib"], *(libraries[name] for name in named), text])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from gateway.errors import InvalidRequest, RateLimited
-from gateway.jobs.control import cancel
+from gateway.jobs.control import TOO_LATE, cancel
 from gateway.jobs.record import Cause, Job, JobHead, JobState, new_claim_id, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.celery_app import make_celery
@@ -152,6 +152,86 @@ def test_a_job_that_can_not_be_prepared_fails_with_the_errors_reason(
     record = found(store, job)
     assert (record.error["reason"], record.error["message"]) == (error.reason, error.message)
     assert record.error.get("retry_after_s") == (error.retry_after_s or None)
+
+
+def reads(store: JobStore) -> int:
+    """How often Redis has read from a client so far: once for each pipeline, this call included."""
+    return int(store.redis.info("stats")["total_reads_processed"])
+
+
+def test_jobs_that_were_offered_are_claimed_in_one_round_trip(
+    store: JobStore, journaler: Journaler, claims: ClaimLoop
+) -> None:
+    jobs = [make(store) for _ in range(8)]
+    journaler.store.scripts.load()
+    before = reads(store)
+    runs = claims.take_new([job.id for job in jobs], Run, model="fake")
+    assert reads(store) == before + 2, "one, and the one that asks"
+    assert journaler.held == runs
+    assert [run.id for run in runs] == [job.id for job in jobs]
+    assert len({run.job.claim for run in runs}) == 8
+    assert all(found(store, job).owner == "w" for job in jobs)
+    assert store.redis.zcard(keys.queued("fake")) == 0
+    assert store.redis.zcard(keys.RUNNING) == 8
+    assert claims.take_new([job.id for job in jobs], Run, model="fake") == [], "this worker has them already"
+
+
+def test_what_is_wrong_with_one_of_the_offered_jobs_concerns_no_other(
+    store: JobStore, journaler: Journaler, claims: ClaimLoop
+) -> None:
+    """Among jobs that are claimed together each ends, or is left, as it would be alone."""
+    names = ("good", "damaged", "other type", "taken", "cancelled", "gone", "too late", "refused", "crashes", "last")
+    jobs = {name: make(store, deadline=int(name == "too late")) for name in names}
+    store.redis.hset(keys.job(jobs["damaged"].id), "request", "{")
+    store.redis.delete(keys.job(jobs["other type"].id), keys.job(jobs["gone"].id))
+    store.redis.set(keys.job(jobs["other type"].id), "x")
+    store.claim(jobs["taken"].id, model="fake", owner="another", claim="c")
+    cancel(store, jobs["cancelled"], reason="client_request")
+
+    def prepare(job: Job) -> Run:
+        if job.id == jobs["refused"].id:
+            raise InvalidRequest("So not.")
+        if job.id == jobs["crashes"].id:
+            raise ZeroDivisionError
+        return Run(job)
+
+    runs = claims.take_new([job.id for job in jobs.values()], prepare, model="fake")
+    assert [run.id for run in runs] == [jobs["good"].id, jobs["last"].id]
+    assert journaler.held == runs
+    records = {name: found(store, job) for name, job in jobs.items() if name != "gone"}
+    assert {name: record.state.value for name, record in records.items()} == {
+        **dict.fromkeys(("damaged", "other type", "too late", "refused", "crashes"), "failed"),
+        **dict.fromkeys(("good", "taken", "last"), "running"),
+        "cancelled": "cancelled",
+    }
+    assert records["taken"].owner == "another"
+    reasons = {name: record.error["reason"] for name, record in records.items() if record.error}
+    assert reasons == {
+        **dict.fromkeys(("damaged", "other type"), "unreadable"),
+        "too late": TOO_LATE,
+        "refused": "invalid_request",
+        "crashes": "internal_error",
+    }
+    assert journaler.known() == {run.id for run in runs}
+
+
+@pytest.mark.parametrize("lost", [1, 3], ids=["one", "all"])
+def test_what_redis_refuses_for_now_is_left_in_the_queue(
+    store: JobStore, journaler: Journaler, claims: ClaimLoop, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Redis is full when it comes to some of the claims."""
+    jobs = [make(store) for _ in range(3)]
+    run_all, full = journaler.store.scripts.execute_commands, ("EVAL", "return redis.error_reply('OOM full')", 0)
+
+    def with_errors(commands: Sequence[tuple[str | int | bytes, ...]], **options: bool) -> list[Any]:
+        return run_all([full] * lost + list(commands[lost:]), **options)
+
+    monkeypatch.setattr(journaler.store.scripts, "execute_commands", with_errors)
+    runs = claims.take_new([job.id for job in jobs], Run, model="fake")
+    monkeypatch.undo()
+    assert [run.id for run in runs] == [job.id for job in jobs[lost:]]
+    assert [found(store, job).state for job in jobs[:lost]] == [JobState.QUEUED] * lost
+    assert journaler.known() == {run.id for run in runs}, "another try may follow"
 
 
 def test_a_record_that_can_not_be_read_goes_into_quarantine(store: JobStore, claims: ClaimLoop) -> None:

@@ -1,9 +1,11 @@
-"""Connections notice that the other end is gone without a word: what the kernel is asked for, on TCP alone."""
+"""Connections notice that the other end is gone without a word (what the kernel is asked for, on TCP alone), and share
+round trips."""
 
 from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -12,7 +14,7 @@ import redis
 
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
-from gateway.store.connection import KEEPALIVE, connect
+from gateway.store.connection import KEEPALIVE, connect, pipeline
 from tests.faults.proxy import SwallowingProxy
 
 
@@ -51,3 +53,39 @@ def test_a_unix_socket_needs_none_of_it(settings: Settings, redis_client: redis.
         assert client.ping()
     with make_celery(settings).connection_for_read() as connection:
         assert connection.default_channel.client.ping()
+
+
+@pytest.fixture
+def shared(settings: Settings, redis_client: redis.Redis) -> Iterator[redis.Redis]:
+    with closing(connect(settings, joined=True)) as client:
+        yield client
+
+
+def test_threads_that_share_round_trips_get_each_its_own_replies(shared: redis.Redis) -> None:
+    def count(thread: int) -> list[object]:
+        return [pipeline(shared, [("INCR", f"n{thread}"), ("GET", f"n{thread}")]) for _ in range(50)]
+
+    with ThreadPoolExecutor(16) as threads:
+        counts = list(threads.map(count, range(16)))
+    assert counts == [[[n, str(n)] for n in range(1, 51)]] * 16
+
+
+def test_an_error_reply_concerns_no_other_thread(shared: redis.Redis) -> None:
+    shared.set("text", "x")
+
+    def ask(thread: int) -> object:
+        try:
+            return pipeline(shared, [("INCR", "text" if thread % 2 else f"n{thread}"), ("PING",)])
+        except redis.exceptions.ResponseError as error:
+            return str(error)[:15]
+
+    with ThreadPoolExecutor(16) as threads:
+        replies = list(threads.map(ask, range(16)))
+    assert replies[::2] == [[1, "PONG"]] * 8
+    assert set(replies[1::2]) == {"value is not an"}
+
+
+def test_a_connection_that_redis_has_closed_is_made_anew(shared: redis.Redis, redis_client: redis.Redis) -> None:
+    for _ in range(3):
+        assert pipeline(shared, [("PING",)]) == ["PONG"]
+        redis_client.client_kill_filter(_type="normal", skipme=True)

@@ -167,7 +167,7 @@ def test_what_is_raised_before_a_job_is_held_ends_that_job_alone(
     store: JobStore, journaler: Journaler, hold: Callable[[], Run], claims: bool, error: type[Exception]
 ) -> None:
     good, odd = hold(), make(store)
-    with journaler.claiming(odd.id) as mine:
+    with journaler.claiming(odd.id) as mine, journaler.ending(odd.id):
         assert mine
         if claims:
             assert store.claim(odd.id, model="fake", owner="w", claim=new_claim_id())
@@ -184,7 +184,7 @@ def test_what_is_raised_before_a_job_is_held_ends_that_job_alone(
 
 def test_a_job_of_another_worker_is_left_to_it_whatever_is_raised_here(store: JobStore, journaler: Journaler) -> None:
     job = make(store)
-    with journaler.claiming(job.id):
+    with journaler.claiming(job.id), journaler.ending(job.id):
         assert store.claim(job.id, model="fake", owner="another", claim=new_claim_id())
         raise ZeroDivisionError
     found = store.read(job.id)
@@ -194,7 +194,7 @@ def test_a_job_of_another_worker_is_left_to_it_whatever_is_raised_here(store: Jo
 
 def test_a_claim_that_waits_for_redis_is_given_back(store: JobStore, journaler: Journaler) -> None:
     job = make(store)
-    with pytest.raises(redis.exceptions.ConnectionError), journaler.claiming(job.id):
+    with pytest.raises(redis.exceptions.ConnectionError), journaler.claiming(job.id), journaler.ending(job.id):
         assert store.claim(job.id, model="fake", owner="w", claim=new_claim_id())
         raise redis.exceptions.ConnectionError
     journaler.tend(lambda: None)

@@ -445,10 +445,10 @@ def test_an_offer_that_has_ended_stands_where_the_record_says(queue: Queue, monk
 
 
 def test_a_claim_whose_lines_were_not_told_leaves_no_second_place(queue: Queue) -> None:
-    """The worker was killed between the scripts of a claim, and somebody else gives the job back."""
+    """A worker of an older version was killed between the scripts of a claim, and somebody else gives the job back."""
     job = queue.add("job").job
     queue.offers()
-    queue.store.scripts.run("claim", keys.of_job(job.id), "w", "c", "m", 1)
+    queue.redis.hset(keys.job(job.id), mapping={"state": "running", "owner": "w", "claim": "c"})
     claimed = queue.store.read(job.id)
     assert claimed and queue.store.release(claimed, Cause.LOST)
     assert queue.ask() == ["job"]

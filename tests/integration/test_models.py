@@ -9,9 +9,10 @@ import pytest
 
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device
-from gateway.jobs.statistics import BUCKET_S, WINDOW_S, count_answer, count_failure, read_stats
+from gateway.jobs.statistics import BUCKET_S, WINDOW_S, Stats, counting, read_stats
 from gateway.models.footprint import Footprint
 from gateway.store import keys
+from gateway.store.connection import pipeline
 from tests.stack import Stack, eventually, running
 
 ODD = "org/name:7b.q4@v1"
@@ -138,12 +139,13 @@ def test_statistics_are_measured_from_the_jobs(stack: Stack, client: httpx.Clien
 
 def test_statistics_forget_what_is_older_than_their_window(stack: Stack) -> None:
     now_ms = stack.store.clock.now_ms()
-    pipe = stack.redis.pipeline()
-    count_answer(pipe, "m", now_ms=now_ms - WINDOW_S * 1000, latency_ms=10_000)
-    count_answer(pipe, "m", now_ms=now_ms - (WINDOW_S - BUCKET_S) * 1000, latency_ms=100)
-    count_answer(pipe, "m", now_ms=now_ms, latency_ms=200)
-    count_failure(pipe, "m", now_ms=now_ms)
-    pipe.execute()
+    began_ms = now_ms - WINDOW_S * 1000
+    for at_ms, new in (
+        (began_ms, Stats(answered=1, total_ms=10_000)),
+        (began_ms + BUCKET_S * 1000, Stats(answered=1, total_ms=100)),
+        (now_ms, Stats(answered=1, total_ms=200) + Stats(failed=1)),
+    ):
+        pipeline(stack.redis, counting({"m": new}, now_ms=at_ms))
     stats = read_stats(stack.redis, "m", now_ms=now_ms)
     assert (stats.answered, stats.failed, stats.average_latency_ms, stats.availability) == (2, 1, 150, 0.6667)
     kept = stack.redis.keys(keys.stats("m", 0)[:-1] + "*")

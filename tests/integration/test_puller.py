@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -15,8 +16,11 @@ from gateway.models.catalog import load_catalog
 from gateway.scheduling.lines import Lines
 from gateway.settings import Settings
 from gateway.store import keys
+from gateway.store.codec import Unwritable
 from tests.interleavings.processes import Surroundings
 from tests.interleavings.replica import SLOTS, StillReplica
+from workers.engines.base import SequenceRequest
+from workers.replica.puller import SHORT_PROMPT
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",
@@ -27,10 +31,13 @@ CATALOG = """
 class Replica(StillReplica):
     """One whose engine makes a token when it is told to."""
 
-    def add(self, *, key: str = "a", background: bool = False, n: int = 1, pinned: bool = False) -> str:
+    def add(
+        self, *, key: str = "a", background: bool = False, n: int = 1, pinned: bool = False, prompt_cost: int = 1
+    ) -> str:
         """A job that waits; pinned: in no line."""
         request = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 100, "n": n}
         job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", key, request, background=background, slots=n)
+        job = replace(job, prompt_cost=prompt_cost)
         return self.store.create(job, ttl_ms=60_000, room=Room(), pinned=pinned).job.id
 
     def ask(self) -> None:
@@ -174,6 +181,81 @@ def test_while_its_engine_is_away_it_is_told_of_nothing(replica: Replica) -> Non
     replica.ask()
     assert not replica.wakes()
     assert not replica._puller._is_busy, "nor does it ask 250 times a second"
+
+
+@pytest.fixture
+def frames(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> list[list[SequenceRequest]]:
+    """What the engine was sent."""
+    seen: list[list[SequenceRequest]] = []
+    submit = replica.engine.submit
+
+    def noted(requests: Sequence[SequenceRequest]) -> None:
+        submit(requests)
+        seen.append(list(requests))
+
+    monkeypatch.setattr(replica.engine, "submit", noted)
+    return seen
+
+
+def of_jobs(frame: Sequence[SequenceRequest]) -> set[str]:
+    """The jobs whose sequences these are."""
+    return {request.key.partition("/")[0] for request in frame}
+
+
+def test_short_jobs_that_are_offered_together_reach_the_engine_in_one_frame(
+    replica: Replica, frames: list[list[SequenceRequest]]
+) -> None:
+    jobs = [replica.add() for _ in range(SLOTS)]
+    replica.ask()
+    assert [of_jobs(frame) for frame in frames] == [set(jobs)]
+
+
+def test_a_long_prompt_keeps_no_other_waiting(replica: Replica, frames: list[list[SequenceRequest]]) -> None:
+    first, long, last = replica.add(), replica.add(prompt_cost=SHORT_PROMPT + 1), replica.add()
+    replica.ask()
+    assert [of_jobs(frame) for frame in frames] == [{first, last}, {long}]
+
+
+def test_of_jobs_that_are_offered_together_one_that_can_not_be_begun_holds_no_slot(replica: Replica) -> None:
+    jobs = [replica.add() for _ in range(SLOTS)]
+    replica.store.redis.hset(keys.job(jobs[1]), "request", "{")
+    replica.ask()
+    assert replica.jobs == {jobs[0], jobs[2]}
+    assert sorted(replica.slots_held().values()) == [1, 1]
+
+
+def test_of_jobs_that_are_passed_together_one_that_can_not_be_written_ends_alone(
+    replica: Replica, frames: list[list[SequenceRequest]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = [replica.add() for _ in range(SLOTS)]
+    submit = replica.engine.submit
+
+    def strict(requests: Sequence[SequenceRequest]) -> None:
+        if jobs[1] in of_jobs(requests):
+            raise Unwritable("so odd is it")
+        submit(requests)
+
+    monkeypatch.setattr(replica.engine, "submit", strict)
+    replica.ask()
+    assert sorted(map(of_jobs, frames), key=min) == sorted([{jobs[0]}, {jobs[2]}], key=min)
+    assert replica.jobs == {jobs[0], jobs[2]}
+    record = replica.store.read(jobs[1])
+    assert record is not None
+    assert record.error["reason"] == "internal_error"
+    assert sorted(replica.slots_held().values()) == [1, 1]
+
+
+def test_an_engine_that_dies_gives_back_all_that_were_passed_together(
+    replica: Replica, frames: list[list[SequenceRequest]]
+) -> None:
+    jobs = {replica.add() for _ in range(SLOTS)}
+    replica.engine._process.dead = True
+    replica.ask()
+    assert replica.jobs == set()
+    assert replica.slots_held() == {}
+    replica.engine._process.dead = False
+    replica.ask()
+    assert replica.jobs == jobs
 
 
 def test_what_nobody_prepares_any_more_holds_no_slot(replica: Replica) -> None:

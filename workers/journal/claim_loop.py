@@ -5,15 +5,19 @@ Knows no engine and no provider: workers pass in what is special about them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from gateway.errors import HeadraceError
 from gateway.jobs.control import TOO_LATE, TOO_LATE_TEXT, cancel, fail
 from gateway.jobs.record import Job, JobHead, JobState, new_claim_id
+from gateway.store.connection import NOT_NOW
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.quarantine import PoisonRule
 from workers.journal.writer import Journaler
+
+log = logging.getLogger(__name__)
 
 Claimed = TypeVar("Claimed", bound=ClaimedJob)
 
@@ -39,17 +43,31 @@ class ClaimLoop:
 
         Raises: NOT_NOW.
         """
-        with self._journaler.claiming(job_id) as acquired:
-            waiting = self._store.head(job_id) if acquired else None
+        with self._journaler.claiming(job_id) as new, self._journaler.ending(job_id):
+            waiting = self._store.head(job_id) if new else None
             if waiting is not None and waiting.state is JobState.QUEUED:
                 return admit(waiting)
         return None
 
-    def take_new(self, job_id: str, admit: Callable[[], Claimed | None]) -> Claimed | None:
-        """The same for a job that was offered to this worker and has never begun: it need not be looked at first."""
-        with self._journaler.claiming(job_id) as acquired:
-            return admit() if acquired else None
-        return None
+    def take_new(self, job_ids: Sequence[str], prepare: Callable[[Job], Claimed], *, model: str) -> list[Claimed]:
+        """Claim jobs that were offered to this worker and have never begun, in one round trip, and hold what `prepare`
+        makes of each. They need not be looked at first.
+
+        Whatever is wrong with one of them concerns none of the others. Returns those that are held.
+
+        Raises: NOT_NOW, if none was claimed.
+        """
+        held: list[Claimed] = []
+        with self._journaler.claiming(*job_ids) as new:
+            claims = {job_id: new_claim_id() for job_id in new}
+            answers = self._store.claim_many(claims, model=model, owner=self._journaler.owner)
+            for job_id, answer in zip(new, answers, strict=True):
+                try:
+                    with self._journaler.ending(job_id):
+                        held += filter(None, [self._held(answer(), prepare)])
+                except NOT_NOW as error:
+                    log.warning("job %s: not begun (%s); it is offered again, or given back", job_id, error)
+        return held
 
     def claim(self, job_id: str, prepare: Callable[[Job], Claimed], *, model: str) -> Claimed | None:
         """Claim a job that waits for `model`, and hold what `prepare` makes of it.
@@ -59,7 +77,9 @@ class ClaimLoop:
         Raises: NOT_NOW, Unreadable, and what `prepare` raises, but for HeadraceError.
         """
         owner = self._journaler.owner
-        job = self._store.claim(job_id, model=model, owner=owner, claim=new_claim_id())
+        return self._held(self._store.claim(job_id, model=model, owner=owner, claim=new_claim_id()), prepare)
+
+    def _held(self, job: Job | None, prepare: Callable[[Job], Claimed]) -> Claimed | None:
         run = self._prepared(job, prepare) if job else None
         if run is not None:
             self._journaler.hold(run)

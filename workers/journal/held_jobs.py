@@ -49,27 +49,30 @@ class HeldJobs:
             return {*self._claiming, *self._held}
 
     @contextlib.contextmanager
-    def claiming(self, job_id: str) -> Iterator[bool]:
-        """Context of a claim, in which the audit ignores the job. Yields False if this worker has the job already.
+    def claiming(self, *job_ids: str) -> Iterator[list[str]]:
+        """Context of claims, in which the audit ignores these jobs. Yields those that this worker does not have yet."""
+        with self._lock:
+            new = [job_id for job_id in job_ids if job_id not in self._held and job_id not in self._claiming]
+            self._claiming.update(new)
+        try:
+            yield new
+        finally:
+            with self._lock:
+                self._claiming.difference_update(new)
 
-        Any other error than NOT_NOW ends the job, so that it does not come back for ever.
+    @contextlib.contextmanager
+    def ending(self, job_id: str) -> Iterator[None]:
+        """Context of the claim of one job, within `claiming`. Any other error than NOT_NOW ends the job, so that it
+        does not come back for ever.
 
         Raises: NOT_NOW; then the audit gives the job back if it was claimed.
         """
-        with self._lock:
-            acquired = job_id not in self._held and job_id not in self._claiming
-            if acquired:
-                self._claiming.add(job_id)
         try:
-            yield acquired
+            yield
         except Exception as error:
             if isinstance(error, NOT_NOW) and not is_lasting(error):
                 raise
             self._end_unheld(job_id, error)
-        finally:
-            if acquired:
-                with self._lock:
-                    self._claiming.discard(job_id)
 
     def hold(self, job: ClaimedJob) -> None:
         """Add a job that was claimed."""

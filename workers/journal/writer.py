@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from celery import Celery
 
 from gateway.jobs.events import Append
-from gateway.jobs.journal_store import Appended, AppendVerdict
+from gateway.jobs.journal_store import Appended, AppendVerdict, News
 from gateway.jobs.record import Cause, JobState
 from gateway.jobs.store import Ended, JobStore
 from gateway.queue.enqueue import tell
@@ -112,7 +112,7 @@ class Journaler(HeldJobs):
         if not pairs:
             return
         verdicts = self._append([append for _, append in pairs])
-        hubs: dict[str, list[tuple[str, int, list[str]]]] = {}
+        hubs: dict[str, list[tuple[str, int, Sequence[str]]]] = {}
         for (job, append), verdict in zip(pairs, verdicts, strict=True):
             for hub in verdict.watch:
                 hubs.setdefault(hub, []).append((append.job_id, append.first_seq, list(append.events)))
@@ -122,22 +122,18 @@ class Journaler(HeldJobs):
             except NOT_NOW as error:
                 log.warning("job %s waits for Redis: %s", job.id, error)
                 self.touch(job)
-        self._finalize()
-        try:
-            self.store.journals.publish(hubs)
-        except NOT_NOW as error:
-            log.warning("not published, watchers will read the journal: %s", error)
+        self._finalize(hubs)
 
-    def _finalize(self) -> None:
-        """Settle the jobs whose end was written."""
+    def _finalize(self, news: News) -> None:
+        """Publish what was written, and settle the jobs whose end was."""
         ended, self._ended = self._ended, []
         try:
-            if ended:
-                self.store.finalize(*ended)
+            if ended or news:
+                self.store.finalize(*ended, news=news)
         except NOT_NOW as error:
-            log.warning("%d jobs are not settled (%s); the keeper will do it", len(ended), error)
-        except Exception:  # the journals of the others go on
-            log.exception("%d jobs are not settled; the keeper will do it", len(ended))
+            log.warning(
+                "%d jobs are not settled, the keeper will do it; watchers read the journal: %s", len(ended), error
+            )
 
     def _due(self, everything: bool) -> list[ClaimedJob]:
         """Take the jobs whose events are written now."""

@@ -5,8 +5,9 @@ A quarantined job runs alone. Knows no Celery thread, no step of the engine and 
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Model
+from workers.engines.base import SequenceRequest
 from workers.handlers.base import EngineRun, Work
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.quarantine import QUARANTINE_CRASHES, PoisonRule, Turnstile
@@ -25,6 +27,8 @@ from workers.replica.engine_supervisor import EngineSupervisor
 from workers.replica.equals import EqualWeights
 from workers.replica.sequences import Sequences
 from workers.replica.slots import Ticket
+
+log = logging.getLogger(__name__)
 
 #: A quarantined job runs alone for this many tokens.
 PROBATION_TOKENS = 8
@@ -72,20 +76,47 @@ class Admission:
         """
         return self._claims.take(job_id, lambda waiting: self._admit(waiting, ticket))
 
-    def take_new(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
-        """The same for a job that was offered to this replica and has never begun. Raises: NOT_NOW."""
-        return self._claims.take_new(job_id, lambda: self._begin(job_id, ticket))
+    def take_new(self, tickets: Mapping[str, Ticket[EngineRun]]) -> list[EngineRun]:
+        """The same for jobs that were offered to this replica and have never begun: they are claimed in one round trip,
+        prepared one behind the other, and passed to the engine together. Returns those that run. Raises: NOT_NOW.
+        """
 
-    def submit(self, run: EngineRun) -> None:
-        """Add the remaining sequences of a run to the batch. Does nothing if it is over."""
-        with self._journaler.bulkhead(run):
-            requests = self._sequences.add(run)
-            if not requests:
-                return
-            try:
-                self._engine.submit(requests)
-            except EngineDied:
-                self._journaler.release([run], Cause.GIVEN_BACK)
+        def prepare(job: Job) -> EngineRun:
+            return self._prepare(job, tickets[job.id])
+
+        runs = self._claims.take_new(list(tickets), prepare, model=self.model.id)
+        return self._add(*runs)
+
+    def submit(self, *runs: EngineRun) -> None:
+        """Add the remaining sequences of runs to the batch, in one frame. Those that are over have none."""
+        requests: dict[EngineRun, Sequence[SequenceRequest]] = {}
+        for run in runs:
+            with self._journaler.bulkhead(run):
+                requests[run] = self._sequences.add(run)
+        try:
+            self._send(requests)
+        except EngineDied:
+            self._journaler.release(requests, Cause.GIVEN_BACK)
+        except Exception:  # one of them can't be written, and ends alone
+            log.exception("%d jobs were not passed to the engine together", len(requests))
+            for run, own in requests.items():
+                with self._journaler.bulkhead(run):
+                    self._send({run: own})
+
+    def _send(self, requests: Mapping[EngineRun, Sequence[SequenceRequest]]) -> None:
+        """Raises: EngineDied, and what is raised of one that can't be written."""
+        if together := [request for own in requests.values() for request in own]:
+            self._engine.submit(together)
+
+    def _add(self, *runs: EngineRun) -> list[EngineRun]:
+        """Add jobs that were claimed to the batch, but for those that have crashed another engine meanwhile."""
+        suspects = [run for run in runs if run.job.crashes >= QUARANTINE_CRASHES]
+        if suspects:
+            self._journaler.release(suspects, Cause.GIVEN_BACK)
+        fine = [run for run in runs if run not in suspects]
+        with self._adding:
+            self.submit(*fine)
+        return fine
 
     def _admit(self, waiting: JobHead, ticket: Ticket[EngineRun]) -> EngineRun | None:
         if self._equals.leave(waiting, self._engine.weights):
@@ -96,14 +127,7 @@ class Admission:
 
     def _begin(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
         run = self._claim(job_id, ticket)
-        if run is None:
-            return None
-        if run.job.crashes >= QUARANTINE_CRASHES:  # it has crashed another engine meanwhile
-            self._journaler.release([run], Cause.GIVEN_BACK)
-            return None
-        with self._adding:
-            self.submit(run)
-        return run
+        return next(iter(self._add(run)), None) if run else None
 
     def _begin_alone(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:
         """The same for a quarantined job: the other jobs leave the batch until it has made a few tokens.
@@ -121,8 +145,7 @@ class Admission:
                 self.submit(run)
                 while run.new_tokens < PROBATION_TOKENS and run.state is None and not run.finished.wait(0.01):
                     continue
-                for other in others:
-                    self.submit(other)
+                self.submit(*others)
         return run
 
     def _claim(self, job_id: str, ticket: Ticket[EngineRun]) -> EngineRun | None:

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
@@ -41,13 +41,19 @@ BUSY_S, BUSY_POLL_S = 0.025, 0.004
 JOIN_S = 1.0
 #: Jobs that are prepared at once: their prompts are tokenized, their journals replayed.
 PREPARERS = 4
+#: Jobs whose prompts have at most so many tokens (over the weight of their API key) are claimed and prepared together:
+#: to pass each to another thread would take longer than to tokenize it.
+SHORT_PROMPT = 256
 #: A token that is made costs so many of those that are read.
 OUTPUT_COST = 2
 #: Jobs that this replica was told to take, and has no slots for yet.
 MAX_NAMED = 1_000
 
 
-Take = Callable[[str, Ticket[EngineRun]], EngineRun | None]
+#: Jobs with the slots that they have.
+Tickets = Mapping[str, Ticket[EngineRun]]
+#: Takes them, and returns those that run.
+Take = Callable[[Tickets], list[EngineRun]]
 
 
 class Puller:
@@ -165,7 +171,7 @@ class Puller:
             self._lines.close(self._model, self._queue)
             return
         while self._named and self._slots.free > 0:
-            self._begin(self._named.popleft(), self._slots.hold(1), self._admission.take)
+            self._begin(self._take, {self._named.popleft(): self._slots.hold(1)})
         holders = self._holders()
         with self._counting:
             charges, self._charges = self._charges, defaultdict(float)
@@ -182,21 +188,26 @@ class Puller:
             self._take_back(self._preemption.victims(holders, needed - wish.free))
         lines = Counter(offer.line for offer in offers)
         self._share.started(background=lines[BACKGROUND], interactive=lines[INTERACTIVE])
-        for offer in offers:
-            self._accept(offer, wish, held)
+        self._accept({offer: self._hold(offer, wish, held) for offer in offers})
         self._keep_limits(now)
         self._note_pace(has_room=wish.free > needed, taken=bool(offers))
 
-    def _accept(self, offer: Offer, wish: Wish, held: Counter[str]) -> None:
-        """Give an offered job its slots, and begin it."""
+    def _accept(self, tickets: dict[Offer, Ticket[EngineRun]]) -> None:
+        """Begin offered jobs: new ones with short prompts together, the others each for itself."""
+        short = [offer for offer in tickets if offer.is_new and offer.prompt <= SHORT_PROMPT]
+        self._begin(self._admission.take_new, {offer.job_id: tickets.pop(offer) for offer in short})
+        for offer, ticket in tickets.items():
+            self._begin(self._admission.take_new if offer.is_new else self._take, {offer.job_id: ticket})
+
+    def _hold(self, offer: Offer, wish: Wish, held: Counter[str]) -> Ticket[EngineRun]:
+        """The slots of an offered job."""
         background = offer.line == BACKGROUND
         if offer.line == INTERACTIVE:
             held[offer.key_id] += offer.slots
         yields = background or self._presence.crowds(offer.key_id, held[offer.key_id])
-        ticket = self._slots.hold(
+        return self._slots.hold(
             offer.slots, offer.tokens(wish), key_id=offer.key_id, background=background, yields=yields
         )
-        self._begin(offer.job_id, ticket, self._admission.take_new if offer.is_new else self._admission.take)
 
     def _keep_limits(self, now: float) -> None:
         """Take back what is held above the limits, now that others are there."""
@@ -265,19 +276,29 @@ class Puller:
             log.info("%d jobs give way to jobs that somebody waits for", len(victims))
             self._journaler.release(victims, Cause.PREEMPTED)
 
-    def _begin(self, job_id: str, ticket: Ticket[EngineRun], take: Take) -> None:
-        """Claim and prepare a job beside others; it has its slots, `ticket`."""
+    def _begin(self, take: Take, tickets: Tickets) -> None:
+        """Claim and prepare jobs beside others; they have their slots, `tickets`."""
+        if not tickets:
+            return
         try:
-            self._preparers.submit(self._take, take, job_id, ticket)
+            self._preparers.submit(self._take_all, take, tickets)
         except RuntimeError:  # the process ends
-            self._slots.give_back(ticket)
+            self._give_back(tickets)
 
-    def _take(self, take: Take, job_id: str, ticket: Ticket[EngineRun]) -> None:
-        run = None
+    def _take_all(self, take: Take, tickets: Tickets) -> None:
+        begun: set[str] = set()
         try:
-            with guarded(f"job {job_id}"):
-                run = take(job_id, ticket)
+            with guarded(f"jobs {', '.join(tickets)}"):
+                begun = {run.id for run in take(tickets)}
         finally:
-            if run is None:
-                self._slots.give_back(ticket)
-                self.slots_freed()
+            self._give_back({job_id: ticket for job_id, ticket in tickets.items() if job_id not in begun})
+
+    def _take(self, tickets: Tickets) -> list[EngineRun]:
+        runs = [self._admission.take(job_id, ticket) for job_id, ticket in tickets.items()]
+        return [run for run in runs if run is not None]
+
+    def _give_back(self, tickets: Tickets) -> None:
+        for ticket in tickets.values():
+            self._slots.give_back(ticket)
+        if tickets:
+            self.slots_freed()

@@ -3,8 +3,8 @@
 -- ARGV: claim id, seq of the first event, state or '', JSON object of fields for the end, tokens of this claim up to its
 -- last event, number of events, event, ..., then pairs of an offset and the bytes that belong there in the vectors.
 -- Returns {verdict, seq, why it is to be cancelled or '', watch}: 'ok' | 'missing' | 'fenced' | 'ended' | 'gap'.
-local state, claim, seq, cancel, reason, watch =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'cancel', 'cancel_reason', 'watch'))
+local state, claim, seq, cancel, reason, watch, ttl =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'cancel', 'cancel_reason', 'watch', 'ttl_ms'))
 if not state then
   return {'missing', 0, '', ''}
 end
@@ -39,19 +39,17 @@ end
 for i = behind, #ARGV, 2 do
   redis.call('SETRANGE', KEYS[3], ARGV[i], ARGV[i + 1])
 end
-redis.call('HSET', KEYS[1], 'seq', last, 'progress_at', now_ms(), 'claim_tokens', ARGV[5])
+local fields = {'seq', last, 'progress_at', now_ms(), 'claim_tokens', ARGV[5]}
 if ARGV[3] ~= '' then
-  local fields = {}
-  for name, value in pairs(cjson.decode(ARGV[4])) do
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
-  end
-  if ARGV[3] == 'queued' then
-    redis.call('DEL', KEYS[3])  -- another model's vectors can't be mixed with these
-    redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), 'recovered', '1',
-      unpack(fields))
-  else
-    finish(ARGV[3], fields)
-  end
+  add_fields(fields, ARGV[4])
+end
+if ARGV[3] == '' then
+  redis.call('HSET', KEYS[1], unpack(fields))
+elseif ARGV[3] == 'queued' then
+  redis.call('DEL', KEYS[3])  -- another model's vectors can't be mixed with these
+  redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), 'recovered', '1',
+    unpack(fields))
+else
+  finish(ARGV[3], ttl, fields)
 end
 return {'ok', last, cancel, watch or ''}

@@ -1,27 +1,31 @@
--- queued -> running. ARGV: owner, claim id, model, version that the worker knows. Asked again with the same claim id, it answers the same.
+-- with lib_lines
+-- queued -> running, in the record, the indexes and the lines. KEYS[4]: the index of running jobs, KEYS[5]: the queue index
+-- of the model, KEYS[6]: its lines. ARGV: owner, claim id, model, version that the worker knows, job id. Asked again
+-- with the same claim id, it answers the same.
 -- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | 'newer' (a version that the worker
--- does not know) | the state that forbids the claim.
-local state, claim, seq, model, route, version =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route', 'v'))
+-- does not know) | the state that forbids the claim. A job that is not claimed stays where it is: see track.lua.
+local id = ARGV[5]
+local state, claim, seq, model, route, version, started_at, epoch, attempts = unpack(redis.call('HMGET', KEYS[1], 'state',
+  'claim', 'seq', 'model', 'route', 'v', 'started_at', 'epoch', 'attempts'))
 if not state then
   return {'missing', {}}
 end
-if state == 'running' and claim == ARGV[2] then
-  return {'ok', redis.call('HGETALL', KEYS[1])}
-end
-if state ~= 'queued' then
+local now = now_ms()
+if state == 'queued' then
+  if ARGV[3] ~= (route and route ~= '' and route or model) then
+    return {'elsewhere', {}}
+  end
+  if (tonumber(version) or 0) > tonumber(ARGV[4]) then
+    return {'newer', {}}
+  end
+  redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
+    'claim_seq', seq or 0, 'claim_tokens', 0, 'started_at', started_at or now, 'epoch', (tonumber(epoch) or 0) + 1,
+    'attempts', (tonumber(attempts) or 0) + 1)
+elseif state ~= 'running' or claim ~= ARGV[2] then
   return {state, {}}
 end
-if ARGV[3] ~= (route and route ~= '' and route or model) then
-  return {'elsewhere', {}}
-end
-if (tonumber(version) or 0) > tonumber(ARGV[4]) then
-  return {'newer', {}}
-end
-local now = now_ms()
-redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
-  'claim_seq', seq or 0, 'claim_tokens', 0)
-redis.call('HSETNX', KEYS[1], 'started_at', now)
-redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HINCRBY', KEYS[1], 'attempts', 1)
-return {'ok', redis.call('HGETALL', KEYS[1])}
+local flat = redis.call('HGETALL', KEYS[1])
+redis.call('ZADD', KEYS[4], 'NX', now, id)
+redis.call('ZREM', KEYS[5], id)
+on_lines(KEYS[6], function() leave(KEYS[6], id, fields_of(flat)) end)
+return {'ok', flat}

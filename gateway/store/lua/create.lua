@@ -1,41 +1,52 @@
 -- with lib_lines
--- Writes a new job record, says that the job is to be settled, in the set KEYS[4], and puts it into its model's lines,
--- KEYS[5]: it is never in one without the others. Those of '' it does without.
--- ARGV: job id, how long it counts as attended in ms (-1 = needs nobody), the last position at which it is taken (0 =
--- any), jobs that the model begins in 1,000 s (0 = not known), a name for what is asked, field, value, ...
+-- Writes a new job record, and puts the job everywhere where it belongs: it is never in one place without the others.
+-- KEYS[4]: the set of jobs that are to be settled, KEYS[5]: its model's lines ('' = none, for both), KEYS[6]: the jobs of
+-- its API key, KEYS[7]: the models with a queue, KEYS[8]: the queue index of its model, KEYS[9]: what the requests of its
+-- API key take, see stored.lua.
+-- ARGV: job id, its model, bytes of its request, how long it counts as attended in ms (-1 = needs nobody), the last
+-- position at which it is taken (0 = any), jobs that the model begins in 1,000 s (0 = not known), a name for what is asked,
+-- field, value, ...
 -- Again with the same id changes nothing. Returns {when it was created, in ms; 1 if by this call; the fingerprint of the
 -- request that it was created for; the queue of a replica that is to be told, which no other call tells before it has
--- asked for jobs, or ''; its position, from 1; 0, or it was not made, and may be asked for again in so many ms}.
-local id, base = ARGV[1], KEYS[5]
-local before, fingerprint = unpack(redis.call('HMGET', KEYS[1], 'created_at', 'fingerprint'))
-if before then
-  return {tonumber(before) or 0, 0, fingerprint or '', '', 0, 0}
+-- asked for jobs, or ''; its position, from 1; 0, or it was not made, and may be asked for again in so many ms; jobs that
+-- its key has open, bytes of their requests}.
+local id, base, now = ARGV[1], KEYS[5], now_ms()
+
+local function answer(created_at, is_new, fingerprint, queue, position, wait)
+  local open = KEYS[4] ~= '' and redis.call('SCARD', KEYS[4]) or 0
+  return {created_at, is_new, fingerprint or '', queue, position, wait, open, redis.call('HGET', KEYS[9], '') or 0}
 end
-local now = now_ms()
-local attended = tonumber(ARGV[2])
-redis.call('HSET', KEYS[1], 'created_at', now, 'queued_at', now, unpack(ARGV, 6))
-redis.call('HSET', KEYS[1], 'attended_until', attended < 0 and -1 or now + attended)
-fingerprint = redis.call('HGET', KEYS[1], 'fingerprint') or ''
+
+local before, known = unpack(redis.call('HMGET', KEYS[1], 'created_at', 'fingerprint'))
+if before then
+  return answer(tonumber(before) or 0, 0, known, '', 0, 0)
+end
+local attended = tonumber(ARGV[4])
+local flat = {'created_at', now, 'queued_at', now, 'attended_until', attended < 0 and -1 or now + attended, unpack(ARGV, 8)}
+local record = fields_of(flat)
+local class, member, since = place_of(record, id)
 local position, queue = 0, ''
 
 -- Returns 0, or in how many ms there will be room.
-local function stand_in_line()
-  local class, member, since = place_of(KEYS[1], id)
-  local before, within = ahead(base, class, member, since)
-  position = before + 1
-  local wait = has_room(base, class, within + 1, tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], now)
-  if wait == 0 then
-    queue = opening(base, class, enter_line(base, class, member, since))
-  end
-  return wait
+local function look_for_room()
+  local before_it, within = ahead(base, class, member, since)
+  position = before_it + 1
+  return has_room(base, class, within + 1, tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], now)
 end
 
-local wait = base == '' and 0 or on_lines(base, stand_in_line, ARGV[5])
+local wait = base == '' and 0 or on_lines(base, look_for_room, ARGV[7])
 if wait > 0 then
-  redis.call('DEL', KEYS[1])
-  return {now, 0, fingerprint, '', position, wait}
+  return answer(now, 0, record.fingerprint, '', position, wait)
+end
+redis.call('ZADD', KEYS[6], now, id)
+redis.call('SADD', KEYS[7], ARGV[2])
+redis.call('ZADD', KEYS[8], now + (record.background == '1' and BACKGROUND or 0), id)
+redis.call('HSET', KEYS[1], unpack(flat))
+if base ~= '' then
+  queue = on_lines(base, function() return opening(base, class, enter_line(base, class, member, since)) end)
 end
 if KEYS[4] ~= '' then
   redis.call('SADD', KEYS[4], id)
 end
-return {now, 1, fingerprint, queue, position, 0}
+count_bytes(KEYS[9], id, tonumber(ARGV[3]))
+return answer(now, 1, record.fingerprint, queue, position, 0)

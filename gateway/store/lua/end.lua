@@ -22,7 +22,8 @@ local function used()
     prompt + completion)
 end
 
-local state, claim, seq, watch = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'watch'))
+local state, claim, seq, watch, ttl =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'watch', 'ttl_ms'))
 seq = tonumber(seq) or 0
 if not state then
   return {'missing', 0, '', ''}
@@ -38,18 +39,14 @@ if state == 'running' and claim ~= ARGV[4] then
   return {'cancelling', seq, '', ''}
 end
 local fields = {}
-for name, value in pairs(cjson.decode(ARGV[3])) do
-  fields[#fields + 1] = name
-  fields[#fields + 1] = value
-end
+add_fields(fields, ARGV[3])
 if redis.call('TYPE', KEYS[2]).ok ~= 'stream' then
   redis.call('DEL', KEYS[2])
 end
-local usage = used()
-fields[#fields + 1] = 'usage'
-fields[#fields + 1] = usage
-local last = seq + 1
+local usage, last = used(), seq + 1
+for _, part in ipairs({'usage', usage, 'seq', last}) do
+  fields[#fields + 1] = part
+end
 redis.call('XADD', KEYS[2], string.format('%d-0', last), 'e', ARGV[2])
-redis.call('HSET', KEYS[1], 'seq', last)
-finish(ARGV[1], fields)
+finish(ARGV[1], ttl, fields)
 return {'ended', last, watch or '', usage}

@@ -11,10 +11,11 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
--- Ends the job: the caller has checked that it has not ended. No TTL is set before this point.
-local function finish(state, fields)
+-- Ends the job: the caller has checked that it has not ended. No TTL is set before this point. `ttl`: that of its record.
+-- `fields`: of the record, which are set with its end.
+local function finish(state, ttl, fields)
   redis.call('HSET', KEYS[1], 'state', state, 'finished_at', now_ms(), 'owner', '', unpack(fields))
-  local ttl = tonumber(redis.call('HGET', KEYS[1], 'ttl_ms')) or DEFAULT_TTL
+  ttl = tonumber(ttl) or DEFAULT_TTL
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)
   if state == 'done' then
@@ -24,6 +25,28 @@ local function finish(state, fields)
   end
 end
 
+-- Adds a JSON object of fields to a flat list of them.
+local function add_fields(fields, object)
+  for name, value in pairs(cjson.decode(object)) do
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
+  end
+end
+
 local function ended(state)
   return state == 'done' or state == 'failed' or state == 'cancelled'
+end
+
+-- Counts what the request of a job takes, in the hash of its API key: job, bytes; '' = their sum. It may be done again.
+local function count_bytes(stored, job, bytes)
+  local before = tonumber(redis.call('HGET', stored, job)) or 0
+  redis.call('HSET', stored, job, bytes)
+  redis.call('HINCRBY', stored, '', bytes - before)
+end
+
+-- Sets the tokens that a job is charged, in the hash of its API key; '' = their sum.
+local function set_charge(charges, job, tokens)
+  local before = tonumber(redis.call('HGET', charges, job)) or 0
+  redis.call('HSET', charges, job, tokens)
+  redis.call('HSET', charges, '', (tonumber(redis.call('HGET', charges, '')) or 0) + tokens - before)
 end

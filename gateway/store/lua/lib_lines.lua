@@ -110,17 +110,22 @@ end
 local function enter_line(base, class, member, since)
   local line = base .. ':' .. class
   local ends_at = tonumber(redis.call('ZSCORE', base .. ':offered', class .. ':' .. member))
-  if ends_at and ends_at < now_ms() + LONGEST_OFFER then
-    return false
+  if ends_at then
+    if ends_at < now_ms() + LONGEST_OFFER then
+      return false
+    end
+    redis.call('ZREM', base .. ':offered', class .. ':' .. member)
   end
-  redis.call('ZREM', base .. ':offered', class .. ':' .. member)
   redis.call('ZADD', line, 'NX', is_fair(class) and 0 or since, member)
   return is_fair(class) and join_keys(line, (read_member(member)))
 end
 
+-- What was offered stands in the line no more.
 local function leave_line(base, class, member)
   local line = base .. ':' .. class
-  redis.call('ZREM', base .. ':offered', class .. ':' .. member)
+  if redis.call('ZREM', base .. ':offered', class .. ':' .. member) == 1 then
+    return
+  end
   if redis.call('ZREM', line, member) == 1 and is_fair(class) then
     leave_keys(line, (read_member(member)))
   end
@@ -144,28 +149,47 @@ local function member_of(id, key, created_at, slots, prompt, most)
     math.max(1, count_of(slots, 1)), count_of(prompt, 0), count_of(most, 0), id)
 end
 
+-- A record as a table, from the flat list of its fields and values.
+local function fields_of(flat)
+  local record = {}
+  for i = 1, #flat, 2 do
+    record[flat[i]] = flat[i + 1]
+  end
+  return record
+end
+
+-- Those fields of a record that say where it belongs.
+local function read_place(key)
+  local names = {'state', 'key_id', 'created_at', 'background', 'recovered', 'crashes', 'preemptions', 'slots',
+    'prompt_cost', 'most_tokens', 'queued_at'}
+  local record = {}
+  for i, value in ipairs(redis.call('HMGET', key, unpack(names))) do
+    record[names[i]] = value
+  end
+  return record
+end
+
 -- The line where a job that waits belongs, by its record; what stands for it there; since when it waits; and what stood
 -- for it before it had begun, when its prompt was still to be charged.
 local function place_of(record, id)
-  local key, created_at, background, recovered, crashes, preemptions, slots, prompt, most, since = unpack(redis.call(
-    'HMGET', record, 'key_id', 'created_at', 'background', 'recovered', 'crashes', 'preemptions', 'slots',
-    'prompt_cost', 'most_tokens', 'queued_at'))
-  local new = member_of(id, key, created_at, slots, prompt, most)
-  local begun = recovered == '1' or preemptions
-  return class_of(background, recovered, crashes), begun and member_of(id, key, created_at, slots, 0, most) or new,
-    tonumber(since) or 0, new
+  local function member(prompt)
+    return member_of(id, record.key_id, record.created_at, record.slots, prompt, record.most_tokens)
+  end
+  local new, begun = member(record.prompt_cost), record.recovered == '1' or record.preemptions
+  return class_of(record.background, record.recovered, record.crashes), begun and member(0) or new,
+    tonumber(record.queued_at) or 0, new
 end
 
--- Takes a job, by its record, KEYS[1], out of its line.
-local function leave(base, id)
-  local class, member = place_of(KEYS[1], id)
+-- Takes a job, by its record, out of its line.
+local function leave(base, id, record)
+  local class, member = place_of(record, id)
   leave_line(base, class, member)
 end
 
--- Puts a job that waits, by its record, KEYS[1], into its line alone. Returns the line, and whether its key had no other
--- job there.
-local function enter(base, id)
-  local class, member, since, new = place_of(KEYS[1], id)
+-- Puts a job that waits, by its record, into its line alone. Returns the line, and whether its key had no other job
+-- there.
+local function enter(base, id, record)
+  local class, member, since, new = place_of(record, id)
   for _, other in ipairs({'first', 'quarantined', 'interactive', 'background'}) do
     if other ~= class then
       leave_line(base, other, member)
@@ -224,6 +248,9 @@ local function has_room(base, class, position, last, pace, name, now)
     return 0
   end
   local given, own = base .. ':promises:' .. class, base .. ':promises:' .. class .. ':' .. name
+  if position <= last and redis.call('EXISTS', given) == 0 then
+    return 0
+  end
   redis.call('ZREMRANGEBYSCORE', given, '-inf', now - LATE)
   local due = tonumber(redis.call('LINDEX', own, 0))
   while due and due < now - LATE do

@@ -2,11 +2,10 @@
 -- What one API key may use and has used. All keys of it share a slot, which is another than the jobs'.
 -- KEYS: window (sorted set: job, when it was charged),
 -- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum; '!' = what a minute allows),
--- open (set: jobs that the ledger has not counted yet); only to settle: usage (hash: a day of the ledger), the record.
+-- open (set: jobs that the ledger has not counted yet). settle.lua counts those that have ended.
 -- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
 --       'refused', a name, 0, requests a minute, tokens a minute: a request that was not even one counts as one
 --       'correct', job, tokens: its tokens were counted, and are more than was reserved. Returns {over, wait}, as below
---       'settle', job, tokens, field of the ledger, count, ...
 --       'refund', job: it was discarded before any client knew of it
 --       'reserved', age: the jobs that have been only reserved for at least `age` ms
 --       'expire', job: the process that reserved for it died before it made the job.
@@ -14,13 +13,10 @@
 -- future, where Redis' clock went back, from now on. All this goes on in a full Redis, so that jobs can end there. Each call sets a
 -- job's charge to a value and never adds to it, so that it may be made again; the ledger counts who closes the job.
 local MINUTE = 60000
-local LEDGER_S = 400 * 86400
 local what, job = ARGV[1], ARGV[2]
 
 local function charge(id, tokens)
-  local before = tonumber(redis.call('HGET', KEYS[2], id)) or 0
-  redis.call('HSET', KEYS[2], id, tokens)
-  redis.call('HSET', KEYS[2], '', (tonumber(redis.call('HGET', KEYS[2], '')) or 0) + tokens - before)
+  set_charge(KEYS[2], id, tokens)
 end
 
 local function discharge(id)
@@ -83,25 +79,6 @@ if what == 'correct' then
   end
   charge(job, tonumber(before))
   return {'tokens', math.max(0, leaves_in(now, 0, more))}
-end
-
-if what == 'settle' then
-  local state = redis.call('HGET', KEYS[5], 'state')
-  if state and not ended(state) then
-    return 0  -- Redis has come back without its end, which will come again
-  end
-  if redis.call('ZSCORE', KEYS[1], job) then
-    charge(job, tonumber(ARGV[3]))
-    redis.call('HDEL', KEYS[2], '?' .. job)
-  end
-  if redis.call('SREM', KEYS[3], job) == 0 then
-    return 0
-  end
-  for i = 4, #ARGV, 2 do
-    redis.call('HINCRBY', KEYS[4], ARGV[i], ARGV[i + 1])
-  end
-  redis.call('EXPIRE', KEYS[4], LEDGER_S)
-  return 1
 end
 
 -- Returns {what is over: '' | 'requests' | 'tokens', requests used, tokens used, ms until all of the window has left,

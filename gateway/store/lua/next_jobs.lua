@@ -28,7 +28,7 @@ local function stand_again(offered)
   local about = redis.pcall('HMGET', record, 'state', 'model', 'route')
   local waits_for = about[3] and about[3] ~= '' and about[3] or about[2]
   if about[1] == 'queued' and waits_for and base == 'hr:lines:' .. waits_for then
-    enter_line(base, place_of(record, id))
+    enter_line(base, place_of(read_place(record), id))
   end
 end
 

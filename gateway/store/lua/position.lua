@@ -4,7 +4,7 @@
 if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then
   return 0
 end
-local class, member, since = place_of(KEYS[1], ARGV[1])
+local class, member, since = place_of(read_place(KEYS[1]), ARGV[1])
 
 local function position()
   local is_offered = redis.call('ZSCORE', KEYS[4] .. ':offered', class .. ':' .. member)

@@ -1,11 +1,9 @@
 -- with lib_lines
 -- Puts a job into the index where its record says that it belongs, and takes it out of the others: a job that has not
--- ended is in one of them at every moment. Run behind each script that moves a job. The one script that also touches
--- keys of no job, which all lie in one Redis.
+-- ended is in one of them at every moment. Run behind each script that moves a job and does not do so itself.
 -- KEYS[4]: the index of running jobs, KEYS[5]: the models with a queue, KEYS[6]: the queue index of the model ARGV[2],
 -- KEYS[7], ...: other queue indexes that may hold it. ARGV: job id, model, how old in ms an entry without a record
--- must be to go: a record is made after its entry, the set of jobs of its API key that are not settled. A job that has
--- ended leaves all when it is not in that set; if the set is not known (''), it stays for the keeper to settle.
+-- must be to go: a worker may restore its record. A job that has ended stays until it is settled, see settle.lua.
 -- The lines of these models follow their indexes.
 -- Returns {where it is now: a state, or 'missing' | 'elsewhere' (it waits for another model, nothing was changed); the
 -- queue of a replica that is to be told of it, or ''}.
@@ -18,9 +16,10 @@ local function lines_of(index)
 end
 
 local function leave_lines(from)
+  local record = from <= #KEYS and read_place(KEYS[1])
   for i = from, #KEYS do
     local base = lines_of(KEYS[i])
-    on_lines(base, function() leave(base, id) end)
+    on_lines(base, function() leave(base, id, record) end)
   end
 end
 
@@ -51,11 +50,8 @@ elseif state == 'queued' then
   leave_indexes(7)
   leave_lines(7)
   local base = lines_of(KEYS[6])
-  return {state, on_lines(base, function() return opening(base, enter(base, id)) end)}
+  return {state, on_lines(base, function() return opening(base, enter(base, id, read_place(KEYS[1]))) end)}
 else
   leave_lines(6)
-  if ARGV[4] ~= '' and redis.call('SISMEMBER', ARGV[4], id) == 0 then
-    leave_indexes(4)
-  end
 end
 return {state, ''}
