@@ -117,9 +117,12 @@ class Replica:
     deaf: bool = False
     #: It asks for its jobs, and need not be sent each of them.
     pulls: bool = False
-    #: Slots that interactive and background jobs hold, and for how long such a job does: a mean, in slots x seconds.
+    #: Slots that interactive and background jobs hold; those that they get while some of them wait (a mean over the
+    #: last seconds; -1: not measured); and for how long such a job holds them (a mean, in slots x seconds).
     held: int = 0
     background_held: int = 0
+    gets: float = -1.0
+    background_gets: float = -1.0
     slot_s: float = 0.0
     background_slot_s: float = 0.0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from gateway.errors import QueueFull
@@ -12,6 +13,8 @@ from gateway.inference.routing import Router
 from gateway.jobs.indexes import Load
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import Created, JobStore, Room
+from gateway.scheduling.capacity import Capacity
+from gateway.scheduling.lines import Lines
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
 
@@ -28,6 +31,7 @@ class WaitingRoom:
         self._settings = settings
         self._store = store
         self._router = router
+        self._lines = Lines(store.redis, store.scripts)
 
     def room(self, job: Job, timeout_s: float | None) -> Room:
         """How long the line may be: as a setting says, and short enough for the job to begin in time."""
@@ -81,11 +85,17 @@ class WaitingRoom:
     def eta_s(self, job: Job, position: int) -> float | None:
         """How long a job at a position of its line is expected to wait, in seconds; None if nobody can tell."""
         try:
-            wait_s = self._router.capacity(job.runs_on, background=job.background).wait_s(position)
+            wait_s = self._capacity(job.runs_on, background=job.background).wait_s(position)
         except NOT_NOW as error:
             log.warning("job %s: how long it waits is not known (%s)", job.id, error)
             return None
         return None if wait_s is None else round(wait_s, 1)
+
+    def _capacity(self, model: str, *, background: bool) -> Capacity:
+        """For jobs that wait now. Slots that a heartbeat calls free, and no replica offers, were taken meanwhile."""
+        capacity, waiting = self._router.capacity(model, background=background), self._lines.waiting(model)
+        free = capacity.free if waiting.free >= (1.0 if background else 0.5) else 0
+        return replace(capacity, free=free, others=waiting.interactive if background else 0)
 
     def _limit(self, job: Job) -> int:
         """Jobs that may wait before it; 0: any number."""

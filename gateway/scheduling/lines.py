@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 import redis
 
 from gateway.store import keys
+from gateway.store.connection import pipeline
 from gateway.store.scripts import Scripts
 
 #: How long a replica has to claim what it was offered.
@@ -54,6 +56,15 @@ class Wish:
     tell: bool = True
     #: Slots that its interactive jobs hold, by API key.
     held: Mapping[str, int] = field(default_factory=dict)
+
+
+class Waiting(NamedTuple):
+    """How many jobs wait in the lines of a model, and the slots that a replica has free for the next; 0.5: it would
+    take one back for a job that somebody waits for."""
+
+    interactive: int
+    background: int
+    free: float
 
 
 @dataclass(frozen=True)
@@ -109,6 +120,15 @@ class Lines:
         back, *members = self._scripts.execute(pipe)[-1]
         within = len(members) - int(back)
         return [_offer(member, takes_back=i >= within) for i, member in enumerate(members)]
+
+    def waiting(self, model: str) -> Waiting:
+        """Who waits at this moment. Raises: NOT_NOW."""
+        counts = [("ZCARD", f"{keys.lines(model)}:{line}") for line in (INTERACTIVE, BACKGROUND)]
+        most_free = ("ZREVRANGE", keys.openings(model), 0, 0, "WITHSCORES")
+        replies = pipeline(self._redis, [*counts, most_free], raise_on_error=False)
+        # What somebody else has put there is removed when a replica asks.
+        interactive, background, openings = (None if isinstance(reply, Exception) else reply for reply in replies)
+        return Waiting(interactive or 0, background or 0, float(openings[0][1]) if openings else 0.0)
 
     def close(self, model: str, queue: str) -> None:
         """A replica takes no job now, so that it is not told of any. Raises: NOT_NOW."""

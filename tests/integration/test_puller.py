@@ -183,3 +183,38 @@ def test_what_nobody_prepares_any_more_holds_no_slot(replica: Replica) -> None:
     replica._puller._preparers.shutdown()
     replica.ask()
     assert replica.slots_held() == {}
+
+
+def test_the_heartbeat_says_how_many_slots_background_jobs_get(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While some wait, those that they hold; else what the others leave, and their share in any case."""
+    now_s = 0.0
+    monkeypatch.setattr("workers.replica.puller.time.monotonic", lambda: now_s)
+
+    def gets() -> float:
+        """In the long run, if all stays as it is."""
+        nonlocal now_s
+        replica._puller.figures()
+        now_s += 1_000
+        return replica._puller.figures()["background_gets"]
+
+    assert gets() == SLOTS
+    for _ in range(SLOTS - 1):
+        replica.add()
+    replica.ask()
+    assert gets() == 1, "what the others leave"
+    replica.add()
+    replica.ask()
+    assert gets() == pytest.approx(replica.settings.background_share * SLOTS), "their share, of a full batch"
+    for run in replica.journaler.held[:2]:
+        replica.journaler.drop(run)
+    for _ in range(4):
+        replica.add(background=True)
+    replica.ask()
+    replica._puller._engine.ready.clear()
+    now_s += 1_000
+    assert replica._puller.figures()["background_gets"] < 1, "nobody gets anything while the engine is away"
+    replica._puller._engine.ready.set()
+    assert gets() == 2
+    assert replica._puller.figures()["gets"] == SLOTS, "no interactive job waits"

@@ -21,6 +21,7 @@ from gateway.jobs.events import Append
 from gateway.jobs.job_kind import slots_of
 from gateway.jobs.record import JobState, new_claim_id
 from gateway.jobs.store import Created
+from gateway.scheduling.lines import Lines, Wish
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -184,3 +185,21 @@ def test_a_whole_answer_counts_nothing_that_is_void(
     thread.join(60)
     assert answers[0]["choices"][0]["message"]["content"] == "aXY"
     assert answers[0]["usage"]["completion_tokens"] == 3
+
+
+def test_who_waits_is_told_0_only_while_a_replica_has_a_slot_free(gateway: Gateway, key: KeyRecord) -> None:
+    """A heartbeat may be older than the job that has taken its last slot."""
+    beat = Replica("i", "r", "fake", "n", "cpu0", "active", 1, max_batch_size=1, slot_s=2.0, background_slot_s=3.0)
+    Registry(gateway.redis).heartbeat(beat, lease_s=60)
+    job, waiting = submit(gateway, key).job, gateway.inference.waiting
+    background = replace(job, background=True)
+    assert waiting.places([job]) == {job.id: {"position": 1, "eta_s": 2.0}}
+    assert waiting.eta_s(background, 2) == 3.0, "what the job before it gets is counted as theirs"
+    lines = Lines(gateway.redis, gateway.store.scripts)
+    assert lines.next_jobs("fake", Wish("replica.r", total=2, free=0, background=1)) != []
+    lines.next_jobs("fake", Wish("replica.r", total=2, free=0, background=1))
+    assert (waiting.eta_s(job, 1), waiting.eta_s(background, 1)) == (0.0, 3.0), "it would take back a slot"
+    lines.next_jobs("fake", Wish("replica.r", total=2, free=1))
+    assert (waiting.eta_s(job, 1), waiting.eta_s(background, 1)) == (0.0, 0.0)
+    gateway.redis.set(keys.openings("fake"), "somebody else's")
+    assert waiting.eta_s(job, 1) == 2.0

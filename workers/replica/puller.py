@@ -10,14 +10,14 @@ import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Cause, JobState
-from gateway.scheduling.capacity import ServiceTime
+from gateway.scheduling.capacity import ServiceTime, SlotMean
 from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Offer, Wish
 from gateway.scheduling.policy import BackgroundShare, Holder, Preemption, Presence, SlotLimits
 from gateway.store.cached import Cached
@@ -71,7 +71,7 @@ class Puller:
         self._slots = slots
         self._admission = admission
         self._journaler = journaler
-        settings = journaler.settings
+        self._settings = settings = journaler.settings
         self._preemption = Preemption(settings.preemption, settings.max_preemptions)
         self._share = BackgroundShare(settings.background_share)
         self._presence = Presence(slots.total, settings.background_share)
@@ -82,6 +82,8 @@ class Puller:
         self._life = life
         #: How long interactive and background jobs have held their slots.
         self.service = {False: ServiceTime(), True: ServiceTime()}
+        #: How many they get while some of them wait, or would get.
+        self._gets = {False: SlotMean(slots.total), True: SlotMean(slots.total)}
         self._woken = threading.Event()
         #: Tokens that were made since Redis was told, over the weight of their API key.
         self._charges: dict[tuple[bool, str], float] = defaultdict(float)
@@ -122,8 +124,8 @@ class Puller:
         slots = self._slots.leave(run)
         if run.state is JobState.DONE and slots:
             self._answers.note(run.new_tokens // slots)
-        if run.state is not None:
-            self.service[run.job.background].count(slots * (time.monotonic() - run.claimed_at))
+        held_s = slots * (time.monotonic() - run.claimed_at)
+        self.service[run.job.background].count(held_s, ended=run.state is not None)
         self.slots_freed()
 
     def slots_freed(self) -> None:
@@ -132,15 +134,27 @@ class Puller:
             self._woken.set()
 
     def figures(self) -> dict[str, float]:
-        """What the heartbeat says of the slots, see `Replica`."""
-        held = self._slots.held()
-        background = sum(slots for run, slots in held if run.job.background)
+        """What the heartbeat says of the slots, see `Replica`. Raises: NOT_NOW."""
+        held = Counter({False: 0, True: 0})
+        for run, slots in self._slots.held():
+            held[run.job.background] += slots
+        if self._engine.ready.is_set():
+            self._note_slots(held)
         return {
-            "held": sum(slots for _, slots in held) - background,
-            "background_held": background,
+            "held": held[False],
+            "background_held": held[True],
+            "gets": round(self._gets[False].mean, 3),
+            "background_gets": round(self._gets[True].mean, 3),
             "slot_s": round(self.service[False].mean_s, 4),
             "background_slot_s": round(self.service[True].mean_s, 4),
         }
+
+    def _note_slots(self, held: Mapping[bool, int]) -> None:
+        """Interactive jobs would get all slots; background jobs what those leave, and their share in any case."""
+        now, total, waiting = time.monotonic(), self._slots.total, self._lines.waiting(self._model)
+        left = max(total - held[False], self._settings.background_share * total)
+        self._gets[False].note(now, held[False] if waiting.interactive else total)
+        self._gets[True].note(now, held[True] if waiting.background else left)
 
     def close(self) -> None:
         """Ask for nothing more. What it was offered and has not claimed yet is left to others."""
