@@ -15,8 +15,10 @@ from gateway.models.catalog import load_catalog
 from gateway.scheduling.lines import Lines
 from gateway.settings import Settings
 from gateway.store import keys
+from gateway.store.connection import NOT_NOW
 from tests.interleavings.processes import Surroundings
 from tests.interleavings.replica import SLOTS, StillReplica
+from workers.replica.puller import OUTPUT_COST
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",
@@ -164,6 +166,23 @@ def test_sequences_of_background_jobs_and_of_a_key_that_floods_yield_in_the_engi
     replica.ask()
     assert [run.yields for run in sorted(replica.journaler.held, key=lambda run: jobs.index(run.id))] == [False, True]
     assert all(request.yields for run in replica.journaler.held if run.yields for request in run.requests(1))
+
+
+def test_tokens_that_were_made_while_redis_was_away_are_charged_later(replica: Replica) -> None:
+    """Else their key would be served more than its part."""
+    replica.add()
+    replica.ask()
+    (run,) = replica.journaler.held
+    replica._puller.count(run, 5)
+    replica.store.redis.config_set("min-replicas-to-write", 1)
+    with pytest.raises(NOT_NOW):
+        replica.ask()
+    replica._puller.count(run, 2)
+    replica.store.redis.config_set("min-replicas-to-write", 0)
+    for _ in range(2):
+        replica.ask()
+    served = replica.store.redis.zscore(f"{keys.lines('fake')}:interactive:served", "a")
+    assert served == pytest.approx(OUTPUT_COST * (5 + 2))
 
 
 def test_while_its_engine_is_away_it_is_told_of_nothing(replica: Replica) -> None:

@@ -6,11 +6,12 @@ Knows no engine. Who gives its slots to whom is decided in `gateway/scheduling/p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
@@ -182,7 +183,6 @@ class Puller:
             self._begin(self._named.popleft(), self._slots.hold(1), self._admission.take)
         holders = self._holders()
         with self._counting:
-            charges, self._charges = self._charges, defaultdict(float)
             made, self._made = self._made, Counter()
         now = time.monotonic()
         self._share.count(now, background=made[True], interactive=made[False])
@@ -190,7 +190,8 @@ class Puller:
         self._presence.note(now, held)
         limits = self._limits()
         wish = replace(self._wish(holders, limits), held=held, background_held=background)
-        offers = self._lines.next_jobs(self._model, wish, charges)
+        with self._charged() as charges:
+            offers = self._lines.next_jobs(self._model, wish, charges)
         needed = sum(min(offer.slots, wish.total) for offer in offers)
         if any(offer.takes_back for offer in offers):
             self._take_back(self._preemption.victims(holders, needed - wish.free))
@@ -219,6 +220,19 @@ class Puller:
         limits = self._limits()
         self._is_limited = limits.are_reached(background, held, self._slots.total)
         self._take_back(self._preemption.excess(self._holders(), limits, owed=self._share.owed))
+
+    @contextlib.contextmanager
+    def _charged(self) -> Iterator[Mapping[tuple[bool, str], float]]:
+        """What API keys are to be charged for now. It stays to be charged if Redis does not take it."""
+        with self._counting:
+            charges, self._charges = self._charges, defaultdict(float)
+        try:
+            yield charges
+        except NOT_NOW:
+            with self._counting:
+                for whose, tokens in charges.items():
+                    self._charges[whose] += tokens
+            raise
 
     def _note_pace(self, *, has_room: bool, taken: bool) -> None:
         """Where one job follows the other, asking costs less than being told of each. It would be before other replicas
