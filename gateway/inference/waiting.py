@@ -42,12 +42,14 @@ class WaitingRoom:
     def refuse(self, job: Job, created: Created, room: Room, timeout_s: float | None) -> NoReturn:
         """The job was not created, since there was no room. Raises: QueueFull."""
         retry_s, before = math.ceil(created.retry_ms / 1000), created.position - 1
-        which, eta_s = "background" if job.background else "interactive", self.eta_s(job, created.position)
+        which = "background" if job.background else "interactive"
+        eta_s = self.eta_s(job, created.position + created.coming)
+        coming = f", with room kept for {created.coming} told to come back" if created.coming else ""
         expected = f"; it would begin in about {eta_s:.0f} s" if eta_s else ""
         too_late = timeout_s and room.last != self._limit(job)
         limit = f"its timeout is {timeout_s:.3g} s" if too_late else f"the limit is {room.last}"
         raise QueueFull(
-            f"{before} {which} requests wait for {job.runs_on!r} before this one{expected}, and {limit}. "
+            f"{before} {which} requests wait for {job.runs_on!r} before this one{coming}{expected}, and {limit}. "
             f"Try again in {retry_s} s.",
             reason="begins_too_late" if too_late else "queue_full",
             retry_after_s=retry_s,

@@ -49,6 +49,8 @@ class Created:
     load: Load
     #: It was not created, since the line is full, and may be asked for again in so many ms; 0: it was created.
     retry_ms: int = 0
+    #: Then room is kept for so many others that were told to come back.
+    coming: int = 0
     #: Created by this call, not by an earlier one with the same id.
     new: bool = True
     #: The queue of a replica that is to be told of it; empty: those that could run it have something to do.
@@ -113,10 +115,10 @@ class JobStore:
         self.ledger.store(pipe, job, request)
         self.indexes.add_load(pipe, job)
         replies = self.scripts.execute(pipe, whole=True)
-        *_, (created_at, new, fingerprint, wakes, position, retry_ms), _, opened, stored = replies
+        *_, (created_at, new, fingerprint, wakes, position, retry_ms, coming), _, opened, stored = replies
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
         load = Load.from_reply(opened, stored)
-        return Created(made, int(position), load, int(retry_ms), bool(new), str(wakes))
+        return Created(made, int(position), load, int(retry_ms), int(coming), bool(new), str(wakes))
 
     def discard(self, job: Job) -> None:
         """Remove a job that was just created and of which no client knows, unless it has begun.

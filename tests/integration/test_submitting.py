@@ -33,9 +33,15 @@ REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 
 
 @pytest.fixture
-def gateway(settings: Settings, redis_client: redis.Redis) -> Iterator[Gateway]:
-    """One place in the queue of a replica that takes nothing."""
-    gateway = Gateway.connect(replace(settings, queue_limit=1))
+def places() -> int:
+    """In the queue."""
+    return 1
+
+
+@pytest.fixture
+def gateway(settings: Settings, redis_client: redis.Redis, places: int) -> Iterator[Gateway]:
+    """Few places in the queue of a replica that takes nothing."""
+    gateway = Gateway.connect(replace(settings, queue_limit=places))
     Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     with closing(gateway.hub), closing(gateway.redis):
         yield gateway
@@ -203,3 +209,22 @@ def test_who_waits_is_told_0_only_while_a_replica_has_a_slot_free(gateway: Gatew
     assert (waiting.eta_s(job, 1), waiting.eta_s(background, 1)) == (0.0, 0.0)
     gateway.redis.set(keys.openings("fake"), "somebody else's")
     assert waiting.eta_s(job, 1) == 2.0
+
+
+@pytest.mark.parametrize("places", [2])
+def test_who_is_refused_since_others_were_told_to_come_back_is_told_so(gateway: Gateway, key: KeyRecord) -> None:
+    """One of two places is free by then, but it is promised."""
+
+    def refused(text: str) -> str:
+        request = {**REQUEST, "messages": [{"role": "user", "content": text}]}
+        with pytest.raises(QueueFull) as caught:
+            gateway.inference.submit("chat", "fake", request, key=key, background=False)
+        return caught.value.message
+
+    first, _ = submit(gateway, key).job, submit(gateway, key)
+    assert refused("a").startswith("2 interactive requests wait for 'fake' before this one, and the limit is 2.")
+    gateway.inference.cancel(first.id, key=key)
+    assert refused("b").startswith(
+        "1 interactive requests wait for 'fake' before this one, with room kept for 1 told to come back, and the "
+        "limit is 2. Try again in "
+    )
