@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 #: The weight of the last job in the mean.
 WEIGHT = 0.1
-#: How many slots jobs get is a mean over about so many seconds.
-MEMORY_S = 10.0
+#: How many slots jobs get is a mean over about so many seconds: it falls slowly, since others come and go, and rises
+#: fast, since others that have gone leave all of theirs.
+FALL_S, RISE_S = 10.0, 3.0
 #: A wait that was promised is one that is expected to be shorter by this factor.
 MARGIN = 0.8
 #: Nobody can tell what is farther away, in seconds.
@@ -48,7 +49,8 @@ class SlotMean:
     def note(self, now_s: float, slots: float) -> None:
         """They get so many now, or would. `now_s` is of any steady clock."""
         if self._noted_s is not None:
-            self.mean += (slots - self.mean) * (1 - math.exp((self._noted_s - now_s) / MEMORY_S))
+            memory_s = RISE_S if slots > self.mean else FALL_S
+            self.mean += (slots - self.mean) * (1 - math.exp((self._noted_s - now_s) / memory_s))
         self._noted_s = now_s
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.scheduling.capacity import LONGEST_S, MEMORY_S, Capacity, ServiceTime, SlotMean
+from gateway.scheduling.capacity import FALL_S, LONGEST_S, RISE_S, Capacity, ServiceTime, SlotMean
 
 CAPACITIES = st.builds(
     Capacity,
@@ -51,17 +51,17 @@ def test_a_wait_is_0_only_where_a_slot_is_free_and_grows_with_the_position(capac
 def test_what_jobs_get_in_one_moment_moves_a_wait_by_a_part_only(
     slots: float, samples: list[float], position: int
 ) -> None:
-    """Samples come each second: of the pace, each changes a tenth."""
+    """Samples come each second: none makes a wait longer by more than a tenth."""
     gets = SlotMean(slots)
     for second, sample in enumerate(samples):
         before = gets.mean
         gets.note(second, sample)
         assert min(before, sample) - 1e-9 <= gets.mean <= max(before, sample) + 1e-9
-        assert abs(gets.mean - before) <= 32 / MEMORY_S
+        assert abs(gets.mean - before) <= 32 / RISE_S
     then = Capacity(slots=before, free=0, slot_s=2.0).wait_s(position)
     now = Capacity(slots=gets.mean, free=0, slot_s=2.0).wait_s(position)
     if then and now:
-        assert now <= then / (1 - 1 / MEMORY_S) * 1.001
+        assert now <= then / (1 - 1 / FALL_S) * 1.001
 
 
 def test_the_mean_follows_what_jobs_get_within_half_a_minute() -> None:
