@@ -20,6 +20,8 @@ from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 
+#: A replica with a free slot takes a job within so many ms.
+AT_ONCE_MS = 100
 #: When a key that has used up its share may try again, in seconds.
 SHARE_RETRY_S = 10.0
 
@@ -87,17 +89,18 @@ class WaitingRoom:
     def eta_s(self, job: Job, position: int) -> float | None:
         """How long a job at a position of its line is expected to wait, in seconds; None if nobody can tell."""
         try:
-            wait_s = self._capacity(job.runs_on, background=job.background).wait_s(position)
+            wait_s = self._capacity(job).wait_s(position)
         except NOT_NOW as error:
             log.warning("job %s: how long it waits is not known (%s)", job.id, error)
             return None
         return None if wait_s is None else round(wait_s, 1)
 
-    def _capacity(self, model: str, *, background: bool) -> Capacity:
-        """For jobs that wait now. Slots that a heartbeat calls free, and no replica offers, were taken meanwhile."""
-        capacity, waiting = self._router.capacity(model, background=background), self._lines.waiting(model)
-        free = capacity.free if waiting.free >= (1.0 if background else 0.5) else 0
-        return replace(capacity, free=free, others=waiting.interactive if background else 0)
+    def _capacity(self, job: Job) -> Capacity:
+        """As it is for a job that waits. A slot that is free is taken at once: the heartbeat says what was before."""
+        capacity = self._router.capacity(job.runs_on, background=job.background)
+        waits_ms = self._store.clock.estimated_now_ms() - job.created_at
+        others = self._lines.waiting(job.runs_on).interactive if job.background else 0
+        return replace(capacity, free=capacity.free if waits_ms < AT_ONCE_MS else 0, others=others)
 
     def _limit(self, job: Job) -> int:
         """Jobs that may wait before it; 0: any number."""

@@ -59,12 +59,10 @@ class Wish:
 
 
 class Waiting(NamedTuple):
-    """How many jobs wait in the lines of a model, and the slots that a replica has free for the next; 0.5: it would
-    take one back for a job that somebody waits for."""
+    """How many jobs wait in the lines of a model."""
 
     interactive: int
     background: int
-    free: float
 
 
 @dataclass(frozen=True)
@@ -122,13 +120,11 @@ class Lines:
         return [_offer(member, takes_back=i >= within) for i, member in enumerate(members)]
 
     def waiting(self, model: str) -> Waiting:
-        """Who waits at this moment. Raises: NOT_NOW."""
+        """How many wait at this moment. Raises: NOT_NOW."""
         counts = [("ZCARD", f"{keys.lines(model)}:{line}") for line in (INTERACTIVE, BACKGROUND)]
-        most_free = ("ZREVRANGE", keys.openings(model), 0, 0, "WITHSCORES")
-        replies = pipeline(self._redis, [*counts, most_free], raise_on_error=False)
+        replies = pipeline(self._redis, counts, raise_on_error=False)
         # What somebody else has put there is removed when a replica asks.
-        interactive, background, openings = (None if isinstance(reply, Exception) else reply for reply in replies)
-        return Waiting(interactive or 0, background or 0, float(openings[0][1]) if openings else 0.0)
+        return Waiting(*(0 if isinstance(reply, Exception) else reply for reply in replies))
 
     def close(self, model: str, queue: str) -> None:
         """A replica takes no job now, so that it is not told of any. Raises: NOT_NOW."""

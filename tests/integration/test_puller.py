@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.record import Cause, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore, Room
 from gateway.models.catalog import load_catalog
 from gateway.scheduling.lines import Lines
@@ -210,6 +210,7 @@ def test_the_heartbeat_says_how_many_slots_background_jobs_get(
     """While some wait, those that they hold; else what the others leave, and their share in any case."""
     now_s = 0.0
     monkeypatch.setattr("workers.replica.puller.time.monotonic", lambda: now_s)
+    replica.engine.step_times = (0.0, 0.0)
 
     def gets() -> float:
         """In the long run, if all stays as it is."""
@@ -237,3 +238,8 @@ def test_the_heartbeat_says_how_many_slots_background_jobs_get(
     replica._puller._engine.ready.set()
     assert gets() == 2
     assert replica._puller.figures()["gets"] == SLOTS, "no interactive job waits"
+    replica.engine.step_times = (0.0, 1.0)
+    replica.ask()
+    replica.journaler.release([run for run in replica.journaler.held if run.job.background], Cause.GIVEN_BACK)
+    replica.store.redis.delete(*replica.store.redis.keys(f"{keys.lines('fake')}:*"))
+    assert gets() == 1, "nobody waits, and one more would not make steps too long"

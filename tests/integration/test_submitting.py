@@ -21,7 +21,6 @@ from gateway.jobs.events import Append
 from gateway.jobs.job_kind import slots_of
 from gateway.jobs.record import JobState, new_claim_id
 from gateway.jobs.store import Created
-from gateway.scheduling.lines import Lines, Wish
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
@@ -194,21 +193,18 @@ def test_a_whole_answer_counts_nothing_that_is_void(
 
 
 def test_who_waits_is_told_0_only_while_a_replica_has_a_slot_free(gateway: Gateway, key: KeyRecord) -> None:
-    """A heartbeat may be older than the job that has taken its last slot."""
+    """A heartbeat may be older than the job that has taken its last slot; one that waits would have taken it."""
     beat = Replica("i", "r", "fake", "n", "cpu0", "active", 1, max_batch_size=1, slot_s=2.0, background_slot_s=3.0)
     Registry(gateway.redis).heartbeat(beat, lease_s=60)
     job, waiting = submit(gateway, key).job, gateway.inference.waiting
-    background = replace(job, background=True)
-    assert waiting.places([job]) == {job.id: {"position": 1, "eta_s": 2.0}}
+    new = replace(job, created_at=job.created_at + 60_000)
+    assert waiting.eta_s(new, 1) == 0.0
+    waits = replace(job, created_at=job.created_at - 1_000)
+    assert waiting.places([waits]) == {job.id: {"position": 1, "eta_s": 2.0}}
+    background = replace(waits, background=True)
     assert waiting.eta_s(background, 2) == 3.0, "what the job before it gets is counted as theirs"
-    lines = Lines(gateway.redis, gateway.store.scripts)
-    assert lines.next_jobs("fake", Wish("replica.r", total=2, free=0, background=1)) != []
-    lines.next_jobs("fake", Wish("replica.r", total=2, free=0, background=1))
-    assert (waiting.eta_s(job, 1), waiting.eta_s(background, 1)) == (0.0, 3.0), "it would take back a slot"
-    lines.next_jobs("fake", Wish("replica.r", total=2, free=1))
-    assert (waiting.eta_s(job, 1), waiting.eta_s(background, 1)) == (0.0, 0.0)
-    gateway.redis.set(keys.openings("fake"), "somebody else's")
-    assert waiting.eta_s(job, 1) == 2.0
+    gateway.redis.set(f"{keys.lines('fake')}:interactive", "somebody else's")
+    assert waiting.eta_s(background, 2) == 6.0
 
 
 @pytest.mark.parametrize("places", [2])
@@ -216,6 +212,8 @@ def test_who_is_refused_since_others_were_told_to_come_back_is_told_so(gateway: 
     """One of two places is free by then, but it is promised."""
 
     def refused(text: str) -> str:
+        came_ms = gateway.store.clock.now_ms()
+        eventually(lambda: gateway.store.clock.now_ms() > came_ms, "it is the youngest")
         request = {**REQUEST, "messages": [{"role": "user", "content": text}]}
         with pytest.raises(QueueFull) as caught:
             gateway.inference.submit("chat", "fake", request, key=key, background=False)

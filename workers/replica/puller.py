@@ -94,6 +94,8 @@ class Puller:
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
         #: Redis knows of a free slot here, so that a new job wakes this replica.
         self._is_open = False
+        #: Slots that background jobs may hold together.
+        self._most_background = slots.total
         #: Somebody may have no more slots, so that it has to ask when a job ends, though others are free.
         self._is_limited = False
         #: When it got its last job; whether the next is expected at any moment, so that it asks and is not told.
@@ -153,7 +155,7 @@ class Puller:
     def _note_slots(self, held: Mapping[bool, int]) -> None:
         """Interactive jobs would get all slots; background jobs what those leave, and their share in any case."""
         now, total, waiting = time.monotonic(), self._slots.total, self._lines.waiting(self._model)
-        left = max(total - held[False], self._settings.background_share * total)
+        left = max(min(total - held[False], self._most_background), self._settings.background_share * total)
         self._gets[False].note(now, held[False] if waiting.interactive else total)
         self._gets[True].note(now, held[True] if waiting.background else left)
 
@@ -189,6 +191,7 @@ class Puller:
         held, background = self._held_slots()
         self._presence.note(now, held)
         limits = self._limits()
+        self._most_background = limits.background
         wish = replace(self._wish(holders, limits), held=held, background_held=background)
         with self._charged() as charges:
             offers = self._lines.next_jobs(self._model, wish, charges)
