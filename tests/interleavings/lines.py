@@ -49,9 +49,9 @@ class LinesWatch:
         """What stands in a line, is offered, or has no end, though all jobs have ended and all offers, too."""
         found = []
         for key in sorted(map(str, self._redis.keys(f"{keys.lines('*')}:*"))):
-            if key.endswith(":served") or ":promises:" in key:
+            if key.endswith((":served", ":openings")) or ":promises:" in key:
                 found += [f"{key} has no TTL"] if self._redis.pttl(key) < 0 else []
-            elif not key.endswith(":openings"):
+            else:
                 found.append(f"{key} still has {self._redis.zrange(key, 0, -1)}")
         return found
 
