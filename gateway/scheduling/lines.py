@@ -8,10 +8,10 @@ lines true. An offer removes nothing: what is not claimed is offered again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import redis
 
@@ -126,9 +126,15 @@ class Lines:
         # What somebody else has put there is removed when a replica asks.
         return Waiting(*(0 if isinstance(reply, Exception) else reply for reply in replies))
 
-    def close(self, model: str, queue: str) -> None:
-        """A replica takes no job now, so that it is not told of any. Raises: NOT_NOW."""
+    def close(self, model: str, queue: str, left: Collection[str] = ()) -> None:
+        """A replica takes no job now, so that it is not told of any. What it was offered, and has `left`, is offered to
+        the next that asks. Raises: NOT_NOW.
+        """
         self._redis.zrem(keys.openings(model), queue)
+        offered = f"{keys.lines(model)}:offered"
+        members = cast("list[str]", self._redis.zrange(offered, 0, -1)) if left else []
+        if ended := {member: 0 for member in members if member.rpartition("|")[2] in left}:
+            self._redis.zadd(offered, ended, xx=True)
 
 
 def _offer(member: str, *, takes_back: bool) -> Offer:

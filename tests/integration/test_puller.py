@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -243,3 +244,22 @@ def test_the_heartbeat_says_how_many_slots_background_jobs_get(
     replica.journaler.release([run for run in replica.journaler.held if run.job.background], Cause.GIVEN_BACK)
     replica.store.redis.delete(*replica.store.redis.keys(f"{keys.lines('fake')}:*"))
     assert gets() == 1, "nobody waits, and one more would not make steps too long"
+
+
+def test_what_a_replica_that_leaves_has_not_begun_to_claim_is_offered_to_the_next_that_asks(
+    replica: Replica, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not when its offers have ended."""
+    monkeypatch.setattr(replica._puller._loop, "join", lambda timeout_s: None)  # it has no thread
+    busy = threading.Event()
+    replica._puller._preparers = ThreadPoolExecutor(1)
+    replica._puller._preparers.submit(busy.wait)
+    jobs = {replica.add() for _ in range(SLOTS)}
+    replica.ask()
+    other = Replica("w.2", "two", around, JobStore(replica.store.redis))
+    other.ask()
+    assert other.jobs == set(), "they are offered to the first"
+    replica._puller.close()
+    busy.set()
+    other.ask()
+    assert other.jobs == jobs

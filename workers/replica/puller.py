@@ -92,6 +92,8 @@ class Puller:
         self._made: Counter[bool] = Counter()
         self._counting = threading.Lock()
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
+        #: Jobs that it has not begun to claim.
+        self._offered: set[str] = set()
         #: Redis knows of a free slot here, so that a new job wakes this replica.
         self._is_open = False
         #: Slots that background jobs may hold together.
@@ -160,12 +162,12 @@ class Puller:
         self._gets[True].note(now, held[True] if waiting.background else left)
 
     def close(self) -> None:
-        """Ask for nothing more. What it was offered and has not claimed yet is left to others."""
+        """Ask for nothing more. What it was offered and has not begun to claim is left to others."""
         self._woken.set()
         self._loop.join(JOIN_S)
         self._preparers.shutdown(wait=False, cancel_futures=True)
         try:
-            self._lines.close(self._model, self._queue)
+            self._lines.close(self._model, self._queue, self._offered)
         except NOT_NOW as error:
             log.warning(
                 "%s: not closed (%s); it may be told of a job, which others then find later", self._queue, error
@@ -298,12 +300,14 @@ class Puller:
 
     def _begin(self, job_id: str, ticket: Ticket[EngineRun], take: Take) -> None:
         """Claim and prepare a job beside others; it has its slots, `ticket`."""
+        self._offered.add(job_id)
         try:
             self._preparers.submit(self._take, take, job_id, ticket)
         except RuntimeError:  # the process ends
             self._slots.give_back(ticket)
 
     def _take(self, take: Take, job_id: str, ticket: Ticket[EngineRun]) -> None:
+        self._offered.discard(job_id)
         run = None
         try:
             with guarded(f"job {job_id}"):
