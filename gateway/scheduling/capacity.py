@@ -31,7 +31,8 @@ class ServiceTime:
         if ended:
             self._slot_s *= 1 - WEIGHT
             self._ended = self._ended * (1 - WEIGHT) + 1
-        self._slot_s += slot_s
+        if self._ended:  # before, nobody knows of how many jobs that is a part
+            self._slot_s += slot_s
 
     @property
     def mean_s(self) -> float:
