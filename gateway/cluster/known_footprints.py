@@ -14,6 +14,9 @@ from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.unreadable import leaving_out
 
+#: What a device has published is kept for so long after its agent was there, in seconds.
+KEEP_S = 86_400
+
 
 class Footprints:
     """Reads and writes them, by device and model."""
@@ -43,4 +46,5 @@ class Footprints:
         pipe.delete(name)
         if found:
             pipe.hset(name, mapping={model: dumps(asdict(one)) for model, one in found.items()})
+            pipe.expire(name, KEEP_S)
         pipe.execute()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 import redis
 
 from gateway.models.devices import DeviceName
-from gateway.queue.names import wake_queue
+from gateway.queue.names import lists, wake_queue
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
@@ -117,9 +117,12 @@ class Replica:
     deaf: bool = False
     #: It asks for its jobs, and need not be sent each of them.
     pulls: bool = False
-    #: Slots that interactive and background jobs hold, and for how long such a job does: a mean, in slots x seconds.
+    #: Slots that interactive and background jobs hold; those that they get while some of them wait (a mean over the
+    #: last seconds; -1: not measured); and for how long such a job holds them (a mean, in slots x seconds).
     held: int = 0
     background_held: int = 0
+    gets: float = -1.0
+    background_gets: float = -1.0
     slot_s: float = 0.0
     background_slot_s: float = 0.0
 
@@ -183,11 +186,13 @@ class Registry:
     def deregister(self, incarnation: str) -> None:
         """Remove the heartbeat of a worker known to be dead, so that its jobs are recovered at once.
 
-        A replica is told of no more jobs.
+        A replica is told of no more jobs, and what it was told is gone.
         """
         for replica in self.replicas():
             if replica.incarnation == incarnation:
-                self.redis.zrem(keys.openings(replica.model), wake_queue(replica.replica_id))
+                queue = wake_queue(replica.replica_id)
+                self.redis.zrem(keys.openings(replica.model), queue)
+                self.redis.delete(*lists(queue))
         self.redis.delete(keys.worker(incarnation))
         self.redis.srem(keys.WORKERS, incarnation)
         self.redis.srem(keys.PROVIDERS, incarnation)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
-from gateway.cluster.registry import ProviderWorker, Registry, Replica
+from gateway.cluster.registry import ProviderWorker, Registry, Replica, ReplicaStatus
 from gateway.errors import ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
@@ -113,15 +113,16 @@ class Router:
 
     def capacity(self, model_id: str, *, background: bool) -> Capacity:
         """How fast a model gets through its jobs, as its replicas have measured it."""
-        found = [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model_id]
-        slots = sum(replica.max_batch_size for replica in found)
-        held = sum(replica.held for replica in found)
+        found = [
+            replica
+            for replica in self._replicas.get(self.registry.replicas)
+            if replica.model == model_id and replica.status == ReplicaStatus.ACTIVE
+        ]
+        slots = sum(_slots(replica, background=background) for replica in found)
+        held = sum(replica.held + (replica.background_held if background else 0) for replica in found)
         means = [mean for r in found if (mean := r.background_slot_s if background else r.slot_s)]
         slot_s = sum(means) / len(means) if means else 0.0
-        if background:
-            slots = max(1, slots - held) if slots else 0
-            held = sum(replica.background_held for replica in found)
-        return Capacity(slots, max(0, slots - held), slot_s)
+        return Capacity(slots, max(0, sum(replica.max_batch_size for replica in found) - held), slot_s)
 
     def circuit(self, model: Model) -> Circuit:
         """The circuit of a remote model's provider, at most half a second old."""
@@ -188,3 +189,9 @@ class Router:
             text = f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}"
             keyless = status is ModelStatus.NO_CREDENTIALS
             raise ModelNotReady(text, reason="no_credentials" if keyless else None, retry_after_s=5)
+
+
+def _slots(replica: Replica, *, background: bool) -> float:
+    """Slots that jobs of a kind get from a replica; all of them until it has measured that, as older ones never do."""
+    gets = replica.background_gets if background else replica.gets
+    return gets if gets >= 0 else replica.max_batch_size

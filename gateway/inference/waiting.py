@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NoReturn
 
 from gateway.errors import QueueFull
@@ -12,11 +13,15 @@ from gateway.inference.routing import Router
 from gateway.jobs.indexes import Load
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import Created, JobStore, Room
+from gateway.scheduling.capacity import Capacity
+from gateway.scheduling.lines import Lines
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
 
+#: A replica with a free slot takes a job within so many ms.
+AT_ONCE_MS = 100
 #: When a key that has used up its share may try again, in seconds.
 SHARE_RETRY_S = 10.0
 
@@ -28,6 +33,7 @@ class WaitingRoom:
         self._settings = settings
         self._store = store
         self._router = router
+        self._lines = Lines(store.redis, store.scripts)
 
     def room(self, job: Job, timeout_s: float | None) -> Room:
         """How long the line may be: as a setting says, and short enough for the job to begin in time."""
@@ -38,12 +44,14 @@ class WaitingRoom:
     def refuse(self, job: Job, created: Created, room: Room, timeout_s: float | None) -> NoReturn:
         """The job was not created, since there was no room. Raises: QueueFull."""
         retry_s, before = math.ceil(created.retry_ms / 1000), created.position - 1
-        which, eta_s = "background" if job.background else "interactive", self.eta_s(job, created.position)
+        which = "background" if job.background else "interactive"
+        eta_s = self.eta_s(job, created.position + created.coming)
+        coming = f", with room kept for {created.coming} told to come back" if created.coming else ""
         expected = f"; it would begin in about {eta_s:.0f} s" if eta_s else ""
         too_late = timeout_s and room.last != self._limit(job)
         limit = f"its timeout is {timeout_s:.3g} s" if too_late else f"the limit is {room.last}"
         raise QueueFull(
-            f"{before} {which} requests wait for {job.runs_on!r} before this one{expected}, and {limit}. "
+            f"{before} {which} requests wait for {job.runs_on!r} before this one{coming}{expected}, and {limit}. "
             f"Try again in {retry_s} s.",
             reason="begins_too_late" if too_late else "queue_full",
             retry_after_s=retry_s,
@@ -81,11 +89,18 @@ class WaitingRoom:
     def eta_s(self, job: Job, position: int) -> float | None:
         """How long a job at a position of its line is expected to wait, in seconds; None if nobody can tell."""
         try:
-            wait_s = self._router.capacity(job.runs_on, background=job.background).wait_s(position)
+            wait_s = self._capacity(job).wait_s(position)
         except NOT_NOW as error:
             log.warning("job %s: how long it waits is not known (%s)", job.id, error)
             return None
         return None if wait_s is None else round(wait_s, 1)
+
+    def _capacity(self, job: Job) -> Capacity:
+        """As it is for a job that waits. A slot that is free is taken at once: the heartbeat says what was before."""
+        capacity = self._router.capacity(job.runs_on, background=job.background)
+        waits_ms = self._store.clock.estimated_now_ms() - job.created_at
+        others = self._lines.waiting(job.runs_on).interactive if job.background else 0
+        return replace(capacity, free=capacity.free if waits_ms < AT_ONCE_MS else 0, others=others)
 
     def _limit(self, job: Job) -> int:
         """Jobs that may wait before it; 0: any number."""

@@ -53,6 +53,8 @@ class Created:
     load: Load
     #: It was not created, since the line is full, and may be asked for again in so many ms; 0: it was created.
     retry_ms: int = 0
+    #: Then room is kept for so many others that were told to come back.
+    coming: int = 0
     #: Created by this call, not by an earlier one with the same id.
     new: bool = True
     #: The queue of a replica that is to be told of it; empty: those that could run it have something to do.
@@ -114,10 +116,10 @@ class JobStore:
         numbers = (len(request.encode()), attended_ms, room.last, round(1000 * room.per_second))
         pairs = (part for pair in fields.items() for part in pair)
         reply = self.scripts.run("create", names, job.id, job.runs_on, *numbers, asked, *pairs)
-        created_at, new, fingerprint, wakes, position, retry_ms, opened, stored = reply
+        created_at, new, fingerprint, wakes, position, retry_ms, coming, opened, stored = reply
         made = replace(job, created_at=int(created_at), ttl_ms=ttl_ms, fingerprint=str(fingerprint))
         load = Load(int(opened), int(stored))
-        return Created(made, int(position), load, int(retry_ms), bool(new), str(wakes))
+        return Created(made, int(position), load, int(retry_ms), int(coming), bool(new), str(wakes))
 
     def discard(self, job: Job) -> None:
         """Remove a job that was just created and of which no client knows, unless it has begun.

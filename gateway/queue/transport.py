@@ -1,6 +1,7 @@
 """kombu's Redis transport with less work per message: one Redis client per channel instead of one per message, and no
 acknowledgement where none is needed. A request's way through the queue takes a fifth less processor time.
 
+Nothing of ours stays for ever: a wake-up message that nobody takes expires, and our queues have no bindings in Redis.
 It drops items that are not valid messages, and from our own queues all that are not wake-up messages: kombu and Celery
 would end the worker on some of them.
 """
@@ -15,14 +16,17 @@ from typing import Any
 import redis
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as kombu_redis
-from kombu.utils.json import loads
+from kombu.utils.json import dumps, loads
 
 from gateway.queue.wake_ups import holds_wake_ups, is_command, is_message, is_wake_up
+from gateway.store.connection import pipeline
 
 log = logging.getLogger(__name__)
 
 #: Celery's exchange for commands to workers.
 CONTROL = "celery.pidbox"
+#: A queue of wake-up messages goes when none was sent for so long: the records say what waits.
+UNTAKEN_MS = 3_600_000
 #: Pause before Redis is asked again for a message when it has answered with an error.
 REFUSED_S = 0.2
 
@@ -48,6 +52,20 @@ class Channel(kombu_redis.Channel):
         if self._sender is None or self._sender.connection_pool is not self.pool:
             self._sender = super()._create_client()  # type: ignore[no-untyped-call]
         return self._sender
+
+    def _put(self, queue: str, message: Any, **kwargs: Any) -> None:
+        if not holds_wake_ups(queue):
+            super()._put(queue, message, **kwargs)  # type: ignore[no-untyped-call]
+            return
+        step = self._get_message_priority(message, reverse=False)  # type: ignore[no-untyped-call]
+        name = self._q_for_pri(queue, step)  # type: ignore[no-untyped-call]
+        with self.conn_or_acquire() as client:
+            pipeline(client, [("LPUSH", name, dumps(message)), ("PEXPIRE", name, UNTAKEN_MS)])
+
+    def _queue_bind(self, exchange: str, routing_key: str, pattern: Any, queue: str) -> None:
+        """Remember who is to get what is sent to an exchange. Wake-up messages are sent to their queue itself."""
+        if not holds_wake_ups(queue):
+            super()._queue_bind(exchange, routing_key, pattern, queue)  # type: ignore[no-untyped-call]
 
     def basic_ack(self, delivery_tag: str, multiple: bool = False) -> None:
         """Acknowledge a message that waits for it; for any other, kombu would keep the tag for ever."""

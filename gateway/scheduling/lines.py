@@ -8,13 +8,15 @@ lines true. An offer removes nothing: what is not claimed is offered again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple, cast
 
 import redis
 
 from gateway.store import keys
+from gateway.store.connection import pipeline
 from gateway.store.scripts import Scripts
 
 #: How long a replica has to claim what it was offered.
@@ -54,6 +56,13 @@ class Wish:
     tell: bool = True
     #: Slots that its interactive jobs hold, by API key.
     held: Mapping[str, int] = field(default_factory=dict)
+
+
+class Waiting(NamedTuple):
+    """How many jobs wait in the lines of a model."""
+
+    interactive: int
+    background: int
 
 
 @dataclass(frozen=True)
@@ -110,9 +119,22 @@ class Lines:
         within = len(members) - int(back)
         return [_offer(member, takes_back=i >= within) for i, member in enumerate(members)]
 
-    def close(self, model: str, queue: str) -> None:
-        """A replica takes no job now, so that it is not told of any. Raises: NOT_NOW."""
+    def waiting(self, model: str) -> Waiting:
+        """How many wait at this moment. Raises: NOT_NOW."""
+        counts = [("ZCARD", f"{keys.lines(model)}:{line}") for line in (INTERACTIVE, BACKGROUND)]
+        replies = pipeline(self._redis, counts, raise_on_error=False)
+        # What somebody else has put there is removed when a replica asks.
+        return Waiting(*(0 if isinstance(reply, Exception) else reply for reply in replies))
+
+    def close(self, model: str, queue: str, left: Collection[str] = ()) -> None:
+        """A replica takes no job now, so that it is not told of any. What it was offered, and has `left`, is offered to
+        the next that asks. Raises: NOT_NOW.
+        """
         self._redis.zrem(keys.openings(model), queue)
+        offered = f"{keys.lines(model)}:offered"
+        members = cast("list[str]", self._redis.zrange(offered, 0, -1)) if left else []
+        if ended := {member: 0 for member in members if member.rpartition("|")[2] in left}:
+            self._redis.zadd(offered, ended, xx=True)
 
 
 def _offer(member: str, *, takes_back: bool) -> Offer:

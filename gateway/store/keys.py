@@ -112,7 +112,7 @@ def durations(model: str) -> str:
 
 
 def footprints(node: str, device: str) -> str:
-    """Hash: model id to its footprint, as the agent of a device found it."""
+    """Hash with a TTL: model id to its footprint, as the agent of a device found it."""
     return f"hr:footprints:{node}.{device}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tests.interleavings.processes import Surroundings, WiredChannel
 from tests.interleavings.server import Server
 from tests.interleavings.world import World
 
-SEQUENCES, STEPS = (10_000, 30) if FULL else (200, 30)
+SEQUENCES, STEPS = int(os.environ.get("HEADRACE_SEQUENCES") or (10_000 if FULL else 200)), 30
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",

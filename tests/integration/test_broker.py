@@ -5,12 +5,18 @@ from __future__ import annotations
 import redis
 from kombu.entity import Exchange, Queue
 
+from gateway.cluster.known_footprints import Footprints
+from gateway.cluster.registry import Device, Registry, Replica
+from gateway.models.footprint import Footprint
 from gateway.queue.celery_app import make_celery
-from gateway.queue.enqueue import enqueue
-from gateway.queue.names import GENERATE, Priority, model_queue
+from gateway.queue.enqueue import enqueue, wake
+from gateway.queue.names import GENERATE, Priority, model_queue, wake_queue
 from gateway.queue.transport import Transport
+from gateway.scheduling.lines import Lines, Wish
 from gateway.settings import Settings
+from gateway.store import keys
 from gateway.store.codec import loads
+from gateway.store.scripts import Scripts
 
 
 def test_one_client_sends_all_messages_of_a_connection(settings: Settings, redis_client: redis.Redis) -> None:
@@ -63,4 +69,35 @@ def test_what_needs_no_acknowledgement_leaves_nothing_behind(settings: Settings,
                 message.ack()
             assert not consumer.channel.qos._dirty
     assert not redis_client.exists("unacked", "unacked_index")
+    app.close()
+
+
+def test_nothing_stays_for_ever_of_a_replica_or_an_agent_that_has_died(
+    settings: Settings, redis_client: redis.Redis
+) -> None:
+    """Whether it could say that it leaves, or not."""
+    app, registry, queue = make_celery(settings), Registry(redis_client), wake_queue("r")
+    lines = Lines(redis_client, Scripts(redis_client))
+
+    def live() -> None:
+        registry.heartbeat(Replica("i", "r", "m", "n", "cpu0", "active", 1), lease_s=60)
+        registry.beat_device(Device("d", "n", "cpu0", 1), lease_s=60)
+        with app.connection_for_read() as connection:
+            connection.Consumer(Queue(queue, Exchange(queue), routing_key=queue)).consume()
+        lines.next_jobs("m", Wish(queue, total=1, free=1))
+        wake(app, queue)
+
+    def for_ever() -> set[str]:
+        return {key for key in redis_client.scan_iter() if redis_client.ttl(key) < 0}
+
+    live()
+    Footprints(redis_client).publish("n", "cpu0", {"m": Footprint()})
+    assert for_ever() == {keys.WORKERS, keys.DEVICES}
+    redis_client.delete(keys.worker("i"), keys.worker("d"))  # their leases are over
+    assert (registry.replicas(), registry.devices()) == ([], [])
+    assert for_ever() == set()
+    live()
+    for incarnation in ("i", "d"):
+        registry.deregister(incarnation)
+    assert set(redis_client.keys()) == {keys.footprints("n", "cpu0")}
     app.close()

@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,3 +171,37 @@ def test_transformers_computes_prompts_in_pieces_too(llama: Any, monkeypatch: py
     assert ends(llama) == whole
     assert max(pieces) <= 64
     assert sum(pieces) == sum(lengths.values())
+
+
+def test_transformers_begins_no_prompt_whose_answer_would_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 + 96 tokens each, of 384: there is room for all prompts, but answers would then have to begin again."""
+    folder = save_tiny_llama(tmp_path)
+    config = EngineConfig("transformers", str(folder), "CPU", 8, 256, kv_capacity_tokens=384)
+    asked = [SequenceRequest(i, [7 + i] * 64, Sampling(96, 0.0)) for i in range(4)]
+    with closing(loaded_engine(config)) as engine:
+        alone = {}
+        for one in asked:
+            engine.add(one)
+            alone |= ends(engine)
+        scheduler = engine._manager.batch_processor.scheduler
+        waited, begun = list[str](), list[int]()
+        wait, process = scheduler.add_waiting_request, scheduler._process_candidates
+
+        def add_waiting(state: Any) -> None:
+            waited.append(state.request_id)
+            wait(state)
+
+        def processed(*args: Any) -> Any:
+            made = process(*args)
+            begun.append(len(scheduler.active_requests))
+            return made
+
+        monkeypatch.setattr(scheduler, "add_waiting_request", add_waiting)
+        monkeypatch.setattr(scheduler, "_process_candidates", processed)
+        for one in asked:
+            engine.add(one)
+        assert ends(engine) == alone
+    assert sorted(waited) == ["0", "1", "2", "3"], "each began once"
+    assert max(begun) == 2

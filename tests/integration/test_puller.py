@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,17 +11,18 @@ from typing import Any
 import pytest
 import redis
 
-from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.record import Cause, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore, Room
 from gateway.models.catalog import load_catalog
 from gateway.scheduling.lines import Lines
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import Unwritable
+from gateway.store.connection import NOT_NOW
 from tests.interleavings.processes import Surroundings
 from tests.interleavings.replica import SLOTS, StillReplica
 from workers.engines.base import SequenceRequest
-from workers.replica.puller import SHORT_PROMPT
+from workers.replica.puller import OUTPUT_COST, SHORT_PROMPT
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",
@@ -173,6 +175,24 @@ def test_sequences_of_background_jobs_and_of_a_key_that_floods_yield_in_the_engi
     assert all(request.yields for run in replica.journaler.held if run.yields for request in run.requests(1))
 
 
+def test_tokens_that_were_made_while_redis_was_away_are_charged_later(replica: Replica) -> None:
+    """Else their key would be served more than its part."""
+    replica.add()
+    replica.ask()
+    (run,) = replica.journaler.held
+    prompt = replica.store.redis.zscore(f"{keys.lines('fake')}:interactive:served", "a")
+    replica._puller.count(run, 5)
+    replica.store.redis.config_set("min-replicas-to-write", 1)
+    with pytest.raises(NOT_NOW):
+        replica.ask()
+    replica._puller.count(run, 2)
+    replica.store.redis.config_set("min-replicas-to-write", 0)
+    for _ in range(2):
+        replica.ask()
+    served = replica.store.redis.zscore(f"{keys.lines('fake')}:interactive:served", "a")
+    assert served - prompt == pytest.approx(OUTPUT_COST * (5 + 2))
+
+
 def test_while_its_engine_is_away_it_is_told_of_nothing(replica: Replica) -> None:
     replica.ask()
     assert replica.wakes()
@@ -265,3 +285,63 @@ def test_what_nobody_prepares_any_more_holds_no_slot(replica: Replica) -> None:
     replica._puller._preparers.shutdown()
     replica.ask()
     assert replica.slots_held() == {}
+
+
+def test_the_heartbeat_says_how_many_slots_background_jobs_get(
+    replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While some wait, those that they hold; else what the others leave, and their share in any case."""
+    now_s = 0.0
+    monkeypatch.setattr("workers.replica.puller.time.monotonic", lambda: now_s)
+    replica.engine.step_times = (0.0, 0.0)
+
+    def gets() -> float:
+        """In the long run, if all stays as it is."""
+        nonlocal now_s
+        replica._puller.figures()
+        now_s += 1_000
+        return replica._puller.figures()["background_gets"]
+
+    assert gets() == SLOTS
+    for _ in range(SLOTS - 1):
+        replica.add()
+    replica.ask()
+    assert gets() == 1, "what the others leave"
+    replica.add()
+    replica.ask()
+    assert gets() == pytest.approx(replica.settings.background_share * SLOTS), "their share, of a full batch"
+    for run in replica.journaler.held[:2]:
+        replica.journaler.drop(run)
+    for _ in range(4):
+        replica.add(background=True)
+    replica.ask()
+    replica._puller._engine.ready.clear()
+    now_s += 1_000
+    assert replica._puller.figures()["background_gets"] < 1, "nobody gets anything while the engine is away"
+    replica._puller._engine.ready.set()
+    assert gets() == 2
+    assert replica._puller.figures()["gets"] == SLOTS, "no interactive job waits"
+    replica.engine.step_times = (0.0, 1.0)
+    replica.ask()
+    replica.journaler.release([run for run in replica.journaler.held if run.job.background], Cause.GIVEN_BACK)
+    replica.store.redis.delete(*replica.store.redis.keys(f"{keys.lines('fake')}:*"))
+    assert gets() == 1, "nobody waits, and one more would not make steps too long"
+
+
+def test_what_a_replica_that_leaves_has_not_begun_to_claim_is_offered_to_the_next_that_asks(
+    replica: Replica, around: Surroundings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, not when its offers have ended."""
+    monkeypatch.setattr(replica._puller._loop, "join", lambda timeout_s: None)  # it has no thread
+    busy = threading.Event()
+    replica._puller._preparers = ThreadPoolExecutor(1)
+    replica._puller._preparers.submit(busy.wait)
+    jobs = {replica.add() for _ in range(SLOTS)}
+    replica.ask()
+    other = Replica("w.2", "two", around, JobStore(replica.store.redis))
+    other.ask()
+    assert other.jobs == set(), "they are offered to the first"
+    replica._puller.close()
+    busy.set()
+    other.ask()
+    assert other.jobs == jobs

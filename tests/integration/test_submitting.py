@@ -32,9 +32,15 @@ REQUEST = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
 
 
 @pytest.fixture
-def gateway(settings: Settings, redis_client: redis.Redis) -> Iterator[Gateway]:
-    """One place in the queue of a replica that takes nothing."""
-    gateway = Gateway.connect(replace(settings, queue_limit=1))
+def places() -> int:
+    """In the queue."""
+    return 1
+
+
+@pytest.fixture
+def gateway(settings: Settings, redis_client: redis.Redis, places: int) -> Iterator[Gateway]:
+    """Few places in the queue of a replica that takes nothing."""
+    gateway = Gateway.connect(replace(settings, queue_limit=places))
     Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     with closing(gateway.hub), closing(gateway.redis):
         yield gateway
@@ -184,3 +190,39 @@ def test_a_whole_answer_counts_nothing_that_is_void(
     thread.join(60)
     assert answers[0]["choices"][0]["message"]["content"] == "aXY"
     assert answers[0]["usage"]["completion_tokens"] == 3
+
+
+def test_who_waits_is_told_0_only_while_a_replica_has_a_slot_free(gateway: Gateway, key: KeyRecord) -> None:
+    """A heartbeat may be older than the job that has taken its last slot; one that waits would have taken it."""
+    beat = Replica("i", "r", "fake", "n", "cpu0", "active", 1, max_batch_size=1, slot_s=2.0, background_slot_s=3.0)
+    Registry(gateway.redis).heartbeat(beat, lease_s=60)
+    job, waiting = submit(gateway, key).job, gateway.inference.waiting
+    new = replace(job, created_at=job.created_at + 60_000)
+    assert waiting.eta_s(new, 1) == 0.0
+    waits = replace(job, created_at=job.created_at - 1_000)
+    assert waiting.places([waits]) == {job.id: {"position": 1, "eta_s": 2.0}}
+    background = replace(waits, background=True)
+    assert waiting.eta_s(background, 2) == 3.0, "what the job before it gets is counted as theirs"
+    gateway.redis.set(f"{keys.lines('fake')}:interactive", "somebody else's")
+    assert waiting.eta_s(background, 2) == 6.0
+
+
+@pytest.mark.parametrize("places", [2])
+def test_who_is_refused_since_others_were_told_to_come_back_is_told_so(gateway: Gateway, key: KeyRecord) -> None:
+    """One of two places is free by then, but it is promised."""
+
+    def refused(text: str) -> str:
+        came_ms = gateway.store.clock.now_ms()
+        eventually(lambda: gateway.store.clock.now_ms() > came_ms, "it is the youngest")
+        request = {**REQUEST, "messages": [{"role": "user", "content": text}]}
+        with pytest.raises(QueueFull) as caught:
+            gateway.inference.submit("chat", "fake", request, key=key, background=False)
+        return caught.value.message
+
+    first, _ = submit(gateway, key).job, submit(gateway, key)
+    assert refused("a").startswith("2 interactive requests wait for 'fake' before this one, and the limit is 2.")
+    gateway.inference.cancel(first.id, key=key)
+    assert refused("b").startswith(
+        "1 interactive requests wait for 'fake' before this one, with room kept for 1 told to come back, and the "
+        "limit is 2. Try again in "
+    )

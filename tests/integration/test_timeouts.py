@@ -12,6 +12,7 @@ import pytest
 
 from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
 from gateway.jobs.record import JobHead
+from gateway.store import keys
 from tests.integration.conftest import NARROW
 from tests.rpc import Client, chat_request, details
 from tests.rpc import client as rpc_client
@@ -27,9 +28,9 @@ SERVICE_S = STEP_S * TOKENS
 LONG = 1_000
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def narrow(stack: Stack) -> Iterator[Stack]:
-    """A model with one place, whose replica has measured how long a job holds it."""
+    """A model with one place, whose new replica has measured how long a job holds it, and no promise."""
     place = stack.settings.node, stack.settings.device
     options = {"step_s": STEP_S}
     spec = ReplicaSpec(replica_id(NARROW, *place), NARROW, *place, max_batch_size=1, options=options)
@@ -39,6 +40,7 @@ def narrow(stack: Stack) -> Iterator[Stack]:
     eventually(lambda: stack.replica(NARROW).slot_s > 0, "its heartbeat says how long a job takes")
     yield stack
     Desired(stack.redis).drop([spec])
+    stack.redis.delete(*stack.redis.keys(f"{keys.lines(NARROW)}:*"))
     with stack.client() as rest, rpc_client(stack) as rpc:
         eventually(
             lambda: rest.get(f"/models/{NARROW}").json()["data"]["status"] == "inactive", "REST knows that it is gone"
@@ -92,17 +94,20 @@ def test_a_job_that_has_not_begun_in_time_is_ended_and_not_started(narrow: Stack
 
 
 def test_what_can_not_begin_in_time_is_refused_at_once(narrow: Stack, client: httpx.Client) -> None:
-    """The model begins a job in two seconds: at the third place nothing begins within four. Behind the tests that wait:
-    who is refused here keeps a place for a while."""
+    """The model begins a job in two seconds: at the third place nothing begins within four."""
     with busy(narrow, waiting=2):
-        for path, model in ((PATH, {}), ("/v1/chat/completions", {"model": NARROW})):
+        for path, model, coming in (
+            (PATH, {}, ""),
+            ("/v1/chat/completions", {"model": NARROW}, ", with room kept for 1 told to come back"),
+        ):
             refused = client.post(path, json={**BODY, **model, "timeout": 2 * SERVICE_S})
             assert refused.status_code == 429, refused.text
             assert 1 <= int(refused.headers["Retry-After"]) <= 60
+            before = f"2 interactive requests wait for 'narrow' before this one{coming}; it would begin in about"
+            assert before in refused.text
+            assert f"and its timeout is {2 * SERVICE_S:g} s. Try again in" in refused.text
         error = refused.json()["error"]
         assert (error["code"], error["type"]) == ("begins_too_late", "rate_limit_error")
-        assert "2 interactive requests wait for 'narrow' before this one; it would begin in about" in error["message"]
-        assert f"and its timeout is {2 * SERVICE_S:g} s. Try again in" in error["message"]
         patient = chat(narrow, model=NARROW, max_tokens=2, timeout=600)
     assert patient.join().finish_reason == "length"
 

@@ -10,6 +10,7 @@ from gateway.jobs.indexes import YOUNG_MS
 from gateway.jobs.journal import fold, num_choices
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import JobStore
+from gateway.scheduling.lines import OFFER_MS
 from gateway.store import keys
 from tests.interleavings.client import Client
 from tests.interleavings.stage import KEYS, SLICE_S, Facts
@@ -43,6 +44,7 @@ def come_to_rest(world: World) -> None:
     while second < REST_S and not all(client.watcher.ended for client in world.clients):
         second += 1
         world.elapse(SLICE_S)
+    world.elapse(OFFER_MS / 1000 + SLICE_S)  # replicas ask when the last offers have ended
 
 
 def verify(world: World) -> int:
@@ -50,6 +52,7 @@ def verify(world: World) -> int:
     store = world.web.store
     world.check()
     assert not world.server.left(), _leftovers(world)
+    assert not (left := world.lines.left()), "; ".join(left)
     there = world.server.records()
     for job_id in sorted(there | world.facts.keys()):
         facts = world.facts[job_id]

@@ -45,6 +45,16 @@ class LinesWatch:
         late = self._redis.zrangebyscore(f"{keys.lines(model)}:offered", "-inf", now_ms)
         return [f"the offer {one} has ended and stands nowhere" for one in late]
 
+    def left(self) -> list[str]:
+        """What stands in a line, is offered, or has no end, though all jobs have ended and all offers, too."""
+        found = []
+        for key in sorted(map(str, self._redis.keys(f"{keys.lines('*')}:*"))):
+            if key.endswith((":served", ":openings")) or ":promises:" in key:
+                found += [f"{key} has no TTL"] if self._redis.pttl(key) < 0 else []
+            else:
+                found.append(f"{key} still has {self._redis.zrange(key, 0, -1)}")
+        return found
+
     def _waiting(self) -> set[str]:
         jobs = [str(key)[4:-1] for key in self._redis.keys("hr:{*}")]
         return {job_id for job_id in jobs if self._redis.hget(keys.job(job_id), "state") == JobState.QUEUED}

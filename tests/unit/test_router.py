@@ -16,6 +16,7 @@ from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.footprint import Footprint
+from gateway.scheduling.capacity import Capacity
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.scripts import Scripts
@@ -157,3 +158,18 @@ def test_a_provider_that_has_failed_says_when_it_is_tried_again(router: Router) 
     with pytest.raises(UpstreamUnavailable, match=r"is tried again in [1-6][0-9] s") as caught:
         router.route(router.catalog.get("there"), "chat")
     assert 1 < caught.value.retry_after_s <= 60
+
+
+def test_the_capacity_of_a_model_is_what_its_active_replicas_have_measured(router: Router) -> None:
+    """One that loads has no slots yet; an older one does not measure what jobs get."""
+    each = {"max_batch_size": 8, "pid": 1}
+    for replica in (
+        Replica("a", "a", "here", "n", "cpu0", "active", held=4, background_held=2, gets=7, background_gets=1.5,
+                slot_s=2, background_slot_s=6, **each),
+        Replica("b", "b", "here", "n", "cpu1", "active", held=8, slot_s=4, **each),
+        Replica("c", "c", "here", "n", "cpu2", "loading", **each),
+    ):  # fmt: skip
+        router.registry.heartbeat(replica, lease_s=60)
+    assert router.capacity("here", background=False) == Capacity(slots=15, free=4, slot_s=3)
+    assert router.capacity("here", background=True) == Capacity(slots=9.5, free=2, slot_s=6)
+    assert router.capacity("other", background=False) == Capacity(slots=0, free=0, slot_s=0)

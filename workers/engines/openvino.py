@@ -94,7 +94,7 @@ class OpenVinoEngine(BatchEngine[Held]):
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         super().__init__()
         report("model_initialization", 0, 1)
-        self._cache = CacheRoom(_kv_blocks(config) * _block_tokens(config))
+        self._cache = CacheRoom[int](_kv_blocks(config) * _block_tokens(config))
         self._pipeline = _loaded(config)
         report("model_initialization", 1, 1)
         self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Generic, NamedTuple, TypeVar
 
 #: The time between two tokens of an answer while prompts are computed, in seconds: some steps take longer, and 0.15 is
 #: what readers may see. And the share of it that prompts get at least.
@@ -31,6 +31,9 @@ FIRST_EXPECTED, ANSWER_WEIGHT = 512, 0.05
 DECODE_WEIGHT = 0.2
 #: One step may change what is thought of the speed by so much: the process may have been stopped meanwhile.
 MOST_CHANGE = 2.0
+
+#: How an engine names a sequence.
+Name = TypeVar("Name", int, str)
 
 
 class Prompt(NamedTuple):
@@ -135,7 +138,7 @@ class AnswerLengths:
         return max(made, min(max_tokens, round(2 * self._mean)))
 
 
-class CacheRoom:
+class CacheRoom(Generic[Name]):
     """Which prompts may begin: those that fit into the cache, answers included, beside all that have begun.
 
     So an engine need not throw away, for want of room, what it has computed. Younger ones may pass one that does not
@@ -145,9 +148,9 @@ class CacheRoom:
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         #: For how many steps those had to wait that do not fit.
-        self._waited: dict[int, int] = {}
+        self._waited: dict[Name, int] = {}
 
-    def fitting(self, waiting: Mapping[int, int], *, taken: int) -> list[int]:
+    def fitting(self, waiting: Mapping[Name, int], *, taken: int) -> list[Name]:
         """Those of a step that may begin, of those that wait and the tokens that each needs, the oldest first."""
         fitting, self._waited = [], {i: steps + 1 for i, steps in self._waited.items() if i in waiting}
         for sequence_id, tokens in waiting.items():

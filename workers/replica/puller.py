@@ -6,18 +6,19 @@ Knows no engine. Who gives its slots to whom is decided in `gateway/scheduling/p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import cast
 
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Cause, JobState
-from gateway.scheduling.capacity import ServiceTime
+from gateway.scheduling.capacity import ServiceTime, SlotMean
 from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Offer, Wish
 from gateway.scheduling.policy import BackgroundShare, Holder, Preemption, Presence, SlotLimits
 from gateway.store.cached import Cached
@@ -77,7 +78,7 @@ class Puller:
         self._slots = slots
         self._admission = admission
         self._journaler = journaler
-        settings = journaler.settings
+        self._settings = settings = journaler.settings
         self._preemption = Preemption(settings.preemption, settings.max_preemptions)
         self._share = BackgroundShare(settings.background_share)
         self._presence = Presence(slots.total, settings.background_share)
@@ -88,6 +89,8 @@ class Puller:
         self._life = life
         #: How long interactive and background jobs have held their slots.
         self.service = {False: ServiceTime(), True: ServiceTime()}
+        #: How many they get while some of them wait, or would get.
+        self._gets = {False: SlotMean(slots.total), True: SlotMean(slots.total)}
         self._woken = threading.Event()
         #: Tokens that were made since Redis was told, over the weight of their API key.
         self._charges: dict[tuple[bool, str], float] = defaultdict(float)
@@ -95,8 +98,12 @@ class Puller:
         self._made: Counter[bool] = Counter()
         self._counting = threading.Lock()
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
+        #: Jobs that it has not begun to claim.
+        self._offered: set[str] = set()
         #: Redis knows of a free slot here, so that a new job wakes this replica.
         self._is_open = False
+        #: Slots that background jobs may hold together.
+        self._most_background = slots.total
         #: Somebody may have no more slots, so that it has to ask when a job ends, though others are free.
         self._is_limited = False
         #: When it got its last job; whether the next is expected at any moment, so that it asks and is not told.
@@ -128,8 +135,8 @@ class Puller:
         slots = self._slots.leave(run)
         if run.state is JobState.DONE and slots:
             self._answers.note(run.new_tokens // slots)
-        if run.state is not None:
-            self.service[run.job.background].count(slots * (time.monotonic() - run.claimed_at))
+        held_s = slots * (time.monotonic() - run.claimed_at)
+        self.service[run.job.background].count(held_s, ended=run.state is not None)
         self.slots_freed()
 
     def slots_freed(self) -> None:
@@ -138,23 +145,35 @@ class Puller:
             self._woken.set()
 
     def figures(self) -> dict[str, float]:
-        """What the heartbeat says of the slots, see `Replica`."""
-        held = self._slots.held()
-        background = sum(slots for run, slots in held if run.job.background)
+        """What the heartbeat says of the slots, see `Replica`. Raises: NOT_NOW."""
+        held = Counter({False: 0, True: 0})
+        for run, slots in self._slots.held():
+            held[run.job.background] += slots
+        if self._engine.ready.is_set():
+            self._note_slots(held)
         return {
-            "held": sum(slots for _, slots in held) - background,
-            "background_held": background,
+            "held": held[False],
+            "background_held": held[True],
+            "gets": round(self._gets[False].mean, 3),
+            "background_gets": round(self._gets[True].mean, 3),
             "slot_s": round(self.service[False].mean_s, 4),
             "background_slot_s": round(self.service[True].mean_s, 4),
         }
 
+    def _note_slots(self, held: Mapping[bool, int]) -> None:
+        """Interactive jobs would get all slots; background jobs what those leave, and their share in any case."""
+        now, total, waiting = time.monotonic(), self._slots.total, self._lines.waiting(self._model)
+        left = max(min(total - held[False], self._most_background), self._settings.background_share * total)
+        self._gets[False].note(now, held[False] if waiting.interactive else total)
+        self._gets[True].note(now, held[True] if waiting.background else left)
+
     def close(self) -> None:
-        """Ask for nothing more. What it was offered and has not claimed yet is left to others."""
+        """Ask for nothing more. What it was offered and has not begun to claim is left to others."""
         self._woken.set()
         self._loop.join(JOIN_S)
         self._preparers.shutdown(wait=False, cancel_futures=True)
         try:
-            self._lines.close(self._model, self._queue)
+            self._lines.close(self._model, self._queue, list(self._offered))
         except NOT_NOW as error:
             log.warning(
                 "%s: not closed (%s); it may be told of a job, which others then find later", self._queue, error
@@ -174,15 +193,16 @@ class Puller:
             self._begin(self._take, {self._named.popleft(): self._slots.hold(1)})
         holders = self._holders()
         with self._counting:
-            charges, self._charges = self._charges, defaultdict(float)
             made, self._made = self._made, Counter()
         now = time.monotonic()
         self._share.count(now, background=made[True], interactive=made[False])
         held, background = self._held_slots()
         self._presence.note(now, held)
         limits = self._limits()
+        self._most_background = limits.background
         wish = replace(self._wish(holders, limits), held=held, background_held=background)
-        offers = self._lines.next_jobs(self._model, wish, charges)
+        with self._charged() as charges:
+            offers = self._lines.next_jobs(self._model, wish, charges)
         needed = sum(min(offer.slots, wish.total) for offer in offers)
         if any(offer.takes_back for offer in offers):
             self._take_back(self._preemption.victims(holders, needed - wish.free))
@@ -216,6 +236,19 @@ class Puller:
         limits = self._limits()
         self._is_limited = limits.are_reached(background, held, self._slots.total)
         self._take_back(self._preemption.excess(self._holders(), limits, owed=self._share.owed))
+
+    @contextlib.contextmanager
+    def _charged(self) -> Iterator[Mapping[tuple[bool, str], float]]:
+        """What API keys are to be charged for now. It stays to be charged if Redis does not take it."""
+        with self._counting:
+            charges, self._charges = self._charges, defaultdict(float)
+        try:
+            yield charges
+        except NOT_NOW:
+            with self._counting:
+                for whose, tokens in charges.items():
+                    self._charges[whose] += tokens
+            raise
 
     def _note_pace(self, *, has_room: bool, taken: bool) -> None:
         """Where one job follows the other, asking costs less than being told of each. It would be before other replicas
@@ -280,6 +313,7 @@ class Puller:
         """Claim and prepare jobs beside others; they have their slots, `tickets`."""
         if not tickets:
             return
+        self._offered.update(tickets)
         try:
             self._preparers.submit(self._take_all, take, tickets)
         except RuntimeError:  # the process ends
@@ -287,6 +321,7 @@ class Puller:
 
     def _take_all(self, take: Take, tickets: Tickets) -> None:
         begun: set[str] = set()
+        self._offered.difference_update(tickets)
         try:
             with guarded(f"jobs {', '.join(tickets)}"):
                 begun = {run.id for run in take(tickets)}

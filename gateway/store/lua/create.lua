@@ -8,13 +8,16 @@
 -- field, value, ...
 -- Again with the same id changes nothing. Returns {when it was created, in ms; 1 if by this call; the fingerprint of the
 -- request that it was created for; the queue of a replica that is to be told, which no other call tells before it has
--- asked for jobs, or ''; its position, from 1; 0, or it was not made, and may be asked for again in so many ms; jobs that
--- its key has open, bytes of their requests}.
+-- asked for jobs, or ''; its position, from 1; 0, or it was not made, and may be asked for again in so many ms; for how
+-- many that were told to come back room is kept then; jobs that its key has open, bytes of their requests}.
 local id, base, now = ARGV[1], KEYS[5], now_ms()
+
+local coming = 0
 
 local function answer(created_at, is_new, fingerprint, queue, position, wait)
   local open = KEYS[4] ~= '' and redis.call('SCARD', KEYS[4]) or 0
-  return {created_at, is_new, fingerprint or '', queue, position, wait, open, redis.call('HGET', KEYS[9], '') or 0}
+  local stored = redis.call('HGET', KEYS[9], '') or 0
+  return {created_at, is_new, fingerprint or '', queue, position, wait, coming, open, stored}
 end
 
 local before, known = unpack(redis.call('HMGET', KEYS[1], 'created_at', 'fingerprint'))
@@ -31,7 +34,9 @@ local position, queue = 0, ''
 local function look_for_room()
   local before_it, within = ahead(base, class, member, since)
   position = before_it + 1
-  return has_room(base, class, within + 1, tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], now)
+  local wait, others = has_room(base, class, within + 1, tonumber(ARGV[5]), tonumber(ARGV[6]), ARGV[7], now)
+  coming = others or 0
+  return wait
 end
 
 local wait = base == '' and 0 or on_lines(base, look_for_room, ARGV[7])

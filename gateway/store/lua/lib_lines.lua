@@ -239,8 +239,9 @@ end
 -- How long in ms who was told to come back may be late, and how early; the longest time that anybody is told.
 local LATE, EARLY, LONGEST = 5000, 1000, 60000
 
--- Whether a job is taken at a position of its line: 0, or in how many ms there will be room for it. Who is refused gets
--- a time of its own, at the model's pace, and is taken then whoever else has come; others count those who are to come.
+-- Whether a job is taken at a position of its line: 0, or in how many ms there will be room for it; then also for how
+-- many others room is kept. Who is refused gets a time of its own, at the model's pace, and is taken then whoever else
+-- has come; others count those who are to come.
 -- base:promises:{class}        the times that were given: name of what was asked, when
 -- base:promises:{class}:{name} the same of one name, the earliest first
 local function has_room(base, class, position, last, pace, name, now)
@@ -263,17 +264,18 @@ local function has_room(base, class, position, last, pace, name, now)
     return 0
   end
   local gap = pace > 0 and 1000000 / pace or 1000
-  if position + redis.call('ZCOUNT', given, '-inf', now + position * gap) <= last then
+  local coming = redis.call('ZCOUNT', given, '-inf', now + position * gap)
+  if position + coming <= last then
     return 0
   end
   local latest = tonumber(redis.call('ZREVRANGE', given, 0, 0, 'WITHSCORES')[2]) or 0
   due = math.ceil(math.max(latest, now + (position - last) * gap) + gap)
   if due - now > LONGEST then
-    return LONGEST
+    return LONGEST, coming
   end
   redis.call('ZADD', given, due, name .. ':' .. due)
   redis.call('RPUSH', own, due)
   redis.call('PEXPIRE', own, LONGEST + LATE)
   redis.call('PEXPIRE', given, LONGEST + LATE)
-  return due - now
+  return due - now, coming
 end

@@ -160,6 +160,7 @@ local function open_or_close()
   opening = opening > 0 and opening + 0.4 * (1 - now / 1e13) or 0
   if opening > 0 and ARGV[10] == '1' then
     redis.call('ZADD', base .. ':openings', opening, replica)
+    redis.call('PEXPIRE', base .. ':openings', LONGEST_OFFER)  -- those that live ask more often
   else
     redis.call('ZREM', base .. ':openings', replica)
   end

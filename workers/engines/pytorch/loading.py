@@ -25,13 +25,11 @@ from transformers.utils import logging
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.offload import keep_on_host
-from workers.engines.pytorch.paced_scheduler import PACED
+from workers.engines.pytorch.paced_scheduler import PACED, PAGE_TOKENS
 from workers.engines.pytorch.quantization import quantize
 
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
-#: Tokens of one block of the KV cache.
-PAGE_TOKENS = 32
 #: Made of bfloat16 weights after loading.
 QUANTIZED = ("int8", "int4")
 _DTYPES = {"none": "auto", "bf16": "bfloat16", **dict.fromkeys(QUANTIZED, "bfloat16")}

@@ -11,10 +11,12 @@ from typing import Any
 from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
-from workers.engines.prefill import Prefill, Prompt
+from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, Prompt
 
 #: The `scheduler_type` of a ContinuousBatchingConfig.
 PACED = "paced"
+#: Tokens of one block of the KV cache.
+PAGE_TOKENS = 32
 #: The least of a prompt that a step computes.
 PIECE_TOKENS = 32
 #: Ends the name of a request that yields, see `SequenceRequest`.
@@ -27,6 +29,8 @@ class PacedScheduler(FIFOScheduler):
     def reset(self) -> None:
         """Before anything is scheduled."""
         super().reset()
+        self._room = CacheRoom[str](self.cache.num_blocks * PAGE_TOKENS)
+        self._answers = AnswerLengths()
         self._prefill: Prefill | None = None
         #: When the present step was scheduled, how many tokens of prompts it has, and whether answers go on in it.
         self._step: tuple[float, int, bool] | None = None
@@ -46,7 +50,7 @@ class PacedScheduler(FIFOScheduler):
         active = list(self.active_requests.values())
         decoding = [state for state in active if state.status == RequestStatus.DECODING]
         prompts = [state for state in active if state.status == RequestStatus.PREFILLING]
-        prompts += [] if self.block_new_requests else self._get_waiting_candidates()
+        prompts += [] if self.block_new_requests else self._fitting()
         plan = self._prefill.plan(
             [Prompt(i, len(state.remaining_prefill_tokens), _yields(state)) for i, state in enumerate(prompts)],
             decoding=len(decoding),
@@ -64,6 +68,36 @@ class PacedScheduler(FIFOScheduler):
         if not scheduled and lacks_room:
             return None, is_decode, 0, 0
         return scheduled, is_decode, num_tokens, num_read
+
+    def finish_request(self, request_id: str) -> None:
+        """It has ended, and its blocks are free."""
+        if state := self.active_requests.get(request_id):
+            self._answers.note(_made(state))
+        super().finish_request(request_id)
+
+    def _fitting(self) -> list[Any]:
+        """Those that wait, and may begin: else the library would throw away what it has computed of the youngest."""
+        waiting = {state.request_id: state for state in self._get_waiting_candidates()}
+        taken = sum(map(self._tokens, self.active_requests.values()))
+        tokens = {name: self._tokens(state) for name, state in waiting.items()}
+        return [waiting[name] for name in self._room.fitting(tokens, taken=taken)]
+
+    def _tokens(self, state: Any) -> int:
+        """Of the blocks that a sequence has, or is expected to need."""
+        made = _made(state)
+        most = made - len(state.generated_tokens) + state.max_new_tokens
+        tokens = _prompt(state) + self._answers.expected(made=made, max_tokens=most)
+        return int(-(-tokens // PAGE_TOKENS) * PAGE_TOKENS)
+
+
+def _prompt(state: Any) -> int:
+    """Tokens of its prompt; a sequence that had to begin again has what it had made behind it."""
+    return state._true_initial_tokens or len(state.initial_tokens)
+
+
+def _made(state: Any) -> int:
+    """Tokens of its answer."""
+    return len(state.initial_tokens) - _prompt(state) + len(state.generated_tokens)
 
 
 def _yields(state: Any) -> bool:

@@ -25,14 +25,13 @@ from workers.engines.base import (
 )
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.pytorch.loading import (
-    PAGE_TOKENS,
     QUANTIZED,
     check_shares,
     device_of,
     load_causal_lm,
     start_manager,
 )
-from workers.engines.pytorch.paced_scheduler import YIELDS
+from workers.engines.pytorch.paced_scheduler import PAGE_TOKENS, YIELDS
 from workers.engines.pytorch.ranks import RankGroup
 from workers.engines.weights import weights_digest
 
