@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.cluster.registry import Replica
-from gateway.jobs.events import EventType
+from gateway.jobs.events import Event, EventType
 from gateway.jobs.record import Job
 from gateway.queue.names import lists, model_queue, wake_queue
 from gateway.settings import Settings
@@ -61,13 +61,21 @@ def all_whole(stack: Stack, streams: list[Stream]) -> list[Job]:
     for stream in streams:
         stream.join()
         expected = [fake_token(f"{stream.job_id}/0", i) for i in range(TOKENS)]
-        events = stack.journal(stream.job_id)
+        events: list[Event] = eventually(
+            lambda job_id=stream.job_id: ended_events(stack, job_id), "a worker has restored its end"
+        )
         assert stream.text == "".join(f" w{token}" for token in expected)
         if not any(event.type is EventType.SNAPSHOT for event in events):  # it has ended a minute ago
             assert [i for event in events for i in event.body.get("ids", ())] == expected
         assert (stream.finish_reason, stream.error) == ("length", None)
         assert sum(event.type.terminal for event in events) == 1
     return [job for job in stack.store.read_many([stream.job_id for stream in streams]) if job]
+
+
+def ended_events(stack: Stack, job_id: str | None) -> list[Event]:
+    """All events of a job that has ended; none while a Redis that came back lacks its end."""
+    events = stack.journal(job_id)
+    return events if events and events[-1].type.terminal else []
 
 
 def at_next_offer(stack: Stack, proxy: SwallowingProxy, act: Callable[[], object]) -> set[str]:
