@@ -118,8 +118,6 @@ class Settings:
     preemption: bool = True
     #: A job that did so often enough keeps its slots.
     max_preemptions: int = 16
-    #: A waiting background job of a remote model gets a wake-up message of higher priority after each such period.
-    ageing_s: float = 5.0
     #: Largest accepted request body.
     max_body_bytes: int = 4 * 1024 * 1024
     #: Objects, lists and fields of objects that one request may hold.

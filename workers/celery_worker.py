@@ -20,6 +20,9 @@ log = logging.getLogger(__name__)
 
 #: How often task events for Flower are sent, and the queues to take from are compared with those that should be.
 LOOK_S = 0.5
+#: Threads of a worker whose messages only wake it up. While all of them are busy Celery takes no message, and then not
+#: before something else happens: with a single one, each message right behind another would come half a second late.
+WAKE_UPS = 8
 
 
 #: Pauses between two tries to reach the broker, in seconds: the first, the increment, and the longest.
@@ -80,7 +83,7 @@ def consume(
     *,
     hostname: str,
     queues: Callable[[], Iterable[str]],
-    concurrency: int,
+    concurrency: int = WAKE_UPS,
     on_look: Callable[[], None] = lambda: None,
     task_events: Callable[[], Iterable[tuple[str, Mapping[str, Any]]]] = tuple,
 ) -> None:

@@ -29,6 +29,8 @@ class ProviderWorker:
     pid: int
     running: int = 0
     credentials: tuple[str, ...] = ()
+    #: It asks for its jobs, and need not be sent each of them.
+    pulls: bool = False
 
 
 @dataclass(frozen=True)

@@ -29,8 +29,7 @@ from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
-from gateway.queue.enqueue import tell
-from gateway.queue.names import Priority
+from gateway.queue.enqueue import wake
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.cached import Cached
@@ -174,11 +173,9 @@ class Inference:
         return Submitted(created.job, watcher, created.position, replayed=not created.new and token is not None)
 
     def _announce(self, created: Created) -> None:
-        """Tell who could run the job. Replicas that have something to do look for more when they have done it."""
-        job = created.job
-        if created.wakes or not self.catalog.get(job.runs_on).local:
-            priority = Priority.BACKGROUND if job.background else Priority.INTERACTIVE
-            tell(self.celery, created.wakes, job.id, queue_key=job.runs_on, priority=priority)
+        """Tell who could run the job. Workers that have something to do look for more when they have done it."""
+        if created.wakes:
+            wake(self.celery, created.wakes)
 
     def _write(self, job: Job, room: Room, *, background: bool, watched: bool) -> Created:
         ttl_s = self.settings.background_ttl_s if background else self.settings.job_ttl_s

@@ -51,14 +51,14 @@ class Indexes:
         """Move a job to the index where its record says that it belongs: the running jobs, or a model's queue.
 
         `stale`: models in whose queue it was found though it does not belong there.
-        Returns the queue of a replica that is to be told of it, or ''.
+        Returns the queue of a worker that is to be told of it, or ''.
         """
         pipe = self._redis.pipeline(transaction=False)
         self.add_track(pipe, job_id, model, *stale)
         return str(self._scripts.execute(pipe)[0][1])
 
     def track_waiting(self, job_ids: Sequence[str], model: str) -> set[str]:
-        """The same for jobs that were found in a model's index. Returns the queues of replicas that are to be told."""
+        """The same for jobs that were found in a model's index. Returns the queues of workers that are to be told."""
         pipe = self._redis.pipeline(transaction=False)
         for job_id in job_ids:
             self.add_track(pipe, job_id, model)
@@ -67,7 +67,7 @@ class Indexes:
     def after_handover(self, job: Job, model: str) -> str:
         """Note that a running job was handed to another model, which counts as a failure of its own.
 
-        Returns the queue of a replica that is to be told of it, or ''.
+        Returns the queue of a worker that is to be told of it, or ''.
         """
         pipe = self._redis.pipeline(transaction=False)
         self.add_track(pipe, job.id, model)

@@ -57,7 +57,7 @@ class Created:
     coming: int = 0
     #: Created by this call, not by an earlier one with the same id.
     new: bool = True
-    #: The queue of a replica that is to be told of it; empty: those that could run it have something to do.
+    #: The queue of a worker that is to be told of it; empty: those that could run it have something to do.
     wakes: str = ""
 
 
@@ -73,7 +73,7 @@ class Ended(NamedTuple):
 class Released(NamedTuple):
     """A job waits again."""
 
-    #: The queue of a replica that is to be told of it; empty: those that could run it have something to do.
+    #: The queue of a worker that is to be told of it; empty: those that could run it have something to do.
     wakes: str
 
 

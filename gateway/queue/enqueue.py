@@ -1,4 +1,4 @@
-"""Sends wake-up messages: there is work for a replica, or a job for whoever takes it.
+"""Sends wake-up messages: there is work for a replica or a provider worker, or a job for whoever takes it.
 
 The message carries one argument, the job id, or none. Losing it, or sending it twice, does no harm: the job record is
 the truth.
@@ -39,7 +39,7 @@ def enqueue(app: Celery, job_id: str, *, queue_key: str, priority: Priority, que
 
 
 def tell(app: Celery, wakes: str, job_id: str, *, queue_key: str, priority: Priority) -> None:
-    """Wake the replica whose queue is `wakes`; if that is empty, send the job's own message."""
+    """Wake the worker whose queue is `wakes`; if that is empty, send the job's own message."""
     if wakes:
         wake(app, wakes)
     else:
@@ -47,7 +47,7 @@ def tell(app: Celery, wakes: str, job_id: str, *, queue_key: str, priority: Prio
 
 
 def wake(app: Celery, queue: str) -> None:
-    """Tell a replica, by its own queue, that there is work. If that can't be sent now, it looks by itself soon."""
+    """Tell a worker, by its own queue, that there is work. If that can't be sent now, it looks by itself soon."""
     try:
         _send(app, GENERATE, uuid(), [], queue, Priority.INTERACTIVE)
     except NOT_NOW as error:

@@ -15,14 +15,10 @@ GENERATE, DEPLOY = "headrace.generate", "headrace.deploy"
 class Priority(IntEnum):
     """Steps of kombu's Redis transport; the lowest number is served first."""
 
-    #: A job that lost its worker, or waited through two ageing periods.
+    #: About a job that lost its worker, or its first message.
     RECOVERED = 0
-    #: A client waits for the answer.
+    #: Any other.
     INTERACTIVE = 3
-    #: A background job that has waited for one ageing period.
-    AGED = 6
-    #: A background job.
-    BACKGROUND = 9
 
 
 def slug(model_id: str) -> str:
@@ -36,7 +32,7 @@ def model_queue(model_id: str) -> str:
 
 
 def provider_queue(node: str) -> str:
-    """A provider worker's own queue, which is always empty: Celery needs one."""
+    """The queue of the provider worker of a node, for messages that there is work."""
     return f"provider.{node}"
 
 

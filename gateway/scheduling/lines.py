@@ -1,4 +1,4 @@
-"""The lines of a model in Redis: what a replica with free slots is offered next.
+"""The lines of a model in Redis: what a worker with free slots is offered next.
 
 Jobs that have lost their worker come first; then those that somebody waits for, key by key, so that each API key gets
 its part of the tokens ("Fairness in Serving Large Language Models", Sheng et al., OSDI 2024); then background jobs,
@@ -8,7 +8,8 @@ lines true. An offer removes nothing: what is not claimed is offered again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from bisect import bisect_right
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple, cast
@@ -19,21 +20,26 @@ from gateway.store import keys
 from gateway.store.connection import pipeline
 from gateway.store.scripts import Scripts
 
-#: How long a replica has to claim what it was offered.
+#: How long a worker has to claim what it was offered.
 OFFER_MS = 2_000
+#: A token that is made costs so many of those that are read.
+OUTPUT_COST = 2
 #: More tokens than an answer has.
 MANY = 10**9
-NO_CHARGES: Mapping[tuple[bool, str], float] = MappingProxyType({})
-#: The lines in which jobs are served key by key.
-INTERACTIVE, BACKGROUND = "interactive", "background"
+#: Tokens, over the weight of their API key, by (background, key).
+Charges = Mapping[tuple[bool, str], float]
+NO_CHARGES: Charges = MappingProxyType({})
+#: Jobs that have lost their worker; and the lines in which jobs are served key by key.
+FIRST, INTERACTIVE, BACKGROUND = "first", "interactive", "background"
 
 
 @dataclass(frozen=True)
 class Wish:
-    """What a replica could take now. Counts are slots (sequences of a batch)."""
+    """What a worker could take now. Counts are slots: of a replica sequences of its batch, else jobs."""
 
     #: The queue that wakes it.
     queue: str
+    #: Slots of its batch: no job takes more.
     total: int
     free: int
     #: Tokens that its KV cache has room for; -1: any number. An answer is expected to have `answer` tokens at most, and
@@ -56,6 +62,8 @@ class Wish:
     tell: bool = True
     #: Slots that its interactive jobs hold, by API key.
     held: Mapping[str, int] = field(default_factory=dict)
+    #: By line, the model that was the last to give a job: the next one's turn it is.
+    served: Mapping[str, str] = field(default_factory=dict)
 
 
 class Waiting(NamedTuple):
@@ -67,9 +75,10 @@ class Waiting(NamedTuple):
 
 @dataclass(frozen=True)
 class Offer:
-    """A job that a replica may claim."""
+    """A job that a worker may claim."""
 
     job_id: str
+    model: str
     #: The line it stood in.
     line: str
     key_id: str
@@ -97,27 +106,34 @@ class Lines:
         self._redis = client
         self._scripts = scripts
 
-    def next_jobs(self, model: str, wish: Wish, charges: Mapping[tuple[bool, str], float] = NO_CHARGES) -> list[Offer]:
+    def next_jobs(self, model: str, wish: Wish, charges: Charges = NO_CHARGES) -> list[Offer]:
         """The best jobs that a replica has slots for; it counts as open to more if it has any left.
 
-        `charges` are counted before: tokens that were made since the last call, over the weight of their API key, by
-        (background, key). Raises: NOT_NOW.
+        `charges` are counted before: tokens that were made since the last call. Raises: NOT_NOW.
         """
-        lines = [keys.lines(model)]
+        return self.next_of([model], wish, {model: charges})
+
+    def next_of(self, models: Sequence[str], wish: Wish, charges: Mapping[str, Charges]) -> list[Offer]:
+        """The same for a worker of several models. They take turns, in their order, to give it recovered jobs; then
+        interactive jobs; then background jobs, if no interactive job of any of them waits. Raises: NOT_NOW.
+        """
         pipe = self._redis.pipeline(transaction=False)
-        if charges:
-            spent = (
-                (BACKGROUND if background else INTERACTIVE, key_id, f"{tokens:.3f}")
-                for (background, key_id), tokens in charges.items()
-            )
-            self._scripts.add(pipe, "charge", lines, *(part for one in spent for part in one))
+        for model, of_model in charges.items():
+            if of_model:
+                spent = (
+                    (BACKGROUND if background else INTERACTIVE, key_id, f"{tokens:.3f}")
+                    for (background, key_id), tokens in of_model.items()
+                )
+                self._scripts.add(pipe, "charge", [keys.lines(model)], *(part for one in spent for part in one))
         numbers = (wish.total, wish.free, wish.room, wish.background, wish.crowded, wish.owed, int(wish.quarantined))
         more = (int(wish.tell), wish.answer, wish.context, wish.background_held, wish.background_most, wish.key_most)
+        turns = (bisect_right(models, wish.served.get(line, "")) for line in (FIRST, INTERACTIVE, BACKGROUND))
         held = (part for pair in wish.held.items() for part in pair)
-        self._scripts.add(pipe, "next_jobs", lines, wish.queue, *numbers, OFFER_MS, *more, *held)
+        lines = [keys.lines(model) for model in models]
+        self._scripts.add(pipe, "next_jobs", lines, wish.queue, *numbers, OFFER_MS, *more, *turns, *held)
         back, *members = self._scripts.execute(pipe)[-1]
         within = len(members) - int(back)
-        return [_offer(member, takes_back=i >= within) for i, member in enumerate(members)]
+        return [_offer(member, models, takes_back=i >= within) for i, member in enumerate(members)]
 
     def waiting(self, model: str) -> Waiting:
         """How many wait at this moment. Raises: NOT_NOW."""
@@ -127,8 +143,8 @@ class Lines:
         return Waiting(*(0 if isinstance(reply, Exception) else reply for reply in replies))
 
     def close(self, model: str, queue: str, left: Collection[str] = ()) -> None:
-        """A replica takes no job now, so that it is not told of any. What it was offered, and has `left`, is offered to
-        the next that asks. Raises: NOT_NOW.
+        """A worker takes no job of a model now, so that it is not told of any. What it was offered, and has `left`, is
+        offered to the next that asks. Raises: NOT_NOW.
         """
         self._redis.zrem(keys.openings(model), queue)
         offered = f"{keys.lines(model)}:offered"
@@ -137,7 +153,7 @@ class Lines:
             self._redis.zadd(offered, ended, xx=True)
 
 
-def _offer(member: str, *, takes_back: bool) -> Offer:
-    line, _, job = member.partition(":")
+def _offer(member: str, models: Sequence[str], *, takes_back: bool) -> Offer:
+    number, line, job = member.split(":", 2)
     key_id, _, slots, prompt, most, job_id = job.split("|", 5)
-    return Offer(job_id, line, key_id, int(slots), int(prompt), int(most), takes_back)
+    return Offer(job_id, models[int(number) - 1], line, key_id, int(slots), int(prompt), int(most), takes_back)

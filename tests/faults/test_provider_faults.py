@@ -1,15 +1,22 @@
-"""Kill the provider worker in mid-stream, over 8 streams of two providers that can go on from a begun answer.
+"""Kill the provider worker in mid-stream, or with offers in its hands, over 8 streams of two providers that can go on
+from a begun answer.
 
 Their word i is always the same: one that is lost, repeated or mixed up shows in the text itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
+from gateway.store import keys
 from tests.faults.conftest import TIMES, Ledger
+from tests.faults.proxy import SwallowingProxy
 from tests.stack import Stream, chat, eventually
 from tests.upstreams.base import answer
 from tests.upstreams.world import PATIENT, Tables, World
@@ -54,3 +61,59 @@ def test_provider_worker_killed(world: World, ledger: Ledger, _: int) -> None:
         assert used["completion_tokens"] >= WORDS, "both calls are counted"
 
     ledger.note("provider_worker_killed", streams, seqs, check)
+
+
+@pytest.fixture
+def second(world: World) -> Iterator[SwallowingProxy]:
+    """A second provider worker, "provider-2", which reaches Redis through a proxy."""
+    stack = world.stack
+    proxy = SwallowingProxy(str(stack.socket))
+    stack.start("provider-2", settings=replace(stack.settings, node="n2", redis_url=proxy.url))
+    eventually(lambda: "provider.n2" in stack.redis.zrange(keys.openings("an"), 0, -1), "it has asked")
+    yield proxy
+    stack.kill("provider-2")
+    proxy.close()
+
+
+def offered_to_second(world: World, proxy: SwallowingProxy, act: Callable[[int], object]) -> list[Stream]:
+    """Streams of which some are offered to the second worker, to which something is done before it hears of it."""
+    stack, acted = world.stack, threading.Event()
+
+    def look_and_act() -> None:
+        assert any(stack.redis.exists(f"{keys.lines(model)}:offered") for model in ("oa", "an"))
+        act(stack.processes["provider-2"].pid)
+        acted.set()
+
+    with stack.stopped("provider"):
+        proxy.at_offer(look_and_act)
+        streams = [chat(stack, model=("oa", "an")[i % 2]) for i in range(STREAMS)]
+        assert acted.wait(60), "none was offered"
+    return streams
+
+
+def all_whole(world: World, streams: list[Stream]) -> None:
+    """All have ended with every word, after one claim."""
+    for stream in streams:
+        stream.join()
+        assert (stream.text, stream.finish_reason, stream.error) == (answer(WORDS), "stop", None)
+        assert sum(event.type.terminal for event in world.stack.journal(stream.job_id)) == 1
+    jobs = world.stack.store.heads([stream.job_id for stream in streams]).values()
+    assert {(job.attempts, job.crashes, job.losses) for job in jobs if job} == {(1, 0, 0)}
+
+
+@pytest.mark.parametrize("_", range(TIMES))
+def test_provider_worker_killed_between_its_offers_and_its_claims(
+    world: World, second: SwallowingProxy, _: int
+) -> None:
+    all_whole(world, offered_to_second(world, second, lambda pid: os.kill(pid, signal.SIGKILL)))
+
+
+def test_a_zombie_with_offers_in_its_hands_takes_no_job_of_another(world: World, second: SwallowingProxy) -> None:
+    stack = world.stack
+    streams = offered_to_second(world, second, lambda pid: os.kill(pid, signal.SIGSTOP))
+    all_whole(world, streams)
+    os.kill(stack.processes["provider-2"].pid, signal.SIGCONT)
+    eventually(lambda: len(stack.registry.providers()) == 2, "it is back")
+    later = [chat(stack, model=("oa", "an")[i % 2]) for i in range(STREAMS)]
+    all_whole(world, later)
+    all_whole(world, streams)

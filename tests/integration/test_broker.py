@@ -35,8 +35,8 @@ def test_one_client_sends_all_messages_of_a_connection(settings: Settings, redis
 def test_a_wake_up_message_lies_in_the_list_of_its_priority(settings: Settings, redis_client: redis.Redis) -> None:
     app = make_celery(settings)
     for _ in range(3):
-        enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.BACKGROUND)
-    assert redis_client.llen(f"{model_queue('fake')}:{Priority.BACKGROUND.value}") == 3
+        enqueue(app, "chatcmpl-1", queue_key="fake", priority=Priority.INTERACTIVE)
+    assert redis_client.llen(f"{model_queue('fake')}:{Priority.INTERACTIVE.value}") == 3
     app.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 
@@ -10,6 +11,7 @@ import pytest
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Replica
 from gateway.queue.celery_app import make_celery
+from gateway.queue.enqueue import wake
 from gateway.queue.names import model_queue, replica_queue, wake_queue
 from tests.stack import Stack, chat, eventually, running
 
@@ -42,6 +44,35 @@ def test_a_cancelled_consumer_is_put_right(stack: Stack) -> None:
         eventually(lambda: queues() == wanted, "it takes from its own queues, and no others")
     assert stack.replica().pid == replica.pid
     assert stack.replica().health == "healthy"
+
+
+#: A worker whose first message is still being delivered when the second comes, and which ends when it has.
+WORKER = """
+import os, threading
+from gateway.queue.celery_app import make_celery
+from gateway.settings import Settings
+from workers.celery_worker import consume
+
+both = threading.Barrier(2, action=lambda: os._exit(0))
+
+class Woken:
+    def generate(self, job_id):
+        both.wait()
+
+settings = Settings.load()
+app = make_celery(settings)
+app.replica = Woken()
+consume(app, settings, hostname="woken@test", queues=lambda: ["replica.woken"])
+"""
+
+
+def test_a_message_right_behind_another_is_taken_at_once(stack: Stack) -> None:
+    """It does not wait for the worker's next look."""
+    stack.start("woken", [sys.executable, "-c", WORKER])
+    with closing(make_celery(stack.settings)) as app:
+        for _ in range(2):
+            wake(app, "replica.woken")
+    assert stack.processes.pop("woken").wait(60) == 0
 
 
 def test_a_replica_that_takes_no_messages_is_not_healthy() -> None:

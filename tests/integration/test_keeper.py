@@ -23,17 +23,27 @@ from gateway.jobs.store import Ended, JobStore
 from gateway.models.catalog import load_catalog
 from gateway.process.locks import hold_lock
 from gateway.queue.celery_app import make_celery
-from gateway.queue.names import GENERATE, lists, model_queue
+from gateway.queue.names import GENERATE, lists, model_queue, queue_of
 from gateway.scheduling.lines import Lines, Wish
 from gateway.settings import Settings
 from gateway.store import keys
-from gateway.store.codec import loads
+from gateway.store.codec import dumps, loads
 from tests.stack import eventually
 from workers.keeper import sweeps
 from workers.keeper.keeper import Keeper
 
 #: Of a provider that any worker may serve, so that nobody calls it hopeless.
 MODEL = "elsewhere/model"
+#: A device, whose agent runs deployments.
+DEVICE = "@n.cpu0"
+PROVIDERS = {"oa": {"protocol": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "KEEPER_KEY"}}
+MODELS = {"oa-model": {"capabilities": ["chat"], "upstream": "gpt-4", "provider": "oa"}}
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """With a remote model."""
+    return replace(settings, providers_json=dumps(PROVIDERS), models_json=dumps(MODELS))
 
 
 @pytest.fixture
@@ -48,8 +58,8 @@ def alive(redis_client: redis.Redis) -> str:
     return "alive"
 
 
-def make_job(store: JobStore, *, attended_ms: int = -1, **fields: object) -> Job:
-    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", MODEL, "key", {"messages": []}, **fields)  # type: ignore[arg-type]
+def make_job(store: JobStore, *, attended_ms: int = -1, model: str = MODEL, **fields: object) -> Job:
+    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", model, "key", {"messages": []}, **fields)  # type: ignore[arg-type]
     return store.create(job, ttl_ms=60_000, attended_ms=attended_ms).job
 
 
@@ -65,9 +75,9 @@ def indexes(store: JobStore, job: Job, model: str = MODEL) -> set[str]:
     return {name for name, key in found.items() if store.redis.zscore(key, job.id) is not None}
 
 
-def messages(store: JobStore, model: str = MODEL) -> str:
-    """All wake-up messages of a model's queue, as text."""
-    raws = [raw for name in lists(model_queue(model)) for raw in store.redis.lrange(name, 0, -1)]
+def messages(store: JobStore, queue_key: str = MODEL) -> str:
+    """All wake-up messages for a model or a device, as text."""
+    raws = [raw for name in lists(queue_of(queue_key)) for raw in store.redis.lrange(name, 0, -1)]
     return " ".join(loads(raw)["headers"]["argsrepr"] for raw in raws)
 
 
@@ -163,9 +173,9 @@ def test_an_ended_job_is_settled_before_it_leaves(store: JobStore, keeper: Keepe
 # -- wake-up messages
 
 
-def waiting(store: JobStore, for_s: float) -> Job:
+def waiting(store: JobStore, for_s: float, queue_key: str = DEVICE) -> Job:
     """A job that waits for so long already."""
-    job = make_job(store)
+    job = make_job(store, model=queue_key)
     store.redis.hset(keys.job(job.id), "queued_at", int(store.clock.now_ms() - 1000 * for_s))
     return job
 
@@ -173,37 +183,42 @@ def waiting(store: JobStore, for_s: float) -> Job:
 def test_the_first_in_line_is_woken_up_again_whatever_lies_in_the_list(store: JobStore, keeper: Keeper) -> None:
     job = waiting(store, sweeps.RESEND_S + 1)
     for _ in range(50):
-        store.redis.lpush(model_queue(MODEL), '{"headers": {"argsrepr": "of another job"}}')
+        store.redis.lpush(queue_of(DEVICE), '{"headers": {"argsrepr": "of another job"}}')
     keeper.round()
-    assert job.id in messages(store)
+    assert job.id in messages(store, DEVICE)
 
 
 def test_lost_wake_up_messages_are_sent_again_at_once_but_not_each_round(store: JobStore, keeper: Keeper) -> None:
     jobs = [waiting(store, sweeps.RESEND_S + 1) for _ in range(20)]
     for _ in range(3):
         keeper.round()
-    assert all(messages(store).count(job.id) == 1 for job in jobs)
+    assert all(messages(store, DEVICE).count(job.id) == 1 for job in jobs)
 
 
-def test_jobs_of_a_local_model_without_a_replica_stand_in_line_and_no_message_is_sent(
-    store: JobStore, keeper: Keeper
+@pytest.mark.parametrize("model", ["fake", "oa-model"])
+def test_jobs_of_a_model_without_a_worker_stand_in_line_and_no_message_is_sent(
+    store: JobStore, keeper: Keeper, model: str
 ) -> None:
-    """A replica that comes asks for them in their order; messages would pass it over."""
-    made = [Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []}) for _ in range(20)]
-    for job in made:
-        store.create(job, ttl_ms=60_000)
-        store.redis.hset(keys.job(job.id), "queued_at", int(store.clock.now_ms() - 1000 * (sweeps.RESEND_S + 1)))
-    store.redis.delete(*store.redis.keys(f"{keys.lines('fake')}*"))
+    """A worker that comes asks for them in their order; messages would pass it over."""
+    made = [waiting(store, sweeps.RESEND_S + 1, model) for _ in range(20)]
+    store.redis.delete(*store.redis.keys(f"{keys.lines(model)}*"))
     keeper.round()
-    offers = Lines(store.redis, store.scripts).next_jobs("fake", Wish("replica.one", total=64, free=64))
+    offers = Lines(store.redis, store.scripts).next_jobs(model, Wish("replica.one", total=64, free=64))
     assert {offer.job_id for offer in offers} == {job.id for job in made}
-    assert messages(store, "fake") == ""
+    assert messages(store, model) == ""
+
+
+def test_a_worker_of_an_older_version_is_still_told_of_each_job(store: JobStore, keeper: Keeper) -> None:
+    keeper.registry.beat_provider(ProviderWorker("older", "n", 1, credentials=("oa",)), lease_s=60)
+    job = waiting(store, sweeps.RESEND_S + 1, "oa-model")
+    keeper.round()
+    assert job.id in messages(store, "oa-model")
 
 
 def test_who_waits_for_a_moment_is_not_woken_up_again(store: JobStore, keeper: Keeper) -> None:
     waiting(store, 0)
     keeper.round()
-    assert messages(store) == ""
+    assert messages(store, DEVICE) == ""
 
 
 def test_a_backlog_is_looked_at_in_slices(
@@ -303,17 +318,17 @@ def test_only_a_job_that_was_never_taken_is_told_that_the_queue_was_too_slow(
     assert "begun 1 times" in found[0].error["message"]
 
 
-def test_background_jobs_wait_while_a_replica_starts_again_and_fail_when_none_comes(
-    settings: Settings, store: JobStore, keeper: Keeper
+@pytest.mark.parametrize("model", ["fake", "oa-model"])
+def test_background_jobs_wait_while_a_worker_starts_again_and_fail_when_none_comes(
+    settings: Settings, store: JobStore, keeper: Keeper, model: str
 ) -> None:
-    """A long line is no reason to fail, nor that its replica has just died."""
+    """A long line is no reason to fail, nor that its worker has just died."""
     Desired(store.redis).put(ReplicaSpec("r", "fake", "test", "cpu0"))
-    job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "fake", "key", {"messages": []}, background=True)
-    store.create(job, ttl_ms=60_000)
+    job = make_job(store, model=model, background=True)
     store.redis.hset(keys.job(job.id), "created_at", store.clock.now_ms() - 1_000 * int(settings.queue_timeout_s + 1))
     keeper.round()
     assert state(store, job) is JobState.QUEUED
-    keeper._served_at["fake"] -= settings.queue_timeout_s
+    keeper._served_at[model] -= settings.queue_timeout_s
     keeper.round()
     assert state(store, job) is JobState.FAILED
 

@@ -114,6 +114,76 @@ def test_interactive_before_background_and_each_in_order_of_age(queue: Queue) ->
     assert queue.ask() == []
 
 
+class Several(Queue):
+    """The queues of three models, with one worker that takes jobs one by one."""
+
+    MODELS = ("m", "n", "o")
+
+    def __init__(self, client: redis.Redis) -> None:
+        super().__init__(client)
+        self.served: dict[str, str] = {}
+
+    def next(self, **wish: object) -> str:
+        wish = {"total": 1, "free": 1, "served": self.served, **wish}
+        offers = self.lines.next_of(self.MODELS, replace(WISH, **wish), {})  # type: ignore[arg-type]
+        self.served |= {offer.line: offer.model for offer in offers}
+        return " ".join(self.names[offer.job_id] for offer in offers)
+
+
+@pytest.fixture
+def several(redis_client: redis.Redis) -> Several:
+    return Several(redis_client)
+
+
+def test_interactive_jobs_of_any_model_come_before_background_jobs_of_all(several: Several) -> None:
+    several.add("m-background", model="m", background=True)
+    several.add("o-interactive", model="o")
+    several.add("n-background", model="n", background=True)
+    several.add("o-lost", model="o")
+    lost = several.store.claim(
+        next(i for i, name in several.names.items() if name == "o-lost"), model="o", owner="w", claim="c"
+    )
+    assert lost
+    several.store.release(lost, Cause.LOST)
+    assert [several.next() for _ in range(5)] == ["o-lost", "o-interactive", "m-background", "n-background", ""]
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_models_take_turns(several: Several, background: bool) -> None:
+    for model, count in (("m", 4), ("n", 1), ("o", 2)):
+        for i in range(count):
+            several.add(f"{model}{i}", model=model, background=background)
+    assert [several.next() for _ in range(4)] == ["m0", "n0", "o0", "m1"]
+    assert several.next(free=3) == "o1 m2 m3"
+
+
+def test_a_model_that_has_both_gets_its_turn_with_background_jobs_too(several: Several) -> None:
+    """Their turns do not depend on those of interactive jobs."""
+    for i in range(4):
+        several.add(f"m-b{i}", model="m", background=True)
+        several.add(f"n-b{i}", model="n", background=True)
+    for i in range(8):
+        several.add(f"m{i}", model="m")
+    order = [several.next(owed=int(i % 3 == 2)) for i in range(9)]
+    assert order == ["m0", "m1", "m-b0", "m2", "m3", "n-b0", "m4", "m5", "m-b1"]
+
+
+def test_a_worker_of_several_models_is_told_of_each_until_it_is_full(several: Several) -> None:
+    assert several.next() == ""
+    assert [several.add(model, model=model).wakes for model in several.MODELS] == [WISH.queue] * 3
+    assert several.add("again").wakes == "", "it was told, and has not asked yet"
+    assert several.next() == "m"
+    assert [several.add(f"{model}2", model=model).wakes for model in several.MODELS] == [""] * 3
+
+
+def test_charges_count_for_the_model_that_made_the_tokens(several: Several) -> None:
+    for model in ("m", "n"):
+        several.add(f"{model}-a", key="a", model=model)
+        several.add(f"{model}-b", key="b", model=model)
+    several.lines.next_of(several.MODELS, replace(WISH, free=0), {"n": {(False, "a"): 500.0}})
+    assert several.next(total=9, free=9) == "m-a n-b m-b n-a"
+
+
 def test_a_job_that_has_lost_its_worker_is_first_and_a_preempted_one_waits_where_it_did(queue: Queue) -> None:
     queue.add("lost")
     (lost,) = queue.take(free=1)

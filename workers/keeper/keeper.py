@@ -10,14 +10,14 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from celery import Celery
 
 from gateway.access.limits import Limits
 from gateway.cluster.desired import Desired, SpecState
-from gateway.cluster.registry import KeeperState, Registry
+from gateway.cluster.registry import KeeperState, ProviderWorker, Registry, Replica
 from gateway.cluster.trust import Trust
 from gateway.deployments.reasons import FailureReason
 from gateway.jobs.cleanup import Cleanup, Strays
@@ -71,7 +71,7 @@ class Keeper:
         self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
         #: By queue key: since when it has had no worker, and none is to come.
         self._unserved_since: dict[str, float] = {}
-        #: By queue key: when it had a replica.
+        #: By queue key: when it had a worker that asks for its jobs.
         self._served_at: dict[str, float] = {}
         self._round_s = 0.0
 
@@ -115,16 +115,23 @@ class Keeper:
         self.registry.beat_keeper(state, lease_s=lease_s)
 
     def _look_at_queue(self, model: str, now_ms: int) -> None:
-        replicas = self.registry.replicas(model)
-        pulled = self._is_local(model) and all(replica.pulls for replica in replicas)
-        if replicas:
+        workers = self._workers_of(model)
+        pulled = not is_device(model) and all(worker.pulls for worker in workers)
+        if workers:
             self._served_at[model] = time.monotonic()
         away_s = time.monotonic() - self._served_at.setdefault(model, time.monotonic())
-        served = pulled and away_s < self.settings.queue_timeout_s  # a replica may be away for a while
+        served = pulled and away_s < self.settings.queue_timeout_s  # a worker may be away for a while
         waiting = self.queues.run(model, now_ms, pulled=pulled, served=served)
         if waiting and self._has_no_worker(model):
             self._give_up(waiting, model)
         compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
+
+    def _workers_of(self, model_id: str) -> Sequence[Replica | ProviderWorker]:
+        """The living replicas of a local model, or the provider workers that have the key of a remote one."""
+        model = next((model for model in self.catalog if model.id == model_id), None)
+        if model is None or model.local:
+            return self.registry.replicas(model_id)
+        return [worker for worker in self.registry.providers() if model.provider in worker.credentials]
 
     def _has_no_worker(self, queue_key: str) -> bool:
         """Whether no worker has served this queue for longer than its grace period. A sleeping model is woken."""

@@ -37,7 +37,7 @@ log = logging.getLogger("headrace.keeper")
 
 #: Records read in one round trip.
 BATCH = 500
-#: Every round checks the first `HEAD` jobs of a queue (of the interactive ones, where replicas ask for their jobs), and
+#: Every round checks the first `HEAD` jobs of a queue (of the interactive ones, where workers ask for their jobs), and
 #: `SLICE` of all in turn.
 HEAD, SLICE = 100, 100
 #: The keeper ends a cancelled job whose worker has been silent for this long.
@@ -167,9 +167,7 @@ class Sent:
 
     #: By the steady clock.
     at: float
-    times: int = 0
-    #: How far a background job has aged.
-    step: int = 0
+    times: int
 
 
 class QueueSweep(Sweep):
@@ -178,12 +176,12 @@ class QueueSweep(Sweep):
     def __init__(self, *, settings: Settings, store: JobStore, celery: Celery, trust: Trust) -> None:
         super().__init__(settings=settings, store=store, celery=celery, trust=trust)
         self._cursors: dict[str, int] = {}
-        #: Whether replicas ask for the jobs of the model that is looked at.
+        #: Whether workers ask for the jobs of the model that is looked at.
         self._is_served = False
         self._sent: dict[str, Sent] = {}
 
     def run(self, model: str, now_ms: int, *, pulled: bool, served: bool) -> list[JobHead]:
-        """Check the jobs of this round; `pulled`: replicas ask for them; `served`: there are such, or were lately.
+        """Check the jobs of this round; `pulled`: workers ask for them; `served`: there are such, or were lately.
 
         Returns those that wait. Raises: NOT_NOW.
         """
@@ -235,7 +233,7 @@ class QueueSweep(Sweep):
         return False
 
     def _put_in_line(self, waiting: Sequence[JobHead], model: str) -> None:
-        """See to it that replicas are offered these. They are, but for one that an older version has made."""
+        """See to it that workers are offered these. They are, but for one that an older version has made."""
         for queue in self.store.indexes.track_waiting([job.id for job in waiting], model) if waiting else ():
             wake(self.celery, queue)
 
@@ -249,8 +247,6 @@ class QueueSweep(Sweep):
                     lost -= 1
                     log.warning("job %s: was not taken, its wake-up message is sent again", job.id)
                     self.enqueue(job, Priority.RECOVERED)
-                elif job.background:
-                    self._age(job, waited_s)
 
     def _ends(self, job: JobHead, now_ms: int) -> bool:
         """End a job that was cancelled, lost its client, or waited too long. Returns whether it was ended."""
@@ -284,19 +280,9 @@ class QueueSweep(Sweep):
     def _must_resend(self, job: JobHead, rank: int, waited_s: float, *, some_lost: bool) -> bool:
         """Whether its message may be lost: there are fewer messages than jobs, or it is first in line and not taken."""
         sent = self._sent.get(job.id)
-        since_s = waited_s if sent is None or not sent.times else time.monotonic() - sent.at
-        times = sent.times if sent else 0
+        since_s, times = (time.monotonic() - sent.at, sent.times) if sent else (waited_s, 0)
         first_in_line = rank < HEAD and since_s > RESEND_S * (rank + 1) * 2 ** min(times, MAX_DOUBLINGS)
         if not first_in_line and not (some_lost and (not times or since_s > 2 * RESEND_S)):
             return False
-        step = sent.step if sent else 0
-        self._sent[job.id] = Sent(time.monotonic(), times + 1, step)
+        self._sent[job.id] = Sent(time.monotonic(), times + 1)
         return True
-
-    def _age(self, job: JobHead, waited_s: float) -> None:
-        """Send a second message for a background job at a higher priority, later one at that of interactive jobs."""
-        step = min(2, int(waited_s / self.settings.ageing_s)) if self.settings.ageing_s else 2
-        sent = self._sent.setdefault(job.id, Sent(time.monotonic()))
-        if step > sent.step:
-            sent.step = step
-            self.enqueue(job, (Priority.AGED, Priority.INTERACTIVE)[step - 1])

@@ -24,7 +24,7 @@ from gateway.models.catalog import load_catalog
 from gateway.process.locks import dead_holders, drop_lock, hold_lock, report_crashes
 from gateway.process.start import run
 from gateway.queue.celery_app import make_celery
-from gateway.queue.names import model_queue, provider_queue, slug
+from gateway.queue.names import model_queue, slug
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.loop import Loop
@@ -72,15 +72,17 @@ def main(settings: Settings) -> int:
     report_crashes(settings.data_dir, lock)
     worker.start()
     app.replica = worker
-    stop = threading.Event()
+    stop, drains = threading.Event(), list[threading.Thread]()
     try:
         if worker.alone:
             signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            worker.generate(sys.argv[1])
+            worker.run(sys.argv[1])
         else:
-            worker_shutting_down.connect(lambda **_: _drain(worker, stop), weak=False)
+            worker_shutting_down.connect(lambda **_: drains.append(_drain(worker, stop)), weak=False)
             _consume(app, worker, settings, stop)
     finally:
+        for drain in drains:  # Celery ends at once, since it has no part in the running jobs
+            drain.join()
         stop.set()
         worker.stop(grace_s=0)
         if handle is not None:
@@ -89,17 +91,18 @@ def main(settings: Settings) -> int:
     return 0
 
 
-def _drain(worker: RemoteWorker, stop: threading.Event) -> None:
+def _drain(worker: RemoteWorker, stop: threading.Event) -> threading.Thread:
     stop.set()
-    threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True).start()
+    drain = threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True)
+    drain.start()
+    return drain
 
 
 def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading.Event) -> None:
-    """The Celery worker; returns after SIGTERM, when the running tasks have ended."""
+    """The Celery worker; returns after SIGTERM."""
 
     def queues() -> list[str]:
-        # Its own queue is always empty, but a Celery worker needs one, and there may be no remote model yet.
-        return [provider_queue(settings.node), *(model_queue(model.id) for model in worker.models())]
+        return [worker.queue, *(model_queue(model.id) for model in worker.models())]
 
     reclaiming = Loop(lambda: _reclaim_from_the_dead(app, worker), name="reclaim", over=lambda: stop.wait(RECLAIM_S))
     worker_ready.connect(lambda **_: reclaiming.start(), weak=False)
@@ -109,7 +112,6 @@ def _consume(app: Any, worker: RemoteWorker, settings: Settings, stop: threading
         settings,
         hostname=hostname,
         queues=queues,
-        concurrency=settings.provider_concurrency,
         task_events=worker.task_events.take,
     )
 

@@ -23,6 +23,8 @@ class ProviderRun(ClaimedJob):
         self.model = model
         self.provider = provider
         self.transcript = transcript
+        #: Tokens that were counted by `new_tokens`, or before this claim.
+        self._counted = transcript.made
         #: The seq of the call's event, and the event that is set when the journal has it.
         self._on_record: tuple[int, threading.Event] | None = None
         self._begun = False
@@ -33,6 +35,12 @@ class ProviderRun(ClaimedJob):
     def usage(self) -> Mapping[str, Any]:
         """As counted by the provider, else estimated."""
         return self.transcript.usage()
+
+    def new_tokens(self) -> int:
+        """Tokens of the answer since the last call; below 0 if more were estimated than the provider has counted."""
+        made = self.transcript.made
+        new, self._counted = made - self._counted, made
+        return new
 
     # -- called from the emitter thread
 

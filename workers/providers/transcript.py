@@ -35,6 +35,13 @@ class CallTokens:
     #: The provider has sent its final count.
     counted: bool = False
 
+    @property
+    def made(self) -> int:
+        """Tokens of the answer: what the provider says, but at least what is estimated, until it has counted them."""
+        if self.counted or not self.answered:
+            return self.completion or 0
+        return max(self.completion or 0, estimate_tokens("x" * self.text_bytes))
+
     def take(self, piece: UpstreamDelta) -> None:
         """Add what a piece says."""
         self.answered = True
@@ -118,6 +125,11 @@ class Transcript:
 
     # -- tokens
 
+    @property
+    def made(self) -> int:
+        """Tokens of the answers so far, counted or estimated, with those of earlier claims and other models."""
+        return int(self._completion) + sum(call.made for call in list(self._calls))
+
     def usage(self) -> dict[str, Any]:
         """Tokens of the job so far, with those of earlier claims and other models."""
         calls = [self._tokens(call) for call in self._calls]
@@ -143,11 +155,9 @@ class Transcript:
         self._calls = []
 
     def _tokens(self, call: CallTokens) -> tuple[int, int]:
-        if call.counted or not call.answered:
-            return call.prompt or 0, call.completion or 0
-        prompt = estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request})
-        guess = estimate_tokens("x" * call.text_bytes)
-        return call.prompt if call.prompt is not None else prompt, max(call.completion or 0, guess)
+        if call.counted or not call.answered or call.prompt is not None:
+            return call.prompt or 0, call.made
+        return estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request}), call.made
 
 
 def _details(calls: Sequence[CallTokens]) -> Counter[str]:

@@ -1,6 +1,6 @@
 """Runs the jobs of remote models: claims, calls, retries and fallbacks.
 
-Celery's threads call `generate` and wait for their job; one loop thread reads all providers' streams
+Each job has a thread, which claims it and waits for its end (`puller.py`); one loop thread reads all providers' streams
 (`provider_calls.py`); one emitter thread owns every run, the journal and the heartbeat, as in
 `workers/replica/worker.py`.
 """
@@ -24,8 +24,8 @@ from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.process.start import module_command
-from gateway.queue.enqueue import enqueue_or_leave_to_keeper
-from gateway.queue.names import Priority
+from gateway.queue.names import provider_queue
+from gateway.scheduling.lines import Lines
 from gateway.settings import Settings
 from gateway.store.loop import Loop
 from workers.journal.claim_loop import ClaimLoop
@@ -37,6 +37,7 @@ from workers.providers.call_driver import CallDriver
 from workers.providers.fallbacks import Fallbacks
 from workers.providers.mailbox import Mailbox
 from workers.providers.provider_calls import Calls
+from workers.providers.puller import Puller
 from workers.providers.run import ProviderRun
 from workers.providers.secrets import redacted
 from workers.providers.transcript import Transcript
@@ -62,7 +63,6 @@ class RemoteWorker:
         alone: bool = False,
     ) -> None:
         self.settings = settings
-        self.celery = celery
         #: This process runs only one quarantined job.
         self.alone = alone
         self.catalog = catalog
@@ -82,12 +82,26 @@ class RemoteWorker:
         self.task_events = self._journaler.task_events
         self._claims = ClaimLoop(self._journaler, PoisonRule("The provider worker", settings.max_attempts))
         self._stopping = threading.Event()
-        self._quarantine = Turnstile(MAX_APART, self._enqueue_quarantined)
+        self._quarantine = Turnstile(MAX_APART, self.generate)
         self._mailbox = Mailbox(self._journaler)
         self._driver = CallDriver(self._calls, router, Fallbacks(catalog, router, self._calls), self._mailbox)
+        self._puller = Puller(
+            queue=provider_queue(settings.node),
+            lines=Lines(store.redis, store.scripts),
+            threads=settings.provider_concurrency,
+            share=settings.background_share,
+            models=lambda: [model.id for model in self.models()],
+            run=self.run,
+            takes_quarantined=lambda: self._quarantine.is_free,
+        )
         self._emitter = Loop(self._emit, name="emitter", over=self._is_over)
 
     # -- called by the process and by Celery's threads
+
+    @property
+    def queue(self) -> str:
+        """The queue of the messages that wake it."""
+        return self._puller.queue
 
     def start(self) -> None:
         """Load the SDKs of the providers, so that no request waits for that, and start the heartbeat."""
@@ -97,9 +111,15 @@ class RemoteWorker:
             except HeadraceError as error:
                 log.error("provider %s: %s", name, error.message)
         self._emitter.start()
+        if not self.alone:
+            self._puller.start()
 
-    def generate(self, job_id: str) -> None:
-        """Claim the job and run it to its end, or until it is given back.
+    def generate(self, job_id: str = "") -> None:
+        """There is work, whatever job the message was sent for. Returns at once."""
+        self._puller.wake()
+
+    def run(self, job_id: str) -> None:
+        """Claim a job and run it to its end, or until it is given back.
 
         Does nothing if the job is taken, ended or gone.
         """
@@ -121,6 +141,8 @@ class RemoteWorker:
     def stop(self, *, grace_s: float) -> None:
         """Let running jobs end for `grace_s`, then give the rest back to the queue."""
         self._stopping.set()
+        if not self.alone:
+            self._puller.close()
         deadline = time.monotonic() + grace_s
         while self._journaler.held and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -164,11 +186,6 @@ class RemoteWorker:
                     process.terminate()
                     process.wait()
 
-    def _enqueue_quarantined(self, job_id: str) -> None:
-        """Wake up a quarantined job whose turn has come."""
-        if job := self.store.heads([job_id]).get(job_id):
-            enqueue_or_leave_to_keeper(self.celery, job_id, queue_key=job.runs_on, priority=Priority.RECOVERED)
-
     def _clean(self, text: str) -> str:
         return redacted(text, self.catalog.providers.values())
 
@@ -184,14 +201,19 @@ class RemoteWorker:
     def _drop(self, job: ClaimedJob) -> None:
         assert isinstance(job, ProviderRun)
         job.abort()
+        self._puller.count(job)
 
     def _beat(self) -> None:
         held = self._journaler.held
+        for job in held:
+            assert isinstance(job, ProviderRun)
+            self._puller.count(job)
         record = ProviderWorker(
             incarnation=self.incarnation,
             node=self.settings.node,
             pid=os.getpid(),
             running=len(held),
+            pulls=True,
             credentials=tuple(name for name, p in self.catalog.providers.items() if p.has_credentials),
         )
         self.registry.beat_provider(record, lease_s=self.settings.lease_s)

@@ -160,7 +160,6 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
             worker.settings,
             hostname=f"{slug(spec.model)}{_suffix(worker)}@{spec.node}.{spec.device}",
             queues=lambda: [model_queue(spec.model), replica_queue(spec.node, spec.device, spec.model), worker.queue],
-            concurrency=1,
             on_look=worker.consumer.at_work,
             task_events=worker.task_events.take,
         )

@@ -19,7 +19,7 @@ from typing import cast
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Cause, JobState
 from gateway.scheduling.capacity import ServiceTime, SlotMean
-from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, Lines, Offer, Wish
+from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, OUTPUT_COST, Lines, Offer, Wish
 from gateway.scheduling.policy import BackgroundShare, Holder, Preemption, Presence, SlotLimits
 from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW
@@ -45,8 +45,6 @@ PREPARERS = 4
 #: Jobs whose prompts have at most so many tokens (over the weight of their API key) are claimed and prepared together:
 #: to pass each to another thread would take longer than to tokenize it.
 SHORT_PROMPT = 256
-#: A token that is made costs so many of those that are read.
-OUTPUT_COST = 2
 #: Jobs that this replica was told to take, and has no slots for yet.
 MAX_NAMED = 1_000
 

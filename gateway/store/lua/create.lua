@@ -7,7 +7,7 @@
 -- position at which it is taken (0 = any), jobs that the model begins in 1,000 s (0 = not known), a name for what is asked,
 -- field, value, ...
 -- Again with the same id changes nothing. Returns {when it was created, in ms; 1 if by this call; the fingerprint of the
--- request that it was created for; the queue of a replica that is to be told, which no other call tells before it has
+-- request that it was created for; the queue of a worker that is to be told, which no other call tells before it has
 -- asked for jobs, or ''; its position, from 1; 0, or it was not made, and may be asked for again in so many ms; for how
 -- many that were told to come back room is kept then; jobs that its key has open, bytes of their requests}.
 local id, base, now = ARGV[1], KEYS[5], now_ms()

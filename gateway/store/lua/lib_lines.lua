@@ -6,8 +6,8 @@
 --   base:background   the others, likewise
 --   base:{class}:keys    API keys that wait in such a line, by the tokens they were served, over their weight
 --   base:{class}:served  the same of keys that do not wait; '' is the one that has left last
---   base:offered      jobs that a replica was offered, until when it may claim them (ms)
---   base:openings     replicas that would take a job now, by their free slots, and a part of one for those that have
+--   base:offered      jobs that a worker was offered, until when it may claim them (ms)
+--   base:openings     workers that would take a job now, by their free slots, and a part of one for those that have
 --                     asked longer ago
 -- A member names a job: `key|created at, 13 digits|slots|prompt tokens over weight|most tokens|job id`.
 
@@ -31,13 +31,9 @@ local function remove_odd(key, kind)
   return found ~= kind and redis.call('DEL', key) == 1
 end
 
--- Does what works on the lines, and on the promises that were made to `asked`. Somebody else may have put anything there:
--- what is of a wrong type is removed, and it is done again. The keeper puts those back who wait.
-local function on_lines(base, act, asked)
-  local done, result = pcall(act)
-  if done then
-    return result
-  end
+-- Removes what is of a wrong type from the lines, and from the promises that were made to `asked`. Returns whether there
+-- was any.
+local function heal(base, asked)
   local healed = false
   for _, name in ipairs(LINE_KEYS) do
     healed = remove_odd(base .. name, 'zset') or healed
@@ -45,7 +41,17 @@ local function on_lines(base, act, asked)
   for _, class in ipairs(asked and {'interactive', 'background'} or {}) do
     healed = remove_odd(base .. ':promises:' .. class .. ':' .. asked, 'list') or healed
   end
-  if not healed then
+  return healed
+end
+
+-- Does what works on the lines, and on the promises that were made to `asked`. Somebody else may have put anything there:
+-- what is of a wrong type is removed, and it is done again. The keeper puts those back who wait.
+local function on_lines(base, act, asked)
+  local done, result = pcall(act)
+  if done then
+    return result
+  end
+  if not heal(base, asked) then
     error(result)
   end
   return act()
@@ -201,7 +207,7 @@ local function enter(base, id, record)
   return class, enter_line(base, class, member, since)
 end
 
--- The queue of a replica that would take a job of this line now, and was not told since it asked; or ''. One that must
+-- The queue of a worker that would take a job of this line now, and was not told since it asked; or ''. One that must
 -- take back a slot for it is told of the first job of an API key only.
 local function opening(base, class, first)
   local queue, free = unpack(redis.call('ZREVRANGE', base .. ':openings', 0, 0, 'WITHSCORES'))

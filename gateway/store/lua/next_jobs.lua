@@ -1,21 +1,24 @@
 -- with lib_lines
--- Offers a replica of a model the best jobs that it has slots for. An offer that is not claimed in time stands again.
--- KEYS[1]: the model's lines. ARGV: the replica's queue, slots of its batch, free ones, free tokens of its KV cache
+-- Offers a worker the best jobs of its models that it has slots for. An offer that is not claimed in time stands again.
+-- KEYS: the lines of each model; of each class models take turns.
+-- ARGV: the worker's queue, slots of its batch, free ones, free tokens of its KV cache
 -- (-1: any number), slots that can be taken back from background jobs, and from interactive ones of a key that holds
 -- more than others, background jobs that come before interactive ones (their share is owed), whether a quarantined job may be
 -- offered (1), how long an offer stands in ms, whether it is to be told of the next job (1), or asks again by itself,
 -- tokens that an answer is expected to have at most, those of the longest sequence, slots that background jobs hold, and
--- may hold, slots that the interactive jobs of one API key may hold, then API key, slots that it holds, ...
--- Returns {how many of the jobs, the last ones, need slots that are taken back, line:member ...}.
+-- may hold, slots that the interactive jobs of one API key may hold, whose turn it is (models before it) to give
+-- recovered, interactive and background jobs, then API key, slots that it holds, ...
+-- Returns {how many of the jobs, the last ones, need slots that are taken back, number of the model:line:member ...}.
 -- Jobs of one line that are offered together.
 local MOST = 1000
-local base, replica = KEYS[1], ARGV[1]
+local base, worker = KEYS[1], ARGV[1]
 local total, free, room = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local background, crowded, owed = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local now, stands = now_ms(), tonumber(ARGV[9])
 local background_held, background_most, key_most = tonumber(ARGV[13]), tonumber(ARGV[14]), tonumber(ARGV[15])
+local turns = {quarantined = ARGV[16], first = ARGV[16], interactive = ARGV[17], background = ARGV[18]}
 local held, most_held = {}, 0
-for i = 16, #ARGV, 2 do
+for i = 19, #ARGV, 2 do
   held[ARGV[i]] = tonumber(ARGV[i + 1])
   most_held = math.max(most_held, held[ARGV[i]])
 end
@@ -66,7 +69,7 @@ local function next_of(class, line)
 end
 
 -- Whether the first of a line was offered.
-local function offer(class, take_back)
+local function offer(at, class, take_back)
   local line = base .. ':' .. class
   local key, member
   if is_fair(class) then
@@ -116,7 +119,7 @@ local function offer(class, take_back)
   end
   redis.call('ZREM', line, member)
   redis.call('ZADD', base .. ':offered', now + stands, class .. ':' .. member)
-  offers[#offers + 1] = class .. ':' .. member
+  offers[#offers + 1] = at .. ':' .. class .. ':' .. member
   if key then
     charge(line, key, prompt)
     leave_keys(line, key)
@@ -124,48 +127,95 @@ local function offer(class, take_back)
   return 'taken'
 end
 
+-- Whether anybody may wait, by the number of the model: the others cost nothing more.
+local waits = {}
+for at, lines in ipairs(KEYS) do
+  waits[at] = redis.call('EXISTS', lines .. ':offered', lines .. ':quarantined', lines .. ':first',
+    lines .. ':interactive:keys', lines .. ':background:keys') > 0
+end
+
+-- One of each model in turn, until none has any, or `most` were offered.
 local function offer_all(class, most, take_back)
-  while most > 0 do
-    local found = offer(class, take_back)
-    if not found then
-      return
+  local turn, without = tonumber(turns[class]), 0
+  while most > 0 and without < #KEYS do
+    local at = turn % #KEYS + 1
+    base = KEYS[at]
+    local found = waits[at] and offer(at, class, take_back)
+    if found ~= 'again' then
+      turn = turn + 1
+      without = found and 0 or without + 1
+      most = most - (found and 1 or 0)
+      owed = owed - (found and class == 'background' and 1 or 0)
     end
-    most = most - (found == 'taken' and 1 or 0)
-    owed = owed - (found == 'taken' and class == 'background' and 1 or 0)
+  end
+end
+
+-- How many members a key of the lines of all models has.
+local function count_all(name)
+  local count = 0
+  for at, lines in ipairs(KEYS) do
+    count = count + (waits[at] and redis.call('ZCARD', lines .. name) or 0)
+  end
+  return count
+end
+
+local function stand_all_again()
+  for at, lines in ipairs(KEYS) do
+    base = lines
+    local over = waits[at] and redis.call('ZRANGEBYSCORE', base .. ':offered', '-inf', now, 'LIMIT', 0, 100) or {}
+    for _, offered in ipairs(over) do
+      stand_again(offered)
+    end
   end
 end
 
 local function offer_everybody()
-  for _, offered in ipairs(redis.call('ZRANGEBYSCORE', base .. ':offered', '-inf', now, 'LIMIT', 0, 100)) do
-    stand_again(offered)
-  end
+  stand_all_again()
   if ARGV[8] == '1' then
     offer_all('quarantined', 1, false)
   end
   offer_all('first', MOST, false)
-  if redis.call('ZCARD', base .. ':first') > 0 then
+  if count_all(':first') > 0 then
     return  -- the next of them waits for more slots than are free
   end
   offer_all('background', owed, false)
   offer_all('interactive', MOST, false)
   offer_all('interactive', MOST, true)
-  if redis.call('ZCARD', base .. ':interactive:keys') == 0 then
+  if count_all(':interactive:keys') == 0 then
     offer_all('background', MOST, false)
   end
 end
 
--- Of replicas with as many free slots, the one that has asked longest ago is told first.
+-- Of workers with as many free slots, the one that has asked longest ago is told first.
 local function open_or_close()
   local opening = free + ((background > 0 or crowded > 0) and 0.5 or 0)
   opening = opening > 0 and opening + 0.4 * (1 - now / 1e13) or 0
-  if opening > 0 and ARGV[10] == '1' then
-    redis.call('ZADD', base .. ':openings', opening, replica)
-    redis.call('PEXPIRE', base .. ':openings', LONGEST_OFFER)  -- those that live ask more often
-  else
-    redis.call('ZREM', base .. ':openings', replica)
+  for _, lines in ipairs(KEYS) do
+    if opening > 0 and ARGV[10] == '1' then
+      redis.call('ZADD', lines .. ':openings', opening, worker)
+      redis.call('PEXPIRE', lines .. ':openings', LONGEST_OFFER)  -- those that live ask more often
+    else
+      redis.call('ZREM', lines .. ':openings', worker)
+    end
   end
 end
 
-on_lines(base, offer_everybody)
-on_lines(base, open_or_close)
+-- As `on_lines`, on those of all models.
+local function on_all_lines(act)
+  local done, result = pcall(act)
+  if done then
+    return
+  end
+  local healed = false
+  for _, lines in ipairs(KEYS) do
+    healed = heal(lines) or healed
+  end
+  if not healed then
+    error(result)
+  end
+  act()
+end
+
+on_all_lines(offer_everybody)
+on_all_lines(open_or_close)
 return {taken_back, unpack(offers)}

@@ -6,7 +6,7 @@
 -- must be to go: a worker may restore its record. A job that has ended stays until it is settled, see settle.lua.
 -- The lines of these models follow their indexes.
 -- Returns {where it is now: a state, or 'missing' | 'elsewhere' (it waits for another model, nothing was changed); the
--- queue of a replica that is to be told of it, or ''}.
+-- queue of a worker that is to be told of it, or ''}.
 local id, now = ARGV[1], now_ms()
 local state, model, route, created_at, background =
   unpack(redis.call('HMGET', KEYS[1], 'state', 'model', 'route', 'created_at', 'background'))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from gateway.queue.names import lists, model_queue, wake_queue
+from gateway.queue.names import lists, model_queue, provider_queue, wake_queue
 from tests.faults.matrix.load import Background
 from tests.faults.matrix.mix import Load
 from tests.faults.matrix.rig import World
@@ -19,9 +19,11 @@ ROUNDS, PAUSE_S = 12, 0.25
 
 
 def lists_of(world: World) -> list[str]:
-    """Where messages of the model lie: for all that run it, and for each replica."""
-    queues = [model_queue("fake"), *(wake_queue(one.replica_id) for one in world.stack.registry.replicas("fake"))]
-    return [name for queue in queues for name in lists(queue)]
+    """Where messages lie: for all that run the model, for each replica, and for each provider worker."""
+    registry = world.stack.registry
+    replicas = [wake_queue(one.replica_id) for one in registry.replicas("fake")]
+    providers = [provider_queue(one.node) for one in registry.providers()]
+    return [name for queue in (model_queue("fake"), *replicas, *providers) for name in lists(queue)]
 
 
 def more(load: Load) -> None:
