@@ -80,7 +80,7 @@ def test_a_cancelled_job_closes_its_call_at_once(world: World, model: str) -> No
     upstream.faults.append(Fault("hold", after=3))
     stream = chat(world.stack, model=model)
     assert upstream.held.acquire(timeout=60)
-    eventually(lambda: stream.job_id, "the job has an id")
+    eventually(lambda: stream.text == answer(3), "all that the server has sent is there")
     with world.stack.client() as client:
         assert client.delete(f"/jobs/{stream.job_id}").json()["data"]["status"] in ("cancelling", "cancelled")
     assert upstream.left.acquire(timeout=60), "the server has seen the client leave"
