@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import resource
 import select
 import uuid
@@ -15,7 +14,7 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.errors import BadRequest
-from gateway.process.start import run
+from gateway.process.start import collect_less, run
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from web.http.bodies import BoundedBody, linger
@@ -112,8 +111,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
 
 
 def _post_worker_init(worker: Any) -> None:
-    gc.collect()
-    gc.freeze()  # all present objects are permanent: keep them out of later collections
+    collect_less()
     worker.wsgi.extensions["headrace.alive"] = lambda: worker.alive
 
 

@@ -16,6 +16,8 @@ MEMORY_S = 10.0
 PRESENT_S = 3.0
 #: By which part background jobs may make a step longer for others, and a key that has more jobs there than the others.
 BACKGROUND_STRETCH, CROWD_STRETCH = 0.5, 1.0
+#: But such a key may have this part of the batch in any case.
+CROWD_SHARE = 1 / 3
 #: Who holds more than its limit by so much gives slots back: a limit follows what is measured, and moves all the time.
 SLACK = 1.25
 
@@ -146,7 +148,7 @@ class Presence:
         if len(self._mean) > 1 and each_s:
             others = sum(self._mean.values()) - max(self._mean.values())
             room = CROWD_STRETCH * (base_s / each_s + others)
-            one_key = min(self._slots, max(math.ceil(self._slots / 2), round(room)))
+            one_key = min(self._slots, max(math.ceil(CROWD_SHARE * self._slots), round(room)))
         return SlotLimits(background, one_key)
 
     def crowds(self, key: str, slots: int) -> bool:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.scheduling.policy import (
     BACKGROUND_STRETCH,
+    CROWD_SHARE,
     CROWD_STRETCH,
     PRESENT_S,
     SLACK,
@@ -89,11 +90,15 @@ def test_who_is_alone_may_have_all_slots() -> None:
 def test_beside_others_only_so_many_as_make_a_step_a_bit_longer() -> None:
     limits = present("a", "b").limits(*SLOW)
     assert limits.background == round(BACKGROUND_STRETCH * (10 + 8))
-    assert limits.one_key == max(SLOTS // 2, round(CROWD_STRETCH * (10 + 4)))
+    assert limits.one_key == round(CROWD_STRETCH * (10 + 4))
 
 
 def test_where_a_sequence_costs_nothing_or_nobody_knows_nobody_keeps_back() -> None:
     assert present("a", "b").limits(*FLAT) == present("a", "b").limits(0, 0) == ALL
+
+
+def test_a_key_keeps_its_part_of_the_batch_in_any_case() -> None:
+    assert present("a", "b").limits(0.0, 1.0).one_key == math.ceil(CROWD_SHARE * SLOTS)
 
 
 @pytest.mark.parametrize(("share", "least"), [(0.0, 1), (0.1, 4), (0.5, 16)])

@@ -6,7 +6,6 @@ It ends by itself when the replica is no longer desired, even without an agent.
 from __future__ import annotations
 
 import argparse
-import gc
 import logging
 import os
 import secrets
@@ -26,7 +25,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Model, load_catalog
 from gateway.models.devices import DeviceName
 from gateway.process.locks import hold_lock, report_crashes
-from gateway.process.start import run
+from gateway.process.start import collect_less, run
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import model_queue, replica_queue, slug
 from gateway.settings import Settings
@@ -153,8 +152,7 @@ def _run(app: Celery, worker: ReplicaWorker) -> int:
         worker_ready.connect(lambda **_: worker.consuming.set(), weak=False)
         worker_shutting_down.connect(lambda **_: drains.append(_drain(worker)), weak=False)
         spec = worker.spec
-        gc.collect()
-        gc.freeze()  # all present objects are permanent: keep them out of later collections
+        collect_less()
         consume(
             app,
             worker.settings,
