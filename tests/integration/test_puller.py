@@ -14,7 +14,7 @@ import redis
 from gateway.jobs.record import Cause, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore, Room
 from gateway.models.catalog import load_catalog
-from gateway.scheduling.lines import Lines
+from gateway.scheduling.lines import OUTPUT_COST, Lines
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import Unwritable
@@ -22,7 +22,7 @@ from gateway.store.connection import NOT_NOW
 from tests.interleavings.processes import Surroundings
 from tests.interleavings.replica import SLOTS, StillReplica
 from workers.engines.base import SequenceRequest
-from workers.replica.puller import OUTPUT_COST, SHORT_PROMPT
+from workers.replica.puller import SHORT_PROMPT
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",

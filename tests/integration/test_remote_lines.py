@@ -9,20 +9,30 @@ import signal
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import Any
 
 import httpx
 import pytest
+import redis
 
+from gateway.jobs.record import Job, JobState
+from gateway.models.entry import Model, Provider
 from gateway.queue.celery_app import make_celery
 from gateway.queue.enqueue import enqueue
 from gateway.queue.names import Priority, lists, model_queue, provider_queue
-from gateway.scheduling.lines import Lines, Wish
+from gateway.scheduling.lines import OUTPUT_COST, Lines, Wish
 from gateway.store import keys
+from gateway.store.connection import NOT_NOW
+from gateway.store.scripts import Scripts
 from tests.stack import KEY, chat, eventually
 from tests.upstreams.base import Fault, answer, word
 from tests.upstreams.world import PATIENT, Tables, World
 from tests.upstreams.world import world as run
+from workers.providers.base import UpstreamDelta
+from workers.providers.puller import Puller
+from workers.providers.run import ProviderRun
+from workers.providers.transcript import Transcript
 
 MODELS = ("one", "two")
 SHARE = 0.25
@@ -39,6 +49,34 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("s")
     with run(folder, tables, provider_concurrency=1, background_share=SHARE) as world:
         yield world
+
+
+def test_tokens_that_were_made_while_redis_was_away_are_charged_later(redis_client: redis.Redis) -> None:
+    """Else their key would be served more than its part."""
+    lines = Lines(redis_client, Scripts(redis_client))
+    puller = Puller(
+        queue="provider.n",
+        lines=lines,
+        threads=1,
+        share=SHARE,
+        models=lambda: MODELS,
+        run=lambda _: None,
+        takes_quarantined=lambda: True,
+    )
+    job = Job("j", JobState.RUNNING, "chat", "one", "k", {"messages": []}, claim="c")
+    answer = ProviderRun(
+        job, Model("one", "M", "", "1", ("chat",), provider="p"), Provider("p", "openai"), Transcript(job, ())
+    )
+    call = answer.transcript.begin_call()
+    for refused in (True, False):
+        answer.transcript.take(UpstreamDelta(completion_tokens=5 if refused else 7), call)
+        puller.count(answer)
+        puller.wake()
+        redis_client.config_set("min-replicas-to-write", int(refused))
+        with pytest.raises(NOT_NOW) if refused else nullcontext():
+            puller._step()
+    served = redis_client.zscore(f"{keys.lines('one')}:interactive:served", "k")
+    assert served == pytest.approx(OUTPUT_COST * 7)
 
 
 class Queue:

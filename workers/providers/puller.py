@@ -10,12 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from gateway.scheduling.lines import BACKGROUND, FIRST, INTERACTIVE, OUTPUT_COST, Lines, Offer, Wish
+from gateway.scheduling.lines import BACKGROUND, FIRST, INTERACTIVE, Lines, Offer, Wish
 from gateway.scheduling.policy import BackgroundShare
+from gateway.scheduling.spending import Spending
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop, guarded
 from workers.providers.run import ProviderRun
@@ -56,10 +57,7 @@ class Puller:
         self._free = threads
         #: By line, the model that was the last to give a job.
         self._served: dict[str, str] = {}
-        #: By model, tokens that were made since Redis was told, over the weight of their API key.
-        self._charges: Mapping[str, dict[tuple[bool, str], float]] = _no_charges()
-        #: Tokens that were made since the share of background jobs was asked for, by whether they are of such jobs.
-        self._made: Counter[bool] = Counter()
+        self._spending = Spending()
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job")
         self._loop = Loop(self._step, name="puller", over=self._closed.is_set)
 
@@ -73,10 +71,8 @@ class Puller:
 
     def count(self, run: ProviderRun) -> None:
         """Charge what was made for a job since the last call. What was estimated too high is given back."""
-        tokens, job = run.new_tokens(), run.job
-        with self._lock:
-            self._made[job.background] += tokens
-            self._charges[job.runs_on][job.background, job.key_id] += OUTPUT_COST * tokens / (job.weight or 1)
+        job = run.job
+        self._spending.count(job.runs_on, job.key_id, run.new_tokens(), background=job.background, weight=job.weight)
 
     def close(self) -> None:
         """Ask for nothing more. What it was offered and has not claimed yet is left to others."""
@@ -97,9 +93,8 @@ class Puller:
         if self._closed.is_set() or not models:
             return
         with self._lock:
-            charges, self._charges = self._charges, _no_charges()
-            made, self._made = self._made, Counter()
             free = self._free
+        made = self._spending.made()
         self._share.count(time.monotonic(), background=made[True], interactive=made[False])
         wish = Wish(
             self.queue,
@@ -109,7 +104,8 @@ class Puller:
             quarantined=self._takes_quarantined(),
             served=self._served,
         )
-        offers = self._lines.next_of(models, wish, charges)
+        with self._spending.charging() as charges:
+            offers = self._lines.next_of(models, wish, charges)
         started = Counter(offer.line for offer in offers)
         self._share.started(background=started[BACKGROUND], interactive=started[INTERACTIVE])
         for offer in offers:
@@ -137,7 +133,3 @@ class Puller:
         with self._lock:
             self._free += PER_JOB
         self._woken.set()
-
-
-def _no_charges() -> Mapping[str, dict[tuple[bool, str], float]]:
-    return defaultdict(lambda: defaultdict(float))

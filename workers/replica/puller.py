@@ -6,21 +6,20 @@ Knows no engine. Who gives its slots to whom is decided in `gateway/scheduling/p
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import cast
 
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.record import Cause, JobState
 from gateway.scheduling.capacity import ServiceTime, SlotMean
-from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, OUTPUT_COST, Lines, Offer, Wish
+from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, NO_CHARGES, Lines, Offer, Wish
 from gateway.scheduling.policy import BackgroundShare, Holder, Preemption, Presence, SlotLimits
+from gateway.scheduling.spending import Spending
 from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop, guarded
@@ -90,11 +89,7 @@ class Puller:
         #: How many they get while some of them wait, or would get.
         self._gets = {False: SlotMean(slots.total), True: SlotMean(slots.total)}
         self._woken = threading.Event()
-        #: Tokens that were made since Redis was told, over the weight of their API key.
-        self._charges: dict[tuple[bool, str], float] = defaultdict(float)
-        #: Tokens that were made since the share of background jobs was asked for, by whether they are of such jobs.
-        self._made: Counter[bool] = Counter()
-        self._counting = threading.Lock()
+        self._spending = Spending()
         self._named: deque[str] = deque(maxlen=MAX_NAMED)
         #: Jobs that it has not begun to claim.
         self._offered: set[str] = set()
@@ -124,9 +119,7 @@ class Puller:
     def count(self, run: EngineRun, tokens: int) -> None:
         """Tokens were made for a job."""
         job = run.job
-        with self._counting:
-            self._made[job.background] += tokens
-            self._charges[job.background, job.key_id] += OUTPUT_COST * tokens / (job.weight or 1)
+        self._spending.count(self._model, job.key_id, tokens, background=job.background, weight=job.weight)
 
     def ended(self, run: EngineRun) -> None:
         """A job leaves the batch."""
@@ -190,17 +183,15 @@ class Puller:
         while self._named and self._slots.free > 0:
             self._begin(self._take, {self._named.popleft(): self._slots.hold(1)})
         holders = self._holders()
-        with self._counting:
-            made, self._made = self._made, Counter()
-        now = time.monotonic()
+        now, made = time.monotonic(), self._spending.made()
         self._share.count(now, background=made[True], interactive=made[False])
         held, background = self._held_slots()
         self._presence.note(now, held)
         limits = self._limits()
         self._most_background = limits.background
-        wish = replace(self._wish(holders, limits), held=held, background_held=background)
-        with self._charged() as charges:
-            offers = self._lines.next_jobs(self._model, wish, charges)
+        wish = self._wish(holders, limits, held, background)
+        with self._spending.charging() as charges:
+            offers = self._lines.next_jobs(self._model, wish, charges.get(self._model, NO_CHARGES))
         needed = sum(min(offer.slots, wish.total) for offer in offers)
         if any(offer.takes_back for offer in offers):
             self._take_back(self._preemption.victims(holders, needed - wish.free))
@@ -235,19 +226,6 @@ class Puller:
         self._is_limited = limits.are_reached(background, held, self._slots.total)
         self._take_back(self._preemption.excess(self._holders(), limits, owed=self._share.owed))
 
-    @contextlib.contextmanager
-    def _charged(self) -> Iterator[Mapping[tuple[bool, str], float]]:
-        """What API keys are to be charged for now. It stays to be charged if Redis does not take it."""
-        with self._counting:
-            charges, self._charges = self._charges, defaultdict(float)
-        try:
-            yield charges
-        except NOT_NOW:
-            with self._counting:
-                for whose, tokens in charges.items():
-                    self._charges[whose] += tokens
-            raise
-
     def _note_pace(self, *, has_room: bool, taken: bool) -> None:
         """Where one job follows the other, asking costs less than being told of each. It would be before other replicas
         that are told, so it is done only where there are none."""
@@ -277,7 +255,7 @@ class Puller:
                 held[key_id] += ticket.slots
         return held, background
 
-    def _wish(self, holders: Sequence[Holder], limits: SlotLimits) -> Wish:
+    def _wish(self, holders: Sequence[Holder], limits: SlotLimits, held: Counter[str], background: int) -> Wish:
         capacity = self._engine.kv_capacity_tokens
         return Wish(
             self._queue,
@@ -289,10 +267,12 @@ class Puller:
             background=self._preemption.background_slots(holders, owed=self._share.owed),
             crowded=self._preemption.crowded_slots(holders, self._slots.total),
             owed=int(self._share.is_next),
+            background_held=background,
             background_most=limits.background,
             key_most=limits.one_key,
             quarantined=self._admission.takes_quarantined,
             tell=not self._is_busy,
+            held=held,
         )
 
     def _holders(self) -> list[Holder]:
