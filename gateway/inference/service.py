@@ -41,7 +41,6 @@ log = logging.getLogger(__name__)
 
 #: Above this share of Redis' `maxmemory` no new job is taken, so that the running ones can end.
 MEMORY_LIMIT = 0.8
-#: When a key that is at its limit of open jobs or bytes may try again, in seconds.
 #: If writing a job takes longer than this, Redis may have been restarted meanwhile.
 OUTAGE_S = 0.5
 

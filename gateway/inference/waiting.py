@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, NoReturn
 
 from gateway.errors import QueueFull
@@ -80,27 +81,35 @@ class WaitingRoom:
 
     def places(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
         """Of those that wait: the position, and how long it is expected to take until they begin, in seconds."""
-        waiting = [job for job in jobs if job.state is JobState.QUEUED]
+        waiting, others = [job for job in jobs if job.state is JobState.QUEUED], cache(self._interactive)
         return {
-            job.id: {"position": position, "eta_s": self.eta_s(job, position)}
+            job.id: {"position": position, "eta_s": self._eta_s(job, position, others)}
             for job, position in zip(waiting, self._store.indexes.positions(waiting), strict=True)
         }
 
     def eta_s(self, job: Job, position: int) -> float | None:
         """How long a job at a position of its line is expected to wait, in seconds; None if nobody can tell."""
+        return self._eta_s(job, position, self._interactive)
+
+    def _eta_s(self, job: Job, position: int, others: Callable[[str], int]) -> float | None:
         try:
-            wait_s = self._capacity(job).wait_s(position)
+            wait_s = self._capacity(job, others).wait_s(position)
         except NOT_NOW as error:
             log.warning("job %s: how long it waits is not known (%s)", job.id, error)
             return None
         return None if wait_s is None else round(wait_s, 1)
 
-    def _capacity(self, job: Job) -> Capacity:
-        """As it is for a job that waits. A slot that is free is taken at once: the heartbeat says what was before."""
+    def _capacity(self, job: Job, others: Callable[[str], int]) -> Capacity:
+        """As it is for a job that waits. A slot that is free is taken at once: the heartbeat says what was before.
+        `others`: how many interactive jobs wait for a model.
+        """
         capacity = self._router.capacity(job.runs_on, background=job.background)
         waits_ms = self._store.clock.estimated_now_ms() - job.created_at
-        others = self._lines.waiting(job.runs_on).interactive if job.background else 0
-        return replace(capacity, free=capacity.free if waits_ms < AT_ONCE_MS else 0, others=others)
+        before = others(job.runs_on) if job.background else 0
+        return replace(capacity, free=capacity.free if waits_ms < AT_ONCE_MS else 0, others=before)
+
+    def _interactive(self, model: str) -> int:
+        return self._lines.waiting(model).interactive
 
     def _limit(self, job: Job) -> int:
         """Jobs that may wait before it; 0: any number."""

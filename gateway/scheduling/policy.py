@@ -64,10 +64,14 @@ class Preemption:
 
     def excess(self, holders: Sequence[Holder], limits: SlotLimits, *, owed: bool) -> list[Holder]:
         """The youngest of those who together hold more than they may while others are there."""
-        background = [] if owed else self._background(holders)
-        held = sum(one.slots for one in holders if one.background)
+        background = sum(one.slots for one in holders if one.background)
         most = max(self.held(holders).values(), default=0)
-        return _above(background, held, limits.background) + _above(self._crowding(holders), most, limits.one_key)
+        found: list[Holder] = []
+        if background > SLACK * limits.background and not owed:
+            found += _at_most(background - limits.background, self._background(holders))
+        if most > SLACK * limits.one_key:
+            found += _at_most(most - limits.one_key, self._crowding(holders))
+        return found
 
     def victims(self, holders: Sequence[Holder], slots: int) -> list[Holder]:
         """The youngest that together hold so many slots: background jobs, then those of the key that holds the most."""
@@ -91,13 +95,13 @@ class Preemption:
         return sorted(able, key=lambda one: -one.since_s)
 
 
-def _above(able: Sequence[Holder], held: int, limit: int) -> list[Holder]:
-    """Those of the able, the first ones, without which not more than `limit` is held."""
+def _at_most(slots: int, able: Sequence[Holder]) -> list[Holder]:
+    """The first ones that together hold no more than so many slots."""
     found: list[Holder] = []
-    for one in able if held > SLACK * limit else ():
-        if held - one.slots >= limit:
+    for one in able:
+        if one.slots <= slots:
             found.append(one)
-            held -= one.slots
+            slots -= one.slots
     return found
 
 

@@ -226,3 +226,15 @@ def test_who_is_refused_since_others_were_told_to_come_back_is_told_so(gateway: 
         "1 interactive requests wait for 'fake' before this one, with room kept for 1 told to come back, and the "
         "limit is 2. Try again in "
     )
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_the_places_of_many_jobs_are_asked_for_in_as_many_round_trips_as_that_of_one(
+    gateway: Gateway, key: KeyRecord, count: int
+) -> None:
+    jobs = [gateway.inference.submit("chat", "fake", REQUEST, key=key, background=True).job for _ in range(count)]
+    gateway.inference.waiting.places(jobs)  # the replicas are known now
+    before = int(gateway.redis.info("stats")["total_reads_processed"])
+    places = gateway.inference.waiting.places(jobs)
+    assert int(gateway.redis.info("stats")["total_reads_processed"]) == before + 3, "positions, lines, and this one"
+    assert sorted(places[job.id]["position"] for job in jobs) == list(range(1, count + 1))

@@ -44,17 +44,25 @@ local function heal(base, asked)
   return healed
 end
 
--- Does what works on the lines, and on the promises that were made to `asked`. Somebody else may have put anything there:
--- what is of a wrong type is removed, and it is done again. The keeper puts those back who wait.
-local function on_lines(base, act, asked)
+-- Does what works on the lines of all these, and on the promises that were made to `asked`. Somebody else may have put
+-- anything there: what is of a wrong type is removed, and it is done again. The keeper puts those back who wait.
+local function on_all_lines(bases, act, asked)
   local done, result = pcall(act)
   if done then
     return result
   end
-  if not heal(base, asked) then
+  local healed = false
+  for _, base in ipairs(bases) do
+    healed = heal(base, asked) or healed
+  end
+  if not healed then
     error(result)
   end
   return act()
+end
+
+local function on_lines(base, act, asked)
+  return on_all_lines({base}, act, asked)
 end
 
 local function read_member(member)

@@ -58,7 +58,6 @@ end
 -- The API key that is next, and its first job. A key that holds all the slots that it may is left out: as each of them
 -- holds a good part of the batch, there are few.
 local function next_of(class, line)
-  local key, member
   for _, one in ipairs(redis.call('ZRANGE', line .. ':keys', 0, 7)) do
     local first = first_of(line, one)
     local _, slots = read_member(first or '')
@@ -200,22 +199,6 @@ local function open_or_close()
   end
 end
 
--- As `on_lines`, on those of all models.
-local function on_all_lines(act)
-  local done, result = pcall(act)
-  if done then
-    return
-  end
-  local healed = false
-  for _, lines in ipairs(KEYS) do
-    healed = heal(lines) or healed
-  end
-  if not healed then
-    error(result)
-  end
-  act()
-end
-
-on_all_lines(offer_everybody)
-on_all_lines(open_or_close)
+on_all_lines(KEYS, offer_everybody)
+on_all_lines(KEYS, open_or_close)
 return {taken_back, unpack(offers)}
