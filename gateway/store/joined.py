@@ -13,6 +13,8 @@ from typing import Any
 
 import redis
 
+#: Calls that share a round trip at most; the others come with the next.
+MOST = 64
 #: A command of Redis and its arguments.
 Command = tuple[str | int | bytes, ...]
 
@@ -60,10 +62,10 @@ class Joined:
 
     def _serve(self) -> None:
         while True:
-            self._answer([self._waiting.get(), *self._all_that_wait()])
+            self._answer([self._waiting.get(), *self._waiting_ones(MOST - 1)])
 
-    def _all_that_wait(self) -> list[_Call]:
-        return [self._waiting.get_nowait() for _ in range(self._waiting.qsize())]
+    def _waiting_ones(self, most: int) -> list[_Call]:
+        return [self._waiting.get_nowait() for _ in range(min(most, self._waiting.qsize()))]
 
     def _answer(self, calls: Sequence[_Call]) -> None:
         """Never raises: whatever goes wrong is said to those who wait for it."""
@@ -76,5 +78,5 @@ class Joined:
             for call in calls:
                 call.fail(error)
             if isinstance(error, redis.exceptions.TimeoutError):  # they have waited for as long
-                for call in self._all_that_wait():
+                for call in self._waiting_ones(self._waiting.qsize()):
                     call.fail(error)

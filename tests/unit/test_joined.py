@@ -99,3 +99,13 @@ def test_who_has_waited_for_a_redis_that_hangs_does_not_wait_for_it_once_more(cr
         with pytest.raises(redis.exceptions.TimeoutError):
             call.result(30)
     assert server.calls == [[("first",)]]
+
+
+def test_no_more_calls_share_a_round_trip_than_are_allowed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.store.joined.MOST", 2)
+    crowd = Crowd(server)
+    asked = [crowd.begin(), *(crowd.ask(name) for name in "abc")]
+    for _ in range(3):
+        server.may_answer.release()
+    assert [one.result(30) for one in asked] == [["first"], ["a"], ["b"], ["c"]]
+    assert server.calls == [[("first",)], [("a",), ("b",)], [("c",)]]
