@@ -221,7 +221,7 @@ def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> No
     begun = deploy(client, "slow", target_nodes=["n1", "n2"])
     assert ended(client, begun, 90)["status"] == "completed"
     try:
-        assert shares(stack) == {"n1", "n2"}
+        shared_by(stack, {"n1", "n2"})
         streams = [chat(stack, model="slow", max_tokens=200) for _ in range(8)]
         eventually(lambda: all(len(s.ids) > 5 for s in streams), "all run")
         node = [p for r in stack.registry.replicas("slow") if r.node == "n2" for p in _tree(r.pid)]
@@ -230,31 +230,28 @@ def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> No
             stream.join()
             assert stream.error is None
             assert stream.finish_reason == "length"
-        assert shares(stack) == {"n1"}
+        shared_by(stack, {"n1"})
         stack.start("agent-n2", settings=second)
         eventually(lambda: len([r for r in stack.registry.replicas("slow") if r.status == "active"]) == 2, "it is back")
-        assert shares(stack) == {"n1", "n2"}
+        shared_by(stack, {"n1", "n2"})
     finally:
         client.delete("/models/local/slow")
         eventually(lambda: locks(stack) <= {"agent", "fake"}, "they are gone")
         stack.kill("agent-n2", signal.SIGTERM)
 
 
-def shares(stack: Stack) -> set[str]:
-    """The nodes whose engines make steps for a few requests."""
-    before = {r.node: r.steps for r in stack.registry.replicas("slow")}
-    streams = [chat(stack, model="slow", max_tokens=100) for _ in range(8)]
-    for stream in streams:
-        assert stream.join().error is None
-    moved: set[str] = set()
+def shared_by(stack: Stack, nodes: set[str]) -> None:
+    """The engines of these nodes, and of no other, make steps for a few requests: soon, since a replica that has just
+    become active may not have asked for jobs yet, and tells its steps with its next heartbeat.
+    """
+    before = {r.incarnation: r.steps for r in stack.registry.replicas("slow")}
 
-    def settled() -> set[str]:
-        nonlocal moved
-        moved = {r.node for r in stack.registry.replicas("slow") if r.steps > before.get(r.node, 0) + 20}
-        return moved
+    def moved() -> set[str]:
+        streams = [chat(stack, model="slow", max_tokens=50) for _ in range(8)]
+        assert [stream.join().error for stream in streams] == [None] * 8
+        return {r.node for r in stack.registry.replicas("slow") if r.steps > before.get(r.incarnation, 0)}
 
-    eventually(settled, "steps are counted")
-    return moved
+    eventually(lambda: moved() == nodes, f"{nodes} make steps")
 
 
 def kill_node(stack: Stack, agent: str, others: list[psutil.Process]) -> None:
