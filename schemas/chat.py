@@ -9,7 +9,7 @@ import orjson
 from marshmallow import INCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from schemas.base.bounds import MAX_ERRORS, give_way
-from schemas.base.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, shaped, shown, too_deep
+from schemas.base.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, as_text, shaped, shown, too_deep
 
 #: `developer` is OpenAI's newer name of `system`, `function` the older one of `tool`.
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
@@ -43,7 +43,7 @@ class Content(fields.Field[str]):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, list):
-            return str(Text().deserialize(value))
+            return as_text(value)
         thinks = data is not None and data.get("role") == "assistant"
         texts = []
         for index, part in enumerate(value):
@@ -53,7 +53,7 @@ class Content(fields.Field[str]):
                 continue
             if kind not in ("text", "refusal") or kind not in part:
                 raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
-            texts.append("" if part[kind] is None else Text().deserialize(part[kind]))
+            texts.append("" if part[kind] is None else as_text(part[kind]))
         return "".join(texts)
 
 

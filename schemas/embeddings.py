@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from schemas.base.fields import Boolean, Integer, StrictSchema, Text, shown
+from schemas.base.fields import Boolean, Integer, StrictSchema, Text, as_text, shown
 from schemas.inference import JobRequest, JobRequestSchema
 
 #: Inputs in one request.
@@ -58,7 +58,7 @@ def _at(index: int, read: Callable[[Any], Any], item: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    if not Text().deserialize(value):
+    if not as_text(value):
         raise ValidationError("Must not be empty.")
     return str(value)
 

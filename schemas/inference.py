@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
-from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, shaped, shown
+from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
 from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
 
 #: Stop strings in one request, and characters in each.
@@ -99,7 +99,7 @@ class Stop(fields.Field[list[str]]):
         for stop in stops:
             if not isinstance(stop, str) or not 1 <= len(stop) <= MAX_STOP_LENGTH:
                 raise ValidationError(f"Got {shown(stop)}; each must be a text of 1 to {MAX_STOP_LENGTH} characters.")
-            Text().deserialize(stop)
+            as_text(stop)
         return stops
 
 
@@ -118,7 +118,7 @@ class Prompt(fields.Field[str | list[str]]):
         if not isinstance(prompts, list) or not 1 <= len(prompts) <= MAX_PROMPTS:
             raise ValidationError(f"Got {shown(value)}; must be a text or a list of 1 to {MAX_PROMPTS} texts.")
         for prompt in prompts:
-            if not Text().deserialize(prompt):
+            if not as_text(prompt):
                 raise ValidationError("Must not be empty.")
         return value if isinstance(value, str) else prompts
 

@@ -56,13 +56,7 @@ class Text(fields.String):
     """Text that can be written as UTF-8."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if not isinstance(value, str):
-            raise ValidationError(f"Got {shown(value)}; must be text.")
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise ValidationError("Holds half of a surrogate pair, which is not valid Unicode text.") from error
-        return value
+        return as_text(value)
 
 
 class Moment(fields.Field[datetime]):
@@ -156,6 +150,17 @@ class StrictSchema(marshmallow.Schema):
         for name, texts in error.messages.items():
             if texts == [self.error_messages["unknown"]]:
                 error.messages[name] = [f"Unknown field. Allowed: {allowed}."]
+
+
+def as_text(value: Any) -> str:
+    """The value, if it is text that can be written as UTF-8. Raises: ValidationError."""
+    if not isinstance(value, str):
+        raise ValidationError(f"Got {shown(value)}; must be text.")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValidationError("Holds half of a surrogate pair, which is not valid Unicode text.") from error
+    return value
 
 
 def leaves(messages: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], list[str]]]:
