@@ -6,6 +6,8 @@ entry at the cursor says whether the client's text is still valid. Knows nothing
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
 import queue
 import time
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 MAX_PENDING = 256
 #: A record that is missing for this long counts as lost. Until then, workers may restore it after a restart of Redis.
 MISSING_S = 10.0
+#: Events that show nothing of a job's result.
+_SILENT = (EventType.STARTED, EventType.RESUMED, EventType.INTERRUPTED)
 
 
 class Watcher:
@@ -93,6 +97,17 @@ class Watcher:
                 yield from self.catch_up()
             elif (events := self._accept(self._pending.get())) is not None:
                 yield events
+
+    def begin(self, patience_s: float) -> list[Event]:
+        """The first of `events`, up to one that shows something of the job's result, as far as they come in time."""
+        until, found = time.monotonic() + patience_s, list[Event]()
+        while not self.ended and all(event.type in _SILENT for event in found) and time.monotonic() < until:
+            if self.lagging:
+                found += itertools.chain.from_iterable(self.catch_up())
+                continue
+            with contextlib.suppress(queue.Empty):
+                found += self._accept(self._pending.get(timeout=max(0.0, until - time.monotonic()))) or []
+        return found
 
     def take(self) -> list[Event] | None:
         """The next batch of `events` if it is already here, else None. Does not block."""

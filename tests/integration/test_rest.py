@@ -52,7 +52,6 @@ def test_a_stream_says_the_same_as_the_whole_answer(client: httpx.Client, stack:
     assert stream.text == "The capital of France is Paris."
     assert stream.finish_reason == "stop"
     assert stream.seqs == sorted(set(stream.seqs))
-    assert stream.comments
 
 
 def test_stream_headers_and_chunks_are_as_promised(client: httpx.Client) -> None:

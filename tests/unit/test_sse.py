@@ -24,13 +24,18 @@ EVENTS = [
 ]
 
 
+def silent(patience_s: float) -> list[Event]:
+    """Nothing comes within a moment."""
+    return []
+
+
 def unknown(position: int) -> None:
     """How long one waits."""
 
 
 @pytest.mark.parametrize("dialect", [Plain("r-1"), OpenAI()], ids=["plain", "openai"])
 def test_a_rewind_is_told_or_ends_the_stream(dialect: Dialect) -> None:
-    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(EVENTS))
+    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=silent, events=lambda: iter(EVENTS))
     body = b"".join(
         sse.stream(JOB, watcher, dialect, position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
     ).decode()
@@ -54,7 +59,7 @@ FAILED = [
     ids=["plain", "openai"],
 )
 def test_an_error_is_told_in_the_clients_dialect(dialect: Dialect, said: str) -> None:
-    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(FAILED))
+    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=silent, events=lambda: iter(FAILED))
     body = b"".join(
         sse.stream(JOB, watcher, dialect, position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
     ).decode()
@@ -68,7 +73,11 @@ def test_how_long_a_client_waits_is_told_behind_its_position_if_it_is_known() ->
     """Clients read the position by the beginning of the line."""
     positions = iter([2, 1, 0])
     watcher: Any = SimpleNamespace(
-        seq=0, ended=True, events=lambda: iter([[], [], *FAILED]), position=lambda _: next(positions)
+        seq=0,
+        ended=True,
+        begin=silent,
+        events=lambda: iter([[], [], *FAILED]),
+        position=lambda _: next(positions),
     )
     known = {3: None, 2: 12.0, 1: 0.4}
     body = sse.stream(JOB, watcher, OpenAI(), position=3, eta_s=known.__getitem__, alive=lambda: True, limit_s=0)
@@ -103,8 +112,15 @@ class Loud:
 
 def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
     events = [Event(1, {"type": "delta", "c": "a", "text": "old"}), Event(2, {"type": "done", "c": "a"})]
-    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter([events]))
+    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=silent, events=lambda: iter([events]))
     stream = sse.stream(
         JOB, watcher, Shouting("r-1"), position=3, eta_s=lambda position: 1.5 * position, alive=lambda: True, limit_s=0
     )
     assert [part.decode() for part in stream] == [": queued position=3 eta=4.5\n\n", "fake: OLD\n\nevent: over\n\n"]
+
+
+def test_a_stream_that_begins_at_once_has_no_comment_before() -> None:
+    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=lambda _: EVENTS[0], events=lambda: iter(()))
+    stream = sse.stream(JOB, watcher, Plain("r-1"), position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
+    first, *_ = (part.decode() for part in stream)
+    assert first.startswith(("id:", "data:", "event:"))

@@ -5,6 +5,7 @@ Comments keep a silent stream alive, and show within a second or two that its cl
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,8 @@ from web.http.dialect import Dialect
 #: Tells a client to reconnect at once.
 RETRY = "retry: 200\n: this stream ends here, reconnect with Last-Event-ID\n\n"
 PING = b": ping\n\n"
+#: A stream begins with what has come within this; only who waits for longer is told so.
+MOMENT_S = 0.2
 
 REWOUND = (
     "Some of this answer is void: the job store came back without its last moments, or a model has begun it anew. "
@@ -45,9 +48,11 @@ def stream(
     """
     until = time.monotonic() + limit_s if limit_s and dialect.resumable else math.inf
     try:
-        yield _queued(position, eta_s) if position else _waiting(job, watcher, eta_s)
+        begun = watcher.begin(MOMENT_S)
+        if not begun:
+            yield _queued(position, eta_s) if position else _waiting(job, watcher, eta_s)
         chunks = dialect.chunks(job)
-        for events in watcher.events():
+        for events in itertools.chain([begun] if begun else [], watcher.events()):
             if not dialect.resumable and (void := next(filter(voids, events), None)):
                 raise _void(job, void)
             text, broken = _frames(job, chunks, events, dialect)
