@@ -17,7 +17,7 @@ from gateway.errors import BadRequest
 from gateway.process.start import collect_less, run
 from gateway.settings import Settings
 from gateway.store.codec import dumps
-from web.http.bodies import BoundedBody, linger
+from web.http.bodies import BoundedBody, HeadWithBody, linger
 
 #: Connections that one process may hold open.
 CONNECTIONS = 20_000
@@ -37,10 +37,11 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
 
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request. The rest of its body that the application has not read is dropped."""
-        body = BoundedBody(req, sock)
+        body, connection = BoundedBody(req, sock), HeadWithBody(sock)
         try:
-            super().handle_request(listener_name, req, sock, addr)
+            super().handle_request(listener_name, req, connection, addr)
         finally:
+            connection.flush()
             if not body.finished:
                 linger(sock)
 
@@ -90,6 +91,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "worker_connections": CONNECTIONS,
             "graceful_timeout": GRACEFUL_TIMEOUT_S,
             "keepalive": 75,
+            "sendfile": False,
             "max_requests": 0,
             "control_socket_disable": True,
             "post_worker_init": _post_worker_init,

@@ -1,4 +1,4 @@
-"""Reads request bodies from a connection: with a time-out, a limit on chunks, and turns for other requests.
+"""Bodies on a connection. Those of requests are read with a time-out, a limit on chunks, and turns for other requests.
 
 gunicorn itself reads the rest of a body that the application has not read, of any size, before the connection's next
 request. Here a connection with an unread body is closed. Knows nothing of the content of bodies.
@@ -68,6 +68,33 @@ class BoundedBody(Body):  # type: ignore[misc]
             raise OSError(str(error)) from error
         finally:
             self._connection.settimeout(None)
+
+
+class HeadWithBody:
+    """A connection for one response, whose head it sends with the first piece of the body: gunicorn writes one right
+    after the other, and each packet wakes its reader up.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._head: bytes | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def sendall(self, data: bytes) -> None:
+        """Send it, after the head. Raises: OSError."""
+        if self._head is None:
+            self._head = data
+        else:
+            head, self._head = self._head, b""
+            self._connection.sendall(head + data)
+
+    def flush(self) -> None:
+        """Send a head that no body has followed, if its reader is still there."""
+        if self._head:
+            with contextlib.suppress(OSError):
+                self.sendall(b"")
 
 
 def linger(connection: socket.socket) -> None:
