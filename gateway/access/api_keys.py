@@ -5,6 +5,7 @@ A key that was revoked or has expired keeps its record, so that its usage can st
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 import time
@@ -80,19 +81,26 @@ class KeyRecord:
     @classmethod
     def parse(cls, raw: Mapping[str, str]) -> KeyRecord:
         """Build from the hash's fields. Raises: Unreadable."""
-        try:
-            numbers = {name: int(raw.get(name) or 0) for name in _NUMBERS}
-            numbers["weight"] = numbers["weight"] or 1
-            fields = {**raw, "scopes": raw["scopes"].split(","), "models": loads(raw.get("models") or "[]"), **numbers}
-        except (KeyError, ValueError) as error:
-            raise Unreadable(f"It is damaged: {error!r}.") from error
-        record = build(cls, fields)
-        if not all(0 <= number <= (MAX_S if name.endswith("_at") else MAX_COUNT) for name, number in numbers.items()):
-            raise Unreadable("It has a number that can't be.")
-        return record
+        return _parsed(tuple(raw.items()))
 
 
 _NUMBERS = ("created_at", "requests_per_minute", "tokens_per_minute", "weight", "expires_at", "revoked_at")
+
+
+@functools.lru_cache(1024)
+def _parsed(items: tuple[tuple[str, str], ...]) -> KeyRecord:
+    """The record of fields: they are read with each request, and seldom change."""
+    raw = dict(items)
+    try:
+        numbers = {name: int(raw.get(name) or 0) for name in _NUMBERS}
+        numbers["weight"] = numbers["weight"] or 1
+        fields = {**raw, "scopes": raw["scopes"].split(","), "models": loads(raw.get("models") or "[]"), **numbers}
+    except (KeyError, ValueError) as error:
+        raise Unreadable(f"It is damaged: {error!r}.") from error
+    record = build(KeyRecord, fields)
+    if not all(0 <= number <= (MAX_S if name.endswith("_at") else MAX_COUNT) for name, number in numbers.items()):
+        raise Unreadable("It has a number that can't be.")
+    return record
 
 
 class Credentials:
