@@ -24,6 +24,9 @@ _USAGE = re.compile(rb'"completion_tokens":\s*(\d+)')
 class StreamingRequest(asyncio.Protocol):
     """One POST, and the arrival time of each of its events."""
 
+    #: The connection stays open behind the answer.
+    keeps = False
+
     def __init__(self, request: bytes, done: asyncio.Future[Sample]) -> None:
         self._request = request
         self._done = done
@@ -48,7 +51,8 @@ class StreamingRequest(asyncio.Protocol):
         if self._tail.endswith(LAST_CHUNK):
             if found := _USAGE.findall(self._tail):
                 self.sample.tokens = int(found[-1])
-            self._transport.close()
+            if not self.keeps:
+                self._transport.close()
             if not self._done.done():
                 self._done.set_result(self.sample)
 

@@ -13,7 +13,7 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -86,24 +86,31 @@ class Run:
             visit.due_s = self.now_s() + again_s
 
     async def follow_each_other(self, clients: Iterator[Client], hold_s: float) -> None:
-        """A client as soon as the one before it has ended (a closed loop), until `hold_s`."""
+        """A client as soon as the one before it has ended (a closed loop), until `hold_s`, over one connection, as
+        those that SDKs keep.
+        """
+        kept: list[Any] = []
         while self.now_s() < hold_s:
             client = next(clients)
             visit = Visit(self.now_s())
             self.visits.append(visit)
-            await self._attempt(client, visit)
+            await self._attempt(client, visit, kept)
+        for transport in kept:
+            transport.close()
 
-    async def _attempt(self, client: Client, visit: Visit) -> float | None:
-        """One try, when it is due. Returns after how long to come back, if it was refused."""
+    async def _attempt(self, client: Client, visit: Visit, kept: list[Any] | None = None) -> float | None:
+        """One try, when it is due. Returns after how long to come back, if it was refused. With `kept` it takes an open
+        connection there, if there is one, and puts its own there in the end.
+        """
         await asyncio.sleep(visit.due_s - self.now_s())
         visit.tries += 1
         sent_s = self.now_s()
         visit.late_s = max(visit.late_s, sent_s - visit.due_s)
         done: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         exchange = Exchange(request_bytes(HOST, self._path, _bearer(client.key), client.body), done)
+        exchange.keeps = kept is not None
         try:
-            transport, _ = await asyncio.get_running_loop().create_connection(lambda: exchange, HOST, self._port)
-            with contextlib.closing(transport):
+            async with self._connection(exchange, kept):
                 await done
             visit.ended_s = self.now_s()
             visit.broken = "the stream has told of an error" if exchange.failed else ""
@@ -118,6 +125,25 @@ class Run:
             if exchange.sample.arrivals:
                 visit.first_s = exchange.sample.arrivals[0] - self._began
         return None
+
+    @contextlib.asynccontextmanager
+    async def _connection(self, exchange: Exchange, kept: list[Any] | None) -> AsyncIterator[None]:
+        """A connection that sends the request; it is closed, unless all went well and it is to be kept."""
+        transport = kept.pop() if kept else None
+        if transport is None or transport.is_closing():
+            transport, _ = await asyncio.get_running_loop().create_connection(lambda: exchange, HOST, self._port)
+        else:
+            transport.set_protocol(exchange)
+            exchange.connection_made(transport)
+        try:
+            yield
+        except BaseException:
+            transport.close()
+            raise
+        if kept is None:
+            transport.close()
+        else:
+            kept.append(transport)
 
 
 def _bearer(key: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import random
 from collections.abc import Mapping
@@ -173,11 +174,11 @@ def visits_of(*answers: tuple[bytes, ...], obeys: bool = True, **run: Any) -> li
     queue = list(answers)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"}")
-        for part in queue.pop(0) if queue else ():
-            writer.write(part)
-            await writer.drain()
-        await reader.read()
+        with contextlib.suppress(asyncio.IncompleteReadError):
+            while await reader.readuntil(b"}"):
+                for part in queue.pop(0) if queue else ():
+                    writer.write(part)
+                    await writer.drain()
         writer.close()
 
     async def ask() -> Any:
