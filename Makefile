@@ -11,7 +11,7 @@ WORKERS ?= 4
 # has to compile our code again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: run test check deps-go format bench figures faults fuzz clean
+.PHONY: run test check deps-go deps-clients format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -19,7 +19,7 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m 'not slow'
 
-check: $(STAMP) deps-go
+check: $(STAMP) deps-go deps-clients
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -29,6 +29,10 @@ check: $(STAMP) deps-go
 # Go and protoc, for the tests of Go clients: Debian's packages, which need root.
 deps-go: $(STAMP)
 	$(BIN)/python -m tests.golang
+
+# SDKs of others, for the tests of clients: environments of their own in .clients, whose packages would not agree with ours.
+deps-clients: $(STAMP)
+	$(BIN)/python -m tests.clients.install
 
 format: $(STAMP)
 	$(BIN)/ruff format .
