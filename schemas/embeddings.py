@@ -10,11 +10,10 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from schemas.base.fields import Boolean, Integer, StrictSchema, Text, as_text, shown
 from schemas.inference import JobRequest, JobRequestSchema
+from schemas.prompts import at_index, token_ids
 
 #: Inputs in one request.
 MAX_INPUTS = 2048
-#: Token ids that a JSON number may name; the model's vocabulary is checked by its engine.
-MAX_TOKEN_ID = 2**31 - 1
 ENCODINGS = ("float", "base64")
 
 Inputs = str | list[str] | list[int] | list[list[int]]
@@ -42,34 +41,17 @@ class Input(fields.Field[Inputs]):
         if isinstance(value, str):
             return _text(value)
         if type(value[0]) is int:
-            return _ids(value)
+            return token_ids(value)
         if len(value) > MAX_INPUTS:
             raise ValidationError(f"Got {len(value)} inputs; at most {MAX_INPUTS} are allowed. Send several requests.")
-        read: Callable[[Any], Any] = _ids if isinstance(value[0], list) else _text
-        return [_at(index, read, item) for index, item in enumerate(value)]
-
-
-def _at(index: int, read: Callable[[Any], Any], item: Any) -> Any:
-    """Read one item of a list. A mistake in it names its index."""
-    try:
-        return read(item)
-    except ValidationError as error:
-        raise ValidationError({index: error.messages}) from error
+        read: Callable[[Any], Any] = token_ids if isinstance(value[0], list) else _text
+        return [at_index(index, read, item) for index, item in enumerate(value)]
 
 
 def _text(value: Any) -> str:
     if not as_text(value):
         raise ValidationError("Must not be empty.")
     return str(value)
-
-
-def _ids(value: Any) -> list[int]:
-    if not isinstance(value, list) or not value:
-        raise ValidationError(f"Got {shown(value)}; must be a list of token ids.")
-    for number in value:
-        if type(number) is not int or not 0 <= number <= MAX_TOKEN_ID:
-            raise ValidationError(f"Holds {shown(number)}; a token id is a whole number from 0 up.")
-    return value
 
 
 class EmbeddingRequestSchema(JobRequestSchema):

@@ -10,6 +10,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load, va
 
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
 from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
+from schemas.prompts import Prompt, Prompts
 
 #: Stop strings in one request, and characters in each.
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
@@ -17,8 +18,6 @@ MAX_STOPS, MAX_STOP_LENGTH = 16, 256
 MAX_MESSAGES = 16_384
 #: Answers to one request.
 MAX_CHOICES = 8
-#: Prompts in one completion request.
-MAX_PROMPTS = 64
 #: The longest that a request may wait by its own wish, in seconds.
 MAX_TIMEOUT_S = 86_400
 #: Other likely tokens that may be asked for.
@@ -80,7 +79,7 @@ class ChatRequest(InferenceRequest):
 class CompletionRequest(InferenceRequest):
     """A text, or several, to go on with."""
 
-    prompt: str | list[str]
+    prompt: Prompts
     echo: bool = False
 
 
@@ -101,26 +100,6 @@ class Stop(fields.Field[list[str]]):
                 raise ValidationError(f"Got {shown(stop)}; each must be a text of 1 to {MAX_STOP_LENGTH} characters.")
             as_text(stop)
         return stops
-
-
-class Prompt(fields.Field[str | list[str]]):
-    """One prompt, or a list of them."""
-
-    def __init__(self, **kwargs: Any) -> None:
-        one = {"type": "string", "minLength": 1}
-        several = {"type": "array", "items": one, "minItems": 1, "maxItems": MAX_PROMPTS}
-        super().__init__(**shaped(kwargs, one, several))
-
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
-    ) -> str | list[str]:
-        prompts = [value] if isinstance(value, str) else value
-        if not isinstance(prompts, list) or not 1 <= len(prompts) <= MAX_PROMPTS:
-            raise ValidationError(f"Got {shown(value)}; must be a text or a list of 1 to {MAX_PROMPTS} texts.")
-        for prompt in prompts:
-            if not as_text(prompt):
-                raise ValidationError("Must not be empty.")
-        return value if isinstance(value, str) else prompts
 
 
 class NumberOfLogprobs(fields.Field[int | None]):

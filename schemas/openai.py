@@ -10,6 +10,7 @@ from schemas.base.fields import StrictSchema, Text, Word, shown
 from schemas.chat import MessageSchema
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
 from schemas.inference import ChatRequest, ChatRequestSchema, CompletionRequest, CompletionRequestSchema
+from schemas.prompts import Prompt
 
 #: What is known of a turn.
 _TURN = frozenset(MessageSchema().fields)
@@ -50,6 +51,8 @@ class OpenAIChatSchema(OpenAIRequestSchema, ChatRequestSchema):
 
 class OpenAICompletionSchema(OpenAIRequestSchema, CompletionRequestSchema):
     """Body of a completion request. Loads to (model, request)."""
+
+    prompt = Prompt(empty=True, required=True)
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, CompletionRequest]:

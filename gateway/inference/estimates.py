@@ -7,6 +7,9 @@ from typing import Any
 
 #: Assumed bytes of UTF-8 per token, and tokens around each message.
 BYTES_PER_TOKEN, TOKENS_PER_MESSAGE = 3, 4
+#: Reserved for an answer that may fill the context, as nobody has limited it: few are so long, and those are charged
+#: for what they took when they have ended.
+UNLIMITED_ANSWER = 512
 
 
 def estimate_prompt(request: Mapping[str, Any]) -> int:

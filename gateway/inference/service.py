@@ -128,7 +128,7 @@ class Inference:
             fingerprint=token.fingerprint if token else "",
             reserved=tokens if key.tokens_per_minute else 0,
             prompt_cost=math.ceil(estimate_prompt(full) / key.weight),
-            most_tokens=tokens,
+            most_tokens=what.most(model, full),
             weight=key.weight,
             slots=what.slots(full),
             deadline=self.store.clock.estimated_now_ms() + int(1000 * timeout_s) if timeout_s else 0,

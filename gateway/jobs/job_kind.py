@@ -26,8 +26,12 @@ class JobKind(ABC):
         return dict(request)
 
     def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
-        """The most tokens that a complete request may use, before a tokenizer has counted its prompt."""
+        """Tokens to reserve for a complete request, before a tokenizer has counted its prompt."""
         return 0
+
+    def most(self, model: Model, request: Mapping[str, Any]) -> int:
+        """The most tokens that it may come to; more than is reserved only where nobody has limited its answer."""
+        return self.estimate(model, request)
 
     def slots(self, request: Mapping[str, Any]) -> int:
         """How many sequences the job is in a batch. One, however large it is, unless it has several answers."""

@@ -24,6 +24,8 @@ Logprob = Sequence[Any]
 class Choice:
     """One answer, as far as the journal has it."""
 
+    #: The prompt, where the worker writes it, see `echoed_by_worker`.
+    echo: str = ""
     text: str = ""
     token_ids: list[int] = field(default_factory=list)
     #: See `Logprob`.
@@ -46,6 +48,7 @@ def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
             if index >= num_choices:
                 raise Unreadable(f"Entry {event.seq} is of choice {index}, and the job has {num_choices}.")
             choice = choices[index]
+            choice.echo += body.get("echo", "")
             choice.text += body.get("text", "")
             choice.token_ids += body.get("ids", ())
             choice.logprobs += body.get("lp", ())
@@ -62,6 +65,7 @@ def as_delta(index: int, choice: Choice) -> dict[str, Any]:
     """A choice as the body of one delta, without its token ids."""
     body = {
         "index": index,
+        "echo": choice.echo,
         "text": choice.text,
         "lp": choice.logprobs,
         "tool_calls": tool_calls.merge(choice.tool_calls),
@@ -144,15 +148,30 @@ def as_usage(prompt: int, completion: int, details: Mapping[str, int]) -> dict[s
     return whole | {group: {name: details[name]} for group, name in _DETAILS if details.get(name)}
 
 
-def prompts(job: Job) -> list[str]:
-    """The prompts of a completion; a chat counts as one."""
-    prompt = job.request.get("prompt", "")
-    return [prompt] if isinstance(prompt, str) else list(prompt)
+def prompts_of(request: Mapping[str, Any]) -> list[Any]:
+    """The prompts of a completion, texts or lists of token ids; a chat counts as one."""
+    prompt = request.get("prompt", "")
+    return list(prompt) if is_several(prompt) else [prompt]
+
+
+def echoed_by_worker(request: Mapping[str, Any]) -> bool:
+    """Whether only the worker can tell the text of the prompt, which is to come before the answer."""
+    return bool(request.get("echo")) and any(isinstance(prompt, list) for prompt in prompts_of(request))
+
+
+def num_prompts(prompt: Any) -> int:
+    """How many prompts there are."""
+    return len(prompt) if is_several(prompt) else 1
+
+
+def is_several(prompt: Any) -> bool:
+    """Whether it is a list of prompts. A list of token ids is one prompt."""
+    return isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
 
 
 def num_choices(job: Job) -> int:
     """How many answers the job has: n for each prompt."""
-    return int(job.request.get("n") or 1) * len(prompts(job))
+    return int(job.request.get("n") or 1) * len(prompts_of(job.request))
 
 
 def failure(event: Event) -> HeadraceError | None:

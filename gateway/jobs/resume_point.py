@@ -104,6 +104,7 @@ def last_weights(journal: Sequence[Event]) -> str:
 def _joined(first: Choice, second: Choice) -> Choice:
     """Join two parts of one answer. The token ids of the first part are dropped."""
     return Choice(
+        echo=first.echo or second.echo,
         text=first.text + second.text,
         logprobs=first.logprobs + second.logprobs,
         tool_calls=first.tool_calls + second.tool_calls,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gateway.inference.estimates import estimate_prompt
+from gateway.inference.estimates import UNLIMITED_ANSWER, estimate_prompt
 from gateway.inference.parameters import with_defaults
 from gateway.jobs.events import Event
 from gateway.jobs.job_kind import JobKind
+from gateway.jobs.journal import num_prompts
 from gateway.jobs.record import Job
 from gateway.jobs.store import JobStore
 from gateway.models.entry import Model
@@ -23,13 +24,18 @@ class TextKind(JobKind):
         return with_defaults(model, request)
 
     def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
-        """The prompt, and the longest answers that the request allows."""
-        longest = int(request.get("max_tokens") or model.default_max_tokens)
+        """The prompt, and the longest answers that the request or the catalog allows, else usual ones."""
+        longest = _limit(model, request) or min(model.max_tokens, UNLIMITED_ANSWER)
+        return estimate_prompt(request) + self.slots(request) * longest
+
+    def most(self, model: Model, request: Mapping[str, Any]) -> int:
+        """The prompt, and the longest answers."""
+        longest = _limit(model, request) or min(model.max_tokens, model.context_length)
         return estimate_prompt(request) + self.slots(request) * longest
 
     def slots(self, request: Mapping[str, Any]) -> int:
         """One for each answer: n for each prompt."""
-        return int(request.get("n") or 1) * _count(request.get("prompt"))
+        return int(request.get("n") or 1) * num_prompts(request.get("prompt"))
 
     def chunks(self, job: Job, event: Event) -> list[dict[str, Any]]:
         """Text as it comes."""
@@ -44,8 +50,7 @@ class TextKind(JobKind):
         return text.answer(job, events)
 
 
-def _count(prompt: Any) -> int:
-    """How many prompts there are. A list of token ids is one."""
-    if not isinstance(prompt, list) or not prompt or isinstance(prompt[0], int):
-        return 1
-    return len(prompt)
+def _limit(model: Model, request: Mapping[str, Any]) -> int:
+    """The most tokens of one answer that somebody has asked for; 0 = nobody has."""
+    wanted = request.get("max_tokens")
+    return int(model.default_max_tokens if wanted is None else wanted)

@@ -92,7 +92,8 @@ class Model:
     shortens_vectors: bool = False
     context_length: int = 2048
     max_tokens: int = 2048
-    default_max_tokens: int = 512
+    #: Caps an answer whose request does not; 0 = the room that the context leaves, up to `max_tokens`.
+    default_max_tokens: int = 0
     temperature: Range = Range(0.0, 2.0, 1.0)
     top_p: Range = Range(0.0, 1.0, 1.0)
     #: None: the API's own limits, and off by default.

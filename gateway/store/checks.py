@@ -84,6 +84,7 @@ def _delta(value: Any) -> bool:
 
 _DELTA: Mapping[str, Check] = {
     "index": _index,
+    "echo": _text,
     "text": _text,
     "ids": _ids,
     "lp": _list(_logprob),
@@ -166,9 +167,14 @@ def price(text: str) -> bool:
     return not text or _PRICE.fullmatch(text) is not None
 
 
+def _prompt(value: Any) -> bool:
+    """A text, or token ids."""
+    return _text(value) or (bool(value) and _ids(value))
+
+
 #: Fields of requests, of all kinds of jobs, that are read later without a check.
 _REQUEST: Mapping[str, Check] = {
-    "prompt": lambda value: _text(value) or (bool(value) and _list(_text)(value)),
+    "prompt": lambda value: _prompt(value) or (bool(value) and _list(_prompt)(value)),
     "n": _maybe(lambda value: is_integer(value, 0, MAX_INDEXES)),
     "stream_options": _maybe(_object),
     "messages": _list(_object),
@@ -184,7 +190,8 @@ def request(kind: str, value: Any) -> str:
     if wrong := _wrong(value, _REQUEST):
         return f"The field {wrong} is {value[wrong]!r:.80}."
     prompts = value.get("prompt", "")
-    if (value.get("n") or 1) * (1 if isinstance(prompts, str) else len(prompts)) > MAX_INDEXES:
+    several = isinstance(prompts, list) and not isinstance(prompts[0], int)
+    if (value.get("n") or 1) * (len(prompts) if several else 1) > MAX_INDEXES:
         return f"It asks for more than {MAX_INDEXES} answers."
     for name in ("wanted", "replaced") if kind == "deployment" else ():
         replicas = value.get(name)

@@ -13,20 +13,26 @@ from gateway.jobs.journal import (
     Choice,
     Logprob,
     deltas,
+    echoed_by_worker,
     fold,
     follow,
     num_choices,
-    prompts,
+    prompts_of,
     served_by,
     usage,
     voids,
 )
 from gateway.jobs.record import Job
 
+#: Fields of a delta that clients see.
+_SHOWN = ("echo", "text", "finish", "tool_calls", "extra", "lp")
+
 
 def echo(job: Job, index: int) -> str:
-    """The prompt, if the request asks for it before the text of a choice; else empty."""
-    return prompts(job)[index // int(job.request.get("n") or 1)] if job.request.get("echo") else ""
+    """The prompt, if the request asks for it before the text of a choice, and the journal does not have it."""
+    if not job.request.get("echo") or echoed_by_worker(job.request):
+        return ""
+    return str(prompts_of(job.request)[index // int(job.request.get("n") or 1)])
 
 
 def envelope(job: Job, *, chunk: bool) -> dict[str, Any]:
@@ -42,7 +48,7 @@ def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
     if event.type is EventType.STARTED and job.kind == "chat":
         first = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
         return [{**head, "choices": [{"index": i, **first} for i in range(num_choices(job))]}]
-    if event.type is EventType.STARTED and job.request.get("echo"):
+    if event.type is EventType.STARTED and job.request.get("echo") and not echoed_by_worker(job.request):
         texts = [{"index": i, "text": echo(job, i), "finish_reason": None} for i in range(num_choices(job))]
         return [{**head, "choices": texts}]
     if event.type in (EventType.DELTA, EventType.SNAPSHOT):
@@ -72,13 +78,11 @@ def _void(job: Job, event: Event, head: Mapping[str, Any]) -> list[dict[str, Any
 
 def delta(job: Job, body: Mapping[str, Any]) -> dict[str, Any] | None:
     """The `choices` entry of a delta event, or None if it has nothing to show."""
-    return (
-        _choice(job, body) if any(body.get(name) for name in ("text", "finish", "tool_calls", "extra", "lp")) else None
-    )
+    return _choice(job, body) if any(body.get(name) for name in _SHOWN) else None
 
 
 def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
-    text, finish = body.get("text", ""), body.get("finish")
+    text, finish = body.get("echo", "") + body.get("text", ""), body.get("finish")
     calls = tool_calls.merge(body.get("tool_calls", ()))
     shown = extras.merge(body.get("extra", ()))
     shown |= {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
@@ -97,7 +101,7 @@ def answer(job: Job, events: Iterable[Event]) -> dict[str, Any]:
     folded = fold(journal, num_choices=num_choices(job))
     choices = []
     for index, choice in enumerate(folded):
-        content: dict[str, Any] = {"text": echo(job, index) + choice.text}
+        content: dict[str, Any] = {"text": echo(job, index) + choice.echo + choice.text}
         if job.kind == "chat":
             content = {"message": _message(choice)}
         entry = {**content, "index": index, "finish_reason": choice.finish_reason}

@@ -215,7 +215,7 @@ class Watcher:
         last = stays[-1] if stays else Event(0, {})
         self.seq, self.claim = last.seq, last.claim
         kind = EventType.COMPACTED if compacted else EventType.REWOUND
-        text = {str(index): choice.text for index, choice in enumerate(choices) if choice.text}
-        rest = [as_delta(index, replace(choice, text="")) for index, choice in enumerate(choices)]
+        text = {str(index): whole for index, choice in enumerate(choices) if (whole := choice.echo + choice.text)}
+        rest = [as_delta(index, replace(choice, echo="", text="")) for index, choice in enumerate(choices)]
         others = [part for part in rest if part.keys() - {"index"}]
         return Event(last.seq, {"type": kind.value, "c": last.claim, "text": text, "choices": others})

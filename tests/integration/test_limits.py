@@ -14,6 +14,7 @@ import redis
 from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.access.limits import Limits
 from gateway.errors import InvalidRequest, RateLimited
+from gateway.inference.estimates import UNLIMITED_ANSWER
 from gateway.jobs.cleanup import Cleanup
 from gateway.jobs.control import cancel, fail
 from gateway.jobs.events import Append
@@ -339,9 +340,20 @@ def test_what_a_request_may_use_is_bounded_by_its_prompts_and_choices() -> None:
     assert kind_of("completion").estimate(model, {"prompt": "abcdef", "max_tokens": 10}) == 2 + 10
     assert kind_of("completion").estimate(model, {"prompt": ["abc", "def"], "max_tokens": 10, "n": 3}) == 2 + 60
     assert kind_of("completion").estimate(model, {"prompt": [[1, 2, 3]], "max_tokens": None}) == 3 + 100
+    assert kind_of("completion").estimate(model, {"prompt": [1, 2, 3], "n": 2}) == 3 + 200
     assert kind_of("embedding").estimate(model, {"input": ["abc", "abc"]}) == 2
     chat = {"messages": [{"role": "user", "content": "\u4f60\u597d"}], "max_tokens": 5}
     assert kind_of("chat").estimate(model, chat) == 4 + 2 + 2 + 5
+
+
+def test_an_answer_that_nobody_has_limited_reserves_a_usual_one() -> None:
+    """Though it may fill the context, which is what the scheduler reckons with at most."""
+    model = Model("m", "m", "", "1", ("chat",), context_length=8192, max_tokens=8192)
+    asked = {"prompt": "abc", "n": 2}
+    assert kind_of("completion").estimate(model, asked) == 1 + 2 * UNLIMITED_ANSWER
+    assert kind_of("completion").most(model, asked) == 1 + 2 * 8192
+    assert kind_of("completion").most(model, {**asked, "max_tokens": 7}) == 1 + 14
+    assert kind_of("completion").estimate(replace(model, max_tokens=100), asked) == 1 + 200
 
 
 def test_a_clock_that_went_back_holds_no_charge_for_longer(store: JobStore, limits: Limits) -> None:

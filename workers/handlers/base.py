@@ -24,8 +24,8 @@ class EngineRun(ClaimedJob):
 
     #: Tokens made under this claim.
     new_tokens = 0
-    #: The most tokens that the job may use, with its counted prompt.
-    most_tokens = 0
+    #: What is reserved for the job of its key's minute, with its counted prompt.
+    reserved_tokens = 0
     #: Its sequences give way to those of others, see `SequenceRequest`.
     yields = False
 

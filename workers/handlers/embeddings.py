@@ -76,7 +76,7 @@ class EmbeddingRun(EngineRun):
     def __init__(self, job: Job, *, inputs: Sequence[Sequence[int]], journal: Sequence[Event] = ()) -> None:
         super().__init__(job)
         self._inputs = inputs
-        self.most_tokens = sum(map(len, inputs))
+        self.reserved_tokens = sum(map(len, inputs))
         self._journal = journal
         self._missing = set(range(len(inputs)))
         self._dimensions: int | None = job.request.get("dimensions")

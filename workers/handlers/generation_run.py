@@ -12,8 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.inference.estimates import UNLIMITED_ANSWER
 from gateway.jobs.events import EventType
-from gateway.jobs.journal import Logprob, fold
+from gateway.jobs.journal import Logprob, echoed_by_worker, fold
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
 from gateway.store.codec import dumps
@@ -56,6 +57,8 @@ class Choice:
     ids: list[int] = field(default_factory=list)
     #: Offsets of tokens in the text, for log probabilities.
     offsets: Offsets = field(default_factory=Offsets)
+    #: The prompt's text that is not in the journal and must be, see `echoed_by_worker`.
+    echo: str = ""
     #: The replay showed that it has ended.
     finished_on_resume: bool = False
 
@@ -81,13 +84,18 @@ class Run(EngineRun):
         self._weights_changed = False
         self.max_tokens = max_tokens
         n = int(job.request.get("n") or 1)
-        self.most_tokens = sum(map(len, prompts)) + n * len(prompts) * max_tokens
+        longest = min(max_tokens, UNLIMITED_ANSWER) if job.request.get("max_tokens") is None else max_tokens
+        self.reserved_tokens = sum(map(len, prompts)) + n * len(prompts) * longest
         stop = list(job.request.get("stop") or ())
         self.prompt_tokens = sum(map(len, prompts))
         self.choices = [
             Choice(i, prompt, IncrementalDetokenizer(tokenizer, stop))
             for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n))
         ]
+        if echoed_by_worker(job.request):
+            for choice in self.choices:
+                choice.echo = tokenizer.decode(choice.prompt_ids)
+                choice.offsets = Offsets(len(choice.echo))
         self._eos = set(tokenizer.eos_ids)
         self._want_logprobs = bool(job.request.get("logprobs"))
         if resume_point:
@@ -107,6 +115,8 @@ class Run(EngineRun):
         prompt = {"prompt_tokens": self.usage()["prompt_tokens"], "prompt": self.prompt_digest}
         super().begin({**prompt, **info, **mode, **self._caveat()})
         for choice in self.choices:
+            if choice.echo:
+                self.event(EventType.DELTA, {"index": choice.index, "echo": choice.echo})
             if choice.unsent:
                 self.extend(choice.index, text=choice.unsent)
             if choice.finish_reason and choice.finished_on_resume:
@@ -191,7 +201,8 @@ class Run(EngineRun):
             choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
             choice.ids = choice.before_ids + old.token_ids
             choice.num_tokens = len(choice.ids)
-            choice.offsets = Offsets(len(before.text))
+            choice.offsets = Offsets(len(choice.echo) + len(before.text))
+            choice.echo = "" if before.echo or old.echo else choice.echo
             for token_id in old.token_ids if self._want_logprobs else ():
                 choice.offsets.push(self.tokenizer.token_bytes(token_id))
             choice.finish_reason = before.finish_reason or old.finish_reason

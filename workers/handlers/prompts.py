@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import ContextTooLong, InvalidRequest
+from gateway.jobs.journal import is_several
 from gateway.models.catalog import Model
 from workers.tokenizers.load import Tokenizer
 
@@ -25,10 +26,13 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
         prompts = [tokenizer.render_chat(list(request["messages"]), tools=tools, at_ms=at_ms, most=most)]
     else:
         prompt = request["prompt"]
-        texts = [prompt] if isinstance(prompt, str) else prompt
-        prompts = [tokenizer.encode_prompt(text, most=most) for text in texts]
+        several = prompt if is_several(prompt) else [prompt]
+        prompts = [list(one) if isinstance(one, list) else tokenizer.encode_prompt(one, most=most) for one in several]
     if not all(prompts):
-        raise InvalidRequest("A prompt has no tokens, so there is nothing to go on from. Send some text.")
+        raise InvalidRequest(
+            "A prompt has no tokens, so there is nothing to go on from. Send some text: this model has no token that "
+            "begins every text (BOS), from which it could go on without one."
+        )
     return prompts
 
 
@@ -41,4 +45,4 @@ def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int)
             f"The prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, but {model.id} has a "
             f"context of {model.context_length}. Shorten the prompt, or lower max_tokens to {max(room, 0)} or less."
         )
-    return int(wanted or min(model.default_max_tokens, room))
+    return int(wanted or min(model.default_max_tokens or model.max_tokens, room))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.inference.estimates import estimate_tokens
-from gateway.jobs.journal import Logprob
+from gateway.jobs.journal import Logprob, is_several
 from gateway.models.entry import Model
 
 
@@ -36,10 +36,10 @@ class UpstreamRequest:
         return self.model.upstream_for(self.kind)
 
     @property
-    def prompt(self) -> str:
-        """The prompt of a completion for one answer."""
+    def prompt(self) -> Any:
+        """The prompt of a completion for one answer: a text, or token ids."""
         prompt = self.request["prompt"]
-        return str(prompt if isinstance(prompt, str) else prompt[self.indexes[0] // int(self.request.get("n") or 1)])
+        return prompt[self.indexes[0] // int(self.request.get("n") or 1)] if is_several(prompt) else prompt
 
     @property
     def max_tokens(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.inference.estimates import estimate_tokens
 from gateway.jobs.events import Event, EventType
-from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, usage
+from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, prompts_of, usage
 from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from workers.providers.base import UpstreamDelta
@@ -96,7 +96,9 @@ class Transcript:
 
     @property
     def continuable(self) -> bool:
-        """Whether the unfinished answers have only text: a started tool call can't be continued."""
+        """Whether the unfinished answers have only text: a started tool call can't be continued, nor token ids."""
+        if any(isinstance(prompt, list) for prompt in prompts_of(self.job.request)):
+            return False
         return not any(self.choices[index].tool_calls for index in self.missing)
 
     def restart(self) -> dict[str, str]:

@@ -155,7 +155,7 @@ class Admission:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
         begun = ResumePoint.from_journal(job, self._store.journals.read(job.id)) if job.seq else None
         run = self.work.prepare(job, begun)
-        self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.most_tokens)
+        self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.reserved_tokens)
         run.yields = job.background or ticket.yields
         ticket.owner = run
         run.begin(self._about())

@@ -13,6 +13,7 @@ from typing import Any
 
 import anthropic
 
+from gateway.jobs.journal import prompts_of
 from gateway.models.entry import Provider
 from schemas.base.fields import shown
 from workers.providers.base import UpstreamDelta, UpstreamRequest
@@ -70,7 +71,9 @@ class AnthropicUpstream:
                 found[f"stop.{number}"] = [f"Got {stop!r}; this provider's API takes no stop text of white space only."]
         for number, tool in enumerate(request.get("tools") or ()):
             found |= _refused_schema(f"tools.{number}.function.parameters", tool["function"].get("parameters") or {})
-        if not _says_something(kind, request):
+        if kind == "completion" and any(isinstance(prompt, list) for prompt in prompts_of(request)):
+            found["prompt"] = ["This provider's API takes no token ids. Send a text."]
+        elif not _says_something(kind, request):
             found["messages" if kind == "chat" else "prompt"] = ["This provider's API needs a text that is not blank."]
         return found
 
@@ -107,7 +110,7 @@ class AnthropicUpstream:
             "model": ask.upstream,
             "stream": True,
             "messages": turns.messages(conversation, provider=self._provider.name, named=ask.named),
-            "max_tokens": ask.max_tokens or ask.model.default_max_tokens,
+            "max_tokens": ask.max_tokens or ask.model.default_max_tokens or ask.model.max_tokens,
         }
         sampling = {name: request[name] for name in SAMPLING if request.get(name) is not None}
         if "temperature" in sampling:  # as the provider's own page for OpenAI's clients says
@@ -127,8 +130,7 @@ class AnthropicUpstream:
 def _says_something(kind: str, request: Mapping[str, Any]) -> bool:
     if kind == "chat":
         return any(turn["content"].strip() or turn.get("tool_calls") for turn in request["messages"])
-    prompts = request["prompt"]
-    return all(prompt.strip() for prompt in ([prompts] if isinstance(prompts, str) else prompts))
+    return all(isinstance(prompt, list) or prompt.strip() for prompt in prompts_of(request))
 
 
 def _refused_schema(name: str, schema: Mapping[str, Any]) -> dict[str, list[str]]:

@@ -12,9 +12,10 @@ from typing import Any
 import openai
 
 from gateway.jobs.answer import extras
+from gateway.jobs.journal import echoed_by_worker, is_several
 from gateway.models.entry import Provider
 from workers.providers.base import UpstreamDelta, UpstreamRequest
-from workers.providers.failures import Said
+from workers.providers.failures import Said, UpstreamFailure
 from workers.providers.protocols import wire
 from workers.providers.protocols.chunks import Chunks
 from workers.providers.protocols.vectors import vectors
@@ -60,13 +61,13 @@ class OpenAIUpstream:
             found["top_logprobs"] = ["Other likely tokens are not passed on; ask for logprobs of the chosen ones."]
         if request.get("echo") and request.get("logprobs"):
             found["echo"] = ["Log probabilities of the prompt are not passed on; leave out echo or logprobs."]
+        if echoed_by_worker(request):
+            found["echo"] = ["Only local models know the text of token ids; leave out echo."]
         return found
 
     def splits(self, ask: UpstreamRequest) -> bool:
         """Prompts that are asked as chats are asked one by one."""
-        return (
-            ask.kind == "completion" and not self._has_completions(ask) and not isinstance(ask.request["prompt"], str)
-        )
+        return ask.kind == "completion" and not self._has_completions(ask) and is_several(ask.request["prompt"])
 
     def continues(self, kind: str) -> bool:
         """A completion is continued by its nature; a chat if the catalog says how."""
@@ -113,7 +114,7 @@ class OpenAIUpstream:
 
     def _completion(self, ask: UpstreamRequest) -> dict[str, Any]:
         request = ask.request
-        prompt = request["prompt"] if ask.whole else ask.prompt + ask.before
+        prompt = request["prompt"] if ask.whole else ask.prompt + ask.before if ask.before else ask.prompt
         sent = {**self._common(ask), "prompt": prompt}
         if ask.max_tokens:
             sent["max_tokens"] = ask.max_tokens
@@ -125,6 +126,9 @@ class OpenAIUpstream:
         request = ask.request
         if ask.kind == "chat":
             messages = [self._turn(turn, named=ask.named) for turn in request["messages"]]
+        elif isinstance(ask.prompt, list):
+            text = f"{ask.model.id} is asked as a chat, which has no token ids. Send the prompt as a text."
+            raise UpstreamFailure("invalid_request", text, blame=False)
         else:
             messages = [{"role": "user", "content": ask.prompt}]
         sent = self._common(ask) | _given(request, _CHAT)
