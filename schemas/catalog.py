@@ -15,6 +15,8 @@ PROTOCOLS = ("openai", "anthropic")
 ON_INTERRUPT = ("fail", "restart", "continue")
 #: The ways in which a provider's server continues a started chat answer.
 CONTINUATIONS = ("none", "prefill", "prefix", "continue_final_message")
+#: How models of Anthropic's protocol are told to think.
+REASONING = ("budget", "effort")
 #: Largest number of tokens in the catalog.
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -60,6 +62,7 @@ class ProviderEntrySchema(StrictSchema):
     max_retries = Integer(0, 10)
     max_retry_wait_s = Number(0, 600)
     continuation = Word(CONTINUATIONS)
+    reasoning = Word(REASONING)
     api_key_env = Text(validate=validate.Regexp(r"\w*\Z", error="Got {input!r}; must be the name of a variable."))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 from gateway.models.entry import Model
+from gateway.models.protocols import refusals, unsendable, without
 
 #: The error for what engines on our own devices can't do. Requests to remote providers are passed on.
 ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs without a number of others."
@@ -33,13 +34,13 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
             errors[name] = [f"Got {value}; {model.id} allows {limits.min} to {limits.max}."]
     # Parameters that are not given are left to the provider: some have other defaults, some accept none.
     may_be_remote = not model.local or bool(model.fallbacks)
-    left = sampling(model, request).items()
-    full |= {name: value for name, value in left if not may_be_remote or value != _AT_REST.get(name)}
+    left = sampling(model, request)
+    full |= {name: value for name, value in left.items() if not may_be_remote or value != _AT_REST.get(name)}
+    full = without(full, [name for name in unsendable(model, full) if name in left])
     wanted = full.setdefault("max_tokens", None)
     if wanted is not None and wanted > model.max_tokens:
         errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
-    if model.local:
-        errors |= _beyond_local(request)
+    errors |= _beyond_local(request) if model.local else refusals(model, request)
     if errors:
         raise InvalidRequest.of(errors)
     return full

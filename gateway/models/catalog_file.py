@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -132,7 +132,8 @@ def build(sources: Sequence[Mapping[str, Any]], *, models_dir: Path) -> Entries:
         for name in model.fallbacks:
             if name not in models or name == model.id:
                 raise Mistake(("models", model.id, "fallbacks"), f"{name!r} is not the id of another model.")
-    return Entries(models, providers)
+    found = {name: replace(model, via=providers.get(model.provider)) for name, model in models.items()}
+    return Entries(found, providers)
 
 
 def line_of(text: str, path: Sequence[str]) -> int:

@@ -55,6 +55,8 @@ class Provider:
     #: How a started chat answer is continued: `none`, `prefill`, `prefix`, `continue_final_message`; empty: as the
     #: protocol allows (Anthropic: prefill, OpenAI: none).
     continuation: str = ""
+    #: How models of Anthropic's protocol are told to think: `budget` (a number of tokens) or `effort` (newer models).
+    reasoning: str = "budget"
 
     @property
     def has_credentials(self) -> bool:
@@ -105,6 +107,8 @@ class Model:
     options: Mapping[str, object] = field(default_factory=dict)
     #: The folder of downloaded models on this machine; set by the catalog.
     models_dir: Path = field(default=Path("var/models"), compare=False)
+    #: The provider of a remote model; set by the catalog.
+    via: Provider | None = field(default=None, compare=False)
 
     @property
     def local(self) -> bool:

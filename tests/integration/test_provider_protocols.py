@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.models.entry import Model, Provider
+from gateway.models.protocols import refusals
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
 from tests.upstreams.direct import Direct
@@ -51,10 +52,15 @@ def openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
     server.close()
 
 
+def served_by(provider: Provider, **model: Any) -> Model:
+    """A model of a provider."""
+    return Model("m", "M", "", "1", ("chat",), provider="p", upstream="gpt-4", via=provider, **model)
+
+
 def call(provider: Provider, request: dict[str, Any], *, kind: str = "chat", before: str = "", **model: Any) -> str:
     """The text that comes back. Raises: UpstreamFailure."""
     upstream = connect(provider)
-    asked = Model("m", "M", "", "1", ("chat",), provider="p", upstream="gpt-4", **model)
+    asked = served_by(provider, **model)
 
     async def collect() -> list[UpstreamDelta]:
         try:
@@ -141,22 +147,22 @@ def test_a_request_is_put_into_anthropics_limits(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("K", KEY)
     server = AnthropicServer(KEY)
     provider = Provider("p", "anthropic", server.url, "K")
-    assert not connect(provider).refusals("chat", request_)
+    assert not refusals(served_by(provider), request_)
     assert call(provider, request_) == ("" if "tools" in request_ else answer()), "who has tools calls one"
     server.close()
 
 
 @pytest.mark.parametrize(
-    ("kind", "request_", "field"),
+    ("request_", "field"),
     [
-        ("chat", {"messages": [{"role": "user", "content": " "}]}, "messages"),
-        ("chat", {"messages": TURNS, "stop": ["x", "\n\n"]}, "stop.1"),
-        ("chat", {"messages": TURNS, "seed": 0}, "seed"),
-        ("completion", {"prompt": ["x", ""]}, "prompt"),
+        ({"messages": [{"role": "user", "content": " "}]}, "messages"),
+        ({"messages": TURNS, "stop": ["x", "\n\n"]}, "stop.1"),
+        ({"messages": TURNS, "seed": 0}, "seed"),
+        ({"prompt": ["x", ""]}, "prompt"),
     ],
 )
-def test_what_anthropic_can_not_be_told_is_named(kind: str, request_: dict[str, Any], field: str) -> None:
-    assert list(connect(Provider("p", "anthropic", "http://127.0.0.1:1")).refusals(kind, request_)) == [field]
+def test_what_anthropic_can_not_be_told_is_named(request_: dict[str, Any], field: str) -> None:
+    assert list(refusals(served_by(Provider("p", "anthropic", "http://127.0.0.1:1")), request_)) == [field]
 
 
 @pytest.mark.parametrize(("untaken", "field"), UNTAKEN)
@@ -167,7 +173,7 @@ def test_a_tool_that_anthropic_does_not_take_is_named_before_it_is_asked(
     server = AnthropicServer(KEY)
     provider = Provider("p", "anthropic", server.url, "K")
     asked = {"messages": TURNS, "tools": [tool(), untaken]}
-    assert list(connect(provider).refusals("chat", asked)) == [f"tools.1.function.parameters.{field}"]
+    assert list(refusals(served_by(provider), asked)) == [f"tools.1.function.parameters.{field}"]
     with pytest.raises(Exception, match=r"tools\.1\.custom\.input_schema"):
         call(provider, asked)
     server.close()

@@ -66,7 +66,7 @@ class Direct:
         """Ask for a model of the provider. `asked`: the one that the client has named."""
         wanted = request or {"messages": [{"role": "user", "content": "hi"}]}
         job = Job("j", JobState.RUNNING, kind, asked, "k", claim="c", route="" if asked == "m" else "m", request=wanted)
-        model = Model("m", "M", "", "1", ("chat",), provider=self.provider.name, upstream=upstream)
+        model = Model("m", "M", "", "1", ("chat",), provider=self.provider.name, upstream=upstream, via=self.provider)
         run = ProviderRun(job, model, self.provider, Transcript(job))
         run.open_call({}, threading.Event())
         pieces: list[UpstreamDelta] = []

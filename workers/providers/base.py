@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from gateway.inference.estimates import estimate_tokens
 from gateway.jobs.journal import Logprob, is_several
-from gateway.models.entry import Model
+from gateway.models.entry import Model, Provider
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,12 @@ class UpstreamRequest:
     before: str = ""
     #: The client asked for this model itself, not for one whose fallback it is.
     named: bool = True
+
+    @property
+    def provider(self) -> Provider:
+        """Whom it is asked of."""
+        assert self.model.via is not None, "the catalog gives each remote model its provider"
+        return self.model.via
 
     @property
     def upstream(self) -> str:
@@ -87,9 +93,6 @@ class Upstream(Protocol):
 
     #: What its SDK raises.
     errors: tuple[type[Exception], ...]
-
-    def refusals(self, kind: str, request: Mapping[str, Any]) -> dict[str, list[str]]:
-        """The fields of a request that the protocol can't express, with an error text for each."""
 
     def splits(self, ask: UpstreamRequest) -> bool:
         """Whether each answer of this request needs a call of its own."""

@@ -23,6 +23,7 @@ from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
+from gateway.models.protocols import refusals
 from gateway.process.start import module_command
 from gateway.queue.names import provider_queue
 from gateway.scheduling.lines import Lines
@@ -170,8 +171,9 @@ class RemoteWorker:
         """Read its journal. Raises: HeadraceError if the job can't run."""
         transcript = Transcript(job, self.store.journals.read(job.id) if job.seq else ())
         provider = self.catalog.providers[model.provider]
-        if refusals := self._calls.upstream(provider).refusals(job.kind, job.request):
-            raise InvalidRequest.of(refusals)
+        self._calls.upstream(provider)
+        if found := refusals(model, job.request):
+            raise InvalidRequest.of(found)
         return ProviderRun(job, model, provider, transcript)
 
     def _run_apart(self, job_id: str) -> None:

@@ -7,12 +7,14 @@ twice in a row has one turn.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from gateway.jobs.answer import extras
 from gateway.jobs.answer.tool_calls import as_object
+from gateway.models.protocols.anthropic import PLAIN, data_of
 
 #: Stands where the API needs a turn and there is none.
 NOTHING = "."
@@ -25,7 +27,8 @@ MAX_NAME = 64
 
 def system(turns: Iterable[Mapping[str, Any]]) -> str:
     """The instructions, which are no turns there."""
-    return "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system" and turn["content"].strip())
+    texts = (text_of(turn["content"]) for turn in turns if turn["role"] == "system")
+    return "\n\n".join(text for text in texts if text.strip())
 
 
 def messages(turns: Iterable[Mapping[str, Any]], *, provider: str, named: bool) -> list[dict[str, Any]]:
@@ -34,12 +37,21 @@ def messages(turns: Iterable[Mapping[str, Any]], *, provider: str, named: bool) 
     for turn in turns:
         if turn["role"] == "assistant":
             thoughts = list(_thoughts(turn)) if extras.belong(turn, provider, named=named) else []
-            talk.assistant(thoughts, turn["content"] or str(turn.get("refusal") or ""), turn.get("tool_calls") or ())
+            text = text_of(turn["content"]) or str(turn.get("refusal") or "")
+            talk.assistant(thoughts, text, turn.get("tool_calls") or ())
         elif turn["role"] == "tool":
-            talk.result(turn["tool_call_id"], turn["content"])
+            talk.result(turn["tool_call_id"], list(blocks_of(turn["content"])))
         elif turn["role"] != "system":
-            talk.add("user", [_text(turn["content"])])
+            talk.add("user", blocks_of(turn["content"]))
     return talk.end()
+
+
+def called(call: Mapping[str, Any]) -> tuple[str, str]:
+    """The name of the tool that a call is of, and its arguments: what a free one is given is no JSON."""
+    if isinstance(custom := call.get("custom"), Mapping):
+        return str(custom.get("name") or ""), str(custom.get("input") or "")
+    function = call["function"]
+    return function["name"], function.get("arguments") or ""
 
 
 def tool_name(name: str) -> str:
@@ -58,7 +70,7 @@ class _Talk:
 
     def add(self, role: str, blocks: Iterable[dict[str, Any]]) -> None:
         """Let somebody say something, if it is anything."""
-        kept = [block for block in blocks if block["type"] != "text" or block["text"].strip()]
+        kept = [block for block in blocks if _says(block)]
         if kept and self._messages and self._messages[-1]["role"] == role:
             self._messages[-1]["content"] += kept
         elif kept:
@@ -68,24 +80,23 @@ class _Talk:
         """A turn of the assistant, and a place for the result of each call right behind it."""
         uses, results = [], []
         for call in calls:
-            use_id, function = self._unique(call["id"]), call["function"]
-            arguments = as_object(function.get("arguments") or "")
-            uses.append({"type": "tool_use", "id": use_id, "name": tool_name(function["name"]), "input": arguments})
+            use_id, (name, arguments) = self._unique(call["id"]), called(call)
+            uses.append({"type": "tool_use", "id": use_id, "name": tool_name(name), "input": as_object(arguments)})
             result = {"type": "tool_result", "tool_use_id": use_id, "content": NO_RESULT, "is_error": True}
             results.append(result)
             self._results[call["id"]] = result
         self.add("assistant", [*(thoughts if text.strip() or uses else ()), _text(text), *uses])
         self.add("user", results)
 
-    def result(self, call_id: str, text: str) -> None:
+    def result(self, call_id: str, blocks: list[dict[str, Any]]) -> None:
         """The result of a call; that of an unknown one is something that the user says."""
         result = self._results.get(call_id)
         if result is None:
-            self.add("user", [_text(text)])
+            self.add("user", blocks)
             return
         result.pop("is_error", None)
-        result["content"] = text
-        if not text.strip():
+        result["content"] = _short(blocks)
+        if not any(_says(block) for block in blocks):
             del result["content"]
 
     def end(self) -> list[dict[str, Any]]:
@@ -113,6 +124,46 @@ class _Talk:
             found = f"{plain}_{number}"
         self._ids.add(found)
         return found
+
+
+def text_of(content: Any) -> str:
+    """The text in a content: that, or the texts among its parts."""
+    if isinstance(content, str):
+        return content
+    return "".join(str(part.get("text") or part.get("refusal") or "") for part in content)
+
+
+def blocks_of(content: Any) -> Iterator[dict[str, Any]]:
+    """A content as blocks. Of what the API takes: see `gateway/models/protocols/anthropic.py`."""
+    if isinstance(content, str):
+        yield _text(content)
+        return
+    for part in content:
+        if part["type"] == "image_url":
+            image = part["image_url"]
+            yield {"type": "image", "source": _source(image["url"] if isinstance(image, Mapping) else image)}
+        elif part["type"] == "file":
+            yield _document(part["file"])
+        elif text := text_of([part]):
+            yield _text(text)
+
+
+def _document(file: Mapping[str, Any]) -> dict[str, Any]:
+    source = _source(file["file_data"])
+    if source.get("media_type") == PLAIN:
+        text = base64.b64decode(source["data"]).decode(errors="replace")
+        source = {"type": "text", "media_type": PLAIN, "data": text}
+    return {"type": "document", "source": source, **({"title": name} if (name := file.get("filename")) else {})}
+
+
+def _source(url: str) -> dict[str, Any]:
+    """Where an image or a document is: in a data URL, or elsewhere."""
+    kind, data = data_of(url)
+    return {"type": "base64", "media_type": kind, "data": data} if kind else {"type": "url", "url": url}
+
+
+def _says(block: Mapping[str, Any]) -> bool:
+    return block["type"] != "text" or bool(block["text"].strip())
 
 
 def _text(text: str) -> dict[str, Any]:
