@@ -17,6 +17,21 @@ ON_INTERRUPT = ("fail", "restart", "continue")
 CONTINUATIONS = ("none", "prefill", "prefix", "continue_final_message")
 #: How models of Anthropic's protocol are told to think.
 REASONING = ("budget", "effort")
+#: How local models write tool calls, and reasoning; see docs/tools.md.
+TOOL_FORMATS = (
+    "none",
+    "hermes",
+    "qwen-xml",
+    "glm",
+    "llama",
+    "mistral",
+    "pythonic",
+    "deepseek",
+    "deepseek-dsml",
+    "kimi",
+    "gpt-oss",
+)
+REASONING_FORMATS = ("none", "think", "mistral", "seed", "gemma")
 #: Largest number of tokens in the catalog.
 MOST_TOKENS = 2**31 - 1
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,127}")
@@ -95,6 +110,8 @@ class ModelEntrySchema(StrictSchema):
     presence_penalty = fields.Nested(RangeSchema)
     frequency_penalty = fields.Nested(RangeSchema)
     repetition_penalty = fields.Nested(RangeSchema)
+    tool_format = Word(TOOL_FORMATS)
+    reasoning_format = Word(REASONING_FORMATS)
     options = fields.Dict(Text())
 
     @validates("source")

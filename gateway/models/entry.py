@@ -103,6 +103,9 @@ class Model:
     presence_penalty: Range | None = None
     frequency_penalty: Range | None = None
     repetition_penalty: Range | None = None
+    #: How a local model writes tool calls and reasoning (docs/tools.md). Empty: as its chat template shows; or `none`.
+    tool_format: str = ""
+    reasoning_format: str = ""
     #: Options for the engine of a local model.
     options: Mapping[str, object] = field(default_factory=dict)
     #: The folder of downloaded models on this machine; set by the catalog.

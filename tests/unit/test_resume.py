@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +21,8 @@ class Letters:
     """A tokenizer whose tokens are letters, each `shift` further than its code."""
 
     eos_ids: tuple[int, ...] = ()
+    control: Mapping[str, int] = {}
+    template_texts: Sequence[str] = ()
 
     def __init__(self, shift: int) -> None:
         self.shift, self.digest = shift, f"letters-{shift}"

@@ -8,6 +8,7 @@ from gateway.inference.parameters import sampling
 from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
+from workers.answers.of_model import ModelAnswers
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
 from workers.handlers.generation_run import Run
 from workers.handlers.prompts import prompt_ids, token_limit
@@ -23,17 +24,36 @@ class Generation:
         self._catalog = catalog
         self._context_length = context_length
         self.digest = tokenizer.digest
+        self._named: tuple[str, str] | None = None
+        self._read_as = ModelAnswers(tokenizer)
 
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
         latest = self._catalog.latest(self._model)
         model = replace(latest, context_length=min(latest.context_length, self._context_length))
+        answers = self._answers(model)
+        answers.require(job.request, model.id)
         prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}
         )  # a fallback of a remote model may lack them
-        return Run(job, prompts=prompts, tokenizer=self._tokenizer, max_tokens=max_tokens, resume_point=resume_point)
+        return Run(
+            job,
+            prompts=prompts,
+            tokenizer=self._tokenizer,
+            max_tokens=max_tokens,
+            resume_point=resume_point,
+            answers=answers,
+        )
+
+    def _answers(self, model: Model) -> ModelAnswers:
+        """How its answers are read, as the catalog has it now."""
+        named = (model.tool_format, model.reasoning_format)
+        if named != self._named:
+            self._named = named
+            self._read_as = ModelAnswers(self._tokenizer, tools=model.tool_format, reasoning=model.reasoning_format)
+        return self._read_as
 
     def check(self) -> list[str]:
         """Try the chat templates. Raises: DeploymentFailed."""

@@ -14,13 +14,16 @@ from typing import Any
 
 from gateway.inference.estimates import UNLIMITED_ANSWER
 from gateway.jobs.events import EventType
-from gateway.jobs.journal import Logprob, echoed_by_worker, fold
+from gateway.jobs.journal import Logprob, as_usage, echoed_by_worker, fold
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
 from gateway.store.codec import dumps
+from workers.answers.of_model import ModelAnswers
+from workers.answers.pieces import REASONING, Pieces
+from workers.answers.reader import Reader
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
-from workers.tokenizers.detokenizer import IncrementalDetokenizer, Offsets
+from workers.tokenizers.detokenizer import Offsets
 from workers.tokenizers.load import Tokenizer
 
 
@@ -42,17 +45,17 @@ def fresh_seed(seed: int, index: int, generated: int) -> int:
 
 @dataclass
 class Choice:
-    """One answer: its prompt, its state so far, and the detokenizer that turns ids into certain text."""
+    """One answer: its prompt, its state so far, and the reader that turns ids into certain text."""
 
     index: int
     prompt_ids: list[int]
-    detokenizer: IncrementalDetokenizer
+    reader: Reader
     #: The part of the answer that another model wrote, in our tokens.
     before_ids: list[int] = field(default_factory=list)
     num_tokens: int = 0
     finish_reason: str | None = None
-    #: Text that is certain but not yet in the journal (only after a resume).
-    unsent: str = ""
+    #: What is certain but not yet in the journal (only after a resume).
+    unsent: Pieces = field(default_factory=Pieces)
     #: All ids of the answer so far, in our tokens: the engine gets them after the prompt.
     ids: list[int] = field(default_factory=list)
     #: Offsets of tokens in the text, for log probabilities.
@@ -74,9 +77,11 @@ class Run(EngineRun):
         tokenizer: Tokenizer,
         max_tokens: int,
         resume_point: ResumePoint | None = None,
+        answers: ModelAnswers | None = None,
     ) -> None:
         super().__init__(job)
         self.tokenizer = tokenizer
+        self._answers = answers = answers or ModelAnswers(tokenizer)
         self.prompt_digest = digest_of(prompts)
         resume_point = resume_point and resume_point.read_by(tokenizer=tokenizer.digest, prompt=self.prompt_digest)
         self.resume_point = resume_point
@@ -86,10 +91,9 @@ class Run(EngineRun):
         n = int(job.request.get("n") or 1)
         longest = min(max_tokens, UNLIMITED_ANSWER) if job.request.get("max_tokens") is None else max_tokens
         self.reserved_tokens = sum(map(len, prompts)) + n * len(prompts) * longest
-        stop = list(job.request.get("stop") or ())
         self.prompt_tokens = sum(map(len, prompts))
         self.choices = [
-            Choice(i, prompt, IncrementalDetokenizer(tokenizer, stop))
+            Choice(i, prompt, answers.reader(job, i, prompt))
             for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n))
         ]
         if echoed_by_worker(job.request):
@@ -101,12 +105,17 @@ class Run(EngineRun):
         if resume_point:
             self._replay(resume_point)
 
-    def usage(self) -> dict[str, int]:
+    def usage(self) -> dict[str, Any]:
         """Tokens of the prompts and of all choices, with those of earlier claims and other models."""
         prompt = self.prompt_tokens + self._used.get("prompt_tokens", 0)
         completion = sum(choice.num_tokens - len(choice.before_ids) for choice in self.choices)
         completion += self._used.get("completion_tokens", 0)
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+        return as_usage(prompt, completion, self._details())
+
+    def _details(self) -> dict[str, int]:
+        """Tokens of reasoning, if there are any."""
+        reasoning = sum(choice.reader.reasoning_tokens for choice in self.choices)
+        return {"reasoning_tokens": reasoning} if reasoning else {}
 
     def begin(self, info: Mapping[str, Any]) -> None:
         """Write the first event of this claim, then what the replay found missing in the journal."""
@@ -117,15 +126,14 @@ class Run(EngineRun):
         for choice in self.choices:
             if choice.echo:
                 self.event(EventType.DELTA, {"index": choice.index, "echo": choice.echo})
-            if choice.unsent:
-                self.extend(choice.index, text=choice.unsent)
+            self._publish(choice, choice.unsent)
             if choice.finish_reason and choice.finished_on_resume:
                 self.finish_choice(choice.index, choice.finish_reason)
         self._end_if_all_finished()
 
     def done(self) -> None:
         """End it with a full answer, which tells if other weights made a part of it."""
-        self._end(JobState.DONE, EventType.DONE, {"usage": self.usage(), **self._caveat()})
+        self._end(JobState.DONE, EventType.DONE, {"usage": self.usage(), **self._details(), **self._caveat()})
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
         """The requests for all unfinished choices; sequence ids count up from the given one."""
@@ -163,20 +171,25 @@ class Run(EngineRun):
         if output.finish_reason in ENGINE_ERRORS:
             self.fail(ENGINE_ERRORS[output.finish_reason], output.error or "the engine refused the request")
             return False
-        text, stopped, kept = choice.detokenizer.push(output.token_ids, final=output.finish_reason is not None)
+        pieces, stopped, kept = choice.reader.push(output.token_ids, final=output.finish_reason is not None)
         ids = output.token_ids[:kept]
         choice.ids += ids
         choice.num_tokens += kept
         self.new_tokens += kept
-        choice.finish_reason = "stop" if stopped else output.finish_reason
+        choice.finish_reason = _named("stop" if stopped else output.finish_reason, choice.reader)
+        more = {}
         if output.logprobs and self._want_logprobs:
-            self.extend(index, ids=ids, text=text, lp=self._logprobs(choice, ids, output.logprobs))
-        else:
-            self.extend(index, ids=ids, text=text)
+            more["lp"] = self._logprobs(choice, ids, output.logprobs)
+        self._publish(choice, pieces, ids=ids, **more)
         if choice.finish_reason:
             self.finish_choice(index, choice.finish_reason)
             self._end_if_all_finished()
         return stopped and output.finish_reason is None
+
+    def _publish(self, choice: Choice, pieces: Pieces, *, ids: Sequence[int] = (), **more: Sequence[Any]) -> None:
+        extra = [{REASONING: pieces.reasoning}] if pieces.reasoning else ()
+        if ids or pieces.text or extra or pieces.calls:
+            self.extend(choice.index, ids=ids, text=pieces.text, tool_calls=pieces.calls, extra=extra, **more)
 
     def _logprobs(self, choice: Choice, ids: Sequence[int], logprobs: Sequence[float]) -> list[Logprob]:
         """The log probability entries of tokens, see `Logprob`."""
@@ -198,7 +211,9 @@ class Run(EngineRun):
     def _replay(self, resume_point: ResumePoint) -> None:
         own = fold(resume_point.own, num_choices=len(self.choices))
         for choice, before, old in zip(self.choices, resume_point.before, own, strict=True):
-            choice.before_ids = self.tokenizer.encode(before.text) if before.text else []
+            if before.text or before.extra or before.tool_calls:
+                choice.reader = self._answers.reader(self.job, choice.index, choice.prompt_ids, before)
+                choice.before_ids = self._answers.begun(before, choice.prompt_ids)
             choice.ids = choice.before_ids + old.token_ids
             choice.num_tokens = len(choice.ids)
             choice.offsets = Offsets(len(choice.echo) + len(before.text))
@@ -207,11 +222,17 @@ class Run(EngineRun):
                 choice.offsets.push(self.tokenizer.token_bytes(token_id))
             choice.finish_reason = before.finish_reason or old.finish_reason
             if choice.finish_reason:
+                choice.reader.push(old.token_ids)
                 continue
-            over = choice.num_tokens >= self.max_tokens or bool(self._eos & set(old.token_ids[-1:]))
-            text, stopped, _ = choice.detokenizer.push(old.token_ids, final=over)
-            choice.unsent = text[len(old.text) :]
+            ended_by_eos = bool(self._eos & set(old.token_ids[-1:]))
+            over = choice.num_tokens >= self.max_tokens or ended_by_eos
+            pieces, stopped, _ = choice.reader.push(old.token_ids, final=over)
+            choice.unsent = pieces.beyond(old.text, old.extra, old.tool_calls)
             if stopped or over:
-                ended_by_eos = stopped or bool(self._eos & set(old.token_ids[-1:]))
-                choice.finish_reason = "stop" if ended_by_eos else "length"
+                choice.finish_reason = _named("stop" if stopped or ended_by_eos else "length", choice.reader)
                 choice.finished_on_resume = True
+
+
+def _named(finish_reason: str | None, reader: Reader) -> str | None:
+    """Why an answer ended, as clients are told."""
+    return "tool_calls" if finish_reason == "stop" and reader.has_calls else finish_reason

@@ -54,7 +54,8 @@ class ByteLevelTokenizer:
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._plain = vocabulary.backend
         self._bytes = vocabulary.token_bytes
-        self.control = {name: token.id for name, token in vocabulary.control.items()}
+        self.control: Mapping[str, int] = {name: token.id for name, token in vocabulary.control.items()}
+        self.template_texts: Sequence[str] = list(vocabulary.templates.values())
         self._split = _pattern(vocabulary.control)
         self._before, self._after = list(vocabulary.before), list(vocabulary.after)
         self.eos_ids = vocabulary.eos_ids

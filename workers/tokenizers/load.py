@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +20,10 @@ class Tokenizer(Protocol):
     eos_ids: tuple[int, ...]
     #: Digest of tokenizer and templates; a resume needs the same one.
     digest: str
+    #: Control tokens by name: they have no text.
+    control: Mapping[str, int]
+    #: The chat templates.
+    template_texts: Sequence[str]
 
     def check(self) -> list[str]:
         """Try parts that only requests use. Returns warnings. Raises: DeploymentFailed if no request could work."""
@@ -81,6 +85,9 @@ class FakeTokenizer:
 
     eos_ids: tuple[int, ...] = ()
     digest = "fake"
+    control: Mapping[str, int] = {}
+    #: It has no template; calls are to be read as those of most models.
+    template_texts: Sequence[str] = ("<tool_call>",)
 
     def check(self) -> list[str]:
         """It has no template."""
