@@ -10,6 +10,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, pre_load, va
 
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
 from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
+from schemas.forms import FormSchema, with_form
 from schemas.prompts import Prompt, Prompts
 
 #: Stop strings in one request, and characters in each.
@@ -62,6 +63,10 @@ class InferenceRequest(JobRequest):
     #: How many other likely tokens to return for each token.
     top_logprobs: int | None = None
     stream_options: Mapping[str, Any] | None = None
+    #: What the answer must look like: OpenAI's object (None for text).
+    response_format: Mapping[str, Any] | None = None
+    #: The same as vLLM says it: one of json, regex, choice, grammar, json_object.
+    structured_outputs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +144,7 @@ class JobRequestSchema(StrictSchema):
     )
 
 
-class InferenceRequestSchema(JobRequestSchema):
+class InferenceRequestSchema(JobRequestSchema, FormSchema):
     """Fields that chat and completion share."""
 
     max_tokens = Integer(1, 2**31 - 1)
@@ -193,6 +198,7 @@ class ChatRequestSchema(InferenceRequestSchema):
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
         newer = data.pop("max_completion_tokens", None)
+        data = with_form(data)
         messages = with_tools(data["messages"])
         return ChatRequest(**{**data, "messages": messages, "max_tokens": data["max_tokens"] or newer})
 
@@ -207,6 +213,7 @@ class CompletionRequestSchema(InferenceRequestSchema):
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> CompletionRequest:
         others = data.pop("logprobs")
+        data = with_form(data)
         data |= {"logprobs": others is not None, "top_logprobs": others or None}
         return CompletionRequest(**data)
 

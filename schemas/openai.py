@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load
 
-from schemas.base.fields import StrictSchema, Text, Word, shown
+from schemas.base.fields import StrictSchema, Text, shown
 from schemas.chat import MessageSchema
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
 from schemas.inference import ChatRequest, ChatRequestSchema, CompletionRequest, CompletionRequestSchema
@@ -16,17 +16,10 @@ from schemas.prompts import Prompt
 _TURN = frozenset(MessageSchema().fields)
 
 
-class ResponseFormatSchema(StrictSchema):
-    """Only plain text can be asked for."""
-
-    type = Word(("text",), required=True)
-
-
 class OpenAIRequestSchema(StrictSchema):
     """What OpenAI's clients send besides. A null is the same as nothing."""
 
     model = Text(required=True)
-    response_format = fields.Nested(ResponseFormatSchema)
 
     @pre_load
     def _without_nulls(self, data: Any, **_: Any) -> Any:
@@ -105,7 +98,6 @@ def _known(turn: Any) -> Any:
 
 
 def _model_of(data: dict[str, Any]) -> str:
-    data.pop("response_format", None)
     model = str(data.pop("model"))
     if not model:
         raise ValidationError(f"Got {shown(model)}; must be the id of a model.", "model")

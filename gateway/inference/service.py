@@ -17,6 +17,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import JobNotFound, StoreUnavailable, Unavailable
+from gateway.grammars.forms import require_form
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
@@ -112,6 +113,8 @@ class Inference:
             if earlier := self._earlier(token):
                 return self._attach(earlier, background=background)
         full = what.complete(model, request)
+        if model.local or any(other.local for other in self.router.fallbacks(model, what.capability)):
+            require_form(full)
         runs_on = self._route(model, what.capability)
         self._require_memory()
         tokens, timeout_s = what.estimate(model, full), full.get("timeout") or timeout_s

@@ -49,6 +49,13 @@ CALLING: dict[str, Any] = {
     "tool_choice": "auto",
     "parallel_tool_calls": True,
 }
+#: What an answer must look like is asked for in one way at a time.
+FORMS: list[dict[str, Any]] = [
+    {"response_format": {"type": "json_schema", "json_schema": {"name": "any", "schema": {}, "strict": True}}},
+    {"structured_outputs": {"json_object": True}},
+    {"guided_json": {"type": "object"}, "guided_decoding_backend": "auto", "guided_whitespace_pattern": " ?"},
+    {"guided_choice": ["a", "b"], "guided_regex": None, "guided_grammar": None},
+]
 COMPLETION = {**COMMON, **JOB, "prompt": "One, two,", "echo": False, "logprobs": 0}
 EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 384, "truncate": True}
 
@@ -58,10 +65,22 @@ def rest(client: httpx.Client) -> httpx.Client:
     return client
 
 
+FORMED = {
+    "chat/completions": [(MODEL, {"messages": MESSAGES, "max_tokens": 4, **form}) for form in FORMS],
+    "completions": [(MODEL, {"prompt": "One, two,", "max_tokens": 4, **form}) for form in FORMS],
+}
 #: By kind: bodies with the model that takes them, the schema, and OpenAI's.
 REQUESTS: dict[str, tuple[list[tuple[str, dict[str, Any]]], Any, Any]] = {
-    "chat/completions": ([(MODEL, CHAT), (TOOLS, CALLING)], inference.ChatRequestSchema, openai.OpenAIChatSchema),
-    "completions": ([(MODEL, COMPLETION)], inference.CompletionRequestSchema, openai.OpenAICompletionSchema),
+    "chat/completions": (
+        [(MODEL, CHAT), (TOOLS, CALLING), *FORMED["chat/completions"]],
+        inference.ChatRequestSchema,
+        openai.OpenAIChatSchema,
+    ),
+    "completions": (
+        [(MODEL, COMPLETION), *FORMED["completions"]],
+        inference.CompletionRequestSchema,
+        openai.OpenAICompletionSchema,
+    ),
     "embeddings": ([(ENCODER, EMBEDDING)], embeddings.EmbeddingRequestSchema, openai.OpenAIEmbeddingSchema),
 }
 
@@ -79,7 +98,7 @@ def test_every_field_of_a_request_is_taken(rest: httpx.Client, kind: str) -> Non
 @pytest.mark.parametrize("kind", REQUESTS)
 def test_every_field_of_a_request_is_taken_below_v1(rest: httpx.Client, kind: str) -> None:
     bodies, _, schema = REQUESTS[kind]
-    asked = [{**body, "model": model, "response_format": {"type": "text"}} for model, body in bodies]
+    asked = [{**body, "model": model} for model, body in bodies]
     assert set().union(*asked) == set(schema().fields)
     for body in asked:
         answer = rest.post(f"/v1/{kind}", json=body)

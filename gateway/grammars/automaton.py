@@ -1,0 +1,80 @@
+"""Regular languages written out as rules of single characters, for readers that have no intersection and complement."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.grammars import regex
+from gateway.grammars.derive import Derivatives
+from gateway.grammars.fuel import Fuel
+from gateway.grammars.grammar import Alternative, Builder, Grammar, Part, Symbol
+from gateway.grammars.regex import Both, Multiple, Not, Regex, Rep, Several
+
+#: States of all automata of one grammar.
+_STATES = 20_000
+
+
+def holds(part: Regex, *kinds: type[Regex]) -> bool:
+    """Whether one of its nodes is of such a kind."""
+    waiting = [part]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, kinds):
+            return True
+        if isinstance(each, Several):
+            waiting += each.parts
+        elif isinstance(each, Not | Rep):
+            waiting.append(each.part)
+    return False
+
+
+def is_simple(part: Regex) -> bool:
+    """Whether it is made of characters, sequences, choices and repetitions only."""
+    return not holds(part, Both, Not, Multiple)
+
+
+def lowered(grammar: Grammar, keep: Callable[[Regex], bool]) -> Grammar:
+    """The same language, in which only regular languages that `keep` allows are left. Raises: TooLarge."""
+    if all(keep(s) for rule in grammar.rules for each in rule for s in each if isinstance(s, Regex)):
+        return grammar
+    build, known = Builder(), dict[Regex, int]()
+    derivatives = Derivatives(Fuel(_STATES, "A pattern"))
+    for _ in grammar.rules:
+        build.new()
+    for number, rule in enumerate(grammar.rules):
+        for alternative in rule:
+            build.add(number, [_lower(symbol, keep, build, known, derivatives) for symbol in alternative])
+    found = build.grammar(grammar.start)
+    assert found is not None
+    return found
+
+
+def _lower(
+    symbol: Symbol, keep: Callable[[Regex], bool], build: Builder, known: dict[Regex, int], derivatives: Derivatives
+) -> Symbol:
+    if isinstance(symbol, Part) or keep(symbol):
+        return symbol
+    waiting = [] if symbol in known else [symbol]
+    if waiting:
+        known[symbol] = build.new()
+    while waiting:
+        state = waiting.pop()
+        loop: Symbol | None = None
+        ways: list[Alternative] = [()] if state.nullable else []
+        for ranges, after in derivatives.branches(state):
+            if derivatives.is_empty(after):
+                continue
+            if after is state:
+                loop = regex.rep(regex.chars(ranges))
+                continue
+            if keep(after):
+                ways.append((regex.chars(ranges), after))
+                continue
+            if after not in known:
+                derivatives.fuel.burn()
+                known[after] = build.new()
+                waiting.append(after)
+            ways.append((regex.chars(ranges), Part(known[after])))
+        for way in ways:
+            build.add(known[state], (loop, *way) if loop else way)
+    return Part(known[symbol])
