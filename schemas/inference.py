@@ -9,8 +9,8 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
+from schemas.base.forms import FormSchema, with_form
 from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
-from schemas.forms import FormSchema, with_form
 from schemas.prompts import Prompt, Prompts
 
 #: Stop strings in one request, and characters in each.

@@ -11,7 +11,7 @@ from marshmallow import Schema
 
 from gateway.errors import InvalidRequest
 from schemas import chat, deployments, embeddings, inference, models
-from schemas.forms import FormSchema
+from schemas.base.forms import FormSchema
 from web.rpc.messages import build, chat_body, completion_body, embedding_body, to_dict
 from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.status import cut
