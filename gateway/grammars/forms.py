@@ -11,10 +11,10 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.grammars import regex
-from gateway.grammars.check import check
 from gateway.grammars.fuel import Refused
 from gateway.grammars.grammar import Grammar, of_regex
 from gateway.grammars.json_schema import json_value
+from gateway.grammars.trial import check
 
 #: Forms whose grammars are kept: applications send the same one again and again.
 _KEPT = 128

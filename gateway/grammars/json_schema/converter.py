@@ -6,7 +6,7 @@ from typing import Any
 
 from gateway.grammars.fuel import Refused
 from gateway.grammars.grammar import Builder, Grammar, Part
-from gateway.grammars.json_schema import texts
+from gateway.grammars.json_schema import json_texts as texts
 from gateway.grammars.regex import alt, literal
 
 
