@@ -43,6 +43,8 @@ class EngineSpec:
     job_handler: str = "workers.handlers.generation:load_generation"
     #: The Python interpreter that runs it, if it needs other packages; empty: that of the model worker.
     python: str = ""
+    #: The language of `Sampling.grammar`: `lark` (llguidance's) or `ebnf` (xgrammar's); empty if it has none.
+    grammar_language: str = ""
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
@@ -103,6 +105,7 @@ SPECS = {
             quantizations={"safetensors": QUANTIZATIONS},
             attention="scaled dot-product attention",
             base_bytes=810 << 20,
+            grammar_language="lark",
             # Enough for the devices of one machine. Whether a model can be split shows when it is loaded.
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
@@ -130,6 +133,7 @@ SPECS = {
             quantizations={"": QUANTIZATIONS},
             attention="",
             base_bytes=110 << 20,
+            grammar_language="lark",
         ),
     )
 }

@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 COSTLY = [name for name in VARIANTS if name != "transformers"]
 NAMES = {"fake", "openvino", "embedding", "transformers"}
 #: Of the models above, as their files say.
-VOCABULARIES = {"fake": 50_000, "openvino": 49_152, "embedding": 30_522, "transformers": 512}
+VOCABULARIES = {"fake": 50_256, "openvino": 49_152, "embedding": 30_522, "transformers": 512}
 PROMPTS = [[100 + i] * (3 + i) for i in range(5)]
 #: Places of the batch, fewer than there are prompts.
 SLOTS = 3
@@ -268,7 +268,7 @@ def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path:
 
 def test_transformers_refuses_what_its_manager_would_ignore(load: Loader) -> None:
     engine = load("transformers").engine
-    with pytest.raises(EngineRequestError, match="can't do presence_penalty, seed; it can do: top_k, top_p"):
+    with pytest.raises(EngineRequestError, match="can't do presence_penalty, seed; it can do: grammar, top_k, top_p"):
         engine.add(SequenceRequest(0, PROMPTS[0], Sampling(4, 0.0, seed=1, presence_penalty=0.5)))
     with pytest.raises(EngineRequestError, match="token id 512"):
         engine.add(SequenceRequest(0, [512], Sampling(4, 0.0)))

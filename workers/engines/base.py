@@ -86,6 +86,9 @@ class Sampling:
     repetition_penalty: float = 1.0
     #: Return the log probability of each chosen token.
     logprobs: bool = False
+    #: What the answer, or after a resume the rest of it, must be: a grammar in the engine's own language
+    #: (`EngineSpec.grammar_language`). Empty = any text.
+    grammar: str = ""
 
     @property
     def greedy(self) -> bool:

@@ -1,6 +1,7 @@
 """The fake engine: deterministic, without weights, with settable speed and faults. For tests and demos of the queue.
 
-Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself.
+Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself;
+with a grammar, of what it allows there, too (`workers/engines/fake_forms.py`).
 Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps that make no token for its sequence, one
 prompt behind the other while begun sequences go on; `prefill_tokens_per_s` how fast prompts are computed, in pieces as
 `workers/engines/prefill.py` says; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
+    EngineRequestError,
     Report,
     Sampling,
     SequenceOutput,
@@ -29,27 +31,28 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake_faults import Faults
+from workers.engines.fake_forms import FIRST_BYTE, FakeForm
 from workers.engines.prefill import Prefill, Prompt
 
-#: Token ids are 0 to this, exclusive.
-VOCABULARY = 50_000
+#: Token ids are 0 to this, exclusive: words, and behind them the bytes of answers that have a form.
+VOCABULARY = FIRST_BYTE + 256
 #: Steps of progress in each stage of loading.
 LOAD_PARTS = 8
 #: The least that a step takes which computes a prompt.
 PREFILL_STEP_S = 0.01
 #: Tokens of prompts and answers that one step may hold.
 MAX_STEP_TOKENS = 512
-_CAN = frozenset({"seed", "top_p", "top_k", "logprobs"})
+_CAN = frozenset({"seed", "top_p", "top_k", "logprobs", "grammar"})
 
 
 def fake_token(key: str, i: int) -> int:
     """The i-th token (from 0) of the sequence `key`."""
-    return zlib.crc32(f"{key}#{i}".encode()) % VOCABULARY
+    return zlib.crc32(f"{key}#{i}".encode()) % FIRST_BYTE
 
 
 def fake_word(word: str) -> int:
     """The token of a word in a prompt."""
-    return zlib.crc32(word.encode()) % VOCABULARY
+    return zlib.crc32(word.encode()) % FIRST_BYTE
 
 
 @dataclass
@@ -61,6 +64,8 @@ class Running:
     prefill_s: float
     #: Tokens of its prompt that are still to be computed.
     unread: int
+    #: What its grammar allows.
+    form: FakeForm | None = None
     made: int = 0
 
     @property
@@ -87,11 +92,12 @@ class FakeEngine(BatchEngine[Running]):
         self.info = EngineInfo("fake", config.context_length, digest, sorted(_CAN), effective)
 
     def add(self, request: SequenceRequest) -> None:
-        """Admit a sequence. Raises: EngineRequestError for penalties and embeddings."""
+        """Admit a sequence. Raises: EngineRequestError for penalties, embeddings and bad grammars."""
         self._faults.on_add(request)
         sampling = require(request, _CAN, "fake", vocabulary=VOCABULARY)
         unread = len(request.prompt_ids) if self._token_s else 0
-        self._held[request.sequence_id] = Running(request, sampling, self._prefill_s, unread)
+        form = FakeForm(sampling.grammar) if sampling.grammar else None
+        self._held[request.sequence_id] = Running(request, sampling, self._prefill_s, unread, form)
 
     def _advance(self) -> list[SequenceOutput]:
         """One token for each running sequence whose prompt is computed."""
@@ -123,13 +129,23 @@ class FakeEngine(BatchEngine[Running]):
         """Make one token."""
         position = one.request.generated + one.made
         self._faults.on_token(one.request, position)
+        sequence_id, token = one.request.sequence_id, fake_token(one.request.key, position)
+        if one.form:
+            try:
+                formed = one.form.next_token(one.request.key, position)
+            except EngineRequestError as error:
+                del self._held[sequence_id]
+                return SequenceOutput(sequence_id, [], None, "error", str(error))
+            if formed is None:
+                del self._held[sequence_id]
+                return SequenceOutput(sequence_id, [], None, "stop")
+            token = formed
         one.made += 1
         finished = one.made >= one.sampling.max_tokens
         if finished:
-            del self._held[one.request.sequence_id]
-        token = fake_token(one.request.key, position)
+            del self._held[sequence_id]
         logprobs = [-1.0] if one.sampling.logprobs else None
-        output = SequenceOutput(one.request.sequence_id, [token], logprobs, "length" if finished else None)
+        output = SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None)
         return self._faults.on_output(one.request, position, output)
 
     def _load(self, report: Report) -> None:

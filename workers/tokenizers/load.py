@@ -11,6 +11,7 @@ from typing import Protocol
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.models.engines import is_weightless
 from workers.engines.fake import fake_word
+from workers.engines.fake_forms import FIRST_BYTE
 from workers.tokenizers.chat_template import Messages
 
 
@@ -81,7 +82,10 @@ def reading_tokenizer(path: Path) -> Iterator[None]:
 
 
 class FakeTokenizer:
-    """For engines without files, such as the fake one: token i is ` w{i}`; any text is one id for each word."""
+    """For engines without files, such as the fake one: token i is ` w{i}`; any text is one id for each word.
+
+    Behind the words come the 256 bytes, of which answers in a form are made.
+    """
 
     eos_ids: tuple[int, ...] = ()
     digest = "fake"
@@ -110,9 +114,9 @@ class FakeTokenizer:
         return self.encode(" ".join([*texts, *calls, *(json.dumps(tool) for tool in tools or ())]))
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The word with a space before it."""
-        return b" w%d" % token_id
+        """The word with a space before it, or a byte."""
+        return b" w%d" % token_id if token_id < FIRST_BYTE else bytes([token_id - FIRST_BYTE])
 
     def decode(self, ids: Sequence[int]) -> str:
         """The words of the ids."""
-        return b"".join(map(self.token_bytes, ids)).decode()
+        return b"".join(map(self.token_bytes, ids)).decode(errors="replace")

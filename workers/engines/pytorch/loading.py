@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
+from workers.engines.pytorch.forms import FormMasks
 from workers.engines.pytorch.offload import keep_on_host
 from workers.engines.pytorch.paced_scheduler import PACED, PAGE_TOKENS
 from workers.engines.pytorch.quantization import quantize
@@ -177,11 +178,29 @@ def start_manager(model: Any, config: EngineConfig, wake_up: threading.Event | N
     manager = model.init_continuous_batching(_sampled(), _batching(config))
     if wake_up is not None:
         manager._wake_up_loop = wake_up
+    _add_masks(manager, config, int(model.config.get_text_config().vocab_size))
     # The manager's thread is a daemon if its starter is one.
     starter = threading.Thread(target=manager.start, daemon=True)
     starter.start()
     starter.join()
     return manager
+
+
+def _add_masks(manager: Any, config: EngineConfig, vocabulary: int) -> None:
+    """Grammars come before all that samples. The manager's batch is not made yet."""
+    processors, ranks = manager.logit_processor, manager.distributed_helper
+    processors.logits_processor.insert(
+        0,
+        FormMasks(
+            rows=config.max_batch_size,
+            vocabulary=vocabulary,
+            device=manager.model.device,
+            group=ranks.cpu_comm_group,
+            first=ranks.is_tp_driver,
+        ),
+    )
+    processors.tensors_required += 1
+    processors._retrieve_processors_kwargs()
 
 
 def _sampled() -> Any:
@@ -202,8 +221,9 @@ def _batching(config: EngineConfig) -> ContinuousBatchingConfig:
         scheduler_type=PACED if config.tensor_parallel_size == 1 else "fifo",
         per_request_processors=True,
         auto_switch_to_flash=config.use_flash_attention and _has_flash_attention(device),
-        # Both are means of CUDA; weights that come and go can't be part of a graph.
-        use_async_batching=False if on_cpu else None,
+        # A grammar must know the last token when the next step is prepared.
+        use_async_batching=False,
+        # A means of CUDA; weights that come and go can't be part of a graph.
         use_cuda_graph=False if on_cpu or config.cpu_offload else None,
     )
 

@@ -12,6 +12,7 @@ from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
 from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, Prompt
+from workers.engines.pytorch.forms import in_time
 
 #: The `scheduler_type` of a ContinuousBatchingConfig.
 PACED = "paced"
@@ -51,6 +52,7 @@ class PacedScheduler(FIFOScheduler):
         decoding = [state for state in active if state.status == RequestStatus.DECODING]
         prompts = [state for state in active if state.status == RequestStatus.PREFILLING]
         prompts += [] if self.block_new_requests else self._fitting()
+        decoding = in_time(decoding, alone=not prompts)
         plan = self._prefill.plan(
             [Prompt(i, len(state.remaining_prefill_tokens), _yields(state)) for i, state in enumerate(prompts)],
             decoding=len(decoding),

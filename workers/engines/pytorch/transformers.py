@@ -5,6 +5,8 @@ The manager steps in a thread of its own; `step` takes what it has made. Options
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from transformers.generation.continuous_batching.requests import GenerationOutpu
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
+    EngineRequestError,
     Report,
     Sampling,
     SequenceOutput,
@@ -24,6 +27,8 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.batch_engine import BatchEngine
+from workers.engines.compiling import Compiling
+from workers.engines.pytorch.forms import Form
 from workers.engines.pytorch.loading import (
     QUANTIZED,
     check_shares,
@@ -33,10 +38,11 @@ from workers.engines.pytorch.loading import (
 )
 from workers.engines.pytorch.paced_scheduler import PAGE_TOKENS, YIELDS
 from workers.engines.pytorch.ranks import RankGroup
+from workers.engines.pytorch.vocabulary import grammars_of
 from workers.engines.weights import weights_digest
 
 #: What one request may ask for.
-_CAN = frozenset({"top_p", "top_k"})
+_CAN = frozenset({"top_p", "top_k", "grammar"})
 MIN_TEMPERATURE = 1e-3
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0
@@ -44,11 +50,18 @@ STEP_WAIT_S = 1.0
 CLOSE_WAIT_S = 30.0
 
 
-#: A request, and how many of its tokens have been reported.
-Reported = tuple[SequenceRequest, int]
+@dataclass
+class Held:
+    """A sequence, and how many of its tokens have been reported."""
+
+    request: SequenceRequest
+    sampling: Sampling
+    reported: int = 0
+    #: Of a sequence with a grammar, once it is compiled.
+    form: Form | None = None
 
 
-class TransformersEngine(BatchEngine[Reported]):
+class TransformersEngine(BatchEngine[Held]):
     """The model, its manager, and what each sequence has given so far."""
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
@@ -82,6 +95,8 @@ class TransformersEngine(BatchEngine[Reported]):
         report("model_initialization", 1, 1)
         self._vocabulary = int(model.config.vocab_size)
         self._manager = start_manager(model, config)
+        self._grammars = grammars_of(Path(config.model_path), self._vocabulary)
+        self._compiling = Compiling[Form](self._wake)
         self._warm_up_step_s = warm_up(self, report)
         return model
 
@@ -89,20 +104,60 @@ class TransformersEngine(BatchEngine[Reported]):
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "transformers", vocabulary=self._vocabulary)
         require_room(request, sampling, self._capacity)
+        held = self._held[request.sequence_id] = Held(request, sampling)
+        if sampling.grammar:
+            try:
+                self._compiling.start(request.sequence_id, self._compiler(request, sampling.grammar))
+            except EngineRequestError:
+                del self._held[request.sequence_id]
+                raise
+        else:
+            self._give(held)
+
+    def _compiler(self, request: SequenceRequest, grammar: str) -> Callable[[], Form]:
+        """What compiles a grammar. Raises: EngineRequestError."""
+        grammars, eos_ids = self._grammars, request.eos_ids
+        if grammars is None:
+            raise EngineRequestError("This model has no tokenizer that grammars can be used with.")
+        if not eos_ids:
+            raise EngineRequestError("A grammar needs a token that ends the answer, and this model has none.")
+        return lambda: Form(grammars.matcher(grammar), eos_ids)
+
+    def _give(self, held: Held) -> None:
+        """Let the manager have a sequence."""
+        request = held.request
         self._manager.add_request(
             list(request.prompt_ids),
             request_id=_name(request),
-            max_new_tokens=sampling.max_tokens,
+            max_new_tokens=held.sampling.max_tokens,
             streaming=True,
             # An empty list would mean the model's own.
             eos_token_id=list(request.eos_ids) or [-1],
-            **self._processors(sampling),
+            **self._processors(held.sampling),
+            **({"form": held.form} if held.form else {}),
         )
-        self._held[request.sequence_id] = (request, 0)
 
-    def _withdraw(self, sequence_id: int, held: Reported) -> None:
+    def _wake(self) -> None:
+        """A grammar is there: end the wait of `_advance`."""
+        self._manager.output_router.output_queue.put(None)
+
+    def _begin_compiled(self) -> list[SequenceOutput]:
+        """Sequences whose grammars are there join; the others end."""
+        refused = []
+        for sequence_id, form in self._compiling.finished():
+            if isinstance(form, EngineRequestError):
+                del self._held[sequence_id]
+                refused.append(SequenceOutput(sequence_id, [], None, "error", str(form)))
+            else:
+                held = self._held[sequence_id]
+                held.form = form
+                self._give(held)
+        return refused
+
+    def _withdraw(self, sequence_id: int, held: Held) -> None:
         """Its place is free at the manager's next step."""
-        self._manager.cancel_request(_name(held[0]))
+        if not self._compiling.forget(sequence_id):
+            self._manager.cancel_request(_name(held.request))
 
     def close(self) -> None:
         """End the manager's thread, and the other ranks."""
@@ -114,7 +169,9 @@ class TransformersEngine(BatchEngine[Reported]):
 
     def _advance(self) -> list[SequenceOutput]:
         """Wait for what the manager makes next, and take all of it. Raises: RuntimeError if the manager has died."""
-        outputs: list[SequenceOutput] = []
+        outputs = self._begin_compiled()
+        if outputs:
+            return outputs
         result = self._manager.get_result(timeout=STEP_WAIT_S) if self._held else None
         while result is not None:
             outputs += self._taken(result)
@@ -129,15 +186,18 @@ class TransformersEngine(BatchEngine[Reported]):
         sequence_id = int(result.request_id.removesuffix(YIELDS))
         if sequence_id not in self._held:
             return []
-        request, reported = self._held[sequence_id]
-        tokens = list(result.generated_tokens[reported:])
+        held = self._held[sequence_id]
+        if held.form and held.form.error:
+            self._withdraw(sequence_id, self._held.pop(sequence_id))
+            return [SequenceOutput(sequence_id, [], None, "error", held.form.error)]
+        tokens = list(result.generated_tokens[held.reported :])
+        held.reported += len(tokens)
         if not result.is_finished():
-            self._held[sequence_id] = (request, reported + len(tokens))
             return [SequenceOutput(sequence_id, tokens)]
         del self._held[sequence_id]
         if result.error is not None:
             return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
-        stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in request.eos_ids
+        stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in held.request.eos_ids
         return [SequenceOutput(sequence_id, tokens, None, "stop" if stopped else "length")]
 
     def _kv_cache(self) -> dict[str, int]:
