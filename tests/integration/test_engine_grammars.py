@@ -17,7 +17,7 @@ from tests.engines import config_of, loaded_engine
 from tests.tiny_models import save_tiny_llama
 from tests.tokenizers import qwen2, save_folder
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
-from workers.engines.fake_forms import FIRST_BYTE
+from workers.engines.grammars.fake_form import FIRST_BYTE
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 #: The same grammars in both languages, and what fits them. Random weights must come to an end, too.

@@ -1,7 +1,7 @@
 """The fake engine: deterministic, without weights, with settable speed and faults. For tests and demos of the queue.
 
 Token i of a sequence is a function of (key, i) alone, so that a gap, a repeat or a mix-up shows in the text itself;
-with a grammar, of what it allows there, too (`workers/engines/fake_forms.py`).
+with a grammar, of what it allows there, too (`workers/engines/grammars/fake_form.py`).
 Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps that make no token for its sequence, one
 prompt behind the other while begun sequences go on; `prefill_tokens_per_s` how fast prompts are computed, in pieces as
 `workers/engines/prefill.py` says; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
@@ -31,7 +31,7 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake_faults import Faults
-from workers.engines.fake_forms import FIRST_BYTE, FakeForm
+from workers.engines.grammars.fake_form import FIRST_BYTE, FakeForm
 from workers.engines.prefill import Prefill, Prompt
 
 #: Token ids are 0 to this, exclusive: words, and behind them the bytes of answers that have a form.

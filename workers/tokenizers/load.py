@@ -11,7 +11,7 @@ from typing import Protocol
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.models.engines import is_weightless
 from workers.engines.fake import fake_word
-from workers.engines.fake_forms import FIRST_BYTE
+from workers.engines.grammars.fake_form import FIRST_BYTE
 from workers.tokenizers.chat_template import Messages
 
 

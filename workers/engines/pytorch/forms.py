@@ -18,7 +18,7 @@ from torch import distributed
 from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 
 from workers.engines.base import EngineRequestError
-from workers.engines.grammars import Matcher
+from workers.engines.grammars.token_masks import Matcher
 
 log = logging.getLogger("headrace.engine")
 

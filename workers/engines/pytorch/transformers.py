@@ -27,7 +27,7 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.batch_engine import BatchEngine
-from workers.engines.compiling import Compiling
+from workers.engines.grammars.compiling import Compiling
 from workers.engines.pytorch.forms import Form
 from workers.engines.pytorch.loading import (
     QUANTIZED,

@@ -1,6 +1,6 @@
 """The bytes of a model's tokens, from the tokenizer in its folder: byte-level BPE, as the model worker reads it, too.
 
-Knows no text and no chat: grammars need it (`workers/engines/grammars.py`).
+Knows no text and no chat: grammars need it (`workers/engines/grammars/token_masks.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 
-from workers.engines.grammars import Grammars
+from workers.engines.grammars.token_masks import Grammars
 
 TOKENIZER = "tokenizer.json"
 #: Files that name control tokens, beside the tokenizer's own list.

@@ -11,7 +11,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from workers.engines.grammars import Grammars, Matcher
+    from workers.engines.grammars.token_masks import Grammars, Matcher
 
 #: The bytes of formed answers are the tokens from here on.
 FIRST_BYTE = 50_000
@@ -23,7 +23,9 @@ _CLOSING = b'"}]'
 
 @cache
 def _grammars() -> Grammars:
-    from workers.engines.grammars import Grammars  # most systems with a fake engine have no llguidance to load
+    from workers.engines.grammars.token_masks import (
+        Grammars,
+    )  # most systems with a fake engine have no llguidance to load
 
     return Grammars([bytes([i]) for i in range(256)], lambda text: list(text.encode()))
 
