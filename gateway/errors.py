@@ -16,6 +16,7 @@ HeadraceError
 ├── InvalidRequest        422  fields are wrong; `errors` names each
 │   ├── ContextTooLong
 │   └── IdempotencyMismatch    the key was used with another body
+├── Cancelled             499  the job was cancelled, and its client's protocol has no other word for it
 ├── QueueFull             429  come back after `retry_after_s`
 ├── RateLimited           429  the key has used up its minute; `headers` say what is left
 ├── GenerationFailed      500  the job ended as failed
@@ -177,6 +178,12 @@ class IdempotencyMismatch(InvalidRequest):
     """The idempotency key belongs to a job of another request."""
 
     reason = "idempotency_mismatch"
+
+
+class Cancelled(HeadraceError):
+    """The job was cancelled by somebody else. The status is the one that google.rpc.Code maps to its CANCELLED."""
+
+    http_status, grpc_code, reason = 499, "CANCELLED", "cancelled"
 
 
 class QueueFull(HeadraceError):

@@ -22,7 +22,7 @@ TABLES = {"models", "providers"}
 
 
 #: The allowed words of a setting.
-_WORDS = {"appendfsync": ("everysec", "always")}
+_WORDS = {"appendfsync": ("everysec", "always"), "openai_unknown_fields": ("ignore", "refuse")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -70,6 +70,8 @@ class Settings:
     flower_port: int = 5555
     #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.
     cors_origins: str = "*"
+    #: What happens to fields of a request below /v1 that neither OpenAI nor Headrace knows: `ignore` or `refuse`.
+    openai_unknown_fields: str = "ignore"
     #: gunicorn worker processes of the web face.
     web_workers: int = 1
     #: Name of this machine in queue names and `target_nodes`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields, validate
+from marshmallow import INCLUDE, Schema, fields, validate
 
 from schemas.embeddings import EmbeddingUsageSchema
 from schemas.inference import ChoiceSchema, UsageSchema
@@ -29,13 +29,18 @@ class ChunkSchema(Schema):
     object = fields.String(required=True)
     created = fields.Integer(required=True)
     model = fields.String(required=True)
-    usage = fields.Nested(UsageSchema, metadata={"description": "At the end, with `stream_options.include_usage`"})
+    usage = fields.Nested(
+        UsageSchema, allow_none=True, metadata={"description": "At the end, with `stream_options.include_usage`"}
+    )
     rewound = fields.Nested(RewoundSchema)
     snapshot = fields.Nested(SnapshotSchema)
 
 
 class DeltaSchema(Schema):
     """What this chunk adds to a message: the role first, then text, calls, and what a provider says beside."""
+
+    class Meta:
+        unknown = INCLUDE
 
     role = fields.String()
     content = fields.String()

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, pre_load, validates_schema
+from marshmallow import INCLUDE, Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
 from schemas.base.forms import FormSchema, with_form
 from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
-from schemas.prompts import Prompt, Prompts
+from schemas.prompts import MAX_PROMPTS, Prompt, Prompts
 
 #: Stop strings in one request, and characters in each.
 MAX_STOPS, MAX_STOP_LENGTH = 16, 256
@@ -19,6 +19,8 @@ MAX_STOPS, MAX_STOP_LENGTH = 16, 256
 MAX_MESSAGES = 16_384
 #: Answers to one request.
 MAX_CHOICES = 8
+#: Prompts times answers to each.
+MAX_ANSWERS = MAX_CHOICES * MAX_PROMPTS
 #: The longest that a request may wait by its own wish, in seconds.
 MAX_TIMEOUT_S = 86_400
 #: Other likely tokens that may be asked for.
@@ -39,6 +41,8 @@ class JobRequest:
     #: Seconds within which it must begin; it is of no use later.
     timeout: float | None = None
     stream: bool = False
+    #: Fields of OpenAI's and other servers that nobody here reads: the provider of a remote model may.
+    passed_on: Mapping[str, Any] | None = None
 
     def given(self) -> dict[str, Any]:
         """The fields that differ from their defaults, as the job record keeps them."""
@@ -210,6 +214,15 @@ class CompletionRequestSchema(InferenceRequestSchema):
     echo = Boolean(load_default=False, allow_none=True)
     logprobs = NumberOfLogprobs(load_default=None, allow_none=True)
 
+    @validates_schema
+    def _few_answers(self, data: dict[str, Any], **_: Any) -> None:
+        prompts, n = data.get("prompt"), data.get("n") or 1
+        several = len(prompts) if isinstance(prompts, list) and not isinstance(next(iter(prompts), 0), int) else 1
+        if n * several > MAX_ANSWERS:
+            raise ValidationError(
+                f"Got {n} for each of {several} prompts; all prompts together may have {MAX_ANSWERS} answers.", "n"
+            )
+
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> CompletionRequest:
         others = data.pop("logprobs")
@@ -242,6 +255,9 @@ class UsageSchema(Schema):
 
 class AnswerMessageSchema(Schema):
     """What the model said, and whatever else its provider has put there: `reasoning_content`, `refusal` and others."""
+
+    class Meta:
+        unknown = INCLUDE
 
     role = fields.String(required=True)
     content = fields.String(required=True, allow_none=True)

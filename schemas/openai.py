@@ -2,48 +2,94 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
-from marshmallow import Schema, ValidationError, fields, post_load, pre_load
+from marshmallow import Schema, ValidationError, fields, post_load
 
-from schemas.base.fields import StrictSchema, Text, shown
-from schemas.chat import MessageSchema
+from schemas.base.fields import Integer, StrictSchema, Text, shown
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema
-from schemas.inference import ChatRequest, ChatRequestSchema, CompletionRequest, CompletionRequestSchema
+from schemas.inference import (
+    ChatRequest,
+    ChatRequestSchema,
+    CompletionRequest,
+    CompletionRequestSchema,
+    JobRequest,
+    StreamOptionsSchema,
+)
+from schemas.lenient.wording import in_old_words, reworded
 from schemas.prompts import Prompt
 
-#: What is known of a turn.
-_TURN = frozenset(MessageSchema().fields)
+#: Answers to one request, as OpenAI allows.
+MAX_CHOICES = 128
+_STREAM_OPTIONS = frozenset(StreamOptionsSchema().fields)
+
+Request = TypeVar("Request", bound=JobRequest)
+
+
+@dataclass(frozen=True)
+class Asked(Generic[Request]):
+    """What a client asks for."""
+
+    model: str
+    request: Request
+    #: Inner fields that nobody will read, such as `messages.id`.
+    dropped: tuple[str, ...] = ()
+    #: The answer is to have `function_call` in place of `tool_calls`.
+    old_calls: bool = False
+
+
+class Seed(Integer):
+    """Any integer of 64 bits; engines get it modulo 2^32."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(-(2**63), 2**63 - 1, **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> int:
+        return super()._deserialize(value, attr, data, **kwargs) % 2**32
 
 
 class OpenAIRequestSchema(StrictSchema):
-    """What OpenAI's clients send besides. A null is the same as nothing."""
+    """What OpenAI's clients send besides. A null is the same as nothing, and unknown fields are put aside."""
+
+    class Meta:
+        #: For the OpenAPI document; `load` leaves none.
+        unknown = "include"
 
     model = Text(required=True)
 
-    @pre_load
-    def _without_nulls(self, data: Any, **_: Any) -> Any:
-        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
+    def load(self, data: Any, **kwargs: Any) -> Any:
+        """The body as `Asked`. Raises: ValidationError."""
+        if not isinstance(data, Mapping):
+            return super().load(data, **kwargs)
+        said = reworded(data, self.fields.keys(), _STREAM_OPTIONS)
+        try:
+            model, request = super().load(said.body, **kwargs)
+        except ValidationError as error:
+            if said.old_calls:
+                raise ValidationError(in_old_words(error.messages)) from error
+            raise
+        return Asked(model, replace(request, passed_on=said.passed_on or None), tuple(said.dropped), said.old_calls)
 
 
-class OpenAIChatSchema(OpenAIRequestSchema, ChatRequestSchema):
-    """Body of a chat request. Loads to (model, request).
+class OpenAITextSchema(OpenAIRequestSchema):
+    """What chat and completion share."""
 
-    OpenAI's clients keep turns with what they know of them besides; only an answer's is sent back to its provider.
-    """
+    n = Integer(1, MAX_CHOICES)
+    seed: Integer = Seed()
 
-    @pre_load
-    def _without_unknown(self, data: Any, **_: Any) -> Any:
-        turns = data.get("messages") if isinstance(data, dict) else None
-        return {**data, "messages": [_known(turn) for turn in turns]} if isinstance(turns, list) else data
+
+class OpenAIChatSchema(OpenAITextSchema, ChatRequestSchema):
+    """Body of a chat request."""
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, ChatRequest]:
         return _model_of(data), ChatRequestSchema._build(self, data)
 
 
-class OpenAICompletionSchema(OpenAIRequestSchema, CompletionRequestSchema):
-    """Body of a completion request. Loads to (model, request)."""
+class OpenAICompletionSchema(OpenAITextSchema, CompletionRequestSchema):
+    """Body of a completion request."""
 
     prompt = Prompt(empty=True, required=True)
 
@@ -53,7 +99,7 @@ class OpenAICompletionSchema(OpenAIRequestSchema, CompletionRequestSchema):
 
 
 class OpenAIEmbeddingSchema(OpenAIRequestSchema, EmbeddingRequestSchema):
-    """Body of an embedding request. Loads to (model, request)."""
+    """Body of an embedding request."""
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> tuple[str, EmbeddingRequest]:
@@ -89,12 +135,6 @@ class OpenAIErrorSchema(Schema):
     """Every error below /v1."""
 
     error = fields.Nested(OpenAIErrorDetailSchema, required=True)
-
-
-def _known(turn: Any) -> Any:
-    if not isinstance(turn, dict) or turn.get("role") == "assistant":
-        return turn
-    return {name: value for name, value in turn.items() if name in _TURN}
 
 
 def _model_of(data: dict[str, Any]) -> str:

@@ -161,7 +161,8 @@ class Job(JobHead):
             return {}
         prompt = self.request.get("prompt", "")
         blank = {"messages": [], "input": [], "prompt": "" if isinstance(prompt, str) else [""] * len(prompt)}
-        return {"request": dumps({**self.request, **{name: blank[name] for name in blank if name in self.request}})}
+        kept = {name: blank.get(name, value) for name, value in self.request.items() if name != "passed_on"}
+        return {"request": dumps(kept)}
 
 
 #: Fields that a new record may have from the beginning, including those of a restored job.

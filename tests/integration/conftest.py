@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import openai_types
 from tests.rpc import start_rpc
 from tests.stack import Stack, running
 
@@ -32,6 +33,14 @@ capabilities = ["chat", "completion"]
 engine = "fake"
 fallbacks = ["fake"]
 """
+
+
+@pytest.fixture(autouse=True)
+def bodies_of_openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever a test gets below /v1 must be of OpenAI's types."""
+    found = openai_types.watch(monkeypatch)
+    yield
+    assert not found, "\n".join(found[:5])
 
 
 @pytest.fixture(scope="session")

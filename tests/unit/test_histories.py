@@ -17,8 +17,8 @@ USER = {"role": "user", "content": "hi"}
 def loaded(*turns: Any) -> list[dict[str, Any]]:
     """The turns behind the user's, the same by both schemas."""
     native = ChatRequestSchema().load({"messages": [USER, *turns]})
-    _, request = OpenAIChatSchema().load({"model": "m", "messages": [USER, *turns]})
-    assert request.messages == native.messages
+    asked = OpenAIChatSchema().load({"model": "m", "messages": [USER, *turns]})
+    assert asked.request.messages == native.messages
     found: list[dict[str, Any]] = native.messages[1:]
     return found
 

@@ -30,6 +30,7 @@ _HEADERS = {
     "X-Request-Id": ("Names this request; it is the request's own if that has one", _TEXT),
     "X-Job-Id": ("Names the job that the request has become", _TEXT),
     "Idempotent-Replayed": ("`true`: the job of an earlier request with the same Idempotency-Key", _TEXT),
+    "X-Ignored-Fields": ("Below /v1: fields of the request that nobody has read, separated by commas", _TEXT),
     "Retry-After": ("Seconds to wait before the request is sent again", {"type": "integer", "minimum": 0}),
     "Location": ("Where the job is", _TEXT),
     **{
@@ -85,6 +86,8 @@ def _complete(path: str, operation: dict[str, Any], *, has_parameter: bool) -> N
         del responses[name]
     asks = path.endswith(("/completions", "/embeddings"))
     headers: tuple[str, ...] = ("X-Job-Id", "Idempotent-Replayed", *_LIMITS) if asks else ()
+    if asks and path.startswith("/v1/"):
+        headers = (*headers, "X-Ignored-Fields")
     names = ["X-Request-Id", *(["Idempotency-Key", "Prefer"] if asks else [])]
     if asks:
         _add_answers_of_a_job(path, responses)

@@ -15,7 +15,15 @@ from web.http.envelope import gateway
 MAX_AGE_S = 600
 #: Headers of an answer that a page may read, besides the safelisted ones.
 EXPOSED = (
-    *("X-Request-Id", "X-Job-Id", "Idempotent-Replayed", "Retry-After", "Location", "Preference-Applied"),
+    *(
+        "X-Request-Id",
+        "X-Job-Id",
+        "X-Ignored-Fields",
+        "Idempotent-Replayed",
+        "Retry-After",
+        "Location",
+        "Preference-Applied",
+    ),
     *(f"x-ratelimit-{what}-{unit}" for what in ("limit", "remaining", "reset") for unit in ("requests", "tokens")),
 )
 #: A list of header names that a page asks to send.

@@ -22,6 +22,8 @@ class Dialect(ABC):
     #: Whether clients can resume a stream at a cursor, and accept that earlier text becomes void. Else a stream goes on
     #: for as long as possible, and ends with an error if necessary.
     resumable: ClassVar[bool]
+    #: The error that ends the stream of a job that was cancelled; None: its last chunk says so.
+    cancelled: ClassVar[HeadraceError | None] = None
     #: The last event of a stream.
     end: ClassVar[str] = "data: [DONE]\n\n"
 

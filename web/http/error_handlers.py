@@ -43,4 +43,5 @@ def _http(error: HTTPException) -> Response:
 
 
 def _other(error: Exception) -> Response:
-    return failure(client_error(error, f"{request.method} {request.path} (request {g.request_id})"))
+    known = client_error(error, f"{request.method} {request.path} (request {g.request_id})")
+    return failure(submission.refused(known))

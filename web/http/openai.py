@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from gateway.errors import HeadraceError
+from gateway.errors import Cancelled, HeadraceError
+from gateway.jobs.record import Job
 from gateway.store.codec import dumps
+from gateway.views.chunk_stream import ChunkStream
+from web.http import openai_bodies
 from web.http.dialect import Dialect
 
+CANCELLED = "The job was cancelled, by a request or because its key was revoked. What it had is at GET /jobs/{id}."
 
+
+@dataclass(frozen=True)
 class OpenAI(Dialect):
-    """Its clients can neither resume a stream nor take text back."""
+    """Its clients can neither resume a stream nor take text back, and don't know that a job can be cancelled.
 
+    `old_calls`: the request knows `functions` only, so calls come as `function_call`.
+    """
+
+    old_calls: bool = False
     resumable = False
+    cancelled = Cancelled(CANCELLED)
 
     def answer(self, data: Any, *, status: int, message: str) -> Any:
-        """As it is."""
-        return data
+        """With all keys that OpenAI's schemas have. Raises: Cancelled."""
+        if openai_bodies.is_cancelled(data):
+            raise self.cancelled
+        return openai_bodies.whole(data, old_calls=self.old_calls)
+
+    def chunks(self, job: Job) -> ChunkStream[str]:
+        """See `web/http/openai_bodies.py`."""
+        return openai_bodies.openai_chunks(job, old_calls=self.old_calls)
 
     def error(self, error: HeadraceError) -> tuple[int, dict[str, Any]]:
         """`param` is the first field that is wrong, `code` our reason. There is no 422: what is wrong is a 400."""

@@ -92,7 +92,7 @@ def _void(job: Job, event: Event) -> HeadraceError:
 
 def frame(chunks: ChunkStream[str], event: Event, dialect: Dialect) -> str:
     """One event as SSE text."""
-    error = failure(event)
+    error = dialect.cancelled if event.type is EventType.CANCELLED else failure(event)
     if error is not None:
         return f"id: {event.cursor}\n{dialect.error_event(error)}{dialect.end}"
     text = "".join(chunks.encode(event))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
 from flask import Response, g, request
 
-from gateway.errors import HeadraceError
+from gateway.errors import HeadraceError, ModelNotFound
+from gateway.inference.passed_on import unused_fields
 from gateway.inference.service import Submitted
+from gateway.jobs.record import Job
 from web.http.envelope import caller, gateway
 
+#: Names of ignored fields in a header, and characters of each.
+MAX_SHOWN, MAX_SHOWN_NAME = 40, 64
+_NO_NAME = re.compile(r"[^A-Za-z0-9_.-]")
 #: Blueprints whose POSTs are requests to a model.
 ASKING = ("inference", "openai")
 
@@ -40,3 +46,16 @@ def add_headers(response: Response) -> None:
     """Add the headers about the request's job."""
     if "submitted" in g:
         response.headers.update(g.submitted.headers())
+        if names := _ignored(g.submitted.job):
+            response.headers["X-Ignored-Fields"] = names
+
+
+def _ignored(job: Job) -> str:
+    """The fields of the request that nobody reads, as a header's value."""
+    try:
+        unused = unused_fields(gateway().catalog.get(job.runs_on), job.request)
+    except ModelNotFound:  # the catalog has changed meanwhile
+        unused = []
+    names = list(dict.fromkeys([*unused, *g.get("dropped", ())])) if "dropped" in g else []
+    text = ", ".join(_NO_NAME.sub("?", name)[:MAX_SHOWN_NAME] for name in names[:MAX_SHOWN])
+    return text if len(names) <= MAX_SHOWN else f"{text}, ..."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,6 @@ from schemas.inference import (
     CompletionAnswerSchema,
     CompletionRequest,
     CompletionRequestSchema,
-    JobRequest,
 )
 from web.http import sse
 from web.http.auth import authenticate
@@ -44,7 +44,7 @@ blueprint.before_request(authenticate)
 @blueprint.response(200, enveloped(ChatAnswerSchema))
 def chat(body: ChatRequest, model_id: str) -> Response:
     """Go on with a conversation."""
-    return answer("chat", model_id, body)
+    return answer("chat", model_id, body.given())
 
 
 @blueprint.route("/<model:model_id>/completions", methods=["POST"])
@@ -52,7 +52,7 @@ def chat(body: ChatRequest, model_id: str) -> Response:
 @blueprint.response(200, enveloped(CompletionAnswerSchema))
 def completion(body: CompletionRequest, model_id: str) -> Response:
     """Go on with a text."""
-    return answer("completion", model_id, body)
+    return answer("completion", model_id, body.given())
 
 
 @blueprint.route("/<model:model_id>/embeddings", methods=["POST"], parameters=path_example("model_id", EMBEDDING_MODEL))
@@ -60,15 +60,15 @@ def completion(body: CompletionRequest, model_id: str) -> Response:
 @blueprint.response(200, enveloped(EmbeddingsSchema))
 def embedding(body: EmbeddingRequest, model_id: str) -> Response:
     """Turn texts into vectors."""
-    return answer("embedding", model_id, body)
+    return answer("embedding", model_id, body.given())
 
 
-def answer(kind: str, model_id: str, body: JobRequest) -> Response:
+def answer(kind: str, model_id: str, body: Mapping[str, Any]) -> Response:
     """Submit a request, and answer as it asks: whole, as a stream, or with a job to poll."""
-    submitted = submit(kind, model_id, body.given())
+    submitted = submit(kind, model_id, body)
     if submitted.watcher is None:
         return _accepted(submitted.job)
-    if body.stream:
+    if body.get("stream"):
         return event_stream(submitted.job, submitted.watcher, position=submitted.position)
     data = whole(gateway().inference, submitted, submitted.watcher, key=caller(), client_left=client_left)
     return success(data)

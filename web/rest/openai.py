@@ -7,11 +7,15 @@ from typing import Any
 from flask import Response, g, request
 from flask_smorest import Blueprint
 
+from gateway.inference.passed_on import unused_fields
 from gateway.models.entry import Model
+from gateway.models.protocols import without
 from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
 from schemas.examples import CHAT, CHAT_MODEL, COMPLETION, EMBEDDING, EMBEDDING_MODEL, with_model
 from schemas.inference import ChatAnswerSchema, ChatRequest, CompletionAnswerSchema, CompletionRequest
+from schemas.lenient.known_fields import require_known
 from schemas.openai import (
+    Asked,
     OpenAIChatSchema,
     OpenAICompletionSchema,
     OpenAIEmbeddingSchema,
@@ -22,7 +26,7 @@ from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
 from web.http.envelope import caller, gateway, success
 from web.http.openai import OpenAI
-from web.rest.inference import answer
+from web.rest import inference
 
 blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -55,25 +59,36 @@ def model(model_id: str) -> Response:
 @blueprint.route("/chat/completions", methods=["POST"])
 @blueprint.arguments(OpenAIChatSchema(), examples=with_model(CHAT, CHAT_MODEL))
 @blueprint.response(200, ChatAnswerSchema)
-def chat(body: tuple[str, ChatRequest]) -> Response:
+def chat(asked: Asked[ChatRequest]) -> Response:
     """Go on with a conversation."""
-    return answer("chat", *body)
+    return _answer("chat", asked)
 
 
 @blueprint.route("/completions", methods=["POST"])
 @blueprint.arguments(OpenAICompletionSchema(), examples=with_model(COMPLETION, CHAT_MODEL))
 @blueprint.response(200, CompletionAnswerSchema)
-def completion(body: tuple[str, CompletionRequest]) -> Response:
+def completion(asked: Asked[CompletionRequest]) -> Response:
     """Go on with a text."""
-    return answer("completion", *body)
+    return _answer("completion", asked)
 
 
 @blueprint.route("/embeddings", methods=["POST"])
 @blueprint.arguments(OpenAIEmbeddingSchema(), examples=with_model(EMBEDDING, EMBEDDING_MODEL))
 @blueprint.response(200, EmbeddingsSchema)
-def embedding(body: tuple[str, EmbeddingRequest]) -> Response:
+def embedding(asked: Asked[EmbeddingRequest]) -> Response:
     """Turn texts into vectors."""
-    return answer("embedding", *body)
+    return _answer("embedding", asked)
+
+
+def _answer(kind: str, asked: Asked[Any]) -> Response:
+    """Raises: ValidationError if it has fields that are to be refused; as `inference.answer`."""
+    if gateway().settings.openai_unknown_fields == "refuse":
+        require_known(kind, asked.request.passed_on or ())
+    model, body = gateway().catalog.get_for(caller(), asked.model), asked.request.given()
+    hints = [] if model.local else unused_fields(model, body)
+    g.dropped = (*hints, *asked.dropped)
+    g.dialect = OpenAI(old_calls=asked.old_calls)
+    return inference.answer(kind, asked.model, without(body, hints))
 
 
 def _entry(model: Model) -> dict[str, Any]:

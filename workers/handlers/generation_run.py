@@ -38,7 +38,7 @@ def fresh_seed(seed: int, index: int, generated: int) -> int:
     It differs by the number of `generated` tokens, and is the same for the same number.
     """
     if not generated:
-        return seed + index
+        return (seed + index) % 2**32
     digest = hashlib.blake2b(f"{seed}/{index}/{generated}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big") >> 1
 
