@@ -117,7 +117,7 @@ def errors(server: Server) -> None:
     """They are those of OpenAI's SDK."""
     raises(openai.AuthenticationError, lambda: connect(server, api_key="wrong").invoke(QUESTION))
     raises(openai.NotFoundError, lambda: connect(server, model="gpt-99").invoke(QUESTION))
-    raises(openai.RateLimitError, lambda: connect(server, api_key=server.limited_key).invoke(QUESTION))
+    raises(openai.RateLimitError, lambda: connect(server, api_key=server.limited_key).batch([QUESTION, QUESTION]))
 
 
 @scenario

@@ -82,7 +82,7 @@ async def stream_async(server: Server) -> None:
     """The SDK's helper, which puts an answer together."""
     async with (
         openai.AsyncOpenAI(base_url=server.base_url, api_key=server.key, max_retries=0) as client,
-        client.chat.completions.stream(model=server.model, messages=TURNS, max_tokens=24) as events,
+        client.chat.completions.stream(model=server.model, messages=TURNS, max_tokens=24, temperature=0) as events,
     ):
         kinds = [event.type async for event in events]
         answer = await events.get_final_completion()
@@ -168,7 +168,7 @@ def errors(server: Server) -> None:
     raises(openai.AuthenticationError, lambda: ask(connect(server, "wrong")))
     missing = raises(openai.NotFoundError, lambda: ask(model="gpt-99"))
     assert (missing.code, missing.param) == ("model_not_found", "model")
-    limited = raises(openai.RateLimitError, lambda: ask(connect(server, server.limited_key)))
+    limited = raises(openai.RateLimitError, lambda: [ask(connect(server, server.limited_key)) for _ in range(2)])
     assert int(limited.response.headers["retry-after"]) > 0
     wrong = raises(openai.BadRequestError, lambda: ask(temperature=3))
     assert wrong.param == "temperature"

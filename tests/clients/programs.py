@@ -31,6 +31,9 @@ class Program:
     name: str
     place: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.name}@{self.place}" if self.place else self.name
+
     @property
     def file(self) -> Path:
         """Its text."""

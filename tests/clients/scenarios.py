@@ -20,6 +20,8 @@ TOOL_NAME, TOOL_DOCUMENT, TOOL_RESULT = "weather", "The weather in a city.", "It
 QUESTION = "What is the capital of France?"
 #: What the server behind the remote model says to everybody, unless it calls a tool or has to answer with JSON.
 SAID = "The capital of France is Paris."
+#: What editors of code ask for, and what comes of it.
+EDIT_FILE, EDIT_QUESTION, EDITED = "greet.py", "Make greet.py say hello.", "print('hello')\n"
 #: More than the context of any model that the programs ask.
 TOO_LONG = "word " * 9_000
 
@@ -30,7 +32,7 @@ class Server:
 
     base_url: str
     key: str
-    #: Of a key that has used up its minute.
+    #: Of a key with which one request a minute can be made: the second of two is refused.
     limited_key: str
     model: str
     #: Takes tools and forms; the same as `model` on the remote path.

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from openai._streaming import SSEDecoder
 
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job, JobState
@@ -82,9 +83,9 @@ def test_how_long_a_client_waits_is_told_behind_its_position_if_it_is_known() ->
     known = {3: None, 2: 12.0, 1: 0.4}
     body = sse.stream(JOB, watcher, OpenAI(), position=3, eta_s=known.__getitem__, alive=lambda: True, limit_s=0)
     assert [part.decode() for part in body][:3] == [
-        ": queued position=3\n\n",
-        ": queued position=2 eta=12\n\n",
-        ": queued position=1 eta=0.4\n\n",
+        ": queued position=3\n",
+        ": queued position=2 eta=12\n",
+        ": queued position=1 eta=0.4\n",
     ]
 
 
@@ -116,7 +117,7 @@ def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
     stream = sse.stream(
         JOB, watcher, Shouting("r-1"), position=3, eta_s=lambda position: 1.5 * position, alive=lambda: True, limit_s=0
     )
-    assert [part.decode() for part in stream] == [": queued position=3 eta=4.5\n\n", "fake: OLD\n\nevent: over\n\n"]
+    assert [part.decode() for part in stream] == [": queued position=3 eta=4.5\n", "fake: OLD\n\nevent: over\n\n"]
 
 
 def test_a_stream_that_begins_at_once_has_no_comment_before() -> None:
@@ -124,3 +125,14 @@ def test_a_stream_that_begins_at_once_has_no_comment_before() -> None:
     stream = sse.stream(JOB, watcher, Plain("r-1"), position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
     first, *_ = (part.decode() for part in stream)
     assert first.startswith(("id:", "data:", "event:"))
+
+
+def test_comments_are_no_events_for_readers_that_keep_an_id() -> None:
+    """OpenAI's SDK, and httpx-sse, take an empty line behind an event with an id for another one."""
+    watcher: Any = SimpleNamespace(
+        seq=1, ended=True, begin=lambda _: EVENTS[0], events=lambda: iter([[], [], *EVENTS[3:]]), position=lambda _: 0
+    )
+    body = sse.stream(JOB, watcher, OpenAI(), position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
+    parts = list(body)
+    assert sse.PING in parts
+    assert all(event.data for event in SSEDecoder().iter_bytes(iter(parts)))

@@ -8,12 +8,18 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.clients.scenarios import SAID
+from tests.clients.scenarios import EDIT_FILE, EDIT_QUESTION, EDITED, SAID
 from tests.upstreams.base import count_words, texts
 from tests.upstreams.openai import OpenAIServer, usage
 
 #: Words that a prompt may have.
 CONTEXT = 8192
+#: What every text in an argument or an instance is.
+TEXT = "Grüße aus 東京 🚀"
+#: What it has thought, where the question is to be thought about.
+THOUGHT = "Let me see."
+#: By words in the question: how many tools are called at once.
+CALLS = {"do not use any tool": 0, "both calls in this single turn": 2}
 #: How many characters a piece of an answer has.
 PIECE = 7
 
@@ -50,6 +56,9 @@ class ObedientServer(OpenAIServer):
             return {**head, "choices": [choice], "usage": None}
 
         yield chunk({"role": "assistant", "content": None if calls_of(body) else "", "refusal": None})
+        if "Think" in question(body):
+            for piece in pieces(THOUGHT):
+                yield chunk({"reasoning_content": piece})
         for index, function in enumerate(calls_of(body)):
             arguments = json.dumps(instance(function.get("parameters") or {}), ensure_ascii=False)
             number = sum(len(turn.get("tool_calls") or ()) for turn in body["messages"]) + index
@@ -77,7 +86,12 @@ def calls_of(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     new = [function for function in functions if function["name"] not in called]
     if choice == "required":
         return (new or functions)[:1]
-    return new[:1]
+    return new[:1] * next((number for words, number in CALLS.items() if words in question(body)), 1)
+
+
+def question(body: Mapping[str, Any]) -> str:
+    """The user's last turn."""
+    return next((texts(turn["content"]) for turn in reversed(body["messages"]) if turn["role"] == "user"), "")
 
 
 def text_of(body: Mapping[str, Any]) -> str:
@@ -87,11 +101,11 @@ def text_of(body: Mapping[str, Any]) -> str:
         return json.dumps(instance(form["json_schema"].get("schema") or {}), ensure_ascii=False)
     if form["type"] == "json_object":
         return json.dumps(instance(schema_in(body)), ensure_ascii=False)
-    return SAID
+    return f"{EDIT_FILE}\n```\n{EDITED}```\n" if EDIT_QUESTION in question(body) else SAID
 
 
 def schema_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema that stands in the text of the first turn, as some clients write it down."""
+    """A schema that stands in the text of a turn, as some clients write it down; of any object, if there is none."""
     decoder = json.JSONDecoder()
     for turn in body["messages"]:
         text = texts(turn.get("content"))
@@ -102,7 +116,7 @@ def schema_in(body: Mapping[str, Any]) -> Mapping[str, Any]:
                 continue
             if isinstance(found, dict) and ("properties" in found or "$ref" in found):
                 return found
-    return {}
+    return {"type": "object"}
 
 
 def pieces(text: str) -> list[str]:
@@ -131,4 +145,4 @@ def instance(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -
         return {name: instance(value, root) for name, value in (schema.get("properties") or {}).items()}
     if kind == "array":
         return [instance(schema.get("items") or {"type": "string"}, root)] * max(1, schema.get("minItems", 1))
-    return {"string": "Grüße", "integer": 3, "number": 2.5, "boolean": True, "null": None}[kind]
+    return {"string": TEXT, "integer": 3, "number": 2.5, "boolean": True, "null": None}[kind]

@@ -21,7 +21,9 @@ from web.http.dialect import Dialect
 
 #: Tells a client to reconnect at once.
 RETRY = "retry: 200\n: this stream ends here, reconnect with Last-Event-ID\n\n"
-PING = b": ping\n\n"
+#: Comments are single lines, without an empty one behind them: OpenAI's SDK for Python and httpx-sse would take that
+#: for an event without data when an event with an id came before, and fail to read it.
+PING = b": ping\n"
 #: A stream begins with what has come within this; only who waits for longer is told so.
 MOMENT_S = 0.2
 
@@ -107,4 +109,4 @@ def _waiting(job: Job, watcher: Watcher, eta_s: Callable[[int], float | None]) -
 
 def _queued(position: int, eta_s: Callable[[int], float | None]) -> bytes:
     wait_s = eta_s(position)
-    return f": queued position={position}{'' if wait_s is None else f' eta={wait_s:g}'}\n\n".encode()
+    return f": queued position={position}{'' if wait_s is None else f' eta={wait_s:g}'}\n".encode()
