@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -11,9 +11,11 @@ import orjson
 
 from gateway.errors import InvalidRequest
 from gateway.grammars import regex
-from gateway.grammars.fuel import Refused
+from gateway.grammars.derive import Derivatives
+from gateway.grammars.fuel import Fuel, Refused
 from gateway.grammars.grammar import Grammar, of_regex
 from gateway.grammars.json_schema import json_value
+from gateway.grammars.patterns import matching
 from gateway.grammars.trial import check
 
 #: Forms whose grammars are kept: applications send the same one again and again.
@@ -80,4 +82,11 @@ def _choice(texts: list[str]) -> Grammar:
     return of_regex(regex.alt(*map(regex.literal, texts)))
 
 
-_MADE = {"json": json_value, "choice": _choice}
+def _regex(pattern: str) -> Grammar:
+    found = of_regex(matching(pattern, whole=True))
+    if found.regular is None or Derivatives(Fuel(_KEPT * 1_000, "The regex")).is_empty(found.regular):
+        raise Refused("No text matches it.")
+    return found
+
+
+_MADE: dict[str, Callable[[Any], Grammar]] = {"json": json_value, "choice": _choice, "regex": _regex}

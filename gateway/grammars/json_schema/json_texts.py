@@ -43,4 +43,9 @@ NUMBER = cat(
 
 def written(value: Any) -> Regex:
     """A scalar as we write it."""
-    return literal(json.dumps(value, ensure_ascii=False))
+    return literal(dumped(value))
+
+
+def dumped(value: Any) -> str:
+    """A value as JSON."""
+    return json.dumps(value, ensure_ascii=False)
