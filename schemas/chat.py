@@ -13,8 +13,8 @@ from schemas.base.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, W
 
 #: `developer` is OpenAI's newer name of `system`, `function` the older one of `tool`.
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
-#: Tools in one request, and calls in one turn.
-MAX_TOOLS, MAX_CALLS = 128, 1024
+#: Calls in one turn.
+MAX_CALLS = 1024
 _NAME = validate.Regexp(
     r"[A-Za-z0-9_-]{1,64}\Z", error="Got {input!r}; must be 1 to 64 letters, digits, underscores or dashes."
 )
@@ -260,29 +260,3 @@ class ToolSchema(NullFreeSchema):
 
     type = Word(("function",), load_default="function")
     function = fields.Nested(FunctionSchema, required=True)
-
-
-class ToolChoice(fields.Field[Any]):
-    """`none`, `auto`, `required`, or the one function that must be called."""
-
-    WORDS = ("none", "auto", "required")
-
-    def __init__(self, **kwargs: Any) -> None:
-        function = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
-        one = {
-            "type": "object",
-            "properties": {"type": {"type": "string", "enum": ["function"]}, "function": function},
-            "required": ["type", "function"],
-        }
-        super().__init__(**shaped(kwargs, {"type": "string", "enum": list(self.WORDS)}, one))
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
-        if value in self.WORDS:
-            return value
-        named = value.get("function") if isinstance(value, dict) and value.get("type") == "function" else None
-        if isinstance(named, dict) and isinstance(named.get("name"), str):
-            return {"type": "function", "function": {"name": named["name"]}}
-        raise ValidationError(
-            f"Got {shown(value)}; allowed: {', '.join(self.WORDS)}, "
-            '{"type": "function", "function": {"name": "..."}}.'
-        )

@@ -10,7 +10,9 @@ from marshmallow import INCLUDE, Schema, ValidationError, fields, post_load, pre
 
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
 from schemas.base.forms import FormSchema, with_form
-from schemas.chat import MAX_TOOLS, MessageSchema, NullFreeSchema, ToolChoice, ToolSchema, with_ids, with_tools
+from schemas.base.reasoning import ReasoningSchema
+from schemas.base.tool_choice import MAX_TOOLS, ToolChoice, chosen
+from schemas.chat import MessageSchema, NullFreeSchema, ToolSchema, with_ids, with_tools
 from schemas.prompts import MAX_PROMPTS, Prompt, Prompts
 
 #: Stop strings in one request, and characters in each.
@@ -82,6 +84,11 @@ class ChatRequest(InferenceRequest):
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | Mapping[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    #: How much the model is to think: an effort; yes or no; and variables of its chat template.
+    reasoning_effort: str | None = None
+    enable_thinking: bool | None = None
+    thinking: bool | Mapping[str, Any] | None = None
+    chat_template_kwargs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +172,7 @@ class InferenceRequestSchema(JobRequestSchema, FormSchema):
     stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
 
 
-class ChatRequestSchema(InferenceRequestSchema):
+class ChatRequestSchema(InferenceRequestSchema, ReasoningSchema):
     """Body of a chat request."""
 
     messages = Items(fields.Nested(MessageSchema), least=1, most=MAX_MESSAGES, required=True)
@@ -194,10 +201,10 @@ class ChatRequestSchema(InferenceRequestSchema):
             raise ValidationError("Needs logprobs to be true.", "top_logprobs")
         if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
             raise ValidationError("Needs tools to choose from.", "tool_choice")
-        wanted = data.get("tool_choice")
         names = {tool["function"]["name"] for tool in data.get("tools") or ()}
-        if isinstance(wanted, dict) and wanted["function"]["name"] not in names:
-            raise ValidationError(f"Got {shown(wanted['function']['name'])}; allowed: one of the tools.", "tool_choice")
+        for name in chosen(data.get("tool_choice")) or ():
+            if name not in names:
+                raise ValidationError(f"Got {shown(name)}; allowed: one of the tools.", "tool_choice")
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:

@@ -56,6 +56,13 @@ FORMS: list[dict[str, Any]] = [
     {"guided_json": {"type": "object"}, "guided_decoding_backend": "auto", "guided_whitespace_pattern": " ?"},
     {"guided_choice": ["a", "b"], "guided_regex": None, "guided_grammar": None},
 ]
+#: How much to think is not asked for over gRPC.
+THINKING: dict[str, Any] = {
+    "reasoning_effort": "low",
+    "enable_thinking": False,
+    "thinking": {"type": "disabled"},
+    "chat_template_kwargs": {"custom": 1},
+}
 COMPLETION = {**COMMON, **JOB, "prompt": "One, two,", "echo": False, "logprobs": 0}
 EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 384, "truncate": True}
 
@@ -66,7 +73,7 @@ def rest(client: httpx.Client) -> httpx.Client:
 
 
 FORMED = {
-    "chat/completions": [(MODEL, {"messages": MESSAGES, "max_tokens": 4, **form}) for form in FORMS],
+    "chat/completions": [(MODEL, {"messages": MESSAGES, "max_tokens": 4, **more}) for more in (*FORMS, THINKING)],
     "completions": [(MODEL, {"prompt": "One, two,", "max_tokens": 4, **form}) for form in FORMS],
 }
 #: By kind: bodies with the model that takes them, the schema, and OpenAI's.

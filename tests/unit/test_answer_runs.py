@@ -52,7 +52,13 @@ class Letters:
         return self.encode(text)
 
     def render_chat(
-        self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
+        self,
+        messages: Messages,
+        *,
+        tools: Messages | None = None,
+        variables: Mapping[str, Any] | None = None,
+        at_ms: int = 0,
+        most: int | None = None,
     ) -> list[int]:
         return self.encode("".join(str(message["content"]) for message in messages))
 

@@ -10,6 +10,7 @@ from gateway.errors import InvalidRequest
 from gateway.jobs.answer import extras
 from gateway.jobs.journal import Choice
 from gateway.jobs.record import Job
+from schemas.base.tool_choice import chosen
 from workers.answers.channels import MARKERS as CHANNEL_MARKERS
 from workers.answers.channels import Channels
 from workers.answers.formats import CALL_FORMATS, CallFormat, ReasoningFormat, call_format, reasoning_format
@@ -106,9 +107,11 @@ class ModelAnswers:
 
 
 def tools_of(request: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The functions that the model may call, as the request has them."""
+    """The functions that the model may call, as the request has them. One that must be called hides no other."""
     choice = request.get("tool_choice")
-    return [] if choice == "none" else list(request.get("tools") or ())
+    tools = [] if choice == "none" else list(request.get("tools") or ())
+    names = chosen(choice) if isinstance(choice, Mapping) and "allowed_tools" in choice else None
+    return tools if names is None else [tool for tool in tools if tool["function"]["name"] in names]
 
 
 def _markers(form: CallFormat | None) -> Sequence[str]:

@@ -8,6 +8,8 @@ from typing import Any
 from gateway.errors import ContextTooLong, InvalidRequest
 from gateway.jobs.journal import is_several
 from gateway.models.catalog import Model
+from workers.answers.of_model import tools_of
+from workers.tokenizers.conversation import variables_of
 from workers.tokenizers.load import Tokenizer
 
 
@@ -22,8 +24,9 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
         ContextTooLong: a prompt is much too long. `token_limit` checks exactly.
     """
     if "messages" in request:
-        tools = None if request.get("tool_choice") == "none" else request.get("tools")
-        prompts = [tokenizer.render_chat(list(request["messages"]), tools=tools, at_ms=at_ms, most=most)]
+        tools = tools_of(request) or None
+        turns, told = list(request["messages"]), variables_of(request)
+        prompts = [tokenizer.render_chat(turns, tools=tools, variables=told, at_ms=at_ms, most=most)]
     else:
         prompt = request["prompt"]
         several = prompt if is_several(prompt) else [prompt]

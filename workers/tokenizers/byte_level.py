@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.errors import ContextTooLong
-from gateway.jobs.answer.tool_calls import as_object
 from gateway.store.codec import mended
 from workers.tokenizers.chat_template import ChatTemplates, Messages
+from workers.tokenizers.conversation import for_template
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,13 @@ class ByteLevelTokenizer:
         return [*self._before, *self.encode(text), *self._after]
 
     def render_chat(
-        self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
+        self,
+        messages: Messages,
+        *,
+        tools: Messages | None = None,
+        variables: Mapping[str, Any] | None = None,
+        at_ms: int = 0,
+        most: int | None = None,
     ) -> list[int]:
         """Ids of the rendered template. Texts in messages that look like a control token are marked, and stay text.
 
@@ -91,10 +97,13 @@ class ByteLevelTokenizer:
             TemplateFailed: the template is wrong, or takes too long.
             ContextTooLong
         """
-        conversation = [[_as_templates_expect(message) for message in messages], list(tools) if tools else None]
+        template = self.templates.chosen(tools)
+        calls = any(message.get("tool_calls") for message in messages)
+        turns = for_template(messages, template, arguments_as_text=calls and self.templates.takes_text(template))
+        conversation = [turns, list(tools) if tools else None, variables or {}]
         mark = _unused_mark(conversation)
-        turns, functions = _mapped(conversation, lambda text: self._defused(mended(text), mark))
-        text = self.templates.render(turns, functions, at_ms=at_ms)
+        turns, functions, told = _mapped(conversation, lambda text: self._defused(mended(text), mark))
+        text = self.templates.render(turns, functions, at_ms=at_ms, variables=told)
         self._require_room(text, most)
         ids: list[int] = []
         at = 0
@@ -167,17 +176,6 @@ def _pattern(control: Mapping[str, ControlToken]) -> re.Pattern[str]:
         # One group for all of them: vocabularies may have thousands.
         alone = ["(" + "|".join(map(re.escape, sorted(plain, key=len, reverse=True))) + ")"] if plain else []
     return re.compile("|".join(alone) or "(?!)")
-
-
-def _as_templates_expect(message: Mapping[str, Any]) -> dict[str, Any]:
-    """A message without nulls, and with the arguments of calls as objects: the API has them as text."""
-    given = {name: value for name, value in message.items() if value is not None}
-    if calls := given.get("tool_calls"):
-        given["tool_calls"] = [
-            {**call, "function": {**call["function"], "arguments": as_object(call["function"].get("arguments") or "")}}
-            for call in calls
-        ]
-    return given
 
 
 def _mapped(value: Any, change: Any) -> Any:

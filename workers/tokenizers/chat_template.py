@@ -22,6 +22,7 @@ from gateway.process.environment import public
 from gateway.process.start import module_command
 from gateway.store.codec import dumps, loads
 from workers.engines.frames import FrameSocket
+from workers.tokenizers.conversation import is_written_well, named_in, trial_of_calls
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +54,8 @@ class ChatTemplates:
         self._renderer = Renderer()
         #: Templates that exceeded the limits even for a simple conversation.
         self._endless: set[str] = set()
+        #: Whether a template wants the arguments of calls as text.
+        self._takes_text: dict[str, bool] = {}
 
     def check(self) -> list[str]:
         """Compile and try each template. Returns warnings for the person who deploys.
@@ -76,15 +79,18 @@ class ChatTemplates:
                 found.append(f"The chat template ({name}) does not render a simple conversation: {what}.")
         return found
 
-    def render(self, messages: Messages, tools: Messages | None, *, at_ms: int) -> str:
+    def render(
+        self, messages: Messages, tools: Messages | None, *, at_ms: int, variables: Mapping[str, Any] | None = None
+    ) -> str:
         """Render the prompt for a conversation, up to the beginning of the assistant's turn.
 
         Raises:
             InvalidRequest: there is no template for this request, or it refuses the conversation.
             TemplateFailed: the template is wrong, or takes too long.
         """
-        template = self._chosen(tools)
-        answered = ENDLESS if template in self._endless else self._ask(template, messages, tools, at_ms)
+        template = self.chosen(tools)
+        told = named_in(template, variables or {})
+        answered = ENDLESS if template in self._endless else self._ask(template, messages, tools, at_ms, told)
         if "refused" in answered:
             raise InvalidRequest(f"The model's chat template refuses these messages: {answered['refused']}")
         if "fault" in answered:
@@ -98,7 +104,18 @@ class ChatTemplates:
         """End the process."""
         self._renderer.close()
 
-    def _chosen(self, tools: Messages | None) -> str:
+    def takes_text(self, template: str) -> bool:
+        """Whether a template wants the arguments of calls as JSON text, and not as objects."""
+        if template not in self._takes_text:
+            tried = [
+                self._ask(template, trial_of_calls(arguments), TRIAL_TOOLS, 0).get("text", "")
+                for arguments in ({"place": "Oslo"}, '{"place": "Oslo"}')
+            ]
+            as_object, as_text = map(is_written_well, tried)
+            self._takes_text[template] = as_text and not as_object
+        return self._takes_text[template]
+
+    def chosen(self, tools: Messages | None) -> str:
         """The template that transformers would use. Raises: InvalidRequest."""
         template = (self.templates.get(TOOL_USE) if tools else None) or self.templates.get(DEFAULT)
         if not template:
@@ -108,13 +125,20 @@ class ChatTemplates:
             raise InvalidRequest.of({"tools": ["The model's chat template has no place for tools; leave them out."]})
         return template
 
-    def _ask(self, template: str, messages: Messages, tools: Messages | None, at_ms: int) -> dict[str, str]:
+    def _ask(
+        self,
+        template: str,
+        messages: Messages,
+        tools: Messages | None,
+        at_ms: int,
+        told: Mapping[str, Any] | None = None,
+    ) -> dict[str, str]:
         asked = {
             "template": template,
             "messages": list(messages),
             "tools": tools and list(tools),
             "at_ms": at_ms,
-            "variables": self._variables,
+            "variables": {**(told or {}), **self._variables},
         }
         return self._renderer.ask(asked)
 

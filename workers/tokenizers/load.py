@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.models.engines import is_weightless
@@ -39,11 +39,18 @@ class Tokenizer(Protocol):
         """
 
     def render_chat(
-        self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
+        self,
+        messages: Messages,
+        *,
+        tools: Messages | None = None,
+        variables: Mapping[str, Any] | None = None,
+        at_ms: int = 0,
+        most: int | None = None,
     ) -> list[int]:
         """Ids of a conversation, up to the beginning of the assistant's turn.
 
-        `at_ms` is the time for templates that print the date, in ms since the epoch.
+        `variables` are for templates that know them; `at_ms` is the time for those that print the date, in ms since
+        the epoch.
 
         Raises: InvalidRequest, TemplateFailed, ContextTooLong as `encode_prompt`.
         """
@@ -106,7 +113,13 @@ class FakeTokenizer:
         return self.encode(text)
 
     def render_chat(
-        self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0, most: int | None = None
+        self,
+        messages: Messages,
+        *,
+        tools: Messages | None = None,
+        variables: Mapping[str, Any] | None = None,
+        at_ms: int = 0,
+        most: int | None = None,
     ) -> list[int]:
         """The words of all messages, then those of the calls and tools."""
         texts = [str(message.get("content") or "") for message in messages]
