@@ -9,7 +9,9 @@ import orjson
 from marshmallow import INCLUDE, ValidationError, fields, post_load, pre_load, validate, validates_schema
 
 from schemas.base.bounds import MAX_ERRORS, give_way
-from schemas.base.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, as_text, shaped, shown, too_deep
+from schemas.base.custom_tools import OrCustom, custom_call
+from schemas.base.fields import MAX_DEPTH, Boolean, Items, StrictSchema, Text, Word, too_deep
+from schemas.base.message_parts import TEXTS, Content
 
 #: `developer` is OpenAI's newer name of `system`, `function` the older one of `tool`.
 ROLES = ("system", "user", "assistant", "tool", "developer", "function")
@@ -23,38 +25,6 @@ _NAME = validate.Regexp(
 def _not_too_deep(value: Any) -> None:
     if too_deep(value):
         raise ValidationError(f"Is nested deeper than {MAX_DEPTH} levels.")
-
-
-class Content(fields.Field[str]):
-    """A text, or a list of parts `{"type": "text", "text": ...}`, which are joined.
-
-    A part of an answer may have the type `refusal`, with its text in that field, or `thinking`, which is left out:
-    models don't read each other's thoughts as text.
-    """
-
-    def __init__(self, **kwargs: Any) -> None:
-        text = {"type": "string"}
-        part = {
-            "type": "object",
-            "properties": {"type": {"type": "string", "enum": ["text"]}, "text": text},
-            "required": ["type", "text"],
-        }
-        super().__init__(**shaped(kwargs, text, {"type": "array", "items": part}))
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
-        if not isinstance(value, list):
-            return as_text(value)
-        thinks = data is not None and data.get("role") == "assistant"
-        texts = []
-        for index, part in enumerate(value):
-            give_way(index)
-            kind = part.get("type") if isinstance(part, dict) else None
-            if thinks and kind == "thinking":
-                continue
-            if kind not in ("text", "refusal") or kind not in part:
-                raise ValidationError(f'Got the part {shown(part)}; allowed: {{"type": "text", "text": "..."}}.')
-            texts.append("" if part[kind] is None else as_text(part[kind]))
-        return "".join(texts)
 
 
 class Arguments(Text):
@@ -120,7 +90,7 @@ class MessageSchema(AnsweredSchema):
     role = Word(ROLES, required=True)
     content = Content(allow_none=True)
     name = Text(validate=validate.Length(1, 64))
-    tool_calls = Items(fields.Nested(ToolCallSchema), most=MAX_CALLS)
+    tool_calls = Items(OrCustom(ToolCallSchema, custom_call), most=MAX_CALLS)
     tool_call_id = Text(validate=validate.Length(1))
 
     @pre_load
@@ -218,22 +188,25 @@ def with_tools(turns: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def message_shapes(message: Mapping[str, Any]) -> dict[str, Any]:
     """The JSON schema of a message, with the rules of `_fits_its_role`: each role has its own shape."""
     fields = dict(message["properties"])
-    text = {"anyOf": [shape for shape in fields["content"]["anyOf"] if shape != {"type": "null"}]}
+    content = {"anyOf": [shape for shape in fields["content"]["anyOf"] if shape != {"type": "null"}]}
+    text = {"anyOf": list(TEXTS)}
     plain = {
-        "role": {"type": "string", "enum": ["system", "user", "developer"]},
+        "role": {"type": "string", "enum": ["system", "developer"]},
         "content": text,
         "name": fields["name"],
     }
     assistant = {
         "role": {"type": "string", "enum": ["assistant"]},
-        "content": fields["content"],
+        "content": {"anyOf": [*TEXTS, {"type": "null"}]},
         "name": fields["name"],
         "tool_calls": fields["tool_calls"],
     }
-    tool = {**plain, "role": {"type": "string", "enum": ["tool"]}, "tool_call_id": fields["tool_call_id"]}
+    user = {**plain, "role": {"type": "string", "enum": ["user"]}, "content": content}
+    tool = {**user, "role": {"type": "string", "enum": ["tool"]}, "tool_call_id": fields["tool_call_id"]}
     function = {**plain, "role": {"type": "string", "enum": ["function"]}}
     shapes = [
         (plain, ["role", "content"], False),
+        (user, ["role", "content"], False),
         (assistant, ["role"], {"description": "What the provider has put beside its answer"}),
         (tool, ["role", "content", "tool_call_id"], False),
         (function, ["role", "content"], False),
@@ -256,7 +229,7 @@ class FunctionSchema(NullFreeSchema):
 
 
 class ToolSchema(NullFreeSchema):
-    """A tool: always a function."""
+    """A tool that is a function; for others see `schemas/base/custom_tools.py`."""
 
     type = Word(("function",), load_default="function")
     function = fields.Nested(FunctionSchema, required=True)

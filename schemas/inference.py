@@ -8,6 +8,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, ValidationError, fields, post_load, pre_load, validates_schema
 
+from schemas.base.custom_tools import OrCustom, custom_tool
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
 from schemas.base.forms import FormSchema, with_form
 from schemas.base.reasoning import ReasoningSchema
@@ -178,7 +179,7 @@ class ChatRequestSchema(InferenceRequestSchema, ReasoningSchema):
     messages = Items(fields.Nested(MessageSchema), least=1, most=MAX_MESSAGES, required=True)
     logprobs = Boolean(load_default=False, allow_none=True)
     top_logprobs = Integer(0, MAX_TOP_LOGPROBS)
-    tools = Items(fields.Nested(ToolSchema), least=1, most=MAX_TOOLS, allow_none=True, load_default=None)
+    tools = Items(OrCustom(ToolSchema, custom_tool), least=1, most=MAX_TOOLS, allow_none=True, load_default=None)
     tool_choice = ToolChoice(allow_none=True, load_default=None)
     parallel_tool_calls = Boolean(allow_none=True, load_default=None)
     #: The newer name of max_tokens.
@@ -201,7 +202,7 @@ class ChatRequestSchema(InferenceRequestSchema, ReasoningSchema):
             raise ValidationError("Needs logprobs to be true.", "top_logprobs")
         if data.get("tool_choice") not in (None, "none") and not data.get("tools"):
             raise ValidationError("Needs tools to choose from.", "tool_choice")
-        names = {tool["function"]["name"] for tool in data.get("tools") or ()}
+        names = {tool[tool["type"]]["name"] for tool in data.get("tools") or ()}
         for name in chosen(data.get("tool_choice")) or ():
             if name not in names:
                 raise ValidationError(f"Got {shown(name)}; allowed: one of the tools.", "tool_choice")

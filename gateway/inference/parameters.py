@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.inference.local_limits import only_remote
 from gateway.models.entry import Model
 from gateway.models.protocols import refusals, unsendable, without
 
@@ -65,7 +66,7 @@ def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _beyond_local(request: Mapping[str, Any]) -> dict[str, list[str]]:
-    errors = {}
+    errors = only_remote(request)
     if request.get("top_logprobs"):
         errors["logprobs" if "prompt" in request else "top_logprobs"] = [ONLY_CHOSEN]
     if request.get("echo") and request.get("logprobs"):

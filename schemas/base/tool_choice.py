@@ -1,4 +1,4 @@
-"""Whether a model must call a function, and which ones it may call: OpenAI's `tool_choice`."""
+"""Whether a model must call a tool, and which ones it may call: OpenAI's `tool_choice`."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from schemas.base.fields import shaped, shown
 #: Tools in one request.
 MAX_TOOLS = 128
 _MODES = ("auto", "required")
+#: Types of tools; those of the type `custom` are for remote models only.
+_KINDS = ("function", "custom")
 
 
 class ToolChoice(fields.Field[Any]):
@@ -49,9 +51,8 @@ class ToolChoice(fields.Field[Any]):
             return value
         if isinstance(value, dict) and value.get("type") == "allowed_tools":
             return {"type": "allowed_tools", "allowed_tools": _allowed(value.get("allowed_tools", value))}
-        name = _name(value)
-        if name is not None:
-            return _named(name)
+        if (named := _named(value)) is not None:
+            return named
         raise ValidationError(
             f"Got {shown(value)}; allowed: {', '.join(self.WORDS)}, "
             '{"type": "function", "function": {"name": "..."}}, '
@@ -60,11 +61,11 @@ class ToolChoice(fields.Field[Any]):
 
 
 def chosen(choice: Any) -> list[str] | None:
-    """The names of the functions that may be called; None: all of them."""
+    """The names of the tools that may be called; None: all of them."""
     if not isinstance(choice, Mapping):
         return None
     tools: Sequence[Any] = choice["allowed_tools"]["tools"] if "allowed_tools" in choice else [choice]
-    return [tool["function"]["name"] for tool in tools]
+    return [tool[tool["type"]]["name"] for tool in tools]
 
 
 def is_forced(choice: Any) -> bool:
@@ -79,21 +80,18 @@ def _allowed(value: Any) -> dict[str, Any]:
     tools = value.get("tools") if isinstance(value, dict) else None
     if mode not in _MODES:
         raise ValidationError({"allowed_tools": {"mode": [f"Got {shown(mode)}; allowed: {', '.join(_MODES)}."]}})
-    names = [_name(tool) for tool in tools] if isinstance(tools, list) else []
-    if not 1 <= len(names) <= MAX_TOOLS or None in names:
+    named = [_named(tool) for tool in tools] if isinstance(tools, list) else []
+    if not 1 <= len(named) <= MAX_TOOLS or None in named:
         text = f"Got {shown(tools)}; must be 1 to {MAX_TOOLS} of the tools, each by its type and name."
         raise ValidationError({"allowed_tools": {"tools": [text]}})
-    return {"mode": mode, "tools": [_named(str(name)) for name in names]}
+    return {"mode": mode, "tools": named}
 
 
-def _name(value: Any) -> str | None:
-    """The function of `{"type": "function", "function": {"name": ...}}`, or of the flat form."""
-    if not isinstance(value, dict) or value.get("type") != "function":
+def _named(value: Any) -> dict[str, Any] | None:
+    """One tool, from `{"type": "function", "function": {"name": ...}}` or the flat form; None if it is none."""
+    kind = value.get("type") if isinstance(value, dict) else None
+    if kind not in _KINDS:
         return None
-    inner = value.get("function", value)
+    inner = value.get(kind, value)
     name = inner.get("name") if isinstance(inner, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def _named(name: str) -> dict[str, Any]:
-    return {"type": "function", "function": {"name": name}}
+    return {"type": kind, kind: {"name": name}} if isinstance(name, str) else None

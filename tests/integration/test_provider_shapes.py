@@ -422,12 +422,13 @@ def test_thoughts_reach_the_client_with_their_signature(server: ScriptedServer, 
     thinking = {"type": "thinking", "thinking": "", "signature": ""}
     deltas = [{"type": "thinking_delta", "thinking": part} for part in ("Let me", " see\ud83d", "\ude0a")]
     hidden = {"type": "redacted_thinking", "data": "Zm9v"}
+    used = {"output_tokens": 4, "output_tokens_details": {"thinking_tokens": 3}}
     events = [
         BEGIN,
         *block(0, thinking, *deltas, {"type": "signature_delta", "signature": "S1=="}),
         *block(1, hidden),
         *block(2, TEXT, said("Yes.")),
-        LAST,
+        {**LAST, "usage": used},
         STOP,
     ]
     outcome = asked(server, anthropic, messages(*events))
@@ -440,6 +441,7 @@ def test_thoughts_reach_the_client_with_their_signature(server: ScriptedServer, 
         "provider": "odd",
     }
     assert outcome.answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 2}
+    assert outcome.answer["usage"]["completion_tokens_details"] == {"reasoning_tokens": 3}
     assert outcome.answer["usage"]["prompt_tokens"] == 5
 
 
@@ -481,6 +483,34 @@ def test_what_is_beside_a_chat_reaches_the_client(server: ScriptedServer, openai
     assert "".join(delta.get("reasoning_content", "") for delta in deltas) == "Let me"
     assert [part for delta in deltas for part in delta.get("tool_calls", ())] == [{"index": 0, **made}]
     assert [delta["provider"] for delta in deltas if "provider" in delta] == ["odd"]
+
+
+def test_a_custom_call_reaches_the_client(server: ScriptedServer, openai: Direct) -> None:
+    outcome = asked(
+        server,
+        openai,
+        sse(
+            call(index=0, id="c1", type="custom", custom={"name": "code", "input": ""}),
+            call(index=0, custom={"input": "print('\ud83d"}),
+            call(index=0, custom={"input": "\ude0a')"}),
+            TOOL_END,
+        ),
+    )
+    made = {"id": "c1", "type": "custom", "custom": {"name": "code", "input": "print('😊')"}}
+    assert outcome.message == {"role": "assistant", "content": None, "tool_calls": [made]}
+    assert outcome.answer["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_thoughts_have_the_same_name_whatever_a_server_calls_them(server: ScriptedServer, openai: Direct) -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 5, "prompt_cache_hit_tokens": 4}
+    outcome = asked(
+        server, openai, sse(chunk({"reasoning": "Let"}), chunk({"reasoning": " me"}), END, chunk(usage=usage))
+    )
+    assert outcome.message["reasoning_content"] == outcome.message["reasoning"] == "Let me"
+    assert outcome.answer["usage"]["prompt_tokens_details"] == {"cached_tokens": 4}
+    turns = [{"role": "user", "content": "hi"}, dict(outcome.message), {"role": "user", "content": "hi"}]
+    asked(server, openai, sse(END), request={"messages": turns})
+    assert server.received[-1].body["messages"][1] == {"role": "assistant", "content": "", "reasoning": "Let me"}
 
 
 def test_a_refusal_is_one(server: ScriptedServer, openai: Direct) -> None:

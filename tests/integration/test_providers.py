@@ -203,6 +203,42 @@ def test_what_a_provider_has_no_word_for_is_refused(world: World, path: str, bod
     assert not world.openai.received and not world.anthropic.received
 
 
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+LOOK = [{"role": "user", "content": [{"type": "text", "text": "Look."}, IMAGE]}]
+CUSTOM = {"type": "custom", "custom": {"name": "code"}}
+
+
+def test_images_and_choices_of_tools_reach_their_provider_in_its_own_words(world: World) -> None:
+    tools = [WEATHER, {"type": "function", "function": {"name": "other"}}]
+    name = WEATHER["function"]["name"]
+    only = {"mode": "required", "tools": [{"type": "function", "function": {"name": name}}]}
+    asked = {"messages": LOOK, "tools": tools, "tool_choice": {"type": "allowed_tools", "allowed_tools": only}}
+    for model in ("oa-model", "an-model"):
+        answered = world.post(f"{model}/chat/completions", **asked)
+        assert answered["choices"][0]["finish_reason"] == "tool_calls"
+    sent = world.openai.received[-1].body
+    assert (sent["messages"], sent["tool_choice"]) == (LOOK, asked["tool_choice"])
+    sent = world.anthropic.received[-1].body
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AA=="}}
+    assert sent["messages"] == [{"role": "user", "content": [{"type": "text", "text": "Look."}, image]}]
+    assert ([tool["name"] for tool in sent["tools"]], sent["tool_choice"]) == ([name], {"type": "any"})
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field"),
+    [
+        ("fake/chat/completions", {"messages": LOOK}, "messages[0].content"),
+        ("an-model/chat/completions", {"messages": LOOK, "tools": [CUSTOM]}, "tools[0]"),
+    ],
+)
+def test_who_can_not_read_it_is_not_asked(world: World, path: str, body: Any, field: str) -> None:
+    with world.stack.client() as client:
+        response = client.post(f"/models/{path}", json=body)
+        assert response.status_code == 422
+        assert list(response.json()["data"]["errors"]) == [field]
+    assert not world.anthropic.received, "it was refused before there was a job"
+
+
 @pytest.mark.parametrize(("model", "prompt_tokens"), [("oa-model", 1), ("an-model", 2)])
 def test_several_answers_to_one_request(world: World, model: str, prompt_tokens: int) -> None:
     answered = world.post(f"{model}/chat/completions", messages=[{"role": "user", "content": "hi"}], n=2, max_tokens=4)

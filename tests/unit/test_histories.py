@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 from marshmallow import ValidationError
 
+from gateway.inference.estimates import MEDIA_TOKENS, estimate_prompt
+from gateway.inference.local_limits import only_remote
 from schemas.inference import ChatRequestSchema
 from schemas.openai import OpenAIChatSchema
 from web.client_errors import client_error
@@ -141,3 +144,109 @@ def test_invented_ids_of_several_turns_differ() -> None:
 )
 def test_what_has_no_meaning_is_refused_where_it_stands(turns: list[dict[str, Any]], field: str) -> None:
     assert any(name.startswith(field) for name in refused(*turns))
+
+
+IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA==", "detail": "low"}}
+AUDIO = {"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}
+FILE = {"type": "file", "file": {"file_id": "file-1"}}
+
+
+@pytest.mark.parametrize("part", [IMAGE, AUDIO, FILE])
+@pytest.mark.parametrize("role", ["user", "tool"])
+def test_parts_stay_parts_if_one_is_no_text(part: dict[str, Any], role: str) -> None:
+    turn = {"role": role, "content": [{"type": "text", "text": "Look."}, part]}
+    if role == "tool":
+        turn["tool_call_id"] = "c1"
+    assert loaded(turn)[0]["content"] == turn["content"]
+
+
+def test_an_image_may_be_its_address_alone() -> None:
+    turn = {"role": "user", "content": [{"type": "image_url", "image_url": "https://example.com/a.png"}]}
+    image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    assert loaded(turn)[0]["content"] == [image]
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [
+        {"role": "system", "content": [IMAGE]},
+        {"role": "assistant", "content": [IMAGE]},
+        {"role": "user", "content": [{"type": "image_url"}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 5}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}]},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://\ud83d"}}]},
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {"format": "wav"}}]},
+        {"role": "user", "content": [{"type": "file", "file": {"filename": "a"}}]},
+        {
+            "role": "user",
+            "content": [{"type": "file", "file": {"file_id": "a", "deep": json.loads("[" * 99 + "]" * 99)}}],
+        },
+        {"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://x"}}]},
+    ],
+)
+def test_a_part_that_nobody_reads_is_refused(turn: dict[str, Any]) -> None:
+    assert list(refused(turn)) == ["messages[1].content"]
+
+
+CUSTOM_TOOL = {"type": "custom", "custom": {"name": "code", "format": {"type": "text"}}}
+TOOL = {"type": "function", "function": {"name": "a"}}
+
+
+def asked(**fields: Any) -> Any:
+    return ChatRequestSchema().load({"messages": [USER], **fields})
+
+
+def test_custom_tools_and_their_calls_are_taken() -> None:
+    made = {"id": "c1", "type": "custom", "custom": {"name": "code", "input": "1"}}
+    assert loaded(calls({**made, "index": 0}), result(tool_call_id="c1"))[0]["tool_calls"] == [made]
+    choice = {"type": "custom", "custom": {"name": "code"}}
+    request = asked(tools=[CUSTOM_TOOL, TOOL], tool_choice=choice)
+    assert (request.tools[0], request.tool_choice) == (CUSTOM_TOOL, choice)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"tools": [{"type": "custom"}]}, "tools[0].custom"),
+        ({"tools": [{"type": "custom", "custom": {"name": ""}}]}, "tools[0].custom"),
+        ({"tools": [TOOL], "tool_choice": {"type": "custom", "custom": {"name": "code"}}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools"}}, "tool_choice"),
+        ({"tools": [TOOL], "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "none"}}}, "tool_choice"),
+        (
+            {
+                "tools": [TOOL],
+                "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [{"x": 1}]}},
+            },
+            "tool_choice",
+        ),
+        (
+            {
+                "tools": [TOOL],
+                "tool_choice": {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": [CUSTOM_TOOL]}},
+            },
+            "tool_choice",
+        ),
+    ],
+)
+def test_a_choice_that_makes_no_sense_is_named(fields: dict[str, Any], field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        asked(**fields)
+    assert list(client_error(caught.value, "").errors) == [field]
+
+
+def test_allowed_tools_are_kept() -> None:
+    allowed = {"mode": "required", "tools": [TOOL]}
+    choice = {"type": "allowed_tools", "allowed_tools": allowed}
+    assert asked(tools=[TOOL], tool_choice=choice).tool_choice == choice
+
+
+def test_a_local_model_reads_texts_and_calls_functions_only() -> None:
+    request = {"messages": [USER, {"role": "user", "content": [{"type": "text", "text": "a"}, IMAGE]}]}
+    found = only_remote({**request, "tools": [TOOL, CUSTOM_TOOL]})
+    assert list(found) == ["messages.1.content", "tools.1.type"]
+    assert "image_url" in found["messages.1.content"][0]
+
+
+def test_an_image_counts_for_so_many_tokens_whatever_its_size() -> None:
+    large = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    assert estimate_prompt({"messages": [{"role": "user", "content": [large]}]}) < 2 * MEDIA_TOKENS

@@ -101,3 +101,18 @@ def test_any_value_can_be_written() -> None:
     assert writable(value)["\ufffd"] == ["😊", None, 2.0**70, -(2.0**70), None, "b'x'", [1], {"1": None}]
     dumps(writable(value))
     assert mended("a\ude0ab\ud83d") == "a\ufffdb\ufffd"
+
+
+def test_a_custom_call_has_free_text_in_place_of_arguments() -> None:
+    parts = [
+        {"index": 0, "id": "c1", "type": "custom", "custom": {"name": "code", "input": ""}},
+        {"index": 0, "custom": {"input": "1 "}},
+        {"index": 0, "custom": {"input": "+ 1"}},
+        {"index": 1, "custom": {"name": "code", "input": "2"}},
+        fragment(2, id="c3", name="a", arguments="{}"),
+    ]
+    made = whole(parts)
+    assert made[0] == {"id": "c1", "type": "custom", "custom": {"name": "code", "input": "1 + 1"}}
+    assert made[1] == {"id": "call_1", "type": "custom", "custom": {"name": "code", "input": "2"}}
+    assert made[2]["function"] == {"name": "a", "arguments": "{}"}
+    assert whole(merge(parts)) == made

@@ -6,11 +6,12 @@ Knows no Redis and no SDK. One thread writes it at a time: the one that reads th
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from gateway.inference.estimates import estimate_tokens
+from gateway.jobs.answer.tool_calls import TEXTS, called_by
 from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import Choice, as_usage, fold, last_details, num_choices, prompts_of, usage
 from gateway.jobs.record import Job
@@ -19,6 +20,8 @@ from workers.providers.base import UpstreamDelta
 
 #: Fields of a request that the model reads.
 _READ = ("messages", "prompt", "input", "tools")
+#: What stands beside an answer under another name, too: see `workers/providers/protocols/chunks.py`.
+_TWICE = ("reasoning",)
 
 
 @dataclass
@@ -45,10 +48,9 @@ class CallTokens:
     def take(self, piece: UpstreamDelta) -> None:
         """Add what a piece says."""
         self.answered = True
-        self.text_bytes += len(piece.text.encode()) + sum(
-            len((call.get("function") or {}).get("arguments") or "") for call in piece.tool_calls
-        )
-        self.text_bytes += sum(len(text) for text in piece.extra.values() if isinstance(text, str))
+        self.text_bytes += len(piece.text.encode()) + sum(map(_size_of_call, piece.tool_calls))
+        beside = piece.extra.items()
+        self.text_bytes += sum(len(text) for name, text in beside if isinstance(text, str) and name not in _TWICE)
         if piece.prompt_tokens is not None:
             self.prompt = piece.prompt_tokens
         if piece.completion_tokens is not None:
@@ -160,6 +162,11 @@ class Transcript:
         if call.counted or not call.answered or call.prompt is not None:
             return call.prompt or 0, call.made
         return estimate_tokens({name: self.job.request[name] for name in _READ if name in self.job.request}), call.made
+
+
+def _size_of_call(fragment: Mapping[str, Any]) -> int:
+    kind, called = called_by(fragment)
+    return len((called or {}).get(TEXTS[kind]) or "")
 
 
 def _details(calls: Sequence[CallTokens]) -> Counter[str]:

@@ -1,6 +1,7 @@
 """Tool calls as models stream them: fragments in OpenAI's form, each with the number of its call (`index`).
 
-Servers differ in which fragments have an id, a name or an index, and in the type of the arguments.
+Servers differ in which fragments have an id, a name or an index, and in the type of the arguments. A call of the type
+`custom` has free text in place of the arguments: `input`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from gateway.jobs.answer import extras
 from gateway.store.codec import as_count, writable
 from schemas.base.fields import too_deep
 
-#: Standard fields of a call, and of its function.
-_CALL, _FUNCTION = ("index", "id", "type", "function"), ("name", "arguments")
+#: The types of calls, which name what is called, with the name of the text that it is given.
+TEXTS = {"function": "arguments", "custom": "input"}
+#: Standard fields of a call.
+_CALL = ("index", "id", "type", *TEXTS)
 #: Most calls in one answer; a larger index is ignored.
 MAX_CALLS = 1024
 
@@ -39,32 +42,32 @@ class Calls:
         """Add a fragment. Returns what is new in it, under the number of its call; None if nothing is."""
         if not isinstance(fragment, Mapping):
             return None
-        function = fragment.get("function")
-        inner = function if isinstance(function, Mapping) else fragment
+        kind, called = called_by(fragment)
+        inner, field = called or fragment, TEXTS[kind]
         named: dict[str, Any] = {name: _word(fragment.get(name)) for name in ("id", "type")}
-        name, arguments = _word(inner.get("name")), as_text(inner.get("arguments"))
-        beside = extras.of(fragment, _CALL if inner is function else (*_CALL, *_FUNCTION))
-        beside_function = extras.of(function, _FUNCTION) if inner is function else {}
-        if not (named["id"] or name or arguments or beside or beside_function):
+        name, arguments = _word(inner.get("name")), as_text(inner.get(field))
+        beside = extras.of(fragment, _CALL if called is not None else (*_CALL, "name", field))
+        beside_called = extras.of(called, ("name", field)) if called is not None else {}
+        if not (named["id"] or name or arguments or beside or beside_called):
             return None
         number = self._number(fragment.get("index"), named["id"], name, arguments)
         new = number not in self.calls
         call = self.calls.setdefault(number, {})
         if new and self._new_id is not None:
             self._made |= set() if named["id"] else {number}
-            named = {"id": named["id"] or self._new_id(), "type": named["type"] or "function"}
+            named = {"id": named["id"] or self._new_id(), "type": named["type"] or kind}
         added = {key: value for key, value in named.items() if value and not call.get(key)} | beside
-        known = call.get("function") or {}
-        more = beside_function | ({"name": name} if name and not known.get("name") else {})
-        if arguments or (more and "arguments" not in known):
-            more["arguments"] = arguments
+        known = call.get(kind) or {}
+        more = beside_called | ({"name": name} if name and not known.get("name") else {})
+        if arguments or (more and field not in known):
+            more[field] = arguments
         if more:
-            call["function"] = {**known, **more}
-            if "arguments" in more:
-                call["function"]["arguments"] = known.get("arguments", "") + arguments
+            call[kind] = {**known, **more}
+            if field in more:
+                call[kind][field] = known.get(field, "") + arguments
         call.update(added)
         self._last = number
-        return {"index": number, **added, **({"function": more} if more else {})}
+        return {"index": number, **added, **({kind: more} if more else {})}
 
     def _number(self, index: Any, call_id: str, name: str, arguments: str) -> int:
         """Which call a fragment belongs to, or the number of a new one."""
@@ -82,13 +85,21 @@ class Calls:
         call = self.calls[number]
         if call_id and call.get("id") and number not in self._made:
             return bool(call["id"] != call_id)
-        function = call.get("function") or {}
-        if not name or not function.get("name"):
+        _, called = called_by(call)
+        if not name or not called or not called.get("name"):
             return False
-        return name != function["name"] or bool(arguments and _is_whole(function.get("arguments", "")))
+        return name != called["name"] or bool(arguments and _is_whole(called.get("arguments", "")))
 
     def _free(self) -> int:
         return max(self.calls, default=-1) + 1
+
+
+def called_by(call: Mapping[str, Any]) -> tuple[str, Mapping[str, Any] | None]:
+    """The type of a call or of a fragment, and what is called; None if it does not say."""
+    found = next((kind for kind in TEXTS if isinstance(call.get(kind), Mapping)), None)
+    if found is None:
+        return ("custom" if call.get("type") == "custom" else "function"), None
+    return found, call[found]
 
 
 def merge(fragments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -103,8 +114,10 @@ def whole(fragments: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Complete calls, as the message of a full answer has them."""
     found = []
     for call in merge(fragments):
-        index, function = call.pop("index"), {"name": "", "arguments": "", **call.pop("function", {})}
-        found.append({"id": f"call_{index}", "type": "function", **call, "function": function})
+        kind, called = called_by(call)
+        index = call.pop("index")
+        whole_call = {"name": "", TEXTS[kind]: "", **(called or {})}
+        found.append({"id": f"call_{index}", "type": kind, **call, kind: whole_call})
     return found
 
 

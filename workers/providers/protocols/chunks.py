@@ -29,6 +29,8 @@ _FINISH = {
     "safety": "content_filter",
     "refusal": "content_filter",
 }
+#: DeepSeek's name for the tokens that it had in its cache.
+_CACHED = "prompt_cache_hit_tokens"
 #: Words for an answer that has not come to its end.
 _BROKEN = ("error", "insufficient_system_resource")
 #: How a token is written that is no text by itself, where there is no list of bytes.
@@ -115,8 +117,13 @@ def text_of(content: Any) -> str:
 
 
 def _extra(delta: Mapping[str, Any]) -> dict[str, Any]:
-    """What is beside the text and the calls, with the thoughts that some servers send as parts of the content."""
+    """What is beside the text and the calls, with the thoughts that some servers send as parts of the content.
+
+    Others call them `reasoning`: they are shown under both names, and go back under the one that their server knows.
+    """
     extra = {name: value for name, value in delta.items() if name not in _KNOWN and value is not None}
+    if isinstance(thought := extra.get("reasoning"), str):
+        extra.setdefault("reasoning_content", thought)
     content = delta.get("content")
     for part in content if isinstance(content, list) else ():
         if isinstance(part, Mapping) and part.get("type") == "thinking":
@@ -151,7 +158,7 @@ def _usage(usage: Any) -> UpstreamDelta | None:
     counts = UpstreamDelta(
         prompt_tokens=as_count(usage.get("prompt_tokens")),
         completion_tokens=as_count(usage.get("completion_tokens")),
-        cached_tokens=as_count(prompt.get("cached_tokens")) if isinstance(prompt, Mapping) else None,
+        cached_tokens=as_count(prompt.get("cached_tokens") if isinstance(prompt, Mapping) else usage.get(_CACHED)),
         reasoning_tokens=as_count(completion.get("reasoning_tokens")) if isinstance(completion, Mapping) else None,
     )
     return None if counts == UpstreamDelta() else counts

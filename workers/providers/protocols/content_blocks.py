@@ -184,10 +184,13 @@ def _usage(usage: Any, *, begins: bool = False) -> UpstreamDelta:
     counts = usage if isinstance(usage, Mapping) else {}
     names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
     prompt = [as_count(counts.get(name)) or 0 for name in names]
+    details = counts.get("output_tokens_details")
+    thoughts = details.get("thinking_tokens") if isinstance(details, Mapping) else None
     return UpstreamDelta(
         prompt_tokens=sum(prompt) or (as_count(counts.get(names[0])) if begins else None),
         completion_tokens=None if begins else as_count(counts.get("output_tokens")),
         cached_tokens=prompt[2] or None,
+        reasoning_tokens=None if begins else as_count(thoughts) or None,
     )
 
 

@@ -126,6 +126,8 @@ def _turn(turn: Mapping[str, Any], provider: str, *, named: bool) -> dict[str, A
         sent |= {name: value for name, value in turn.items() if name not in _ANSWER_ONLY}
         if isinstance(audio := turn.get("audio"), Mapping):
             sent["audio"] = _given(audio, ("id",))
+        if "reasoning" in sent and sent.get("reasoning_content") == sent["reasoning"]:
+            del sent["reasoning_content"]
     elif calls:
         sent["tool_calls"] = [_plain_call(call) for call in calls]
     if not sent["content"] and (calls or sent.get("refusal") or sent.get("audio")):

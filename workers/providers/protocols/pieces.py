@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.jobs.answer import extras
-from gateway.jobs.answer.tool_calls import Calls
+from gateway.jobs.answer.tool_calls import TEXTS, Calls, called_by
 from gateway.jobs.journal import Logprob
 from gateway.store.codec import writable
 from workers.providers.base import UpstreamDelta
@@ -28,6 +28,8 @@ class Answer:
         self._named = False
         self._offsets = Offsets(len(before))
         self._calls = Calls(new_id=lambda: f"call_{secrets.token_hex(12)}")
+        #: The type of each call.
+        self._kinds: dict[int, str] = {}
         #: Of an extra by its name, of a call's arguments by its number, of the text by None.
         self._halves: dict[str | int | None, Halves] = defaultdict(Halves)
 
@@ -69,11 +71,12 @@ class Answer:
         return (text, logprob, offset) if text.encode() == raw else (text, logprob, offset, raw.hex())
 
     def _joined(self, fragment: dict[str, Any]) -> dict[str, Any]:
-        function = fragment.get("function", {})
-        if not function.get("arguments"):
+        kind, called = called_by(fragment)
+        if not called or not called.get(TEXTS[kind]):
             return fragment
-        arguments = self._halves[fragment["index"]].join(function["arguments"])
-        return {**fragment, "function": {**function, "arguments": arguments}}
+        self._kinds[fragment["index"]] = kind
+        text = self._halves[fragment["index"]].join(called[TEXTS[kind]])
+        return {**fragment, kind: {**called, TEXTS[kind]: text}}
 
     def _last(
         self, text: str, more: dict[str, Any], fragments: list[dict[str, Any]]
@@ -83,7 +86,8 @@ class Answer:
         text += rests.pop(None, "")
         for name, rest in rests.items():
             if rest and isinstance(name, int):
-                fragments = [*fragments, {"index": name, "function": {"arguments": rest}}]
+                kind = self._kinds[name]
+                fragments = [*fragments, {"index": name, kind: {TEXTS[kind]: rest}}]
             elif rest:
                 more = {**more, str(name): str(more.get(str(name), "")) + rest}
         return text, more, fragments
@@ -101,5 +105,5 @@ def _raw(extra: Mapping[str, Any] | None) -> Iterable[tuple[str, Any]]:
 
 
 def _has_extras(fragment: Mapping[str, Any]) -> bool:
-    function = fragment.get("function", {})
-    return bool(fragment.keys() - {"index", "id", "type", "function"} or function.keys() - {"name", "arguments"})
+    kind, called = called_by(fragment)
+    return bool(fragment.keys() - {"index", "id", "type", kind} or (called or {}).keys() - {"name", TEXTS[kind]})
