@@ -5,7 +5,7 @@ Statuses come from the heartbeats of replicas and provider workers, and from the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
@@ -135,16 +135,26 @@ class Router:
             return self.status(model) in _SERVING
         return not self._obstacle(model) and self.circuit(model).allows_call
 
-    def route(self, model: Model, capability: str) -> Model:
+    def route(self, model: Model, capability: str, refusal: Callable[[Model], str] | None = None) -> Model:
         """The model that takes a request for this one.
+
+        `refusal` says why a fallback can't do what the request asks; empty if it can.
 
         Raises:
             ModelNotReady, UpstreamUnavailable: neither it nor a fallback can; the text says what to do.
         """
-        found = self._server(model, capability)
-        if found is None:
-            self._require_ready(model)
-        return found or model
+        if self.serves(model):
+            return model
+        skipped = {}
+        for other in self.fallbacks(model, capability):
+            if self.serves(other):
+                if not (why := refusal(other) if refusal else ""):
+                    return other
+                skipped[other.id] = why
+        self._require_ready(
+            model, "".join(f" Its fallback {n} can't do what is asked: {w}" for n, w in skipped.items())
+        )
+        return model
 
     def takes(self, model: Model) -> bool:
         """Whether the model or one of its fallbacks takes requests now."""
@@ -173,20 +183,20 @@ class Router:
             return ModelStatus.NO_CREDENTIALS
         return None if workers else ModelStatus.INACTIVE
 
-    def _require_ready(self, model: Model) -> None:
+    def _require_ready(self, model: Model, besides: str = "") -> None:
         status = self.status(model)
         if status is ModelStatus.UNAVAILABLE:
             wait_s = self.circuit(model).retry_after_s
             raise UpstreamUnavailable(
                 f"Model {model.id!r} is not available: its provider {model.provider} has failed several times in a "
-                f"row. It is tried again in {wait_s:.0f} s.",
+                f"row. It is tried again in {wait_s:.0f} s.{besides}",
                 retry_after_s=max(1.0, wait_s),
             )
         alone = status is ModelStatus.INACTIVE and not model.local
         remedy = _NO_WORKER if alone else NOT_READY.get(status)
         if remedy:
             variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
-            text = f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}"
+            text = f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}{besides}"
             keyless = status is ModelStatus.NO_CREDENTIALS
             raise ModelNotReady(text, reason="no_credentials" if keyless else None, retry_after_s=5)
 

@@ -16,20 +16,21 @@ from celery import Celery
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
-from gateway.errors import JobNotFound, StoreUnavailable, Unavailable
+from gateway.errors import HeadraceError, JobNotFound, StoreUnavailable, Unavailable
 from gateway.grammars.forms import require_form
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
 from gateway.inference.waiting import WaitingRoom
 from gateway.jobs.control import cancel, cancel_all
-from gateway.jobs.job_kind import kind_of
+from gateway.jobs.job_kind import JobKind, kind_of
 from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
 from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
+from gateway.models.protocols import unsendable, without
 from gateway.queue.enqueue import wake
 from gateway.settings import Settings
 from gateway.store import keys
@@ -115,7 +116,9 @@ class Inference:
         full = what.complete(model, request)
         if model.local or any(other.local for other in self.router.fallbacks(model, what.capability)):
             require_form(full)
-        runs_on = self._route(model, what.capability)
+        runs_on = self._route(model, what, request)
+        if runs_on is not model:  # the defaults of one may be nothing that the other can be told
+            full = without(full, [name for name in unsendable(runs_on, full) if name not in request])
         self._require_memory()
         tokens, timeout_s = what.estimate(model, full), full.get("timeout") or timeout_s
         job = Job(
@@ -244,10 +247,19 @@ class Inference:
         """The living replicas of a model, at most half a second old."""
         return self.router.replicas(model)
 
-    def _route(self, model: Model, capability: str) -> Model:
+    def _route(self, model: Model, what: JobKind, request: Mapping[str, Any]) -> Model:
         """The model that takes the request. Raises: ModelNotReady, UpstreamUnavailable."""
+
+        def refusal(other: Model) -> str:
+            try:
+                what.complete(other, request)
+            except HeadraceError as error:
+                log.info("%s can't take a request for %s: %s", other.id, model.id, error.message)
+                return error.message
+            return ""
+
         try:
-            return self.router.route(model, capability)
+            return self.router.route(model, what.capability, refusal)
         except Unavailable:
             self._count_refusal(model)
             raise

@@ -56,7 +56,7 @@ class Content(fields.Field[str | list[dict[str, Any]]]):
             kind = part.get("type") if isinstance(part, dict) else None
             if role == "assistant" and kind == "thinking":
                 continue
-            if kind in MEDIA and role in _MEDIA_ROLES:
+            if isinstance(kind, str) and kind in MEDIA and role in _MEDIA_ROLES:
                 found.append(_medium(kind, part))
             elif kind in ("text", "refusal") and kind in part:
                 found.append({"type": "text", "text": "" if part[kind] is None else as_text(part[kind])})

@@ -227,8 +227,8 @@ def test_images_and_choices_of_tools_reach_their_provider_in_its_own_words(world
 @pytest.mark.parametrize(
     ("path", "body", "field"),
     [
-        ("fake/chat/completions", {"messages": LOOK}, "messages[0].content"),
-        ("an-model/chat/completions", {"messages": LOOK, "tools": [CUSTOM]}, "tools[0]"),
+        ("fake/chat/completions", {"messages": LOOK}, "messages.0.content"),
+        ("an-model/chat/completions", {"messages": LOOK, "tools": [CUSTOM]}, "tools.0"),
     ],
 )
 def test_who_can_not_read_it_is_not_asked(world: World, path: str, body: Any, field: str) -> None:

@@ -170,6 +170,7 @@ def test_an_image_may_be_its_address_alone() -> None:
     "turn",
     [
         {"role": "system", "content": [IMAGE]},
+        {"role": "user", "content": [{"type": {}, "text": ""}]},
         {"role": "assistant", "content": [IMAGE]},
         {"role": "user", "content": [{"type": "image_url"}]},
         {"role": "user", "content": [{"type": "image_url", "image_url": {"url": 5}}]},

@@ -254,7 +254,14 @@ def test_instructions_hold_texts_only() -> None:
     assert told({"messages": [{"role": "system", "content": parts[:1]}, *HI]})["system"] == "Be brief."
 
 
-@pytest.mark.parametrize("form", [{"response_format": FORMED}, {"structured_outputs": {"json": SCHEMA}}])
+@pytest.mark.parametrize(
+    "form",
+    [
+        {"response_format": FORMED},
+        {"structured_outputs": {"json": SCHEMA}},
+        {"response_format": {"type": "json_object", "schema": SCHEMA}},
+    ],
+)
 def test_a_schema_is_the_form_of_an_answer(form: dict[str, Any]) -> None:
     assert told({"messages": HI, **form})["output_config"] == {"format": {"type": "json_schema", "schema": SCHEMA}}
 
@@ -263,6 +270,7 @@ def test_a_schema_is_the_form_of_an_answer(form: dict[str, Any]) -> None:
     ("request_", "field"),
     [
         ({"response_format": {"type": "json_object"}}, "response_format"),
+        ({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, "response_format"),
         ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
         ({"structured_outputs": {"json_object": True}}, "structured_outputs"),
         ({"logprobs": True}, "logprobs"),

@@ -9,6 +9,7 @@ import pytest
 from gateway.jobs.record import Job, JobState
 from gateway.models.entry import Model, Provider
 from workers.providers.base import UpstreamDelta
+from workers.providers.continuation import fits, is_bound
 from workers.providers.failures import UpstreamFailure
 from workers.providers.policy import BACKOFF, Step, after
 from workers.providers.run import ProviderRun
@@ -81,3 +82,38 @@ def test_a_lost_worker_says_nothing_against_its_provider() -> None:
     assert decide(lost, shown=True, lost=True, can=("other",)).next == "other"
     assert decide(lost, lost=True, policy="fail").message, "its call may be paid for, though nothing was shown"
     assert decide(lost, lost=True, tries=2, fallback=False) == Step(go=False), "it kills its workers"
+
+
+def test_an_answer_that_must_be_whole_begins_anew_where_nobody_can_go_on() -> None:
+    step = decide(shown=True, can=(), bound=True)
+    assert (step.next, step.mode) == ("other", "restart")
+    step = decide(shown=True, can=(), bound=True, fallback=False)
+    assert (step.go, step.mode) == (True, "restart")
+    step = decide(shown=True, can=("other",), bound=True)
+    assert (step.next, step.mode) == ("other", "continue"), "who is held to the form goes on"
+    assert "set to fail" in decide(shown=True, can=(), bound=True, policy="fail").message
+
+
+FORM = {"structured_outputs": {"choice": ["yes", "no"]}}
+LOCAL = Model("here", "Here", "", "1", ("chat",))
+CALL = UpstreamDelta(tool_calls=[{"index": 0, "function": {"name": "a", "arguments": ""}}])
+
+
+@pytest.mark.parametrize(
+    ("request_", "begun", "bound", "here", "there"),
+    [
+        ({}, UpstreamDelta(text="hello"), False, True, True),
+        ({"tools": [{}], "tool_choice": "auto"}, UpstreamDelta(text="hello"), False, True, True),
+        ({"tools": [{}], "tool_choice": "required"}, UpstreamDelta(text="hello"), True, False, False),
+        ({"tools": [{}]}, CALL, True, False, False),
+        (FORM, UpstreamDelta(text="ye"), True, True, False),
+        (FORM, UpstreamDelta(text="never"), True, False, False),
+    ],
+)
+def test_a_form_can_be_gone_on_with_only_by_who_is_held_to_it(
+    request_: dict[str, Any], begun: UpstreamDelta, bound: bool, here: bool, there: bool
+) -> None:
+    transcript = Transcript(Job("c", JobState.RUNNING, "chat", "m", "key", {"messages": [], **request_}))
+    transcript.take(begun, transcript.begin_call())
+    assert is_bound(transcript) is bound
+    assert (fits(transcript, LOCAL), fits(transcript, OTHER)) == (here, there)

@@ -131,6 +131,16 @@ def test_the_first_fallback_that_can_takes_a_request_that_its_model_can_not(rout
     assert router.route(other, "chat") is other
 
 
+def test_a_fallback_that_can_not_do_what_is_asked_is_passed_over_with_the_reason(router: Router) -> None:
+    here, other = router.catalog.get("here"), router.catalog.get("other")
+    router.registry.beat_provider(ProviderWorker("w", "n1", 1, credentials=("p",)), lease_s=60)
+    alive(router, "other", "active")
+    assert router.route(here, "chat") is router.catalog.get("there")
+    assert router.route(here, "chat", lambda model: "" if model.local else "It has no seed.") is other
+    with pytest.raises(ModelNotReady, match=r"Its fallback other can't do what is asked: No images\."):
+        router.route(here, "chat", lambda model: "No images.")
+
+
 def test_a_fallback_has_the_capability_that_is_asked_for(router: Router) -> None:
     assert [model.id for model in router.fallbacks(router.catalog.get("there"), "chat")] == ["other"]
 

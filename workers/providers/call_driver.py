@@ -9,11 +9,12 @@ import concurrent.futures
 import logging
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from gateway.inference.routing import Router
 from gateway.store.connection import retry_until_redis_answers
 from workers.providers.base import UpstreamDelta
+from workers.providers.continuation import is_bound
 from workers.providers.failures import UpstreamFailure
 from workers.providers.fallbacks import Fallbacks
 from workers.providers.mailbox import Mailbox
@@ -126,15 +127,19 @@ class CallDriver:
             continues=lambda model: self._fallbacks.continues(run, model),
             tries=tries,
             lost=lost,
+            bound=is_bound(run.transcript),
         )
         if step.next:
-            body = {"model": run.model.id, "provider": run.provider.name, "reason": failure.reason}
+            body: dict[str, Any] = {"model": run.model.id, "provider": run.provider.name, "reason": failure.reason}
+            body |= {"skipped": dict(run.skipped)} if run.skipped else {}
             self._mailbox.post(
                 lambda: run.hand_over(step.next, {**body, "message": failure.message, "mode": step.mode}), run
             )
         elif not step.go:
-            details = failure.details(run.provider)
-            self._mailbox.post(lambda: run.fail(failure.reason, step.message or failure.message, **details), run)
+            details, text = failure.details(run.provider), step.message or failure.message
+            for name, why in () if failure.refused else run.skipped.items():
+                text += f" Its fallback {name} can't do what is asked: {why}"
+            self._mailbox.post(lambda: run.fail(failure.reason, text, **details), run)
         return step
 
     def _retry(self, run: ProviderRun, look: Callable[[], T]) -> T | None:

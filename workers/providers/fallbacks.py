@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 
 from gateway.errors import HeadraceError
+from gateway.grammars.forms import require_form
 from gateway.inference.parameters import with_defaults
 from gateway.inference.routing import Router
 from gateway.models.catalog import Catalog
 from gateway.models.entry import Model
+from workers.providers.continuation import fits
 from workers.providers.provider_calls import Calls
 from workers.providers.run import ProviderRun
 
@@ -35,16 +37,19 @@ class Fallbacks:
 
     def continues(self, run: ProviderRun, model: Model) -> bool:
         """Whether a model can continue the text of this job."""
-        if not run.transcript.continuable:
+        if not fits(run.transcript, model):
             return False
         return model.local or self._calls.upstream(self._catalog.providers[model.provider]).continues(run.job.kind)
 
     def _can_do(self, run: ProviderRun, other: Model) -> bool:
         try:
             with_defaults(other, run.job.request)
-            if not other.local:
+            if other.local:
+                require_form(run.job.request)
+            else:
                 self._calls.upstream(self._catalog.providers[other.provider])
             return True
         except HeadraceError as error:
             log.info("job %s: %s can't take over: %s", run.id, other.id, error.message)
+            run.skipped[other.id] = error.message
             return False

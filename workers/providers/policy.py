@@ -42,15 +42,19 @@ def after(
     continues: Callable[[Model], bool],
     tries: int,
     lost: bool = False,
+    bound: bool = False,
 ) -> Step:
     """Decide.
 
     `policy`: the model's `on_interrupt`. `others`: fallbacks that can be asked now. `continues`: whether a model can
-    continue the present text. `lost`: the call was made by a worker that is gone, so it may be billed.
+    continue the present text. `lost`: the call was made by a worker that is gone, so it may be billed. `bound`: the
+    answer is worth nothing unless it is whole, so that it begins anew where nobody can go on with it.
     """
     if failure.refused:
         return Step(go=False)
     shown = run.transcript.has_output
+    if policy == "continue" and bound and not any(map(continues, (*others, run.model))):
+        policy = "restart"
     wait_s = BACKOFF.pause_s(tries + 1) if failure.retry_after_s is None else failure.retry_after_s
     wait_s = 0.0 if lost else wait_s
     again = (failure.retryable or lost) and tries < run.provider.max_retries and wait_s <= run.provider.max_retry_wait_s

@@ -23,6 +23,8 @@ class ProviderRun(ClaimedJob):
         self.model = model
         self.provider = provider
         self.transcript = transcript
+        #: Fallbacks that can't do what is asked, with the reason.
+        self.skipped: dict[str, str] = {}
         #: Tokens that were counted by `new_tokens`, or before this claim.
         self._counted = transcript.made
         #: The seq of the call's event, and the event that is set when the journal has it.

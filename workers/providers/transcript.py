@@ -101,7 +101,12 @@ class Transcript:
         """Whether the unfinished answers have only text: a started tool call can't be continued, nor token ids."""
         if any(isinstance(prompt, list) for prompt in prompts_of(self.job.request)):
             return False
-        return not any(self.choices[index].tool_calls for index in self.missing)
+        return not self.has_calls
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether an unfinished answer has begun a call."""
+        return any(self.choices[index].tool_calls for index in self.missing)
 
     def restart(self) -> dict[str, str]:
         """Void the unfinished answers. Returns the text that stays, by index."""

@@ -156,10 +156,18 @@ def _refused_url(url: Any, allowed: tuple[str, ...]) -> str:
     return ""
 
 
+def schema_of(request: Mapping[str, Any]) -> Any:
+    """The JSON schema that an answer must have; None if there is none."""
+    wanted = request.get("response_format") or {}
+    named = wanted.get("json_schema") if wanted.get("type") == "json_schema" else wanted
+    schema = (named or {}).get("schema")
+    return (request.get("structured_outputs") or {}).get(_FORM) if schema is None else schema
+
+
 def _refused_form(request: Mapping[str, Any]) -> dict[str, str]:
     wanted = request.get("response_format") or {}
-    if wanted.get("type") == "json_object":
-        return {"response_format": "Got json_object; this provider's API takes json_schema only."}
+    if wanted and schema_of(request) is None:
+        return {"response_format": f"Got {wanted.get('type')} without a schema; this provider's API needs one."}
     kind = next(iter(request.get("structured_outputs") or ()), _FORM)
     if kind != _FORM:
         return {"structured_outputs": f"Got {kind}; this provider's API takes {_FORM} only."}

@@ -63,11 +63,7 @@ def _output(ask: UpstreamRequest) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if level := effort(ask.model, request):
         found["effort"] = level
-    wanted = request.get("response_format") or {}
-    schema = (request.get("structured_outputs") or {}).get("json")
-    if wanted.get("type") == "json_schema":
-        schema = (wanted.get("json_schema") or {}).get("schema")
-    if schema is not None:
+    if (schema := words.schema_of(request)) is not None:
         found["format"] = {"type": "json_schema", "schema": schema}
     return found
 

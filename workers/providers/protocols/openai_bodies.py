@@ -111,8 +111,11 @@ def _passed_on(ask: UpstreamRequest) -> dict[str, Any]:
 
 
 def _own_form(request: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A form in vLLM's words as OpenAI's own server is asked for it."""
+    """A form in the words of vLLM or llama.cpp as OpenAI's own server is asked for it."""
     form = request.get("structured_outputs") or {}
+    given = request.get("response_format") or {}
+    if given.get("type") == "json_object" and given.get("schema") is not None:  # as llama.cpp's clients say it
+        form = {"json": given["schema"]}
     if "json" in form:
         return {"type": "json_schema", "json_schema": {"name": "answer", "schema": form["json"]}}
     return {"type": "json_object"} if form.get("json_object") else None
