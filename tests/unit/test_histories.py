@@ -232,7 +232,8 @@ def test_custom_tools_and_their_calls_are_taken() -> None:
 def test_a_choice_that_makes_no_sense_is_named(fields: dict[str, Any], field: str) -> None:
     with pytest.raises(ValidationError) as caught:
         asked(**fields)
-    assert list(client_error(caught.value, "").errors) == [field]
+    [named] = client_error(caught.value, "").errors
+    assert named.startswith(field)
 
 
 def test_allowed_tools_are_kept() -> None:

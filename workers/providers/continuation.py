@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from gateway.errors import InvalidRequest
 from gateway.grammars.forms import form_of, grammar_of
 from gateway.grammars.quotient import rest
 from gateway.models.entry import Model
+from schemas.base.tool_choice import is_forced
 from workers.providers.transcript import Transcript
 
 
 def is_bound(transcript: Transcript) -> bool:
     """Whether a begun answer is worth nothing unless it is whole: it has a form, has begun a call, or must call."""
-    return form_of(transcript.job.request) is not None or transcript.has_calls or _must_call(transcript.job.request)
+    return (
+        form_of(transcript.job.request) is not None
+        or transcript.has_calls
+        or is_forced(transcript.job.request.get("tool_choice"))
+    )
 
 
 def fits(transcript: Transcript, model: Model) -> bool:
@@ -23,7 +25,7 @@ def fits(transcript: Transcript, model: Model) -> bool:
     Providers go on from a text freely, so they can promise no form; local models are held to what may still follow.
     """
     request = transcript.job.request
-    if not transcript.continuable or _must_call(request):
+    if not transcript.continuable or is_forced(request.get("tool_choice")):
         return False
     form = form_of(request)
     if form is None:
@@ -36,11 +38,3 @@ def fits(transcript: Transcript, model: Model) -> bool:
         return False
     begun = [transcript.choices[index].text for index in transcript.missing]
     return all(rest(grammar, text) is not None for text in begun if text)
-
-
-def _must_call(request: Mapping[str, Any]) -> bool:
-    choice = request.get("tool_choice")
-    if isinstance(choice, Mapping):
-        allowed = choice.get("allowed_tools")
-        return not isinstance(allowed, Mapping) or allowed.get("mode") == "required"
-    return choice == "required"

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.models.entry import Model
+from schemas.base.tool_choice import is_forced
 
 #: Tokens to think for, by OpenAI's words for the effort. The API takes 1,024 at least.
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 4096, "high": 16_384, "xhigh": 32_768, "max": 32_768}
@@ -33,7 +34,7 @@ def thinking(model: Model, request: Mapping[str, Any]) -> dict[str, Any] | None:
     wanted = _wanted(request, adaptive=_by_effort(model))
     if wanted is None or wanted["type"] == "disabled":
         return wanted
-    if _is_forced(request) or _calls_without_thoughts(request.get("messages") or ()):
+    if is_forced(request.get("tool_choice")) or _calls_without_thoughts(request.get("messages") or ()):
         return None
     if wanted["type"] != "enabled":
         return wanted
@@ -74,14 +75,6 @@ def _level(request: Mapping[str, Any]) -> str | None:
     words = (request.get("enable_thinking"), request.get("thinking"), kwargs.get("enable_thinking"))
     wanted = next((word for word in words if isinstance(word, bool)), None)
     return None if wanted is None else DEFAULT_EFFORT if wanted else "none"
-
-
-def _is_forced(request: Mapping[str, Any]) -> bool:
-    choice = request.get("tool_choice")
-    if isinstance(choice, Mapping):
-        allowed = choice.get("allowed_tools")
-        return not isinstance(allowed, Mapping) or allowed.get("mode") == "required"
-    return choice == "required"
 
 
 def _calls_without_thoughts(turns: Sequence[Mapping[str, Any]]) -> bool:
