@@ -89,6 +89,7 @@ SPECS = {
             devices=("cpu", "gpu"),
             quantizations={"gguf": ("none",), "openvino": ("none", "int8", "int4")},
             attention="paged attention",
+            grammar_language="ebnf",
             base_bytes=480 << 20,
             kv_precision={"cpu": "u8", "gpu": "f16"},
             bytes_per_embedding_parameter={"int4": 1.06},

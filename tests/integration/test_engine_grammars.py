@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 
 from gateway.models.engines import spec_of
 from gateway.settings import Settings
 from tests.engines import config_of, loaded_engine
-from tests.tiny_models import save_tiny_llama
+from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from tests.tokenizers import qwen2, save_folder
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.grammars.fake_form import FIRST_BYTE
+from workers.engines.grammars.trial import Trial
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
 #: The same grammars in both languages, and what fits them. Random weights must come to an end, too.
@@ -34,6 +36,8 @@ NESTED = {
 }
 #: What no engine can compile.
 BROKEN = {"lark": "start: nowhere", "ebnf": "root ::= nowhere"}
+#: It takes a second or two to compile, and minutes.
+LARGE, BOMB = 'root ::= "x" [^x]{0,60} "x"', 'root ::= [^x]{5,50000} "x"'
 PROMPTS = [[100 + i] * (3 + i) for i in range(8)]
 
 
@@ -69,21 +73,23 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], C
         config = config_of("fake", Settings()) if engine == "fake" else made(engine)
         config = replace(config, tensor_parallel_size=int(ranks or 1))
         case = Case(loaded_engine(config), load_tokenizer(config.model_path, engine), spec_of(engine).grammar_language)
-        closing.callback(case.engine.close)
+        stack.callback(case.engine.close)
         return case
 
     def made(engine: str) -> EngineConfig:
         folder = tmp_path_factory.mktemp(engine)
+        if engine == "openvino":
+            return EngineConfig(engine, str(save_tiny_gguf(folder / "tiny.gguf")), "CPU", 4, 256)
         tokenizer = qwen2()
         save_folder(save_tiny_llama(folder, vocab_size=1216, eos_token_id=1), tokenizer)
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1}))
         return EngineConfig(engine, str(folder), "CPU", 4, 256)
 
-    with ExitStack() as closing:
+    with ExitStack() as stack:
         yield loaded
 
 
-ENGINES = ["fake", "transformers", pytest.param("transformers-2", marks=pytest.mark.slow)]
+ENGINES = ["fake", "openvino", "transformers", pytest.param("transformers-2", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(params=ENGINES)
@@ -163,6 +169,29 @@ def test_the_fake_engine_goes_on_behind_a_beginning_as_if_nobody_had_disturbed_i
     rest = PERSON["lark"].replace(r"{\"name\":\"", "", 1)
     case.engine.add(replace(case.request(0, rest), prompt_ids=[100, *whole[:begun]], generated=begun))
     assert [i for part in run(case.engine)[0] for i in part.token_ids] == whole[begun:]
+
+
+def test_a_grammar_that_takes_too_much_is_tried_where_it_harms_nobody(tmp_path: Path) -> None:
+    """The process that tries it is ended, and another tries the next one."""
+    with closing(Trial(str(save_tiny_gguf(tmp_path / "tiny.gguf")), 49_152, 2, cpu_s=1)) as trial:
+        for _ in range(2):
+            with pytest.raises(EngineRequestError, match="more time or memory"):
+                trial.require(BOMB)
+        assert trial.ended == 1, "its verdict is remembered"
+        trial.require(COLOUR["ebnf"])
+        with pytest.raises(EngineRequestError, match='Rule "nowhere" is not defined'):
+            trial.require(BROKEN["ebnf"])
+
+
+def test_others_go_on_while_a_grammar_is_compiled(load: Callable[[str], Case]) -> None:
+    """And what the pipeline has forgotten is compiled anew."""
+    case = load("openvino")
+    case.engine.add(case.request(0, max_tokens=200))
+    case.engine.add(case.request(1, LARGE))
+    outputs = run(case.engine)
+    kinds = [output.sequence_id for output in outputs[0] + outputs[1]]
+    assert {len(outputs[0]) > 1, outputs[1][-1].finish_reason} == {True, "stop"}, kinds
+    assert case.text(outputs[1]).startswith("x")
 
 
 def test_a_model_without_a_tokenizer_refuses(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -10,7 +10,7 @@ import itertools
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import openvino_genai
 from workers.engines.base import (
     EngineConfig,
     EngineInfo,
+    EngineRequestError,
     Report,
     Sampling,
     SequenceOutput,
@@ -34,13 +35,18 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.compression import COMPRESSED, compressed
 from workers.engines.failures import LoadFailed, Reason
+from workers.engines.grammars.compiling import Compiling
+from workers.engines.grammars.openvino_grammars import OpenVinoGrammars
+from workers.engines.grammars.stand_in import structured
 from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, PrefixIndex, Prompt
 from workers.engines.weights import weights_digest
 
 log = logging.getLogger("headrace.engine")
 
 #: What one request may ask for.
-_CAN = frozenset({"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs"})
+_CAN = frozenset(
+    {"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "grammar"}
+)
 _FINISH = {
     openvino_genai.GenerationFinishReason.STOP: "stop",
     openvino_genai.GenerationFinishReason.LENGTH: "length",
@@ -52,6 +58,8 @@ CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
 MAX_BATCHED_TOKENS = 512
 #: Pieces of prompts are requests with ids of their own, which no sequence has.
 FIRST_PIECE_ID = 2**41
+#: How long a step waits for a grammar if nothing else is to be done.
+COMPILE_WAIT_S = 0.05
 #: OpenVINO tells these apart by their text only.
 _LOAD_ERRORS = {
     "unordered_map::at": Reason.UNSUPPORTED_ARCHITECTURE,
@@ -81,6 +89,13 @@ class Held:
     handle: Any = None
     #: The cache keeps room for all of it.
     begun: bool = False
+    #: Its grammar is compiled, if it has one.
+    compiled: bool = True
+
+    @property
+    def has_grammar(self) -> bool:
+        """Whether its answer has a form."""
+        return self.generation.structured_output_config is not None
 
     @property
     def is_answering(self) -> bool:
@@ -103,6 +118,8 @@ class OpenVinoEngine(BatchEngine[Held]):
         self._prefixes = PrefixIndex(block_tokens=self._block_tokens, num_blocks=_kv_blocks(config))
         self._answers = AnswerLengths()
         self._piece_ids = itertools.count(FIRST_PIECE_ID)
+        self._grammars = OpenVinoGrammars.of(self._pipeline, config.model_path, self._vocabulary)
+        self._compiling = Compiling[None]()
         slowest_s = warm_up(self, report)
         digest = weights_digest(Path(config.model_path))
         effective = {
@@ -122,16 +139,35 @@ class OpenVinoEngine(BatchEngine[Held]):
         require_room(request, sampling, self._cache.capacity)
         generation = _generation_config(sampling, request.eos_ids)
         generation.validate()
-        ids = list(request.prompt_ids)
-        self._held[request.sequence_id] = Held(ids, len(ids), generation, self._prefixes.names(ids), request.yields)
+        ids, grammar = list(request.prompt_ids), sampling.grammar
+        held = Held(ids, len(ids), generation, self._prefixes.names(ids), request.yields, compiled=not grammar)
+        if grammar:
+            self._compiling.start(request.sequence_id, self._compiler(grammar, request.eos_ids))
+        self._held[request.sequence_id] = held
+
+    def _compiler(self, grammar: str, eos_ids: Sequence[int]) -> Callable[[], None]:
+        """What compiles a grammar. Raises: EngineRequestError."""
+        grammars = self._grammars
+        if grammars is None:
+            raise EngineRequestError("This model has no tokenizer that grammars can be used with.")
+        if not eos_ids:
+            raise EngineRequestError("A grammar needs a token that ends the answer, and this model has none.")
+        return lambda: grammars.compile(grammar)
+
+    def close(self) -> None:
+        """End the process that tries grammars."""
+        if self._grammars:
+            self._grammars.close()
 
     def _withdraw(self, sequence_id: int, held: Held) -> None:
         """Its cache blocks are free at the next step."""
+        self._compiling.forget(sequence_id)
         if held.handle is not None:
             held.handle.cancel()
 
     def _advance(self) -> list[SequenceOutput]:
         """One forward pass. It holds the GIL throughout."""
+        refused = self._take_compiled()
         answering = [held for held in self._held.values() if held.is_answering]
         decoding, yielding = len(answering), sum(held.yields for held in answering)
         tokens, outputs = self._feed(decoding, yielding)
@@ -139,11 +175,28 @@ class OpenVinoEngine(BatchEngine[Held]):
         if self._pipeline.has_non_finished_requests():
             self._pipeline.step()
         self._prefill.pace.note(time.monotonic() - begun, tokens=tokens, decoding=decoding > 0)
-        over = not self._pipeline.has_non_finished_requests()
+        over, outputs = not self._pipeline.has_non_finished_requests(), refused + outputs
         for sequence_id, held in list(self._held.items()):
             if held.handle is not None:
                 outputs += self._taken(sequence_id, held, over=over)
         return outputs
+
+    def _take_compiled(self) -> list[SequenceOutput]:
+        """Sequences whose grammars are compiled may begin; those whose grammars can't be end."""
+        if len(self._compiling) == len(self._held):
+            self._compiling.wait(COMPILE_WAIT_S)
+        refused = []
+        for sequence_id, outcome in self._compiling.finished():
+            if isinstance(outcome, EngineRequestError):
+                del self._held[sequence_id]
+                refused.append(SequenceOutput(sequence_id, [], None, "error", str(outcome)))
+            else:
+                self._held[sequence_id].compiled = True
+        if self._grammars and not any(
+            held.has_grammar and held.compiled and held.handle is None for held in self._held.values()
+        ):
+            self._grammars.tidy()
+        return refused
 
     def _feed(self, decoding: int, yielding: int) -> tuple[int, list[SequenceOutput]]:
         """Give the pipeline what it is to compute of the prompts in this step, and no more.
@@ -152,7 +205,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         """
         if any(held.piece_end for held in self._held.values()):  # the cache had no room for it yet
             return 0, []
-        waiting = {i: held for i, held in self._held.items() if held.handle is None}
+        waiting = {i: held for i, held in self._held.items() if held.handle is None and held.compiled}
         for held in waiting.values():
             held.done = max(held.done, min(self._prefixes.tokens(held.blocks), len(held.ids) - 1))
         plan = self._prefill.plan(self._fitting(waiting), decoding=decoding, yielding=yielding)
@@ -298,6 +351,8 @@ def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
     config.frequency_penalty = sampling.frequency_penalty
     config.repetition_penalty = sampling.repetition_penalty
     config.logprobs = int(sampling.logprobs)
+    if sampling.grammar:
+        config.structured_output_config = structured(sampling.grammar)
     config.do_sample = not sampling.greedy
     if config.do_sample:
         config.temperature = sampling.temperature

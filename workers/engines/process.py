@@ -183,8 +183,9 @@ class Batch:
 
     def _require_sound(self, request: SequenceRequest) -> None:
         """Run a small trial request of the same kind. Raises: any error, if the engine does not work any more."""
-        small = None if request.sampling is None else Sampling(max_tokens=1, temperature=0.0)
-        self._engine.add(SequenceRequest(TRIAL_ID, [0], small))
+        asked = request.sampling
+        small = asked and Sampling(max_tokens=1, temperature=0.0, grammar=asked.grammar)
+        self._engine.add(SequenceRequest(TRIAL_ID, [0], small, request.eos_ids))
         for _ in range(TRIAL_STEPS):
             if any(output.sequence_id == TRIAL_ID and output.finish_reason for output in self._engine.step()):
                 return

@@ -19,7 +19,7 @@ from workers.engines.base import EngineRequestError
 #: What one grammar may take. Speeds are llguidance's own figures.
 LIMITS = LLParserLimits(
     initial_lexer_fuel=1_000_000,  # 20 ms
-    step_lexer_fuel=100_000,  # 7 ms
+    step_lexer_fuel=200_000,  # 14 ms
     step_max_items=50_000,  # 3 ms
     max_lexer_states=50_000,  # some 100 MB
     max_grammar_size=500_000,
