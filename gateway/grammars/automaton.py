@@ -7,8 +7,8 @@ from collections.abc import Callable
 from gateway.grammars import regex
 from gateway.grammars.derive import Derivatives
 from gateway.grammars.fuel import Fuel
-from gateway.grammars.grammar import Alternative, Builder, Grammar, Part, Symbol
-from gateway.grammars.regex import Both, Multiple, Not, Regex, Rep, Several
+from gateway.grammars.grammar import Alternative, Builder, Grammar, Part, Symbol, of_regex
+from gateway.grammars.regex import NOTHING, Both, Multiple, Not, Regex, Rep, Several
 
 #: States of all automata of one grammar.
 _STATES = 20_000
@@ -44,9 +44,7 @@ def lowered(grammar: Grammar, keep: Callable[[Regex], bool]) -> Grammar:
     for number, rule in enumerate(grammar.rules):
         for alternative in rule:
             build.add(number, [_lower(symbol, keep, build, known, derivatives) for symbol in alternative])
-    found = build.grammar(grammar.start)
-    assert found is not None
-    return found
+    return build.grammar(grammar.start) or of_regex(NOTHING)
 
 
 def _lower(
@@ -64,8 +62,8 @@ def _lower(
         for ranges, after in derivatives.branches(state):
             if derivatives.is_empty(after):
                 continue
-            if after is state:
-                loop = regex.rep(regex.chars(ranges))
+            if after is state and keep(again := regex.rep(regex.chars(ranges))):
+                loop = again
                 continue
             if keep(after):
                 ways.append((regex.chars(ranges), after))

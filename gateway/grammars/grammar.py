@@ -140,10 +140,10 @@ def nullable_rules(rules: Sequence[Sequence[Alternative]]) -> list[bool]:
     return _least(rules, lambda symbol, known: symbol.least == 0 or known[symbol.rule], lambda part: part.nullable)
 
 
-def tidy(rules: Sequence[Sequence[Alternative]], start: int) -> Grammar | None:
+def tidy(rules: Sequence[Sequence[Alternative]], start: int, *, fold: bool = True) -> Grammar | None:
     """The same language without rules that make nothing, stand for one other, or are never used; None if it is empty.
 
-    Raises: TooLarge.
+    `fold`: repetitions of what is regular become regular. Raises: TooLarge.
     """
     known = Derivatives(Fuel(_FUEL, "The grammar"))
     makes = _least(
@@ -164,6 +164,8 @@ def tidy(rules: Sequence[Sequence[Alternative]], start: int) -> Grammar | None:
             for symbol in alternative:
                 if isinstance(symbol, Part):
                     inner = stands_for[symbol.rule]
+                    if isinstance(inner, Regex) and not fold and (symbol.least, symbol.most) != (1, 1):
+                        inner = symbol.rule
                     if isinstance(inner, Regex):
                         symbol = regex.rep(inner, symbol.least, symbol.most)
                     else:
@@ -178,7 +180,7 @@ def tidy(rules: Sequence[Sequence[Alternative]], start: int) -> Grammar | None:
     if len(first) == 1 and len(first[0]) == 1 and isinstance(first[0][0], Part) and first[0][0] != Part(0):
         part = first[0][0]
         if (part.least, part.most) == (1, 1):
-            return tidy(found, part.rule)
+            return tidy(found, part.rule, fold=fold)
     return Grammar(tuple(found))
 
 

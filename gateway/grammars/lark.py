@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from gateway.grammars.automaton import holds, lowered
 from gateway.grammars.grammar import Grammar, Part
+from gateway.grammars.lexemes import safe
 from gateway.grammars.regex import (
     ANYTHING,
     NOTHING,
@@ -29,7 +30,7 @@ _SPECIAL = frozenset("\\/^$.|?*+()[]{}-&~#\"' ")
 
 def to_lark(grammar: Grammar) -> str:
     """The text of the grammar. Raises: TooLarge."""
-    grammar = lowered(grammar, lambda part: not holds(part, Multiple))
+    grammar = safe(lowered(grammar, lambda part: not holds(part, Multiple)))
     names: dict[Regex, str] = {}
     lines = [f"start: r{grammar.start}"]
     for number, rule in enumerate(grammar.rules):
