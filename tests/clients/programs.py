@@ -70,7 +70,7 @@ class Program:
             pytest.fail(f"{lacks} Run: make deps-clients", False)
         if self.file.suffix != ".py":
             return ["node", str(self.file)]
-        python = str(install.python(self.place)) if self.place else sys.executable
+        python = str(install.python(self.place)) if self.place not in ("", "node") else sys.executable
         return [python, "-m", f"tests.clients.{self.name}"]
 
 

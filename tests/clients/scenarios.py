@@ -22,6 +22,8 @@ QUESTION = "What is the capital of France?"
 SAID = "The capital of France is Paris."
 #: What editors of code ask for, and what comes of it.
 EDIT_FILE, EDIT_QUESTION, EDITED = "greet.py", "Make greet.py say hello.", "print('hello')\n"
+#: Before the name of the one tool that is to be called, of those that an agent offers.
+USE_ONLY = "Use only the tool"
 #: More than the context of any model that the programs ask.
 TOO_LONG = "word " * 9_000
 

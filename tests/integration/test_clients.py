@@ -28,6 +28,7 @@ MORE = [
     Program("openai_sdk", "sdks-2"),
     Program("ai_sdk", "node"),
     Program("aider_cli", "aider"),
+    Program("continue_cli", "node"),
 ]
 LOCAL, REMOTE = "smollm2-135m", "team/assistant"
 UPSTREAM_KEY = "sk-upstream-7c1d"

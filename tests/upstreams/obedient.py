@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from tests.clients.scenarios import EDIT_FILE, EDIT_QUESTION, EDITED, SAID
+from tests.clients.scenarios import EDIT_FILE, EDIT_QUESTION, EDITED, SAID, USE_ONLY
 from tests.upstreams.base import count_words, texts
 from tests.upstreams.openai import OpenAIServer, usage
 
@@ -82,6 +82,9 @@ def calls_of(body: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
         return ()
     if isinstance(choice, dict) and choice.get("type") == "function":
         return [function for function in functions if function["name"] == choice["function"]["name"]]
+    if USE_ONLY in question(body):
+        chosen = question(body).partition(USE_ONLY)[2].strip().rstrip(".")
+        functions = [function for function in functions if function["name"] == chosen]
     called = {call["function"]["name"] for turn in body["messages"] for call in turn.get("tool_calls") or ()}
     new = [function for function in functions if function["name"] not in called]
     if choice == "required":
@@ -142,7 +145,8 @@ def instance(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -
     kind = schema.get("type") or ("object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) else kind
     if kind == "object":
-        return {name: instance(value, root) for name, value in (schema.get("properties") or {}).items()}
+        known = schema.get("properties") or {}
+        return {name: EDIT_FILE if "path" in name else instance(value, root) for name, value in known.items()}
     if kind == "array":
         return [instance(schema.get("items") or {"type": "string"}, root)] * max(1, schema.get("minItems", 1))
     return {"string": TEXT, "integer": 3, "number": 2.5, "boolean": True, "null": None}[kind]
