@@ -29,6 +29,7 @@ MORE = [
     Program("ai_sdk", "node"),
     Program("aider_cli", "aider"),
     Program("continue_cli", "node"),
+    Program("cline_cli", "node"),
 ]
 LOCAL, REMOTE = "smollm2-135m", "team/assistant"
 UPSTREAM_KEY = "sk-upstream-7c1d"
