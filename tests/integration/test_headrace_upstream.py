@@ -85,6 +85,20 @@ def test_a_cancelled_job_is_cancelled_on_both(pair: Pair) -> None:
     eventually(lambda: not pair.inner.running(), "nothing runs behind")
 
 
+def test_whatever_is_asked_is_asked_behind(pair: Pair) -> None:
+    asked = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3, "verbosity": "low", "ignore_eos": True}
+    with pair.outer.client() as outer, pair.inner.client() as inner:
+        answered = outer.post("/v1/chat/completions", json={"model": "remote", **asked, "reasoning_effort": "low"})
+        assert answered.status_code == 200, answered.text
+        assert inner.get(f"/jobs/{pair.inner_job()}").json()["data"]["status"] == "completed"
+        image = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+        looked = outer.post(
+            "/v1/chat/completions", json={"model": "remote", "messages": [{"role": "user", "content": [image]}]}
+        )
+    assert (looked.status_code, looked.json()["error"]["code"]) == (400, "upstream_refused")
+    assert "image_url" in looked.json()["error"]["message"]
+
+
 def test_errors_behind_are_told_apart(pair: Pair) -> None:
     body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 3}
     with pair.outer.client() as client:

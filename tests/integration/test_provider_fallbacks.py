@@ -14,6 +14,7 @@ import pytest
 from gateway.jobs.events import EventType
 from tests.stack import Stream, chat, eventually
 from tests.upstreams.base import WORDS, Fault, answer
+from tests.upstreams.openai import ARGUMENTS
 from tests.upstreams.world import PATIENT, Tables, World
 from tests.upstreams.world import world as run
 from workers.engines.fake import fake_token
@@ -41,6 +42,7 @@ def tables(openai_url: str, anthropic_url: str) -> tuple[Tables, Tables]:
         "an-fail": model("an", on_interrupt="fail", fallbacks=["fake"]),
         "plain": model("oa"),
         "prefix": model("oa-prefix"),
+        "oa-tools": {**model("oa-prefix"), "capabilities": ["chat", "tool_use"]},
         "to-an": model("oa", fallbacks=["an-model"]),
         "to-an-anew": model("oa", fallbacks=["an-model"], on_interrupt="restart"),
         "to-local": model("oa", fallbacks=["fake"]),
@@ -127,6 +129,34 @@ def test_nobody_can_go_on(world: World) -> None:
     assert stream.error["data"]["provider"] == "oa"
     assert len(world.openai.received) == 1
     unbroken(world, stream)
+
+
+FORM = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}}
+TOOL = {"type": "function", "function": {"name": "a"}}
+
+
+@pytest.mark.parametrize(
+    ("model", "asked"),
+    [
+        ("prefix", {"response_format": FORM}),
+        ("to-an", {"structured_outputs": {"json": {"type": "object"}}}),
+        ("oa-tools", {"tools": [TOOL]}),
+    ],
+)
+def test_an_answer_that_must_be_whole_begins_anew(world: World, model: str, asked: dict[str, Any]) -> None:
+    """Whoever goes on freely from a text can promise no form, and nobody goes on with a call."""
+    world.openai.faults.append(Fault("cut", after=2))
+    body = {"messages": [{"role": "user", "content": "hi"}], **asked}
+    stream = Stream(world.stack, f"/models/{model}/chat/completions", body).start().join()
+    assert (stream.error, stream.rewound) == (None, 1)
+    unbroken(world, stream)
+    server = world.anthropic if model == "to-an" else world.openai
+    assert server.received[-1].body["messages"] == [{"role": "user", "content": "hi"}]
+    message = world.job(stream.job_id)["result"]["choices"][0]["message"]
+    if "tools" in asked:
+        assert [call["function"]["arguments"] for call in message["tool_calls"]] == [ARGUMENTS]
+    else:
+        assert message["content"] == answer()
 
 
 def test_the_first_fallback_that_can_go_on_is_taken(world: World) -> None:
@@ -288,6 +318,9 @@ def test_a_fallback_that_can_not_do_it_is_passed_over(world: World) -> None:
     turns = [{"role": "user", "content": "hi"}]
     answered = world.post("to-an-or-local/chat/completions", messages=turns, seed=3, max_tokens=2)
     assert answered["model"] == "fake", "Anthropic's API has no seed"
+    skipped = [event.body.get("skipped") for event in world.stack.journal(answered["id"])]
+    why = "The request is not valid. seed: Got 3; this provider's API has no seed. Leave it out."
+    assert {"an-model": why} in skipped
 
 
 def test_a_client_that_leaves_ends_the_call(world: World) -> None:

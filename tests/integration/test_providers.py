@@ -239,6 +239,40 @@ def test_who_can_not_read_it_is_not_asked(world: World, path: str, body: Any, fi
     assert not world.anthropic.received, "it was refused before there was a job"
 
 
+#: What OpenAI's clients, and vLLM's, say besides.
+SAID: dict[str, Any] = {
+    "metadata": {"a": "b"},
+    "verbosity": "low",
+    "service_tier": "flex",
+    "prediction": {"type": "content", "content": "x"},
+    "modalities": ["text"],
+    "prompt_cache_key": "k",
+    "reasoning_effort": "low",
+    "chat_template_kwargs": {"enable_thinking": True},
+    "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}},
+    "ignore_eos": True,
+    "seed": 7,
+}
+
+
+def test_whatever_is_said_below_v1_reaches_its_provider_or_is_named(world: World) -> None:
+    turns = [{"role": "user", "name": "Ann", "content": "hi"}]
+    asked: dict[str, Any] = {"messages": turns, "max_tokens": 3, "priority": "background", "timeout": 60}
+    with world.stack.client() as client:
+        passed = client.post("/v1/chat/completions", json={"model": "oa-model", **asked, **SAID})
+        named = client.post("/v1/chat/completions", json={"model": "an-model", **asked, **SAID})
+    assert (passed.status_code, named.status_code) == (200, 200), passed.text + named.text
+    sent = world.openai.received[-1].body
+    assert SAID.items() <= sent.items()
+    assert sent.keys() - SAID.keys() == {"model", "messages", "max_tokens", "stream", "stream_options"}
+    assert "X-Ignored-Fields" not in passed.headers
+    sent = world.anthropic.received[-1].body
+    assert sent["output_config"] == {"format": {"type": "json_schema", "schema": {"type": "object"}}}
+    assert sent["messages"] == [{"role": "user", "content": "hi"}]
+    ignored = "messages.0.name, metadata, modalities, prediction, prompt_cache_key, seed, service_tier, verbosity"
+    assert named.headers["X-Ignored-Fields"] == f"ignore_eos, {ignored}"
+
+
 @pytest.mark.parametrize(("model", "prompt_tokens"), [("oa-model", 1), ("an-model", 2)])
 def test_several_answers_to_one_request(world: World, model: str, prompt_tokens: int) -> None:
     answered = world.post(f"{model}/chat/completions", messages=[{"role": "user", "content": "hi"}], n=2, max_tokens=4)
