@@ -43,6 +43,10 @@ from collections.abc import Mapping, Sequence
 MAX_TEXT, MAX_FLAW, MAX_NAME, MAX_FLAWS = 4_000, 500, 200, 20
 
 
+#: Headers of an error that does not end by itself. OpenAI's SDKs, which try again after a 503, look for it.
+DO_NOT_RETRY = {"x-should-retry": "false"}
+
+
 def bounded(text: str, most: int) -> str:
     """A text of any client or provider, cut to `most` characters and mended so that it can be written as UTF-8."""
     text = text if len(text) <= most else f"{text[: most - 3]}..."

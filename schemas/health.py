@@ -11,6 +11,16 @@ class LiveSchema(Schema):
     status = fields.String(required=True)
 
 
+class RootSchema(Schema):
+    """What this server is, and the paths where to go on."""
+
+    name = fields.String(required=True)
+    docs = fields.String(required=True)
+    openapi = fields.String(required=True)
+    openai = fields.String(required=True, metadata={"description": "The base URL of OpenAI's clients"})
+    ready = fields.String(required=True)
+
+
 class ReadySchema(LiveSchema):
     """Each part, and whether requests can be served."""
 

@@ -18,8 +18,9 @@ from web.http import error_handlers as errors
 from web.http.api_document import complete
 from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
+from web.http.paths import without_last_slash
 from web.request_ids import request_id
-from web.rest import deployments, health, inference, jobs, keys, models, openai, usage
+from web.rest import deployments, health, inference, jobs, keys, models, openai, root, usage
 
 #: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
@@ -51,10 +52,11 @@ def create_app(gateway: Gateway) -> Flask:
     api.spec.options["security"] = [{"key": []}]
     for schema in UNREFERENCED:
         api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
-    for part in (models, deployments, inference, jobs, keys, usage, openai, health):
+    for part in (models, deployments, inference, jobs, keys, usage, openai, health, root):
         api.register_blueprint(part.blueprint)
     docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Headrace", "validatorUrl": None})
     app.register_blueprint(docs)
+    app.wsgi_app = without_last_slash(app.wsgi_app)  # type: ignore[assignment, method-assign]
     return app
 
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import ProviderWorker, Registry, Replica, ReplicaStatus
-from gateway.errors import ModelNotReady, UpstreamUnavailable
+from gateway.errors import DO_NOT_RETRY, ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
 from gateway.scheduling.capacity import Capacity
@@ -48,6 +48,8 @@ NOT_READY = {
     ModelStatus.NO_WEIGHTS: "its weights are on no machine. Install them on one, or set its `source` in headrace.toml.",
     ModelStatus.NO_CREDENTIALS: "its provider's key is missing. Set the variable {variable}, then restart.",
 }
+#: Those that never end by themselves: to ask again is of no use.
+_LASTING = (ModelStatus.FAILED, ModelStatus.NO_WEIGHTS, ModelStatus.NO_CREDENTIALS)
 _NO_WORKER = "no provider worker is alive. Start one with 'python -m workers.providers'."
 #: Statuses of a local model that takes requests.
 _SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
@@ -197,8 +199,13 @@ class Router:
         if remedy:
             variable = "" if model.local else self.catalog.providers[model.provider].api_key_env
             text = f"Model {model.id!r} is not ready: {remedy.format(variable=variable)}{besides}"
-            keyless = status is ModelStatus.NO_CREDENTIALS
-            raise ModelNotReady(text, reason="no_credentials" if keyless else None, retry_after_s=5)
+            keyless, lasts = status is ModelStatus.NO_CREDENTIALS, status in _LASTING
+            raise ModelNotReady(
+                text,
+                reason="no_credentials" if keyless else None,
+                retry_after_s=None if lasts else 5,
+                headers=DO_NOT_RETRY if lasts else None,
+            )
 
 
 def _slots(replica: Replica, *, background: bool) -> float:

@@ -77,6 +77,13 @@ class Catalog:
         key.require_model(model_id)
         return models[model_id]
 
+    def get_visible(self, key: KeyRecord, model_id: str) -> Model:
+        """A model that a client asks about; one that its key may not use is not there. Raises: ModelNotFound."""
+        models = self._current().models
+        if model_id not in models or not key.may_use(model_id):
+            raise _not_found(model_id, filter(key.may_use, models))
+        return models[model_id]
+
     def seen_by(self, key: KeyRecord) -> list[Model]:
         """The models that a key may use."""
         return [model for model in self if key.may_use(model.id)]

@@ -28,7 +28,7 @@ MAX_PENDING = 256
 #: A record that is missing for this long counts as lost. Until then, workers may restore it after a restart of Redis.
 MISSING_S = 10.0
 #: Events that show nothing of a job's result.
-_SILENT = (EventType.STARTED, EventType.RESUMED, EventType.INTERRUPTED)
+SILENT = (EventType.STARTED, EventType.RESUMED, EventType.INTERRUPTED)
 
 
 class Watcher:
@@ -101,7 +101,7 @@ class Watcher:
     def begin(self, patience_s: float) -> list[Event]:
         """The first of `events`, up to one that shows something of the job's result, as far as they come in time."""
         until, found = time.monotonic() + patience_s, list[Event]()
-        while not self.ended and all(event.type in _SILENT for event in found) and time.monotonic() < until:
+        while not self.ended and all(event.type in SILENT for event in found) and time.monotonic() < until:
             if self.lagging:
                 found += itertools.chain.from_iterable(self.catch_up())
                 continue

@@ -140,10 +140,19 @@ def test_every_error_below_v1_has_their_shape(stack: Stack, method: str, path: s
     assert response.json()["error"].keys() == {"message", "type", "param", "code"}
 
 
-def test_an_error_inside_a_stream_is_raised(client: openai.OpenAI) -> None:
-    stream = client.completions.create(model=MODEL, prompt="word " * 9000, stream=True)
-    with pytest.raises(openai.APIError, match="context of 8192"):
-        list(stream)
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_is_too_long_is_told_in_the_words_that_clients_look_for(
+    client: openai.OpenAI, stream: bool
+) -> None:
+    """LangChain and LiteLLM look into the text, and shorten the conversation. Also a stream has the real status."""
+    words = r"This model's maximum context length is 8192 tokens, but the prompt is too long: it has \d+ "
+    with pytest.raises(openai.BadRequestError, match=words) as caught:
+        client.completions.create(model=MODEL, prompt="word " * 9000, stream=stream)
+    assert (caught.value.code, caught.value.param) == ("context_length_exceeded", "prompt")
+    turns: list[Any] = [{"role": "user", "content": "hi"}]
+    with pytest.raises(openai.BadRequestError, match="lower max_tokens to") as both:
+        client.chat.completions.create(model=MODEL, messages=turns, max_tokens=8190, stream=stream)
+    assert (both.value.code, both.value.param) == ("context_length_exceeded", "messages")
 
 
 def test_a_background_job_of_this_face_is_polled_on_the_other(stack: Stack) -> None:

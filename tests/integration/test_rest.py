@@ -279,9 +279,15 @@ BAD: list[tuple[str, str, Any, int, str]] = [
         f"/models/{MODEL}/chat/completions",
         {**CHAT, "max_tokens": 8192},
         422,
-        "context of 8192",
+        "maximum context length is 8192 tokens",
     ),
-    ("prompt over the context", f"/models/{MODEL}/completions", {"prompt": "word " * 9000}, 422, "context of 8192"),
+    (
+        "prompt over the context",
+        f"/models/{MODEL}/completions",
+        {"prompt": "word " * 9000},
+        422,
+        "maximum context length is 8192 tokens",
+    ),
     (
         "timeout 0",
         "/models/fake/completions",

@@ -228,7 +228,7 @@ def test_a_prompt_that_is_much_too_long_is_refused_before_it_is_tokenized(
         raise AssertionError("it was tokenized")
 
     monkeypatch.setattr(ours, "encode", tokenize)
-    with pytest.raises(ContextTooLong, match="a context of 100"):
+    with pytest.raises(ContextTooLong, match="maximum context length is 100 tokens"):
         ours.encode_prompt("word " * 100_000, most=100)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from openai._streaming import SSEDecoder
 
+from gateway.errors import HeadraceError
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job, JobState
 from gateway.views.chunk_stream import ChunkStream
@@ -25,20 +26,15 @@ EVENTS = [
 ]
 
 
-def silent(patience_s: float) -> list[Event]:
-    """Nothing comes within a moment."""
-    return []
-
-
 def unknown(position: int) -> None:
     """How long one waits."""
 
 
 @pytest.mark.parametrize("dialect", [Plain("r-1"), OpenAI()], ids=["plain", "openai"])
 def test_a_rewind_is_told_or_ends_the_stream(dialect: Dialect) -> None:
-    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=silent, events=lambda: iter(EVENTS))
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(EVENTS))
     body = b"".join(
-        sse.stream(JOB, watcher, dialect, position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
+        sse.stream(JOB, watcher, dialect, begun=[], position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
     ).decode()
     assert body.count('"code":"rewound"') == (not dialect.resumable)
     assert ('"rewound":' in body, '"new"' in body) == (dialect.resumable, dialect.resumable)
@@ -60,9 +56,9 @@ FAILED = [
     ids=["plain", "openai"],
 )
 def test_an_error_is_told_in_the_clients_dialect(dialect: Dialect, said: str) -> None:
-    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=silent, events=lambda: iter(FAILED))
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(FAILED))
     body = b"".join(
-        sse.stream(JOB, watcher, dialect, position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
+        sse.stream(JOB, watcher, dialect, begun=[], position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
     ).decode()
     text, _, error = body.partition("id: 3-a\n")
     assert "old" in text
@@ -76,12 +72,14 @@ def test_how_long_a_client_waits_is_told_behind_its_position_if_it_is_known() ->
     watcher: Any = SimpleNamespace(
         seq=0,
         ended=True,
-        begin=silent,
         events=lambda: iter([[], [], *FAILED]),
+        begun=[],
         position=lambda _: next(positions),
     )
     known = {3: None, 2: 12.0, 1: 0.4}
-    body = sse.stream(JOB, watcher, OpenAI(), position=3, eta_s=known.__getitem__, alive=lambda: True, limit_s=0)
+    body = sse.stream(
+        JOB, watcher, OpenAI(), begun=[], position=3, eta_s=known.__getitem__, alive=lambda: True, limit_s=0
+    )
     assert [part.decode() for part in body][:3] == [
         ": queued position=3\n",
         ": queued position=2 eta=12\n",
@@ -113,26 +111,55 @@ class Loud:
 
 def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
     events = [Event(1, {"type": "delta", "c": "a", "text": "old"}), Event(2, {"type": "done", "c": "a"})]
-    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=silent, events=lambda: iter([events]))
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter([events]))
     stream = sse.stream(
-        JOB, watcher, Shouting("r-1"), position=3, eta_s=lambda position: 1.5 * position, alive=lambda: True, limit_s=0
+        JOB,
+        watcher,
+        Shouting("r-1"),
+        begun=[],
+        position=3,
+        eta_s=lambda position: 1.5 * position,
+        alive=lambda: True,
+        limit_s=0,
     )
     assert [part.decode() for part in stream] == [": queued position=3 eta=4.5\n", "fake: OLD\n\nevent: over\n\n"]
 
 
 def test_a_stream_that_begins_at_once_has_no_comment_before() -> None:
-    watcher: Any = SimpleNamespace(seq=1, ended=True, begin=lambda _: EVENTS[0], events=lambda: iter(()))
-    stream = sse.stream(JOB, watcher, Plain("r-1"), position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(()))
+    stream = sse.stream(
+        JOB, watcher, Plain("r-1"), begun=EVENTS[0], position=1, eta_s=unknown, alive=lambda: True, limit_s=0
+    )
     first, *_ = (part.decode() for part in stream)
     assert first.startswith(("id:", "data:", "event:"))
 
 
 def test_comments_are_no_events_for_readers_that_keep_an_id() -> None:
     """OpenAI's SDK, and httpx-sse, take an empty line behind an event with an id for another one."""
-    watcher: Any = SimpleNamespace(
-        seq=1, ended=True, begin=lambda _: EVENTS[0], events=lambda: iter([[], [], *EVENTS[3:]]), position=lambda _: 0
-    )
-    body = sse.stream(JOB, watcher, OpenAI(), position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
+    watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter([[], [], *EVENTS[3:]]), position=lambda _: 0)
+    body = sse.stream(JOB, watcher, OpenAI(), begun=EVENTS[0], position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
     parts = list(body)
     assert sse.PING in parts
     assert all(event.data for event in SSEDecoder().iter_bytes(iter(parts)))
+
+
+STARTED = Event(1, {"type": "started", "c": "a"})
+CANCELLED = Event(2, {"type": "cancelled", "c": "a"})
+
+
+def begun_with(*events: Event) -> Any:
+    return SimpleNamespace(begin=lambda patience_s: list(events))
+
+
+@pytest.mark.parametrize(("last", "reason"), [(FAILED[1][0], "engine_crashed"), (CANCELLED, "cancelled")])
+def test_an_error_before_the_first_text_is_told_early_to_openais_clients(last: Event, reason: str) -> None:
+    with pytest.raises(HeadraceError) as told:
+        sse.first_events(begun_with(STARTED, last), OpenAI())
+    assert told.value.reason == reason
+    assert sse.first_events(begun_with(STARTED, last), Plain("r-1")) == [STARTED, last]
+
+
+def test_an_error_behind_some_text_is_told_within_the_stream() -> None:
+    events = [FAILED[0][0], FAILED[1][0]]
+    assert sse.first_events(begun_with(*events), OpenAI()) == events
+    assert sse.first_events(begun_with(), OpenAI()) == []

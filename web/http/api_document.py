@@ -32,6 +32,7 @@ _HEADERS = {
     "Idempotent-Replayed": ("`true`: the job of an earlier request with the same Idempotency-Key", _TEXT),
     "X-Ignored-Fields": ("Below /v1: fields of the request that nobody has read, separated by commas", _TEXT),
     "Retry-After": ("Seconds to wait before the request is sent again", {"type": "integer", "minimum": 0}),
+    "x-should-retry": ("`false`: this does not end by itself, so do not send it again", _TEXT),
     "Location": ("Where the job is", _TEXT),
     **{
         f"x-ratelimit-{what}-{unit}": (f"Of the key's {unit} per minute: {what}", _TEXT)
@@ -97,7 +98,7 @@ def _complete(path: str, operation: dict[str, Any], *, has_parameter: bool) -> N
         headers = ("X-Job-Id",)
     for response in responses.values():
         response["headers"] = {**response.get("headers", {}), **_header_refs("X-Request-Id", *headers)}
-    if path.startswith("/health"):
+    if path == "/" or path.startswith("/health"):
         operation["security"] = []
         names = names[:1]
     else:
@@ -141,7 +142,7 @@ def _problem(face: str, status: int) -> dict[str, Any]:
     return {
         "description": ERRORS[status],
         "content": {"application/json": {"schema": _ref("schemas", face)}},
-        "headers": _header_refs("X-Request-Id", *(["Retry-After"] if status in _RETRY else [])),
+        "headers": _header_refs("X-Request-Id", *(["Retry-After", "x-should-retry"] if status in _RETRY else [])),
     }
 
 

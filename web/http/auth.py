@@ -1,4 +1,4 @@
-"""Finds the key of a request. Bearer tokens only."""
+"""Finds the key of a request: a bearer token, or the header of Anthropic's clients."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from web.http.envelope import gateway
 
 def authenticate() -> None:
     """Runs before each request of a blueprint. Raises: Unauthenticated; QueueFull, if too many requests are open."""
-    g.key = gateway().credentials.authenticate(bearer(request.headers.get("Authorization", "")))
+    secret = bearer(request.headers.get("Authorization", "")) or request.headers.get("X-Api-Key", "").strip()
+    g.key = gateway().credentials.authenticate(secret)
     g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
 
 

@@ -21,6 +21,7 @@ EXPOSED = (
         "X-Ignored-Fields",
         "Idempotent-Replayed",
         "Retry-After",
+        "x-should-retry",
         "Location",
         "Preference-Applied",
     ),

@@ -22,6 +22,10 @@ class Dialect(ABC):
     #: Whether clients can resume a stream at a cursor, and accept that earlier text becomes void. Else a stream goes on
     #: for as long as possible, and ends with an error if necessary.
     resumable: ClassVar[bool]
+    #: How long a stream's head is held back for the first that it shows; only who waits for longer is told so.
+    patience_s: ClassVar[float] = 0.2
+    #: Whether an error that is found meanwhile is answered with its own status, as no stream.
+    tells_early_errors: ClassVar[bool] = False
     #: The error that ends the stream of a job that was cancelled; None: its last chunk says so.
     cancelled: ClassVar[HeadraceError | None] = None
     #: The last event of a stream.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from werkzeug.http import HTTP_STATUS_CODES
 
@@ -29,7 +29,7 @@ def _http(error: HTTPException) -> Response:
         return failure(BodyTooLarge(f"The body is larger than {limit} bytes, which is the limit."))
     status = error.code or 500
     if status == 404:
-        return failure(NotFound(f"There is nothing at {request.path}. See /docs for what there is."))
+        return failure(NotFound(f"There is nothing at {request.path}. {_hint()}"))
     if status == 405:
         allowed = ", ".join(sorted(set(getattr(error, "valid_methods", None) or ()) - {"OPTIONS", "HEAD"}))
         found = BadRequest(f"{request.method} is not allowed at {request.path}; allowed: {allowed}.")
@@ -40,6 +40,16 @@ def _http(error: HTTPException) -> Response:
     if status == 405:
         response.headers["Allow"] = allowed
     return response
+
+
+def _hint() -> str:
+    """What a client may have meant."""
+    if request.path.startswith("/v1/v1/"):
+        return "The base URL of an OpenAI client ends with /v1 once."
+    adapter = current_app.create_url_adapter(request)
+    if adapter is not None and adapter.test(f"/v1{request.path}", method=request.method):
+        return f"Did you mean /v1{request.path}? The base URL of an OpenAI client ends with /v1."
+    return "See /docs for what there is."
 
 
 def _other(error: Exception) -> Response:

@@ -12,6 +12,8 @@ from gateway.views.chunk_stream import ChunkStream
 from web.http import openai_bodies
 from web.http.dialect import Dialect
 
+#: OpenAI's types of errors about the limits of a key, by our reasons; its code is the same for all.
+_RATES = {"rate_limit_requests": "requests", "rate_limit_tokens": "tokens"}
 CANCELLED = "The job was cancelled, by a request or because its key was revoked. What it had is at GET /jobs/{id}."
 
 
@@ -23,7 +25,11 @@ class OpenAI(Dialect):
     """
 
     old_calls: bool = False
+    #: The field of the request that has the prompt.
+    prompt: str | None = None
     resumable = False
+    patience_s = 1.0
+    tells_early_errors = True
     cancelled = Cancelled(CANCELLED)
 
     def answer(self, data: Any, *, status: int, message: str) -> Any:
@@ -38,8 +44,11 @@ class OpenAI(Dialect):
 
     def error(self, error: HeadraceError) -> tuple[int, dict[str, Any]]:
         """`param` is the first field that is wrong, `code` our reason. There is no 422: what is wrong is a 400."""
-        param = next(iter(error.errors), "model" if error.reason in ("model_not_found", "model_not_allowed") else None)
-        shown = {"message": error.message, "type": _kind(error), "param": param, "code": error.reason}
+        fields = dict.fromkeys(("model_not_found", "model_not_allowed"), "model")
+        fields["context_length_exceeded"] = self.prompt or "messages"
+        param = next(iter(error.errors), fields.get(error.reason))
+        code = "rate_limit_exceeded" if error.reason in _RATES else error.reason
+        shown = {"message": error.message, "type": _kind(error), "param": param, "code": code}
         return 400 if error.http_status == 422 else error.http_status, {"error": shown}
 
     def error_event(self, error: HeadraceError) -> str:
@@ -48,6 +57,8 @@ class OpenAI(Dialect):
 
 
 def _kind(error: HeadraceError) -> str:
+    if error.reason in _RATES:
+        return _RATES[error.reason]
     if error.http_status >= 500:
         return "server_error"
     return {403: "permission_error", 429: "rate_limit_error"}.get(error.http_status, "invalid_request_error")

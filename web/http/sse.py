@@ -15,7 +15,7 @@ from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Job
 from gateway.views.chunk_stream import ChunkStream
-from gateway.watching.watcher import Watcher
+from gateway.watching.watcher import SILENT, Watcher
 from web.client_errors import client_error
 from web.http.dialect import Dialect
 
@@ -24,8 +24,6 @@ RETRY = "retry: 200\n: this stream ends here, reconnect with Last-Event-ID\n\n"
 #: Comments are single lines, without an empty one behind them: OpenAI's SDK for Python and httpx-sse would take that
 #: for an event without data when an event with an id came before, and fail to read it.
 PING = b": ping\n"
-#: A stream begins with what has come within this; only who waits for longer is told so.
-MOMENT_S = 0.2
 
 REWOUND = (
     "Some of this answer is void: the job store came back without its last moments, or a model has begun it anew. "
@@ -34,23 +32,34 @@ REWOUND = (
 STALLED = "This client took so long that the job's pieces are put away. GET /jobs/{} has the whole answer."
 
 
+def first_events(watcher: Watcher, dialect: Dialect) -> list[Event]:
+    """What a stream begins with; empty if nothing has come in time. Raises: the error that its client is told early."""
+    begun = watcher.begin(dialect.patience_s)
+    if dialect.tells_early_errors and begun and all(event.type in SILENT for event in begun[:-1]):
+        error = _ending(begun[-1], dialect)
+        if error is not None:
+            raise error
+    return begun
+
+
 def stream(
     job: Job,
     watcher: Watcher,
     dialect: Dialect,
     *,
+    begun: list[Event],
     position: int,
     eta_s: Callable[[int], float | None],
     alive: Callable[[], bool],
     limit_s: float,
 ) -> Iterator[bytes]:
-    """The body of a streamed response. `position` is that in the queue (0 = unknown), `eta_s` tells how long one waits
-    there. `alive` returns False when this server stops. After `limit_s` (0 = never) a client that can resume is asked
-    to reconnect.
+    """The body of a streamed response, which has `begun` with these events.
+
+    `position` is that in the queue (0 = unknown), `eta_s` tells how long one waits there. `alive` returns False when
+    this server stops. After `limit_s` (0 = never) a client that can resume is asked to reconnect.
     """
     until = time.monotonic() + limit_s if limit_s and dialect.resumable else math.inf
     try:
-        begun = watcher.begin(MOMENT_S)
         if not begun:
             yield _queued(position, eta_s) if position else _waiting(job, watcher, eta_s)
         chunks = dialect.chunks(job)
@@ -94,11 +103,16 @@ def _void(job: Job, event: Event) -> HeadraceError:
 
 def frame(chunks: ChunkStream[str], event: Event, dialect: Dialect) -> str:
     """One event as SSE text."""
-    error = dialect.cancelled if event.type is EventType.CANCELLED else failure(event)
+    error = _ending(event, dialect)
     if error is not None:
         return f"id: {event.cursor}\n{dialect.error_event(error)}{dialect.end}"
     text = "".join(chunks.encode(event))
     return text + dialect.end if event.type.terminal else text
+
+
+def _ending(event: Event, dialect: Dialect) -> HeadraceError | None:
+    """The error that an event ends a stream with, if it does."""
+    return dialect.cancelled if event.type is EventType.CANCELLED else failure(event)
 
 
 def _waiting(job: Job, watcher: Watcher, eta_s: Callable[[int], float | None]) -> bytes:

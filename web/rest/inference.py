@@ -11,6 +11,7 @@ from typing import Any
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
+from gateway.errors import HeadraceError
 from gateway.jobs.record import Job
 from gateway.views.whole_answer import whole
 from gateway.watching.watcher import Watcher
@@ -86,8 +87,14 @@ def _accepted(job: Job) -> Response:
 def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
     """The response that streams a job. `position` is its position in the queue (0 = unknown).
 
-    It is closed when the client leaves, even before the first byte.
+    It is closed when the client leaves, even before the first byte. Raises: an error that is found before anything is
+    shown, if that is the client's dialect.
     """
+    try:
+        begun = sse.first_events(watcher, dialect())
+    except HeadraceError:
+        watcher.close()
+        raise
     connection: Any = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SEND_TIMEOUT_S)
@@ -95,6 +102,7 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
         job,
         watcher,
         dialect(),
+        begun=begun,
         position=position,
         eta_s=partial(gateway().inference.waiting.eta_s, job),
         alive=current_app.extensions["headrace.alive"],

@@ -28,6 +28,9 @@ from web.http.envelope import caller, gateway, success
 from web.http.openai import OpenAI
 from web.rest import inference
 
+#: The field with the prompt, by the kind of job.
+_PROMPTS = {"chat": "messages", "completion": "prompt", "embedding": "input"}
+
 blueprint = Blueprint("openai", __name__, url_prefix="/v1", description="For OpenAI's clients")
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
@@ -52,8 +55,9 @@ def models() -> Response:
 @blueprint.route("/models/<model:model_id>")
 @blueprint.response(200, OpenAIModelSchema)
 def model(model_id: str) -> Response:
-    """One model of the catalog, whatever its state."""
-    return success(_entry(gateway().catalog.get_for(caller(), model_id)))
+    """One model of the catalog that the key may use, whatever its state."""
+    key, catalog = caller(), gateway().catalog
+    return success(_entry(catalog.get_visible(key, model_id)))
 
 
 @blueprint.route("/chat/completions", methods=["POST"])
@@ -87,7 +91,7 @@ def _answer(kind: str, asked: Asked[Any]) -> Response:
     model, body = gateway().catalog.get_for(caller(), asked.model), asked.request.given()
     hints = [] if model.local else unused_fields(model, body)
     g.dropped = (*hints, *asked.dropped)
-    g.dialect = OpenAI(old_calls=asked.old_calls)
+    g.dialect = OpenAI(old_calls=asked.old_calls, prompt=_PROMPTS[kind])
     return inference.answer(kind, asked.model, without(body, hints))
 
 

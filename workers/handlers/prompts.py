@@ -39,13 +39,21 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
     return prompts
 
 
+def context_text(most: int, *, prompt_tokens: int, wanted: int) -> str:
+    """The error of prompt and answer that don't fit, in the words that clients look for: many send less then."""
+    text = f"This model's maximum context length is {most} tokens, but"
+    if prompt_tokens >= most:
+        return f"{text} the prompt is too long: it has {prompt_tokens} tokens. Shorten it."
+    return (
+        f"{text} the prompt has {prompt_tokens} tokens and the answer may have {wanted}. Shorten the prompt, or lower "
+        f"max_tokens to {most - prompt_tokens} or less."
+    )
+
+
 def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int) -> int:
     """The most tokens of one answer. Raises: ContextTooLong if prompt and answer don't fit."""
     wanted = request.get("max_tokens")
     room = model.context_length - prompt_tokens
     if room < 1 or (wanted is not None and wanted > room):
-        raise ContextTooLong(
-            f"The prompt has {prompt_tokens} tokens and the answer may have {wanted or 1}, but {model.id} has a "
-            f"context of {model.context_length}. Shorten the prompt, or lower max_tokens to {max(room, 0)} or less."
-        )
+        raise ContextTooLong(context_text(model.context_length, prompt_tokens=prompt_tokens, wanted=wanted or 1))
     return int(wanted or min(model.default_max_tokens or model.max_tokens, room))

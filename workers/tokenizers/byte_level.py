@@ -142,8 +142,8 @@ class ByteLevelTokenizer:
         least = -(-size // self._longest)
         if least > most:
             raise ContextTooLong(
-                f"The prompt has {size} bytes, which are at least {least} tokens, and the model has a context "
-                f"of {most}. Shorten the prompt."
+                f"This model's maximum context length is {most} tokens, but the prompt is too long: it has {size} "
+                f"bytes, which are at least {least} tokens. Shorten it."
             )
 
 
