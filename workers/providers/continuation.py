@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from gateway.errors import InvalidRequest
-from gateway.grammars.forms import form_of, grammar_of
+from gateway.grammars.forms import Form, form_of, grammar_of
 from gateway.grammars.quotient import rest
 from gateway.models.entry import Model
+from gateway.store.codec import dumps, loads
 from schemas.base.tool_choice import is_forced
 from workers.providers.transcript import Transcript
 
@@ -32,9 +35,15 @@ def fits(transcript: Transcript, model: Model) -> bool:
         return True
     if not model.local:
         return False
+    begun = tuple(text for index in transcript.missing if (text := transcript.choices[index].text))
+    return _may_follow(form.kind, dumps(form.value), form.field, begun)
+
+
+@lru_cache(maxsize=8)
+def _may_follow(kind: str, value: bytes | str, field: str, begun: tuple[str, ...]) -> bool:
+    """Whether something may still follow each text. Kept, since it is asked once for each model that might go on."""
     try:
-        grammar = grammar_of(form)
+        grammar = grammar_of(Form(kind, loads(value), field))
     except InvalidRequest:
         return False
-    begun = [transcript.choices[index].text for index in transcript.missing]
-    return all(rest(grammar, text) is not None for text in begun if text)
+    return all(rest(grammar, text) is not None for text in begun)
