@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -11,9 +12,11 @@ import openai
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.context import Gateway
 from tests.integration.conftest import CHAT_MODEL
 from tests.integration.test_openai import QUESTION, connect
 from tests.stack import KEY, Stack
+from web.app import create_app
 
 BODY: dict[str, Any] = {"model": "fake", "messages": QUESTION, "max_tokens": 2}
 CHAT = "/v1/chat/completions"
@@ -51,6 +54,22 @@ def test_the_sdk_does_not_retry_it(stack: Stack) -> None:
     with sdk, pytest.raises(openai.InternalServerError):
         sdk.chat.completions.create(**{**BODY, "model": "gpt-4"})
     assert seen == [503]
+
+
+def test_a_server_may_refuse_fields_that_nobody_knows(stack: Stack) -> None:
+    """By its setting: OpenAI's own are taken as ever."""
+    gateway = Gateway.connect(replace(stack.settings, openai_unknown_fields="refuse"))
+    client, headers = create_app(gateway).test_client(), {"Authorization": f"Bearer {KEY}"}
+    try:
+        refused = client.post(CHAT, json={**BODY, "metadata": {}, "think": True, "num_ctx": 1}, headers=headers)
+        assert refused.status_code == 400
+        assert refused.get_json()["error"]["param"] == "num_ctx"
+        assert "metadata" not in refused.get_json()["error"]["message"]
+        taken = client.post(CHAT, json={**BODY, "metadata": {}}, headers={**headers, "Prefer": "respond-async"})
+        assert (taken.status_code, taken.headers["X-Ignored-Fields"]) == (202, "metadata")
+    finally:
+        gateway.hub.close()
+        gateway.redis.close()
 
 
 def test_a_compressed_body_is_refused_and_a_byte_order_mark_is_not(client: httpx.Client) -> None:
