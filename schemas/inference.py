@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,11 @@ MAX_ANSWERS = MAX_CHOICES * MAX_PROMPTS
 MAX_TIMEOUT_S = 86_400
 #: Other likely tokens that may be asked for.
 MAX_TOP_LOGPROBS = 20
+
+
+#: Tokens in one `logit_bias`, and how much each may be pushed.
+MAX_BIASES, MAX_BIAS = 1_024, 100
+_TOKEN_ID = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +72,10 @@ class InferenceRequest(JobRequest):
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
     repetition_penalty: float | None = None
+    #: Added to the scores of tokens, by their ids as texts.
+    logit_bias: Mapping[str, float] | None = None
+    #: Tokens are left out that are less likely than this part of the likeliest one.
+    min_p: float | None = None
     logprobs: bool = False
     #: How many other likely tokens to return for each token.
     top_logprobs: int | None = None
@@ -136,6 +146,28 @@ class NumberOfLogprobs(fields.Field[int | None]):
         return value
 
 
+class LogitBias(fields.Field[Mapping[str, float] | None]):
+    """An object that maps token ids to numbers from -100 (never) to 100 (always)."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        numbers = {"type": "number", "minimum": -MAX_BIAS, "maximum": MAX_BIAS}
+        shape = {"type": "object", "propertyNames": {"pattern": _TOKEN_ID.pattern}, "additionalProperties": numbers}
+        super().__init__(**shaped(kwargs, {**shape, "maxProperties": MAX_BIASES}))
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any
+    ) -> Mapping[str, float] | None:
+        if not isinstance(value, dict) or len(value) > MAX_BIASES:
+            got = f"{len(value)} of them" if isinstance(value, dict) else shown(value)
+            raise ValidationError(f"Got {got}; must be an object of at most {MAX_BIASES} token ids and numbers.")
+        for name, bias in value.items():
+            if not _TOKEN_ID.fullmatch(name):
+                raise ValidationError(f'Got {shown(name)}; each key must be a token id, such as "50256".')
+            if isinstance(bias, bool) or not isinstance(bias, int | float) or not -MAX_BIAS <= bias <= MAX_BIAS:
+                raise ValidationError(f"{name}: got {shown(bias)}; must be a number from {-MAX_BIAS} to {MAX_BIAS}.")
+        return {str(int(name)): float(bias) for name, bias in value.items()} or None
+
+
 class StreamOptionsSchema(NullFreeSchema):
     """What a stream carries besides the text."""
 
@@ -169,6 +201,8 @@ class InferenceRequestSchema(JobRequestSchema, FormSchema):
     presence_penalty = Number(-2, 2)
     frequency_penalty = Number(-2, 2)
     repetition_penalty = Number(0.1, 10)
+    logit_bias = LogitBias(allow_none=True, load_default=None)
+    min_p = Number(0, 1, metadata={"description": "Leaves out tokens less likely than this part of the likeliest one"})
     stream = Boolean(load_default=False, allow_none=True)
     stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
 
@@ -211,8 +245,9 @@ class ChatRequestSchema(InferenceRequestSchema, ReasoningSchema):
     def _build(self, data: dict[str, Any], **_: Any) -> ChatRequest:
         newer = data.pop("max_completion_tokens", None)
         data = with_form(data)
-        messages = with_tools(data["messages"])
-        return ChatRequest(**{**data, "messages": messages, "max_tokens": data["max_tokens"] or newer})
+        messages, wanted = with_tools(data["messages"]), data["max_tokens"]
+        data |= {"messages": messages, "max_tokens": newer if wanted is None else wanted}
+        return ChatRequest(**data)
 
 
 class CompletionRequestSchema(InferenceRequestSchema):

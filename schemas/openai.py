@@ -74,8 +74,9 @@ class OpenAIRequestSchema(StrictSchema):
 
 
 class OpenAITextSchema(OpenAIRequestSchema):
-    """What chat and completion share."""
+    """What chat and completion share. Evaluations ask for no answer: for the prompt alone."""
 
+    max_tokens = Integer(0, 2**31 - 1)
     n = Integer(1, MAX_CHOICES)
     seed: Integer = Seed()
 

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.errors import InvalidRequest
+from gateway.inference.abilities import beyond
 from gateway.inference.local_limits import only_remote
 from gateway.models.entry import Model
 from gateway.models.protocols import refusals, unsendable, without
 
-#: The error for what engines on our own devices can't do. Requests to remote providers are passed on.
-ONLY_CHOSEN = "A local model gives the chosen tokens only; ask for logprobs without a number of others."
-NO_ECHO = "A local model has no log probabilities of the prompt; leave out echo or logprobs."
 NO_FORCE = "A local model can't be made to call a tool; use auto or none."
 
 #: Values at which sampling changes nothing.
@@ -39,9 +37,9 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     full |= {name: value for name, value in left.items() if not may_be_remote or value != _AT_REST.get(name)}
     full = without(full, [name for name in unsendable(model, full) if name in left])
     wanted = full.setdefault("max_tokens", None)
-    if wanted is not None and wanted > model.max_tokens:
+    if wanted is not None and not (1 if may_be_remote else 0) <= wanted <= model.max_tokens:
         errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
-    errors |= _beyond_local(request) if model.local else refusals(model, request)
+    errors |= _beyond_local(model, request) if model.local else refusals(model, request)
     if errors:
         raise InvalidRequest.of(errors)
     return full
@@ -65,12 +63,8 @@ def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     return dict(request)
 
 
-def _beyond_local(request: Mapping[str, Any]) -> dict[str, list[str]]:
-    errors = only_remote(request)
-    if request.get("top_logprobs"):
-        errors["logprobs" if "prompt" in request else "top_logprobs"] = [ONLY_CHOSEN]
-    if request.get("echo") and request.get("logprobs"):
-        errors["echo"] = [NO_ECHO]
+def _beyond_local(model: Model, request: Mapping[str, Any]) -> dict[str, list[str]]:
+    errors = only_remote(request) | beyond(model, request)
     if request.get("tool_choice", "auto") not in ("auto", "none"):
         errors["tool_choice"] = [NO_FORCE]
     return errors

@@ -15,8 +15,10 @@ from gateway.store.checks import MAX_INDEXES
 
 #: Where OpenAI's usage object has the details of tokens.
 _DETAILS = (("prompt_tokens_details", "cached_tokens"), ("completion_tokens_details", "reasoning_tokens"))
-#: The text of a token, its natural log probability, its offset in the text of its choice, in characters, and its bytes
-#: as hex digits if they are not those of the text. Journals of older versions have only the first two of remote models.
+#: The text of a token, its natural log probability, its offset in the text of its choice, in characters, its bytes as
+#: hex digits if they are not those of the text (else empty, or left out at the end), and the likeliest tokens at its
+#: place, the best first: text, log probability and perhaps bytes of each. Of the first token of a prompt the log
+#: probability is null. Journals of older versions have only the first two of remote models.
 Logprob = Sequence[Any]
 
 
@@ -30,6 +32,8 @@ class Choice:
     token_ids: list[int] = field(default_factory=list)
     #: See `Logprob`.
     logprobs: list[Logprob] = field(default_factory=list)
+    #: The same for the tokens of the prompt, if they are asked for.
+    prompt_logprobs: list[Logprob] = field(default_factory=list)
     #: Fragments, see `gateway/jobs/answer/tool_calls.py`.
     tool_calls: list[Mapping[str, Any]] = field(default_factory=list)
     #: Pieces of what a provider has put beside them, see `gateway/jobs/answer/extras.py`.
@@ -52,6 +56,7 @@ def fold(events: Iterable[Event], *, num_choices: int = 1) -> list[Choice]:
             choice.text += body.get("text", "")
             choice.token_ids += body.get("ids", ())
             choice.logprobs += body.get("lp", ())
+            choice.prompt_logprobs += body.get("prompt_lp", ())
             choice.tool_calls += body.get("tool_calls", ())
             choice.extra += body.get("extra", ())
             choice.finish_reason = body.get("finish") or choice.finish_reason
@@ -68,6 +73,7 @@ def as_delta(index: int, choice: Choice) -> dict[str, Any]:
         "echo": choice.echo,
         "text": choice.text,
         "lp": choice.logprobs,
+        "prompt_lp": choice.prompt_logprobs,
         "tool_calls": tool_calls.merge(choice.tool_calls),
         "extra": [extras.merge(choice.extra)] if choice.extra else [],
         "finish": choice.finish_reason,
@@ -155,8 +161,11 @@ def prompts_of(request: Mapping[str, Any]) -> list[Any]:
 
 
 def echoed_by_worker(request: Mapping[str, Any]) -> bool:
-    """Whether only the worker can tell the text of the prompt, which is to come before the answer."""
-    return bool(request.get("echo")) and any(isinstance(prompt, list) for prompt in prompts_of(request))
+    """Whether the worker writes the prompt that is to come before the answer: it tells the text of token ids, or the
+    offsets of tokens in it.
+    """
+    given_as_ids = any(isinstance(prompt, list) for prompt in prompts_of(request))
+    return bool(request.get("echo")) and (given_as_ids or bool(request.get("logprobs")))
 
 
 def num_prompts(prompt: Any) -> int:

@@ -107,6 +107,7 @@ def _joined(first: Choice, second: Choice) -> Choice:
         echo=first.echo or second.echo,
         text=first.text + second.text,
         logprobs=first.logprobs + second.logprobs,
+        prompt_logprobs=first.prompt_logprobs + second.prompt_logprobs,
         tool_calls=first.tool_calls + second.tool_calls,
         extra=first.extra + second.extra,
         finish_reason=second.finish_reason or first.finish_reason,

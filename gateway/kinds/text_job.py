@@ -25,12 +25,12 @@ class TextKind(JobKind):
 
     def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
         """The prompt, and the longest answers that the request or the catalog allows, else usual ones."""
-        longest = _limit(model, request) or min(model.max_tokens, UNLIMITED_ANSWER)
+        longest = _limit(model, request, otherwise=min(model.max_tokens, UNLIMITED_ANSWER))
         return estimate_prompt(request) + self.slots(request) * longest
 
     def most(self, model: Model, request: Mapping[str, Any]) -> int:
         """The prompt, and the longest answers."""
-        longest = _limit(model, request) or min(model.max_tokens, model.context_length)
+        longest = _limit(model, request, otherwise=min(model.max_tokens, model.context_length))
         return estimate_prompt(request) + self.slots(request) * longest
 
     def slots(self, request: Mapping[str, Any]) -> int:
@@ -50,7 +50,7 @@ class TextKind(JobKind):
         return text.answer(job, events)
 
 
-def _limit(model: Model, request: Mapping[str, Any]) -> int:
-    """The most tokens of one answer that somebody has asked for; 0 = nobody has."""
+def _limit(model: Model, request: Mapping[str, Any], *, otherwise: int) -> int:
+    """The most tokens of one answer that the request asks for, or the catalog."""
     wanted = request.get("max_tokens")
-    return int(model.default_max_tokens if wanted is None else wanted)
+    return int(model.default_max_tokens or otherwise if wanted is None else wanted)

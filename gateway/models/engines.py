@@ -19,6 +19,10 @@ from gateway.models.devices import DeviceName
 QUANTIZATIONS = ("none", "bf16", "int8", "int4")
 #: Their tensors are packed for one kernel: they can't be split over devices, nor moved at each step.
 _PACKED = ("int8", "int4")
+#: What engines may be asked for, see `EngineSpec.can`.
+_DRAWS = frozenset({"top_p", "top_k"})
+_PENALTIES = frozenset({"presence_penalty", "frequency_penalty", "repetition_penalty"})
+_LIKELY = frozenset({"top_logprobs", "prompt_logprobs"})
 _KINDS_OF_DEVICE = ("cpu", "cuda", "gpu")
 
 
@@ -45,6 +49,8 @@ class EngineSpec:
     python: str = ""
     #: The language of `Sampling.grammar`: `lark` (llguidance's) or `ebnf` (xgrammar's); empty if it has none.
     grammar_language: str = ""
+    #: What a request may ask of it beside temperature and max_tokens, in the words of `Sampling`.
+    can: frozenset[str] = frozenset()
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
@@ -91,6 +97,7 @@ SPECS = {
             attention="paged attention",
             grammar_language="ebnf",
             base_bytes=480 << 20,
+            can=_DRAWS | _PENALTIES | {"seed", "min_p", "logprobs"},
             kv_precision={"cpu": "u8", "gpu": "f16"},
             bytes_per_embedding_parameter={"int4": 1.06},
             # On a CPU without 16-bit instructions it converts 16-bit weights to 32 bits.
@@ -107,6 +114,7 @@ SPECS = {
             attention="scaled dot-product attention",
             base_bytes=810 << 20,
             grammar_language="lark",
+            can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
             # Enough for the devices of one machine. Whether a model can be split shows when it is loaded.
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
@@ -135,6 +143,7 @@ SPECS = {
             attention="",
             base_bytes=110 << 20,
             grammar_language="lark",
+            can=_DRAWS | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
         ),
     )
 }
@@ -145,6 +154,11 @@ def spec_of(engine: str) -> EngineSpec:
     if engine not in SPECS:
         raise ValueError(f"There is no engine {engine!r}; supported: {', '.join(sorted(SPECS))}.")
     return SPECS[engine]
+
+
+def able(feature: str) -> list[str]:
+    """The engines that can do it, see `EngineSpec.can`."""
+    return sorted(name for name, spec in SPECS.items() if feature in spec.can)
 
 
 def formats_of(engine: str) -> tuple[str, ...]:

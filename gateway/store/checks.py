@@ -62,11 +62,20 @@ def _ids(value: Any) -> bool:
 
 
 def _logprob(value: Any) -> bool:
-    """Token, log probability, and optionally its offset and its bytes in hex."""
+    """Token, log probability, and optionally its offset, its bytes in hex, and likely tokens at its place."""
     return (
         isinstance(value, list | tuple)
-        and 2 <= len(value) <= 4
-        and all(check(part) for check, part in zip((_text, is_number, _count, _hex), value, strict=False))
+        and 2 <= len(value) <= 5
+        and all(check(part) for check, part in zip(_OF_TOKEN, value, strict=False))
+    )
+
+
+def _likely(value: Any) -> bool:
+    """Token, log probability, and perhaps its bytes in hex."""
+    return (
+        isinstance(value, list | tuple)
+        and 2 <= len(value) <= 3
+        and all(check(part) for check, part in zip((_text, is_number, _hex), value, strict=False))
     )
 
 
@@ -78,6 +87,9 @@ def _maybe(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
+_OF_TOKEN: tuple[Check, ...] = (_text, _maybe(is_number), _count, _hex, _list(_likely))
+
+
 def _delta(value: Any) -> bool:
     return isinstance(value, dict) and not _wrong(value, _DELTA)
 
@@ -87,7 +99,7 @@ _DELTA: Mapping[str, Check] = {
     "echo": _text,
     "text": _text,
     "ids": _ids,
-    "lp": _list(_logprob),
+    **dict.fromkeys(("lp", "prompt_lp"), _list(_logprob)),
     # These are read in any shape, see `gateway/jobs/answer/tool_calls.py` and `gateway/jobs/answer/extras.py`.
     "tool_calls": _list(_object),
     "extra": _list(_object),

@@ -25,7 +25,7 @@ from gateway.jobs.journal import (
 from gateway.jobs.record import Job
 
 #: Fields of a delta that clients see.
-_SHOWN = ("echo", "text", "finish", "tool_calls", "extra", "lp")
+_SHOWN = ("echo", "text", "finish", "tool_calls", "extra", "lp", "prompt_lp")
 
 
 def echo(job: Job, index: int) -> str:
@@ -88,8 +88,8 @@ def _choice(job: Job, body: Mapping[str, Any]) -> dict[str, Any]:
     shown |= {name: value for name, value in (("content", text), ("tool_calls", calls)) if value}
     content: dict[str, Any] = {"delta": shown} if job.kind == "chat" else {"text": text}
     choice = {"index": body.get("index", 0), **content, "finish_reason": finish}
-    if body.get("lp"):
-        choice["logprobs"] = _logprobs(job, body.get("index", 0), body["lp"])
+    if entries := [*body.get("prompt_lp", ()), *body.get("lp", ())]:
+        choice["logprobs"] = _logprobs(job, body.get("index", 0), entries)
     return choice
 
 
@@ -106,7 +106,7 @@ def answer(job: Job, events: Iterable[Event]) -> dict[str, Any]:
             content = {"message": _message(choice)}
         entry = {**content, "index": index, "finish_reason": choice.finish_reason}
         if job.request.get("logprobs"):
-            entry["logprobs"] = _logprobs(job, index, choice.logprobs)
+            entry["logprobs"] = _logprobs(job, index, [*choice.prompt_logprobs, *choice.logprobs])
         choices.append(entry)
     others = {"served_by": models} if models != [job.model] else {}
     return {**envelope(job, chunk=False), "choices": choices, "usage": usage(journal), **others}
@@ -120,14 +120,33 @@ def _message(choice: Choice) -> dict[str, Any]:
 
 def _logprobs(job: Job, index: int, entries: Sequence[Logprob]) -> dict[str, Any]:
     if job.kind == "chat":
-        return {
-            "content": [
-                {"token": entry[0], "logprob": entry[1], "bytes": list(_bytes(entry)), "top_logprobs": []}
-                for entry in entries
-            ]
-        }
+        content = [{**_token(entry), "top_logprobs": [_token(one) for one in likely(entry)]} for entry in entries]
+        return {"content": content}
     shown = {"tokens": [entry[0] for entry in entries], "token_logprobs": [entry[1] for entry in entries]}
-    return {**shown, "top_logprobs": None, "text_offset": _offsets(len(echo(job, index)), entries)}
+    wanted = int(job.request.get("top_logprobs") or 0)
+    top = [_by_text(entry) for entry in entries] if wanted else None
+    return {**shown, "top_logprobs": top, "text_offset": _offsets(len(echo(job, index)), entries)}
+
+
+def _token(entry: Logprob) -> dict[str, Any]:
+    return {"token": entry[0], "logprob": entry[1], "bytes": list(_bytes(entry))}
+
+
+def likely(entry: Logprob) -> list[Logprob]:
+    """The likeliest tokens at the place of one, as entries without an offset."""
+    found = entry[4] if len(entry) > 4 else ()
+    return [[text, logprob, 0, *more] for text, logprob, *more in found]
+
+
+def _by_text(entry: Logprob) -> dict[str, float] | None:
+    """The same by their texts, with the token itself; of tokens with the same text the likeliest. None: the first."""
+    if entry[1] is None:
+        return None
+    found: dict[str, float] = {}
+    for text, logprob, *_ in likely(entry):
+        found.setdefault(text, logprob)
+    found.setdefault(entry[0], entry[1])
+    return found
 
 
 def _offsets(first: int, entries: Sequence[Logprob]) -> list[int]:
@@ -137,4 +156,4 @@ def _offsets(first: int, entries: Sequence[Logprob]) -> list[int]:
 
 
 def _bytes(entry: Logprob) -> bytes:
-    return bytes.fromhex(entry[3]) if len(entry) > 3 else str(entry[0]).encode()
+    return bytes.fromhex(entry[3]) if len(entry) > 3 and entry[3] else str(entry[0]).encode()

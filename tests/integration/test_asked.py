@@ -69,3 +69,66 @@ def test_a_prompt_that_is_neither_is_refused(client: openai.OpenAI, prompt: Any)
     with pytest.raises(openai.BadRequestError) as wrong:
         client.completions.create(model="fake", prompt=prompt, max_tokens=1)
     assert str(wrong.value.param).startswith("prompt")
+
+
+def test_likely_tokens_beside_the_chosen_ones(client: openai.OpenAI) -> None:
+    chat = client.chat.completions.create(model="fake", messages=QUESTION, max_tokens=2, logprobs=True, top_logprobs=3)
+    assert chat.choices[0].logprobs is not None
+    for entry in chat.choices[0].logprobs.content or []:
+        assert [(len(entry.top_logprobs), one.logprob) for one in entry.top_logprobs[:1]] == [(3, entry.logprob)]
+        assert entry.top_logprobs[0].token == entry.token
+    asked: Any = {"model": "fake", "prompt": "a", "max_tokens": 2, "logprobs": 2}
+    whole = client.completions.create(**asked)
+    found = whole.choices[0].logprobs
+    assert found is not None
+    assert [list(top.values()) for top in found.top_logprobs or []] == [[-1.0, -2.0]] * 2
+    stream = client.completions.create(stream=True, **asked)
+    streamed = [c.choices[0].logprobs.top_logprobs for c in stream if c.choices and c.choices[0].logprobs]
+    assert [list(top.values()) for tops in streamed for top in tops or []] == [[-1.0, -2.0]] * 2
+
+
+def test_what_an_evaluation_asks_for_is_the_prompt_alone(client: openai.OpenAI) -> None:
+    """As lm-eval does: no answer, the prompt as text or ids, and the log probabilities of its tokens."""
+    asked: Any = {"model": "fake", "max_tokens": 0, "echo": True, "logprobs": 1, "temperature": 0}
+    answer = client.completions.create(prompt=[[5, 6, 7], [8, 9]], **asked)
+    assert answer.usage is not None
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (5, 0)
+    assert [choice.text for choice in answer.choices] == [" w5 w6 w7", " w8 w9"]
+    assert [choice.finish_reason for choice in answer.choices] == ["length", "length"]
+    found = answer.choices[0].logprobs
+    assert found is not None
+    assert found.tokens == [" w5", " w6", " w7"]
+    assert found.token_logprobs == [None, -2.0, -2.0]
+    assert found.text_offset == [0, 3, 6]
+    assert (found.top_logprobs or [])[0] is None
+    longer = client.completions.create(prompt="one two", **{**asked, "max_tokens": 2})
+    assert longer.choices[0].text == "one two" + fake_text(longer.id, 2)
+    assert longer.choices[0].logprobs is not None
+    assert len(longer.choices[0].logprobs.tokens or []) == 4
+    with pytest.raises(openai.BadRequestError, match=r"openvino engine .* of the prompt.* fake or transformers"):
+        client.completions.create(prompt="a", **{**asked, "model": MODEL})
+
+
+def test_an_answer_of_no_tokens_needs_no_engine(client: openai.OpenAI) -> None:
+    chat = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=0)
+    assert (chat.choices[0].message.content, chat.choices[0].finish_reason) == ("", "length")
+    echo = client.completions.create(model=MODEL, prompt="One two", max_tokens=0, echo=True)
+    assert echo.choices[0].text == "One two"
+
+
+def test_tokens_are_pushed_and_left_out(client: openai.OpenAI) -> None:
+    asked: Any = {"model": "fake", "messages": QUESTION, "max_tokens": 3}
+    forced = client.chat.completions.create(logit_bias={"77": 100}, **asked)
+    assert forced.choices[0].message.content == " w77 w77 w77"
+    client.chat.completions.create(extra_body={"min_p": 0.5}, **{**asked, "model": MODEL})
+    with pytest.raises(openai.BadRequestError, match="logit_bias holds the token id 60000"):
+        client.chat.completions.create(logit_bias={"60000": 1}, **asked)
+    with pytest.raises(openai.BadRequestError, match=r"leave out logit_bias\. Engines that can: fake or transformers"):
+        client.chat.completions.create(logit_bias={"7": 1}, **{**asked, "model": MODEL})
+
+
+@pytest.mark.parametrize("bias", [{"a": 1}, {"1": 101}, {"1": "x"}, {"-1": 1}, [1], {str(i): 1 for i in range(1025)}])
+def test_a_bias_of_another_shape_is_refused(client: openai.OpenAI, bias: Any) -> None:
+    with pytest.raises(openai.BadRequestError) as wrong:
+        client.post("/completions", body={"model": "fake", "prompt": "a", "logit_bias": bias}, cast_to=object)
+    assert wrong.value.param == "logit_bias"

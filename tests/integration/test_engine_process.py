@@ -17,7 +17,7 @@ import pytest
 
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.fake import fake_token, fake_word
-from workers.engines.fake_faults import GARBAGE
+from workers.engines.fakes.faults import GARBAGE
 from workers.engines.flush_interval import IMMEDIATE
 from workers.engines.frames import MAX_FRAME_BYTES, FrameSocket
 from workers.engines.steps import IMPOSSIBLE, StepFrame

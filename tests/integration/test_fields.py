@@ -26,7 +26,7 @@ from web.rpc.stubs import model_pb2 as pb
 #: Sampled, so that every field has a meaning.
 COMMON: dict[str, Any] = {
     **{"max_tokens": 4, "temperature": 0.7, "top_p": 0.9, "top_k": 20, "n": 2, "seed": 7, "stop": ["\n"]},
-    **{"presence_penalty": 0.5, "frequency_penalty": 0.5, "repetition_penalty": 1.1, "stream": False},
+    **{"presence_penalty": 0.5, "frequency_penalty": 0.5, "repetition_penalty": 1.1, "stream": False, "min_p": 0.05},
     **{"stream_options": {"include_usage": True}},
 }
 JOB: dict[str, Any] = {"priority": "background", "detach": True, "store": False, "user": "someone", "timeout": 600}
@@ -56,13 +56,13 @@ FORMS: list[dict[str, Any]] = [
     {"guided_json": {"type": "object"}, "guided_decoding_backend": "auto", "guided_whitespace_pattern": " ?"},
     {"guided_choice": ["a", "b"], "guided_regex": None, "guided_grammar": None},
 ]
-#: How much to think is not asked for over gRPC.
 THINKING: dict[str, Any] = {
     "reasoning_effort": "low",
     "enable_thinking": False,
     "thinking": {"type": "disabled"},
     "chat_template_kwargs": {"custom": 1},
 }
+PUSHED: dict[str, Any] = {"max_tokens": 2, "logit_bias": {"7": 100}}
 COMPLETION = {**COMMON, **JOB, "prompt": "One, two,", "echo": False, "logprobs": 0}
 EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 384, "truncate": True}
 
@@ -79,12 +79,12 @@ FORMED = {
 #: By kind: bodies with the model that takes them, the schema, and OpenAI's.
 REQUESTS: dict[str, tuple[list[tuple[str, dict[str, Any]]], Any, Any]] = {
     "chat/completions": (
-        [(MODEL, CHAT), (TOOLS, CALLING), *FORMED["chat/completions"]],
+        [(MODEL, CHAT), (TOOLS, CALLING), ("fake", {"messages": MESSAGES, **PUSHED}), *FORMED["chat/completions"]],
         inference.ChatRequestSchema,
         openai.OpenAIChatSchema,
     ),
     "completions": (
-        [(MODEL, COMPLETION), *FORMED["completions"]],
+        [(MODEL, COMPLETION), ("fake", {"prompt": [1, 2], **PUSHED}), *FORMED["completions"]],
         inference.CompletionRequestSchema,
         openai.OpenAICompletionSchema,
     ),
@@ -127,14 +127,20 @@ def test_every_field_of_a_turn_and_a_tool_is_taken(rest: httpx.Client) -> None:
 
 #: By method: messages that have all fields together. `stream` has no effect there.
 WHOLE, EXACT = {"stream": True, "model_id": MODEL}, {"temperature": 0.7, "max_tokens": 4}
+FORMED_TEXT: dict[str, Any] = {"model_id": MODEL, "max_tokens": 4, "prompt": "a"}
+FORMED_CHAT: dict[str, Any] = {"model_id": MODEL, "max_tokens": 4, "messages": MESSAGES}
 CALLS: dict[str, list[Any]] = {
     "CreateChatCompletion": [
         ParseDict({**CHAT, **WHOLE, "exact": EXACT}, pb.ChatCompletionRequest()),
         ParseDict({**CALLING, "model_id": TOOLS}, pb.ChatCompletionRequest()),
+        ParseDict({"messages": MESSAGES, **PUSHED, "model_id": "fake"}, pb.ChatCompletionRequest()),
+        *(ParseDict({**FORMED_CHAT, **more}, pb.ChatCompletionRequest()) for more in (*FORMS[:2], THINKING)),
     ],
     "CreateCompletion": [
         ParseDict({**COMPLETION, **WHOLE, "exact": EXACT}, pb.CompletionRequest()),
         pb.CompletionRequest(model_id="fake", prompts=["a", "b"], max_tokens=2),
+        ParseDict({**PUSHED, "model_id": "fake", "prompt_ids": [{"ids": [1, 2]}]}, pb.CompletionRequest()),
+        *(ParseDict({**FORMED_TEXT, **more}, pb.CompletionRequest()) for more in FORMS[:2]),
     ],
     "CreateEmbeddings": [
         ParseDict({**EMBEDDING, "model_id": ENCODER}, pb.EmbeddingsRequest()),
@@ -147,7 +153,7 @@ CALLS: dict[str, list[Any]] = {
 def test_every_field_of_a_message_is_taken(rpc: Client, method: str) -> None:
     messages = CALLS[method]
     given = {field.name for message in messages for field, _ in message.ListFields()}
-    assert given == set(messages[0].DESCRIPTOR.fields_by_name) - {"tool_choice_function"}
+    assert given == set(messages[0].DESCRIPTOR.fields_by_name) - {"tool_choice_function", "tool_choice_object"}
     for message in messages:
         assert rpc.call(method, message).model == message.model_id
 

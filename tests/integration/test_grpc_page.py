@@ -105,6 +105,7 @@ def test_the_grpcurl_examples(stack: Stack, folder: Path) -> None:
     assert "message ChatCompletionRequest {\n  string model_id = 1;\n" in printed
     assert '"id": "smollm2-135m"' in printed
     assert "".join(re.findall(r'"content": "(.*)"', printed)).strip()
+    assert re.search(r'"prompt_tokens": "3",\s*"completion_tokens": "4"', printed)
     assert re.search(r'"memory_plan": {\s*"n1.cpu0": {\s*"weights_bytes": "\d+"', printed)
     assert '"fits": true' in printed
     assert printed.endswith('{\n  "status": "SERVING"\n}\n')

@@ -162,13 +162,13 @@ def test_both_faces_tell_what_is_beside_an_answer(world: World, server: Scripted
     with rpc_client(world.stack) as client:
         answered = client.call("CreateChatCompletion", asked)
         message = answered.choices[0].message
-        assert message.extra["reasoning_content"] == "Let me"
+        assert message.reasoning_content == "Let me"
         assert message.tool_calls[0].extra["extra_content"]["google"]["thought_signature"] == "AbC="
         assert answered.usage.prompt_tokens_details.cached_tokens == 4
         assert answered.usage.completion_tokens_details.reasoning_tokens == 3
         chunks = list(client.call("CreateChatCompletionStream", asked))
-        beside = [choice.delta for found in chunks for choice in found.choices if choice.delta.HasField("extra")]
-        assert "".join(delta.extra["reasoning_content"] for delta in beside) == "Let me"
+        deltas = [choice.delta for found in chunks for choice in found.choices]
+        assert "".join(delta.reasoning_content for delta in deltas) == "Let me"
         asked.model_id = "odd/ok"
         message.tool_calls[0].function.extra["note"] = "n"
         asked.messages.append(message)

@@ -230,7 +230,7 @@ def test_a_default_key_acts_for_calls_without_one_and_for_no_others(stack: Stack
 
 
 def test_reflection_can_be_switched_off(stack: Stack) -> None:
-    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest
+    from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
     from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
     def services(view: Stack) -> set[str]:
@@ -239,7 +239,16 @@ def test_reflection_can_be_switched_off(stack: Stack) -> None:
             (answer,) = ServerReflectionStub(rpc.channel).ServerReflectionInfo(asked)
         return {service.name for service in answer.list_services_response.service}
 
-    assert {"model.ModelService", "model.JobService"} <= services(stack)
+    with client(stack) as rpc:
+        newer = rpc.channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=ServerReflectionRequest.SerializeToString,
+            response_deserializer=ServerReflectionResponse.FromString,
+        )
+        names = ("model.ModelService", "grpc.reflection.v1.ServerReflection")
+        files = list(newer(iter([ServerReflectionRequest(file_containing_symbol=name) for name in names])))
+    assert all(file.file_descriptor_response.file_descriptor_proto for file in files)
+    assert {"model.ModelService", "model.JobService", *names} <= services(stack)
     error = refused(lambda: services(another(stack, "silent", grpc_reflection=False)))
     assert error.code() is grpc.StatusCode.UNIMPLEMENTED
 

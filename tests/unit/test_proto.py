@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +13,14 @@ from marshmallow import Schema
 from gateway.errors import InvalidRequest
 from schemas import chat, deployments, embeddings, inference, models
 from schemas.base.forms import FormSchema
-from schemas.base.reasoning import ReasoningSchema
-from web.rpc.messages import build, chat_body, completion_body, embedding_body, to_dict
+from web.rpc.messages import build, build_text, chat_body, completion_body, embedding_body, to_dict
 from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.status import cut
 from web.rpc.stubs import model_pb2 as pb
 
 ROOT = Path(__file__).parents[2]
+#: Where REST has one field, `tool_choice`.
+CHOICES = ("tool_choice_function", "tool_choice_object")
 
 
 def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> None:
@@ -32,17 +34,17 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("schema", "message", "only_in_proto"),
     [
-        (inference.ChatRequestSchema, pb.ChatCompletionRequest, {"model_id", "exact", "tool_choice_function"}),
-        (inference.CompletionRequestSchema, pb.CompletionRequest, {"model_id", "exact", "prompts"}),
+        (inference.ChatRequestSchema, pb.ChatCompletionRequest, {"model_id", "exact", *CHOICES}),
+        (inference.CompletionRequestSchema, pb.CompletionRequest, {"model_id", "exact", "prompts", "prompt_ids"}),
         (embeddings.EmbeddingRequestSchema, pb.EmbeddingsRequest, {"model_id", "input_ids"}),
         (embeddings.EmbeddingsSchema, pb.EmbeddingsResponse, set()),
         (embeddings.EmbeddingSchema, pb.Embedding, set()),
         (embeddings.EmbeddingUsageSchema, pb.EmbeddingsUsage, set()),
         (inference.StreamOptionsSchema, pb.StreamOptions, set()),
-        (chat.MessageSchema, pb.Message, {"extra"}),
-        (chat.ToolSchema, pb.Tool, set()),
+        (chat.MessageSchema, pb.Message, {"extra", "parts", "reasoning_content", "refusal"}),
+        (chat.ToolSchema, pb.Tool, {"custom"}),
         (chat.FunctionSchema, pb.Function, set()),
-        (chat.ToolCallSchema, pb.ToolCall, {"index", "extra"}),
+        (chat.ToolCallSchema, pb.ToolCall, {"index", "extra", "custom"}),
         (chat.CalledFunctionSchema, pb.FunctionCall, {"extra"}),
         (models.ModelSchema, pb.Model, set()),
         (models.ModelDetailSchema, pb.GetModelResponse, set()),
@@ -70,8 +72,8 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
 def test_messages_have_the_fields_of_rest(schema: type[Schema], message: type, only_in_proto: set[str]) -> None:
     fields = {field.name for field in message.DESCRIPTOR.fields}  # type: ignore[attr-defined]
     asked = set(schema().fields)
-    missing = set(FormSchema().fields) | set(ReasoningSchema().fields)
-    assert fields - only_in_proto == asked - (missing - fields)
+    older = set(FormSchema().fields) - fields
+    assert fields - only_in_proto == asked - older
 
 
 def test_every_method_has_a_function() -> None:
@@ -114,6 +116,43 @@ def test_a_request_is_the_body_that_rest_would_have_got() -> None:
     parameters = to_dict(request)["tools"][0]["function"]["parameters"]
     assert isinstance(parameters["minItems"], int)
     assert completion_body(pb.CompletionRequest(prompts=["a", "b"])) == {"prompt": ["a", "b"]}
+
+
+def test_what_rest_says_in_other_shapes_has_fields_of_its_own() -> None:
+    ids = pb.CompletionRequest(prompt_ids=[pb.TokenIds(ids=[1, 2]), pb.TokenIds(ids=[3])], logit_bias={"7": -1.5})
+    assert completion_body(ids) == {"prompt": [[1, 2], [3]], "logit_bias": {"7": -1.5}}
+    turn = pb.Message(role="user")
+    turn.parts.add().update({"type": "image_url", "image_url": {"url": "https://example.com/a.png"}})
+    thinker = pb.Message(role="assistant", content="4", reasoning_content="2 and 2")
+    allowed = {"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": []}}
+    request = pb.ChatCompletionRequest(messages=[turn, thinker], min_p=0.1)
+    request.tool_choice_object.update(allowed)
+    request.tools.add(type="custom").custom.update({"name": "f"})
+    request.messages[1].tool_calls.add(id="c", type="custom").custom.update({"name": "f", "input": "x"})
+    assert chat_body(request) == {
+        "messages": [
+            {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]},
+            {
+                "role": "assistant",
+                "content": "4",
+                "reasoning_content": "2 and 2",
+                "tool_calls": [{"id": "c", "type": "custom", "custom": {"name": "f", "input": "x"}}],
+            },
+        ],
+        "tools": [{"type": "custom", "custom": {"name": "f"}}],
+        "min_p": 0.1,
+        "tool_choice": allowed,
+    }
+    with pytest.raises(InvalidRequest, match="prompt or prompt_ids, not both"):
+        completion_body(pb.CompletionRequest(prompt="a", prompt_ids=[pb.TokenIds(ids=[1])]))
+
+
+def test_an_echoed_prompt_begins_with_a_token_of_unknown_probability() -> None:
+    logprobs = {"tokens": ["a", "b"], "token_logprobs": [None, -1.0], "top_logprobs": [None, {"b": -1.0}]}
+    choice = {"index": 0, "text": "ab", "finish_reason": "length", "logprobs": logprobs}
+    shown = build_text(pb.CompletionResponse, {"choices": [choice]}).choices[0].logprobs
+    assert math.isnan(shown.token_logprobs[0])
+    assert (shown.token_logprobs[1], [dict(one) for one in shown.top_logprobs]) == (-1.0, [{}, {"b": -1.0}])
 
 
 def test_a_call_without_an_id_has_that_of_its_result() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from google.protobuf.message import Message
 
-from web.rpc.messages import M, build, build_answer, delimited, message_of
+from web.rpc.messages import M, build, build_answer, build_text, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb
 
 #: Number of the field `embedding` of Embedding.
@@ -20,6 +20,8 @@ def answer(kind: str, data: Mapping[str, Any]) -> Message:
     if kind == "embedding":
         return embeddings(data)
     message = message_of(pb.Job, kind)
+    if kind == "completion":
+        return build_text(message, data)
     return planned(message, data) if kind == "deployment" else build_answer(message, data)
 
 

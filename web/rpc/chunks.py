@@ -11,9 +11,11 @@ from typing import Any
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job
 from gateway.views.chunk_stream import ChunkStream
-from web.rpc.messages import build, build_answer, delimited, message_of
+from web.rpc.messages import build, build_answer, build_text, delimited, message_of
 from web.rpc.stubs import model_pb2 as pb
 
+#: What makes messages of chunks, by the kind of their job; of others as they are.
+_BUILDERS: Mapping[str, Any] = {"chat": build_answer, "completion": build_text}
 #: The field of a JobEvent in which the chunks of a kind lie.
 _NUMBERS: Mapping[str, int] = {field.name: field.number for field in pb.JobEvent.DESCRIPTOR.fields}
 
@@ -29,6 +31,7 @@ class MessageForm:
     def __init__(self, kind: str) -> None:
         self._kind: Any = message_of(pb.JobEvent, kind)
         self._chat = kind == "chat"
+        self._build = _BUILDERS.get(kind, build)
         self._has_choices = kind in ("chat", "completion")
 
     def begin(self, head: Mapping[str, Any]) -> None:
@@ -48,8 +51,7 @@ class MessageForm:
 
     def chunk(self, event: Event, chunk: dict[str, Any]) -> bytes:
         """Any chunk."""
-        make = build_answer if self._chat else build
-        message = make(self._kind, {**chunk, "seq": event.seq, "claim": event.claim})
+        message = self._build(self._kind, {**chunk, "seq": event.seq, "claim": event.claim})
         if self._has_choices:
             self._complete(message)
         encoded: bytes = message.SerializeToString()

@@ -56,6 +56,26 @@ def build(kind: type[M], data: Mapping[str, Any]) -> M:
     return ParseDict(dict(data), kind(), ignore_unknown_fields=True)
 
 
+def build_text(kind: type[M], data: Mapping[str, Any]) -> M:
+    """A completion's answer or chunk as a message: in its lists, which hold no nulls, is what stands for nothing."""
+    if all(None not in (_logprobs(choice).get("token_logprobs") or ()) for choice in data["choices"]):
+        return build(kind, data)
+    return build(kind, {**data, "choices": [_without_nulls(choice) for choice in data["choices"]]})
+
+
+def _logprobs(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    return choice.get("logprobs") or {}
+
+
+def _without_nulls(choice: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The first token of an echoed prompt has no log probability, and no likely ones at its place."""
+    shown = dict(_logprobs(choice))
+    for name, nothing in (("token_logprobs", "NaN"), ("top_logprobs", {})):
+        if shown.get(name):
+            shown[name] = [nothing if value is None else value for value in shown[name]]
+    return {**choice, "logprobs": shown} if shown else choice
+
+
 def build_answer(kind: type[M], data: Mapping[str, Any]) -> M:
     """A chat's answer or chunk as a message: fields that its provider has added are in `extra`."""
     return build(kind, _gathered(data, kind.DESCRIPTOR))
@@ -77,7 +97,9 @@ def to_dict(message: Message) -> dict[str, Any]:
         return whole
     found: dict[str, Any] = {}
     for field, value in message.ListFields():
-        if field.message_type is None:
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            found[field.name] = dict(value)
+        elif field.message_type is None:
             found[field.name] = list(value) if field.is_repeated else value
         else:
             found[field.name] = [to_dict(item) for item in value] if field.is_repeated else to_dict(value)
@@ -89,31 +111,35 @@ def chat_body(request: pb.ChatCompletionRequest) -> dict[str, Any]:
     body = _body(request)
     body["messages"] = [_turn(message) for message in request.messages]
     if name := body.pop("tool_choice_function", None):
-        if "tool_choice" in body:
-            raise InvalidRequest.of({"tool_choice_function": ["Give tool_choice or tool_choice_function, not both."]})
-        body["tool_choice"] = {"type": "function", "function": {"name": name}}
+        _instead(body, "tool_choice", "tool_choice_function", {"type": "function", "function": {"name": name}})
+    if choice := body.pop("tool_choice_object", None):
+        _instead(body, "tool_choice", "tool_choice_object", choice)
     return body
 
 
 def completion_body(request: pb.CompletionRequest) -> dict[str, Any]:
     """The body that REST would have got."""
-    body = {"prompt": "", **_body(request)}
+    body = _body(request)
     if prompts := body.pop("prompts", None):
-        if body["prompt"]:
-            raise InvalidRequest.of({"prompts": ["Give prompt or prompts, not both."]})
-        body["prompt"] = prompts
-    return body
+        _instead(body, "prompt", "prompts", prompts)
+    if body.pop("prompt_ids", None):
+        _instead(body, "prompt", "prompt_ids", [list(one.ids) for one in request.prompt_ids])
+    return {"prompt": "", **body}
 
 
 def embedding_body(request: pb.EmbeddingsRequest) -> dict[str, Any]:
     """The body that REST would have got."""
     body = _body(request)
-    if "input_ids" in body:
-        if "input" in body:
-            raise InvalidRequest.of({"input_ids": ["Give input or input_ids, not both."]})
-        del body["input_ids"]
-        body["input"] = [list(one.ids) for one in request.input_ids]
+    if body.pop("input_ids", None):
+        _instead(body, "input", "input_ids", [list(one.ids) for one in request.input_ids])
     return body
+
+
+def _instead(body: dict[str, Any], name: str, other: str, value: Any) -> None:
+    """Put what `other` says where REST has it, in `name`. Raises: InvalidRequest if something is there."""
+    if name in body:
+        raise InvalidRequest.of({other: [f"Give {name} or {other}, not both."]})
+    body[name] = value
 
 
 def delimited(number: int, content: bytes) -> bytes:
@@ -137,6 +163,8 @@ def _body(request: Message) -> dict[str, Any]:
 def _turn(message: pb.Message) -> dict[str, Any]:
     """A turn. An empty content is a text, unless an assistant only calls tools."""
     turn = {"role": "", **_spread(to_dict(message))}
+    if parts := turn.pop("parts", None):
+        _instead(turn, "content", "parts", parts)
     return turn if message.tool_calls else {"content": "", **turn}
 
 

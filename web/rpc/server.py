@@ -12,13 +12,13 @@ import grpc
 import grpc.aio
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection
 
 from gateway.access.certificates import server_tls
 from gateway.context import Gateway
 from gateway.errors import InvalidSetting
 from gateway.process.start import run
 from gateway.settings import Settings
+from web.rpc import reflection
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
 from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
@@ -48,8 +48,7 @@ class RpcServer:
         )
         add_HealthServicer_to_server(self.health, self.server)
         if settings.grpc_reflection:
-            names = (*SERVICES, HEALTH, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self.server)
+            reflection.enable((*SERVICES, HEALTH), self.server)
 
     async def start(self) -> None:
         """Listen. Raises: InvalidSetting if the address can't be used, or plaintext would leave the machine."""

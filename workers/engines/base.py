@@ -84,8 +84,16 @@ class Sampling:
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     repetition_penalty: float = 1.0
+    #: Added to the scores of tokens, by their ids as texts, as JSON has them.
+    logit_bias: Mapping[str, float] = field(default_factory=dict)
+    #: Tokens are left out that are less likely than this part of the likeliest one; 0 = off.
+    min_p: float = 0.0
     #: Return the log probability of each chosen token.
     logprobs: bool = False
+    #: And so many of the likeliest tokens at its place.
+    top_logprobs: int = 0
+    #: Return both for the tokens of the prompt, too. `max_tokens` may be 0 then.
+    prompt_logprobs: bool = False
     #: What the answer, or after a resume the rest of it, must be: a grammar in the engine's own language
     #: (`EngineSpec.grammar_language`). Empty = any text.
     grammar: str = ""
@@ -121,6 +129,23 @@ class SequenceRequest:
     yields: bool = False
 
 
+class Likely(NamedTuple):
+    """A token that might have come."""
+
+    token_id: int
+    logprob: float
+
+
+class TokenLogprob(NamedTuple):
+    """The natural logarithm of a token's probability, and the likeliest tokens at its place, the best first.
+
+    None: nothing is known of it, as it is the first.
+    """
+
+    logprob: float | None
+    likely: Sequence[Likely]
+
+
 class SequenceOutput(NamedTuple):
     """What one step made for one sequence. One step may return several for one sequence, in order.
 
@@ -136,6 +161,10 @@ class SequenceOutput(NamedTuple):
     error: str | None = None
     #: The vector of an embedded sequence: float32, little-endian.
     vector: bytes | None = None
+    #: The likeliest tokens at the place of each token, the best first, if they were asked for.
+    likely: Sequence[Sequence[Likely]] | None = None
+    #: Of all tokens of the prompt, if they were asked for: with the first output of a sequence.
+    prompt: Sequence[TokenLogprob] | None = None
 
 
 class Engine(Protocol):
@@ -171,13 +200,13 @@ class Engine(Protocol):
         """End its threads. Only tests need it: an engine process just ends."""
 
 
-def require_known(token_ids: Sequence[int], vocabulary: int) -> None:
+def require_known(token_ids: Sequence[int], vocabulary: int, what: str = "It") -> None:
     """Raises: EngineRequestError if there are no token ids, or one is not below `vocabulary`."""
     if not token_ids:
         raise EngineRequestError("The prompt has no tokens.")
     wrong = next((i for i in token_ids if type(i) is not int or not 0 <= i < vocabulary), None)
     if wrong is not None:
-        raise EngineRequestError(f"It holds the token id {wrong}; allowed: 0 to {vocabulary - 1}.")
+        raise EngineRequestError(f"{what} holds the token id {wrong}; allowed: 0 to {vocabulary - 1}.")
 
 
 def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, vocabulary: int) -> Sampling:
@@ -191,6 +220,7 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, v
     require_known(request.prompt_ids, vocabulary)
     if sampling is None:
         raise EngineRequestError(f"The {engine} engine makes text, not vectors.")
+    require_known([int(token_id) for token_id in sampling.logit_bias] or [0], vocabulary, "logit_bias")
     missing = sorted(sampling.used() - allowed)
     if missing:
         raise EngineRequestError(

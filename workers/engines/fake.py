@@ -6,7 +6,7 @@ Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps t
 prompt behind the other while begun sequences go on; `prefill_tokens_per_s` how fast prompts are computed, in pieces as
 `workers/engines/prefill.py` says; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
 stage; `fail_load`: a Reason with which the second stage fails at half; `crash_load`: the process ends there;
-`digest` of its weights; and the faults of `workers/engines/fake_faults.py`.
+`digest` of its weights; and the faults of `workers.engines.fakes.faults.py`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from workers.engines.base import (
 )
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
-from workers.engines.fake_faults import Faults
+from workers.engines.fakes.faults import Faults
+from workers.engines.fakes.scores import SCORES, scored
 from workers.engines.grammars.fake_form import FIRST_BYTE, FakeForm
 from workers.engines.prefill import Prefill, Prompt
 
@@ -42,7 +43,7 @@ LOAD_PARTS = 8
 PREFILL_STEP_S = 0.01
 #: Tokens of prompts and answers that one step may hold.
 MAX_STEP_TOKENS = 512
-_CAN = frozenset({"seed", "top_p", "top_k", "logprobs", "grammar"})
+_CAN = frozenset({"seed", "top_p", "top_k", "min_p", "grammar"}) | SCORES
 
 
 def fake_token(key: str, i: int) -> int:
@@ -140,12 +141,12 @@ class FakeEngine(BatchEngine[Running]):
                 del self._held[sequence_id]
                 return SequenceOutput(sequence_id, [], None, "stop")
             token = formed
+        output = scored(one.request, one.sampling, token, position=position, first=not one.made, vocabulary=VOCABULARY)
         one.made += 1
         finished = one.made >= one.sampling.max_tokens
         if finished:
             del self._held[sequence_id]
-        logprobs = [-1.0] if one.sampling.logprobs else None
-        output = SequenceOutput(sequence_id, [token], logprobs, "length" if finished else None)
+            output = output._replace(finish_reason="length")
         return self._faults.on_output(one.request, position, output)
 
     def _load(self, report: Report) -> None:

@@ -44,9 +44,9 @@ from workers.engines.weights import weights_digest
 log = logging.getLogger("headrace.engine")
 
 #: What one request may ask for.
-_CAN = frozenset(
-    {"top_p", "top_k", "seed", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "grammar"}
-)
+_CAN = frozenset({"top_p", "top_k", "min_p", "seed", "logprobs", "grammar"}) | {
+    *("presence_penalty", "frequency_penalty", "repetition_penalty")
+}
 _FINISH = {
     openvino_genai.GenerationFinishReason.STOP: "stop",
     openvino_genai.GenerationFinishReason.LENGTH: "length",
@@ -54,6 +54,8 @@ _FINISH = {
 _LEFT_OUT = "The engine has left it out: its cache may have no room for so long a prompt."
 #: Tokens of one block of the KV cache on a CPU, and on a GPU.
 CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
+#: The library takes no 1.
+MOST_MIN_P = 0.999999
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
 #: Pieces of prompts are requests with ids of their own, which no sequence has.
@@ -357,6 +359,7 @@ def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
     if config.do_sample:
         config.temperature = sampling.temperature
         config.top_p = sampling.top_p
+        config.min_p = min(sampling.min_p, MOST_MIN_P)
         if sampling.top_k:
             config.top_k = sampling.top_k
         seed = sampling.seed if sampling.seed is not None else int.from_bytes(os.urandom(4), "little")

@@ -114,7 +114,9 @@ class Outbox:
 def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
     """Join two outputs of one sequence."""
     logprobs = [*(first.logprobs or ()), *(second.logprobs or ())] or None
-    return second._replace(token_ids=[*first.token_ids, *second.token_ids], logprobs=logprobs)
+    likely = [*(first.likely or ()), *(second.likely or ())] or None
+    ids = [*first.token_ids, *second.token_ids]
+    return second._replace(token_ids=ids, logprobs=logprobs, likely=likely, prompt=first.prompt or second.prompt)
 
 
 def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:

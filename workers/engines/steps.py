@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from workers.engines.base import FINISH_REASONS, SequenceOutput
+from workers.engines.base import FINISH_REASONS, Likely, SequenceOutput, TokenLogprob
 
 #: The log probability of an impossible token, as OpenAI writes it.
 IMPOSSIBLE = -9999.0
@@ -87,18 +87,65 @@ class StepTimes:
         self.base_s = max(0.0, mean_s - self.each_s * mean_n)
 
 
+#: Fields that every output has.
+_PLAIN = ("sequence_id", "token_ids", "logprobs", "finish_reason", "error", "vector")
+
+
+def _unpacked_likely(likely: Any) -> list[Likely]:
+    match likely:
+        case [*pairs] if all(_is_pair(pair) for pair in pairs):
+            return [Likely(*pair) for pair in pairs]
+    raise ValueError(f"what are no likely tokens: {likely!r:.200}")
+
+
+def _unpacked_prompt(entry: Any) -> TokenLogprob:
+    match entry:
+        case [None | float() as logprob, likely]:
+            return TokenLogprob(logprob, _unpacked_likely(likely))
+    raise ValueError(f"what is no token of a prompt: {entry!r:.200}")
+
+
+def _is_pair(pair: Any) -> bool:
+    match pair:
+        case [int(token_id), float()]:
+            return token_id >= 0
+    return False
+
+
 def _packed(output: SequenceOutput) -> list[Any]:
     vector = None if output.vector is None else base64.b64encode(output.vector).decode()
     # JSON has no infinity.
-    logprobs = output.logprobs and [x if math.isfinite(x) else IMPOSSIBLE for x in output.logprobs]
-    return [output.sequence_id, list(output.token_ids), logprobs, output.finish_reason, output.error, vector]
+    logprobs = output.logprobs and [_possible(x) for x in output.logprobs]
+    packed = [output.sequence_id, list(output.token_ids), logprobs, output.finish_reason, output.error, vector]
+    if output.likely is None and output.prompt is None:
+        return packed
+    likely = None if output.likely is None else [_packed_likely(one) for one in output.likely]
+    prompt = None if output.prompt is None else [_packed_prompt(one) for one in output.prompt]
+    return [*packed, likely, prompt]
+
+
+def _packed_prompt(one: TokenLogprob) -> list[Any]:
+    return [one.logprob if one.logprob is None else _possible(one.logprob), _packed_likely(one.likely)]
+
+
+def _possible(logprob: float) -> float:
+    return logprob if math.isfinite(logprob) else IMPOSSIBLE
+
+
+def _packed_likely(likely: Sequence[Likely]) -> list[list[Any]]:
+    return [[token_id, _possible(logprob)] for token_id, logprob in likely]
 
 
 def _unpacked(fields: Any) -> SequenceOutput:
     match fields:
+        case [*plain, None | [*_] as likely, None | [*_] as prompt] if len(plain) == len(_PLAIN):
+            return _unpacked(plain)._replace(
+                likely=likely and [_unpacked_likely(one) for one in likely],
+                prompt=prompt and [_unpacked_prompt(one) for one in prompt],
+            )
         case [int(), [*ids], None | [*_] as logprobs, None | str() as finish, None | str(), None | str() as vector]:
             numbers = all(type(i) is int and i >= 0 for i in ids) and all(type(x) is float for x in logprobs or ())
             if numbers and (finish is None or finish in FINISH_REASONS):
-                output = SequenceOutput._make(fields)
+                output = SequenceOutput(*fields)
                 return output if vector is None else output._replace(vector=base64.b64decode(vector))
     raise ValueError(f"what is no output of a sequence: {fields!r:.200}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.inference.estimates import UNLIMITED_ANSWER
 from gateway.jobs.events import EventType
-from gateway.jobs.journal import Logprob, as_usage, echoed_by_worker, fold
+from gateway.jobs.journal import as_usage, echoed_by_worker, fold, prompts_of
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
 from gateway.store.codec import dumps
@@ -23,8 +23,12 @@ from workers.answers.pieces import REASONING, Pieces
 from workers.answers.reader import Reader
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
+from workers.handlers.logprobs import answer_entries, prompt_entries
 from workers.tokenizers.detokenizer import Offsets
 from workers.tokenizers.load import Tokenizer
+
+#: Log probabilities of so many tokens of a prompt go into one event.
+PROMPT_ENTRIES = 256
 
 
 def digest_of(prompts: Sequence[Sequence[int]]) -> str:
@@ -62,7 +66,9 @@ class Choice:
     offsets: Offsets = field(default_factory=Offsets)
     #: The prompt's text that is not in the journal and must be, see `echoed_by_worker`.
     echo: str = ""
-    #: The replay showed that it has ended.
+    #: Tokens of the prompt whose log probabilities the journal has.
+    prompt_done: int = 0
+    #: It has ended without the engine, or the replay showed that it has.
     finished_on_resume: bool = False
 
 
@@ -97,11 +103,17 @@ class Run(EngineRun):
             for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n))
         ]
         if echoed_by_worker(job.request):
+            given = prompts_of(job.request)
             for choice in self.choices:
-                choice.echo = tokenizer.decode(choice.prompt_ids)
+                text = given[choice.index // n]
+                choice.echo = text if isinstance(text, str) else tokenizer.decode(choice.prompt_ids)
                 choice.offsets = Offsets(len(choice.echo))
         self._eos = set(tokenizer.eos_ids)
         self._want_logprobs = bool(job.request.get("logprobs"))
+        self._want_prompt = self._want_logprobs and bool(job.request.get("echo"))
+        if not max_tokens and not self._want_prompt:
+            for choice in self.choices:
+                choice.finish_reason, choice.finished_on_resume = "length", True
         if resume_point:
             self._replay(resume_point)
 
@@ -152,7 +164,11 @@ class Run(EngineRun):
                     presence_penalty=float(wanted.get("presence_penalty") or 0),
                     frequency_penalty=float(wanted.get("frequency_penalty") or 0),
                     repetition_penalty=float(wanted.get("repetition_penalty") or 1),
+                    logit_bias=wanted.get("logit_bias") or {},
+                    min_p=float(wanted.get("min_p") or 0),
                     logprobs=self._want_logprobs,
+                    top_logprobs=int(wanted.get("top_logprobs") or 0) if self._want_logprobs else 0,
+                    prompt_logprobs=self._want_prompt and choice.prompt_done < len(choice.prompt_ids),
                 ),
                 eos_ids=list(self._eos),
                 key=f"{self.job.id}/{choice.index}",
@@ -171,6 +187,8 @@ class Run(EngineRun):
         if output.finish_reason in ENGINE_ERRORS:
             self.fail(ENGINE_ERRORS[output.finish_reason], output.error or "the engine refused the request")
             return False
+        if output.prompt and self._want_prompt:
+            self._write_prompt(choice, output)
         pieces, stopped, kept = choice.reader.push(output.token_ids, final=output.finish_reason is not None)
         ids = output.token_ids[:kept]
         choice.ids += ids
@@ -179,7 +197,7 @@ class Run(EngineRun):
         choice.finish_reason = _named("stop" if stopped else output.finish_reason, choice.reader)
         more = {}
         if output.logprobs and self._want_logprobs:
-            more["lp"] = self._logprobs(choice, ids, output.logprobs)
+            more["lp"] = answer_entries(self.tokenizer, choice.offsets, ids, output)
         self._publish(choice, pieces, ids=ids, **more)
         if choice.finish_reason:
             self.finish_choice(index, choice.finish_reason)
@@ -191,15 +209,12 @@ class Run(EngineRun):
         if ids or pieces.text or extra or pieces.calls:
             self.extend(choice.index, ids=ids, text=pieces.text, tool_calls=pieces.calls, extra=extra, **more)
 
-    def _logprobs(self, choice: Choice, ids: Sequence[int], logprobs: Sequence[float]) -> list[Logprob]:
-        """The log probability entries of tokens, see `Logprob`."""
-        entries: list[Logprob] = []
-        for token_id, logprob in zip(ids, logprobs, strict=False):
-            raw = self.tokenizer.token_bytes(token_id)
-            text = self.tokenizer.decode([token_id])
-            whole = text.encode() == raw or not raw
-            entries.append((text, logprob, choice.offsets.push(raw), *(() if whole else (raw.hex(),))))
-        return entries
+    def _write_prompt(self, choice: Choice, output: SequenceOutput) -> None:
+        """The prompt with its log probabilities, but for what an earlier claim has written."""
+        entries = prompt_entries(self.tokenizer, Offsets(), choice.prompt_ids, output.prompt or ())
+        for at in range(choice.prompt_done, len(entries), PROMPT_ENTRIES):
+            self.event(EventType.DELTA, {"index": choice.index, "prompt_lp": entries[at : at + PROMPT_ENTRIES]})
+        choice.prompt_done = len(entries)
 
     def _end_if_all_finished(self) -> None:
         if all(choice.finish_reason for choice in self.choices):
@@ -218,6 +233,7 @@ class Run(EngineRun):
             choice.num_tokens = len(choice.ids)
             choice.offsets = Offsets(len(choice.echo) + len(before.text))
             choice.echo = "" if before.echo or old.echo else choice.echo
+            choice.prompt_done = len(before.prompt_logprobs) + len(old.prompt_logprobs)
             for token_id in old.token_ids if self._want_logprobs else ():
                 choice.offsets.push(self.tokenizer.token_bytes(token_id))
             choice.finish_reason = before.finish_reason or old.finish_reason
@@ -225,7 +241,8 @@ class Run(EngineRun):
                 choice.reader.push(old.token_ids)
                 continue
             ended_by_eos = bool(self._eos & set(old.token_ids[-1:]))
-            over = choice.num_tokens >= self.max_tokens or ended_by_eos
+            unread = self._want_prompt and choice.prompt_done < len(choice.prompt_ids)
+            over = (choice.num_tokens >= self.max_tokens and not unread) or ended_by_eos
             pieces, stopped, _ = choice.reader.push(old.token_ids, final=over)
             choice.unsent = pieces.beyond(old.text, old.extra, old.tool_calls)
             if stopped or over:

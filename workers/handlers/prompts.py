@@ -54,6 +54,7 @@ def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int)
     """The most tokens of one answer. Raises: ContextTooLong if prompt and answer don't fit."""
     wanted = request.get("max_tokens")
     room = model.context_length - prompt_tokens
-    if room < 1 or (wanted is not None and wanted > room):
-        raise ContextTooLong(context_text(model.context_length, prompt_tokens=prompt_tokens, wanted=wanted or 1))
-    return int(wanted or min(model.default_max_tokens or model.max_tokens, room))
+    if room < (1 if wanted is None else wanted):
+        wanted = 1 if wanted is None else wanted
+        raise ContextTooLong(context_text(model.context_length, prompt_tokens=prompt_tokens, wanted=wanted))
+    return int(min(model.default_max_tokens or model.max_tokens, room) if wanted is None else wanted)

@@ -64,8 +64,6 @@ def hints(model: Model, request: Mapping[str, Any]) -> dict[str, str]:
 def refused(model: Model, request: Mapping[str, Any]) -> dict[str, str]:
     """See `Words`."""
     found = {}
-    if request.get("top_logprobs"):
-        found["top_logprobs"] = "Other likely tokens are not passed on; ask for logprobs of the chosen ones."
     if request.get("echo") and request.get("logprobs"):
         found["echo"] = "Log probabilities of the prompt are not passed on; leave out echo or logprobs."
     elif request.get("echo") and _has_ids(request["prompt"]):

@@ -24,6 +24,7 @@ from transformers.utils import logging
 
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
+from workers.engines.pytorch.extras import add_processors
 from workers.engines.pytorch.forms import FormMasks
 from workers.engines.pytorch.offload import keep_on_host
 from workers.engines.pytorch.paced_scheduler import PACED, PAGE_TOKENS
@@ -179,6 +180,8 @@ def start_manager(model: Any, config: EngineConfig, wake_up: threading.Event | N
     if wake_up is not None:
         manager._wake_up_loop = wake_up
     _add_masks(manager, config, int(model.config.get_text_config().vocab_size))
+    if config.tensor_parallel_size == 1:
+        add_processors(manager)
     # The manager's thread is a daemon if its starter is one.
     starter = threading.Thread(target=manager.start, daemon=True)
     starter.start()

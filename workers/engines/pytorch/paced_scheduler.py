@@ -12,6 +12,7 @@ from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
 from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, Prompt
+from workers.engines.pytorch.extras import wants_whole_prompt
 from workers.engines.pytorch.forms import in_time
 
 #: The `scheduler_type` of a ContinuousBatchingConfig.
@@ -70,6 +71,13 @@ class PacedScheduler(FIFOScheduler):
         if not scheduled and lacks_room:
             return None, is_decode, 0, 0
         return scheduled, is_decode, num_tokens, num_read
+
+    def _infer_request_tokens(self, state: Any, begun: set[str]) -> list[int]:
+        """The tokens of a request that a step may compute: all, where something is asked of each of its prompt."""
+        if state.status == RequestStatus.PENDING and wants_whole_prompt(state):
+            return list(state.remaining_prefill_tokens)
+        found: list[int] = super()._infer_request_tokens(state, begun)
+        return found
 
     def finish_request(self, request_id: str) -> None:
         """It has ended, and its blocks are free."""

@@ -28,6 +28,7 @@ from workers.engines.base import (
 )
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.grammars.compiling import Compiling
+from workers.engines.pytorch.extras import NEEDS, Extras, attach
 from workers.engines.pytorch.forms import Form
 from workers.engines.pytorch.loading import (
     QUANTIZED,
@@ -42,7 +43,7 @@ from workers.engines.pytorch.vocabulary import grammars_of
 from workers.engines.weights import weights_digest
 
 #: What one request may ask for.
-_CAN = frozenset({"top_p", "top_k", "grammar"})
+_CAN = frozenset({"top_p", "top_k", "grammar"}) | NEEDS
 MIN_TEMPERATURE = 1e-3
 #: How long `step` waits for the manager before it gives control back.
 STEP_WAIT_S = 1.0
@@ -59,6 +60,8 @@ class Held:
     reported: int = 0
     #: Of a sequence with a grammar, once it is compiled.
     form: Form | None = None
+    #: Of a sequence that needs any.
+    extras: Extras | None = None
 
 
 class TransformersEngine(BatchEngine[Held]):
@@ -98,13 +101,18 @@ class TransformersEngine(BatchEngine[Held]):
         self._grammars = grammars_of(Path(config.model_path), self._vocabulary)
         self._compiling = Compiling[Form](self._wake)
         self._warm_up_step_s = warm_up(self, report)
+        if config.tensor_parallel_size == 1:
+            attach(self._manager)
         return model
 
     def add(self, request: SequenceRequest) -> None:
         """Admit a sequence. Raises: EngineRequestError."""
-        sampling = require(request, _CAN, "transformers", vocabulary=self._vocabulary)
+        can = _CAN - NEEDS if self._ranks else _CAN
+        sampling = require(request, can, "transformers", vocabulary=self._vocabulary)
         require_room(request, sampling, self._capacity)
         held = self._held[request.sequence_id] = Held(request, sampling)
+        if sampling.used() & NEEDS:
+            held.extras = Extras(sampling, request.prompt_ids, generated=request.generated)
         if sampling.grammar:
             try:
                 self._compiling.start(request.sequence_id, self._compiler(request, sampling.grammar))
@@ -129,12 +137,13 @@ class TransformersEngine(BatchEngine[Held]):
         self._manager.add_request(
             list(request.prompt_ids),
             request_id=_name(request),
-            max_new_tokens=held.sampling.max_tokens,
+            max_new_tokens=max(1, held.sampling.max_tokens),
             streaming=True,
             # An empty list would mean the model's own.
             eos_token_id=list(request.eos_ids) or [-1],
             **self._processors(held.sampling),
             **({"form": held.form} if held.form else {}),
+            **({"extras": held.extras} if held.extras else {}),
         )
 
     def _wake(self) -> None:
@@ -190,15 +199,24 @@ class TransformersEngine(BatchEngine[Held]):
         if held.form and held.form.error:
             self._withdraw(sequence_id, self._held.pop(sequence_id))
             return [SequenceOutput(sequence_id, [], None, "error", held.form.error)]
-        tokens = list(result.generated_tokens[held.reported :])
-        held.reported += len(tokens)
+        output = self._new(sequence_id, held, list(result.generated_tokens[held.reported :]))
         if not result.is_finished():
-            return [SequenceOutput(sequence_id, tokens)]
+            return [output]
         del self._held[sequence_id]
         if result.error is not None:
-            return [SequenceOutput(sequence_id, tokens, None, "failed", f"The engine failed: {result.error}")]
+            return [output._replace(finish_reason="failed", error=f"The engine failed: {result.error}")]
         stopped = result.generated_tokens[-1:] and result.generated_tokens[-1] in held.request.eos_ids
-        return [SequenceOutput(sequence_id, tokens, None, "stop" if stopped else "length")]
+        stopped = stopped and held.sampling.max_tokens > 0
+        return [output._replace(finish_reason="stop" if stopped else "length")]
+
+    def _new(self, sequence_id: int, held: Held, tokens: list[int]) -> SequenceOutput:
+        """What a sequence has made since it was asked last."""
+        begun, held.reported = held.reported, held.reported + len(tokens)
+        if held.sampling.max_tokens == 0:  # it was made only since the manager makes one at least
+            tokens = []
+        if held.extras is None:
+            return SequenceOutput(sequence_id, tokens)
+        return held.extras.output(sequence_id, tokens, begun)
 
     def _kv_cache(self) -> dict[str, int]:
         """What the manager has made of it, which it has by the first step: this process' share of its bytes."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import repeat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from gateway.store.codec import as_count, is_integer, mended
 from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import Said
 from workers.providers.protocols import wire
-from workers.providers.protocols.pieces import Answer
+from workers.providers.protocols.pieces import Answer, Token
 
 #: What is known of a delta; all else is beside it.
 _KNOWN = ("role", "content", "tool_calls", "function_call")
@@ -35,6 +35,8 @@ _CACHED = "prompt_cache_hit_tokens"
 _BROKEN = ("error", "insufficient_system_resource")
 #: How a token is written that is no text by itself, where there is no list of bytes.
 _IN_HEX = re.compile(r"bytes:(\\x[0-9a-fA-F]{2})+")
+#: Likely tokens that are read of one place.
+MAX_LIKELY = 20
 #: The logarithm of a probability that is none.
 _NEVER = -9999.0
 
@@ -164,26 +166,41 @@ def _usage(usage: Any) -> UpstreamDelta | None:
     return None if counts == UpstreamDelta() else counts
 
 
-def _logprobs(found: Any) -> list[tuple[str, float, bytes]]:
-    """Of each token its text, log probability and bytes."""
+def _logprobs(found: Any) -> list[Token]:
+    """The tokens of a piece."""
     if not isinstance(found, Mapping):
         return []
-    tokens, values = found.get("tokens"), found.get("token_logprobs")
-    triples: Iterable[tuple[Any, Any, Any]]
+    tokens = found.get("tokens")
     if isinstance(tokens, list):
-        triples = zip(tokens, values if isinstance(values, list) else [], repeat(None))
+        values, likely = (_listed(found.get(name)) for name in ("token_logprobs", "top_logprobs"))
+        rows = zip_longest(tokens, values, likely)
+        entries: Iterable[Any] = ({"token": a, "logprob": b, "top_logprobs": _by_text(c)} for a, b, c in rows)
     else:
-        entries = found.get("content")
-        triples = (
-            (entry.get("token"), entry.get("logprob"), entry.get("bytes"))
-            for entry in (entries if isinstance(entries, list) else ())
-            if isinstance(entry, Mapping)
-        )
-    return [
-        (text := mended(token), _logprob(value), _bytes(text, raw))
-        for token, value, raw in triples
-        if isinstance(token, str)
-    ]
+        entries = _listed(found.get("content"))
+    return [token for entry in entries if (token := _token(entry, likely=_likely(entry)))]
+
+
+def _likely(entry: Any) -> list[Token]:
+    others = _listed(entry.get("top_logprobs")) if isinstance(entry, Mapping) else []
+    return [token for other in others[:MAX_LIKELY] if (token := _token(other))]
+
+
+def _token(entry: Any, *, likely: Sequence[Token] = ()) -> Token | None:
+    if not isinstance(entry, Mapping) or not isinstance(entry.get("token"), str):
+        return None
+    text = mended(entry["token"])
+    return Token(text, _logprob(entry.get("logprob")), _bytes(text, entry.get("bytes")), likely)
+
+
+def _by_text(likely: Any) -> list[dict[str, Any]]:
+    """Likely tokens of a completion, which are by their texts, as those of a chat, the best first."""
+    found = likely.items() if isinstance(likely, Mapping) else ()
+    entries = [{"token": text, "logprob": logprob} for text, logprob in found]
+    return sorted(entries, key=lambda entry: -_logprob(entry["logprob"]))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _bytes(token: str, listed: Any) -> bytes:

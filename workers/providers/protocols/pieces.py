@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from gateway.jobs.answer import extras
 from gateway.jobs.answer.tool_calls import TEXTS, Calls, called_by
@@ -14,6 +14,20 @@ from gateway.store.codec import writable
 from workers.providers.base import UpstreamDelta
 from workers.providers.protocols.wire import Halves
 from workers.tokenizers.detokenizer import Offsets
+
+
+class Token(NamedTuple):
+    """A token, its log probability, and the likeliest ones at its place."""
+
+    text: str
+    logprob: float
+    raw: bytes
+    likely: Sequence[Token] = ()
+
+    @property
+    def hex(self) -> str:
+        """Its bytes, if they are not those of its text."""
+        return "" if self.text.encode() == self.raw else self.raw.hex()
 
 
 class Answer:
@@ -39,13 +53,10 @@ class Answer:
         text: str = "",
         calls: Iterable[Any] = (),
         extra: Mapping[str, Any] | None = None,
-        logprobs: Iterable[tuple[str, float, bytes]] = (),
+        logprobs: Iterable[Token] = (),
         finish: str | None = None,
     ) -> UpstreamDelta:
-        """What has come. With `finish` it is over, and nothing waits for its other half any more.
-
-        `logprobs`: of each token its text, log probability and bytes.
-        """
+        """What has come. With `finish` it is over, and nothing waits for its other half any more."""
         self.begun = True
         self.ended = self.ended or finish is not None
         fragments = [self._joined(fragment) for call in calls if (fragment := self._calls.take(call))]
@@ -59,16 +70,19 @@ class Answer:
         if not self._named and (more or any(_has_extras(fragment) for fragment in fragments)):
             self._named = True
             more[extras.PROVIDER] = self._provider
-        entries = [self._entry(*token) for token in logprobs]
+        entries = [self._entry(token) for token in logprobs]
         return UpstreamDelta(self.index, text, fragments, entries, finish, writable(more))
 
     def end(self) -> UpstreamDelta:
         """Its end, where the provider has said nothing of it."""
         return self.piece(finish="tool_calls" if self._calls.calls else "stop")
 
-    def _entry(self, text: str, logprob: float, raw: bytes) -> Logprob:
-        offset = self._offsets.push(raw)
-        return (text, logprob, offset) if text.encode() == raw else (text, logprob, offset, raw.hex())
+    def _entry(self, token: Token) -> Logprob:
+        entry = (token.text, token.logprob, self._offsets.push(token.raw))
+        if not token.likely:
+            return (*entry, token.hex) if token.hex else entry
+        likely = [[one.text, one.logprob, *([one.hex] if one.hex else [])] for one in token.likely]
+        return (*entry, token.hex, likely)
 
     def _joined(self, fragment: dict[str, Any]) -> dict[str, Any]:
         kind, called = called_by(fragment)

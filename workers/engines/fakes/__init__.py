@@ -1,0 +1,1 @@
+"""What the fake engine can do beside saying words: faults on demand, and likely tokens."""
