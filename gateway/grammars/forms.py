@@ -15,6 +15,7 @@ from gateway.grammars.derive import Derivatives
 from gateway.grammars.fuel import Fuel, Refused
 from gateway.grammars.grammar import Grammar, of_regex
 from gateway.grammars.json_schema import json_value
+from gateway.grammars.notations import read_grammar
 from gateway.grammars.patterns import matching
 from gateway.grammars.trial import check
 
@@ -71,8 +72,6 @@ def require_form(request: Mapping[str, Any]) -> None:
 @lru_cache(maxsize=_KEPT)
 def _grammar(kind: str, value: bytes) -> Grammar:
     """The value is JSON, so that equal forms are found again."""
-    if kind not in _MADE:
-        raise Refused(f"Not there yet; allowed: {', '.join(_MADE)}.", keyword=kind)
     grammar = _MADE[kind](orjson.loads(value))
     check(grammar)
     return grammar
@@ -89,4 +88,9 @@ def _regex(pattern: str) -> Grammar:
     return found
 
 
-_MADE: dict[str, Callable[[Any], Grammar]] = {"json": json_value, "choice": _choice, "regex": _regex}
+_MADE: dict[str, Callable[[Any], Grammar]] = {
+    "json": json_value,
+    "choice": _choice,
+    "regex": _regex,
+    "grammar": read_grammar,
+}

@@ -11,7 +11,7 @@ from gateway.grammars.regex import Regex, alt, cat, literal, rep
 #: Digits of a whole number, of a fraction, and of an exponent: few enough to be exact in every reader.
 INTEGER_DIGITS, FRACTION_DIGITS, EXPONENT_DIGITS = 15, 15, 2
 #: Spaces of an indentation.
-_INDENT = 24
+_INDENT = 16
 
 DIGIT = regex.chars([(ord("0"), ord("9"))])
 _NONZERO = regex.chars([(ord("1"), ord("9"))])
