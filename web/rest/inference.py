@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from typing import Any
 from flask import Response, current_app, request
 from flask_smorest import Blueprint
 
-from gateway.errors import HeadraceError
 from gateway.jobs.record import Job
 from gateway.views.whole_answer import whole
 from gateway.watching.watcher import Watcher
@@ -90,11 +90,10 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
     It is closed when the client leaves, even before the first byte. Raises: an error that is found before anything is
     shown, if that is the client's dialect.
     """
-    try:
+    with contextlib.ExitStack() as undo:
+        undo.callback(watcher.close)
         begun = sse.first_events(watcher, dialect())
-    except HeadraceError:
-        watcher.close()
-        raise
+        undo.pop_all()
     connection: Any = request.environ.get("gunicorn.socket")
     if connection is not None:
         connection.settimeout(SEND_TIMEOUT_S)
