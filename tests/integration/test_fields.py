@@ -54,7 +54,9 @@ FORMS: list[dict[str, Any]] = [
     {"response_format": {"type": "json_schema", "json_schema": {"name": "any", "schema": {}, "strict": True}}},
     {"structured_outputs": {"json_object": True}},
     {"guided_json": {"type": "object"}, "guided_decoding_backend": "auto", "guided_whitespace_pattern": " ?"},
-    {"guided_choice": ["a", "b"], "guided_regex": None, "guided_grammar": None},
+    {"guided_choice": ["a", "b"]},
+    {"guided_regex": "[a-z]{1,3}"},
+    {"guided_grammar": 'root ::= "a" | "b"'},
 ]
 THINKING: dict[str, Any] = {
     "reasoning_effort": "low",
