@@ -48,6 +48,10 @@ COMPLETION: Examples = {
         "summary": "A stream of chunks",
         "value": {"prompt": "Once upon a time", "max_tokens": 30, "stream": True},
     },
+    "token_ids": {
+        "summary": "Token ids in place of a text; unlikely tokens are left out",
+        "value": {"prompt": [2705, 827, 1296], "max_tokens": 8, "min_p": 0.1},
+    },
     "prompts": {
         "summary": "Several prompts, with their text in the answers, in the background",
         "value": {"prompt": ["One, two,", "Red, green,"], "max_tokens": 8, "echo": True, "priority": "background"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -102,6 +103,12 @@ class Sampling:
     def greedy(self) -> bool:
         """Whether each token is the likeliest one, which a temperature or a `top_p` of 0 means."""
         return self.temperature == 0 or self.top_p == 0
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether what is reckoned with scores is in its range: else one request could make them all invalid."""
+        numbers = (self.presence_penalty, self.frequency_penalty, *self.logit_bias.values())
+        return all(map(math.isfinite, numbers)) and 0 < self.repetition_penalty < math.inf and 0 <= self.min_p <= 1
 
     def used(self) -> set[str]:
         """The features that this request uses, beyond max_tokens and temperature."""
@@ -226,6 +233,8 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, v
         raise EngineRequestError(
             f"The {engine} engine can't do {', '.join(missing)}; it can do: {', '.join(sorted(allowed))}."
         )
+    if not sampling.is_sound:
+        raise EngineRequestError("A penalty, a bias or min_p is out of its range.")
     return sampling
 
 
