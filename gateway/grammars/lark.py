@@ -59,7 +59,7 @@ def _times(least: int, most: int | None) -> str:
 def _terminal(part: Regex) -> str:
     """In the syntax of terminals, where regexes stand between slashes."""
     if part.plain and part is not NOTHING:
-        return f"/{_regex(part)}/"
+        return f"/{_regex(part) or '(?:)'}/"  # two slashes begin a comment
     if part is ANYTHING:
         return _ANY
     if part is NOTHING:

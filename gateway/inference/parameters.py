@@ -11,8 +11,6 @@ from gateway.inference.local_limits import only_remote
 from gateway.models.entry import Model
 from gateway.models.protocols import refusals, unsendable, without
 
-NO_FORCE = "A local model can't be made to call a tool; use auto or none."
-
 #: Values at which sampling changes nothing.
 _AT_REST = {"temperature": 1, "top_p": 1}
 
@@ -64,7 +62,4 @@ def check_embedding(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _beyond_local(model: Model, request: Mapping[str, Any]) -> dict[str, list[str]]:
-    errors = only_remote(request) | beyond(model, request)
-    if request.get("tool_choice", "auto") not in ("auto", "none"):
-        errors["tool_choice"] = [NO_FORCE]
-    return errors
+    return only_remote(request) | beyond(model, request)

@@ -10,7 +10,6 @@ import os
 import signal
 from typing import Any
 
-import grpc
 import httpx
 import pytest
 from google.protobuf.json_format import ParseDict
@@ -19,7 +18,7 @@ from gateway.jobs.compaction import snapshot
 from schemas import chat, chunks, embeddings, inference, jobs, openai
 from tests.integration.conftest import ABSENT, ENCODER, TOOLS
 from tests.integration.conftest import CHAT_MODEL as MODEL
-from tests.rpc import Client, details
+from tests.rpc import Client
 from tests.stack import Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
 
@@ -161,13 +160,12 @@ def test_every_field_of_a_message_is_taken(rpc: Client, method: str) -> None:
 
 
 def test_a_tool_that_must_be_called_is_taken_by_its_name(rpc: Client) -> None:
-    """The fake engine can't be made to call one, and says so of the field."""
-    request = ParseDict({**CALLING, "model_id": TOOLS}, pb.ChatCompletionRequest())
+    request = ParseDict({**CALLING, "model_id": TOOLS, "max_tokens": 500}, pb.ChatCompletionRequest())
     request.ClearField("tool_choice")
     request.tool_choice_function = "weather"
-    with pytest.raises(grpc.RpcError) as caught:
-        rpc.call("CreateChatCompletion", request)
-    assert details(caught.value)["BadRequest"].field_violations[0].field == "tool_choice"
+    (choice,) = rpc.call("CreateChatCompletion", request).choices
+    assert choice.finish_reason == "tool_calls"
+    assert [call.function.name for call in choice.message.tool_calls] == ["weather"]
 
 
 @pytest.mark.parametrize("kind", ["chat", "completion"])

@@ -88,12 +88,17 @@ class Journal:
 
     def claim(self) -> Run:
         job = replace(JOB, seq=len(self.events), request=self.asked)
+        answers, prompt = ModelAnswers(self.tokenizer), self.tokenizer.ids(self.prompt)
+        plan = answers.plan(self.asked, prompt)
         self.run = Run(
             job,
-            prompts=[self.tokenizer.ids(self.prompt)],
+            prompts=[prompt + answers.ids(plan.prefix)],
             tokenizer=self.tokenizer,
-            max_tokens=1000,
+            max_tokens=3000,
             resume_point=ResumePoint.from_journal(job, self.events) if self.events else None,
+            answers=answers,
+            plan=plan,
+            grammar_language="lark",
         )
         self.run.begin({"tokenizer": "letters"})
         self.write()

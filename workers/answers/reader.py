@@ -37,6 +37,7 @@ class Reader:
         *,
         markers: Mapping[int, str] | None = None,
         most_calls: int = 0,
+        begun: str = "",
     ) -> None:
         self._detokenizer = detokenizer
         self._parser = parser
@@ -44,6 +45,8 @@ class Reader:
         self._markers = markers or {}
         #: The answer ends behind this many calls; 0: it may have any number.
         self._most_calls = most_calls
+        #: What the prompt has begun of the answer: it is told with the first push.
+        self._begun = begun
         #: Tokens of reasoning, with those that open and close it.
         self.reasoning_tokens = 0
 
@@ -61,7 +64,7 @@ class Reader:
         if self._parser is None:
             text, stopped, kept = self._detokenizer.push(ids, final=final)
             return Pieces(text), stopped, kept
-        pieces = Pieces()
+        pieces, self._begun = self._parser.feed(self._begun), ""
         for count, token_id in enumerate(ids, 1):
             if self._take(self._parser, token_id, pieces):
                 pieces.add(self._parser.feed("", final=True))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from gateway.errors import InvalidRequest
 from gateway.inference.parameters import sampling
 from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
+from gateway.models.engines import spec_of
 from workers.answers.of_model import ModelAnswers
 from workers.engines.base import EngineConfig, Sampling, SequenceRequest
 from workers.handlers.generation_run import Run
@@ -18,11 +20,20 @@ from workers.tokenizers.load import Tokenizer, load_tokenizer
 class Generation:
     """Generates text with one model, on an engine with this context length."""
 
-    def __init__(self, tokenizer: Tokenizer, model: Model, catalog: Catalog, *, context_length: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        model: Model,
+        catalog: Catalog,
+        *,
+        context_length: int,
+        grammar_language: str = "",
+    ) -> None:
         self._tokenizer = tokenizer
         self._model = model
         self._catalog = catalog
         self._context_length = context_length
+        self._grammar_language = grammar_language
         self.digest = tokenizer.digest
         self._named: tuple[str, str] | None = None
         self._read_as = ModelAnswers(tokenizer)
@@ -34,6 +45,10 @@ class Generation:
         answers = self._answers(model)
         answers.require(job.request, model.id)
         prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
+        plan = answers.plan(job.request, prompts[0])
+        if plan.grammar and not self._grammar_language:
+            raise InvalidRequest(f"The engine of {model.id} can't hold an answer to a form, or make it call a tool.")
+        prompts = [prompt + answers.ids(plan.prefix) for prompt in prompts]
         max_tokens = token_limit(job.request, model, prompt_tokens=max(map(len, prompts)))
         job = replace(
             job, request={**job.request, **sampling(model, job.request)}
@@ -45,6 +60,8 @@ class Generation:
             max_tokens=max_tokens,
             resume_point=resume_point,
             answers=answers,
+            plan=plan,
+            grammar_language=self._grammar_language,
         )
 
     def _answers(self, model: Model) -> ModelAnswers:
@@ -68,4 +85,5 @@ class Generation:
 def load_generation(config: EngineConfig, model: Model, catalog: Catalog) -> Generation:
     """Read the tokenizer."""
     tokenizer = load_tokenizer(config.model_path, config.engine)
-    return Generation(tokenizer, model, catalog, context_length=config.context_length)
+    language = spec_of(config.engine).grammar_language
+    return Generation(tokenizer, model, catalog, context_length=config.context_length, grammar_language=language)

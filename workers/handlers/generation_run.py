@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.grammars.grammar import Grammar
 from gateway.inference.estimates import UNLIMITED_ANSWER
 from gateway.jobs.events import EventType
 from gateway.jobs.journal import as_usage, echoed_by_worker, fold, prompts_of
@@ -20,9 +21,11 @@ from gateway.jobs.resume_point import ResumePoint
 from gateway.store.codec import dumps
 from workers.answers.of_model import ModelAnswers
 from workers.answers.pieces import REASONING, Pieces
+from workers.answers.plan import Plan
 from workers.answers.reader import Reader
 from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
+from workers.handlers.keeping_form import WholeCharacters, still_to_come
 from workers.handlers.logprobs import answer_entries, prompt_entries
 from workers.tokenizers.detokenizer import Offsets
 from workers.tokenizers.load import Tokenizer
@@ -54,6 +57,10 @@ class Choice:
     index: int
     prompt_ids: list[int]
     reader: Reader
+    #: With a grammar: keeps back the ids of unfinished characters.
+    whole: WholeCharacters | None = None
+    #: What the answer must be from here on, in the engine's language.
+    grammar: str = ""
     #: The part of the answer that another model wrote, in our tokens.
     before_ids: list[int] = field(default_factory=list)
     num_tokens: int = 0
@@ -84,10 +91,14 @@ class Run(EngineRun):
         max_tokens: int,
         resume_point: ResumePoint | None = None,
         answers: ModelAnswers | None = None,
+        plan: Plan | None = None,
+        grammar_language: str = "",
     ) -> None:
         super().__init__(job)
         self.tokenizer = tokenizer
         self._answers = answers = answers or ModelAnswers(tokenizer)
+        self._plan = plan = plan or answers.plan(job.request, prompts[0])
+        self._grammar_language = grammar_language
         self.prompt_digest = digest_of(prompts)
         resume_point = resume_point and resume_point.read_by(tokenizer=tokenizer.digest, prompt=self.prompt_digest)
         self.resume_point = resume_point
@@ -99,7 +110,7 @@ class Run(EngineRun):
         self.reserved_tokens = sum(map(len, prompts)) + n * len(prompts) * longest
         self.prompt_tokens = sum(map(len, prompts))
         self.choices = [
-            Choice(i, prompt, answers.reader(job, i, prompt))
+            Choice(i, prompt, answers.reader(job, i, plan), WholeCharacters(tokenizer) if plan.grammar else None)
             for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n))
         ]
         if echoed_by_worker(job.request):
@@ -116,6 +127,9 @@ class Run(EngineRun):
                 choice.finish_reason, choice.finished_on_resume = "length", True
         if resume_point:
             self._replay(resume_point)
+        if plan.grammar:
+            for choice in self.choices:
+                self._keep_to_form(choice, plan.grammar, grammar_language)
 
     def usage(self) -> dict[str, Any]:
         """Tokens of the prompts and of all choices, with those of earlier claims and other models."""
@@ -169,6 +183,7 @@ class Run(EngineRun):
                     logprobs=self._want_logprobs,
                     top_logprobs=int(wanted.get("top_logprobs") or 0) if self._want_logprobs else 0,
                     prompt_logprobs=self._want_prompt and choice.prompt_done < len(choice.prompt_ids),
+                    grammar=choice.grammar,
                 ),
                 eos_ids=list(self._eos),
                 key=f"{self.job.id}/{choice.index}",
@@ -189,6 +204,8 @@ class Run(EngineRun):
             return False
         if output.prompt and self._want_prompt:
             self._write_prompt(choice, output)
+        if choice.whole:
+            output = choice.whole.push(output)
         pieces, stopped, kept = choice.reader.push(output.token_ids, final=output.finish_reason is not None)
         ids = output.token_ids[:kept]
         choice.ids += ids
@@ -227,7 +244,7 @@ class Run(EngineRun):
         own = fold(resume_point.own, num_choices=len(self.choices))
         for choice, before, old in zip(self.choices, resume_point.before, own, strict=True):
             if before.text or before.extra or before.tool_calls:
-                choice.reader = self._answers.reader(self.job, choice.index, choice.prompt_ids, before)
+                choice.reader = self._answers.reader(self.job, choice.index, self._plan, before)
                 choice.before_ids = self._answers.begun(before, choice.prompt_ids)
             choice.ids = choice.before_ids + old.token_ids
             choice.num_tokens = len(choice.ids)
@@ -248,6 +265,16 @@ class Run(EngineRun):
             if stopped or over:
                 choice.finish_reason = _named("stop" if stopped or ended_by_eos else "length", choice.reader)
                 choice.finished_on_resume = True
+
+    def _keep_to_form(self, choice: Choice, grammar: Grammar, language: str) -> None:
+        """The rest of a choice must have its form; if nothing may follow, it has ended. Raises: GenerationFailed."""
+        if choice.finish_reason:
+            return
+        choice.grammar = still_to_come(grammar, self.tokenizer.decode(choice.ids), language)
+        if not choice.grammar:
+            pieces, _, _ = choice.reader.push([], final=True)
+            choice.unsent.add(pieces)
+            choice.finish_reason, choice.finished_on_resume = _named("stop", choice.reader), True
 
 
 def _named(finish_reason: str | None, reader: Reader) -> str | None:

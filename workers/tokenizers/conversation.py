@@ -27,7 +27,7 @@ def for_template(turns: Iterable[Mapping[str, Any]], template: str, *, arguments
     for turn in turns:
         given = {name: value for name, value in turn.items() if value is not None}
         if calls := given.get("tool_calls"):
-            names |= {call["id"]: call["function"]["name"] for call in calls if "id" in call}
+            names |= {call["id"]: call["function"]["name"] for call in calls if "id" in call and "function" in call}
             given["tool_calls"] = [_call(call, template, as_text=arguments_as_text) for call in calls]
         if given.get("role") == "tool" and (call_id := given.get("tool_call_id")):
             if call_id in names:
@@ -80,6 +80,8 @@ def is_written_well(rendered: str) -> bool:
 
 
 def _call(call: Mapping[str, Any], template: str, *, as_text: bool) -> dict[str, Any]:
+    if "function" not in call:
+        return dict(call)
     arguments = call["function"].get("arguments") or ""
     shown = (arguments or "{}") if as_text else as_object(arguments)
     function = {**call["function"], "arguments": shown}
