@@ -65,7 +65,10 @@ ENTRY = EngineSpec(
     base_bytes=50 << 20,
 )
 #: What engines' libraries are called, beside the standard library and numpy.
-LIBRARIES = {"openvino", "openvino_genai", "nncf", "torch", "torchao", "transformers", "safetensors", "accelerate"}
+LIBRARIES = {
+    *("openvino", "openvino_genai", "nncf", "torch", "torchao", "transformers", "safetensors", "accelerate"),
+    *("llguidance", "tokenizers"),
+}
 ROOM = Path(engines.__file__).parent
 
 
