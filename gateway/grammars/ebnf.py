@@ -8,6 +8,9 @@ from gateway.grammars.regex import Cat, Chars, Literal, Regex, Rep, Several
 
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "]": "\\]", "-": "\\-", "^": "\\^"}
 
+#: Escaped in texts.
+_QUOTED = '"\\'
+
 
 def to_ebnf(grammar: Grammar) -> str:
     """The text of the grammar. Raises: TooLarge."""
@@ -39,11 +42,11 @@ def _times(least: int, most: int | None) -> str:
 
 def _written(part: Regex) -> str:
     if isinstance(part, Literal):
-        return '"' + "".join(_char(each, '"\\') for each in part.text) + '"'
+        return " ".join(f'"{"".join(_char(each, _QUOTED) for each in piece)}"' for piece in _pieces(part.text)) or '""'
     if isinstance(part, Chars):
         ranges = (
             _char(chr(low), "\\]-^") + ("" if low == high else "-" + _char(chr(high), "\\]-^"))
-            for low, high in part.ranges
+            for low, high in sorted(part.ranges, key=lambda each: not _is_plain(chr(each[1])))
         )
         return f"[{''.join(ranges)}]"
     if isinstance(part, Rep):
@@ -51,6 +54,23 @@ def _written(part: Regex) -> str:
         return f"{inner if isinstance(part.part, Chars) else f'({inner})'}{_times(part.least, part.most)}"
     assert isinstance(part, Several)
     return f"({(' ' if isinstance(part, Cat) else ' | ').join(map(_written, part.parts))})"
+
+
+def _pieces(text: str) -> list[str]:
+    """Texts that xgrammar reads rightly: a character that it writes as `\\xdf` and a digit behind it become another one.
+
+    In classes such characters come last, for the same reason.
+    """
+    pieces = [""]
+    for char in text:
+        if pieces[-1] and not _is_plain(pieces[-1][-1]):
+            pieces.append("")
+        pieces[-1] += char
+    return [piece for piece in pieces if piece]
+
+
+def _is_plain(char: str) -> bool:
+    return " " <= char <= "~"
 
 
 def _char(char: str, special: str) -> str:

@@ -54,3 +54,9 @@ def test_engines_read_it_in_their_language() -> None:
     grammar = sequence(literal('"a"'), NESTED)
     assert to_lark(grammar).startswith("start: r0\n")
     assert to_ebnf(grammar).startswith("root ::= r0\n")
+
+
+def test_no_digit_stands_behind_what_xgrammar_writes_in_hex() -> None:
+    """It reads its own `\\xdf` and the `e` behind it as one character."""
+    assert 'r0 ::= "grö" "ß" "er"\n' in to_ebnf(literal("größer"))
+    assert "[0-9\\x1f]" in to_ebnf(of_regex(regex.alt(regex.literal("\x1f"), *map(regex.literal, "0123456789"))))
