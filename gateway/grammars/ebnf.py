@@ -57,7 +57,7 @@ def _written(part: Regex) -> str:
 
 
 def _pieces(text: str) -> list[str]:
-    """Texts that xgrammar reads rightly: a character that it writes as `\\xdf` and a digit behind it become another one.
+    """Texts that xgrammar reads rightly: what it writes as `\\xdf` and a digit behind it become another character.
 
     In classes such characters come last, for the same reason.
     """

@@ -7,7 +7,7 @@ import json
 from gateway.grammars import regex
 from gateway.grammars.ebnf import to_ebnf
 from gateway.grammars.forms import Form, grammar_of
-from gateway.grammars.grammar import Grammar, Part, either, literal, repeated, sequence, text_without
+from gateway.grammars.grammar import Grammar, Part, either, literal, of_regex, repeated, sequence, text_without
 from gateway.grammars.lark import to_lark
 from gateway.grammars.quotient import accepts, rest
 
