@@ -15,6 +15,7 @@ from gateway.jobs.events import Event
 from gateway.jobs.journal import Choice, fold
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
+from workers.answers.plan import Plan
 from workers.engines.base import SequenceOutput
 from workers.engines.grammars.fake_form import FIRST_BYTE, FakeForm
 from workers.handlers.generation_run import Run
@@ -65,7 +66,7 @@ class Journal:
             tokenizer=FakeTokenizer(),
             max_tokens=300,
             resume_point=ResumePoint.from_journal(job, self.events) if self.events else None,
-            grammar=grammar(),
+            plan=Plan(grammar()),
             grammar_language="lark",
         )
         run.begin({"model": "m", "tokenizer": "fake", "weights": "w"})
