@@ -134,7 +134,7 @@ def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 
 #: Files whose tests share one system, see integration/conftest.py: one worker runs them all, so that it starts once.
-SHARED = ("asked", "document", "faces", "fields", "openai", "openai_edges", "openai_fields", "rest")
+SHARED = ("asked", "document", "faces", "fields", "local_tools", "openai", "openai_edges", "openai_fields", "rest")
 SHARING = {f"tests/integration/test_{name}.py" for name in SHARED}
 
 

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from workers.answers.channels import MARKERS as CHANNEL_MARKERS
-from workers.answers.formats import CallFormat, ReasoningFormat, call_format, reasoning_format
+from workers.answers.described import has_place
+from workers.answers.formats import CALL_FORMATS, CallFormat, ReasoningFormat, call_format, reasoning_format
 from workers.answers.parser import CONTROL
 from workers.tokenizers.load import Tokenizer
 
+#: The format in which `workers/answers/described.py` asks for calls.
+DESCRIBED = "hermes"
 #: Tokens at the end of a prompt that are looked at: the template may begin the answer there.
 _TAIL = 32
 
@@ -19,7 +22,10 @@ class ModelFormats:
 
     def __init__(self, tokenizer: Tokenizer, *, tools: str = "", reasoning: str = "") -> None:
         self._tokenizer = tokenizer
-        self.calls: CallFormat | None = call_format(tokenizer.template_texts, tools)
+        homeless = not has_place(tokenizer.template_texts)
+        self.calls: CallFormat | None = call_format(tokenizer.template_texts, tools or (DESCRIBED if homeless else ""))
+        #: Tools must be described in the conversation.
+        self.describes = homeless and self.calls is CALL_FORMATS[DESCRIBED]
         self.reasoning: ReasoningFormat | None = reasoning_format(tokenizer.template_texts, reasoning)
         markers = {*_markers(self.calls), *_thought_markers(self.reasoning)}
         self._control = frozenset(markers & tokenizer.control.keys())

@@ -44,7 +44,13 @@ class Generation:
         model = replace(latest, context_length=min(latest.context_length, self._context_length))
         answers = self._answers(model)
         answers.require(job.request, model.id)
-        prompts = prompt_ids(job.request, self._tokenizer, at_ms=job.created_at, most=model.context_length)
+        prompts = prompt_ids(
+            job.request,
+            self._tokenizer,
+            at_ms=job.created_at,
+            most=model.context_length,
+            describes=answers.describes,
+        )
         plan = answers.plan(job.request, prompts[0])
         if plan.grammar and not self._grammar_language:
             raise InvalidRequest(f"The engine of {model.id} can't hold an answer to a form, or make it call a tool.")

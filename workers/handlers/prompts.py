@@ -8,15 +8,19 @@ from typing import Any
 from gateway.errors import ContextTooLong, InvalidRequest
 from gateway.jobs.journal import is_several
 from gateway.models.catalog import Model
+from workers.answers.described import described
 from workers.answers.of_model import tools_of
 from workers.tokenizers.conversation import variables_of
 from workers.tokenizers.load import Tokenizer
 
 
-def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, most: int) -> list[list[int]]:
+def prompt_ids(
+    request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, most: int, describes: bool = False
+) -> list[list[int]]:
     """Token ids of each prompt, the same for each claim.
 
     `at_ms` is the job's own time in ms since the epoch, for templates that tell the date; `most` the model's context.
+    `describes`: the template has no place for tools.
 
     Raises:
         InvalidRequest: the chat template refuses the messages, or a prompt is empty.
@@ -26,6 +30,8 @@ def prompt_ids(request: Mapping[str, Any], tokenizer: Tokenizer, *, at_ms: int, 
     if "messages" in request:
         tools = tools_of(request) or None
         turns, told = list(request["messages"]), variables_of(request)
+        if describes and (tools or any(turn.get("tool_calls") for turn in turns)):
+            turns, tools = described(turns, tools or ()), None
         prompts = [tokenizer.render_chat(turns, tools=tools, variables=told, at_ms=at_ms, most=most)]
     else:
         prompt = request["prompt"]

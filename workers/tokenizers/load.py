@@ -98,7 +98,7 @@ class FakeTokenizer:
     digest = "fake"
     control: Mapping[str, int] = {}
     #: It has no template; calls are to be read as those of most models.
-    template_texts: Sequence[str] = ("<tool_call>",)
+    template_texts: Sequence[str] = ("{{ tools }} <tool_call>",)
 
     def check(self) -> list[str]:
         """It has no template."""
