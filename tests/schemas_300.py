@@ -117,3 +117,61 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"type": "object", "required": ["a"], "properties": {"a": False}}, "", "#"),
     ({"properties": {"a": 1}}, "", "#/properties/a"),
 ]
+
+
+#: Schemas that are made to cost much.
+HOSTILE: dict[str, Any] = {
+    "deep": {"type": "array", "items": {}},
+    "hugeenum": {"enum": [f"value {i}" for i in range(20000)]},
+    "anyofs": {
+        "allOf": [
+            {"anyOf": [{"type": "object", "properties": {f"a{i}": {"const": j}}} for j in range(4)]} for i in range(12)
+        ]
+    },
+    "count": {"type": "string", "maxLength": 10**9, "minLength": 90000},
+    "items": {"type": "array", "items": {"type": "string", "maxLength": 5000}, "minItems": 50000, "maxItems": 10**9},
+    "nest": {
+        "type": "array",
+        "items": {
+            "type": "array",
+            "items": {"type": "array", "items": {"type": "string", "maxLength": 9999}, "maxItems": 9999},
+            "maxItems": 9999,
+        },
+        "maxItems": 9999,
+    },
+    "pat": {"type": "string", "pattern": "^(a{1,1000}){1,1000}$"},
+    "pat3": {"type": "string", "pattern": "^(?=.*a.{20})(?=.*b.{20})(?=.*c.{20}).*$"},
+    "pat4": {"type": "string", "pattern": "(a*)*(b*)*" * 50, "maxLength": 100},
+    "pat5": {"type": "string", "pattern": ".*a.{14}$", "maxLength": 100},
+    "refs": {
+        "$defs": {f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}, {"$ref": f"#/$defs/d{i + 1}"}]} for i in range(30)}
+        | {"d30": {"type": "string"}},
+        "$ref": "#/$defs/d0",
+    },
+    "refs2": {
+        "$defs": {f"d{i}": {"anyOf": [{"$ref": f"#/$defs/d{i + 1}"}, {"$ref": f"#/$defs/d{i + 1}"}]} for i in range(30)}
+        | {"d30": {"type": "string"}},
+        "$ref": "#/$defs/d0",
+    },
+    "names": {
+        "type": "object",
+        "properties": {"x" * i: {"type": "integer"} for i in range(1, 400)},
+        "additionalProperties": {"type": "integer"},
+    },
+    "pp": {
+        "type": "object",
+        "patternProperties": {f"^{c}.*{d}$": {"type": "integer"} for c in "abcde" for d in "xyzuv"},
+    },
+    "mult": {
+        "type": "array",
+        "items": [{"type": "integer", "multipleOf": k, "minimum": 0, "maximum": 10**12} for k in range(3000, 3020)],
+    },
+    "dep": {"type": "object", "dependentRequired": {f"k{i}": [f"k{i + 1}"] for i in range(20)}},
+    "oneof": {"oneOf": [{"type": "object", "properties": {"k": {"const": i}}, "required": ["k"]} for i in range(300)]},
+    "minp": {
+        "type": "object",
+        "properties": {f"p{i}": {"type": "string"} for i in range(60)},
+        "minProperties": 30,
+        "maxProperties": 31,
+    },
+}

@@ -11,7 +11,7 @@ from gateway.grammars.grammar import Alternative, Builder, Grammar, Part, Symbol
 from gateway.grammars.regex import NOTHING, Both, Multiple, Not, Regex, Rep, Several
 
 #: States of all automata of one grammar.
-_STATES = 20_000
+_STATES = 10_000
 
 
 def holds(part: Regex, *kinds: type[Regex]) -> bool:

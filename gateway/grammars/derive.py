@@ -73,7 +73,7 @@ class Derivatives:
         assert isinstance(part, Cat)
         found = []
         for index, each in enumerate(part.parts):
-            self.fuel.burn(1)
+            self.fuel.burn(1 + (len(part.parts) - index) // 8)
             found.append(regex.cat(self.step(each, char), *part.parts[index + 1 :]))
             if not each.nullable:
                 break
@@ -105,6 +105,7 @@ class Derivatives:
 
     def _text(self, part: Regex, char: str) -> Regex:
         assert isinstance(part, Literal)
+        self.fuel.burn(len(part.text) // 256)
         return regex.literal(part.text[1:]) if part.text.startswith(char) else NOTHING
 
     def _digit(self, part: Regex, char: str) -> Regex:

@@ -1,4 +1,8 @@
-"""A grammar as xgrammar reads it (OpenVINO GenAI's `StructuredOutputConfig`): its own kind of EBNF."""
+"""A grammar as xgrammar reads it (OpenVINO GenAI's `StructuredOutputConfig`): its own kind of EBNF.
+
+It takes seconds over one repetition of some hundred times, and milliseconds over one of a few times of a few times: so
+long ones are written by sixteens.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,8 @@ from gateway.grammars.grammar import Grammar, Part
 from gateway.grammars.regex import Cat, Chars, Literal, Regex, Rep, Several
 
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "]": "\\]", "-": "\\-", "^": "\\^"}
+#: Longer repetitions are written by as many.
+_MANY = 16
 
 #: Escaped in texts.
 _QUOTED = '"\\'
@@ -14,22 +20,77 @@ _QUOTED = '"\\'
 
 def to_ebnf(grammar: Grammar) -> str:
     """The text of the grammar. Raises: TooLarge."""
-    grammar = lowered(grammar, is_simple)
-    names: dict[Regex, str] = {}
-    lines = [f"root ::= r{grammar.start}"]
-    for number, rule in enumerate(grammar.rules):
-        ways = (" ".join(_symbol(symbol, names) for symbol in each) or '""' for each in rule)
-        lines.append(f"r{number} ::= {' | '.join(ways)}")
-    lines += (f"{name} ::= {_written(part)}" for part, name in names.items())
-    return "\n".join(lines) + "\n"
+    return _Writer().text(lowered(grammar, is_simple))
 
 
-def _symbol(symbol: Regex | Part, names: dict[Regex, str]) -> str:
-    if isinstance(symbol, Part):
-        return f"r{symbol.rule}{_times(symbol.least, symbol.most)}"
-    if isinstance(symbol, Literal):
-        return _written(symbol)
-    return names.setdefault(symbol, f"t{len(names)}")
+class _Writer:
+    def __init__(self) -> None:
+        self._names: dict[Regex, str] = {}
+        self._many: dict[str, str] = {}
+        self._waiting: list[Regex] = []
+
+    def text(self, grammar: Grammar) -> str:
+        """All rules."""
+        lines = [f"root ::= r{grammar.start}"]
+        for number, rule in enumerate(grammar.rules):
+            ways = (" ".join(map(self._symbol, each)) or '""' for each in rule)
+            lines.append(f"r{number} ::= {' | '.join(ways)}")
+        while self._waiting:
+            part = self._waiting.pop()
+            lines.append(f"{self._names[part]} ::= {self._written(part)}")
+        lines += (f"{name} ::= {one}{{{_MANY}}}" for one, name in self._many.items())
+        return "\n".join(lines) + "\n"
+
+    def _symbol(self, symbol: Regex | Part) -> str:
+        if isinstance(symbol, Part):
+            return self._repeated(f"r{symbol.rule}", symbol.least, symbol.most)
+        return self._written(symbol) if isinstance(symbol, Literal) else self._name(symbol)
+
+    def _name(self, part: Regex) -> str:
+        if part not in self._names:
+            self._names[part] = f"t{len(self._names)}"
+            self._waiting.append(part)
+        return self._names[part]
+
+    def _repeated(self, one: str, least: int, most: int | None) -> str:
+        """`one` is a name, a class or a group."""
+        if max(least, most or 0) <= 2 * _MANY:
+            return one + _times(least, most)
+        needed, more = self._exactly(one, least), "" if most is None else self._at_most(one, most - least)
+        return f"({needed} {one}*)" if most is None else f"({needed} {more})"
+
+    def _exactly(self, one: str, times: int) -> str:
+        if times <= _MANY:
+            return f"{one}{{{times}}}" if times else '""'
+        return f"{self._exactly(self._sixteen(one), times // _MANY)} {self._exactly(one, times % _MANY)}"
+
+    def _at_most(self, one: str, times: int) -> str:
+        if times <= 2 * _MANY:
+            return f"{one}{{0,{times}}}" if times else '""'
+        whole, left = divmod(times, _MANY)
+        return f"{self._at_most(self._sixteen(one), whole - 1)} {one}{{0,{left + _MANY}}}"
+
+    def _sixteen(self, one: str) -> str:
+        return self._many.setdefault(one, f"m{len(self._many)}")
+
+    def _written(self, part: Regex) -> str:
+        if isinstance(part, Literal):
+            texts = ("".join(_char(each, _QUOTED) for each in piece) for piece in _pieces(part.text))
+            return " ".join(f'"{each}"' for each in texts) or '""'
+        if isinstance(part, Chars):
+            ranges = (
+                _char(chr(low), "\\]-^") + ("" if low == high else "-" + _char(chr(high), "\\]-^"))
+                for low, high in sorted(part.ranges, key=lambda each: not _is_plain(chr(each[1])))
+            )
+            return f"[{''.join(ranges)}]"
+        if isinstance(part, Rep):
+            short = max(part.least, part.most or 0) <= 2 * _MANY
+            if short and not isinstance(part.part, Chars):
+                return f"({self._written(part.part)}){_times(part.least, part.most)}"
+            one = self._written(part.part) if short else self._name(part.part)
+            return self._repeated(one, part.least, part.most)
+        assert isinstance(part, Several)
+        return f"({(' ' if isinstance(part, Cat) else ' | ').join(map(self._written, part.parts))})"
 
 
 def _times(least: int, most: int | None) -> str:
@@ -38,22 +99,6 @@ def _times(least: int, most: int | None) -> str:
     if most is None:
         return ("*", "+")[least] if least < 2 else f"{{{least},}}"
     return "?" if (least, most) == (0, 1) else f"{{{least},{most}}}"
-
-
-def _written(part: Regex) -> str:
-    if isinstance(part, Literal):
-        return " ".join(f'"{"".join(_char(each, _QUOTED) for each in piece)}"' for piece in _pieces(part.text)) or '""'
-    if isinstance(part, Chars):
-        ranges = (
-            _char(chr(low), "\\]-^") + ("" if low == high else "-" + _char(chr(high), "\\]-^"))
-            for low, high in sorted(part.ranges, key=lambda each: not _is_plain(chr(each[1])))
-        )
-        return f"[{''.join(ranges)}]"
-    if isinstance(part, Rep):
-        inner = _written(part.part)
-        return f"{inner if isinstance(part.part, Chars) else f'({inner})'}{_times(part.least, part.most)}"
-    assert isinstance(part, Several)
-    return f"({(' ' if isinstance(part, Cat) else ' | ').join(map(_written, part.parts))})"
 
 
 def _pieces(text: str) -> list[str]:
@@ -78,10 +123,5 @@ def _char(char: str, special: str) -> str:
         return _ESCAPED[char]
     if char.isprintable():
         return char
-    return (
-        f"\\x{ord(char):02x}"
-        if ord(char) < 0x100
-        else f"\\u{ord(char):04x}"
-        if ord(char) < 0x10000
-        else f"\\U{ord(char):08x}"
-    )
+    code = ord(char)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -15,7 +15,7 @@ from gateway.grammars.fuel import Fuel
 from gateway.grammars.regex import EMPTY, NOTHING, Regex
 
 #: Steps that it may take to find out which regular languages are empty.
-_FUEL = 200_000
+_FUEL = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +47,9 @@ class Grammar:
 
     @property
     def size(self) -> int:
-        """Symbols, and nodes of its regular languages."""
-        return sum(
-            1 + (symbol.size if isinstance(symbol, Regex) else 1)
-            for rule in self.rules
-            for alternative in rule
-            for symbol in alternative
-        )
+        """Symbols, and nodes of its regular languages, each language once."""
+        symbols = [symbol for rule in self.rules for alternative in rule for symbol in alternative]
+        return len(symbols) + sum(each.size for each in set(symbols) if isinstance(each, Regex))
 
 
 class Builder:

@@ -28,9 +28,9 @@ _ANY = "/(?s:.*)/"
 _SPECIAL = frozenset("\\/^$.|?*+()[]{}-&~#\"' ")
 
 
-def to_lark(grammar: Grammar) -> str:
-    """The text of the grammar. Raises: TooLarge."""
-    grammar = safe(lowered(grammar, lambda part: not holds(part, Multiple)))
+def to_lark(grammar: Grammar, steps: int = 1_000_000) -> str:
+    """The text of the grammar. Raises: TooLarge if it takes more steps to make it."""
+    grammar = safe(lowered(grammar, lambda part: not holds(part, Multiple)), steps)
     names: dict[Regex, str] = {}
     lines = [f"start: r{grammar.start}"]
     for number, rule in enumerate(grammar.rules):

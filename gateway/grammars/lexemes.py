@@ -17,7 +17,7 @@ from gateway.grammars.grammar import Alternative, Builder, Grammar, Part, Symbol
 from gateway.grammars.regex import NOTHING, Alt, Both, Cat, Chars, Literal, Ranges, Regex, Rep
 
 #: Steps for one grammar, and times that it is changed.
-_FUEL, _ROUNDS = 400_000, 64
+_FUEL, _ROUNDS = 1_000_000, 64
 #: Times that lexemes are joined, and how many times larger the grammar may become by it.
 _JOINED, _GROWTH = 12, 8
 #: Repetitions that are told apart.
@@ -29,11 +29,11 @@ _COPIED = 16
 _Position = tuple[int, int, int]
 
 
-def safe(grammar: Grammar) -> Grammar:
-    """The same language, in which every regular language may be a lexeme. Raises: TooLarge."""
+def safe(grammar: Grammar, steps: int = _FUEL) -> Grammar:
+    """The same language, in which every regular language may be a lexeme. Raises: TooLarge after so many steps."""
     if grammar.regular is not None:
         return grammar
-    fuel, largest = Fuel(_FUEL, "The grammar"), _GROWTH * (grammar.size + _GROWTH)
+    fuel, largest = Fuel(steps, "The grammar"), _GROWTH * (grammar.size + _GROWTH)
     for count in range(_ROUNDS):
         wrong = _Lexer(grammar, fuel).wrong()
         if not wrong:
@@ -105,6 +105,7 @@ class _Lexer:
                 if not symbol.nullable:
                     return found, False
             else:
+                self.fuel.burn(len(self.first[symbol.rule]) // 16)
                 found |= self.first[symbol.rule]
                 if symbol.least and not self.nullable[symbol.rule]:
                     return found, False

@@ -98,14 +98,20 @@ class _Reader:
 
     def _seq(self, tree: Sequence[Any], top: bool) -> list[_Piece]:
         """The ways through a sequence; `top`: nothing comes behind it."""
-        found = [_Piece(EMPTY)]
+        found, plain = [_Piece(EMPTY)], list[Regex]()
         nodes = list(tree)
         for index, (kind, what) in enumerate(nodes):
             self.fuel.burn(1)
             if kind in (ops.ASSERT, ops.ASSERT_NOT) and top and what[0] == 1:
+                found = self._joined(found, [_Piece(cat(*plain))])
                 return self._joined(found, self._ahead(kind, what[1], self._seq(nodes[index + 1 :], True)))
-            found = self._joined(found, self._node(kind, what, top and index == len(nodes) - 1))
-        return found
+            pieces = self._node(kind, what, top and index == len(nodes) - 1)
+            if len(pieces) == 1 and not pieces[0].begins and not pieces[0].ends:
+                plain.append(pieces[0].texts)
+                continue
+            found = self._joined(self._joined(found, [_Piece(cat(*plain))]), pieces)
+            plain = []
+        return self._joined(found, [_Piece(cat(*plain))])
 
     def _ahead(self, kind: Any, tree: Any, behind: list[_Piece]) -> list[_Piece]:
         """A look ahead: what comes must hold it, too."""

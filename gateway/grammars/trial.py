@@ -7,12 +7,20 @@ from typing import Any
 
 import llguidance
 
+from gateway.grammars.ebnf import to_ebnf
 from gateway.grammars.fuel import TooLarge
-from gateway.grammars.grammar import Grammar
+from gateway.grammars.grammar import Alternative, Grammar, Part
 from gateway.grammars.lark import to_lark
+from gateway.grammars.regex import Literal
 
 #: Most symbols and nodes of one grammar.
 MAX_SIZE = 50_000
+#: Characters that the shortest text may have, about.
+MAX_SHORTEST = 100_000
+#: Steps that its lexemes may take; an engine's own process has more.
+_STEPS = 100_000
+#: Looks at all rules to find the shortest text.
+_ROUNDS = 100
 _EOS = 256
 
 
@@ -45,9 +53,37 @@ def check(grammar: Grammar) -> None:
     """Raises: TooLarge if it is more than an engine would take."""
     if grammar.size > MAX_SIZE:
         raise TooLarge(f"It has {grammar.size} parts; at most {MAX_SIZE} are taken.")
-    text = llguidance.LLMatcher.grammar_from_lark(to_lark(grammar))
+    if shortest(grammar) > MAX_SHORTEST:
+        raise TooLarge(f"Its shortest text has more than {MAX_SHORTEST} characters.")
+    to_ebnf(grammar)
+    text = llguidance.LLMatcher.grammar_from_lark(to_lark(grammar, _STEPS))
     matcher = llguidance.LLMatcher(byte_tokenizer(), text, limits=limits(), log_level=0)
     if not matcher.is_error():
         matcher.compute_bitmask()
     if matcher.is_error():
         raise TooLarge(f"It can't be compiled: {matcher.get_error().splitlines()[0][:200]}")
+
+
+def shortest(grammar: Grammar) -> int:
+    """About how many characters its shortest text has, or more than `MAX_SHORTEST`."""
+    far = MAX_SHORTEST + 1
+    found = [far] * len(grammar.rules)
+    for _ in range(_ROUNDS):
+        before = list(found)
+        for number in reversed(range(len(found))):
+            found[number] = min((_length(each, found) for each in grammar.rules[number]), default=far)
+        if found == before:
+            break
+    return min(far, found[grammar.start])
+
+
+def _length(alternative: Alternative, found: list[int]) -> int:
+    total = 0
+    for symbol in alternative:
+        if isinstance(symbol, Part):
+            total += symbol.least * found[symbol.rule]
+        elif isinstance(symbol, Literal):
+            total += len(symbol.text)
+        else:
+            total += not symbol.nullable
+    return total

@@ -12,7 +12,7 @@ from gateway.grammars.fuel import Refused
 from gateway.grammars.json_schema import json_value
 from gateway.grammars.quotient import accepts, rest
 from gateway.grammars.trial import check
-from tests.schemas_300 import BY_HAND, REFUSED
+from tests.schemas_300 import BY_HAND, HOSTILE, REFUSED
 from tests.sentences import Sentences
 
 CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -69,3 +69,12 @@ def test_members_come_in_order_and_each_optional_one_or_not() -> None:
     assert all(accepts(grammar, text) for text in whole)
     others = ("{}", '{"a":null}', '{"b":null,"a":null}', '{"b":null,"b":null}', '{"b":null,"d":null}', '{"b":null,}')
     assert not any(accepts(grammar, text) for text in others)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_schema_is_taken_or_refused_with_bounded_work(name: str) -> None:
+    """What it costs is counted in steps, so that this ends."""
+    try:
+        check(json_value(HOSTILE[name]))
+    except Refused as error:
+        assert error.text

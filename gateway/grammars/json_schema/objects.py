@@ -15,7 +15,7 @@ from gateway.grammars.quotient import accepts
 from gateway.grammars.regex import ANYTHING, Regex, alt, both, literal, negation
 
 #: Rules that count members.
-_MAX_COUNTED = 4_096
+_MAX_COUNTED = 1_024
 
 
 def add_object(to: Target, rule: int, flat: Flat) -> None:

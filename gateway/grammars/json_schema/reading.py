@@ -130,7 +130,7 @@ class Reader:
         flats = [self._product(each, [base], path) for each in flats]
         for i, one in enumerate(flats):
             for k in range(i + 1, len(flats)):
-                self.fuel.burn(1 + len(one) * len(flats[k]))
+                self.fuel.burn(3 + len(one) * len(flats[k]))
                 if not all(self.disjoint(f, g) for f in one for g in flats[k]):
                     text = f"A value may be valid by both {i} and {k}, and that can't be ruled out; use anyOf, or a "
                     raise Refused(f"{text}required property with another const in each.", keyword="oneOf")
