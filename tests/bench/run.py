@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from tests.bench import embeddings, gateway, scheduling, scheduling_page
+from tests.bench import embeddings, formed, gateway, scheduling, scheduling_page
 from tests.bench.grpc_server import grpc_face
 from tests.bench.peers import peers
 from tests.bench.server import Helper, Server
@@ -214,10 +214,10 @@ def main() -> None:
     parser.add_argument("--streams", default="1,4,16,32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="only the comparisons, and no files")
-    parser.add_argument("--only", choices=["generation", "gateway", "embeddings", "scheduling"])
+    parser.add_argument("--only", choices=["generation", "gateway", "embeddings", "scheduling", "grammars"])
     parser.add_argument("--scenario", action="append", default=[], choices=scheduling.SCENARIOS, help="of scheduling")
     parser.add_argument("--model", default=MODEL, choices=[MODEL, "fake"], help="of scheduling; no files with fake")
-    parser.add_argument("--against", type=Path, help="another checkout, whose queue is measured beside this one's")
+    parser.add_argument("--against", type=Path, help="another checkout, measured beside this one")
     args = parser.parse_args()
     path = ROOT / "docs" / "bench.json"
     report = json.loads(path.read_text()) if path.exists() else {}
@@ -232,6 +232,9 @@ def main() -> None:
     if args.only in (None, "scheduling"):
         measured = scheduling.measure(args.scenario, model=args.model, against=args.against, quick=args.quick)
         report["scheduling"] = report.get("scheduling", {}) | measured
+    if args.only in (None, "grammars"):
+        with headrace(MODEL) as stack:
+            report["grammars"] = formed.measure(contestant(stack), against=args.against, quick=args.quick)
     if args.quick or args.model == "fake":
         return
     scheduling_page.write(report.get("scheduling", {}))
