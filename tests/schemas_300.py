@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 BY_HAND: list[Any] = [
@@ -175,3 +176,235 @@ HOSTILE: dict[str, Any] = {
         "maxProperties": 31,
     },
 }
+
+#: Shapes that applications ask for.
+REAL: list[Any] = [
+    {
+        "title": "Invoice",
+        "type": "object",
+        "properties": {
+            "number": {"type": "string", "pattern": "^INV-[0-9]{4,8}$"},
+            "issued": {"type": "string", "format": "date"},
+            "customer": {"$ref": "#/$defs/party"},
+            "lines": {"type": "array", "items": {"$ref": "#/$defs/line"}, "minItems": 1, "maxItems": 50},
+            "currency": {"enum": ["EUR", "USD", "CHF"]},
+            "total": {"type": "number", "minimum": 0},
+            "paid": {"type": "boolean", "default": False},
+        },
+        "required": ["number", "issued", "customer", "lines", "total"],
+        "additionalProperties": False,
+        "$defs": {
+            "party": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "minLength": 1},
+                    "email": {"type": "string", "format": "email"},
+                },
+                "required": ["name"],
+            },
+            "line": {
+                "type": "object",
+                "properties": {
+                    "text": {"type": "string", "maxLength": 200},
+                    "quantity": {"type": "integer", "exclusiveMinimum": 0, "maximum": 10000},
+                    "price": {"type": "number", "minimum": 0},
+                },
+                "required": ["text", "quantity", "price"],
+            },
+        },
+    },
+    {
+        "title": "Issue",
+        "type": "object",
+        "properties": {
+            "id": {"type": "integer", "minimum": 1},
+            "title": {"type": "string", "minLength": 1, "maxLength": 256},
+            "state": {"enum": ["open", "closed"]},
+            "labels": {"type": "array", "items": {"anyOf": [{"type": "string"}, {"$ref": "#/definitions/label"}]}},
+            "assignee": {"anyOf": [{"$ref": "#/definitions/user"}, {"type": "null"}]},
+            "created_at": {"type": "string", "format": "date-time"},
+            "url": {"type": "string", "format": "uri"},
+            "comments": {"type": "array", "items": {"$ref": "#/definitions/comment"}},
+        },
+        "required": ["id", "title", "state", "created_at"],
+        "definitions": {
+            "label": {
+                "type": "object",
+                "properties": {"name": {"type": "string"}, "color": {"pattern": "^[0-9a-f]{6}$", "type": "string"}},
+            },
+            "user": {"type": "object", "properties": {"login": {"type": "string"}}, "required": ["login"]},
+            "comment": {
+                "type": "object",
+                "properties": {
+                    "body": {"type": "string"},
+                    "replies": {"type": "array", "items": {"$ref": "#/definitions/comment"}},
+                },
+                "required": ["body"],
+            },
+        },
+    },
+    {
+        "title": "Deployment",
+        "type": "object",
+        "properties": {
+            "apiVersion": {"const": "apps/v1"},
+            "kind": {"const": "Deployment"},
+            "metadata": {
+                "type": "object",
+                "properties": {
+                    "name": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$"},
+                    "labels": {"type": "object", "additionalProperties": {"type": "string", "maxLength": 63}},
+                },
+                "required": ["name"],
+            },
+            "spec": {
+                "type": "object",
+                "properties": {
+                    "replicas": {"type": "integer", "minimum": 0, "maximum": 100},
+                    "containers": {
+                        "type": "array",
+                        "minItems": 1,
+                        "items": {
+                            "type": "object",
+                            "properties": {
+                                "image": {"type": "string"},
+                                "ports": {
+                                    "type": "array",
+                                    "items": {"type": "integer", "minimum": 1, "maximum": 65535},
+                                },
+                                "env": {
+                                    "type": "object",
+                                    "patternProperties": {"^[A-Z_]+$": {"type": "string"}},
+                                    "additionalProperties": False,
+                                },
+                            },
+                            "required": ["image"],
+                        },
+                    },
+                },
+                "required": ["containers"],
+            },
+        },
+        "required": ["apiVersion", "kind", "metadata", "spec"],
+    },
+    {
+        "oneOf": [
+            {
+                "type": "object",
+                "properties": {"tool": {"const": "search"}, "query": {"type": "string"}},
+                "required": ["tool", "query"],
+            },
+            {
+                "type": "object",
+                "properties": {"tool": {"const": "open"}, "url": {"type": "string", "format": "uri"}},
+                "required": ["tool", "url"],
+            },
+            {
+                "type": "object",
+                "properties": {"tool": {"const": "done"}},
+                "required": ["tool"],
+                "additionalProperties": False,
+            },
+        ]
+    },
+]
+_NAMES = ("id", "name", "größe", "a b", "x-y", "value", "items", "when", "ok", 'qu"ote', "back\\slash")
+_PATTERNS = ("^[A-Z]{2}[0-9]{2,4}$", "^(?:foo|ba[rz])+$", "[0-9]", "^\\w+@\\w+$", "^$|^x", "^(?!no).{2,6}$")
+_FORMATS = ("date", "time", "date-time", "email", "uuid", "ipv4", "ipv6", "hostname", "uri", "duration")
+
+
+def generated(seed: int) -> Any:
+    """A schema of that number: always the same."""
+    source = random.Random(seed)
+    schema = _some(source, 3)
+    return {**schema, "$defs": {"again": {"type": "object", "properties": {"next": {"$ref": "#/$defs/again"}}}}}
+
+
+def _some(source: random.Random, depth: int) -> dict[str, Any]:
+    kinds = [_text, _number, _fixed, *([_object, _object, _array, _choice, _both] if depth else [])]
+    found = source.choice(kinds)(source, depth - 1)
+    if source.random() < 0.2:
+        found = {**found, "title": "T", "description": "Says something", "x-own": 1}
+    return found
+
+
+def _text(source: random.Random, depth: int) -> dict[str, Any]:
+    kind = source.randrange(4)
+    if kind == 0:
+        return {"type": "string", "pattern": source.choice(_PATTERNS)}
+    if kind == 1:
+        return {"type": "string", "format": source.choice(_FORMATS)}
+    if kind == 2:
+        least = source.randint(0, 5)
+        return {"type": "string", "minLength": least, "maxLength": least + source.choice([0, 3, 300])}
+    return {"type": source.choice(["string", ["string", "null"]])}
+
+
+def _number(source: random.Random, depth: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": source.choice(["integer", "number"])}
+    low = source.choice([-1000, -1, 0, 0.5, 7, 99])
+    if source.random() < 0.5:
+        found[source.choice(["minimum", "exclusiveMinimum"])] = low
+    if source.random() < 0.5:
+        found[source.choice(["maximum", "exclusiveMaximum"])] = low + source.choice([2, 10, 12345])
+    if source.random() < 0.2:
+        found["multipleOf"] = source.choice([2, 5, 10, 0.5] if found["type"] == "number" else [2, 3, 10])
+    return found
+
+
+def _fixed(source: random.Random, depth: int) -> dict[str, Any]:
+    values = [1, -2.5, "a", "b\\n", "ü", None, True, False, "", [1, "x"], {"k": 1}]
+    picked = source.sample(values, source.randint(1, 4))
+    return source.choice([{"enum": picked}, {"const": picked[0]}, {"type": "boolean"}, {"type": "null"}])
+
+
+def _object(source: random.Random, depth: int) -> dict[str, Any]:
+    names = source.sample(_NAMES, source.randint(0, 4))
+    found: dict[str, Any] = {"type": "object", "properties": {name: _some(source, depth) for name in names}}
+    found["required"] = [name for name in names if source.random() < 0.5]
+    if source.random() < 0.6:
+        found["additionalProperties"] = source.choice([False, True, {"type": "integer"}])
+    if source.random() < 0.15:
+        found["patternProperties"] = {"^p_": {"type": "boolean"}}
+    if names and source.random() < 0.15:
+        found["maxProperties"] = len(names)
+    if len(names) > 1 and source.random() < 0.2:
+        found["dependentRequired"] = {names[0]: [names[1]]}
+    if source.random() < 0.2:
+        found["properties"]["next"] = {"$ref": "#/$defs/again"}
+    return found
+
+
+def _array(source: random.Random, depth: int) -> dict[str, Any]:
+    if source.random() < 0.2:
+        return {"type": "array", "items": {"enum": ["r", "g", "b"]}, "uniqueItems": True}
+    found: dict[str, Any] = {"type": "array", "items": _some(source, depth)}
+    if source.random() < 0.3:
+        found["prefixItems"] = [_some(source, depth) for _ in range(source.randint(1, 2))]
+    if source.random() < 0.5:
+        found["minItems"] = source.randint(0, 3)
+        found["maxItems"] = found["minItems"] + source.randint(0, 3)
+    return found
+
+
+def _choice(source: random.Random, depth: int) -> dict[str, Any]:
+    if source.random() < 0.3:
+        return {
+            "oneOf": [
+                {
+                    "type": "object",
+                    "properties": {"kind": {"const": k}, "v": _some(source, depth)},
+                    "required": ["kind"],
+                }
+                for k in "ab"
+            ]
+        }
+    return {"anyOf": [_some(source, depth) for _ in range(source.randint(2, 3))]}
+
+
+def _both(source: random.Random, depth: int) -> dict[str, Any]:
+    return {"allOf": [_object(source, depth), {"properties": {source.choice(_NAMES): _some(source, depth)}}]}
+
+
+#: 300 schemas of very different kinds, most of which can be done.
+SCHEMAS: list[Any] = [*BY_HAND, *REAL, *map(generated, range(300 - len(BY_HAND) - len(REAL)))]

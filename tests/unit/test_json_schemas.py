@@ -8,11 +8,11 @@ from typing import Any
 import jsonschema
 import pytest
 
-from gateway.grammars.fuel import Refused
+from gateway.grammars.fuel import Refused, TooLarge
 from gateway.grammars.json_schema import json_value
 from gateway.grammars.quotient import accepts, rest
 from gateway.grammars.trial import check
-from tests.schemas_300 import BY_HAND, HOSTILE, REFUSED
+from tests.schemas_300 import BY_HAND, HOSTILE, REAL, REFUSED, SCHEMAS
 from tests.sentences import Sentences
 
 CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
@@ -35,6 +35,29 @@ def require_valid(schema: Any, *, seed: int, texts: int) -> None:
 @pytest.mark.parametrize("number", range(len(BY_HAND)))
 def test_what_follows_a_schemas_grammar_is_valid(number: int) -> None:
     require_valid(BY_HAND[number], seed=number, texts=6)
+
+
+def valid_or_refused(number: int, texts: int) -> bool:
+    """Whether it was not refused."""
+    try:
+        require_valid(SCHEMAS[number], seed=number, texts=texts)
+    except Refused as error:
+        assert error.keyword or isinstance(error, TooLarge) or error.text.startswith("No JSON text"), error
+        return False
+    return True
+
+
+def test_a_sample_of_300_schemas_is_valid_or_refused() -> None:
+    first = len(BY_HAND) + len(REAL)
+    done = [valid_or_refused(number, 2) for number in [*range(len(BY_HAND), first), *range(first, 300, 29)]]
+    assert sum(done) > 0.7 * len(done)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("block", range(6))
+def test_300_schemas_are_valid_or_refused(block: int) -> None:
+    done = [valid_or_refused(number, 8) for number in range(50 * block, 50 * block + 50)]
+    assert sum(done) > 0.7 * len(done)
 
 
 @pytest.mark.parametrize(("schema", "keyword", "place"), REFUSED)
