@@ -8,7 +8,7 @@ from gateway.grammars import regex
 from gateway.grammars.derive import Derivatives
 from gateway.grammars.fuel import Fuel
 from gateway.grammars.grammar import Alternative, Builder, Grammar, Part, Symbol, of_regex
-from gateway.grammars.regex import NOTHING, Both, Multiple, Not, Regex, Rep, Several
+from gateway.grammars.regex import NOTHING, Alt, Both, Cat, Multiple, Not, Regex, Rep, Several
 
 #: States of all automata of one grammar.
 _STATES = 10_000
@@ -52,9 +52,16 @@ def _lower(
 ) -> Symbol:
     if isinstance(symbol, Part) or keep(symbol):
         return symbol
-    waiting = [] if symbol in known else [symbol]
-    if waiting:
-        known[symbol] = build.new()
+    if symbol in known:
+        return Part(known[symbol])
+    known[symbol] = build.new()
+    if isinstance(symbol, Cat | Alt) and symbol.parts:
+        # Only the parts that need it become automata.
+        parts = [_lower(part, keep, build, known, derivatives) for part in symbol.parts]
+        for each in [parts] if isinstance(symbol, Cat) else [[part] for part in parts]:
+            build.add(known[symbol], each)
+        return Part(known[symbol])
+    waiting = [symbol]
     while waiting:
         state = waiting.pop()
         loop: Symbol | None = None
