@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,14 @@ def _free(port: int) -> bool:
 #: How long a test waits at most for what comes in a second or two. Nothing is measured by it: a machine on which
 #: several tests run at once may be slow, and only what never comes is a fault.
 PATIENCE_S = 60.0
+
+
+def lines_of(texts: Iterable[str]) -> Iterator[str]:
+    """The lines of a stream. httpx' own end at any of Unicode's line separators, which JSON may hold."""
+    rest = ""
+    for text in texts:
+        *lines, rest = (rest + text).split("\n")
+        yield from lines
 
 
 def eventually(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S) -> Any:
@@ -342,7 +350,7 @@ class Stream:
                 self.error, self.ended = response.json(), True
                 return
             self.job_id = response.headers["X-Job-Id"]
-            self._follow(response.iter_lines())
+            self._follow(lines_of(response.iter_text()))
 
     def _follow(self, lines: Iterator[str]) -> None:
         kind = ""
