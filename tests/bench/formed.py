@@ -20,8 +20,8 @@ from tests.bench.server import Server
 from tests.bench.workload import MODEL, Sample, percentile, prompts, summary
 
 STREAMS, TOKENS = 32, 96
-#: Plain streams beside hostile ones, and how many tokens each has.
-VICTIMS, VICTIM_TOKENS = 8, 192
+#: Plain streams beside hostile ones.
+VICTIMS = 8
 HOSTILE = 20
 #: How long hostile requests are there before the streams begin.
 HEAD_START_S = 2.0
@@ -63,26 +63,29 @@ def hostile(number: int) -> dict[str, Any]:
 def measure(server: Server, *, against: Path | None, quick: bool) -> dict[str, Any]:
     """All figures, the medians of rounds."""
     rounds = 1 if quick else 5
-    found = asyncio.run(_measure(server, rounds))
+    found = asyncio.run(_measure(server, rounds, TOKENS // 3 if quick else TOKENS))
     if against:
         found["plain_ratio"] = plain_ratio(against, rounds=2 if quick else 5)
     print(f"grammars: {found}", flush=True)
     return found
 
 
-async def _measure(server: Server, rounds: int) -> dict[str, Any]:
+async def _measure(server: Server, rounds: int, tokens: int) -> dict[str, Any]:
     pairs, gaps = [], []
+    await _ask(server, 1, 8, 0, json_mode(ENDLESS))  # the first form starts the process that tries them
     for turn in range(rounds + 1):
         kinds: Mapping[str, dict[str, Any]] = {"plain": {}, "json": json_mode(ENDLESS)}
         order = list(kinds) if turn % 2 else list(kinds)[::-1]
         measured = {
-            kind: summary(await _ask(server, STREAMS, TOKENS, turn * 10 + (kind == "json"), kinds[kind]))
+            kind: summary(await _ask(server, STREAMS if turn else 4, tokens, turn * 10 + (kind == "json"), kinds[kind]))
             for kind in order
         }
         pairs += [measured] if turn else []  # the first turn warms up
+        print(f"JSON mode: {measured}", flush=True)
     for turn in range(rounds):
-        alone = _gap_p99_ms(await _ask(server, VICTIMS, VICTIM_TOKENS, 500 + turn))
-        beside, refused = await _beside(server, 600 + turn, first=turn * HOSTILE)
+        alone = _gap_p99_ms(await _ask(server, VICTIMS, 2 * tokens, 500 + turn))
+        beside, refused = await _beside(server, 600 + turn, 2 * tokens, first=turn * HOSTILE)
+        print(f"p99 of gaps: {alone:.0f} ms alone, {beside:.0f} ms beside hostile forms", flush=True)
         gaps.append({"alone_ms": alone, "beside_ms": beside, "ratio": beside / alone, "refused": refused})
     return {
         **{f"{kind}_tokens_per_s": statistics.median(pair[kind]["tokens_per_s"] for pair in pairs) for kind in kinds},
@@ -107,7 +110,7 @@ async def _ask(server: Server, count: int, tokens: int, salt: int, more: Mapping
     return await run("127.0.0.1", server.port, server.path, dict(server.headers), bodies)
 
 
-async def _beside(server: Server, salt: int, *, first: int) -> tuple[float, int]:
+async def _beside(server: Server, salt: int, tokens: int, *, first: int) -> tuple[float, int]:
     """The gaps of plain streams beside hostile requests, in ms, and how many of those were refused by then."""
     ended: list[httpx.Response] = []
 
@@ -120,7 +123,7 @@ async def _beside(server: Server, salt: int, *, first: int) -> tuple[float, int]
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=None, limits=limits) as client:
         attacks = [asyncio.create_task(attack(client, first + i)) for i in range(HOSTILE)]
         await asyncio.sleep(HEAD_START_S)
-        gap = _gap_p99_ms(await _ask(server, VICTIMS, VICTIM_TOKENS, salt))
+        gap = _gap_p99_ms(await _ask(server, VICTIMS, tokens, salt))
         for one in attacks:  # whose clients leave: their jobs are cancelled
             one.cancel()
         await asyncio.gather(*attacks, return_exceptions=True)
