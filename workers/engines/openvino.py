@@ -60,6 +60,10 @@ MOST_MIN_P = 0.999999
 MAX_BATCHED_TOKENS = 512
 #: Pieces of prompts are requests with ids of their own, which no sequence has.
 FIRST_PIECE_ID = 2**41
+#: Processor time that grammars may take in one step, all sequences together. One that takes more has its turn alone.
+FORMS_S = 0.03
+#: Grammars that take less are not counted: most do, of which this is the noise.
+CHEAP_S = 0.003
 #: How long a step waits for a grammar if nothing else is to be done.
 COMPILE_WAIT_S = 0.05
 #: OpenVINO tells these apart by their text only.
@@ -93,6 +97,8 @@ class Held:
     begun: bool = False
     #: Its grammar is compiled, if it has one.
     compiled: bool = True
+    #: Processor time that its grammar takes for each token.
+    form_s: float = 0.0
 
     @property
     def has_grammar(self) -> bool:
@@ -121,7 +127,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         self._answers = AnswerLengths()
         self._piece_ids = itertools.count(FIRST_PIECE_ID)
         self._grammars = OpenVinoGrammars.of(self._pipeline, config.model_path, self._vocabulary)
-        self._compiling = Compiling[None]()
+        self._compiling = Compiling[float]()
         slowest_s = warm_up(self, report)
         digest = weights_digest(Path(config.model_path))
         effective = {
@@ -147,7 +153,7 @@ class OpenVinoEngine(BatchEngine[Held]):
             self._compiling.start(request.sequence_id, self._compiler(grammar, request.eos_ids))
         self._held[request.sequence_id] = held
 
-    def _compiler(self, grammar: str, eos_ids: Sequence[int]) -> Callable[[], None]:
+    def _compiler(self, grammar: str, eos_ids: Sequence[int]) -> Callable[[], float]:
         """What compiles a grammar. Raises: EngineRequestError."""
         grammars = self._grammars
         if grammars is None:
@@ -193,7 +199,8 @@ class OpenVinoEngine(BatchEngine[Held]):
                 del self._held[sequence_id]
                 refused.append(SequenceOutput(sequence_id, [], None, "error", str(outcome)))
             else:
-                self._held[sequence_id].compiled = True
+                held = self._held[sequence_id]
+                held.compiled, held.form_s = True, outcome if outcome > CHEAP_S else 0.0
         if self._grammars and not any(
             held.has_grammar and held.compiled and held.handle is None for held in self._held.values()
         ):
@@ -210,6 +217,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         waiting = {i: held for i, held in self._held.items() if held.handle is None and held.compiled}
         for held in waiting.values():
             held.done = max(held.done, min(self._prefixes.tokens(held.blocks), len(held.ids) - 1))
+        waiting = self._affordable(waiting)
         plan = self._prefill.plan(self._fitting(waiting), decoding=decoding, yielding=yielding)
         refused = []
         for sequence_id, tokens in plan.items():
@@ -220,6 +228,16 @@ class OpenVinoEngine(BatchEngine[Held]):
                 del self._held[sequence_id]
                 refused.append(_failed(sequence_id, error))
         return sum(plan.values()), refused
+
+    def _affordable(self, waiting: Mapping[int, Held]) -> dict[int, Held]:
+        """Without those whose grammars would slow all others now: they wait until such that have begun have ended."""
+        spent = sum(held.form_s for held in self._held.values() if held.begun)
+        chosen = {}
+        for sequence_id, held in waiting.items():
+            if held.begun or not held.form_s or not spent or spent + held.form_s <= FORMS_S:
+                chosen[sequence_id] = held
+                spent += 0 if held.begun else held.form_s
+        return chosen
 
     def _fitting(self, waiting: Mapping[int, Held]) -> list[Prompt]:
         """Those that have begun, or may begin."""

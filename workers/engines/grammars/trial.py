@@ -28,14 +28,17 @@ class Trial:
     def __init__(self, model_path: str, vocabulary: int, eos_id: int, *, cpu_s: int = CPU_S) -> None:
         """`cpu_s` is the processor time that one grammar may take."""
         self._hello = {"model_path": model_path, "vocabulary": vocabulary, "eos_id": eos_id, "cpu_s": cpu_s}
-        self._verdicts: OrderedDict[bytes, str] = OrderedDict()
+        self._verdicts: OrderedDict[bytes, tuple[str, float]] = OrderedDict()
         self._process: subprocess.Popen[bytes] | None = None
         self._frames: FrameSocket | None = None
         #: How often it was ended: what it had compiled by then is more than one process should keep.
         self.ended = 0
 
-    def require(self, grammar: str) -> None:
-        """Raises: EngineRequestError if the grammar can't be compiled, or takes too much."""
+    def require(self, grammar: str) -> float:
+        """The processor time that each token of it takes.
+
+        Raises: EngineRequestError if the grammar can't be compiled, or takes too much.
+        """
         key = hashlib.sha256(grammar.encode()).digest()
         verdict = self._verdicts.pop(key, None)
         if verdict is None:
@@ -43,10 +46,12 @@ class Trial:
         self._verdicts[key] = verdict
         while len(self._verdicts) > MAX_KEPT:
             self._verdicts.popitem(last=False)
-        if verdict:
-            raise EngineRequestError(verdict)
+        error, each_s = verdict
+        if error:
+            raise EngineRequestError(error)
+        return each_s
 
-    def _ask(self, grammar: str) -> str:
+    def _ask(self, grammar: str) -> tuple[str, float]:
         frames = self._frames or self._start()
         try:
             frames.send({"grammar": grammar})
@@ -54,10 +59,10 @@ class Trial:
         except (OSError, EOFError, ValueError) as error:
             log.warning("the process that tries grammars has ended: %r", error)
             self.close()
-            return _TOO_MUCH
+            return _TOO_MUCH, 0.0
         if told["full"]:
             self.close()
-        return str(told["error"])
+        return str(told["error"]), float(told["each_s"])
 
     def _start(self) -> FrameSocket:
         self._process, ours = spawn("workers.engines.grammars.trial_process", stdout=subprocess.DEVNULL)
