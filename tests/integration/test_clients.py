@@ -91,8 +91,6 @@ def server(stack: Stack, path: str) -> Server:
 PENDING = {
     *(("local", f"{name}{more}") for name in ("tools", "structured") for more in ("", "_streamed")),
     *(("local", f"structured_by_{way}") for way in ("schema", "call", "prompt")),
-    *((path, name) for path in ("local", "remote") for name in ("overflow", "stream", "settings_of_openai", "errors")),
-    ("remote", "tools_streamed"),
 }
 
 

@@ -9,7 +9,7 @@ from gateway.errors import Cancelled, HeadraceError
 from gateway.jobs.record import Job
 from gateway.store.codec import dumps
 from gateway.views.chunk_stream import ChunkStream
-from web.http import openai_bodies
+from web.http import openai_bodies, openai_words
 from web.http.dialect import Dialect
 
 #: OpenAI's types of errors about the limits of a key, by our reasons; its code is the same for all.
@@ -48,7 +48,7 @@ class OpenAI(Dialect):
         fields["context_length_exceeded"] = self.prompt or "messages"
         param = next(iter(error.errors), fields.get(error.reason))
         code = "rate_limit_exceeded" if error.reason in _RATES else error.reason
-        shown = {"message": error.message, "type": _kind(error), "param": param, "code": code}
+        shown = {"message": openai_words.message(error), "type": _kind(error), "param": param, "code": code}
         return 400 if error.http_status == 422 else error.http_status, {"error": shown}
 
     def error_event(self, error: HeadraceError) -> str:
