@@ -29,7 +29,13 @@ def connect(server: Server, mode: instructor.Mode, key: str = "") -> instructor.
 
 def ask(server: Server, mode: instructor.Mode, key: str = "", **changes: Any) -> Any:
     """One object."""
-    settings = {"model": server.tools_model, "messages": TURNS, "response_model": City, "max_tokens": 200}
+    settings = {
+        "model": server.tools_model,
+        "messages": TURNS,
+        "response_model": City,
+        "max_tokens": 200,
+        "temperature": 0,
+    }
     return connect(server, mode, key).chat.completions.create(**{**settings, "max_retries": 0, **changes})
 
 
@@ -58,7 +64,7 @@ def structured(server: Server) -> None:
 def structured_streamed(server: Server) -> None:
     """The object as it grows."""
     partial = connect(server, instructor.Mode.JSON_SCHEMA).chat.completions.create_partial(
-        model=server.tools_model, messages=TURNS, response_model=City, max_tokens=200
+        model=server.tools_model, messages=TURNS, response_model=City, max_tokens=200, temperature=0
     )
     assert isinstance(list(partial)[-1].population, int)
 

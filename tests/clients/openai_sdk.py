@@ -95,7 +95,7 @@ def tools(server: Server) -> None:
     """A call, its result, and an answer; the history is kept as the SDK dumps it."""
     client, turns = connect(server), list(TURNS)
     first = client.chat.completions.create(
-        model=server.tools_model, messages=turns, tools=[TOOL], tool_choice="required", max_tokens=200
+        model=server.tools_model, messages=turns, tools=[TOOL], tool_choice="required", max_tokens=200, temperature=0
     )
     message = first.choices[0].message
     assert first.choices[0].finish_reason in ("tool_calls", "length")
@@ -120,6 +120,7 @@ def tools_streamed(server: Server) -> None:
         tools=[TOOL],
         tool_choice={"type": "function", "function": {"name": TOOL_NAME}},
         max_tokens=200,
+        temperature=0,
     ) as events:
         kinds = {event.type for event in events}
         message = events.get_final_completion().choices[0].message
@@ -133,14 +134,15 @@ def structured(server: Server) -> None:
     """`parse`, and JSON without a schema."""
     client = connect(server)
     parsed = client.chat.completions.parse(
-        model=server.tools_model, messages=TURNS, response_format=City, max_tokens=200
+        model=server.tools_model, messages=TURNS, response_format=City, max_tokens=200, temperature=0
     )
     assert isinstance(parsed.choices[0].message.parsed, City)
     free = client.chat.completions.create(
         model=server.tools_model,
         messages=[{"role": "user", "content": "Say something as JSON."}],
         response_format={"type": "json_object"},
-        max_tokens=400,
+        max_tokens=60,
+        temperature=0,
     )
     if free.choices[0].finish_reason == "stop":
         assert isinstance(json.loads(free.choices[0].message.content or ""), dict)
@@ -150,7 +152,7 @@ def structured(server: Server) -> None:
 def structured_streamed(server: Server) -> None:
     """`parse` of a stream."""
     with connect(server).chat.completions.stream(
-        model=server.tools_model, messages=TURNS, response_format=City, max_tokens=200
+        model=server.tools_model, messages=TURNS, response_format=City, max_tokens=200, temperature=0
     ) as events:
         for _ in events:
             continue

@@ -30,6 +30,7 @@ class Program:
 
     name: str
     place: str = ""
+    paths: Sequence[str] = ("local", "remote")
 
     def __str__(self) -> str:
         return f"{self.name}@{self.place}" if self.place else self.name
