@@ -20,9 +20,10 @@ from tests.clients.scenarios import Server
 from tests.stack import KEY, Stack, eventually
 from tests.upstreams.obedient import ObedientServer
 
-PROGRAMS = [Program("openai_sdk"), Program("langchain")]
+PROGRAMS = [Program("openai_sdk"), Program("langchain", paths=("remote",))]
 #: Those that `make deps-clients` installs.
 MORE = [
+    Program("langchain", paths=("local",)),
     *(Program(name, "sdks") for name in ("pydantic_ai", "agents", "litellm")),
     *(Program(name, "sdks-2") for name in ("instructor", "llama_index")),
     Program("openai_sdk", "sdks-2"),
