@@ -226,22 +226,28 @@ def _least(
 ) -> list[bool]:
     """The smallest solution of: a rule has a property if all symbols of one of its alternatives have it."""
     known = [False] * len(rules)
-    users: list[list[int]] = [[] for _ in rules]
+    #: For each rule the alternatives that wait for it: how many of their symbols lack the property, and whose they are.
+    users: list[list[list[int]]] = [[] for _ in rules]
+    waiting: list[int] = []
     for number, rule in enumerate(rules):
         for alternative in rule:
-            for symbol in alternative:
-                if isinstance(symbol, Part):
-                    users[symbol.rule].append(number)
-    waiting = list(range(len(rules)))
+            if not all(isinstance(each, Part) or of_regex(each) for each in alternative):
+                continue
+            lacking = [each.rule for each in alternative if isinstance(each, Part) and not of_part(each, known)]
+            if not lacking:
+                waiting.append(number)
+            entry = [len(lacking), number]
+            for each_rule in lacking:
+                users[each_rule].append(entry)
     while waiting:
         number = waiting.pop()
         if known[number]:
             continue
-        for alternative in rules[number]:
-            if all(of_part(each, known) if isinstance(each, Part) else of_regex(each) for each in alternative):
-                known[number] = True
-                waiting += users[number]
-                break
+        known[number] = True
+        for entry in users[number]:
+            entry[0] -= 1
+            if not entry[0]:
+                waiting.append(entry[1])
     return known
 
 

@@ -17,8 +17,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
 from gateway.errors import HeadraceError, JobNotFound, StoreUnavailable, Unavailable
-from gateway.grammars.forms import require_form
-from gateway.grammars.tools import require_arguments
+from gateway.grammars.checks import Checks
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
@@ -81,6 +80,7 @@ class Inference:
         self.hub = hub
         self.limits = Limits(store.redis, store.scripts)
         self.waiting = WaitingRoom(settings, store, router)
+        self.forms = Checks()
         self._memory: Cached[dict[str, Any]] = Cached()
 
     def submit(
@@ -116,8 +116,7 @@ class Inference:
                 return self._attach(earlier, background=background)
         full = what.complete(model, request)
         if model.local or any(other.local for other in self.router.fallbacks(model, what.capability)):
-            require_form(full)
-            require_arguments(full)
+            self.forms.require(full)
         runs_on = self._route(model, what, request)
         if runs_on is not model:  # the defaults of one may be nothing that the other can be told
             full = without(full, [name for name in unsendable(runs_on, full) if name not in request])

@@ -1,0 +1,69 @@
+"""Checks forms for a process that serves clients: `python -m gateway.grammars.check_process FD`.
+
+Steps are counted (`fuel.py`), so that the same form has the same verdict everywhere. Time and memory of the process are
+limited as well: one that exceeds them ends, and with it what it was asked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidRequest
+from gateway.grammars.checks import received
+from gateway.grammars.forms import require_form
+from gateway.grammars.tools import require_arguments
+
+#: Processor time of one request's forms.
+CPU_S = 1.0
+#: Memory that they may take beside what the process has at first, and from which on it asks to be started anew.
+MEMORY_BYTES, FULL_BYTES = 1 << 30, 256 << 20
+#: Streams come first.
+NICENESS = 10
+
+
+def main() -> None:
+    """Check one request after the other. The process ends with its parent, or when the processor time is up."""
+    parent = socket.socket(fileno=int(sys.argv[1]))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.nice(NICENESS)
+    at_first = _memory_bytes("VmRSS")
+    most = _memory_bytes("VmSize") + MEMORY_BYTES
+    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            asked = orjson.loads(received(parent))
+            signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S)  # its signal ends the process
+            errors = flaws(asked)
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            told = orjson.dumps({"errors": errors, "full": _memory_bytes("VmRSS") - at_first > FULL_BYTES})
+            parent.sendall(len(told).to_bytes(4, "big") + told)
+
+
+def flaws(request: Mapping[str, Any]) -> Mapping[str, list[str]]:
+    """What is wrong with the forms that a request asks for."""
+    try:
+        require_form(request)
+        require_arguments(request)
+    except InvalidRequest as error:
+        return error.errors
+    except MemoryError:
+        os._exit(1)  # what is left of this process is in an unknown state
+    return {}
+
+
+def _memory_bytes(field: str) -> int:
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) << 10 for line in status if line.startswith(f"{field}:"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""Has the forms of requests checked by another process (`check_process.py`), and remembers its verdicts.
+
+What a hostile form costs is spent there, at low priority and one at a time: neither a stream of this process nor its
+event loop waits for it. It knows of greenlets or threads only that they wait for a lock and a socket.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.errors import InvalidRequest, Unavailable
+from gateway.grammars.forms import form_of
+from gateway.grammars.tools import guaranteed
+
+log = logging.getLogger(__name__)
+
+#: Verdicts that are kept: applications send the same forms again and again.
+MAX_KEPT = 1024
+#: How long a request waits for the checks of others, and for its own.
+PATIENCE_S = 15.0
+#: The fields that a check reads.
+FIELDS = ("response_format", "structured_outputs", "tools", "tool_choice")
+
+#: What is wrong with a request, by its fields.
+Errors = Mapping[str, list[str]]
+
+
+class Checks:
+    """The process, started with the first form and again when it has ended."""
+
+    def __init__(self) -> None:
+        self._verdicts: OrderedDict[bytes, Errors] = OrderedDict()
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        #: How often the process was started.
+        self.started = 0
+
+    def require(self, request: Mapping[str, Any]) -> None:
+        """That a request's form, and the arguments of its calls, can be guaranteed.
+
+        Raises:
+            InvalidRequest: naming the field, the place in it, the keyword that can't be done and what is allowed.
+            Unavailable: too many others wait for their checks.
+        """
+        form, functions = form_of(request), guaranteed(request)
+        if form is None and not functions:
+            return
+        field = form.field if form else f"tools.{functions[0][0]}.function.parameters"
+        read = {name: request[name] for name in FIELDS if request.get(name) is not None}
+        try:
+            asked = orjson.dumps(read, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
+        except TypeError as error:
+            raise InvalidRequest.of({field: [str(error)]}) from error
+        errors = self._verdict(asked, field)
+        if errors:
+            raise InvalidRequest.of(errors)
+
+    def _verdict(self, asked: bytes, field: str) -> Errors:
+        key = hashlib.sha256(asked).digest()
+        known = self._verdicts.get(key)
+        if known is not None:
+            return known
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise Unavailable("Too many forms of answers wait to be checked. Try again.", retry_after_s=2)
+        try:
+            known = self._verdicts.get(key)
+            if known is None:
+                known = self._verdicts[key] = self._ask(asked, field)
+                while len(self._verdicts) > MAX_KEPT:
+                    self._verdicts.popitem(last=False)
+            return known
+        finally:
+            self._lock.release()
+
+    def _ask(self, asked: bytes, field: str) -> Errors:
+        told: dict[str, Any] | None = None
+        if self._process and self._process.poll() is not None:
+            self.close()  # it ended while it had nothing to do
+        try:
+            ours = self._socket or self._start()
+            ours.sendall(len(asked).to_bytes(4, "big") + asked)
+            told = orjson.loads(received(ours))
+        except (EOFError, ConnectionError) as error:
+            log.warning("the process that checks forms has ended: %r", error)
+            return {field: ["It takes more time or memory to check than one request may; make it simpler."]}
+        except TimeoutError as error:
+            raise Unavailable(
+                "The form of the answer could not be checked in time. Try again.", retry_after_s=2
+            ) from error
+        finally:  # whoever gives up must not leave its verdict to the next one
+            if told is None or told["full"]:
+                self.close()
+        errors: Errors = told["errors"]
+        return errors
+
+    def _start(self) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-P", "-m", "gateway.grammars.check_process", str(theirs.fileno())]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        ours.settimeout(PATIENCE_S)
+        self._socket = ours
+        self.started += 1
+        return ours
+
+    def close(self) -> None:
+        """End the process, if there is one."""
+        if self._socket:
+            self._socket.close()
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        self._socket = self._process = None
+
+
+def received(other: socket.socket) -> bytes:
+    """A message: its length in four bytes, and that many. Raises: EOFError."""
+    return _exactly(other, int.from_bytes(_exactly(other, 4), "big"))
+
+
+def _exactly(other: socket.socket, size: int) -> bytes:
+    pieces = bytearray()
+    while len(pieces) < size:
+        piece = other.recv(size - len(pieces))
+        if not piece:
+            raise EOFError
+        pieces += piece
+    return bytes(pieces)

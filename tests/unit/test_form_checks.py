@@ -1,0 +1,76 @@
+"""Forms are checked by a process of their own, which may end at any time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from gateway.errors import InvalidRequest
+from gateway.grammars import check_process
+from gateway.grammars.checks import Checks
+
+
+@pytest.fixture
+def checks() -> Iterator[Checks]:
+    checks = Checks()
+    yield checks
+    checks.close()
+
+
+def asked(schema: Any) -> dict[str, Any]:
+    return {"structured_outputs": {"json": schema}}
+
+
+def test_a_form_is_taken_or_refused_by_the_process_and_its_verdict_is_kept(checks: Checks) -> None:
+    checks.require(asked({"type": "object"}))
+    for _ in range(2):
+        with pytest.raises(InvalidRequest) as error:
+            checks.require(asked({"type": "object", "$dynamicRef": "#a"}))
+        assert error.value.errors == {"structured_outputs.json": ["$dynamicRef at #: Can't be done."]}
+    os.kill(checks._process.pid, signal.SIGKILL)  # type: ignore[union-attr]
+    checks.require(asked({"type": "object"}))
+    with pytest.raises(InvalidRequest):
+        checks.require(asked({"type": "object", "$dynamicRef": "#a"}))
+    assert checks.started == 1
+
+
+def test_a_process_that_has_ended_is_started_again(checks: Checks) -> None:
+    checks.require(asked({"type": "object"}))
+    process = checks._process
+    assert process
+    process.kill()
+    process.wait()
+    checks.require(asked({"type": "string"}))
+    assert checks.started == 2
+
+
+class Ending(Checks):
+    """Its process ends as soon as it is asked."""
+
+    def _start(self) -> socket.socket:
+        ours = super()._start()
+        assert self._process
+        self._process.kill()
+        return ours
+
+
+def test_what_ends_the_process_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="more time or memory"):
+        Ending().require(asked({"type": "string"}))
+
+
+def test_who_asks_for_no_form_starts_no_process(checks: Checks) -> None:
+    checks.require({"response_format": None, "tools": [{"type": "function", "function": {"name": "f"}}]})
+    assert checks.started == 0
+
+
+def test_flaws_are_named_by_their_fields() -> None:
+    function = {"name": "f", "strict": True, "parameters": {"type": "object", "$dynamicRef": "#a"}}
+    found = check_process.flaws({"tools": [{"type": "function", "function": function}]})
+    assert list(found) == ["tools.0.function.parameters"]
+    assert check_process.flaws(asked({"type": "object"})) == {}
