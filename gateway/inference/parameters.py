@@ -37,7 +37,7 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     wanted = full.setdefault("max_tokens", None)
     if wanted is not None and not (1 if may_be_remote else 0) <= wanted <= model.max_tokens:
         errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
-    errors |= _beyond_local(model, request) if model.local else refusals(model, request)
+    errors = (_beyond_local(model, request) if model.local else refusals(model, request)) | errors
     if errors:
         raise InvalidRequest.of(errors)
     return full

@@ -192,7 +192,8 @@ def test_headers_say_what_is_left_and_429_when_it_fits_again(stack: Stack, admin
         openai = client.post("/v1/chat/completions", json={**BODY, "model": "fake"})
     assert (openai.status_code, openai.headers["x-ratelimit-remaining-requests"]) == (429, "0")
     assert 1 <= int(openai.headers["Retry-After"]) <= 60
-    assert openai.json()["error"]["code"] == "rate_limit_requests"
+    error = openai.json()["error"]
+    assert (error["code"], error["type"]) == ("rate_limit_exceeded", "requests")
     too_much = ask(stack, secret, max_tokens=100)
     assert (too_much.status_code, too_much.json()["data"]["reason"]) == (422, "request_exceeds_limit")
     unlimited = ask(stack, make(admin)["secret"])

@@ -33,19 +33,19 @@ STRICT: dict[str, Any] = {"type": "function", "function": {**WEATHER["function"]
 NAMED = {"type": "function", "function": {"name": "get_weather"}}
 SCHEMAS = {"now": {"type": "object"}, "get_weather": PARAMETERS}
 MODELS = {
-    "hermes": Letters("<tool_call>"),
-    "hermes that thinks": Letters("<tool_call> <think>"),
-    "hermes, control": Letters("<tool_call>", ["<tool_call>", "</tool_call>"]),
-    "qwen": Letters("<function=x><parameter=y>"),
-    "glm": Letters("<arg_key><arg_value>"),
-    "llama": Letters('{"name": function name, "parameters":'),
-    "mistral": Letters("[TOOL_CALLS]", ["[TOOL_CALLS]", "[ARGS]"]),
-    "mistral, text": Letters("[TOOL_CALLS]"),
-    "mistral that thinks": Letters("[TOOL_CALLS][THINK]", ["[TOOL_CALLS]", "[THINK]", "[/THINK]"]),
-    "pythonic": Letters("[func_name1("),
-    "deepseek": Letters("<｜tool▁call▁begin｜>", ["<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"]),
-    "kimi": Letters("<|tool_call_begin|><|tool_call_argument_begin|>", ["<|tool_call_begin|>"]),
-    "gpt-oss": Letters("<|channel|><|message|>", ["<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"]),
+    "hermes": Letters("{{ tools }} <tool_call>"),
+    "hermes that thinks": Letters("{{ tools }} <tool_call> <think>"),
+    "hermes, control": Letters("{{ tools }} <tool_call>", ["<tool_call>", "</tool_call>"]),
+    "qwen": Letters("{{ tools }} <function=x><parameter=y>"),
+    "glm": Letters("{{ tools }} <arg_key><arg_value>"),
+    "llama": Letters('{{ tools }} {"name": function name, "parameters":'),
+    "mistral": Letters("{{ tools }} [TOOL_CALLS]", ["[TOOL_CALLS]", "[ARGS]"]),
+    "mistral, text": Letters("{{ tools }} [TOOL_CALLS]"),
+    "mistral that thinks": Letters("{{ tools }} [TOOL_CALLS][THINK]", ["[TOOL_CALLS]", "[THINK]", "[/THINK]"]),
+    "pythonic": Letters("{{ tools }} [func_name1("),
+    "deepseek": Letters("{{ tools }} <｜tool▁call▁begin｜>", ["<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"]),
+    "kimi": Letters("{{ tools }} <|tool_call_begin|><|tool_call_argument_begin|>", ["<|tool_call_begin|>"]),
+    "gpt-oss": Letters("{{ tools }} <|channel|><|message|>", ["<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"]),
     "unknown": Letters("{{ tools }}"),
 }  # fmt: skip
 

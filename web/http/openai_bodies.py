@@ -93,11 +93,11 @@ class OpenAIForm:
         )
 
     def chunk(self, event: Event, chunk: dict[str, Any]) -> str:
-        """Any chunk, as one or several."""
-        if not chunk.get("choices"):
-            return _event(event, chunk)
-        parts = (part for choice in chunk["choices"] for part in self._parts(choice))
-        return "".join(_event(event, {**chunk, "choices": [part], **self._others}) for part in parts)
+        """Any chunk, as one or several. The last of them has the cursor: a client that resumes there misses none."""
+        parts = [part for choice in chunk.get("choices", ()) for part in self._parts(choice)]
+        chunks = [{**chunk, "choices": [part], **self._others} for part in parts] or [chunk]
+        *first, last = (f"data: {dumps(one)}\n\n" for one in chunks)
+        return f"{''.join(first)}id: {event.cursor}\n{last}"
 
     def _parts(self, choice: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What is new of a choice, and then how it has ended."""
@@ -120,7 +120,3 @@ class OpenAIForm:
 def openai_chunks(job: Job, *, old_calls: bool) -> ChunkStream[str]:
     """The chunks of a job of any kind, each one event or more of the stream."""
     return ChunkStream(job, OpenAIForm(job, old_calls=old_calls))
-
-
-def _event(event: Event, chunk: Mapping[str, Any]) -> str:
-    return f"id: {event.cursor}\ndata: {dumps(chunk)}\n\n"
