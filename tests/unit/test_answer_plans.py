@@ -43,11 +43,15 @@ MODELS = {
     "mistral, text": Letters("{{ tools }} [TOOL_CALLS]"),
     "mistral that thinks": Letters("{{ tools }} [TOOL_CALLS][THINK]", ["[TOOL_CALLS]", "[THINK]", "[/THINK]"]),
     "pythonic": Letters("{{ tools }} [func_name1("),
-    "deepseek": Letters("{{ tools }} <｜tool▁call▁begin｜>", ["<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"]),
+    "deepseek": Letters(
+        "{{ tools }} <｜tool▁call▁begin｜>", ["<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁sep｜>"]
+    ),
     "kimi": Letters("{{ tools }} <|tool_call_begin|><|tool_call_argument_begin|>", ["<|tool_call_begin|>"]),
-    "gpt-oss": Letters("{{ tools }} <|channel|><|message|>", ["<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"]),
+    "gpt-oss": Letters(
+        "{{ tools }} <|channel|><|message|>", ["<|channel|>", "<|message|>", "<|constrain|>", "<|end|>"]
+    ),
     "unknown": Letters("{{ tools }}"),
-}  # fmt: skip
+}
 
 
 def plan(tokenizer: Letters, prompt: str = "hi", **asked: Any) -> Plan:
