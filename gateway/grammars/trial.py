@@ -14,11 +14,11 @@ from gateway.grammars.lark import to_lark
 from gateway.grammars.regex import Literal
 
 #: Most symbols and nodes of one grammar.
-MAX_SIZE = 50_000
+MAX_SIZE = 25_000
 #: Characters that the shortest text may have, about.
 MAX_SHORTEST = 100_000
 #: Steps that its lexemes may take; an engine's own process has more.
-_STEPS = 100_000
+_STEPS = 30_000
 #: Looks at all rules to find the shortest text.
 _ROUNDS = 100
 _EOS = 256

@@ -101,3 +101,12 @@ def test_a_hostile_schema_is_taken_or_refused_with_bounded_work(name: str) -> No
         check(json_value(HOSTILE[name]))
     except Refused as error:
         assert error.text
+
+
+@pytest.mark.parametrize("divisor", [2, 5, 20, 25, 100])
+@pytest.mark.parametrize(("low", "high"), [(-37, 258), (99, 203), (-250, -13)])
+def test_multiples_within_bounds_are_told_by_their_last_digits(divisor: int, low: int, high: int) -> None:
+    grammar = json_value({"type": "integer", "multipleOf": divisor, "minimum": low, "maximum": high})
+    found = {n for n in range(-300, 300) if accepts(grammar, str(n))}
+    assert found == {n for n in range(low, high + 1) if n % divisor == 0}
+    assert not any(accepts(grammar, text) for text in ("00", "010", "0100", "-0"))

@@ -18,6 +18,8 @@ from gateway.grammars.regex import EMPTY, NOTHING, Regex, alt, both, cat, litera
 
 #: Digits that every float tells apart.
 _EXACT = 15
+#: Its last two digits say whether one of its divisors divides a number.
+_DECIMAL = 100
 #: Most digits of a bound, and the largest divisor.
 _MAX_DIGITS, _MAX_DIVISOR = 40, 4_096
 _LARGEST = 10**INTEGER_DIGITS - 1
@@ -77,6 +79,8 @@ def decimal(value: Any, keyword: str) -> Decimal:
 
 def integers(bounds: Bounds, multiple_of: list[Any]) -> Regex:
     """The whole numbers within bounds. Raises: Refused."""
+    if len(multiple_of) == 1 and _DECIMAL % _divisor(multiple_of[0]) == 0:
+        return _signed_integers(bounds, _divisor(multiple_of[0]))
     found = INTEGER if bounds.free else _signed_integers(bounds)
     for value in multiple_of:
         found = both(found, cat(rep(_MINUS, 0, 1), regex.multiple(_divisor(value))))
@@ -93,7 +97,8 @@ def numbers(bounds: Bounds, multiple_of: list[Any]) -> Regex:
     return alt(above, cat(_MINUS, below))
 
 
-def _signed_integers(bounds: Bounds) -> Regex:
+def _signed_integers(bounds: Bounds, of: int = 1) -> Regex:
+    """Those that `of` divides, a divisor of 100."""
     low = None if bounds.low is None else _up(bounds.low, is_open=bounds.open_low)
     high = None if bounds.high is None else -_up(-bounds.high, is_open=bounds.open_high)
     least = min(-_LARGEST, high) if low is None and high is not None else -_LARGEST if low is None else low
@@ -104,9 +109,27 @@ def _signed_integers(bounds: Bounds) -> Regex:
         most = 10 * most
     if least > most:
         return NOTHING
-    above = _naturals(max(0, least), most) if most >= 0 else NOTHING
-    below = cat(_MINUS, _naturals(max(1, -most), -least)) if least < 0 else NOTHING
+    above = _every(of, max(0, least), most) if most >= 0 else NOTHING
+    below = cat(_MINUS, _every(of, max(1, -most), -least)) if least < 0 else NOTHING
     return alt(above, below)
+
+
+def _every(of: int, low: int, high: int) -> Regex:
+    """Digits of the numbers from `low` to `high` that `of` divides: known by their last digits, if it divides 100."""
+    if of == 1:
+        return _naturals(low, high)
+    places = 1 if 10 % of == 0 else 2
+    base = 10 if places == 1 else _DECIMAL
+    short: list[Regex] = []
+    ends: dict[tuple[int, int], list[Regex]] = {}
+    for end in range(0, base, of):
+        first, last = max(0, -((end - low) // base)), (high - end) // base
+        if first == 0 and last >= 0:
+            short.append(literal(str(end)))
+            first = 1
+        if first <= last:
+            ends.setdefault((first, last), []).append(literal(f"{end:0{places}}"))
+    return alt(*short, *(cat(_naturals(*between), alt(*each)) for between, each in ends.items()))
 
 
 def _up(number: Decimal, *, is_open: bool) -> int:
