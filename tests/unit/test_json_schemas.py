@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import jsonschema
@@ -110,3 +111,14 @@ def test_multiples_within_bounds_are_told_by_their_last_digits(divisor: int, low
     found = {n for n in range(-300, 300) if accepts(grammar, str(n))}
     assert found == {n for n in range(low, high + 1) if n % divisor == 0}
     assert not any(accepts(grammar, text) for text in ("00", "010", "0100", "-0"))
+
+
+def test_schemas_that_follow_from_others_are_not_taken_for_each_other() -> None:
+    """They were known by the address of what had been forgotten."""
+    names = [f"n{number}" for number in range(12)]
+    members = {name: {"type": "null"} for name in names}
+    for first, second in pairwise(names):
+        one = {"type": "object", "properties": members, "required": [first], "dependentRequired": {first: [second]}}
+        grammar = json_value({"type": "array", "items": {**one, "additionalProperties": False}})
+        assert accepts(grammar, f'[{{"{first}":null,"{second}":null}}]')
+        assert not accepts(grammar, f'[{{"{first}":null}}]')

@@ -113,11 +113,11 @@ class Reader:
             yield [(condition, then), *((*conj, otherwise) for conj in self._not(schema["if"], (*path, "if")))]
         for keyword in ("dependentRequired", "dependentSchemas", "dependencies"):
             for name, needs in _dict(schema, keyword).items():
-                there = {"required": needs} if isinstance(needs, list) else needs
+                there = self.made({"required": needs} if isinstance(needs, list) else needs, (*path, keyword, name))
                 absent = self.made({"properties": {name: False}}, (*path, keyword))
                 yield [
                     (absent,),
-                    (self.made({"required": [name], "type": "object"}, path), Node(there, (*path, keyword, name))),
+                    (self.made({"required": [name], "type": "object"}, path), there),
                 ]
 
     def _not(self, schema: Any, path: tuple[str | int, ...]) -> list[Conj]:
