@@ -1,7 +1,7 @@
 """`make bench ARGS="--only grammars"`: what a form costs those who ask for it, and those who do not.
 
 Each figure compares within one run: JSON mode with plain chat in turns, plain streams beside hostile forms with the
-same streams alone, and this checkout with another one.
+same streams alone and beside as many plain requests, and this checkout with another one.
 """
 
 from __future__ import annotations
@@ -84,9 +84,12 @@ async def _measure(server: Server, rounds: int, tokens: int) -> dict[str, Any]:
         print(f"JSON mode: {measured}", flush=True)
     for turn in range(rounds):
         alone = _gap_p99_ms(await _ask(server, VICTIMS, 2 * tokens, 500 + turn))
-        beside, refused = await _beside(server, 600 + turn, 2 * tokens, first=turn * HOSTILE)
-        print(f"p99 of gaps: {alone:.0f} ms alone, {beside:.0f} ms beside hostile forms", flush=True)
-        gaps.append({"alone_ms": alone, "beside_ms": beside, "ratio": beside / alone, "refused": refused})
+        plain, _ = await _beside(server, 550 + turn, 2 * tokens, [{}] * HOSTILE)
+        forms = [json_mode(hostile(turn * HOSTILE + number)) for number in range(HOSTILE)]
+        beside, refused = await _beside(server, 600 + turn, 2 * tokens, forms)
+        print(f"p99 of gaps: {alone:.0f} ms alone, {plain:.0f} beside plain, {beside:.0f} beside hostile", flush=True)
+        ratios = {"ratio": beside / alone, "plain_ratio": beside / plain}
+        gaps.append({"alone_ms": alone, "plain_ms": plain, "beside_ms": beside, **ratios, "refused": refused})
     return {
         **{f"{kind}_tokens_per_s": statistics.median(pair[kind]["tokens_per_s"] for pair in pairs) for kind in kinds},
         "json_ratio": statistics.median(pair["json"]["tokens_per_s"] / pair["plain"]["tokens_per_s"] for pair in pairs),
@@ -110,18 +113,18 @@ async def _ask(server: Server, count: int, tokens: int, salt: int, more: Mapping
     return await run("127.0.0.1", server.port, server.path, dict(server.headers), bodies)
 
 
-async def _beside(server: Server, salt: int, tokens: int, *, first: int) -> tuple[float, int]:
-    """The gaps of plain streams beside hostile requests, in ms, and how many of those were refused by then."""
+async def _beside(server: Server, salt: int, tokens: int, others: Sequence[Mapping[str, Any]]) -> tuple[float, int]:
+    """The gaps of plain streams beside other requests, in ms, and how many of those were refused by then."""
     ended: list[httpx.Response] = []
 
     async def attack(client: httpx.AsyncClient, number: int) -> None:
-        body = {"messages": [{"role": "user", "content": f"{number}"}], "max_tokens": 64, **json_mode(hostile(number))}
+        body = {"messages": [{"role": "user", "content": f"{salt} {number}"}], "max_tokens": 64, **others[number]}
         ended.append(await client.post(server.path, json=body))
 
     url, headers = f"http://127.0.0.1:{server.port}", dict(server.headers)
     limits = httpx.Limits(max_connections=HOSTILE)
     async with httpx.AsyncClient(base_url=url, headers=headers, timeout=None, limits=limits) as client:
-        attacks = [asyncio.create_task(attack(client, first + i)) for i in range(HOSTILE)]
+        attacks = [asyncio.create_task(attack(client, number)) for number in range(len(others))]
         await asyncio.sleep(HEAD_START_S)
         gap = _gap_p99_ms(await _ask(server, VICTIMS, tokens, salt))
         for one in attacks:  # whose clients leave: their jobs are cancelled
