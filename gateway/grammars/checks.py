@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import socket
 import subprocess
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -21,6 +21,8 @@ import orjson
 from gateway.errors import InvalidRequest, Unavailable
 from gateway.grammars.forms import form_of
 from gateway.grammars.tools import guaranteed
+from gateway.process.environment import public
+from gateway.process.start import module_command
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +109,12 @@ class Checks:
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-P", "-m", "gateway.grammars.check_process", str(theirs.fileno())]
-            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                module_command("gateway.grammars.check_process", str(theirs.fileno())),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=public(os.environ),
+            )
         ours.settimeout(PATIENCE_S)
         self._socket = ours
         self.started += 1
