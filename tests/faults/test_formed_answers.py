@@ -116,7 +116,8 @@ def test_an_answer_of_the_fake_engine_is_the_one_that_nobody_disturbed(stack: St
     assert any("resumed" in [event.type.value for event in stack.journal(stream.job_id)] for stream in streams)
 
 
-@pytest.mark.parametrize("what", ["engine", pytest.param("worker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["engine", "worker"])
 @pytest.mark.parametrize("number", range(KILLS))
 def test_an_answer_of_a_real_model_is_one_continuous_answer(stack: Stack, what: str, number: int) -> None:
     stack.wait_active(2)
