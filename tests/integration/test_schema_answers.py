@@ -6,6 +6,7 @@ Random weights: they choose among all that the grammar allows, as no trained mod
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -19,13 +20,13 @@ from gateway.grammars.forms import Form, grammar_of
 from gateway.grammars.lark import to_lark
 from gateway.grammars.quotient import rest
 from tests.engines import loaded_engine
-from tests.schemas_300 import BY_HAND
+from tests.schemas_300 import SCHEMAS
 from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from tests.tokenizers import qwen2, save_folder
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
-#: Schemas of `make test`; the others are as many as there are.
+#: Schemas of `make test`.
 FEW = 12
 MAX_TOKENS = 120
 WRITTEN = {"openvino": to_ebnf, "transformers": to_lark}
@@ -68,18 +69,15 @@ def answers(engine: Engine, tokenizer: Tokenizer, grammar: str, count: int) -> l
     return [(tokenizer.decode(ids[i]), *ends[i]) for i in range(count)]
 
 
-@pytest.mark.parametrize("engine", ["openvino", "transformers"])
-@pytest.mark.parametrize(
-    "number", [n if n < FEW else pytest.param(n, marks=pytest.mark.slow) for n in range(len(BY_HAND))]
-)
-def test_an_answer_is_valid_or_its_schema_is_refused(load: Loaded, engine: str, number: int) -> None:
-    schema: Any = BY_HAND[number]
+def judged(load: Loaded, engine: str, schema: Any) -> list[str]:
+    """How two answers have ended, each of which was found valid as far as it goes; or `refused`."""
     try:
         grammar = grammar_of(Form("json", schema, "response_format"))
     except InvalidRequest:
-        return
+        return ["refused"]
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
-    for text, reason, error in answers(*load(engine), WRITTEN[engine](grammar), 2):
+    found = answers(*load(engine), WRITTEN[engine](grammar), 2)
+    for text, reason, error in found:
         if reason == "length":  # it may end within a character
             assert rest(grammar, text.rstrip("\ufffd")) is not None, text
         elif reason == "error":
@@ -87,3 +85,29 @@ def test_an_answer_is_valid_or_its_schema_is_refused(load: Loaded, engine: str, 
         else:
             assert reason == "stop"
             assert not list(validator.iter_errors(json.loads(text))), text
+    return [reason for _, reason, _ in found]
+
+
+ENGINES = pytest.mark.parametrize("engine", ["openvino", "transformers"])
+
+
+@ENGINES
+@pytest.mark.parametrize("number", range(FEW))
+def test_an_answer_is_valid_or_its_schema_is_refused(load: Loaded, engine: str, number: int) -> None:
+    judged(load, engine, SCHEMAS[number])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@ENGINES
+def test_answers_to_300_schemas_are_valid_or_refused(load: Loaded, engine: str) -> None:
+    ends, wrong = Counter[str](), {}
+    for number, schema in enumerate(SCHEMAS):
+        try:
+            ends.update(judged(load, engine, schema))
+        except AssertionError as error:
+            wrong[number] = str(error)[:500]
+    print(f"{engine}: {dict(ends)}")
+    assert len(SCHEMAS) == 300
+    assert not wrong
+    assert ends["stop"] > len(SCHEMAS)
