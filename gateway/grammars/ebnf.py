@@ -6,6 +6,8 @@ long ones are written by sixteens.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from gateway.grammars.automaton import is_simple, lowered
 from gateway.grammars.grammar import Grammar, Part
 from gateway.grammars.regex import Cat, Chars, Literal, Regex, Rep, Several
@@ -13,7 +15,8 @@ from gateway.grammars.regex import Cat, Chars, Literal, Regex, Rep, Several
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "]": "\\]", "-": "\\-", "^": "\\^"}
 #: Longer repetitions are written by as many.
 _MANY = 16
-
+#: Where the bytes of UTF-8 begin to have other bounds.
+_FIRST = (0x80, 0x800, 0x1000, 0xD000, 0xE000, 0x10000, 0x40000, 0x100000)
 #: Escaped in texts.
 _QUOTED = '"\\'
 
@@ -78,9 +81,10 @@ class _Writer:
             texts = ("".join(_char(each, _QUOTED) for each in piece) for piece in _pieces(part.text))
             return " ".join(f'"{each}"' for each in texts) or '""'
         if isinstance(part, Chars):
+            apart = (each for low, high in part.ranges for each in _by_bytes(low, high))
             ranges = (
                 _char(chr(low), "\\]-^") + ("" if low == high else "-" + _char(chr(high), "\\]-^"))
-                for low, high in sorted(part.ranges, key=lambda each: not _is_plain(chr(each[1])))
+                for low, high in sorted(apart, key=lambda each: not _is_plain(chr(each[1])))
             )
             return f"[{''.join(ranges)}]"
         if isinstance(part, Rep):
@@ -91,6 +95,15 @@ class _Writer:
             return self._repeated(one, part.least, part.most)
         assert isinstance(part, Several)
         return f"({(' ' if isinstance(part, Cat) else ' | ').join(map(self._written, part.parts))})"
+
+
+def _by_bytes(low: int, high: int) -> Iterator[tuple[int, int]]:
+    """A range in parts, each of which has all that its bytes may be: of others xgrammar also takes what is no UTF-8."""
+    for first in _FIRST:
+        if low < first <= high:
+            yield low, first - 1
+            low = first
+    yield low, high
 
 
 def _times(least: int, most: int | None) -> str:
