@@ -106,7 +106,7 @@ def check(stack: Stack, stream: Stream, schema: Any) -> None:
 def test_an_answer_of_the_fake_engine_is_the_one_that_nobody_disturbed(stack: Stack, what: str, number: int) -> None:
     stack.wait_active(2)
     streams = ask(stack, "fake", SCHEMA)
-    behind = random.Random(f"{what}{number}").randrange(3, 60)
+    behind = random.Random(f"{what}{number}").randrange(3, 25)
     eventually(lambda: all(len(stream.ids) > behind or stream.ended for stream in streams), "all streams run")
     kill(stack, "fake", what)
     for stream in streams:
