@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from gateway.grammars.automaton import is_simple, lowered
 from gateway.grammars.grammar import Grammar, Part
-from gateway.grammars.regex import Cat, Chars, Literal, Regex, Rep, Several
+from gateway.grammars.regex import Cat, Chars, Literal, Regex, Rep, Several, times
 
 _ESCAPED = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\r": "\\r", "\t": "\\t", "]": "\\]", "-": "\\-", "^": "\\^"}
 #: Longer repetitions are written by as many.
@@ -58,7 +58,7 @@ class _Writer:
     def _repeated(self, one: str, least: int, most: int | None) -> str:
         """`one` is a name, a class or a group."""
         if max(least, most or 0) <= 2 * _MANY:
-            return one + _times(least, most)
+            return one + times(least, most)
         needed, more = self._exactly(one, least), "" if most is None else self._at_most(one, most - least)
         return f"({needed} {one}*)" if most is None else f"({needed} {more})"
 
@@ -90,7 +90,7 @@ class _Writer:
         if isinstance(part, Rep):
             short = max(part.least, part.most or 0) <= 2 * _MANY
             if short and not isinstance(part.part, Chars):
-                return f"({self._written(part.part)}){_times(part.least, part.most)}"
+                return f"({self._written(part.part)}){times(part.least, part.most)}"
             one = self._written(part.part) if short else self._name(part.part)
             return self._repeated(one, part.least, part.most)
         assert isinstance(part, Several)
@@ -104,14 +104,6 @@ def _by_bytes(low: int, high: int) -> Iterator[tuple[int, int]]:
             yield low, first - 1
             low = first
     yield low, high
-
-
-def _times(least: int, most: int | None) -> str:
-    if (least, most) == (1, 1):
-        return ""
-    if most is None:
-        return ("*", "+")[least] if least < 2 else f"{{{least},}}"
-    return "?" if (least, most) == (0, 1) else f"{{{least},{most}}}"
 
 
 def _pieces(text: str) -> list[str]:

@@ -19,8 +19,10 @@ from gateway.grammars.notations import read_grammar
 from gateway.grammars.patterns import matching
 from gateway.grammars.trial import check
 
-#: Forms whose grammars are kept: applications send the same one again and again.
-_KEPT = 128
+#: Forms whose grammars are kept, those of arguments of tools among them: applications send the same again and again.
+_KEPT = 640
+#: Steps in which a regex must be found to match something.
+_REGEX_STEPS = 128_000
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _choice(texts: list[str]) -> Grammar:
 
 def _regex(pattern: str) -> Grammar:
     found = of_regex(matching(pattern, whole=True))
-    if found.regular is None or Derivatives(Fuel(_KEPT * 1_000, "The regex")).is_empty(found.regular):
+    if found.regular is None or Derivatives(Fuel(_REGEX_STEPS, "The regex")).is_empty(found.regular):
         raise Refused("No text matches it.")
     return found
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from gateway.grammars.automaton import holds, lowered
@@ -21,6 +20,7 @@ from gateway.grammars.regex import (
     Regex,
     Rep,
     Several,
+    times,
 )
 
 _ANY = "/(?s:.*)/"
@@ -42,18 +42,10 @@ def to_lark(grammar: Grammar, steps: int = 1_000_000) -> str:
 
 def _symbol(symbol: Regex | Part, names: dict[Regex, str]) -> str:
     if isinstance(symbol, Part):
-        return f"r{symbol.rule}{_times(symbol.least, symbol.most)}"
+        return f"r{symbol.rule}{times(symbol.least, symbol.most)}"
     if symbol.nullable and not isinstance(symbol, Rep | Several | Not):
         return '""'
     return names.setdefault(symbol, f"T{len(names)}")
-
-
-def _times(least: int, most: int | None) -> str:
-    if (least, most) == (1, 1):
-        return ""
-    if most is None:
-        return ("*", "+")[least] if least < 2 else f"{{{least},}}"
-    return "?" if (least, most) == (0, 1) else f"{{{least},{most}}}"
 
 
 def _terminal(part: Regex) -> str:
@@ -68,7 +60,7 @@ def _terminal(part: Regex) -> str:
         # A complement alone would hold bytes that are no text.
         return f"(~({_terminal(part.part)}) & {_ANY})"
     if isinstance(part, Rep):
-        return f"({_terminal(part.part)}){_times(part.least, part.most)}"
+        return f"({_terminal(part.part)}){times(part.least, part.most)}"
     assert isinstance(part, Several)
     between = " & " if isinstance(part, Both) else " " if isinstance(part, Cat) else " | "
     return f"({between.join(map(_terminal, part.parts))})"
@@ -81,7 +73,7 @@ def _regex(part: Regex) -> str:
     if isinstance(part, Chars):
         return f"[{''.join(_ranges(part.ranges))}]"
     if isinstance(part, Rep):
-        return f"(?:{_regex(part.part)}){_times(part.least, part.most)}"
+        return f"(?:{_regex(part.part)}){times(part.least, part.most)}"
     assert isinstance(part, Several)
     if isinstance(part, Cat):
         return "".join(map(_regex, part.parts))
@@ -97,8 +89,3 @@ def _char(char: str) -> str:
     if char in _SPECIAL or not char.isprintable():
         return f"\\x{{{ord(char):x}}}"
     return char
-
-
-def quoted(text: str) -> str:
-    """A text as a literal of Lark."""
-    return json.dumps(text, ensure_ascii=False)

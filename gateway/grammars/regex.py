@@ -290,3 +290,12 @@ def complement(ranges: Sequence[tuple[int, int]]) -> Ranges:
     if begin <= UNICODE[-1][1]:
         found.append((begin, UNICODE[-1][1]))
     return overlap(found, UNICODE)
+
+
+def times(least: int, most: int | None) -> str:
+    """A repetition as nearly all notations write it, behind what is repeated."""
+    if (least, most) == (1, 1):
+        return ""
+    if most is None:
+        return ("*", "+")[least] if least < 2 else f"{{{least},}}"
+    return "?" if (least, most) == (0, 1) else f"{{{least},{most}}}"

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
-import orjson
-
-from gateway.errors import InvalidRequest
-from gateway.grammars.fuel import Refused
+from gateway.grammars.forms import Form, grammar_of
 from gateway.grammars.grammar import Grammar
 from gateway.grammars.json_schema import json_value
-from gateway.grammars.trial import check
 from schemas.base.tool_choice import chosen, is_forced
 
-#: Schemas whose grammars are kept: agents send the same ones again and again.
-_KEPT = 512
 #: Any object.
 ANY_OBJECT: Mapping[str, Any] = {"type": "object"}
 
@@ -48,10 +42,7 @@ def arguments_grammar(place: int, function: Mapping[str, Any]) -> Grammar:
     Raises:
         InvalidRequest: naming the field, the place in it, the keyword that can't be done and what is allowed.
     """
-    try:
-        return _grammar(orjson.dumps(_closed(function.get("parameters")), option=orjson.OPT_PASSTHROUGH_SUBCLASS))
-    except (Refused, TypeError) as error:
-        raise InvalidRequest.of({f"tools.{place}.function.parameters": [str(error)]}) from error
+    return grammar_of(Form("json", _closed(function.get("parameters")), f"tools.{place}.function.parameters"))
 
 
 def require_arguments(request: Mapping[str, Any]) -> None:
@@ -60,18 +51,10 @@ def require_arguments(request: Mapping[str, Any]) -> None:
         arguments_grammar(place, function)
 
 
-@lru_cache(maxsize=_KEPT)
+@cache
 def any_object() -> Grammar:
     """The arguments of a function that is not strict."""
     return json_value(ANY_OBJECT)
-
-
-@lru_cache(maxsize=_KEPT)
-def _grammar(schema: bytes) -> Grammar:
-    """The schema is JSON, so that equal ones are found again."""
-    grammar = json_value(orjson.loads(schema))
-    check(grammar)
-    return grammar
 
 
 def _closed(schema: Any) -> Any:

@@ -51,11 +51,13 @@ def add_headers(response: Response) -> None:
 
 
 def _ignored(job: Job) -> str:
-    """The fields of the request that nobody reads, as a header's value."""
+    """The fields of the request that nobody reads, as a header's value; empty where such fields are refused."""
+    if "dropped" not in g:
+        return ""
     try:
         unused = unused_fields(gateway().catalog.get(job.runs_on), job.request)
     except ModelNotFound:  # the catalog has changed meanwhile
         unused = []
-    names = list(dict.fromkeys([*unused, *g.get("dropped", ())])) if "dropped" in g else []
+    names = list(dict.fromkeys([*unused, *g.dropped]))
     text = ", ".join(_NO_NAME.sub("?", name)[:MAX_SHOWN_NAME] for name in names[:MAX_SHOWN])
     return text if len(names) <= MAX_SHOWN else f"{text}, ..."
