@@ -33,12 +33,13 @@ NICENESS = 10
 def main() -> None:
     """Check one request after the other. The process ends with its parent, or when the processor time is up."""
     parent = socket.socket(fileno=int(sys.argv[1]))
+    parent.setblocking(True)  # gevent makes sockets that do not block
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
     at_first = _memory_bytes("VmRSS")
     most = _memory_bytes("VmSize") + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    with contextlib.suppress(EOFError, OSError):
+    with contextlib.suppress(EOFError, ConnectionError):
         while True:
             asked = orjson.loads(received(parent))
             signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S)  # its signal ends the process

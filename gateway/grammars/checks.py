@@ -87,14 +87,11 @@ class Checks:
 
     def _ask(self, asked: bytes, field: str) -> Errors:
         told: dict[str, Any] | None = None
-        if self._process and self._process.poll() is not None:
-            self.close()  # it ended while it had nothing to do
         try:
-            ours = self._socket or self._start()
-            ours.sendall(len(asked).to_bytes(4, "big") + asked)
-            told = orjson.loads(received(ours))
+            told = orjson.loads(received(self._sent(len(asked).to_bytes(4, "big") + asked)))
         except (EOFError, ConnectionError) as error:
-            log.warning("the process that checks forms has ended: %r", error)
+            status = self._process.wait() if self._process else None
+            log.warning("the process that checks forms has ended with status %s: %r", status, error)
             return {field: ["It takes more time or memory to check than one request may; make it simpler."]}
         except TimeoutError as error:
             raise Unavailable(
@@ -105,6 +102,17 @@ class Checks:
                 self.close()
         errors: Errors = told["errors"]
         return errors
+
+    def _sent(self, message: bytes) -> socket.socket:
+        """Send it to the process. Returns the socket on which its answer comes."""
+        try:
+            ours = self._socket or self._start()
+            ours.sendall(message)
+        except ConnectionError:  # it has ended while it had nothing to do
+            self.close()
+            ours = self._start()
+            ours.sendall(message)
+        return ours
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()

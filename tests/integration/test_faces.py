@@ -156,7 +156,8 @@ def _forget_measurements(message: Any) -> None:
     """Figures that may change between two requests."""
     for model in getattr(message, "models", []):
         if isinstance(model, pb.LocalModel):
-            model.performance.ClearField("tokens_per_second")
+            for name in ("tokens_per_second", "avg_latency_ms"):
+                model.performance.ClearField(name)
             for replica in (model.deployment, *model.replicas):
                 for name in ("memory_usage", "memory_bytes", "sequences", "engine_steps", "tokens_per_second"):
                     replica.ClearField(name)

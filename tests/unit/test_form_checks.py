@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,6 +48,24 @@ def test_a_process_that_has_ended_is_started_again(checks: Checks) -> None:
     process.wait()
     checks.require(asked({"type": "string"}))
     assert checks.started == 2
+
+
+def test_a_process_that_has_nothing_to_do_waits(checks: Checks, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where sockets do not block, as those that gevent makes."""
+    pair = socket.socketpair
+
+    def of_gevent() -> tuple[socket.socket, socket.socket]:
+        ours, theirs = pair()
+        theirs.setblocking(False)
+        return ours, theirs
+
+    monkeypatch.setattr(socket, "socketpair", of_gevent)
+    checks.require(asked({"type": "object"}))
+    assert checks._process
+    with pytest.raises(subprocess.TimeoutExpired):
+        checks._process.wait(0.3)
+    checks.require(asked({"type": "string"}))
+    assert checks.started == 1
 
 
 class Ending(Checks):
