@@ -120,7 +120,9 @@ def test_a_zombie_with_offers_in_its_hands_takes_nothing_from_others(
     stack.wait_active(2)
     later = all_whole(stack, [chat(stack, max_tokens=TOKENS) for _ in range(STREAMS)])
     again = all_whole(stack, streams)
-    assert {(job.attempts, job.crashes, job.losses) for job in (*again, *later)} == {(1, 0, 0)}
+    assert {(job.attempts, job.crashes, job.losses) for job in again} == {(1, 0, 0)}
+    # A machine that is too busy for a heartbeat may cost a later one its worker, and nothing else does.
+    assert {job.attempts - job.losses for job in later} == {1}
 
 
 def test_all_wake_up_messages_and_openings_are_lost(stack: Stack) -> None:
