@@ -179,6 +179,9 @@ def test_a_grammar_that_takes_too_much_is_tried_where_it_harms_nobody(tmp_path: 
                 trial.require(BOMB)
         assert trial.ended == 1, "its verdict is remembered"
         trial.require(COLOUR["ebnf"])
+        assert trial._process
+        trial._process.kill()
+        trial._process.wait()
         with pytest.raises(EngineRequestError, match='Rule "nowhere" is not defined'):
             trial.require(BROKEN["ebnf"])
 

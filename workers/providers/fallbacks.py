@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from gateway.errors import HeadraceError
-from gateway.grammars.forms import require_form
+from gateway.grammars.checks import Checks
 from gateway.inference.parameters import with_defaults
 from gateway.inference.routing import Router
 from gateway.models.catalog import Catalog
@@ -24,6 +24,7 @@ class Fallbacks:
         self._catalog = catalog
         self._router = router
         self._calls = calls
+        self._forms = Checks()
 
     def asked(self, run: ProviderRun) -> Model:
         """The model that the client asked for: its entry has the fallbacks, and `on_interrupt`."""
@@ -45,7 +46,7 @@ class Fallbacks:
         try:
             with_defaults(other, run.job.request)
             if other.local:
-                require_form(run.job.request)
+                self._forms.require(run.job.request)
             else:
                 self._calls.upstream(self._catalog.providers[other.provider])
             return True

@@ -6,6 +6,7 @@ import hashlib
 import logging
 import subprocess
 from collections import OrderedDict
+from collections.abc import Mapping
 
 from workers.engines.base import EngineRequestError
 from workers.engines.children import greet, spawn
@@ -52,10 +53,8 @@ class Trial:
         return each_s
 
     def _ask(self, grammar: str) -> tuple[str, float]:
-        frames = self._frames or self._start()
         try:
-            frames.send({"grammar": grammar})
-            told = frames.receive(PATIENCE_S)
+            told = self._sent({"grammar": grammar}).receive(PATIENCE_S)
         except (OSError, EOFError, ValueError) as error:
             log.warning("the process that tries grammars has ended: %r", error)
             self.close()
@@ -63,6 +62,17 @@ class Trial:
         if told["full"]:
             self.close()
         return str(told["error"]), float(told["each_s"])
+
+    def _sent(self, frame: Mapping[str, str]) -> FrameSocket:
+        """Send it to the process. Returns the socket on which its answer comes."""
+        try:
+            frames = self._frames or self._start()
+            frames.send(frame)
+        except OSError:  # it has ended while it had nothing to do
+            self.close()
+            frames = self._start()
+            frames.send(frame)
+        return frames
 
     def _start(self) -> FrameSocket:
         self._process, ours = spawn("workers.engines.grammars.trial_process", stdout=subprocess.DEVNULL)
