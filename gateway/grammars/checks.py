@@ -1,11 +1,13 @@
 """Has the forms of requests checked by another process (`check_process.py`), and remembers its verdicts.
 
 What a hostile form costs is spent there, at low priority and one at a time: neither a stream of this process nor its
-event loop waits for it. It knows of greenlets or threads only that they wait for a lock and a socket.
+event loop waits for it. Of those who ask, each has one form in the line: others wait for one of theirs, not for all. It
+knows of greenlets or threads only that they wait for a lock and a socket.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -13,7 +15,7 @@ import socket
 import subprocess
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -28,8 +30,10 @@ log = logging.getLogger(__name__)
 
 #: Verdicts that are kept: applications send the same forms again and again.
 MAX_KEPT = 1024
-#: How long a request waits for the checks of others, and for its own.
+#: How long a request waits for the checks before it, and for its own.
 PATIENCE_S = 15.0
+#: Those who ask share so many places in the line.
+PLACES = 256
 #: The fields that a check reads.
 FIELDS = ("response_format", "structured_outputs", "tools", "tool_choice")
 
@@ -42,18 +46,19 @@ class Checks:
 
     def __init__(self) -> None:
         self._verdicts: OrderedDict[bytes, Errors] = OrderedDict()
+        self._places = [threading.Lock() for _ in range(PLACES)]
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
         #: How often the process was started.
         self.started = 0
 
-    def require(self, request: Mapping[str, Any]) -> None:
-        """That a request's form, and the arguments of its calls, can be guaranteed.
+    def require(self, request: Mapping[str, Any], *, asker: str) -> None:
+        """That a request's form, and the arguments of its calls, can be guaranteed. `asker` is who has sent it.
 
         Raises:
             InvalidRequest: naming the field, the place in it, the keyword that can't be done and what is allowed.
-            Unavailable: too many others wait for their checks.
+            Unavailable: too many wait for their checks.
         """
         form, functions = form_of(request), guaranteed(request)
         if form is None and not functions:
@@ -64,26 +69,21 @@ class Checks:
             asked = orjson.dumps(read, option=orjson.OPT_PASSTHROUGH_SUBCLASS)
         except TypeError as error:
             raise InvalidRequest.of({field: [str(error)]}) from error
-        errors = self._verdict(asked, field)
+        key = hashlib.sha256(asked).digest()
+        errors = self._verdicts.get(key)
+        if errors is None:
+            with _turn(self._places[hash(asker) % PLACES]), _turn(self._lock):
+                errors = self._verdict(key, asked, field)
         if errors:
             raise InvalidRequest.of(errors)
 
-    def _verdict(self, asked: bytes, field: str) -> Errors:
-        key = hashlib.sha256(asked).digest()
+    def _verdict(self, key: bytes, asked: bytes, field: str) -> Errors:
         known = self._verdicts.get(key)
-        if known is not None:
-            return known
-        if not self._lock.acquire(timeout=PATIENCE_S):
-            raise Unavailable("Too many forms of answers wait to be checked. Try again.", retry_after_s=2)
-        try:
-            known = self._verdicts.get(key)
-            if known is None:
-                known = self._verdicts[key] = self._ask(asked, field)
-                while len(self._verdicts) > MAX_KEPT:
-                    self._verdicts.popitem(last=False)
-            return known
-        finally:
-            self._lock.release()
+        if known is None:
+            known = self._verdicts[key] = self._ask(asked, field)
+            while len(self._verdicts) > MAX_KEPT:
+                self._verdicts.popitem(last=False)
+        return known
 
     def _ask(self, asked: bytes, field: str) -> Errors:
         told: dict[str, Any] | None = None
@@ -136,6 +136,17 @@ class Checks:
             self._process.kill()
             self._process.wait()
         self._socket = self._process = None
+
+
+@contextlib.contextmanager
+def _turn(lock: threading.Lock) -> Iterator[None]:
+    """Raises: Unavailable if it does not come in time."""
+    if not lock.acquire(timeout=PATIENCE_S):
+        raise Unavailable("Too many forms of answers wait to be checked. Try again.", retry_after_s=2)
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def received(other: socket.socket) -> bytes:

@@ -116,7 +116,7 @@ class Inference:
                 return self._attach(earlier, background=background)
         full = what.complete(model, request)
         if model.local or any(other.local for other in self.router.fallbacks(model, what.capability)):
-            self.forms.require(full)
+            self.forms.require(full, asker=key.id)
         runs_on = self._route(model, what, request)
         if runs_on is not model:  # the defaults of one may be nothing that the other can be told
             full = without(full, [name for name in unsendable(runs_on, full) if name not in request])

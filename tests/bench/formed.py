@@ -1,14 +1,16 @@
 """`make bench ARGS="--only grammars"`: what a form costs those who ask for it, and those who do not.
 
-Each figure compares within one run: JSON mode with plain chat in turns, plain streams beside hostile forms with the
-same streams alone and beside as many plain requests, and this checkout with another one.
+Each figure compares within one run: JSON mode with plain chat in turns, plain streams beside hostile forms (that are
+refused, and that are taken) with the same streams alone and beside as many plain requests, and this checkout with
+another one.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from tests.bench.checkout import checkouts
 from tests.bench.load import run
 from tests.bench.server import Server
 from tests.bench.workload import MODEL, Sample, percentile, prompts, summary
+from tests.schemas_300 import HOSTILE as SCHEMAS
 
 STREAMS, TOKENS = 32, 96
 #: Plain streams beside hostile ones.
@@ -54,8 +57,18 @@ def json_mode(schema: Any) -> dict[str, Any]:
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}}}
 
 
+#: Schemas that are refused, after the most time that a check takes.
+BOMBS = ("hugeenum", "pat3", "pat5", "refs2", "names", "pp", "oneof")
+
+
+def bombs(number: int) -> Iterator[dict[str, Any]]:
+    """Schemas that are refused, without end, no two of them equal."""
+    for turn in itertools.count():
+        yield json_mode(SCHEMAS[BOMBS[(number + turn) % len(BOMBS)]] | {"title": f"{number} {turn}"})
+
+
 def hostile(number: int) -> dict[str, Any]:
-    """A form that takes an engine long to compile, and of which there is no second: what it knows helps nobody."""
+    """A form that is taken, takes an engine long to compile, and of which there is no second."""
     texts = {f"f{number}_{i}": {"type": "string", "maxLength": 150 + 10 * i + number} for i in range(1 + number % 3)}
     return {"type": "object", "properties": texts, "required": list(texts), "additionalProperties": False}
 
@@ -84,17 +97,20 @@ async def _measure(server: Server, rounds: int, tokens: int) -> dict[str, Any]:
         print(f"JSON mode: {measured}", flush=True)
     for turn in range(rounds):
         alone = _gap_p99_ms(await _ask(server, VICTIMS, 2 * tokens, 500 + turn))
-        plain, _ = await _beside(server, 550 + turn, 2 * tokens, [{}] * HOSTILE)
-        forms = [json_mode(hostile(turn * HOSTILE + number)) for number in range(HOSTILE)]
-        beside, refused = await _beside(server, 600 + turn, 2 * tokens, forms)
-        print(f"p99 of gaps: {alone:.0f} ms alone, {plain:.0f} beside plain, {beside:.0f} beside hostile", flush=True)
-        ratios = {"ratio": beside / alone, "plain_ratio": beside / plain}
-        gaps.append({"alone_ms": alone, "plain_ms": plain, "beside_ms": beside, **ratios, "refused": refused})
+        attackers = [turn * HOSTILE + number for number in range(HOSTILE)]
+        refused, count = await _beside(server, 550 + turn, 2 * tokens, [bombs(number) for number in attackers])
+        plain, _ = await _beside(server, 600 + turn, 2 * tokens, [iter([{}]) for _ in attackers])
+        forms = [iter([json_mode(hostile(number))]) for number in attackers]
+        taken, _ = await _beside(server, 650 + turn, 2 * tokens, forms)
+        gaps.append({"alone_ms": alone, "refused_ms": refused, "plain_ms": plain, "taken_ms": taken, "refused": count})
+        print(f"p99 of gaps, alone and beside others: {gaps[-1]}", flush=True)
     return {
         **{f"{kind}_tokens_per_s": statistics.median(pair[kind]["tokens_per_s"] for pair in pairs) for kind in kinds},
         "json_ratio": statistics.median(pair["json"]["tokens_per_s"] / pair["plain"]["tokens_per_s"] for pair in pairs),
         "json_wall_ratio": statistics.median(pair["plain"]["seconds"] / pair["json"]["seconds"] for pair in pairs),
         **{f"gap_p99_{name}": statistics.median(gap[name] for gap in gaps) for name in gaps[0]},
+        "refused_ratio": statistics.median(gap["refused_ms"] / gap["alone_ms"] for gap in gaps),
+        "taken_ratio": statistics.median(gap["taken_ms"] / gap["plain_ms"] for gap in gaps),
     }
 
 
@@ -113,13 +129,16 @@ async def _ask(server: Server, count: int, tokens: int, salt: int, more: Mapping
     return await run("127.0.0.1", server.port, server.path, dict(server.headers), bodies)
 
 
-async def _beside(server: Server, salt: int, tokens: int, others: Sequence[Mapping[str, Any]]) -> tuple[float, int]:
-    """The gaps of plain streams beside other requests, in ms, and how many of those were refused by then."""
+async def _beside(
+    server: Server, salt: int, tokens: int, others: Sequence[Iterator[Mapping[str, Any]]]
+) -> tuple[float, int]:
+    """The gaps of plain streams beside clients that each send requests in turn, in ms, and how many were refused."""
     ended: list[httpx.Response] = []
 
     async def attack(client: httpx.AsyncClient, number: int) -> None:
-        body = {"messages": [{"role": "user", "content": f"{salt} {number}"}], "max_tokens": 64, **others[number]}
-        ended.append(await client.post(server.path, json=body))
+        for more in others[number]:
+            body = {"messages": [{"role": "user", "content": f"{salt} {number}"}], "max_tokens": 64, **more}
+            ended.append(await client.post(server.path, json=body))
 
     url, headers = f"http://127.0.0.1:{server.port}", dict(server.headers)
     limits = httpx.Limits(max_connections=HOSTILE)

@@ -46,7 +46,7 @@ class Fallbacks:
         try:
             with_defaults(other, run.job.request)
             if other.local:
-                self._forms.require(run.job.request)
+                self._forms.require(run.job.request, asker=run.job.key_id)
             else:
                 self._calls.upstream(self._catalog.providers[other.provider])
             return True
