@@ -24,8 +24,10 @@ from gateway.grammars.tools import require_arguments
 
 #: Processor time of one request's forms.
 CPU_S = 1.0
-#: Memory that they may take beside what the process has at first, and from which on it asks to be started anew.
-MEMORY_BYTES, FULL_BYTES = 1 << 30, 256 << 20
+#: Memory that they may take beside what the process has at first.
+MEMORY_BYTES = 1 << 30
+#: From this much memory on, or this much address space, it asks to be started anew.
+FULL_BYTES, FULL_SPACE = 256 << 20, MEMORY_BYTES // 2
 #: Streams come first.
 NICENESS = 10
 
@@ -36,16 +38,16 @@ def main() -> None:
     parent.setblocking(True)  # gevent makes sockets that do not block
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
-    at_first = _memory_bytes("VmRSS")
-    most = _memory_bytes("VmSize") + MEMORY_BYTES
-    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    memory, space = _memory_bytes("VmRSS") + FULL_BYTES, _memory_bytes("VmSize")
+    resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY_BYTES, space + MEMORY_BYTES))
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
             asked = orjson.loads(received(parent))
             signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S)  # its signal ends the process
             errors = flaws(asked)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            told = orjson.dumps({"errors": errors, "full": _memory_bytes("VmRSS") - at_first > FULL_BYTES})
+            full = _memory_bytes("VmRSS") > memory or _memory_bytes("VmSize") > space + FULL_SPACE
+            told = orjson.dumps({"errors": errors, "full": full})
             parent.sendall(len(told).to_bytes(4, "big") + told)
 
 

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import signal
 import socket
 import subprocess
 import threading
@@ -86,33 +87,29 @@ class Checks:
         return known
 
     def _ask(self, asked: bytes, field: str) -> Errors:
-        told: dict[str, Any] | None = None
-        try:
-            told = orjson.loads(received(self._sent(len(asked).to_bytes(4, "big") + asked)))
-        except (EOFError, ConnectionError) as error:
-            status = self._process.wait() if self._process else None
-            log.warning("the process that checks forms has ended with status %s: %r", status, error)
-            return {field: ["It takes more time or memory to check than one request may; make it simpler."]}
-        except TimeoutError as error:
-            raise Unavailable(
-                "The form of the answer could not be checked in time. Try again.", retry_after_s=2
-            ) from error
-        finally:  # whoever gives up must not leave its verdict to the next one
-            if told is None or told["full"]:
-                self.close()
-        errors: Errors = told["errors"]
-        return errors
-
-    def _sent(self, message: bytes) -> socket.socket:
-        """Send it to the process. Returns the socket on which its answer comes."""
-        try:
-            ours = self._socket or self._start()
-            ours.sendall(message)
-        except ConnectionError:  # it has ended while it had nothing to do
-            self.close()
-            ours = self._start()
-            ours.sendall(message)
-        return ours
+        while True:
+            fresh = self._socket is None
+            told: dict[str, Any] | None = None
+            try:
+                ours = self._socket or self._start()
+                ours.sendall(len(asked).to_bytes(4, "big") + asked)
+                told = orjson.loads(received(ours))
+            except (EOFError, ConnectionError) as error:
+                status = self.close()
+                log.warning("the process that checks forms has ended with status %s: %r", status, error)
+                # It may have been killed while it was idle, or have too little left after others.
+                if fresh or status == -signal.SIGVTALRM:
+                    return {field: ["It takes more time or memory to check than one request may; make it simpler."]}
+            except TimeoutError as error:
+                raise Unavailable(
+                    "The form of the answer could not be checked in time. Try again.", retry_after_s=2
+                ) from error
+            else:
+                errors: Errors = told["errors"]
+                return errors
+            finally:  # whoever gives up must not leave its verdict to the next one
+                if told is None or told["full"]:
+                    self.close()
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair()
@@ -128,14 +125,16 @@ class Checks:
         self.started += 1
         return ours
 
-    def close(self) -> None:
-        """End the process, if there is one."""
-        if self._socket:
-            self._socket.close()
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        self._socket = self._process = None
+    def close(self) -> int:
+        """End the process, if there is one. Returns its exit status."""
+        process, ours = self._process, self._socket
+        self._process = self._socket = None
+        if ours:
+            ours.close()
+        if process is None:
+            return 0
+        process.kill()
+        return process.wait()
 
 
 @contextlib.contextmanager

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import signal
 import subprocess
 from collections import OrderedDict
-from collections.abc import Mapping
 
 from workers.engines.base import EngineRequestError
 from workers.engines.children import greet, spawn
@@ -53,26 +53,22 @@ class Trial:
         return each_s
 
     def _ask(self, grammar: str) -> tuple[str, float]:
-        try:
-            told = self._sent({"grammar": grammar}).receive(PATIENCE_S)
-        except (OSError, EOFError, ValueError) as error:
-            log.warning("the process that tries grammars has ended: %r", error)
-            self.close()
-            return _TOO_MUCH, 0.0
-        if told["full"]:
-            self.close()
-        return str(told["error"]), float(told["each_s"])
-
-    def _sent(self, frame: Mapping[str, str]) -> FrameSocket:
-        """Send it to the process. Returns the socket on which its answer comes."""
-        try:
-            frames = self._frames or self._start()
-            frames.send(frame)
-        except OSError:  # it has ended while it had nothing to do
-            self.close()
-            frames = self._start()
-            frames.send(frame)
-        return frames
+        while True:
+            fresh = self._frames is None
+            try:
+                frames = self._frames or self._start()
+                frames.send({"grammar": grammar})
+                told = frames.receive(PATIENCE_S)
+            except (OSError, EOFError, ValueError) as error:
+                status = self.close()
+                log.warning("the process that tries grammars has ended with status %s: %r", status, error)
+                # It may have been killed while it was idle, or have too little left after others.
+                if fresh or status == -signal.SIGPROF or isinstance(error, TimeoutError):
+                    return _TOO_MUCH, 0.0
+            else:
+                if told["full"]:
+                    self.close()
+                return str(told["error"]), float(told["each_s"])
 
     def _start(self) -> FrameSocket:
         self._process, ours = spawn("workers.engines.grammars.trial_process", stdout=subprocess.DEVNULL)
@@ -80,11 +76,13 @@ class Trial:
         greet(self._frames, self._hello)
         return self._frames
 
-    def close(self) -> None:
-        """End the process, if there is one."""
-        if self._process and self._frames:
-            self._frames.socket.close()
-            self._process.kill()
-            self._process.wait()
-            self._process = self._frames = None
-            self.ended += 1
+    def close(self) -> int:
+        """End the process, if there is one. Returns its exit status."""
+        process, frames = self._process, self._frames
+        self._process = self._frames = None
+        if process is None or frames is None:
+            return 0
+        self.ended += 1
+        frames.socket.close()
+        process.kill()
+        return process.wait()
