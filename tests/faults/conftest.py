@@ -15,7 +15,7 @@ from tests.stack import Stream
 
 FULL = os.environ.get("HEADRACE_FAULTS") == "full"
 #: How often each fault is done.
-TIMES = 20 if FULL else 2
+TIMES = 20 if FULL else 1
 
 
 @dataclass

@@ -24,7 +24,7 @@ from tests.interleavings.processes import Surroundings, WiredChannel
 from tests.interleavings.server import Server
 from tests.interleavings.world import World
 
-SEQUENCES, STEPS = int(os.environ.get("HEADRACE_SEQUENCES") or (10_000 if FULL else 200)), 30
+SEQUENCES, STEPS = int(os.environ.get("HEADRACE_SEQUENCES") or (10_000 if FULL else 80)), 30
 
 CATALOG = """
 {"other": {"name": "Other", "description": "x", "version": "1", "capabilities": ["chat"], "engine": "fake",

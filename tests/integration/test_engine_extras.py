@@ -12,9 +12,8 @@ import torch
 import transformers
 
 from gateway.models.engines import SPECS
-from gateway.settings import Settings
-from tests.engines import config_of, loaded_engine
-from tests.tiny_models import save_tiny_llama
+from tests.engines import loaded_engine
+from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.fake import VOCABULARY, FakeEngine, fake_token
 
@@ -31,6 +30,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[Engine]:
     engine = loaded_engine(EngineConfig("transformers", str(folder), "CPU", 4, 256))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module")
+def openvino(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    path = save_tiny_gguf(tmp_path_factory.mktemp("g") / "tiny.gguf")
+    engine = loaded_engine(EngineConfig("openvino", str(path), "CPU", 2, 64))
     yield engine
     engine.close()
 
@@ -138,12 +145,10 @@ def test_min_p_leaves_only_the_likeliest(engine: Engine) -> None:
     assert ids(engine, PROMPT, replace(hot, temperature=1e3, min_p=0.0)) != ids(engine, PROMPT, GREEDY)
 
 
-def test_openvino_knows_min_p() -> None:
-    engine = loaded_engine(config_of("smollm2-135m", Settings(max_batch_size=2)))
+def test_openvino_knows_min_p(openvino: Engine) -> None:
     hot = Sampling(6, temperature=2.0, seed=1, min_p=1.0)
-    assert ids(engine, PROMPT, hot) == ids(engine, PROMPT, GREEDY)
-    assert ids(engine, PROMPT, replace(hot, min_p=0.0)) != ids(engine, PROMPT, GREEDY)
-    engine.close()
+    assert ids(openvino, PROMPT, hot) == ids(openvino, PROMPT, GREEDY)
+    assert ids(openvino, PROMPT, replace(hot, min_p=0.0)) != ids(openvino, PROMPT, GREEDY)
 
 
 def test_the_fake_engine_has_likely_tokens_of_its_own() -> None:
@@ -161,11 +166,7 @@ def test_the_fake_engine_has_likely_tokens_of_its_own() -> None:
     assert VOCABULARY > 50_000
 
 
-def test_the_table_says_what_each_engine_can(engine: Engine) -> None:
+def test_the_table_says_what_each_engine_can(engine: Engine, openvino: Engine) -> None:
     """The web process refuses by it what an engine would."""
-    openvino = config_of("smollm2-135m", Settings(max_batch_size=2))
-    others = [FakeEngine(EngineConfig("fake", "", "CPU", 4, 64)), loaded_engine(openvino)]
-    for one in (engine, *others):
+    for one in (engine, openvino, FakeEngine(EngineConfig("fake", "", "CPU", 4, 64))):
         assert set(one.info.capabilities) - {"grammar"} == SPECS[one.info.name].can
-    for one in others:
-        one.close()

@@ -175,6 +175,7 @@ def serves(client: httpx.Client, stack: Stack, model: str, **body: Any) -> dict[
     return data
 
 
+@pytest.mark.slow
 def test_the_demo_model_takes_a_gib_at_most(stack: Stack, client: httpx.Client) -> None:
     dry = measured(client, "smollm2", model_size="135m")
     assert 0.99 * GIB < dry["kv_cache_bytes"] <= GIB

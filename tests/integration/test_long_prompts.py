@@ -69,15 +69,15 @@ def ends(engine: Engine) -> dict[int, tuple[list[int], str]]:
 
 def test_an_answer_is_the_same_with_pieces_and_without(engine: Any, config: EngineConfig) -> None:
     # One at a time: some processors round otherwise in a pass with others, and choose another of two likely tokens.
-    lengths = {1: 500, 2: 447, 3: 33, 4: 320}
+    lengths = {1: 447, 2: 33}
     in_pieces = {}
     for sequence_id, length in lengths.items():
-        engine.add(request(sequence_id, length, max_tokens=16))
+        engine.add(request(sequence_id, length, max_tokens=8))
         in_pieces |= ends(engine)
     with closing(loaded_engine(config)) as whole, pytest.MonkeyPatch.context() as patch:
         patch.setattr(whole._prefill.pace, "tokens", lambda *, decoding: 512.0)  # type: ignore[attr-defined]
         for sequence_id, length in lengths.items():
-            whole.add(request(sequence_id, length, max_tokens=16))
+            whole.add(request(sequence_id, length, max_tokens=8))
             assert ends(whole) == {sequence_id: in_pieces[sequence_id]}
 
 

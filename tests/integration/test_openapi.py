@@ -23,7 +23,7 @@ from tests.stack import KEY, Stack, eventually, running
 from web.app import create_app
 
 #: Random requests for each operation, beside the systematic ones of the coverage phase; `make check` makes more.
-EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES") or 5)
+EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES") or 2)
 #: What a request may ask for, and that it may ask at all, lies with the model: the document can't say it.
 EXCLUDED = "positive_data_acceptance"
 #: Operations that could take away the key that the requests are made with; they get another one.

@@ -23,7 +23,7 @@ WAIT_S = 200.0
 #: Seconds in which nothing may be left of an engine that has lost a process.
 GONE_S = 20.0
 PROMPTS = [[100 + i] * (3 + 5 * i) for i in range(6)]
-ANSWER = 64
+ANSWER = 24
 #: Fewer than there are prompts.
 SLOTS = 4
 

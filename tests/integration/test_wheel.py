@@ -131,6 +131,7 @@ def test_it_runs_from_a_folder_with_files_of_any_name(whole: Installed) -> None:
     assert f"{whole.cwd}/" not in logs
 
 
+@pytest.mark.slow
 def test_the_base_install_runs_without_what_it_has_not_and_says_what_to_install(base: Installed) -> None:
     weights = base.run("headrace", "up", HEADRACE_DEMO_MODEL=MODEL)
     assert weights.returncode == 1
