@@ -1,4 +1,7 @@
-"""Whether this gateway can serve requests: not only that its process is up, but that what it needs is available."""
+"""Whether this gateway can take requests: not only that its process is up, but that what it needs is available.
+
+Not whether a model is there: a deployment, and a request that wakes a model, must come through before.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,8 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Redis answers, a keeper holds its lease, and at least one replica or provider is healthy or asleep."""
-        served = {*self.replicas.values(), *self.providers.values()}
-        return self.redis == self.keeper == "healthy" and bool(served & {"healthy", "asleep"})
+        """Redis answers, and a keeper holds its lease."""
+        return self.redis == self.keeper == "healthy"
 
 
 def check(gateway: Gateway) -> Readiness:

@@ -21,6 +21,12 @@ class RootSchema(Schema):
     ready = fields.String(required=True)
 
 
+class ReadyQuerySchema(Schema):
+    """What must be ready."""
+
+    model = fields.String(metadata={"description": "A model that must take requests, too"})
+
+
 class ReadySchema(LiveSchema):
     """Each part, and whether requests can be served."""
 
@@ -45,3 +51,4 @@ class ReadySchema(LiveSchema):
         metadata={"description": "Those that are asked: `healthy`, `degraded` (tried again) or `unavailable`"},
     )
     catalog = fields.String(required=True, metadata={"description": "`stale` while headrace.toml has a mistake"})
+    model = fields.String(metadata={"description": "With `?model=`: the model's status, as in `GET /models`"})

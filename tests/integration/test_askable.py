@@ -87,13 +87,17 @@ def test_a_model_is_listed_if_its_fallback_takes_the_request(client: FlaskClient
     assert listed(client) == ["fake", "second"]
 
 
-def test_a_gateway_whose_models_sleep_is_ready(gateway: Gateway, redis_client: redis.Redis) -> None:
-    """Else no request would come that wakes them."""
+def test_a_gateway_is_ready_before_its_models_are(
+    client: FlaskClient, gateway: Gateway, redis_client: redis.Redis
+) -> None:
+    """Else no deployment and no request would come that wakes one."""
     Registry(redis_client).beat_keeper(KeeperState(), lease_s=60)
-    assert not check(gateway).ready
+    assert client.get("/health/ready").status_code == 200
+    missing = client.get("/health/ready?model=fake")
+    assert (missing.status_code, missing.get_json()["data"]["model"]) == (503, "inactive")
+    assert client.get("/health/ready?model=none").status_code == 404
     there_is(redis_client, "fake", "", SpecState.ASLEEP)
-    found = check(gateway)
-    assert (found.replicas, found.ready) == ({"r": "asleep"}, True)
+    assert check(gateway).replicas == {"r": "asleep"}
     there_is(redis_client, "fake", "active", SpecState.RUNNING)
     assert check(gateway).replicas == {"r": "healthy"}
     redis_client.delete(keys.KEEPER)

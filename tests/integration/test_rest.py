@@ -209,9 +209,11 @@ def test_health_needs_no_key(stack: Stack) -> None:
         ready = eventually(
             lambda: (r := client.get("/health/ready")).json()["data"]["keeper_trusted"] and r, "the keeper judges"
         )
+        one = client.get("/health/ready?model=fake")
     assert ready.status_code == 200
     assert 0 < ready.json()["data"]["keeper_round_s"] < 60
     assert set(ready.json()["data"]["replicas"].values()) == {"healthy"}
+    assert (one.status_code, one.json()["data"]["model"]) == (200, "active")
 
 
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}

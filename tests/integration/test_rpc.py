@@ -194,6 +194,7 @@ def test_a_health_watcher_that_takes_nothing_hinders_nobody(stack: Stack) -> Non
         changes = health.Watch(HealthCheckRequest(), timeout=60)
         assert next(changes).status == HealthCheckResponse.SERVING
         assert health.Check(HealthCheckRequest(service="model.ModelService")).status == HealthCheckResponse.SERVING
+        assert health.Check(HealthCheckRequest(service="models/fake")).status == HealthCheckResponse.SERVING
         stack.processes["rpc-watched"].terminate()
         assert next(changes).status == HealthCheckResponse.NOT_SERVING
         assert stack.processes["rpc-watched"].wait(60) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import cast
 
 import pytest
@@ -25,14 +26,22 @@ def test_who_can_not_tell_does_not_serve_and_says_why(
             raise found
         return found
 
-    async def statuses() -> list[int]:
-        one, found = health.Health(cast(Gateway, None), []), []
+    awake = {"a"}
+    router = SimpleNamespace(takes=lambda model: model.id in awake)
+    gateway = SimpleNamespace(
+        catalog=[SimpleNamespace(id="a"), SimpleNamespace(id="b")], inference=SimpleNamespace(router=router)
+    )
+
+    async def statuses() -> list[list[int]]:
+        one, found = health.Health(cast(Gateway, gateway), []), []
         for _ in range(3):
             await one.check()
-            found.append((await one.Check(HealthCheckRequest(), None)).status)
+            services = [HealthCheckRequest(service=name) for name in ("", "models/a", "models/b")]
+            found.append([(await one.Check(service, None)).status for service in services])
         return found
 
     monkeypatch.setattr(health, "check", check)
     serving, not_serving = HealthCheckResponse.SERVING, HealthCheckResponse.NOT_SERVING
-    assert asyncio.run(statuses()) == [serving, not_serving, serving]
+    some = [serving, serving, not_serving]
+    assert asyncio.run(statuses()) == [some, [not_serving] * 3, some]
     assert "KeyError: 'odd'" in caplog.text

@@ -98,13 +98,15 @@ def _complete(path: str, operation: dict[str, Any], *, has_parameter: bool) -> N
         headers = ("X-Job-Id",)
     for response in responses.values():
         response["headers"] = {**response.get("headers", {}), **_header_refs("X-Request-Id", *headers)}
+    face = "OpenAIError" if path.startswith("/v1/") else "Error"
     if path == "/" or path.startswith("/health"):
         operation["security"] = []
         names = names[:1]
+        statuses = [400, 404, 422] if operation.get("parameters") else []
     else:
-        face = "OpenAIError" if path.startswith("/v1/") else "Error"
-        for status in _statuses(path, operation, asks=asks, has_parameter=has_parameter):
-            responses.setdefault(str(status), _ref("responses", f"{face}{status}"))
+        statuses = _statuses(path, operation, asks=asks, has_parameter=has_parameter)
+    for status in statuses:
+        responses.setdefault(str(status), _ref("responses", f"{face}{status}"))
     operation["parameters"] = [*operation.get("parameters", []), *(_ref("parameters", name) for name in names)]
 
 

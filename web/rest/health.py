@@ -9,10 +9,12 @@ from flask_smorest import Blueprint
 
 from gateway.readiness import check
 from schemas.envelope import enveloped
-from schemas.health import LiveSchema, ReadySchema
+from schemas.health import LiveSchema, ReadyQuerySchema, ReadySchema
+from web.http.body_parser import StrictParser
 from web.http.envelope import gateway, success
 
 blueprint = Blueprint("health", __name__, url_prefix="/health", description="Liveness and readiness")
+blueprint.ARGUMENTS_PARSER = StrictParser()
 
 
 @blueprint.route("/live")
@@ -23,14 +25,20 @@ def live() -> Response:
 
 
 @blueprint.route("/ready")
+@blueprint.arguments(ReadyQuerySchema, location="query")
 @blueprint.response(200, enveloped(ReadySchema))
 @blueprint.alt_response(503, schema=enveloped(ReadySchema))
-def ready() -> Response:
-    """Redis answers, a keeper holds its lease, and a replica or a provider is healthy, or asleep until it is asked.
+def ready(query: dict[str, str]) -> Response:
+    """Redis answers and a keeper holds its lease; with `?model=`, that model or a fallback of it takes requests, too.
 
     503 says what is missing. `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
     """
     found = check(gateway())
-    if found.ready:
-        return success({"status": "healthy", **asdict(found)})
-    return success({"status": "unhealthy", **asdict(found)}, status=503, message="not ready")
+    data, is_ready = asdict(found), found.ready
+    if is_ready and "model" in query:
+        router, model = gateway().inference.router, gateway().catalog.get(query["model"])
+        data["model"] = router.status(model)
+        is_ready = router.takes(model)
+    if is_ready:
+        return success({"status": "healthy", **data})
+    return success({"status": "unhealthy", **data}, status=503, message="not ready")
