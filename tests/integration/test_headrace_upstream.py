@@ -50,6 +50,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         inner.up({"fake": {"step_s": 0.01}})
         outer.start("provider")
         outer.up({})
+        eventually(outer.registry.providers, "a provider worker")
         yield Pair(inner, outer)
 
 
