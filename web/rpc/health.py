@@ -53,19 +53,13 @@ class Health(HealthServicer):
 
     async def check(self) -> None:
         """Check readiness. If that fails, nothing is serving."""
-        services = {*self._services, *self._watched}
-        try:
-            statuses = await asyncio.to_thread(self._look, services)
-        except Exception:  # it is checked again soon
-            log.exception("readiness could not be checked")
-            statuses = dict.fromkeys(services, NOT_SERVING)
-        self._set(statuses)
+        self._set(await self._found({*self._services, *self._watched}))
 
     async def Check(self, request: HealthCheckRequest, context: Any) -> HealthCheckResponse:  # noqa: N802 - its name in gRPC
         """Whether a request could be served now."""
         status = self._statuses.get(request.service)
         if status is None:
-            status = (await asyncio.to_thread(self._look, {request.service}))[request.service]
+            status = (await self._found({request.service}))[request.service]
         if status == UNKNOWN:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"There is no service {request.service!r} here.")
         return HealthCheckResponse(status=status)
@@ -78,14 +72,22 @@ class Health(HealthServicer):
             if service not in self._statuses:
                 await self.check()
             while True:
-                changed, status = self._changed, self._statuses.get(service, UNKNOWN)
-                if status != sent:
+                changed, status = self._changed, self._statuses.get(service)
+                if status not in (None, sent):  # none yet: a look that began before this call has ended behind it
                     await context.write(HealthCheckResponse(status=status))
                     sent = status
                 await changed.wait()
         finally:
             self._watched[service] -= 1
             self._watched += Counter()  # forgets those that nobody watches
+
+    async def _found(self, services: Iterable[str]) -> dict[str, int]:
+        """Their statuses now. Nothing is serving if it can't be told."""
+        try:
+            return await asyncio.to_thread(self._look, services)
+        except Exception:  # it is checked again soon
+            log.exception("readiness could not be checked")
+            return dict.fromkeys(services, NOT_SERVING)
 
     def _look(self, services: Iterable[str]) -> dict[str, int]:
         """Their statuses now. Raises: what `check` raises."""
