@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import socket
 import tomllib
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from gateway.errors import InvalidSetting
 TABLES = {"models", "providers"}
 
 
+#: One or more segments, none of which is `.` or `..`.
+_ROOT_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 #: The allowed words of a setting.
 _WORDS = {"appendfsync": ("everysec", "always"), "openai_unknown_fields": ("ignore", "refuse")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -47,6 +50,8 @@ class Settings:
     data_dir: Path = Path("var")
     http_host: str = "127.0.0.1"
     http_port: int = 8000
+    #: Path below which a proxy shows the REST face to its clients, such as `/llm`; all links in answers begin with it.
+    root_path: str = ""
     grpc_host: str = "127.0.0.1"
     grpc_port: int = 50051
     #: Serve gRPC without TLS; allowed on loopback only.
@@ -172,6 +177,7 @@ class Settings:
         for name, allowed in _WORDS.items():
             if values.get(name, allowed[0]) not in allowed:
                 raise InvalidSetting(f"{variables[name]} is {values[name]!r}; it must be {' or '.join(allowed)}.")
+        values["root_path"] = _root_path(values.get("root_path", ""))
         return cls(**values)
 
     def environ(self) -> dict[str, str]:
@@ -188,6 +194,15 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InvalidSetting(f"{path} can't be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise InvalidSetting(f"{path} is not valid TOML: {error}. Correct that line, or remove the file.") from error
+
+
+def _root_path(text: str) -> str:
+    """With a slash at its begin and none at its end; empty for the root itself. Raises: InvalidSetting."""
+    inner = text.removeprefix("/").removesuffix("/")
+    path = f"/{inner}" if inner else ""
+    if path and not _ROOT_PATH.fullmatch(path):
+        raise InvalidSetting(f"HEADRACE_ROOT_PATH is {text!r}; it must be a path such as /llm, without a host.")
+    return path
 
 
 def _parse(name: str, kind: str, raw: Any) -> Any:

@@ -15,6 +15,7 @@ class RootSchema(Schema):
     """What this server is, and the paths where to go on."""
 
     name = fields.String(required=True)
+    version = fields.String(required=True)
     docs = fields.String(required=True)
     openapi = fields.String(required=True)
     openai = fields.String(required=True, metadata={"description": "The base URL of OpenAI's clients"})

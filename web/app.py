@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from flask import Flask, Response, g, request
 from flask_smorest import Api
-from flask_swagger_ui import get_swaggerui_blueprint
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
@@ -18,9 +17,9 @@ from web.http import error_handlers as errors
 from web.http.api_document import complete
 from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
-from web.http.paths import without_last_slash
+from web.http.paths import below_root, without_last_slash
 from web.request_ids import request_id
-from web.rest import deployments, health, inference, jobs, keys, models, openai, root, usage
+from web.rest import deployments, docs, health, inference, jobs, keys, models, openai, root, usage
 
 #: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
@@ -38,7 +37,7 @@ def create_app(gateway: Gateway) -> Flask:
     app.config.update(
         MAX_CONTENT_LENGTH=gateway.settings.max_body_bytes,
         API_TITLE="Headrace",
-        API_VERSION="1",
+        API_VERSION=docs.VERSION,
         OPENAPI_VERSION="3.1.0",
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
@@ -50,13 +49,17 @@ def create_app(gateway: Gateway) -> Flask:
     api.register_converter(ModelIdConverter, path_parameter)
     api.spec.components.security_scheme("key", {"type": "http", "scheme": "bearer"})
     api.spec.options["security"] = [{"key": []}]
+    api.spec.options["info"] = {"description": docs.INTRODUCTION}
+    if gateway.settings.root_path:
+        api.spec.options["servers"] = [{"url": gateway.settings.root_path}]
     for schema in UNREFERENCED:
         api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
     for part in (models, deployments, inference, jobs, keys, usage, openai, health, root):
         api.register_blueprint(part.blueprint)
-    docs = get_swaggerui_blueprint("/docs", "/openapi.json", config={"app_name": "Headrace", "validatorUrl": None})
-    app.register_blueprint(docs)
+    app.register_blueprint(docs.blueprint)
     app.wsgi_app = without_last_slash(app.wsgi_app)  # type: ignore[assignment, method-assign]
+    if gateway.settings.root_path:
+        app.wsgi_app = below_root(app.wsgi_app, gateway.settings.root_path)  # type: ignore[assignment, method-assign]
     return app
 
 

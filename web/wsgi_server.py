@@ -94,6 +94,8 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "sendfile": False,
             "max_requests": 0,
             "control_socket_disable": True,
+            # Else a header of a client that comes through a proxy of this machine could name another path.
+            "forwarder_headers": "",
             "post_worker_init": _post_worker_init,
             "proc_name": "headrace-web",
         }

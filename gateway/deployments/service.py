@@ -116,7 +116,7 @@ class Deployments:
     def status(self, deployment_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """How a deployment stands. Raises: PermissionDenied, JobNotFound."""
         job = self.get(deployment_id, key=key)
-        return deployment_views.detail(job, self.store.journals.read(job.id))
+        return deployment_views.detail(job, self.store.journals.read(job.id), root=self.settings.root_path)
 
     def list(
         self, *, key: KeyRecord, status: str | None = None, model_id: str | None = None, limit: int = 50
@@ -125,7 +125,7 @@ class Deployments:
         key.require("deploy")
         ids = cast("builtins.list[str]", self.store.redis.zrevrange(keys.DEPLOYMENTS, 0, MAX_LISTED))
         jobs = [job for job in self.store.read_many(ids) if job and key.may_use(job.model)]
-        found = [deployment_views.summary(job) for job in jobs]
+        found = [deployment_views.summary(job, self.settings.root_path) for job in jobs]
         to_public = [one for one in found if status in (None, one["status"]) and model_id in (None, one["model_id"])]
         return to_public[:limit]
 
@@ -185,7 +185,7 @@ class Deployments:
             "status": JobState.RUNNING.word,
             "model_id": model.id,
             "estimated_time": deployment_views.duration(sum(expected_s.values())),
-            "progress_url": f"/models/local/deployments/{job.id}",
+            "progress_url": deployment_views.links(job.id, self.settings.root_path)["progress_url"],
             "created_at": iso(created.job.created_at),
             **{name: body[name] for name in ("memory_plan", "effective_config", "warnings") if name in body},
         }

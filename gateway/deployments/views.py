@@ -112,7 +112,13 @@ class Progress:
         return sum(map(self._expected_s, STAGES)) or 1.0
 
 
-def summary(job: Job) -> dict[str, Any]:
+def links(deployment_id: str, root: str) -> dict[str, str]:
+    """Where REST shows the deployment, and its events. `root` is the root path of REST."""
+    path = f"{root}/models/local/deployments/{deployment_id}"
+    return {"progress_url": path, "events_url": f"{path}/events"}
+
+
+def summary(job: Job, root: str) -> dict[str, Any]:
     """What the list and the single deployment share."""
     return {
         "deployment_id": job.id,
@@ -122,22 +128,22 @@ def summary(job: Job) -> dict[str, Any]:
         "started_at": iso(job.started_at),
         "finished_at": iso(job.finished_at),
         "error": dict(job.error) or None,
-        "progress_url": f"/models/local/deployments/{job.id}",
+        "progress_url": links(job.id, root)["progress_url"],
     }
 
 
-def detail(job: Job, events: Sequence[Event]) -> dict[str, Any]:
+def detail(job: Job, events: Sequence[Event], root: str = "") -> dict[str, Any]:
     """All of one deployment."""
     specs = job.request.get("wanted", [])
     progress = Progress.from_events(job, events)
     last = events[-1].body.get("at", 0) if events else 0
     return {
-        **summary(job),
+        **summary(job, root),
         **stages(job, progress, now_ms=max(last, job.progress_at, job.created_at)),
         "logs": progress.logs[-MAX_LOGS:],
         "replicas": [_replica(one, progress) for one in specs],
         **{name: job.request[name] for name in ("memory_plan", "effective_config", "warnings") if name in job.request},
-        "events_url": f"/models/local/deployments/{job.id}/events",
+        **links(job.id, root),
     }
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from gateway.access.api_keys import KeyRecord
+from gateway.deployments import views as deployment_views
 from gateway.inference.service import Inference
 from gateway.jobs.job_kind import kind_of
-from gateway.jobs.record import Job, JobState
+from gateway.jobs.record import DEPLOYMENT, Job, JobState
 from schemas.base.times import iso
 
 
@@ -16,16 +17,20 @@ def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit
     states = {state.word: state for state in JobState}
     jobs = inference.list(key=key, state=states.get(status or ""), limit=limit)
     queues = inference.waiting.places(jobs)
-    return [{**summary(job), **queues.get(job.id, {})} for job in jobs]
+    root = inference.settings.root_path
+    return [{**summary(job, root), **queues.get(job.id, {})} for job in jobs]
 
 
 def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
     """A job's state, and its result when it has ended. Raises: JobNotFound."""
     job = inference.get(job_id, key=key)
-    data = {**summary(job), "position": 0, "eta_s": None, **inference.waiting.places([job]).get(job.id, {})}
+    root = inference.settings.root_path
+    data = {**summary(job, root), "position": 0, "eta_s": None, **inference.waiting.places([job]).get(job.id, {})}
     if job.state in (JobState.DONE, JobState.CANCELLED):
         events = inference.store.journals.read(job_id)
         result = kind_of(job.kind).answer(inference.store, job, events)
+        if job.kind == DEPLOYMENT:
+            result |= deployment_views.links(job.id, root)
         data |= {"result": result, "usage": result.get("usage")}
     return data
 
@@ -36,8 +41,8 @@ def cancelled(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str,
     return {"job_id": job_id, "status": verdict if verdict == "cancelling" else JobState(verdict).word}
 
 
-def summary(job: Job) -> dict[str, Any]:
-    """The fields that list and detail share."""
+def summary(job: Job, root: str) -> dict[str, Any]:
+    """The fields that list and detail share. `root` is the root path of REST."""
     return {
         "job_id": job.id,
         "kind": job.kind,
@@ -50,5 +55,5 @@ def summary(job: Job) -> dict[str, Any]:
         "finished_at": iso(job.finished_at),
         "usage": dict(job.usage) or None,
         "error": dict(job.error) or None,
-        "events_url": f"/jobs/{job.id}/events",
+        "events_url": f"{root}/jobs/{job.id}/events",
     }

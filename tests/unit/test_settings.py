@@ -35,6 +35,18 @@ def test_a_word_is_one_of_those_that_are_allowed() -> None:
         Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_APPENDFSYNC": "no"})
 
 
+@pytest.mark.parametrize("given", ["/llm", "llm", "/llm/"])
+def test_a_root_path_has_a_slash_at_its_begin_only(given: str) -> None:
+    assert Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_ROOT_PATH": given}).root_path == "/llm"
+    assert Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_ROOT_PATH": "/"}).root_path == ""
+
+
+@pytest.mark.parametrize("given", ["https://host/llm", "//host/llm", "/a//b", "/a/../b", "/a b", "/a?b"])
+def test_a_root_path_is_a_path(given: str) -> None:
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_ROOT_PATH is .* must be a path such as /llm"):
+        Settings.load({"HEADRACE_CONFIG": "/nowhere", "HEADRACE_ROOT_PATH": given})
+
+
 def test_a_broken_file_is_refused_with_its_line(tmp_path: Path) -> None:
     config = tmp_path / "headrace.toml"
     config.write_text("http_port = 9000\nnode =\n")

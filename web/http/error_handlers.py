@@ -27,12 +27,12 @@ def _http(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         limit = request.max_content_length or 0
         return failure(BodyTooLarge(f"The body is larger than {limit} bytes, which is the limit."))
-    status = error.code or 500
+    status, path = error.code or 500, f"{request.script_root}{request.path}"
     if status == 404:
-        return failure(NotFound(f"There is nothing at {request.path}. {_hint()}"))
+        return failure(NotFound(f"There is nothing at {path}. {_hint()}"))
     if status == 405:
         allowed = ", ".join(sorted(set(getattr(error, "valid_methods", None) or ()) - {"OPTIONS", "HEAD"}))
-        found = BadRequest(f"{request.method} is not allowed at {request.path}; allowed: {allowed}.")
+        found = BadRequest(f"{request.method} is not allowed at {path}; allowed: {allowed}.")
     else:
         found = BadRequest(error.description or HTTP_STATUS_CODES.get(status, "error"))
     found.http_status, found.reason = status, HTTP_STATUS_CODES.get(status, "error").lower().replace(" ", "_")
@@ -44,12 +44,13 @@ def _http(error: HTTPException) -> Response:
 
 def _hint() -> str:
     """What a client may have meant."""
+    root = request.script_root
     if request.path.startswith("/v1/v1/"):
-        return "The base URL of an OpenAI client ends with /v1 once."
+        return f"The base URL of an OpenAI client ends with {root}/v1 once."
     adapter = current_app.create_url_adapter(request)
     if adapter is not None and adapter.test(f"/v1{request.path}", method=request.method):
-        return f"Did you mean /v1{request.path}? The base URL of an OpenAI client ends with /v1."
-    return "See /docs for what there is."
+        return f"Did you mean {root}/v1{request.path}? The base URL of an OpenAI client ends with {root}/v1."
+    return f"See {root}/docs for what there is."
 
 
 def _other(error: Exception) -> Response:

@@ -1,4 +1,4 @@
-"""Paths below `/v1` with slashes at their end, as some clients write them."""
+"""Paths as proxies and some clients write them: below a root path, and below `/v1` with a slash at their end."""
 
 from __future__ import annotations
 
@@ -15,6 +15,21 @@ def without_last_slash(application: Wsgi) -> Wsgi:
         path = environ.get("PATH_INFO", "")
         if path.startswith("/v1/") and path.endswith("/"):
             environ["PATH_INFO"] = path.rstrip("/")
+        return application(environ, start_response)
+
+    return answer
+
+
+def below_root(application: Wsgi, root: str) -> Wsgi:
+    """An application whose paths begin with `root`, for a proxy that hands on the whole path, and for one that has
+    taken `root` away.
+    """
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        environ["SCRIPT_NAME"] = root
+        path = environ.get("PATH_INFO", "")
+        if path == root or path.startswith(f"{root}/"):
+            environ["PATH_INFO"] = path[len(root) :] or "/"
         return application(environ, start_response)
 
     return answer

@@ -76,7 +76,7 @@ def answer(kind: str, model_id: str, body: Mapping[str, Any]) -> Response:
 
 
 def _accepted(job: Job) -> Response:
-    location = f"/jobs/{job.id}"
+    location = f"{request.script_root}/jobs/{job.id}"
     data = {"job_id": job.id, "status": job.state.word, "location": location}
     response = success(data, status=202, message="accepted")
     response.headers["Location"] = location

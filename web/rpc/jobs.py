@@ -29,7 +29,7 @@ def create_job(call: Call, request: pb.CreateJobRequest) -> pb.Job:
     submitted = submit(call, getattr(request, kind), background=True)
     job, position = submitted.job, submitted.position
     eta_s = call.gateway.inference.waiting.eta_s(job, position) if position else None
-    return _message({**job_views.summary(job), "position": position, "eta_s": eta_s})
+    return _message({**job_views.summary(job, call.gateway.settings.root_path), "position": position, "eta_s": eta_s})
 
 
 def get_job(call: Call, request: pb.GetJobRequest) -> pb.Job:
