@@ -6,6 +6,7 @@ import os
 import secrets
 import socket
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import redis
@@ -13,6 +14,7 @@ import redis
 from gateway.access.certificates import server_tls
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.models.catalog import load_catalog
+from gateway.models.tables import Problem
 from gateway.process.start import private_folder
 from gateway.settings import Settings
 from gateway.store.connection import masked
@@ -66,11 +68,14 @@ def check_grpc(settings: Settings) -> None:
         server_tls(settings)
 
 
-def check_models(settings: Settings) -> None:
-    """Raises: InvalidSetting if the catalog is broken or the demo model's weights are missing; ModelNotFound."""
-    catalog = load_catalog(settings, strict=True)
+def check_models(settings: Settings) -> Sequence[Problem]:
+    """The mistakes in this machine's catalog; what they are about is left out.
+
+    Raises: InvalidSetting if the demo model's weights are missing; ModelNotFound.
+    """
+    catalog = load_catalog(settings)
     if not settings.demo_model:
-        return
+        return catalog.problems
     model = catalog.get(settings.demo_model)
     if not model.has_weights:
         ref = parse_source(model.source)
@@ -79,6 +84,7 @@ def check_models(settings: Settings) -> None:
             f"The weights of {model.id} ({model.source}) are not installed. "
             f"Install them{how}, or set HEADRACE_DEMO_MODEL=fake."
         )
+    return catalog.problems
 
 
 def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEOUT_S) -> None:

@@ -66,7 +66,8 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
         if not settings.redis_url:
             require_free(settings.data_dir)
         check_ports(settings)
-        check_models(settings)
+        for problem in check_models(settings):
+            say(f"a mistake in {problem}")
         check_grpc(settings)
         supervisor = Supervisor(folder=settings.data_dir, environ=settings.environ(), say=say)
         for number in _endings():

@@ -47,7 +47,7 @@ class Gateway:
     def connect(cls, settings: Settings, *, joined: bool = False) -> Gateway:
         """Build everything. Nothing is sent to Redis yet. `joined`: see `gateway.store.connection.connect`."""
         client = connect(settings, retries=3, joined=joined)
-        store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings)
+        store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings, client)
         installation = Installation(client, settings.data_dir)
         celery = make_celery(settings)
         short = connect(settings, timeout_s=HUB_TIMEOUT_S)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from gateway.cluster.desired import SpecState
 from gateway.cluster.registry import Health
 from gateway.context import Gateway
+from gateway.errors import MAX_FLAWS
 from gateway.inference.routing import BY_CIRCUIT, ModelStatus
 from gateway.store.connection import NOT_NOW
 
@@ -28,8 +29,9 @@ class Readiness:
     replicas: dict[str, str] = field(default_factory=dict)
     #: Providers of remote models whose key a living worker has, with the state of their circuit.
     providers: dict[str, str] = field(default_factory=dict)
-    #: `stale` while headrace.toml has a mistake; the logs say which.
+    #: `stale` while the catalog has mistakes; and where they are, but not what: this is for everybody.
     catalog: str = "healthy"
+    catalog_problems: list[str] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -39,7 +41,8 @@ class Readiness:
 
 def check(gateway: Gateway) -> Readiness:
     """Check Redis, the keeper, the replicas and the providers."""
-    catalog = "stale" if gateway.catalog.problem else "healthy"
+    problems = [problem.where for problem in gateway.catalog.problems][:MAX_FLAWS]
+    catalog = "stale" if problems else "healthy"
     try:
         keeper = gateway.registry.keeper()
         return Readiness(
@@ -50,9 +53,10 @@ def check(gateway: Gateway) -> Readiness:
             replicas=_replicas(gateway),
             providers=_providers(gateway),
             catalog=catalog,
+            catalog_problems=problems,
         )
     except NOT_NOW:
-        return Readiness(catalog=catalog)
+        return Readiness(catalog=catalog, catalog_problems=problems)
 
 
 def _replicas(gateway: Gateway) -> dict[str, str]:

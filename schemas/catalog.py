@@ -101,8 +101,8 @@ class ModelEntrySchema(StrictSchema):
     quantization = Text()
     dimensions = Integer(1, MOST_TOKENS)
     shortens_vectors = Boolean()
-    context_length = Integer(1, MOST_TOKENS)
-    max_tokens = Integer(1, MOST_TOKENS)
+    context_length = Integer(0, MOST_TOKENS)
+    max_tokens = Integer(0, MOST_TOKENS)
     default_max_tokens = Integer(1, MOST_TOKENS)
     temperature = fields.Nested(RangeSchema)
     top_p = fields.Nested(RangeSchema)
@@ -127,4 +127,8 @@ class ModelEntrySchema(StrictSchema):
         if not _ID.fullmatch(value) or any(part in ("", ".", "..") for part in parts):
             raise ValidationError(f"Got {shown(value)}; an id has letters, digits and . _ : / @ + - only.")
         if parts[0] in RESERVED_FIRST or parts[-1] in RESERVED_LAST:
-            raise ValidationError(f"Got {shown(value)}, which is the path of something else; choose another id.")
+            raise ValidationError(
+                f"Got {shown(value)}, which would be the path of something else: an id does not begin with "
+                f"{', '.join(f'{part}/' for part in RESERVED_FIRST)} nor end with "
+                f"{', '.join(f'/{part}' for part in RESERVED_LAST)}. Choose another one."
+            )

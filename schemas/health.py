@@ -51,5 +51,8 @@ class ReadySchema(LiveSchema):
         required=True,
         metadata={"description": "Those that are asked: `healthy`, `degraded` (tried again) or `unavailable`"},
     )
-    catalog = fields.String(required=True, metadata={"description": "`stale` while headrace.toml has a mistake"})
+    catalog = fields.String(required=True, metadata={"description": "`stale` while the catalog has mistakes"})
+    catalog_problems = fields.List(
+        fields.String(), required=True, metadata={"description": "Source, line, column and field of each mistake"}
+    )
     model = fields.String(metadata={"description": "With `?model=`: the model's status, as in `GET /models`"})

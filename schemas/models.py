@@ -45,8 +45,10 @@ class LimitsSchema(Schema):
 class ParametersSchema(Schema):
     """What a request may ask of a model. A range that is left out has the API's own limits."""
 
-    max_tokens = fields.Integer(required=True)
-    context_length = fields.Integer(required=True)
+    max_tokens = fields.Integer(required=True, metadata={"description": "Of one answer; 0: not known"})
+    context_length = fields.Integer(
+        required=True, metadata={"description": "Tokens of prompt and answer; 0: its provider's, or not read yet"}
+    )
     temperature = fields.Nested(LimitsSchema)
     top_p = fields.Nested(LimitsSchema)
     top_k = fields.Nested(LimitsSchema)

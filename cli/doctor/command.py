@@ -43,7 +43,7 @@ def doctor(settings: Settings, as_json: bool, with_chaos: bool) -> None:
 def examine(settings: Settings) -> Iterable[Finding]:
     """All findings. Without Redis only this machine is checked."""
     client = connect(settings, retries=1)
-    installed = Installed(settings, client, JobStore(client), Registry(client), load_catalog(settings))
+    installed = Installed(settings, client, JobStore(client), Registry(client), load_catalog(settings, client))
     yield from run(host.CHECKS, installed)
     try:
         wait_for_redis(client, settings.effective_redis_url, timeout_s=REDIS_S)

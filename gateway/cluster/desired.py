@@ -14,6 +14,7 @@ import redis
 
 from gateway.errors import Unreadable
 from gateway.models.entry import Model
+from gateway.models.footprint import UNSTATED_CONTEXT
 from gateway.queue.names import slug
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
@@ -63,13 +64,15 @@ class ReplicaSpec:
         """Node and device."""
         return self.node, self.device
 
-    def in_full(self, model: Model, max_batch_size: int) -> ReplicaSpec:
-        """A copy with the defaults filled in: the model's options, and `max_batch_size`."""
+    def in_full(self, model: Model, max_batch_size: int, context_length: int = 0) -> ReplicaSpec:
+        """A copy with the defaults filled in: the model's options, `max_batch_size`, and the `context_length` of its
+        files.
+        """
         return replace(
             self,
             quantization=self.quantization or "none",
             max_batch_size=self.max_batch_size or max_batch_size,
-            context_length=self.context_length or model.context_length,
+            context_length=self.context_length or model.context_length or context_length or UNSTATED_CONTEXT,
             options={**model.options, **self.options},
         )
 

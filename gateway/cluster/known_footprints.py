@@ -31,6 +31,10 @@ class Footprints:
             return load_as(Footprint, raw) if raw else None
         return None
 
+    def find(self, devices: Iterable[Device], model: str) -> Footprint | None:
+        """What one of these devices knows of a model; None if none does."""
+        return next((found for device in devices if (found := self.get(device, model))), None)
+
     def known(self, devices: Iterable[Device]) -> set[str]:
         """The models whose files are on one of these devices, or can be downloaded there."""
         pipe = self._redis.pipeline(transaction=False)

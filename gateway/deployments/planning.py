@@ -10,12 +10,12 @@ from typing import Any
 from gateway.cluster.desired import ReplicaSpec, SpecState, replica_id
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, Registry
-from gateway.deployments.memory import Load, MemoryPlan, alternatives, plan, require_a_sequence
+from gateway.deployments.memory import MIN_CONTEXT, Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
 from gateway.errors import DoesNotFit, InvalidRequest
 from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.models.entry import Model
-from gateway.models.footprint import Footprint
+from gateway.models.footprint import UNSTATED_CONTEXT, Footprint
 from gateway.settings import Settings
 from schemas.deployments import DeployRequest
 
@@ -88,10 +88,17 @@ class Planner:
             idle_unload_s=options["idle_unload_s"],
             **effective.config,
         )
-        to_public = {**effective.config, "max_batch_size": like.max_batch_size, "context_length": like.context_length}
-        return replace(
-            self._planned(model, like, devices, deployment_id), effective=to_public, warnings=effective.warnings
-        )
+        # Only a context that nobody has asked for may be shorter than the files say.
+        fixed = bool(options["context_length"] or model.context_length)
+        found = (self._planned if fixed else self._longest)(model, like, devices, deployment_id)
+        context_length, warnings = found.specs[0].context_length, list(effective.warnings)
+        if context_length < like.context_length:
+            warnings.append(
+                f"context_length: {context_length} of the model's {like.context_length}, since more does not fit. "
+                "Set it, and it is that or refused."
+            )
+        sizes = {"max_batch_size": like.max_batch_size, "context_length": context_length}
+        return replace(found, effective={**effective.config, **sizes}, warnings=warnings)
 
     def more(self, model: Model, present: Sequence[ReplicaSpec], count: int, deployment_id: str) -> Planned:
         """`count` more replicas, with the options of the first present one, on the devices that have the fewest.
@@ -103,6 +110,22 @@ class Planner:
         devices.sort(key=lambda one: (busy[one.address], -one.memory_free))
         chosen = place(devices, [device.name for device in devices], engine=model.engine, replicas=count)
         return self._planned(model, present[0], chosen, deployment_id)
+
+    def _longest(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
+        """The plan with the longest context that fits: that of the files, a half of it, a quarter, and so on.
+
+        If none fits, the first one. Raises: InvalidRequest.
+        """
+        length = like.context_length
+        while length >= MIN_CONTEXT:
+            try:
+                shorter = replace(like, context_length=length)
+                if (found := self._planned(model, shorter, devices, deployment_id)).fits is not False:
+                    return found
+            except InvalidRequest:  # the KV cache that the options set is too small
+                pass
+            length //= 2
+        return self._planned(model, like, devices, deployment_id)
 
     def _planned(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
         load = Load.from_config(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
@@ -189,8 +212,10 @@ def _allowed(model: Model, source_format: str, load: Load) -> bool:
 
 
 def _context(model: Model, footprint: Footprint | None, requested: int) -> int:
-    most = min(filter(None, (model.context_length, footprint.context_length if footprint else 0)))
-    if requested > most:
+    """Tokens; 0 = what the files say, which are not known yet. Raises: InvalidRequest."""
+    known = model.context_length, footprint.context_length if footprint else 0
+    most = min(filter(None, known), default=UNSTATED_CONTEXT if footprint else 0)
+    if requested > most > 0:
         raise InvalidRequest.of({"deployment_config.context_length": [f"Got {requested}; the model has {most}."]})
     return requested or most
 

@@ -62,10 +62,10 @@ class Deployments:
         Raises:
             PermissionDenied, ModelNotFound, InvalidRequest, NoDevice.
             DoesNotFit: a device lacks the memory; `details` has the plan and what would fit.
-            Conflict: another deployment is changing the model.
+            Conflict: another deployment is changing the model, or its table in the catalog is wrong.
         """
         key.require("deploy")
-        model = self._local(key, request.model_id)
+        model = self._deployable(key, request.model_id)
         deployment_id = new_job_id(DEPLOYMENT)
         planned = self.planner.deployment(model, request, deployment_id)
         if request.dry_run:
@@ -82,7 +82,7 @@ class Deployments:
         Raises: as `deploy`, and NotDeployed.
         """
         key.require("deploy")
-        model = self._local(key, model_id)
+        model = self._deployable(key, model_id)
         present = self._deployed(model)
         if replicas <= len(present):
             self._healthy_first(present)
@@ -222,6 +222,13 @@ class Deployments:
                 f"Model {model.id!r} is served by {model.provider}; only local models can be deployed.",
                 reason="not_a_local_model",
             )
+        return model
+
+    def _deployable(self, key: KeyRecord, model_id: str) -> Model:
+        """A local model as the catalog has it now, not half a second ago. Raises: Conflict if its table is wrong."""
+        self.catalog.refresh()
+        model = self._local(key, model_id)
+        self.catalog.require_right(model.id)
         return model
 
     def _deployed(self, model: Model) -> builtins.list[ReplicaSpec]:

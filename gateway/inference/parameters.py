@@ -35,8 +35,8 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     full |= {name: value for name, value in left.items() if not may_be_remote or value != _AT_REST.get(name)}
     full = without(full, [name for name in unsendable(model, full) if name in left])
     wanted = full.setdefault("max_tokens", None)
-    if wanted is not None and not (1 if may_be_remote else 0) <= wanted <= model.max_tokens:
-        errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.max_tokens}."]
+    if wanted is not None and not (1 if may_be_remote else 0) <= wanted <= model.longest_answer:
+        errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.longest_answer}."]
     errors = (_beyond_local(model, request) if model.local else refusals(model, request)) | errors
     if errors:
         raise InvalidRequest.of(errors)

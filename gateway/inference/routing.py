@@ -89,11 +89,7 @@ class Router:
         if not model.local:
             return self._obstacle(model) or BY_CIRCUIT[self.circuit(model).state]
         statuses: set[str] = {replica.status for replica in self.replicas(model)}
-        statuses |= {
-            _STATUS_OF_SPEC[SpecState(spec.state)]
-            for spec in self._specs.get(self.desired.all)
-            if spec.model == model.id
-        }
+        statuses |= {_STATUS_OF_SPEC[SpecState(spec.state)] for spec in self.specs(model)}
         if found := next((status for status in _LOCAL if status in statuses), None):
             return found
         return ModelStatus.INACTIVE if self._has_weights(model) else ModelStatus.NO_WEIGHTS
@@ -112,6 +108,10 @@ class Router:
     def replicas(self, model: Model) -> list[Replica]:
         """The living replicas of a model."""
         return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
+
+    def specs(self, model: Model) -> list[ReplicaSpec]:
+        """The desired replicas of a model."""
+        return [spec for spec in self._specs.get(self.desired.all) if spec.model == model.id]
 
     def capacity(self, model_id: str, *, background: bool) -> Capacity:
         """How fast a model gets through its jobs, as its replicas have measured it."""

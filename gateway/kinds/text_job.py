@@ -25,12 +25,12 @@ class TextKind(JobKind):
 
     def estimate(self, model: Model, request: Mapping[str, Any]) -> int:
         """The prompt, and the longest answers that the request or the catalog allows, else usual ones."""
-        longest = _limit(model, request, otherwise=min(model.max_tokens, UNLIMITED_ANSWER))
+        longest = _limit(model, request, otherwise=min(model.longest_answer, UNLIMITED_ANSWER))
         return estimate_prompt(request) + self.slots(request) * longest
 
     def most(self, model: Model, request: Mapping[str, Any]) -> int:
         """The prompt, and the longest answers."""
-        longest = _limit(model, request, otherwise=min(model.max_tokens, model.context_length))
+        longest = _limit(model, request, otherwise=model.longest_answer)
         return estimate_prompt(request) + self.slots(request) * longest
 
     def slots(self, request: Mapping[str, Any]) -> int:

@@ -1,46 +1,45 @@
-"""The models that this gateway knows, by id. It follows `headrace.toml` while the process runs.
+"""The models that this gateway knows, by id. A `Catalog` follows its sources for as long as it is kept.
 
-A change is noticed by the file's size and times, and applied as a whole. A file with a mistake is refused, and the
-models stay as they were. A `Catalog` stays current for as long as it is kept.
+A change is noticed within half a second, and at once by whoever asks for a model that is not there. A table with a
+mistake leaves its model as it was, and changes no other one.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+import redis
 
 from gateway.access.api_keys import KeyRecord
-from gateway.errors import MAX_NAME, InvalidSetting, ModelNotFound, bounded
-from gateway.models.catalog_file import CatalogFile, Entries
+from gateway.errors import MAX_NAME, Conflict, ModelNotFound, bounded
+from gateway.models.catalog_sources import CatalogSources
 from gateway.models.entry import LOCAL, Model, Pricing, Provider, Range
+from gateway.models.tables import Entries, Problem
 from gateway.settings import Settings
 
 __all__ = ["LOCAL", "Catalog", "Model", "Pricing", "Provider", "Range", "load_catalog"]
 
 log = logging.getLogger(__name__)
 
-#: Least time between two checks of the file.
+#: Least time between two checks of the sources.
 LOOK_S = 0.5
 
 
 class Catalog:
-    """Look-up by id. With a `file` it is read again when it has changed."""
+    """Look-up by id. Without `sources` its entries never change."""
 
     def __init__(
-        self,
-        models: Iterable[Model],
-        providers: Iterable[Provider] = (),
-        *,
-        file: CatalogFile | None = None,
-        problem: str = "",
+        self, models: Iterable[Model], providers: Iterable[Provider] = (), *, sources: CatalogSources | None = None
     ) -> None:
         self._entries = Entries({m.id: m for m in models}, {p.name: p for p in providers})
-        self._file = file
-        self._looked_at = time.monotonic()
+        self.sources = sources
         #: When the entries were read, in seconds since the epoch.
         self.read_at = int(time.time())
-        self._problem = problem
+        if sources:
+            self._entries = sources.first()
+        self.refresh()
 
     def __iter__(self) -> Iterator[Model]:
         return iter(self._current().models.values())
@@ -51,18 +50,13 @@ class Catalog:
         return self._current().providers
 
     @property
-    def problem(self) -> str:
-        """Why the present file was refused; empty if it was not."""
-        self._current()
-        return self._problem
+    def problems(self) -> Sequence[Problem]:
+        """What is wrong in the sources."""
+        return self._current().problems
 
     def get(self, model_id: str) -> Model:
         """Raises: ModelNotFound, naming the ids that exist."""
-        models = self._current().models
-        try:
-            return models[model_id]
-        except KeyError:
-            raise _not_found(model_id, models) from None
+        return self._find(model_id, lambda _: True)
 
     def get_for(self, key: KeyRecord, model_id: str) -> Model:
         """A model that a client has named.
@@ -71,18 +65,16 @@ class Catalog:
             ModelNotFound: naming the ids that the key may use.
             PermissionDenied: the key may not use this one.
         """
-        models = self._current().models
-        if model_id not in models:
-            raise _not_found(model_id, filter(key.may_use, models))
+        model = self._find(model_id, key.may_use)
         key.require_model(model_id)
-        return models[model_id]
+        return model
 
     def get_visible(self, key: KeyRecord, model_id: str) -> Model:
         """A model that a client asks about; one that its key may not use is not there. Raises: ModelNotFound."""
-        models = self._current().models
-        if model_id not in models or not key.may_use(model_id):
-            raise _not_found(model_id, filter(key.may_use, models))
-        return models[model_id]
+        model = self._find(model_id, key.may_use)
+        if not key.may_use(model_id):
+            raise self._not_found(model_id, key.may_use)
+        return model
 
     def seen_by(self, key: KeyRecord) -> list[Model]:
         """The models that a key may use."""
@@ -92,46 +84,56 @@ class Catalog:
         """The present entry of a model; the given one if the catalog has none any more."""
         return self._current().models.get(model.id, model)
 
+    def require_right(self, model_id: str) -> None:
+        """Raises: Conflict if a model's table has a mistake, so that the model is not as somebody wants it."""
+        for problem in self.problems:
+            if (problem.kind, problem.name) == ("models", model_id):
+                raise Conflict(f"The table of model {model_id!r} is not right. {problem}", reason="catalog_mistake")
+
+    def refresh(self) -> None:
+        """Read what has changed since the last check."""
+        self._looked_at = time.monotonic()
+        if self.sources and self.sources.look():
+            before = set(self._entries.problems)
+            self._entries = self.sources.entries(self._entries)
+            self.read_at = int(time.time())
+            log.info("read the catalog: %d models", len(self._entries.models))
+            for problem in self._entries.problems:
+                if problem not in before:
+                    log.error("a mistake in the catalog; what it is about stays as it was: %s", problem)
+
+    def publish(self) -> None:
+        """Let the other machines have this machine's file. Raises: NOT_NOW."""
+        if self.sources:
+            self.sources.publish(self.problems)
+
     def _current(self) -> Entries:
-        now = time.monotonic()
-        if self._file is not None and now > self._looked_at + LOOK_S:
-            self._looked_at = now
-            if self._file.changed():
-                self._reload(self._file)
+        if time.monotonic() > self._looked_at + LOOK_S:
+            self.refresh()
         return self._entries
 
-    def _reload(self, file: CatalogFile) -> None:
+    def _find(self, model_id: str, visible: Callable[[str], bool]) -> Model:
+        if model_id not in self._current().models:
+            self.refresh()
         try:
-            self._entries, self._problem = file.read(), ""
-        except InvalidSetting as error:
-            self._problem = error.message
-            log.error("the models stay as they were: %s", error.message)
-        else:
-            self.read_at = int(time.time())
-            log.info("read %s: %d models", file.path, len(self._entries.models))
+            return self._entries.models[model_id]
+        except KeyError:
+            raise self._not_found(model_id, visible) from None
+
+    def _not_found(self, model_id: str, visible: Callable[[str], bool]) -> ModelNotFound:
+        known = ", ".join(sorted(filter(visible, self._entries.models)))
+        name = bounded(model_id, MAX_NAME)
+        problems = self._entries.problems if visible(model_id) else ()
+        mine = [f" {one}" for one in problems if (one.kind, one.name) == ("models", model_id)]
+        whole = [f" {one.where} can't be read." for one in problems if not one.kind]
+        why = next(iter([*mine, *whole]), "")
+        return ModelNotFound(f"There is no model {name!r}.{why} Known models: {known}.")
 
 
-def _not_found(model_id: str, known: Iterable[str]) -> ModelNotFound:
-    return ModelNotFound(
-        f"There is no model {bounded(model_id, MAX_NAME)!r}. Known models: {', '.join(sorted(known))}."
-    )
-
-
-def load_catalog(settings: Settings, *, strict: bool = False) -> Catalog:
-    """The models of this gateway.
-
-    If the file is broken, the last valid copy is used, unless `strict`.
+def load_catalog(settings: Settings, client: redis.Redis | None = None) -> Catalog:
+    """The models of this gateway; without a `client` those that this machine's files know.
 
     Raises:
-        InvalidSetting: the file is broken; the text names line, field and what is allowed.
+        InvalidSetting: a variable is no JSON.
     """
-    file = CatalogFile(settings)
-    problem = ""
-    try:
-        entries = file.read()
-    except InvalidSetting as error:
-        if strict or not file.has_last_good():
-            raise
-        entries, problem = file.read_last_good(), error.message
-        log.error("the last models that were right stay in force: %s", problem)
-    return Catalog(entries.models.values(), entries.providers.values(), file=file, problem=problem)
+    return Catalog((), sources=CatalogSources(settings, client))

@@ -10,6 +10,7 @@ from pathlib import Path
 from gateway.errors import InvalidRequest
 from gateway.models.engines import formats_of, is_weightless
 from gateway.models.paths import hub_path, package_path
+from schemas.catalog import MOST_TOKENS
 from schemas.sources import FolderRef, HubRef, PackageRef, parse_source
 
 #: Provider of the models that run on our own devices.
@@ -92,9 +93,11 @@ class Model:
     dimensions: int = 0
     #: A prefix of a vector is a smaller vector of the same text (Matryoshka).
     shortens_vectors: bool = False
-    context_length: int = 2048
-    max_tokens: int = 2048
-    #: Caps an answer whose request does not; 0 = the room that the context leaves, up to `max_tokens`.
+    #: Tokens of prompt and answer together; 0 = as the model's files say, or its provider.
+    context_length: int = 0
+    #: The most tokens of one answer; 0 = what the context leaves.
+    max_tokens: int = 0
+    #: Caps an answer whose request does not; 0 = as `max_tokens`.
     default_max_tokens: int = 0
     temperature: Range = Range(0.0, 2.0, 1.0)
     top_p: Range = Range(0.0, 1.0, 1.0)
@@ -108,6 +111,8 @@ class Model:
     reasoning_format: str = ""
     #: Options for the engine of a local model.
     options: Mapping[str, object] = field(default_factory=dict)
+    #: What was found out about its files when it was added, see `gateway/models/facts.py`; set by the catalog.
+    facts: Mapping[str, object] = field(default_factory=dict, compare=False)
     #: The folder of downloaded models on this machine; set by the catalog.
     models_dir: Path = field(default=Path("var/models"), compare=False)
     #: The provider of a remote model; set by the catalog.
@@ -117,6 +122,16 @@ class Model:
     def local(self) -> bool:
         """Whether it runs on our own devices."""
         return self.provider == LOCAL
+
+    @property
+    def longest_answer(self) -> int:
+        """The most tokens of one answer, as far as the catalog knows."""
+        return min(filter(None, (self.max_tokens, self.context_length)), default=MOST_TOKENS)
+
+    @property
+    def told_answer(self) -> int:
+        """The most tokens of one answer for a provider that must be told: all models allow the usual number."""
+        return self.max_tokens or min(self.longest_answer, 4096)
 
     @property
     def ranges(self) -> dict[str, Range]:

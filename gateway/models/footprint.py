@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: The context of a model whose files do not say one, in tokens.
+UNSTATED_CONTEXT = 2048
+
 
 @dataclass(frozen=True)
 class Footprint:

@@ -25,6 +25,13 @@ INSTALLATION = "hr:installation"
 #: The keeper's heartbeat.
 KEEPER = "hr:keeper"
 
+#: Hash: models that were added by the API, by id; see `gateway/models/catalog_store.py`.
+CATALOG = "hr:catalog"
+#: String: what a machine's headrace.toml says of models and providers.
+CATALOG_FILE = "hr:catalog:file"
+#: Counter: raised by each change of the two above.
+CATALOG_VERSION = "hr:catalog:version"
+
 
 def job(job_id: str) -> str:
     """Hash: the job record, which is the truth."""

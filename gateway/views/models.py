@@ -10,6 +10,7 @@ from gateway.cluster.registry import Replica, ReplicaStatus
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import WINDOW_S, read_stats
 from gateway.models.entry import Model
+from gateway.models.footprint import UNSTATED_CONTEXT
 from gateway.views.local_models import quantization
 
 
@@ -44,10 +45,32 @@ class Models:
         model = self._catalog.get_for(key, model_id)
         return {
             **self.entry(model),
-            "parameters": _parameters(model),
+            "parameters": self._parameters(model),
             "pricing": asdict(model.pricing),
             "stats": self._stats(model),
         }
+
+    def _parameters(self, model: Model) -> dict[str, Any]:
+        """The parameters that a request may set, for the model's capabilities."""
+        context_length = model.context_length or self._own_context(model)
+        ranges = model.ranges if {"chat", "completion"} & set(model.capabilities) else {}
+        return {
+            "max_tokens": model.max_tokens or context_length,
+            "context_length": context_length,
+            **{name: asdict(limits) for name, limits in ranges.items()},
+        }
+
+    def _own_context(self, model: Model) -> int:
+        """The context of a model whose entry leaves it to the files: that of its replicas, else of the files.
+
+        0 while nobody has read them, and of remote models.
+        """
+        if not model.local:
+            return 0
+        router = self._inference.router
+        served = [spec.context_length for spec in router.specs(model)]
+        known = None if any(served) else router.footprints.find(router.registry.devices(), model.id)
+        return max(served, default=0) or (known.context_length or UNSTATED_CONTEXT if known else 0)
 
     def _stats(self, model: Model) -> dict[str, Any]:
         """Statistics. Without requests in the window, availability is 1 if one would be served now, else 0."""
@@ -69,15 +92,4 @@ def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
         "type": model.provider,
         "hardware": first.hardware if first else "none",
         "quantization": quantization(model, first) if first else model.quantization or "none",
-    }
-
-
-def _parameters(model: Model) -> dict[str, Any]:
-    """The parameters that a request may set, for the model's capabilities."""
-    if not {"chat", "completion"} & set(model.capabilities):
-        return {"max_tokens": model.max_tokens, "context_length": model.context_length}
-    return {
-        "max_tokens": model.max_tokens,
-        "context_length": model.context_length,
-        **{name: asdict(limits) for name, limits in model.ranges.items()},
     }

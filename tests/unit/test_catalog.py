@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from gateway.errors import InvalidRequest, InvalidSetting, ModelNotFound
+from gateway.errors import Conflict, InvalidRequest, InvalidSetting, ModelNotFound
 from gateway.models import catalog as catalog_module
 from gateway.models.catalog import Catalog, Pricing, Range, load_catalog
 from gateway.settings import Settings
@@ -99,40 +100,88 @@ def test_variables_are_over_the_file(settings: Settings) -> None:
 
 BAD = [
     ("[models.x]\ncapabilities = [\n", r"line 3|end of document"),
-    ("models = 1", r"line 1: models: Must hold tables"),
+    ("models = 1", r"line 1.*: models: Must hold tables"),
     ("\n[models.x]\n", r"line 2: models.x.capabilities: Missing"),
-    ('[models.x]\ncapabilities = ["fly"]', r"line 2: models.x.capabilities.0: Got 'fly'; allowed: chat, completion"),
-    ('[models.x]\ncapabilities = ["chat"]\n\ncolour = 1', r"line 4: models.x.colour: Unknown field. Allowed: "),
-    ('[models.x]\ncapabilities = ["chat"]\nmax_tokens = "5"', r"line 3: models.x.max_tokens: Got '5'; must be a whole"),
-    ('[models."a b"]\ncapabilities = ["chat"]', r"line 1: models.a b.id: Got 'a b'; an id has"),
-    ('[models."local/x"]\ncapabilities = ["chat"]', r"line 1: .* is the path of something else"),
-    ('[models."x/chat"]\ncapabilities = ["chat"]', r"line 1: .* is the path of something else"),
+    (
+        '[models.x]\ncapabilities = ["fly"]',
+        r"line 2: models.x.capabilities.0: Got 'fly'; allowed: chat, completion",
+    ),
+    (
+        '[models.x]\ncapabilities = ["chat"]\n\ncolour = 1',
+        r"line 4: models.x.colour: Unknown field. Allowed: ",
+    ),
+    (
+        '[models.x]\ncapabilities = ["chat"]\nmax_tokens = "5"',
+        r"line 3: models.x.max_tokens: Got '5'; must be a whole",
+    ),
+    ('[models."a b"]\ncapabilities = ["chat"]', r"line 1.*: models.a b.id: Got 'a b'; an id has"),
+    ('[models."local/x"]\ncapabilities = ["chat"]', r"line 1: .* would be the path of something else"),
+    ('[models."x/chat"]\ncapabilities = ["chat"]', r"line 1: .* would be the path of something else"),
     ('[models."x/../y"]\ncapabilities = ["chat"]', r"line 1: .* an id has"),
     (
         '[models.x]\ncapabilities = ["chat"]\n[models.x.temperature]\nmin = 2\nmax = 1\ndefault = 1',
         r"line 3: models.x.temperature: Must have min <= default <= max",
     ),
     ('[models.gpt-4]\npricing.currency = "dollars"', r"line 2: models.gpt-4.pricing.currency: Got 'dollars'"),
-    ('[models.gpt-4]\nprovider = "nobody"', r"line 2: .*no provider 'nobody'. Known providers: local, anthropic"),
-    ('[models.gpt-4]\nfallbacks = ["gpt-4"]', r"line 2: models.gpt-4.fallbacks: 'gpt-4' is not the id of another"),
-    ('[providers.p]\nprotocol = "smoke"', r"line 2: providers.p.protocol: Got 'smoke'; allowed: openai, anthropic"),
-    ('[providers.p]\nprotocol = "openai"\nbase_url = "x"', r"line 3: providers.p.base_url: Got 'x'; must be an http"),
+    (
+        '[models.gpt-4]\nprovider = "nobody"',
+        r"line 2: .*no provider 'nobody'. Known providers: local, anthropic",
+    ),
+    (
+        '[models.gpt-4]\nfallbacks = ["gpt-4"]',
+        r"line 2: models.gpt-4.fallbacks: 'gpt-4' is not the id of another",
+    ),
+    (
+        '[providers.p]\nprotocol = "smoke"',
+        r"line 2: providers.p.protocol: Got 'smoke'; allowed: openai, anthropic",
+    ),
+    (
+        '[providers.p]\nprotocol = "openai"\nbase_url = "x"',
+        r"line 3: providers.p.base_url: Got 'x'; must be an http",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("text", "says"), BAD)
-def test_a_mistake_is_named_with_its_line_and_reason(settings: Settings, text: str, says: str) -> None:
+def test_a_mistake_is_named_with_its_line_column_and_reason(settings: Settings, text: str, says: str) -> None:
     settings.config.write_text(text)
-    with pytest.raises(InvalidSetting, match=says) as caught:
-        load_catalog(settings)
-    assert str(settings.config) in caught.value.message
+    (problem,) = load_catalog(settings).problems
+    assert re.search(says, re.sub(r", column \d+", "", str(problem))), str(problem)
+    assert problem.source == str(settings.config)
+
+
+def test_a_mistake_refuses_its_own_entry_alone(settings: Settings) -> None:
+    settings.config.write_text(
+        """
+        [models.right]
+        capabilities = ["chat"]
+        [models.wrong]
+          capabilities = ["fly"]
+        [models.gpt-4]
+        max_tokens = "7"
+        [providers.broken]
+        protocol = "smoke"
+        [models.theirs]
+        capabilities = ["chat"]
+        provider = "broken"
+        """
+    )
+    catalog = load_catalog(settings)
+    assert catalog.get("right").capabilities == ("chat",)
+    assert catalog.get("gpt-4").max_tokens == 8192, "of a table that is wrong nothing counts"
+    with pytest.raises(ModelNotFound, match=r"no model 'wrong'. .*line 5, column 11: models.wrong.capabilities"):
+        catalog.get("wrong")
+    with pytest.raises(Conflict, match=r"models.gpt-4.max_tokens: Got '7'"):
+        catalog.require_right("gpt-4")
+    catalog.require_right("right")
+    assert [problem.name for problem in catalog.problems] == ["broken", "gpt-4", "wrong", "theirs"]
 
 
 def test_a_mistake_in_a_variable_is_named(settings: Settings) -> None:
     with pytest.raises(InvalidSetting, match="HEADRACE_MODELS_JSON is not valid JSON"):
         load_catalog(replace(settings, models_json="{"))
-    with pytest.raises(InvalidSetting, match=r"the catalog: models.x.capabilities: Missing"):
-        load_catalog(replace(settings, models_json='{"x": {}}'))
+    (problem,) = load_catalog(replace(settings, models_json='{"x": {}}')).problems
+    assert str(problem).startswith("HEADRACE_MODELS_JSON: models.x.capabilities: Missing")
 
 
 def test_changes_are_picked_up_and_a_broken_file_changes_nothing(settings: Settings) -> None:
@@ -141,12 +190,12 @@ def test_changes_are_picked_up_and_a_broken_file_changes_nothing(settings: Setti
     settings.config.write_text('[models.new]\ncapabilities = ["chat"]\n')
     assert catalog.get("new").capabilities == ("chat",)
     settings.config.write_text('[models.new]\ncapabilities = ["chat"]\nmax_tokens = -1\n')
-    assert catalog.get("new").max_tokens == 2048
-    assert "line 3: models.new.max_tokens: Got -1" in catalog.problem
+    assert catalog.get("new").max_tokens == 0
+    assert "line 3, column 1: models.new.max_tokens: Got -1" in str(catalog.problems[0])
     settings.config.write_text("[models.fake]\nenabled = false\n")
     with pytest.raises(ModelNotFound):
         catalog.get("new")
-    assert catalog.problem == ""
+    assert not catalog.problems
     assert catalog.latest(before) is before
     settings.config.unlink()
     assert catalog.get("fake") == before
@@ -156,11 +205,9 @@ def test_a_process_that_starts_while_the_file_is_broken_takes_the_last_good_one(
     settings.config.write_text('[models.new]\ncapabilities = ["chat"]\n')
     load_catalog(settings)
     settings.config.write_text("[models.new\n")
-    with pytest.raises(InvalidSetting, match="line 1"):
-        load_catalog(settings, strict=True)
     late = load_catalog(settings)
     assert late.get("new").capabilities == ("chat",)
-    assert "line 1" in late.problem
+    assert "line 1" in str(late.problems[0])
     settings.config.write_text('[models.newer]\ncapabilities = ["chat"]\n')
     assert late.get("newer").id == "newer"
 
@@ -185,7 +232,8 @@ def test_the_example_of_the_readme_is_right(settings: Settings) -> None:
 def test_the_example_of_the_page_on_providers_is_right(settings: Settings) -> None:
     text = (Path(__file__).parents[2] / "docs" / "providers.md").read_text()
     settings.config.write_text(text.partition("```toml\n")[2].partition("```")[0])
-    catalog = load_catalog(settings, strict=True)
+    catalog = load_catalog(settings)
+    assert not catalog.problems
     assistant, qwen = catalog.get("team/assistant"), catalog.get("qwen")
     assert (assistant.provider, assistant.fallbacks) == ("openai", ("claude", "smollm2-135m"))
     assert (assistant.on_interrupt, qwen.on_interrupt, catalog.get("there").on_interrupt) == (

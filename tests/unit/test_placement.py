@@ -136,6 +136,30 @@ def test_the_context_is_the_shortest_that_is_known_and_no_longer_one_can_be_aske
         planner.deployment(MODEL, request(deployment_config={"context_length": 4096}), "d-1")
 
 
+def test_a_model_without_a_context_of_its_own_in_the_catalog_gets_that_of_its_files(planner: Planner) -> None:
+    own = replace(MODEL, context_length=0)
+    alive(planner, SMALL, footprint=replace(FOOTPRINT, context_length=32_768))
+    planned = planner.deployment(own, request(), "d-1")
+    assert (planned.specs[0].context_length, planned.effective["context_length"]) == (32_768, 32_768)
+    assert not planned.warnings or "context_length" not in planned.warnings[-1]
+    with pytest.raises(InvalidRequest, match="Got 40000; the model has 32768"):
+        planner.deployment(own, request(deployment_config={"context_length": 40_000}), "d-1")
+
+
+def test_a_context_of_the_files_that_does_not_fit_is_cut_with_a_word_and_one_that_was_asked_for_is_not(
+    planner: Planner,
+) -> None:
+    own = replace(MODEL, context_length=0)
+    alive(planner, device("n1.cpu0", 4 * GB), footprint=replace(FOOTPRINT, context_length=1 << 20))
+    planned = planner.deployment(own, request(), "d-1")
+    assert planned.fits
+    assert 4096 <= planned.specs[0].context_length < 1 << 20
+    assert f"{planned.specs[0].context_length} of the model's 1048576" in planned.warnings[-1]
+    assert not planner.deployment(own, request(deployment_config={"context_length": 1 << 20}), "d-1").fits
+    small_cache = replace(own, options={"cache_gib": 0.25})
+    assert planner.deployment(small_cache, request(), "d-1").specs[0].context_length < 1 << 15
+
+
 def test_more_replicas_go_where_the_fewest_are_with_the_options_of_the_first(planner: Planner) -> None:
     alive(planner, SMALL, LARGE)
     present = [ReplicaSpec("m.n2.cpu0.1", "m", "n2", "cpu0", quantization="int8", max_batch_size=3, context_length=512)]

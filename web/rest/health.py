@@ -31,7 +31,7 @@ def live() -> Response:
 def ready(query: dict[str, str]) -> Response:
     """Redis answers and a keeper holds its lease; with `?model=`, that model or a fallback of it takes requests, too.
 
-    503 says what is missing. `catalog` is `stale` while headrace.toml has a mistake; the logs say which.
+    503 says what is missing. `catalog_problems` says where the catalog has mistakes; `headrace check` says which.
     """
     found = check(gateway())
     data, is_ready = asdict(found), found.ready

@@ -189,7 +189,7 @@ def main(settings: Settings) -> int:
     if _taken(settings, client, before.incarnation if before else ""):
         log.error("an agent for %s.%s runs on another machine; choose another --node", settings.node, settings.device)
         return 1
-    agent = Agent(settings, client, app, load_catalog(settings), incarnation)
+    agent = Agent(settings, client, app, load_catalog(settings, client), incarnation)
     agent.start()
     app.agent = agent
     worker_shutting_down.connect(lambda **_: threading.Thread(target=agent.end, daemon=True).start(), weak=False)

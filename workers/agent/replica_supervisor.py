@@ -168,6 +168,7 @@ class Starter:
                 self._count_failure(reason, message)
 
     def _run(self) -> None:
+        self._catalog.refresh()
         model = self._catalog.get(self.spec.model)
         up = Startup(self._settings, self.spec, model, self._log, self._cancelled)
         run_stages(AGENT, up)
@@ -179,7 +180,7 @@ class Starter:
             up.check()
             began = self._last_entry()
             self._started_at = time.monotonic()
-            self._process = _spawn(self.spec, up)
+            self._process = _spawn(up)
             self._follow(self._process, began)
         finally:
             self._turn.release()
@@ -250,9 +251,9 @@ def _failure(entries: list[Entry]) -> DeploymentFailed | None:
     return DeploymentFailed(reason_of(found), found.get("message", "")) if found else None
 
 
-def _spawn(spec: ReplicaSpec, up: Startup) -> subprocess.Popen[bytes]:
+def _spawn(up: Startup) -> subprocess.Popen[bytes]:
     """Start a model worker, which outlives its agent."""
-    logs = up.settings.data_dir / "logs"
+    spec, logs = up.spec, up.settings.data_dir / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     command = module_command("workers.replica", spec.model, "--spec", dumps(asdict(spec)))
     command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]

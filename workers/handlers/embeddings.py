@@ -31,7 +31,7 @@ class Embedding:
 
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> EmbeddingRun:
         """Raises: ContextTooLong, naming the input."""
-        allowed = min(self._catalog.latest(self._model).context_length, self._context_length)
+        allowed = min(self._catalog.latest(self._model).context_length or self._context_length, self._context_length)
         limit = min(allowed, self._tokenizer.max_tokens or allowed)
         inputs = token_ids(job.request["input"], self._tokenizer)
         room = limit - self._tokenizer.num_special

@@ -41,7 +41,7 @@ class Generation:
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
         latest = self._catalog.latest(self._model)
-        model = replace(latest, context_length=min(latest.context_length, self._context_length))
+        model = replace(latest, context_length=min(latest.context_length or self._context_length, self._context_length))
         answers = self._answers(model)
         answers.require(job.request, model.id)
         prompts = prompt_ids(

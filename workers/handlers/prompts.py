@@ -63,4 +63,4 @@ def token_limit(request: Mapping[str, Any], model: Model, *, prompt_tokens: int)
     if room < (1 if wanted is None else wanted):
         wanted = 1 if wanted is None else wanted
         raise ContextTooLong(context_text(model.context_length, prompt_tokens=prompt_tokens, wanted=wanted))
-    return int(min(model.default_max_tokens or model.max_tokens, room) if wanted is None else wanted)
+    return int(min(model.default_max_tokens or model.longest_answer, room) if wanted is None else wanted)

@@ -100,7 +100,8 @@ class Keeper:
         for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
             with guarded(f"the queue of {model}"):
                 self._look_at_queue(model, now_ms)
-        for step in (self.limits.reclaim_expired_reservations, self.cleanup.step, self.strays.step):
+        charges = self.limits.reclaim_expired_reservations
+        for step in (self.catalog.publish, charges, self.cleanup.step, self.strays.step):
             with guarded(step.__qualname__):
                 self.trust.tick()
                 step()
@@ -146,8 +147,8 @@ class Keeper:
         return time.monotonic() - self._unserved_since.setdefault(queue_key, time.monotonic()) > patience_s
 
     def _served(self, model_id: str) -> bool:
-        """Whether a model has a replica, or will have one. Only local models are known to have none."""
-        if not self._is_local(model_id):
+        """Whether a model has a replica, or will have one; a remote one is served by all provider workers."""
+        if any(model.id == model_id and not model.local for model in self.catalog):
             return True
         if self.registry.replicas(model_id):
             return True
@@ -155,9 +156,6 @@ class Keeper:
         if SpecState.ASLEEP in states and SpecState.RUNNING not in states:
             self.desired.wake(model_id)
         return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})
-
-    def _is_local(self, model_id: str) -> bool:
-        return any(model.local and model.id == model_id for model in self.catalog)
 
     def _give_up(self, jobs: Iterable[JobHead], queue_key: str) -> None:
         for job in jobs:
@@ -187,6 +185,6 @@ def main(settings: Settings) -> None:
         store=JobStore(client),
         registry=Registry(client),
         celery=make_celery(settings),
-        catalog=load_catalog(settings),
+        catalog=load_catalog(settings, client),
     )
     keeper.run(stop)

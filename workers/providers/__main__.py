@@ -53,8 +53,8 @@ def main(settings: Settings) -> int:
     from workers.providers.worker import RemoteWorker
 
     quiet_libraries()
-    catalog = load_catalog(settings)
     client = connect(settings)
+    catalog = load_catalog(settings, client)
     store, registry = JobStore(client), Registry(client)
     router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
     app = make_celery(settings)

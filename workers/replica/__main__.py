@@ -103,7 +103,7 @@ def _load_worker(
 ) -> ReplicaWorker | None:
     """The worker with its tokenizer; None if that can't be read, which is logged for the deployment."""
     client = connect(settings)
-    catalog = load_catalog(settings)
+    catalog = load_catalog(settings, client)
     model = catalog.get(spec.model)
     config = engine_config(model, settings, spec, args.path, args.kv_capacity_tokens)
     startup_log = StartupLog(client, spec.replica_id)

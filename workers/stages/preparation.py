@@ -16,15 +16,16 @@ from workers.stages.base import Startup
 def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     model = up.model
-    spec = up.spec.in_full(model, up.settings.max_batch_size)
     if model.engine not in installed_engines():
         raise DeploymentFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"The engine {model.engine!r} is not installed on {spec.node}: pip install 'headrace[worker]'.",
+            f"The engine {model.engine!r} is not installed on {up.spec.node}: pip install 'headrace[worker]'.",
         )
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)
     up.report(1, 2)
+    up.spec = up.spec.in_full(model, up.settings.max_batch_size, footprint.context_length)
+    spec = up.spec
     device = describe_device(spec.device)
     try:
         resolve(

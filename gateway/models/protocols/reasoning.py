@@ -39,7 +39,7 @@ def thinking(model: Model, request: Mapping[str, Any]) -> dict[str, Any] | None:
     if wanted["type"] != "enabled":
         return wanted
     given = wanted.get("budget_tokens")
-    most = (request.get("max_tokens") or model.max_tokens) * _SHARE[0] // _SHARE[1]
+    most = (request.get("max_tokens") or model.told_answer) * _SHARE[0] // _SHARE[1]
     budget = min(given if isinstance(given, int) else BUDGETS[DEFAULT_EFFORT], most)
     return {**wanted, "budget_tokens": budget} if budget >= LEAST_BUDGET else None
 

@@ -46,8 +46,8 @@ def message(ask: UpstreamRequest, begun: str) -> dict[str, Any]:
 def _longest(ask: UpstreamRequest, thoughts: Mapping[str, Any] | None) -> int:
     """The API must be told; if the client has not said it, thoughts come on top of an answer."""
     budget = int((thoughts or {}).get("budget_tokens") or 0)
-    usual = ask.model.default_max_tokens or ask.model.max_tokens
-    return ask.max_tokens or min(ask.model.max_tokens, usual + budget)
+    usual = ask.model.default_max_tokens or ask.model.told_answer
+    return ask.max_tokens or min(ask.model.told_answer, usual + budget)
 
 
 def _sampling(request: Mapping[str, Any]) -> dict[str, Any]:
