@@ -18,7 +18,8 @@ from cli import leftovers
 from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
 from cli.doctor.command import doctor
 from cli.keys import key, usage
-from cli.preflight import bootstrap_key, wait_for_redis
+from cli.preflight import bootstrap_key, not_read, wait_for_redis
+from cli.service import files
 from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervisor_of, up
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import NAMES, authority
@@ -198,7 +199,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (deploy, doctor, models, unload, worker):
+for command in (deploy, doctor, files, models, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)
@@ -209,6 +210,8 @@ def _unsupervised(settings: Settings) -> NoReturn:
     left = leftovers.running(settings.data_dir)
     if not left:
         say(f"not running in {settings.data_dir}")
+        for line in not_read(settings):
+            say(line)
         sys.exit(3)
     say("no 'headrace up' runs here, but what it has left does; 'headrace up' takes over, 'headrace down' ends it")
     for name, holder in left.items():

@@ -42,6 +42,24 @@ def check_data_dir(settings: Settings) -> None:
         raise InvalidSetting(f"{path} is longer than {MAX_SOCKET_PATH} bytes; set HEADRACE_DATA_DIR to a shorter path.")
 
 
+def not_read(settings: Settings) -> list[str]:
+    """A line for each file of the current folder that looks like ours, but is not used."""
+    config, data = Path("headrace.toml"), Path("var")
+    lines = []
+    if config.exists() and not _is_same(config, settings.config):
+        lines.append(f"./{config} is not read, but {settings.config}; HEADRACE_CONFIG={config} reads it")
+    if (data / "installation").exists() and not _is_same(data, settings.data_dir):
+        lines.append(
+            f"./{data} has the data of an installation, and is not used, but {settings.data_dir}; "
+            f"HEADRACE_DATA_DIR={data} uses it"
+        )
+    return lines
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
 def check_ports(settings: Settings) -> None:
     """Raises: InvalidSetting if a port is taken."""
     for name, host, port in (

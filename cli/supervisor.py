@@ -16,13 +16,12 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import psutil
 
 from gateway.backoff import Backoff
-from gateway.errors import InvalidSetting
+from gateway.directories import shipped
 from gateway.process.environment import of_process
 from gateway.process.start import how_ended, module_command, private_folder
 
@@ -37,13 +36,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def process_table() -> dict[str, list[str]]:
-    """Name -> command, from the Procfile beside the source, or that of the installed package."""
-    installed = (file for file in metadata.files("headrace") or () if file.name == "Procfile")
-    candidates = [Path(__file__).parents[1] / "Procfile", *(Path(str(file.locate())) for file in installed)]
-    path = next((candidate for candidate in candidates if candidate.exists()), None)
-    if path is None:
-        raise InvalidSetting(f"There is no Procfile at {' or '.join(map(str, candidates))}; install headrace again.")
-    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if line.strip() and not line.startswith("#"))
+    """Name -> command, from the Procfile. Raises: InvalidSetting if the installation is damaged."""
+    lines = (shipped() / "Procfile").read_text().splitlines()
+    pairs = (line.split(":", 1) for line in lines if line.strip() and not line.startswith("#"))
     return {name.strip(): shlex.split(command) for name, command in pairs}
 
 

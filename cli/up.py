@@ -26,6 +26,7 @@ from cli.preflight import (
     check_models,
     check_ports,
     check_redis,
+    not_read,
     secret_file,
     wait_for_redis,
 )
@@ -58,6 +59,8 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
     """Run until SIGINT or SIGTERM, or the terminal or pipe is closed. Raises: HeadraceError if it can't start."""
     settings = replace(settings, data_dir=settings.data_dir.absolute())
     check_data_dir(settings)
+    for line in not_read(settings):
+        say(line)
     lock = take_folder(settings.data_dir)
     try:
         end_leftovers(settings.data_dir)

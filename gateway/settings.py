@@ -1,7 +1,7 @@
 """All settings of Headrace: typed, frozen, read once and passed in.
 
 Each field `x_y` is set by the variable `HEADRACE_X_Y`, or by `x_y` at the top level of `headrace.toml`
-(`HEADRACE_CONFIG` names another file); a variable wins over the file.
+(`gateway/directories.py` says where it lies, or `HEADRACE_CONFIG`); a variable wins over the file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gateway import directories
 from gateway.errors import InvalidSetting
 
 #: Tables of `headrace.toml` that are not settings; `gateway/models/catalog_file.py` reads them.
@@ -38,7 +39,7 @@ class Settings:
     """Every setting with its default. Times are seconds, sizes bytes."""
 
     #: The file that holds settings, models and providers.
-    config: Path = Path("headrace.toml")
+    config: Path = field(default_factory=directories.default_config)
     #: Models and providers as JSON objects by id, over those of the file.
     models_json: str = ""
     providers_json: str = ""
@@ -47,7 +48,7 @@ class Settings:
     #: When the embedded Redis syncs to disk: `everysec` (a power cut may lose the last second), or `always`.
     appendfsync: str = "everysec"
     #: Where the embedded Redis, keys, certificates and logs live.
-    data_dir: Path = Path("var")
+    data_dir: Path = field(default_factory=directories.default_data_dir)
     http_host: str = "127.0.0.1"
     http_port: int = 8000
     #: Path below which a proxy shows the REST face to its clients, such as `/llm`; all links in answers begin with it.
@@ -160,7 +161,7 @@ class Settings:
             InvalidSetting: a value does not parse; the text names variable, value and what is allowed.
         """
         env = os.environ if environ is None else environ
-        path = Path(env.get("HEADRACE_CONFIG", "headrace.toml"))
+        path = Path(env["HEADRACE_CONFIG"]) if "HEADRACE_CONFIG" in env else directories.default_config()
         specs = {spec.name: spec for spec in dataclasses.fields(cls)}
         variables = {name: f"HEADRACE_{name.upper()}" for name in specs}
         # A process that has all variables from its parent does not read the file, which may be broken by now.

@@ -47,7 +47,8 @@ def packages(_: Installed) -> Iterable[Finding]:
 def disk(installed: Installed) -> Iterable[Finding]:
     """Room for the append-only file, logs and downloads."""
     folder = installed.settings.data_dir
-    free = shutil.disk_usage(folder if folder.exists() else folder.absolute().parent).free
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    free = shutil.disk_usage(there).free
     found = f"{free / 2**30:.1f} GiB are free for {folder}"
     if free < DISK[0]:
         yield problem(found, "Make room: Redis refuses writes when its disk is full.")

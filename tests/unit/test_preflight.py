@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.preflight import check_data_dir, check_models, check_ports, wait_for_redis
+from cli.preflight import check_data_dir, check_models, check_ports, not_read, wait_for_redis
 from gateway.errors import InvalidSetting, ModelNotFound, StoreUnavailable
 from gateway.settings import Settings
 from tests.stack import free_port
@@ -40,6 +40,22 @@ def test_a_path_that_no_socket_can_have_is_refused_if_redis_is_ours(given: Setti
     with pytest.raises(InvalidSetting, match="longer than 107 bytes"):
         check_data_dir(long)
     check_data_dir(replace(long, redis_url="redis://elsewhere"))
+
+
+def test_files_of_the_current_folder_that_are_not_used_are_named(
+    given: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("installed", "cwd"):
+        (tmp_path / folder / "var").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "cwd")
+    used = replace(given, config=tmp_path / "installed" / "headrace.toml", data_dir=tmp_path / "installed" / "var")
+    assert not_read(used) == []
+    Path("headrace.toml").touch()
+    Path("var", "installation").touch()
+    config, data = not_read(used)
+    assert f"./headrace.toml is not read, but {used.config}" in config
+    assert f"not used, but {used.data_dir}; HEADRACE_DATA_DIR=var uses it" in data
+    assert not_read(Settings(config=Path("headrace.toml"), data_dir=Path("var"))) == []
 
 
 @pytest.mark.parametrize("name", ["http", "grpc", "flower"])
