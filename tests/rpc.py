@@ -29,7 +29,17 @@ class Client:
             grpc.ssl_channel_credentials(ca),
             options=[*_OPTIONS, *options.items()],
         )
-        self.models, self.jobs = ModelServiceStub(self.channel), JobServiceStub(self.channel)
+        self._use(self.channel, key)
+
+    @classmethod
+    def over(cls, channel: grpc.Channel, key: str = KEY) -> Client:
+        """The same over a channel that is there."""
+        client = cls.__new__(cls)
+        client._use(channel, key)
+        return client
+
+    def _use(self, channel: grpc.Channel, key: str) -> None:
+        self.models, self.jobs = ModelServiceStub(channel), JobServiceStub(channel)
         self.metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
 
     def call(self, method: str, request: Any, **kwargs: Any) -> Any:

@@ -1,27 +1,45 @@
-"""The REST face below a root path, as a proxy shows it to its clients: all its links begin with that path."""
+"""Both faces behind nginx and Caddy, with the examples of the documentation; REST below a root path, with which all its
+links begin.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
 
+import grpc
 import httpx
+import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.rpc import Client, start_rpc
-from tests.stack import KEY, Stack, running
+from tests.reverse_proxies import PROXIES, ROOT, ReverseProxy
+from tests.rpc import Client, chat_request, start_rpc, text_of
+from tests.stack import KEY, PATIENCE_S, Stack, Stream, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 
-ROOT = "/llm"
-CHAT = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+PATH = "/models/fake/chat/completions"
+CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+LIMIT = 4 * 1024 * 1024
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("s"), {"fake": {}}, root_path=ROOT) as stack:
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.01}}, root_path=ROOT) as stack:
+        stack.start("web-2", settings=replace(stack.settings, http_port=free_port()))
         start_rpc(stack)
         yield stack
+
+
+@pytest.fixture(scope="module", params=PROXIES)
+def proxy(request: pytest.FixtureRequest, stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with PROXIES[request.param](stack, ports(stack), tmp_path_factory.mktemp("proxy")) as proxy:
+        eventually(lambda: both_answer(stack), "both web processes answer")
+        yield proxy
 
 
 def links(data: dict[str, str]) -> set[str]:
@@ -102,3 +120,113 @@ def test_a_streams_job_is_found_below_the_root_path(stack: Stack) -> None:
         lines = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
     assert lines[-1] == "[DONE]"
     assert {json.loads(line)["id"] for line in lines[:-1]} == {response.headers["X-Job-Id"]}
+
+
+def test_a_stream_comes_through_as_it_is_made(proxy: ReverseProxy) -> None:
+    with proxy.client() as client:
+        with client.stream("POST", PATH, json={**CHAT, "max_tokens": 90_000, "stream": True}) as response:
+            lines = response.iter_lines()
+            seen = [next(line for line in lines if line.startswith("data: ")) for _ in range(5)]
+            job = client.get(f"/jobs/{response.headers['X-Job-Id']}").json()["data"]
+            assert (len(seen), job["status"]) == (5, "in_progress")
+        client.delete(f"/jobs/{job['job_id']}").raise_for_status()
+
+
+def test_streams_go_on_through_the_other_process_when_one_is_killed(proxy: ReverseProxy, stack: Stack) -> None:
+    body = {**CHAT, "max_tokens": 150}
+    streams = [Stream(proxy, PATH, body).start() for _ in range(6)]
+    for stream in streams:
+        eventually(lambda stream=stream: stream.text, "the stream has begun")
+    stack.kill("web")
+    try:
+        for stream in streams:
+            stream.join()
+            with proxy.client() as client:
+                result = client.get(f"/jobs/{stream.job_id}").json()["data"]["result"]
+            assert stream.text == result["choices"][0]["message"]["content"]
+            assert len(stream.text.split()) == body["max_tokens"]
+            assert (stream.error, stream.finish_reason) == (None, "length")
+            assert stream.seqs == sorted(set(stream.seqs))
+        assert sum(stream.reconnects > 0 for stream in streams) > 0
+    finally:
+        stack.start("web")
+        eventually(lambda: both_answer(stack), "both web processes answer")
+
+
+def test_links_lead_through_the_proxy(proxy: ReverseProxy) -> None:
+    with proxy.client() as client:
+        location = client.post(PATH, json=CHAT, headers={"Prefer": "respond-async"}).headers["Location"]
+        job = client.get(client.base_url.join(location)).json()["data"]
+        assert "data: [DONE]" in client.get(client.base_url.join(job["events_url"])).text
+        page = client.get("/", headers={"Accept": "text/html"}, follow_redirects=True)
+        assert (page.status_code, str(page.url)) == (200, f"{proxy.url}/docs/")
+        assert client.get(page.url.join("../openapi.json")).json()["servers"] == [{"url": ROOT}]
+
+
+def test_the_proxys_limit_of_bodies_is_ours(proxy: ReverseProxy) -> None:
+    text = json.dumps(CHAT)
+    with proxy.client() as client:
+        for size, status in ((LIMIT, 200), (LIMIT + 1, 413)):
+            headers = {"Content-Type": "application/json"}
+            assert client.post(PATH, content=text.ljust(size), headers=headers).status_code == status
+
+
+@pytest.mark.parametrize("path", ["/keys", "/keys/x", "/usage?x=1", "/models/local", "/models/local/deploy"])
+def test_what_admins_need_is_not_handed_on(proxy: ReverseProxy, path: str) -> None:
+    """However it is written."""
+    first, _, rest = path[1:].partition("/")
+    written = [path, f"/{path}", f"/./{path[1:]}", f"/x/..{path}", f"/%{ord(path[1]):x}{path[2:]}", f"/{first}//{rest}"]
+    with proxy.client() as client:
+        for one in written:
+            for target in (f"{ROOT}{one}", f"{ROOT}{ROOT}{one}", one):
+                with raw(client, target) as response:
+                    assert response.status_code in (400, 403, 404), target
+        headers = {"PATH_INFO": path, "X-Original-URL": path, "X-Forwarded-Prefix": path, "SCRIPT_NAME": path}
+        assert client.get("/health/live", headers=headers).json()["data"] == {"status": "healthy"}
+
+
+def test_grpc_comes_through(proxy: ReverseProxy) -> None:
+    credentials = grpc.ssl_channel_credentials(proxy.ca.read_bytes())
+    with grpc.secure_channel(f"localhost:{proxy.port}", credentials) as channel:
+        client = Client.over(channel)
+        whole = client.call("CreateChatCompletion", chat_request(max_tokens=20)).choices[0].message.content
+        pieces = list(client.call("CreateChatCompletionStream", chat_request(max_tokens=20)))
+        assert [len(text.split()) for text in (whole, text_of(pieces))] == [20, 20]
+        endless = client.call("CreateChatCompletionStream", chat_request(max_tokens=90_000))
+        assert [next(endless).seq for _ in range(3)] == [1, 2, 3]
+        endless.cancel()
+        with pytest.raises(grpc.RpcError) as caught:
+            client.call("CreateChatCompletion", chat_request(model="never-was"))
+        assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+        found = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+        assert found.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def ports(stack: Stack) -> list[int]:
+    """Of both web processes."""
+    return [stack.settings.http_port, int(_environ(stack, "web-2", "HEADRACE_HTTP_PORT"))]
+
+
+def _environ(stack: Stack, name: str, variable: str) -> str:
+    return psutil.Process(stack.processes[name].pid).environ()[variable]
+
+
+def both_answer(stack: Stack) -> bool:
+    for port in ports(stack):
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/health/live").raise_for_status()
+        except httpx.TransportError:
+            return False
+    return True
+
+
+@contextmanager
+def raw(client: httpx.Client, target: str) -> Iterator[httpx.Response]:
+    """A request whose path is sent as it is written."""
+    request = client.build_request("GET", "/")
+    request.url = request.url.copy_with(raw_path=target.encode())
+    response = client.send(request, stream=True)
+    try:
+        yield response
+    finally:
+        response.close()
