@@ -60,7 +60,7 @@ def parse_source(text: str) -> SourceRef | None:
         raise ValueError("it holds a line break or a zero byte")
     kind = _KIND.match(text)
     if kind is None:
-        return FolderRef(_folder_or_gguf(text))
+        return FolderRef(folder_or_gguf(text))
     rest = text[kind.end() :]
     if kind[1] == "package":
         return _package(rest)
@@ -75,7 +75,7 @@ def _package(rest: str) -> PackageRef:
         raise ValueError(
             f"{package!r} is not a package's import name, which has letters, digits and _; write {NOTATION}"
         )
-    return PackageRef(package, _folder_or_gguf(inside(file)))
+    return PackageRef(package, folder_or_gguf(inside(file)))
 
 
 def _hub(rest: str) -> HubRef:
@@ -90,11 +90,11 @@ def _hub(rest: str) -> HubRef:
             f"{flaw}, and what that means can change; pin a commit: hub:{repository}@ and the 40 hexadecimal digits"
             " that the hub shows in the history of the repository's files"
         )
-    return HubRef(owner, name, revision, _folder_or_gguf(inside(file)))
+    return HubRef(owner, name, revision, folder_or_gguf(inside(file)))
 
 
-def _folder_or_gguf(path: str) -> str:
-    """Raises: ValueError for a file that is only a part of a model."""
+def folder_or_gguf(path: str) -> str:
+    """The path of a model. Raises: ValueError for a file that is only a part of one."""
     for end in _PARTS_OF_MODELS:
         if path.endswith(end):
             raise ValueError(

@@ -45,10 +45,9 @@ def detect(
     """
     here = sorted(name for name in names if "/" not in name)
     finders = _FILE_FINDERS if is_file else _FOLDER_FINDERS
-    found = {name: files for name, finder in finders.items() if (files := finder(here, parts))}
-    for name in (*readable, *FORMATS):
-        if name in found:
-            return Weights(name, found[name])
+    for name in dict.fromkeys((*readable, *FORMATS)):
+        if name in finders and (files := finders[name](here, parts)):
+            return Weights(name, files)
     raise _nothing(here)
 
 

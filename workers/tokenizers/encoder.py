@@ -13,8 +13,8 @@ from tokenizers import normalizers
 
 from gateway.store.codec import mended
 from workers.formats.config import read_shape
-from workers.formats.files import LocalFiles
-from workers.tokenizers.folder import read_optional, read_tokenizer_json
+from workers.formats.files import Files, LocalFiles, read_optional
+from workers.tokenizers.folder import read_tokenizer_json
 
 #: Files with the settings of sentence-transformers; the first that has any is used.
 SETTINGS = tuple(
@@ -28,8 +28,9 @@ class EncoderTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises: SourceFailed, or what `tokenizers` raises."""
-        settings = _settings(folder)
-        described = json.dumps(read_tokenizer_json(folder))
+        files = LocalFiles(folder)
+        settings = sentence_settings(files)
+        described = json.dumps(read_tokenizer_json(files))
         self._backend = Backend.from_str(described)
         self._backend.no_padding()
         self._backend.no_truncation()
@@ -42,7 +43,7 @@ class EncoderTokenizer:
         self._before, self._after = full[:at], full[at + len(plain) :]
         #: How many special tokens each input gets.
         self.num_special = len(self._before) + len(self._after)
-        limits = read_shape(LocalFiles(folder)).context_length, int(settings.get("max_seq_length") or 0)
+        limits = read_shape(files).context_length, int(settings.get("max_seq_length") or 0)
         #: Longest input in tokens, with special ones, by the model's positions and settings; 0 = unknown.
         self.max_tokens = min((limit for limit in limits if limit > 0), default=0)
 
@@ -64,6 +65,6 @@ class EncoderTokenizer:
         return [*self._before, *ids, *self._after]
 
 
-def _settings(folder: Path) -> dict[str, Any]:
-    """Raises: SourceFailed."""
-    return next((found for name in SETTINGS if (found := read_optional(folder, name))), {})
+def sentence_settings(files: Files) -> dict[str, Any]:
+    """What sentence-transformers keeps of a model beside it. Raises: SourceFailed."""
+    return next((found for name in SETTINGS if (found := read_optional(files, name))), {})

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from workers.formats.detect import TEMPLATE_FOLDER
-from workers.formats.files import LocalFiles, read_json
+from workers.formats.files import Files, LocalFiles, read_json, read_optional, read_text
 from workers.tokenizers.byte_level import ControlToken, Vocabulary, spelled_bytes
 
 TOKENIZER = "tokenizer.json"
@@ -21,17 +21,10 @@ _ROLES = tuple(f"{role}_token" for role in ("bos", "eos", "unk", "sep", "pad", "
 
 def read_folder(folder: Path) -> Vocabulary:
     """Raises: SourceFailed; DeploymentFailed for a kind of tokenizer that is not known."""
-    parts = read_tokenizer_json(folder)
-    decoder = parts.get("decoder") or {}
-    kinds = {step.get("type") for step in decoder.get("decoders", [decoder])}
-    if parts["model"]["type"] != "BPE" or kinds != {"ByteLevel"}:
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"The tokenizer of {folder.name} is {parts['model']['type']} with the decoder {decoder.get('type')}. Only "
-            "byte-level BPE (BPE with ByteLevel) is supported; sentencepiece (Llama 2, Mistral 7B, Gemma, Phi-3) "
-            "is not.",
-        )
-    config = {**read_optional(folder, "special_tokens_map.json"), **read_optional(folder, "tokenizer_config.json")}
+    files = LocalFiles(folder)
+    parts = read_tokenizer_json(files)
+    require_byte_level(parts)
+    config = {**read_optional(files, "special_tokens_map.json"), **read_optional(files, "tokenizer_config.json")}
     variables = {role: text for role in _ROLES if (text := _text(config.get(role)))}
     special = {*variables.values(), *map(_text, _listed(config.get("additional_special_tokens")))}
     control = {
@@ -39,36 +32,57 @@ def read_folder(folder: Path) -> Vocabulary:
         for token in parts["added_tokens"]
         if token["special"] or token["content"] in special
     }
-    templates = _templates(folder, config)
     before, after = _around(parts)
     return Vocabulary(
         backend=_backend(parts, without=control),
         token_bytes=_bytes(parts, control),
         control=control,
-        eos_ids=_eos_ids(folder, control.get(variables.get("eos_token", ""))),
+        eos_ids=_eos_ids(files, control.get(variables.get("eos_token", ""))),
         before=before,
         after=after,
-        templates=templates,
+        templates=chat_templates(files, config),
         variables=variables,
         source=json.dumps([parts, before, after], sort_keys=True),
     )
 
 
-def read_tokenizer_json(folder: Path) -> dict[str, Any]:
+def read_tokenizer_json(files: Files) -> dict[str, Any]:
     """Raises: SourceFailed; DeploymentFailed for a folder with a sentencepiece model instead."""
-    files = LocalFiles(folder)
     if TOKENIZER not in files.sizes and "tokenizer.model" in files.sizes:
         raise DeploymentFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"{folder.name} has a sentencepiece model (tokenizer.model) and no {TOKENIZER}; supported: byte-level BPE.",
+            f"It has a sentencepiece model (tokenizer.model) and no {TOKENIZER}; supported: byte-level BPE.",
         )
     return read_json(files, TOKENIZER)
 
 
-def read_optional(folder: Path, name: str) -> dict[str, Any]:
-    """An object from a file, empty if there is none. Raises: SourceFailed."""
-    files = LocalFiles(folder)
-    return read_json(files, name) if name in files.sizes else {}
+def require_byte_level(parts: Mapping[str, Any]) -> None:
+    """Raises: DeploymentFailed for another kind of tokenizer."""
+    decoder = parts.get("decoder") or {}
+    kinds = {step.get("type") for step in decoder.get("decoders", [decoder])}
+    if parts["model"]["type"] != "BPE" or kinds != {"ByteLevel"}:
+        raise DeploymentFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"Its tokenizer is {parts['model']['type']:.80} with the decoder {decoder.get('type')!s:.80}. Only "
+            "byte-level BPE (BPE with ByteLevel) is supported; sentencepiece (Llama 2, Mistral 7B, Gemma, Phi-3) "
+            "is not.",
+        )
+
+
+def chat_templates(files: Files, config: Mapping[str, Any]) -> dict[str, str]:
+    """Templates by name. Files take precedence over the configuration, which has one text, or a list of named ones."""
+    within = f"{TEMPLATE_FOLDER}/"
+    named = [name for name in files.sizes if name.startswith(within) and name.endswith(".jinja")]
+    found = {name.removeprefix(within).removesuffix(".jinja"): read_text(files, name) for name in sorted(named)}
+    if "chat_template.jinja" in files.sizes:
+        found["default"] = read_text(files, "chat_template.jinja")
+    if found:
+        return found
+    templates = config.get("chat_template")
+    listed = {one["name"]: one["template"] for one in templates} if isinstance(templates, list) else templates
+    if isinstance(listed, Mapping):
+        return {str(name): str(text) for name, text in listed.items()}
+    return {"default": listed} if isinstance(listed, str) and listed else {}
 
 
 def _text(token: Any) -> str:
@@ -116,24 +130,10 @@ def _around(parts: Mapping[str, Any]) -> tuple[list[int], list[int]]:
     return full[:at], full[at + len(plain) :]
 
 
-def _templates(folder: Path, config: Mapping[str, Any]) -> dict[str, str]:
-    """Templates by name. Files take precedence over the configuration, which has one text, or a list of named ones."""
-    found = {path.stem: path.read_text("utf-8") for path in sorted((folder / TEMPLATE_FOLDER).glob("*.jinja"))}
-    if (file := folder / "chat_template.jinja").is_file():
-        found["default"] = file.read_text("utf-8")
-    if found:
-        return found
-    templates = config.get("chat_template")
-    named = {one["name"]: one["template"] for one in templates} if isinstance(templates, list) else templates
-    if isinstance(named, Mapping):
-        return {str(name): str(text) for name, text in named.items()}
-    return {"default": named} if isinstance(named, str) and named else {}
-
-
-def _eos_ids(folder: Path, of_tokenizer: ControlToken | None) -> tuple[int, ...]:
+def _eos_ids(files: Files, of_tokenizer: ControlToken | None) -> tuple[int, ...]:
     """All ids that end an answer: those of the generation config, else of the model's, and the tokenizer's."""
-    found = read_optional(folder, "generation_config.json").get("eos_token_id")
+    found = read_optional(files, "generation_config.json").get("eos_token_id")
     if found is None:
-        found = read_optional(folder, "config.json").get("eos_token_id")
+        found = read_optional(files, "config.json").get("eos_token_id")
     ids = [int(i) for i in (found if isinstance(found, list) else [] if found is None else [found])]
     return tuple(dict.fromkeys([*ids, *([] if of_tokenizer is None else [of_tokenizer.id])]))

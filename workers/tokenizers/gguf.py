@@ -92,7 +92,7 @@ def read_gguf(path: Path) -> Vocabulary:
         eos_ids=tuple(dict.fromkeys([*ends, *sorted(named_ends)])),
         before=around["bos"],
         after=around["eos"],
-        templates=_templates(header),
+        templates=chat_templates(header),
         variables={variable: tokens[ids[name]] for variable, name in _VARIABLES.items() if name in ids},
         source="\0".join([str(header.get("tokenizer.ggml.pre")), *map(str, kinds), *tokens]),
     )
@@ -134,7 +134,7 @@ def _bytes(tokens: Sequence[str], kinds: Sequence[int], control: dict[str, Contr
     ]
 
 
-def _templates(header: Header) -> dict[str, str]:
+def chat_templates(header: Header) -> dict[str, str]:
     """By name; the one without a name is the default."""
     prefix = "tokenizer.chat_template"
     named = {name: name.removeprefix(prefix).removeprefix(".") for name in header.names if name.startswith(prefix)}
