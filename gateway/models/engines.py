@@ -51,6 +51,9 @@ class EngineSpec:
     grammar_language: str = ""
     #: What a request may ask of it beside temperature and max_tokens, in the words of `Sampling`.
     can: frozenset[str] = frozenset()
+    #: For a format of which it reads only some: the architectures that it knows, and the types its matrices may have.
+    architectures: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    weight_types: Mapping[str, Sequence[str]] = field(default_factory=dict)
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
@@ -98,6 +101,8 @@ SPECS = {
             grammar_language="ebnf",
             base_bytes=480 << 20,
             can=_DRAWS | _PENALTIES | {"seed", "min_p", "logprobs"},
+            architectures={"gguf": ("llama", "qwen2", "qwen3")},
+            weight_types={"gguf": ("F16", "Q8_0", "Q6_K", "Q4_K", "Q4_1", "Q4_0")},
             kv_precision={"cpu": "u8", "gpu": "f16"},
             bytes_per_embedding_parameter={"int4": 1.06},
             # On a CPU without 16-bit instructions it converts 16-bit weights to 32 bits.

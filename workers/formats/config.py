@@ -32,7 +32,7 @@ class Shape:
     context_length: int = 0
 
 
-def read_shape(files: Files) -> Shape:
+def read_config(files: Files) -> dict[str, Any]:
     """Raises: SourceFailed: MISSING_FILE, or UNSUPPORTED_ARCHITECTURE if the model brings code of its own."""
     config = read_json(files, "config.json")
     if "auto_map" in config:
@@ -41,12 +41,22 @@ def read_shape(files: Files) -> Shape:
             "config.json asks to run code of the repository (auto_map), which is never done. Take a conversion of the "
             "model to an architecture of transformers, or a GGUF or OpenVINO one.",
         )
+    return config
+
+
+def generates(config: Mapping[str, Any], files: Files) -> bool:
+    """Whether it continues text; a model that doesn't say so does."""
     architectures = config.get("architectures") or ["ForCausalLM"]
-    generates = any(name.endswith(_GENERATES) for name in architectures) and "modules.json" not in files.sizes
+    return any(name.endswith(_GENERATES) for name in architectures) and "modules.json" not in files.sizes
+
+
+def read_shape(files: Files) -> Shape:
+    """Raises: SourceFailed, as `read_config`."""
+    config = read_config(files)
     # Models with several parts, such as image and text, have the text part's values in an object of their own.
     text = config.get("text_config") or config
     return Shape(
-        kv_bytes_per_token=_kv_bytes(text) if generates else 0,
+        kv_bytes_per_token=_kv_bytes(text) if generates(config, files) else 0,
         hidden_size=_first(text, "hidden_size", "n_embd", "d_model"),
         vocabulary_size=_first(text, "vocab_size") or _first(config, "vocab_size"),
         context_length=_context_length(text),

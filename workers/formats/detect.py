@@ -19,7 +19,7 @@ TEMPLATE_FOLDER = "additional_chat_templates"
 SAFETENSORS_INDEX = "model.safetensors.index.json"
 OPENVINO_MODEL = "openvino_model.xml"
 _SHARD = re.compile(r"model-(\d{5})-of-(\d{5})\.safetensors")
-_GGUF_PART = re.compile(r".*-\d{5}-of-(\d{5})\.gguf")
+GGUF_PART = re.compile(r".*-(\d{5})-of-(\d{5})\.gguf")
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,10 @@ def _openvino(here: Sequence[str], parts: Sequence[str]) -> list[str]:
 
 def _gguf(here: Sequence[str], parts: Sequence[str]) -> list[str]:
     files = [name for name in here if name.endswith(".gguf")]
-    if files and (part := _GGUF_PART.fullmatch(files[0])):
+    if files and (part := GGUF_PART.fullmatch(files[0])):
         raise SourceFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"{files[0]} is one of {int(part[1])} parts. Join them (llama.cpp's gguf-split --merge) into one file.",
+            f"{files[0]} is one of {int(part[2])} parts. Join them (llama.cpp's gguf-split --merge) into one file.",
         )
     return files
 

@@ -53,9 +53,11 @@ class Ended(Exception):
 
 @dataclass(frozen=True)
 class Tensor:
-    """Where a tensor is: `offset` bytes after the beginning of all tensors."""
+    """Where a tensor is: `offset` bytes after the beginning of all tensors. `kind` is its type, such as `Q4_K`."""
 
     name: str
+    kind: str
+    num_dimensions: int
     num_elements: int
     num_bytes: int
     offset: int
@@ -203,7 +205,8 @@ class Header:
         num_elements = math.prod(shape)
         if num_elements % block or (shape and shape[0] % block):
             raise ValueError(f"{name!r} has rows of {shape[0]}, and its type packs {block}")
-        return Tensor(name, num_elements, num_elements // block * block_bytes, self._number(_U64))
+        num_bytes = num_elements // block * block_bytes
+        return Tensor(name, kind.name, dimensions, num_elements, num_bytes, self._number(_U64))
 
 
 def _check_offsets(tensors: list[Tensor], alignment: int) -> None:
@@ -247,13 +250,19 @@ def read_header(files: Files, name: str) -> Header:
     )
 
 
+def architecture_of(header: Header, name: str) -> str:
+    """Such as `llama`. Raises: SourceFailed."""
+    architecture = header.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise SourceFailed(FailureReason.CHECKSUM, f"{name} is damaged: it does not say its architecture.")
+    return architecture
+
+
 def footprint(files: Files, weights: Weights) -> Footprint:
     """Raises: SourceFailed."""
     (name,) = weights.files
     header = read_header(files, name)
-    architecture = header.get("general.architecture")
-    if not isinstance(architecture, str):
-        raise SourceFailed(FailureReason.CHECKSUM, f"{name} is damaged: it does not say its architecture.")
+    architecture = architecture_of(header, name)
     about = {
         key.removeprefix(f"{architecture}."): header.get(key) for key in header.names if key.startswith(architecture)
     }

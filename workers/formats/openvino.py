@@ -34,6 +34,8 @@ class Graph:
     #: Parameters in matrices, by shape.
     matrices: Counter[tuple[int, ...]] = field(default_factory=Counter)
     weight_bytes: int = 0
+    #: The same by their types, such as `i8`.
+    bytes_by_type: Counter[str] = field(default_factory=Counter)
     #: Where the last constant ends in the `.bin` file.
     end: int = 0
     #: Elements that the graph keeps of one token from one run to the next: keys and values.
@@ -132,7 +134,8 @@ def _constant(graph: Graph, data: Mapping[str, str]) -> None:
     if offset < 0 or length < 0:
         raise ValueError(f"a constant has {length} bytes at {offset}")
     graph.end = max(graph.end, offset + length)
-    if data.get("element_type", "").startswith(_WEIGHTS):
+    element_type = data.get("element_type", "")
+    if element_type.startswith(_WEIGHTS):
         shape = _known_sizes(data.get("shape"))
         count = math.prod(shape)
         # The smallest have one bit.
@@ -142,6 +145,7 @@ def _constant(graph: Graph, data: Mapping[str, str]) -> None:
         if len(shape) == 2:
             graph.matrices[tuple(shape)] += count
         graph.weight_bytes += length
+        graph.bytes_by_type[element_type] += length
 
 
 def _read_value(graph: Graph, data: Mapping[str, str]) -> None:

@@ -30,7 +30,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     stored_bits = _stored_bits(read_json(files, "config.json").get("quantization_config") or {})
     num_parameters = outer_parameters = tensor_bytes = 0
     for name in weights.files:
-        for tensor in _tensors(files, name):
+        for tensor in read_tensors(files, name):
             start, end = tensor["data_offsets"]
             elements = math.prod(tensor["shape"])
             if stored_bits and tensor["dtype"] in _PACKED_BITS:
@@ -49,7 +49,7 @@ def footprint(files: Files, weights: Weights) -> Footprint:
     )
 
 
-def _tensors(files: Files, name: str) -> list[dict[str, Any]]:
+def read_tensors(files: Files, name: str) -> list[dict[str, Any]]:
     """The entries of a header. Raises: SourceFailed if the file is cut off or no such file; ValueError and the like."""
     size = files.sizes[name]
     head = files.read(name, 0, FIRST_READ_BYTES)

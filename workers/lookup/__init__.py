@@ -1,1 +1,1 @@
-"""From a name that a person types to a model's pinned source, what its files say, and how this device would serve it."""
+"""From a name that a person types to a pinned source, what its files say, and how this device would serve it."""

@@ -45,7 +45,7 @@ class Hub:
         self._path = hub_path(models_dir, ref, readable)
         self._client = HubClient(ref, self._limits)
         #: The files of the repository, read once: a commit never changes.
-        self._files: list[RemoteFile] = []
+        self._files: Sequence[RemoteFile] = []
         self._footprint: Footprint | None = None
         #: The last fetch has kept its partial files for the next one.
         self._resumable = False
@@ -120,7 +120,7 @@ class Hub:
             self._footprint = run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
         return self._footprint
 
-    def _needed(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> list[RemoteFile]:
+    def _needed(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Sequence[RemoteFile]:
         """The files that make the model, small ones first. Raises: SourceFailed."""
         if not self._files:
             listed = retry(lambda: run(self._client.files, is_cancelled), limits, is_cancelled, log)

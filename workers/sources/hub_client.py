@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import httpx2
-from huggingface_hub import HfApi, constants, get_session, hf_hub_url, hf_raise_for_status
+from huggingface_hub import HfApi, ModelInfo, constants, get_session, hf_hub_url, hf_raise_for_status
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -28,6 +28,10 @@ from schemas.base.retry_after import retry_after_s
 from schemas.sources import HubRef, inside
 from workers.sources.retry import Interrupted, Limits
 
+#: How this node shows the hub who asks. Both are read at each use.
+LOG_IN = "run `hf auth login` where this node runs, or start it with HF_TOKEN"
+#: Characters of a license's name.
+MAX_LICENSE = 100
 #: Transient HTTP statuses, besides all from 500 on.
 _PASSING = (408, 425, 429)
 
@@ -43,8 +47,26 @@ class RemoteFile:
     git_sha1: str = ""
 
 
+@dataclass(frozen=True)
+class Listing:
+    """A repository at one commit."""
+
+    commit: str
+    files: Sequence[RemoteFile]
+    #: As its card says it: an SPDX identifier in lower case, or a name; empty if it does not.
+    license: str = ""
+
+
+class NoSuchRepository(SourceFailed):
+    """There is none of that name, or it is private."""
+
+
+class NoSuchRevision(SourceFailed):
+    """The repository has no branch, tag or commit of that name."""
+
+
 class HubClient:
-    """One repository at one commit."""
+    """One repository at one commit; or at a branch or tag, an empty one is the default branch."""
 
     def __init__(self, ref: HubRef, limits: Limits) -> None:
         self._ref = ref
@@ -53,14 +75,23 @@ class HubClient:
         silence = limits.silence_timeout_s or float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
         self._timeout = httpx2.Timeout(silence, connect=limits.connect_timeout_s)
 
-    def files(self) -> list[RemoteFile]:
-        """All files of the repository that have a checksum. Raises: SourceFailed, Interrupted."""
-        api = HfApi(endpoint=self._endpoint, library_name="headrace")
-        silence = self._timeout.read
-        try:
-            info = api.model_info(
-                self._ref.repository, revision=self._ref.revision, files_metadata=True, timeout=silence
+    def files(self) -> Sequence[RemoteFile]:
+        """All files of the commit that have a checksum. Raises: SourceFailed, Interrupted."""
+        listing = self.listing()
+        if listing.commit != self._ref.revision:
+            raise SourceFailed(
+                FailureReason.MISSING_FILE,
+                f"The hub answers for commit {listing.commit}, not for {self._ref.revision}.",
             )
+        return listing.files
+
+    def listing(self) -> Listing:
+        """What the revision is now, and all of its files that have a checksum. Raises: SourceFailed, Interrupted."""
+        api = HfApi(endpoint=self._endpoint, library_name="headrace")
+        revision, silence = self._ref.revision or None, self._timeout.read
+        try:
+            info = api.model_info(self._ref.repository, revision=revision, files_metadata=True, timeout=silence)
+            return Listing(str(info.sha), _files(info), _license(info))
         except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
             raise self._translated(error, "The list of files") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -70,22 +101,6 @@ class HubClient:
                 f"{self._endpoint} does not answer as the hub does ({type(error).__name__}). Check HF_ENDPOINT, and "
                 "what stands between this node and the hub.",
             ) from error
-        if info.sha != self._ref.revision:
-            raise SourceFailed(
-                FailureReason.MISSING_FILE, f"The hub answers for commit {info.sha}, not for {self._ref.revision}."
-            )
-        found = []
-        for sibling in info.siblings or []:
-            if sibling.size is None or not (sibling.lfs or sibling.blob_id):
-                continue
-            sha256 = sibling.lfs.sha256 if sibling.lfs else ""
-            if type(sibling.size) is not int or sibling.size < 0 or not isinstance(sibling.rfilename, str):
-                raise SourceFailed(
-                    FailureReason.SOURCE_UNREACHABLE,
-                    f"The hub lists a file {str(sibling.rfilename)[:100]!r} of {str(sibling.size)[:100]!r} bytes.",
-                )
-            found.append(RemoteFile(_checked(sibling.rfilename), sibling.size, sha256, sibling.blob_id or ""))
-        return found
 
     def stream(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a file from `start` to before `end`, as they come. Raises: SourceFailed, Interrupted."""
@@ -121,16 +136,17 @@ class HubClient:
             case GatedRepoError():
                 return SourceFailed(
                     FailureReason.SOURCE_UNREACHABLE,
-                    f"{ref.repository} is only for those who have accepted its terms. Accept them on its page, and set "
-                    "HF_TOKEN where this node runs.",
+                    f"{ref.repository} is only for those who have accepted its terms. Accept them on "
+                    f"{self._endpoint}/{ref.repository}, and {LOG_IN}.",
                 )
             case RevisionNotFoundError():
-                return SourceFailed(FailureReason.MISSING_FILE, f"{ref.repository} has no commit {ref.revision}.")
+                return NoSuchRevision(
+                    FailureReason.MISSING_FILE, f"{ref.repository} has no branch, tag or commit {ref.revision}."
+                )
             case RepositoryNotFoundError():
-                return SourceFailed(
+                return NoSuchRepository(
                     FailureReason.MISSING_FILE,
-                    f"The hub has no repository {ref.repository}, or it is private: then set HF_TOKEN where this node "
-                    "runs.",
+                    f"The hub has no repository {ref.repository}, or it is private: then {LOG_IN}.",
                 )
             case EntryNotFoundError():
                 return SourceFailed(
@@ -149,6 +165,30 @@ class HubClient:
             case httpx2.TransportError():
                 return Interrupted(f"{what}: {str(error).rstrip('.') or type(error).__name__}.")
         return SourceFailed(FailureReason.SOURCE_UNREACHABLE, f"{what}: {error}")
+
+
+def _files(info: ModelInfo) -> list[RemoteFile]:
+    """Raises: SourceFailed for a list that makes no sense, or is not safe."""
+    found = []
+    for sibling in info.siblings or []:
+        if sibling.size is None or not (sibling.lfs or sibling.blob_id):
+            continue
+        sha256 = sibling.lfs.sha256 if sibling.lfs else ""
+        if type(sibling.size) is not int or sibling.size < 0 or not isinstance(sibling.rfilename, str):
+            raise SourceFailed(
+                FailureReason.SOURCE_UNREACHABLE,
+                f"The hub lists a file {str(sibling.rfilename)[:100]!r} of {str(sibling.size)[:100]!r} bytes.",
+            )
+        found.append(RemoteFile(_checked(sibling.rfilename), sibling.size, sha256, sibling.blob_id or ""))
+    return found
+
+
+def _license(info: ModelInfo) -> str:
+    card = info.card_data
+    found = getattr(card, "license", None)
+    # Of a license that is not on the hub's list the card has a name.
+    found = getattr(card, "license_name", None) or found if found == "other" else found
+    return found if isinstance(found, str) and found.isprintable() and len(found) <= MAX_LICENSE else ""
 
 
 def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:

@@ -32,11 +32,10 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.batching import MAX_BATCH_TOKENS, Passes
+from workers.engines.pytorch.pooling import read_modules
 from workers.engines.weights import weights_digest
 
 log = logging.getLogger("headrace.engine")
-
-_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
 
 
 class EmbeddingEngine(BatchEngine[SequenceRequest]):
@@ -46,7 +45,7 @@ class EmbeddingEngine(BatchEngine[SequenceRequest]):
         super().__init__()
         report("model_initialization", 0, 1)
         folder, options = Path(config.model_path), config.options
-        self._pooling, self._normalize = read_modules(folder)
+        self._pooling, self._normalize = read_modules(lambda file: json.loads((folder / file).read_text()), folder.name)
         torch.set_num_threads(int(options.get("threads", 0)) or os.cpu_count() or 1)
         transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         dtype = _dtype(config)
@@ -141,31 +140,3 @@ def _dtype(config: EngineConfig) -> torch.dtype:
             f"The embedding engine can't make {config.quantization}; allowed: none, bf16.",
         )
     return cast(torch.dtype, getattr(torch, str(config.options.get("dtype", "float32"))))
-
-
-def read_modules(folder: Path) -> tuple[str, bool]:
-    """How a sentence-transformers folder pools (`mean` or `cls`), and whether it normalizes.
-
-    Raises:
-        LoadFailed: it wants something that this engine can't do, or does not say what it wants.
-    """
-    try:
-        modules = json.loads((folder / "modules.json").read_text())
-        kinds = [module["type"].rpartition(".")[2] for module in modules]
-        if kinds not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
-            raise LoadFailed(
-                Reason.UNSUPPORTED_ARCHITECTURE,
-                f"{folder.name} has the modules {kinds}; supported: Transformer, Pooling, and then Normalize.",
-            )
-        pooling = json.loads((folder / modules[1]["path"] / "config.json").read_text())
-        modes = [name for name, value in pooling.items() if name.startswith("pooling_mode_") and value is True]
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise LoadFailed(
-            Reason.CHECKSUM, f"modules.json of {folder.name}, or what it names, is damaged: {error!r:.300}."
-        ) from error
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise LoadFailed(
-            Reason.UNSUPPORTED_ARCHITECTURE,
-            f"{folder.name} pools by {modes}; supported: one of {sorted(_POOLINGS)}.",
-        )
-    return _POOLINGS[modes[0]], kinds[-1] == "Normalize"

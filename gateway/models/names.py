@@ -1,7 +1,7 @@
-"""What a person types to name a model: a repository of the hub, a path, or an installed package. Knows the notation only.
+"""What a person types to name a model: a repository of the hub, a path, or an installed package. Knows no files.
 
-One rule tells them apart, whatever lies in the current folder: a path begins with `/`, `./`, `../`, `~` or `folder:`, or
-ends in `.gguf` and has no more than one `/`; OWNER/NAME is a repository of the hub; one word is a package.
+One rule tells them apart, whatever lies in the current folder: a path begins with `/`, `./`, `../`, `~` or `folder:`,
+or ends in `.gguf` and has no more than one `/`; OWNER/NAME is a repository of the hub; one word is a package.
 """
 
 from __future__ import annotations

@@ -1,0 +1,77 @@
+"""A repository of the hub at the commit that its branch or tag is now."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import replace
+
+from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.models.names import HubName
+from gateway.settings import Settings
+from schemas.sources import HubRef
+from workers.formats.files import Files
+from workers.lookup.places import Place
+from workers.sources.base import Log
+from workers.sources.hub import MAX_LOOKS, RemoteFiles
+from workers.sources.hub_client import HubClient, Listing, NoSuchRepository, NoSuchRevision
+from workers.sources.hub_search import near_repositories, near_revisions
+from workers.sources.pump import run
+from workers.sources.retry import Limits, retry
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+def hub_place(
+    name: HubName, *, settings: Settings, limits: Limits, is_cancelled: Callable[[], bool], log: Log
+) -> Place:
+    """Asks the hub what is there. Raises: SourceFailed."""
+    limits = replace(limits, max_retries=min(limits.max_retries, MAX_LOOKS))
+    owner, _, short = name.repository.partition("/")
+    ref = HubRef(owner, short, name.revision)
+    listing = _listing(ref, limits, is_cancelled, log)
+    pinned = replace(ref, revision=listing.commit)
+    client = HubClient(pinned, limits)
+    prefix = f"hub:{name.repository}@{listing.commit}"
+
+    def open_files(path: str) -> Files:
+        files = [file for file in listing.files if not path or f"{file.name}/".startswith(f"{path}/")]
+        return RemoteFiles(client, files, path, limits, is_cancelled, log)
+
+    return Place(
+        title=name.repository,
+        sizes={file.name: file.size for file in listing.files},
+        open=open_files,
+        source=lambda path: f"{prefix}/{path}" if path else prefix,
+        path=name.file,
+        quantization=name.quantization,
+        revision=name.revision or "main",
+        commit=listing.commit,
+        license=listing.license,
+        is_here=False,
+    )
+
+
+def _listing(ref: HubRef, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Listing:
+    """Raises: SourceFailed, with near names."""
+    asked = HubClient(ref, limits).listing
+    try:
+        listing = retry(lambda: run(asked, is_cancelled), limits, is_cancelled, log)
+    except NoSuchRepository as error:
+        near = run(functools.partial(near_repositories, ref.repository), is_cancelled)
+        raise SourceFailed(error.reason, f"{error.message}{meant(near)}") from error
+    except NoSuchRevision as error:
+        near = run(functools.partial(near_revisions, ref.repository, ref.revision), is_cancelled)
+        known = f" It has {', '.join(near)}." if near else ""
+        raise SourceFailed(error.reason, f"{error.message}{known}") from error
+    if not _COMMIT.fullmatch(listing.commit):
+        raise SourceFailed(
+            FailureReason.SOURCE_UNREACHABLE, f"The hub does not say which commit {ref.repository} is at."
+        )
+    return listing
+
+
+def meant(near: list[str]) -> str:
+    """A sentence with the names that may have been meant."""
+    return f" Did you mean {' or '.join(near)}?" if near else ""
