@@ -53,7 +53,7 @@ class Commands(click.Group):
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Headrace: the model gateway that loses nothing."""
-    ctx.obj = Settings.load()
+    ctx.obj = Settings.load(load_on_demand=True)
     begin(replace(ctx.obj, log_level="warning"))
 
 

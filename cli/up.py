@@ -243,7 +243,7 @@ def _bring_up_demo(settings: Settings, supervisor: Supervisor, url: str, key: st
             if status == "active" and _answers(f"{url}/health/ready"):
                 say(f"{model}: active, after {time.monotonic() - started:.1f} s")
                 return True
-            if status in ("inactive", "failed"):
+            if status in ("inactive", "available", "failed"):
                 _deploy(client, model)
     if not supervisor.stopping.is_set():
         say(f"{model} is not up; see 'headrace logs' for the reason")

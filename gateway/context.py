@@ -9,6 +9,7 @@ from celery import Celery
 
 from gateway.access.api_keys import Credentials
 from gateway.cluster.registry import Registry
+from gateway.deployments.on_demand import on_demand
 from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
@@ -52,9 +53,10 @@ class Gateway:
         celery = make_celery(settings)
         short = connect(settings, timeout_s=HUB_TIMEOUT_S)
         hub = Hub(short, JobStore(short), grace_s=settings.grace_s)
-        router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
-        inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
         deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)
+        breaker, loader = Breaker(store.scripts, settings), on_demand(deployments)
+        router = Router(registry=registry, catalog=catalog, breaker=breaker, loader=loader)
+        inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
         return cls(
             settings=settings,
             redis=client,

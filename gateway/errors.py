@@ -27,6 +27,7 @@ HeadraceError
 │   └── UpstreamRateLimited 429  the provider's limit, not the key's
 └── Unavailable           503
     ├── ModelNotReady          no replica or provider worker serves the model
+    │   └── LoadFailed         it was to be loaded for a request, and could not be; `details` has the remedy
     ├── UpstreamUnavailable    the provider's circuit breaker is open
     ├── Rewound                text that was sent is void
     ├── NoDevice               no agent is alive that could take the deployment
@@ -214,6 +215,12 @@ class ModelNotReady(Unavailable):
     reason = "model_not_ready"
 
 
+class LoadFailed(ModelNotReady):
+    """The model could not be loaded for a request. It is not tried again before `retry_after_s`."""
+
+    reason = "load_failed"
+
+
 class NoDevice(Unavailable):
     """No living agent matches, or there is none at all."""
 
@@ -303,6 +310,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "queue_timeout": Unavailable,
     "begins_too_late": QueueFull,
     "model_not_ready": ModelNotReady,
+    "load_failed": LoadFailed,
     "engine_crashed": GenerationFailed,
     "worker_crashed": GenerationFailed,
     "internal_error": HeadraceError,

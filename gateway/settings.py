@@ -138,6 +138,13 @@ class Settings:
     load_timeout_s: float = 1800.0
     #: A deployment fails if the agent of its device is gone for this long.
     node_gone_s: float = 30.0
+    #: A request loads its model, if the weights are there and no replica serves it. `headrace up` does so unless it is
+    #: set.
+    load_on_demand: bool = False
+    #: Models that were loaded so are unloaded after this time without a request; 0: never, until others need the room.
+    load_on_demand_idle_s: float = 300.0
+    #: Missing weights are downloaded for a request, too.
+    load_on_demand_fetch: bool = False
     #: Requests to remote models that one provider worker runs at once.
     provider_concurrency: int = 64
     #: A provider's circuit breaker opens after this many failures within the window, and tries one call again later.
@@ -154,8 +161,8 @@ class Settings:
         return self.redis_url or f"unix://{(self.data_dir / 'redis.sock').absolute()}"
 
     @classmethod
-    def load(cls, environ: Mapping[str, str] | None = None) -> Settings:
-        """Read variables and `headrace.toml`.
+    def load(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> Settings:
+        """Read variables and `headrace.toml`. `defaults` stand for those of the fields.
 
         Raises:
             InvalidSetting: a value does not parse; the text names variable, value and what is allowed.
@@ -179,7 +186,7 @@ class Settings:
             if values.get(name, allowed[0]) not in allowed:
                 raise InvalidSetting(f"{variables[name]} is {values[name]!r}; it must be {' or '.join(allowed)}.")
         values["root_path"] = _root_path(values.get("root_path", ""))
-        return cls(**values)
+        return cls(**{**defaults, **values})
 
     def environ(self) -> dict[str, str]:
         """These settings as variables, for child processes."""

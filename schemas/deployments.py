@@ -197,6 +197,8 @@ class DeploymentDetailSchema(DeploymentSummarySchema, PlannedSchema):
     logs = fields.List(fields.Nested(LogLineSchema), required=True)
     estimated_completion = fields.String(allow_none=True, required=True)
     replicas = fields.List(fields.Nested(ReplicaFactsSchema), required=True)
+    on_demand = fields.Boolean(required=True, metadata={"description": "A request has loaded the model"})
+    asked_by = fields.String(required=True, metadata={"description": "Id of the API key that asked for it"})
     events_url = fields.String(required=True)
 
 

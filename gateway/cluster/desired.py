@@ -54,6 +54,8 @@ class ReplicaSpec:
     cpu_offload: bool = False
     #: It is unloaded after this time without a request, and woken by the next one; 0 = never.
     idle_unload_s: float = 0.0
+    #: It was loaded for a request, not by somebody who wants it to stay: it is removed instead of put to sleep.
+    on_demand: bool = False
     #: Options of the engine; they override those of the catalog.
     options: Mapping[str, Any] = field(default_factory=dict)
     state: str = SpecState.RUNNING
@@ -105,6 +107,13 @@ class Desired:
 
     def change(self, spec: ReplicaSpec, **changes: Any) -> bool:
         """Change one replica if its spec in Redis is still the given one. Returns whether it was."""
+        return self._exchange(spec, replace(spec, **changes))
+
+    def rest(self, spec: ReplicaSpec) -> bool:
+        """The same to end one that nobody uses: it sleeps, or is removed if it was loaded on demand."""
+        return self._exchange(spec, None if spec.on_demand else replace(spec, state=SpecState.ASLEEP))
+
+    def _exchange(self, spec: ReplicaSpec, other: ReplicaSpec | None) -> bool:
         name = keys.desired(spec.node, spec.device)
         with self._redis.pipeline() as pipe:
             try:
@@ -114,7 +123,10 @@ class Desired:
                 if not raw or _read(str(raw)) != spec:
                     return False
                 pipe.multi()
-                pipe.hset(name, spec.replica_id, dumps(asdict(replace(spec, **changes))))
+                if other is None:
+                    pipe.hdel(name, spec.replica_id)
+                else:
+                    pipe.hset(name, spec.replica_id, dumps(asdict(other)))
                 pipe.execute()
             except (redis.exceptions.WatchError, Unreadable):
                 return False

@@ -100,6 +100,10 @@ class Planner:
         sizes = {"max_batch_size": like.max_batch_size, "context_length": context_length}
         return replace(found, effective={**effective.config, **sizes}, warnings=warnings)
 
+    def footprint(self, device: Device, model: Model) -> Footprint | None:
+        """The size of a model as the device's agent has found it; None if it does not know it."""
+        return self._footprints.get(device, model.id)
+
     def more(self, model: Model, present: Sequence[ReplicaSpec], count: int, deployment_id: str) -> Planned:
         """`count` more replicas, with the options of the first present one, on the devices that have the fewest.
 

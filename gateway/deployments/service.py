@@ -10,7 +10,7 @@ from __future__ import annotations
 import builtins
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import Any, cast
 
 from celery import Celery
@@ -21,6 +21,7 @@ from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry, ReplicaStatus
 from gateway.deployments import views as deployment_views
 from gateway.deployments.planning import Planner
+from gateway.deployments.reservations import Reservations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.jobs.control import cancel
 from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
@@ -39,6 +40,42 @@ log = logging.getLogger(__name__)
 MAX_LISTED = 1_000
 
 
+@dataclass(frozen=True)
+class Change:
+    """What a deployment is to change of a model."""
+
+    deployment_id: str
+    model: Model
+    #: The API key that it is charged to.
+    key_id: str
+    _: KW_ONLY
+    #: What else its record says.
+    body: Mapping[str, Any]
+    #: All replicas that the model had when this was planned.
+    present: Sequence[ReplicaSpec]
+    wanted: Sequence[ReplicaSpec] = ()
+    replaced: Sequence[ReplicaSpec] = ()
+
+    def job(self, expected_s: Mapping[str, float]) -> Job:
+        """Its record. The agent of the first device runs it."""
+        request = {
+            **self.body,
+            "wanted": [asdict(one) for one in self.wanted],
+            "replaced": [asdict(one) for one in self.replaced],
+            "expected_s": expected_s,
+        }
+        return Job(
+            id=self.deployment_id,
+            state=JobState.QUEUED,
+            kind=DEPLOYMENT,
+            model=self.model.id,
+            key_id=self.key_id,
+            request=request,
+            route=device_queue_key(*next(iter([*self.wanted, *self.present])).address),
+            background=True,
+        )
+
+
 class Deployments:
     """Deploys, scales and unloads models."""
 
@@ -53,6 +90,7 @@ class Deployments:
         self.desired = Desired(store.redis)
         self.planner = Planner(settings, registry)
         self.durations = Durations(store.redis)
+        self.reservations = Reservations(store)
 
     # -- deploy, scale, unload
 
@@ -72,9 +110,11 @@ class Deployments:
             alternatives = list(planned.alternatives)
             return {"model_id": model.id, "fits": planned.fits, **planned.to_public(), "alternatives": alternatives}
         planned.require_room()
-        replaced = self.desired.all(model.id)
+        present = self.desired.all(model.id)
         body = {**request.given(), **planned.to_public()}
-        return self._start(deployment_id, model, body, planned.specs, replaced, at=planned.specs[0], key=key)
+        return self.start(
+            Change(deployment_id, model, key.id, body=body, present=present, wanted=planned.specs, replaced=present)
+        )
 
     def scale(self, model_id: str, replicas: int, *, key: KeyRecord) -> dict[str, Any]:
         """Start a deployment that changes the number of a model's replicas, with the options of the present ones.
@@ -86,13 +126,16 @@ class Deployments:
         present = self._deployed(model)
         if replicas <= len(present):
             self._healthy_first(present)
-            body = {"replicas": replicas}
-            return self._start(new_job_id(DEPLOYMENT), model, body, [], present[replicas:], at=present[0], key=key)
+            body: dict[str, Any] = {"replicas": replicas}
+            surplus = present[replicas:]
+            return self.start(
+                Change(new_job_id(DEPLOYMENT), model, key.id, body=body, present=present, replaced=surplus)
+            )
         deployment_id = new_job_id(DEPLOYMENT)
         planned = self.planner.more(model, present, replicas - len(present), deployment_id)
         planned.require_room()
         body = {"replicas": replicas, "memory_plan": planned.to_public()["memory_plan"]}
-        return self._start(deployment_id, model, body, planned.specs, [], at=planned.specs[0], key=key)
+        return self.start(Change(deployment_id, model, key.id, body=body, present=present, wanted=planned.specs))
 
     def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """Remove a model's replicas: they finish their requests, then end. A running deployment of it is cancelled.
@@ -101,7 +144,7 @@ class Deployments:
         """
         key.require("deploy")
         model = self._local(key, model_id)
-        changing = self._changing(model.id)
+        changing = self.reservations.changing(model.id)
         if changing:
             cancel(self.store, changing, reason="unloaded")
         specs = self.desired.all(model.id)
@@ -146,72 +189,37 @@ class Deployments:
 
     # -- the job
 
-    def _start(
-        self,
-        deployment_id: str,
-        model: Model,
-        body: Mapping[str, Any],
-        specs: Sequence[ReplicaSpec],
-        replaced: Sequence[ReplicaSpec],
-        *,
-        at: ReplicaSpec,
-        key: KeyRecord,
-    ) -> dict[str, Any]:
-        """Write the job record, then wake up the agent of the device of `at`, which runs it."""
-        self._reserve(model.id, deployment_id)
-        expected_s = self.durations.expected(model.id)
-        job = Job(
-            id=deployment_id,
-            state=JobState.QUEUED,
-            kind=DEPLOYMENT,
-            model=model.id,
-            key_id=key.id,
-            request={
-                **body,
-                "wanted": [asdict(one) for one in specs],
-                "replaced": [asdict(one) for one in replaced],
-                "expected_s": expected_s,
-            },
-            route=device_queue_key(*at.address),
-            background=True,
-        )
-        self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.clock.estimated_now_ms()})
-        self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
-        created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
+    def start(self, change: Change) -> dict[str, Any]:
+        """Write the job record of a deployment, then wake up the agent that runs it.
+
+        Raises: Conflict if another deployment is changing the model, or has changed it meanwhile.
+        """
+        with self.reservations.taken(change.model.id, change.deployment_id):
+            self._require_unchanged(change)
+            expected_s = self.durations.expected(change.model.id)
+            job = change.job(expected_s)
+            self.store.redis.zadd(keys.DEPLOYMENTS, {job.id: self.store.clock.estimated_now_ms()})
+            self.store.redis.zremrangebyrank(keys.DEPLOYMENTS, 0, -MAX_LISTED - 1)
+            created = self.store.create(job, ttl_ms=int(self.settings.background_ttl_s * 1000))
         enqueue_or_leave_to_keeper(self.celery, job.id, queue_key=job.runs_on, priority=Priority.INTERACTIVE)
         self.store.require(job.id)
         return {
             "deployment_id": job.id,
             "status": JobState.RUNNING.word,
-            "model_id": model.id,
+            "model_id": job.model,
             "estimated_time": deployment_views.duration(sum(expected_s.values())),
             "progress_url": deployment_views.links(job.id, self.settings.root_path)["progress_url"],
             "created_at": iso(created.job.created_at),
-            **{name: body[name] for name in ("memory_plan", "effective_config", "warnings") if name in body},
+            **{name: change.body[name] for name in deployment_views.PLANNED if name in change.body},
         }
 
-    def _reserve(self, model_id: str, deployment_id: str) -> None:
-        """Lock a model for this deployment. Raises: Conflict."""
-        name = keys.deploying(model_id)
-        before = cast("str | None", self.store.redis.get(name))
-        if before and self._changing(model_id):
+    def _require_unchanged(self, change: Change) -> None:
+        """Raises: Conflict if the model has got more replicas since the deployment was planned."""
+        if {one.replica_id for one in self.desired.all(change.model.id)} - {one.replica_id for one in change.present}:
             raise Conflict(
-                f"Deployment {before} is changing model {model_id!r}. Wait until it has ended, or cancel it.",
-                reason="deployment_in_progress",
-                details={"deployment_id": before},
-            )
-        taken = self.store.scripts.run("swap", [name], before or "", deployment_id)
-        if not taken:
-            raise Conflict(
-                f"Another deployment of model {model_id!r} was begun at this moment. Look at the list of deployments.",
+                f"Model {change.model.id!r} was deployed at this moment. Look at the list of deployments.",
                 reason="deployment_in_progress",
             )
-
-    def _changing(self, model_id: str) -> Job | None:
-        """The deployment that is changing a model now."""
-        deployment_id = cast("str | None", self.store.redis.get(keys.deploying(model_id)))
-        job = self.store.read(deployment_id) if deployment_id else None
-        return job if job and not job.state.ended else None
 
     # -- helpers
 

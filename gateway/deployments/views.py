@@ -22,6 +22,8 @@ SHOWN = {
     EventType.CANCELLED: "cancelled",
 }
 
+#: Fields of the record that say what was planned.
+PLANNED = ("memory_plan", "effective_config", "warnings")
 #: Fields of an event that clients don't see, or see under another name.
 INTERNAL = frozenset({"type", "c", "at", "usage", "entry", "end", "failure"})
 
@@ -142,7 +144,9 @@ def detail(job: Job, events: Sequence[Event], root: str = "") -> dict[str, Any]:
         **stages(job, progress, now_ms=max(last, job.progress_at, job.created_at)),
         "logs": progress.logs[-MAX_LOGS:],
         "replicas": [_replica(one, progress) for one in specs],
-        **{name: job.request[name] for name in ("memory_plan", "effective_config", "warnings") if name in job.request},
+        "on_demand": bool(job.request.get("on_demand")),
+        "asked_by": str(job.request.get("asked_by") or job.key_id),
+        **{name: job.request[name] for name in PLANNED if name in job.request},
         **links(job.id, root),
     }
 

@@ -5,17 +5,22 @@ Statuses come from the heartbeats of replicas and provider workers, and from the
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from enum import StrEnum
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
+from gateway.cluster.loading import Loader
 from gateway.cluster.registry import ProviderWorker, Registry, Replica, ReplicaStatus
-from gateway.errors import DO_NOT_RETRY, ModelNotReady, UpstreamUnavailable
+from gateway.errors import DO_NOT_RETRY, HeadraceError, LoadFailed, ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
 from gateway.scheduling.capacity import Capacity
 from gateway.store.cached import Cached
+from gateway.store.connection import NOT_NOW
+
+log = logging.getLogger(__name__)
 
 
 class ModelStatus(StrEnum):
@@ -28,6 +33,8 @@ class ModelStatus(StrEnum):
     ASLEEP = "asleep"
     FAILED = "failed"
     UNLOADING = "unloading"
+    #: No replica is there, and the next request loads one.
+    AVAILABLE = "available"
     #: No replica, or no provider worker, is alive.
     INACTIVE = "inactive"
     #: Its files are missing, so it can't even be deployed.
@@ -51,7 +58,7 @@ NOT_READY = {
 #: Those that never end by themselves: to ask again is of no use.
 _LASTING = (ModelStatus.FAILED, ModelStatus.NO_WEIGHTS, ModelStatus.NO_CREDENTIALS)
 _NO_WORKER = "no provider worker is alive. Start one with 'python -m workers.providers'."
-#: Statuses of a local model that takes requests.
+#: Statuses of a local model that has a replica for requests.
 _SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
 #: In order of preference: a local model has the first of these statuses that one of its replicas has.
 _LOCAL = (*_SERVING, ModelStatus.FAILED, ModelStatus.UNLOADING)
@@ -72,8 +79,10 @@ BY_CIRCUIT = {
 class Router:
     """Reads heartbeats and specs, at most twice a second."""
 
-    def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker) -> None:
+    def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker, loader: Loader | None = None) -> None:
         self.registry = registry
+        #: Loads models for requests; None: nobody does.
+        self.loader = loader
         self.desired = Desired(registry.redis)
         self.footprints = Footprints(registry.redis)
         self.catalog = catalog
@@ -90,9 +99,15 @@ class Router:
             return self._obstacle(model) or BY_CIRCUIT[self.circuit(model).state]
         statuses: set[str] = {replica.status for replica in self.replicas(model)}
         statuses |= {_STATUS_OF_SPEC[SpecState(spec.state)] for spec in self.specs(model)}
-        if found := next((status for status in _LOCAL if status in statuses), None):
+        found = next((status for status in _LOCAL if status in statuses), None)
+        if found in _SERVING:
             return found
-        return ModelStatus.INACTIVE if self._has_weights(model) else ModelStatus.NO_WEIGHTS
+        if self.loader:
+            obstacle = self.loader.obstacle(model)
+            if obstacle is None:
+                return ModelStatus.AVAILABLE
+            found = ModelStatus.FAILED if isinstance(obstacle, LoadFailed) else found
+        return found or (ModelStatus.INACTIVE if self._has_weights(model) else ModelStatus.NO_WEIGHTS)
 
     def _has_weights(self, model: Model) -> bool:
         """Whether its files are on this machine, or on one that has an agent."""
@@ -131,28 +146,40 @@ class Router:
         recent = self._circuits.setdefault(model.provider, Cached())
         return recent.get(lambda: self.breaker.state(model.provider))
 
+    def bring(self, model_id: str, *, asked_by: str) -> None:
+        """See to it that a model for which a request waits is served: one that sleeps is woken, one that may be loaded
+        for requests is loaded for the API key `asked_by`. What can't be done now is left to the keeper.
+        """
+        try:
+            if self.asleep(model_id):
+                self.desired.wake(model_id)
+            elif self.loader and self.status(model := self.catalog.get(model_id)) is ModelStatus.AVAILABLE:
+                self.loader.load(model, asked_by=asked_by)
+        except (HeadraceError, *NOT_NOW) as error:
+            log.warning("model %s is left to the keeper: %s", model_id, error)
+
     def serves(self, model: Model) -> bool:
-        """Whether the model itself takes requests now."""
+        """Whether the model itself takes requests now, be it that it is loaded for them."""
         if model.local:
-            return self.status(model) in _SERVING
+            return self.status(model) in (*_SERVING, ModelStatus.AVAILABLE)
         return not self._obstacle(model) and self.circuit(model).allows_call
 
     def route(self, model: Model, capability: str, refusal: Callable[[Model], str] | None = None) -> Model:
-        """The model that takes a request for this one.
+        """The model that takes a request for this one: itself, if need be after it was loaded; else a fallback that is
+        there; else one that can be loaded.
 
         `refusal` says why a fallback can't do what the request asks; empty if it can.
 
         Raises:
-            ModelNotReady, UpstreamUnavailable: neither it nor a fallback can; the text says what to do.
+            ModelNotReady, DoesNotFit, UpstreamUnavailable: neither it nor a fallback can; the text says what to do.
         """
         if self.serves(model):
             return model
         skipped = {}
-        for other in self.fallbacks(model, capability):
-            if self.serves(other):
-                if not (why := refusal(other) if refusal else ""):
-                    return other
-                skipped[other.id] = why
+        for other in self.ready_fallbacks(model, capability):
+            if not (why := refusal(other) if refusal else ""):
+                return other
+            skipped[other.id] = why
         self._require_ready(
             model, "".join(f" Its fallback {n} can't do what is asked: {w}" for n, w in skipped.items())
         )
@@ -160,7 +187,7 @@ class Router:
 
     def takes(self, model: Model) -> bool:
         """Whether the model or one of its fallbacks takes requests now."""
-        return any(self._server(model, capability) for capability in model.capabilities)
+        return self.serves(model) or any(self.ready_fallbacks(model, one) for one in model.capabilities)
 
     def fallbacks(self, model: Model, capability: str) -> Iterator[Model]:
         """The models that may take over. Vectors of two models can't be compared, so embeddings have none."""
@@ -171,11 +198,10 @@ class Router:
             if name in known and name != model.id and capability in known[name].capabilities:
                 yield known[name]
 
-    def _server(self, model: Model, capability: str) -> Model | None:
-        """The first of a model and its fallbacks that takes requests."""
-        if self.serves(model):
-            return model
-        return next((other for other in self.fallbacks(model, capability) if self.serves(other)), None)
+    def ready_fallbacks(self, model: Model, capability: str) -> list[Model]:
+        """Those that take requests now: first those that are there, then those that are loaded for a request."""
+        able = [other for other in self.fallbacks(model, capability) if self.serves(other)]
+        return sorted(able, key=lambda other: self.status(other) is ModelStatus.AVAILABLE)
 
     def _obstacle(self, model: Model) -> ModelStatus | None:
         """Why a remote model can't be asked, apart from its provider's circuit; None if it can."""
@@ -194,6 +220,8 @@ class Router:
                 f"row. It is tried again in {wait_s:.0f} s.{besides}",
                 retry_after_s=max(1.0, wait_s),
             )
+        if model.local and self.loader:
+            self.loader.require(model, besides)
         alone = status is ModelStatus.INACTIVE and not model.local
         remedy = _NO_WORKER if alone else NOT_READY.get(status)
         if remedy:

@@ -16,7 +16,7 @@ from celery import Celery
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.registry import Replica
-from gateway.errors import HeadraceError, JobNotFound, StoreUnavailable, Unavailable
+from gateway.errors import DoesNotFit, HeadraceError, JobNotFound, StoreUnavailable, Unavailable
 from gateway.grammars.checks import Checks
 from gateway.inference.estimates import estimate_prompt
 from gateway.inference.idempotency import IdempotencyToken
@@ -100,8 +100,8 @@ class Inference:
         `timeout_s`: within which the job must begin, if the request does not say it.
 
         Raises:
-            ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, UpstreamUnavailable, QueueFull, RateLimited,
-            StoreUnavailable.
+            ModelNotFound, InvalidRequest, PermissionDenied, ModelNotReady, DoesNotFit, UpstreamUnavailable, QueueFull,
+            RateLimited, StoreUnavailable.
         """
         key.require("inference")
         model = self.catalog.get_for(key, model_id)
@@ -149,8 +149,6 @@ class Inference:
         self, job: Job, timeout_s: float | None, *, background: bool, token: IdempotencyToken | None
     ) -> Submitted:
         """Create the job, or attach if another call has created it meanwhile."""
-        if self.router.asleep(job.runs_on):
-            self.router.desired.wake(job.runs_on)
         began = time.monotonic()
         with contextlib.ExitStack() as undo:
             watcher = None
@@ -171,6 +169,7 @@ class Inference:
             else:
                 self.waiting.require_share(created.load)
             self._announce(created)
+            self.router.bring(job.runs_on, asked_by=job.key_id)
             if time.monotonic() > began + OUTAGE_S:
                 self.store.require(job.id)
             undo.pop_all()
@@ -249,7 +248,7 @@ class Inference:
         return self.router.replicas(model)
 
     def _route(self, model: Model, what: JobKind, request: Mapping[str, Any]) -> Model:
-        """The model that takes the request. Raises: ModelNotReady, UpstreamUnavailable."""
+        """The model that takes the request. Raises: ModelNotReady, DoesNotFit, UpstreamUnavailable."""
 
         def refusal(other: Model) -> str:
             try:
@@ -261,7 +260,7 @@ class Inference:
 
         try:
             return self.router.route(model, what.capability, refusal)
-        except Unavailable:
+        except (Unavailable, DoesNotFit):
             self._count_refusal(model)
             raise
 

@@ -10,7 +10,7 @@ from functools import partial
 from typing import cast
 
 from gateway.jobs.damaged import sift
-from gateway.jobs.record import JobHead, JobState
+from gateway.jobs.record import OURS, JobHead, JobState
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.connection import pipeline
@@ -42,7 +42,7 @@ class Cleanup:
             return
         self._rest = REST_STEPS
         redis = self._store.redis
-        self._key_ids = self._key_ids or cast("list[str]", redis.hkeys(keys.API_KEYS))
+        self._key_ids = self._key_ids or [OURS, *cast("list[str]", redis.hkeys(keys.API_KEYS))]
         before_ms = self._store.clock.now_ms() - YOUNG_MS
         seen = 0
         for key_id in self._key_ids[-KEYS:][::-1]:

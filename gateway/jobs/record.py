@@ -47,6 +47,8 @@ class JobState(StrEnum):
 
 #: The kind of job that runs no model, and uses no tokens.
 DEPLOYMENT = "deployment"
+#: In the place of an API key: the job is one that Headrace has asked for by itself.
+OURS = "headrace"
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ UNSTATED_CONTEXT = 2048
 class Footprint:
     """The size of a model, as its files state it. Zero = unknown."""
 
+    #: All of its files are on the device whose agent says so, and complete.
+    here: bool = False
     #: `gguf`, `safetensors` or `openvino`; empty for engines without weights.
     format: str = ""
     #: Bytes of all weight files, as they are stored.

@@ -5,12 +5,14 @@ Model workers run in sessions of their own and outlive their agent; a new agent 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 import redis
 from celery import Celery
@@ -71,7 +73,8 @@ class Agent:
         self._starters: dict[str, Starter] = {}
         self._turn = threading.Semaphore(1)
         self._next_search = self._next_inspection = 0.0
-        self._inspected: list[Model] = []
+        #: The models that were inspected, and those of them whose downloads were complete.
+        self._inspected: tuple[list[Model], list[str]] = ([], [])
         self._engines = installed_engines()
 
     def start(self) -> None:
@@ -151,18 +154,26 @@ class Agent:
         self.registry.beat_device(device, lease_s=self.settings.lease_s)
 
     def _measure(self) -> None:
-        """Publish the sizes of the models, again whenever the catalog has changed."""
+        """Publish the sizes of the models, again whenever the catalog has changed, or a download has come or gone."""
         models = [model for model in self.catalog if model.local]
-        if models != self._inspected or time.monotonic() > self._next_inspection:
+        seen = models, [model.id for model in models if model.downloadable and self._is_here(model)]
+        if seen != self._inspected or time.monotonic() > self._next_inspection:
             self.footprints.publish(self.settings.node, self.settings.device, self._inspect(models))
-            self._inspected, self._next_inspection = models, time.monotonic() + INSPECT_S
+            self._inspected, self._next_inspection = seen, time.monotonic() + INSPECT_S
+
+    def _is_here(self, model: Model) -> bool:
+        """Whether its download is complete."""
+        with guarded(f"{model.id} can't be looked for"), contextlib.suppress(SourceFailed):
+            return source_of(model, self.settings).present()
+        return False
 
     def _inspect(self, models: list[Model]) -> dict[str, Footprint]:
         found: dict[str, Footprint] = {}
         for model in models:
             with guarded(f"{model.id} can't be inspected"):
                 try:
-                    found[model.id] = source_of(model, self.settings).inspect(is_cancelled=self.stop.is_set)
+                    source = source_of(model, self.settings)
+                    found[model.id] = replace(source.inspect(is_cancelled=self.stop.is_set), here=source.present())
                 except SourceFailed as error:
                     log.debug("%s can't be deployed here: %s", model.id, error.message)
         return found

@@ -19,7 +19,9 @@ from gateway.access.limits import Limits
 from gateway.cluster.desired import Desired, SpecState
 from gateway.cluster.registry import KeeperState, ProviderWorker, Registry, Replica
 from gateway.cluster.trust import Trust
+from gateway.deployments.on_demand import on_demand
 from gateway.deployments.reasons import FailureReason
+from gateway.deployments.service import Deployments
 from gateway.jobs.cleanup import Cleanup, Strays
 from gateway.jobs.compaction import compact_ended
 from gateway.jobs.record import DEPLOYMENT, JobHead
@@ -32,6 +34,7 @@ from gateway.store import keys
 from gateway.store.connection import NOT_NOW, connect, run_id
 from gateway.store.installation import Installation
 from gateway.store.loop import guarded, repeat
+from workers.keeper.demand import Demand
 from workers.keeper.sweeps import QueueSweep, RunningSweep
 
 log = logging.getLogger("headrace.keeper")
@@ -69,6 +72,11 @@ class Keeper:
         self.trust = trust or Trust()
         self.running = RunningSweep(settings=settings, store=store, celery=celery, trust=self.trust, registry=registry)
         self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
+        loader = on_demand(
+            Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)
+        )
+        #: None: nothing is loaded on demand.
+        self.demand = Demand(loader, self.queues, registry) if loader else None
         #: By queue key: since when it has had no worker, and none is to come.
         self._unserved_since: dict[str, float] = {}
         #: By queue key: when it had a worker that asks for its jobs.
@@ -123,7 +131,7 @@ class Keeper:
         away_s = time.monotonic() - self._served_at.setdefault(model, time.monotonic())
         served = pulled and away_s < self.settings.queue_timeout_s  # a worker may be away for a while
         waiting = self.queues.run(model, now_ms, pulled=pulled, served=served)
-        if waiting and self._has_no_worker(model):
+        if waiting and self._has_no_worker(model, waiting):
             self._give_up(waiting, model)
         compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
 
@@ -134,28 +142,36 @@ class Keeper:
             return self.registry.replicas(model_id)
         return [worker for worker in self.registry.providers() if model.provider in worker.credentials]
 
-    def _has_no_worker(self, queue_key: str) -> bool:
-        """Whether no worker has served this queue for longer than its grace period. A sleeping model is woken."""
+    def _has_no_worker(self, queue_key: str, waiting: Sequence[JobHead]) -> bool:
+        """Whether no worker has served this queue for longer than its grace period. A sleeping model is woken, and one
+        that may be loaded for those that wait is loaded.
+        """
         if is_device(queue_key):
             served = queue_key in {device_queue_key(*device.address) for device in self.registry.devices()}
             patience_s = self.settings.node_gone_s
         else:
-            served, patience_s = self._served(queue_key), self.settings.lease_s * UNSERVED_LEASES
+            served, patience_s = self._served(queue_key, waiting), self.settings.lease_s * UNSERVED_LEASES
         if served or self.installation.lost or not self.trust.held_for(self.settings.lease_s):
             self._unserved_since.pop(queue_key, None)
             return False
         return time.monotonic() - self._unserved_since.setdefault(queue_key, time.monotonic()) > patience_s
 
-    def _served(self, model_id: str) -> bool:
+    def _served(self, model_id: str, waiting: Sequence[JobHead]) -> bool:
         """Whether a model has a replica, or will have one; a remote one is served by all provider workers."""
-        if any(model.id == model_id and not model.local for model in self.catalog):
+        model = next((model for model in self.catalog if model.id == model_id), None)
+        if (model and not model.local) or self.registry.replicas(model_id):
             return True
-        if self.registry.replicas(model_id):
-            return True
-        states = {spec.state for spec in self.desired.all(model_id)}
+        specs = self.desired.all(model_id)
+        states = {spec.state for spec in specs}
         if SpecState.ASLEEP in states and SpecState.RUNNING not in states:
             self.desired.wake(model_id)
-        return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})
+        if model is None or self.demand is None:
+            return bool(states & {SpecState.RUNNING, SpecState.ASLEEP})
+        if states & {SpecState.RUNNING, SpecState.ASLEEP}:
+            if self.trust.held_for(self.settings.node_gone_s):
+                self.demand.move(model, waiting, specs, after_s=self.settings.node_gone_s)
+            return True
+        return not self.installation.lost and self.demand.meet(model, waiting)
 
     def _give_up(self, jobs: Iterable[JobHead], queue_key: str) -> None:
         for job in jobs:
@@ -167,7 +183,8 @@ class Keeper:
                     "remedy": gone.remedy,
                 }
             else:
-                message = f"Model {queue_key!r} was unloaded, or its replicas have failed."
+                obstacle = self.demand.obstacles.get(queue_key) if self.demand else None
+                message = obstacle or f"Model {queue_key!r} was unloaded, or its replicas have failed."
                 error = {"reason": "model_not_ready", "message": message}
             log.warning("job %s: %s", job.id, error["message"])
             with guarded(f"job {job.id}"):

@@ -16,6 +16,8 @@ from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
 
 from gateway.cluster.registry import Registry
+from gateway.deployments.on_demand import on_demand
+from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
 from gateway.jobs.recovery import cause_of_death, reclaim_jobs_of
@@ -56,8 +58,10 @@ def main(settings: Settings) -> int:
     client = connect(settings)
     catalog = load_catalog(settings, client)
     store, registry = JobStore(client), Registry(client)
-    router = Router(registry=registry, catalog=catalog, breaker=Breaker(store.scripts, settings))
     app = make_celery(settings)
+    deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=app)
+    breaker, loader = Breaker(store.scripts, settings), on_demand(deployments)
+    router = Router(registry=registry, catalog=catalog, breaker=breaker, loader=loader)
     worker = RemoteWorker(
         settings=settings,
         catalog=catalog,

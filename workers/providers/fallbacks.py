@@ -33,8 +33,8 @@ class Fallbacks:
     def of(self, run: ProviderRun) -> list[Model]:
         """The fallbacks that have not tried yet, support the request, and can be asked now."""
         tried = {run.model.id, *run.transcript.tried}
-        others = (other for other in self._router.fallbacks(self.asked(run), run.job.kind) if other.id not in tried)
-        return [other for other in others if self._can_do(run, other) and self._router.serves(other)]
+        others = self._router.ready_fallbacks(self.asked(run), run.job.kind)
+        return [other for other in others if other.id not in tried and self._can_do(run, other)]
 
     def continues(self, run: ProviderRun, model: Model) -> bool:
         """Whether a model can continue the text of this job."""

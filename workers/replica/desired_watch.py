@@ -56,8 +56,8 @@ class DesiredWatch:
             self._leave()
         elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:
             self.note_use()
-        elif self._is_idle(spec) and self._desired.change(spec, state=SpecState.ASLEEP):
-            log.info("nobody has asked for %s for %.0f s; it sleeps", spec.model, spec.idle_unload_s)
+        elif self._is_idle(spec) and self._desired.rest(spec):
+            log.info("nobody has asked for %s for %.0f s; it is unloaded", spec.model, spec.idle_unload_s)
             self._leave()
 
     def _is_idle(self, spec: ReplicaSpec) -> bool:

