@@ -18,6 +18,7 @@ from cli import leftovers
 from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
 from cli.doctor.command import doctor
 from cli.keys import key, usage
+from cli.nodes import nodes
 from cli.preflight import bootstrap_key, not_read, wait_for_redis
 from cli.service import files
 from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervisor_of, up
@@ -199,7 +200,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (deploy, doctor, files, models, unload, worker):
+for command in (deploy, doctor, files, models, nodes, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)

@@ -8,7 +8,9 @@ import redis
 from celery import Celery
 
 from gateway.access.api_keys import Credentials
+from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Registry
+from gateway.deployments.draining import Draining
 from gateway.deployments.on_demand import on_demand
 from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
@@ -37,18 +39,21 @@ class Gateway:
     installation: Installation
     store: JobStore
     registry: Registry
+    nodes: Nodes
     catalog: Catalog
     credentials: Credentials
     hub: Hub
     inference: Inference
     models: Models
     deployments: Deployments
+    draining: Draining
 
     @classmethod
     def connect(cls, settings: Settings, *, joined: bool = False) -> Gateway:
         """Build everything. Nothing is sent to Redis yet. `joined`: see `gateway.store.connection.connect`."""
         client = connect(settings, retries=3, joined=joined)
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings, client)
+        nodes = Nodes(client)
         installation = Installation(client, settings.data_dir)
         celery = make_celery(settings)
         short = connect(settings, timeout_s=HUB_TIMEOUT_S)
@@ -64,10 +69,12 @@ class Gateway:
             installation=installation,
             store=store,
             registry=registry,
+            nodes=nodes,
             catalog=catalog,
             credentials=Credentials(client, installation),
             hub=hub,
             inference=inference,
             models=Models(inference),
             deployments=deployments,
+            draining=Draining(nodes, deployments),
         )

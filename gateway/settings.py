@@ -27,6 +27,8 @@ TABLES = {"models", "providers"}
 _ROOT_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 #: The allowed words of a setting.
 _WORDS = {"appendfsync": ("everysec", "always"), "openai_unknown_fields": ("ignore", "refuse")}
+#: Names that become part of keys, queues and paths.
+_NAMES = {"node": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
 
 
@@ -82,6 +84,8 @@ class Settings:
     web_workers: int = 1
     #: Name of this machine in queue names and `target_nodes`.
     node: str = field(default_factory=_node_name)
+    #: Labels of this machine, such as `gpu=a100,zone=b`, which `target_nodes` may name.
+    labels: str = ""
     #: Device that the agent on this machine serves.
     device: str = "cpu0"
     #: The first admin key; empty: one is made and kept in `data_dir`.
@@ -186,6 +190,11 @@ class Settings:
             if values.get(name, allowed[0]) not in allowed:
                 raise InvalidSetting(f"{variables[name]} is {values[name]!r}; it must be {' or '.join(allowed)}.")
         values["root_path"] = _root_path(values.get("root_path", ""))
+        for name, pattern in _NAMES.items():
+            if name in values and not pattern.fullmatch(values[name]):
+                raise InvalidSetting(
+                    f"{variables[name]} is {values[name]!r:.100}; it must be 1 to 63 letters, digits, '.', '_' and '-'."
+                )
         return cls(**{**defaults, **values})
 
     def environ(self) -> dict[str, str]:

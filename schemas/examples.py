@@ -57,6 +57,9 @@ COMPLETION: Examples = {
         "value": {"prompt": ["One, two,", "Red, green,"], "max_tokens": 8, "echo": True, "priority": "background"},
     },
 }
+NODE_CHANGE: Examples = {
+    "labels": {"summary": "Set one label, remove another", "value": {"labels": {"gpu": "a100", "zone": None}}},
+}
 EMBEDDING: Examples = {
     "texts": {
         "summary": "Vectors as numbers",

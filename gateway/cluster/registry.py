@@ -46,6 +46,14 @@ class Device:
     memory_free: int = 0
     #: Engines that are installed there.
     engines: tuple[str, ...] = ()
+    #: Of Headrace.
+    version: str = ""
+    #: The address from which it reaches Redis; empty over a socket.
+    host: str = ""
+    #: Those of its settings.
+    labels: Mapping[str, str] = field(default_factory=dict)
+    #: When it was like this, in ms since the epoch.
+    seen_ms: int = 0
 
     @property
     def name(self) -> str:

@@ -36,7 +36,6 @@ class OnDemand:
         self._store = deployments.store
         self._desired = deployments.desired
         self._planner = deployments.planner
-        self._registry = deployments.registry
         self._obstacles: dict[str, Cached[HeadraceError | None]] = {}
 
     def obstacle(self, model: Model) -> HeadraceError | None:
@@ -119,14 +118,14 @@ class OnDemand:
 
     def _devices(self, model: Model) -> list[Device]:
         """Those that could load it now. Raises: ModelNotReady."""
-        alive = self._registry.devices()
+        alive, _ = self._planner.open_devices()
         able = [device for device in alive if model.engine in device.engines]
         known = [(device, found) for device in able if (found := self._planner.footprint(device, model))]
         here = [device for device, found in known if found.here or self._settings.load_on_demand_fetch]
         if here:
             return here
         if not alive:
-            why = "no agent is alive. Start one with 'headrace up', or 'headrace worker --node NAME'."
+            why = "no agent is alive that takes new replicas. Start one with 'headrace up', or 'headrace worker'."
         elif not able:
             why = f"the engine {model.engine!r} is on no machine. Install it on one: pip install 'headrace[worker]'."
         elif not known:

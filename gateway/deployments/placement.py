@@ -2,36 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from gateway.cluster.registry import Device
 from gateway.errors import InvalidRequest, NoDevice
 
+#: A target that begins so is a label: all devices that have it.
+LABEL = "label:"
 
-def place(devices: Sequence[Device], targets: Sequence[str], *, engine: str, replicas: int | None) -> list[Device]:
+
+def place(
+    devices: Sequence[Device],
+    targets: Sequence[str],
+    *,
+    engine: str,
+    replicas: int | None,
+    held: Mapping[str, str] = MappingProxyType({}),
+) -> list[Device]:
     """The device of each replica: one on each target, or on those with the most free memory.
 
-    A target is a node, or `node.device`. With more replicas than targets, the targets are used in turn.
+    A target is a node, `node.device`, or `label:KEY=VALUE`, the devices with that label. With more replicas than
+    targets, the targets are used in turn, and so are the devices of a label. `held` has the nodes that take none, and
+    why.
 
     Raises:
         NoDevice: a target is not alive, or none is.
         InvalidRequest: a target lacks the engine.
     """
-    chosen = [_on(devices, target, engine=engine) for target in targets] or _with_most_memory(devices, engine=engine)
-    count = replicas or (len(chosen) if targets else 1)
-    return [chosen[i % len(chosen)] for i in range(count)]
+    if targets:
+        groups = [_on(devices, target, engine=engine, held=held) for target in targets]
+    else:
+        groups = [_with_most_memory(devices, engine=engine, held=held)]
+    return [_in_turn(groups, i) for i in range(replicas or len(groups))]
 
 
-def _on(devices: Sequence[Device], target: str, *, engine: str) -> Device:
-    there = [device for device in devices if target in (device.node, device.name)]
-    if not there:
-        alive = ", ".join(sorted(device.name for device in devices)) or "none"
-        raise NoDevice(f"There is no node {target!r} in target_nodes that is alive; alive are: {alive}.")
-    return _with_most_memory(there, engine=engine)[0]
+def _in_turn(groups: Sequence[Sequence[Device]], i: int) -> Device:
+    group = groups[i % len(groups)]
+    return group[i // len(groups) % len(group)]
 
 
-def _with_most_memory(devices: Sequence[Device], *, engine: str) -> list[Device]:
+def _on(devices: Sequence[Device], target: str, *, engine: str, held: Mapping[str, str]) -> list[Device]:
+    """The devices of a target: one of a node, all of a label."""
+    if target.startswith(LABEL):
+        key, _, value = target.removeprefix(LABEL).partition("=")
+        there = [device for device in devices if device.labels.get(key) == value]
+    else:
+        there = [device for device in devices if target in (device.node, device.name)]
+    if there:
+        able = _with_most_memory(there, engine=engine)
+        return able if target.startswith(LABEL) else able[:1]
+    if node := next((node for node in held if target == node or target.startswith(f"{node}.")), ""):
+        raise NoDevice(
+            f"Node {node!r} is {held[node]}, so it takes no new replicas. Run: headrace nodes uncordon {node}"
+        )
+    alive = ", ".join(sorted(device.name for device in devices)) or "none"
+    what = "node with" if target.startswith(LABEL) else "node"
+    raise NoDevice(f"There is no {what} {target!r} in target_nodes that is alive; alive are: {alive}.")
+
+
+def _with_most_memory(
+    devices: Sequence[Device], *, engine: str, held: Mapping[str, str] = MappingProxyType({})
+) -> list[Device]:
     able = [device for device in devices if engine in device.engines]
+    if not devices and held:
+        names = ", ".join(f"{name} ({why})" for name, why in sorted(held.items()))
+        raise NoDevice(f"No node that takes new replicas is alive. Those that take none: {names}.")
     if not devices:
         raise NoDevice("No agent is alive. Start one with 'headrace up', or 'headrace worker --node NAME'.")
     if not able:

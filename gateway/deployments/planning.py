@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.cluster.desired import ReplicaSpec, SpecState, replica_id
 from gateway.cluster.known_footprints import Footprints
+from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import MIN_CONTEXT, Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
@@ -68,13 +69,14 @@ class Planner:
     def __init__(self, settings: Settings, registry: Registry) -> None:
         self._settings = settings
         self._registry = registry
+        self._nodes = Nodes(registry.redis)
         self._footprints = Footprints(registry.redis)
 
     def deployment(self, model: Model, request: DeployRequest, deployment_id: str) -> Planned:
         """The replicas that a request asks for. Raises: NoDevice, InvalidRequest."""
-        devices = place(
-            self._registry.devices(), request.target_nodes, engine=model.engine, replicas=request.replicas or None
-        )
+        open_devices, held = self.open_devices()
+        targets, replicas = request.target_nodes, request.replicas or None
+        devices = place(open_devices, targets, engine=model.engine, replicas=replicas, held=held)
         footprint = self._footprints.get(devices[0], model.id)
         options = request.options()
         effective = _effective(model, request, options, devices[0], footprint)
@@ -110,9 +112,11 @@ class Planner:
         Raises: NoDevice, InvalidRequest.
         """
         busy = Counter(one.address for one in present)
-        devices = [device for device in self._registry.devices() if model.engine in device.engines]
-        devices.sort(key=lambda one: (busy[one.address], -one.memory_free))
-        chosen = place(devices, [device.name for device in devices], engine=model.engine, replicas=count)
+        devices, held = self.open_devices()
+        able = [device for device in devices if model.engine in device.engines]
+        able.sort(key=lambda one: (busy[one.address], -one.memory_free))
+        targets = [device.name for device in able]
+        chosen = place(able or devices, targets, engine=model.engine, replicas=count, held=held)
         return self._planned(model, present[0], chosen, deployment_id)
 
     def _longest(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
@@ -130,6 +134,10 @@ class Planner:
                 pass
             length //= 2
         return self._planned(model, like, devices, deployment_id)
+
+    def open_devices(self) -> tuple[list[Device], dict[str, str]]:
+        """The living devices that take new replicas, and the nodes that take none, with why."""
+        return self._nodes.open_devices(self._registry.devices())
 
     def _planned(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
         load = Load.from_config(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
@@ -154,7 +162,7 @@ class Planner:
 
     def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
         """What would fit instead: other options on the tightest device, then other devices."""
-        devices = {device.name: device for device in self._registry.devices()}
+        devices = {device.name: device for device in self.open_devices()[0]}
         short = tight(plans)
         name = next((name for name in short if name in devices), None)
         footprint = self._footprints.get(devices[name], model.id) if name else None

@@ -137,6 +137,24 @@ class Deployments:
         body = {"replicas": replicas, "memory_plan": planned.to_public()["memory_plan"]}
         return self.start(Change(deployment_id, model, key.id, body=body, present=present, wanted=planned.specs))
 
+    def replace(self, model_id: str, replaced: Sequence[ReplicaSpec], *, key: KeyRecord) -> str:
+        """Start a deployment of as many replicas elsewhere, with the options of these, which end when those serve.
+        Returns its id.
+
+        Raises: as `scale`.
+        """
+        key.require("deploy")
+        model = self._deployable(key, model_id)
+        deployment_id = new_job_id(DEPLOYMENT)
+        present = [*replaced, *(one for one in self.desired.all(model_id) if one not in replaced)]
+        planned = self.planner.more(model, present, len(replaced), deployment_id)
+        planned.require_room()
+        body = {"memory_plan": planned.to_public()["memory_plan"]}
+        self.start(
+            Change(deployment_id, model, key.id, body=body, present=present, wanted=planned.specs, replaced=replaced)
+        )
+        return deployment_id
+
     def unload(self, model_id: str, *, key: KeyRecord) -> dict[str, Any]:
         """Remove a model's replicas: they finish their requests, then end. A running deployment of it is cancelled.
 

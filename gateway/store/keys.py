@@ -14,6 +14,8 @@ PROVIDERS = "hr:providers"
 DEVICES = "hr:devices"
 #: Set: devices that have, or had, a desired state; member `{node} {device}`.
 DESIRED_DEVICES = "hr:places"
+#: Names of nodes that were ever here.
+NODES = "hr:nodes"
 #: Deployments, newest last: member job id, score the time of creation in ms.
 DEPLOYMENTS = "hr:deployments"
 #: API keys: member key id.
@@ -101,6 +103,11 @@ def breaker(provider: str) -> tuple[str, str]:
 def desired(node: str, device: str) -> str:
     """Hash: replica id to its spec, for one device."""
     return f"hr:desired:{node}.{device}"
+
+
+def node(name: str) -> str:
+    """Hash: a node, see `gateway/cluster/nodes.py`: `first_seen`, `hold`, `device:{device}`, `label:{key}`."""
+    return f"hr:node:{name}"
 
 
 def startup_log(replica_id: str) -> str:

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from tests.fuzz.budget import budget
 from tests.rpc import Client, chat_request, details, start_rpc
 from tests.stack import KEY, Stack, running
-from web.rpc.methods import JOB_SERVICE, MODEL_SERVICE
+from web.rpc.methods import SERVICES
 
 #: A request that has no answer after so long hangs.
 HANGS_S = 60.0
@@ -315,7 +315,7 @@ def test_no_bytes_as_a_body_break_anything(
 #: Each may be set to these, and what else its type holds.
 _WHOLE = (0, 1, -1, 5, 2**31 - 1, -(2**31))
 _LONG = (*_WHOLE, 2**53 + 1, 2**63 - 1, -(2**63))
-METHODS = {method.name: method for method in (*MODEL_SERVICE.methods, *JOB_SERVICE.methods)}
+METHODS = {method.name: method for service, _ in SERVICES for method in service.methods}
 UTF8 = TEXTS.map(lambda text: text.encode("utf-8", "replace").decode())
 
 

@@ -19,6 +19,7 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.durations import Durations
 from gateway.cluster.known_footprints import Footprints
+from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Device, KeeperState, ProviderWorker, Registry, Replica
 from gateway.cluster.startup import StartupLog
 from gateway.deployments import views as deployment_views
@@ -37,6 +38,7 @@ from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import Unwritable, dumps, loads
 from gateway.views import embeddings, text
+from gateway.views.nodes import NodeViews
 from gateway.watching.hub import Hub
 from tests.fuzz.budget import budget
 from web.http.chunks import sse_chunks
@@ -259,6 +261,9 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
     registry.heartbeat(REPLICA, lease_s=600)
     registry.heartbeat(replace(REPLICA, incarnation="w-2", replica_id="r-2"), lease_s=600)
     registry.beat_device(DEVICE, lease_s=600)
+    nodes = Nodes(client)
+    nodes.note(DEVICE)
+    nodes.note(replace(DEVICE, node="good"))
     registry.beat_keeper(KeeperState(), lease_s=600)
     desired.put(WANTED, replace(WANTED, replica_id="r-2"))
     Footprints(client).publish("n", "cpu0", {MODEL: Footprint("gguf", 1)})
@@ -271,6 +276,7 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
         "provider": (keys.worker("alive"), ""),
         "keeper": (keys.KEEPER, ""),
         "desired": (keys.desired("n", "cpu0"), "r-1"),
+        "node": (keys.node("n"), data.draw(strategies.sampled_from(["first_seen", "hold", "device:cpu0", "label:x"]))),
         "footprint": (keys.footprints("n", "cpu0"), MODEL),
         "durations": (keys.durations(MODEL), "preparation"),
     }
@@ -293,9 +299,12 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
         client.rpush(where, "x")
     else:
         where, field = places[name]
-        raw = cast(str, client.hget(where, field) if field else client.get(where))
+        raw = cast(str, (client.hget(where, field) if field else client.get(where)) or "")
         text = damaged(data, raw.encode()) if data.draw(strategies.booleans()) else odd
         client.hset(where, field, text) if field else client.set(where, text)
+    assert "good" in {node["name"] for node in NodeViews(nodes, registry, desired).all()}
+    documented(lambda: NodeViews(nodes, registry, desired).one("n"))
+    nodes.open_devices(registry.devices())
     registry.keeper(), registry.devices(), registry.providers(), registry.alive(["w-1", "a-1", "alive"])
     assert "r-2" in {replica.replica_id for replica in registry.replicas()}
     json.dumps([[asdict(replica), replica.health] for replica in registry.replicas()])

@@ -17,6 +17,8 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.cluster.nodes import Nodes
+from gateway.cluster.registry import Device
 from gateway.context import Gateway
 from schemas.examples import CHAT_MODEL, EMBEDDING_MODEL
 from tests.stack import KEY, Stack, eventually, running
@@ -29,9 +31,9 @@ EXCLUDED = "positive_data_acceptance"
 #: Operations that could take away the key that the requests are made with; they get another one.
 KEY_PATH = "/keys/{key_id}"
 EMBEDDINGS = "/models/{model_id}/embeddings"
-#: Those could take away the model, or load real ones; they get a model that the catalog does not have.
-LOCAL_PATHS = "^/models/local"
-HARMFUL_PATHS = "^/keys/[{]key_id[}]$|^/models/local/([{]|deploy$)"
+#: Those could take away the model, or load real ones; they get a model, or a node, that there is not.
+LOCAL_PATHS = "^/models/local|^/nodes/[{]name[}]/"
+HARMFUL_PATHS = "^/keys/[{]key_id[}]$|^/models/local/([{]|deploy$)|^/nodes/[{]name[}]/(drain|cordon)$"
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,8 @@ def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
             "key_id": client.post("/keys", json={"name": "mine"}).json()["data"]["id"],
             "deployment_id": deployed(client, client.post("/models/local/deploy", json={"model_type": "fake"})),
         }
+        known["name"] = "left-long-ago"
+        Nodes(stack.redis).note(Device("agent:0", known["name"], "cpu0", pid=1))
         for method, path, operation, parameters in operations(document):
             values = {
                 p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"

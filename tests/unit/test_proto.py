@@ -13,8 +13,9 @@ from marshmallow import Schema
 from gateway.errors import InvalidRequest
 from schemas import chat, deployments, embeddings, inference, models
 from schemas.base.forms import FormSchema
+from schemas.cluster import nodes
 from web.rpc.messages import build, build_text, chat_body, completion_body, embedding_body, to_dict
-from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
+from web.rpc.methods import SERVICES
 from web.rpc.status import cut
 from web.rpc.stubs import model_pb2 as pb
 
@@ -67,6 +68,14 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (deployments.DeploymentErrorSchema, pb.DeploymentError, set()),
         (deployments.CancelledDeploymentSchema, pb.CancelDeploymentResponse, set()),
         (deployments.UnloadedSchema, pb.UnloadLocalModelResponse, set()),
+        (nodes.NodeSchema, pb.Node, set()),
+        (nodes.NodeDeviceSchema, pb.NodeDevice, set()),
+        (nodes.NodeReplicaSchema, pb.NodeReplica, set()),
+        (nodes.NodeChangeSchema, pb.UpdateNodeRequest, {"name", "remove_labels"}),
+        (nodes.ForgottenNodeSchema, pb.ForgetNodeResponse, set()),
+        (nodes.DrainQuerySchema, pb.DrainNodeRequest, {"name"}),
+        (nodes.DrainSchema, pb.DrainNodeResponse, set()),
+        (nodes.MovedModelSchema, pb.MovedModel, set()),
     ],
 )
 def test_messages_have_the_fields_of_rest(schema: type[Schema], message: type, only_in_proto: set[str]) -> None:
@@ -77,8 +86,9 @@ def test_messages_have_the_fields_of_rest(schema: type[Schema], message: type, o
 
 
 def test_every_method_has_a_function() -> None:
-    assert {method.name for method in MODEL_SERVICE.methods} == set(MODEL_METHODS)
-    assert {method.name for method in JOB_SERVICE.methods} == set(JOB_METHODS)
+    assert {service.name for service, _ in SERVICES} == set(pb.DESCRIPTOR.services_by_name)
+    for service, behaviours in SERVICES:
+        assert {method.name for method in service.methods} == set(behaviours)
 
 
 def test_zero_is_not_set_but_for_exact_values() -> None:

@@ -118,11 +118,11 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {400} if path.startswith("/v1/") else {400, 422}
     if "requestBody" in operation:
         statuses |= {409, 413, 415} if has_parameter else {413, 415}
-    if path == "/models/local/deploy":
+    if path in ("/models/local/deploy", "/nodes/{name}"):
         statuses |= {409}
     if has_parameter or path in ("/usage", "/models/local/deploy"):
         statuses |= {404}
-    if path.startswith(("/keys", "/usage", "/models/local")):
+    if path.startswith(("/keys", "/usage", "/models/local", "/nodes")):
         statuses |= {403}
     if asks:
         statuses |= {403, 404, 409, 500, 502, 504}

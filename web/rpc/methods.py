@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from web.rpc import deployments, inference, jobs, models
 from web.rpc.handlers import Behaviour
+from web.rpc.services import deployments, inference, jobs, models, nodes
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL_SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"]
+NODE_SERVICE = pb.DESCRIPTOR.services_by_name["NodeService"]
 JOB_SERVICE = pb.DESCRIPTOR.services_by_name["JobService"]
 
 MODEL_METHODS: dict[str, Behaviour] = {
@@ -34,3 +35,15 @@ JOB_METHODS: dict[str, Behaviour] = {
     "WatchJob": jobs.watch_job,
     "CancelJob": jobs.cancel_job,
 }
+
+NODE_METHODS: dict[str, Behaviour] = {
+    "ListNodes": nodes.list_nodes,
+    "GetNode": nodes.get_node,
+    "UpdateNode": nodes.update_node,
+    "ForgetNode": nodes.forget_node,
+    "DrainNode": nodes.drain_node,
+    "CordonNode": nodes.cordon_node,
+    "UncordonNode": nodes.uncordon_node,
+}
+#: Every service, and what answers its methods.
+SERVICES = ((MODEL_SERVICE, MODEL_METHODS), (NODE_SERVICE, NODE_METHODS), (JOB_SERVICE, JOB_METHODS))

@@ -18,10 +18,9 @@ from gateway.context import Gateway
 from gateway.errors import InvalidSetting
 from gateway.process.start import run
 from gateway.settings import Settings
-from web.rpc import reflection
+from web.rpc import methods, reflection
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
-from web.rpc.methods import JOB_METHODS, JOB_SERVICE, MODEL_METHODS, MODEL_SERVICE
 from web.rpc.runtime import RpcRuntime
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,7 @@ log = logging.getLogger(__name__)
 DRAIN_S, CUT_S = 3.5, 5.0
 #: How long a client may take to answer a keepalive ping, and how often it may send its own.
 PING_TIMEOUT_S, CLIENT_PING_S = 10, 10
-SERVICES = (MODEL_SERVICE.full_name, JOB_SERVICE.full_name)
+SERVICES = tuple(service.full_name for service, _ in methods.SERVICES)
 
 
 class RpcServer:
@@ -44,7 +43,7 @@ class RpcServer:
         self.health = Health(gateway, SERVICES)
         self.server = grpc.aio.server(options=list(channel_options(settings).items()))
         self.server.add_generic_rpc_handlers(
-            (handlers(MODEL_SERVICE, MODEL_METHODS, self.face), handlers(JOB_SERVICE, JOB_METHODS, self.face))
+            tuple(handlers(service, behaviours, self.face) for service, behaviours in methods.SERVICES)
         )
         add_HealthServicer_to_server(self.health, self.server)
         if settings.grpc_reflection:

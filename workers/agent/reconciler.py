@@ -20,6 +20,7 @@ from celery.signals import worker_shutting_down
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
+from gateway.cluster.nodes import NOTE_S, Nodes, parse_labels
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.reasons import SourceFailed
 from gateway.jobs.record import Cause
@@ -29,6 +30,7 @@ from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.models.footprint import Footprint
 from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
+from gateway.process.version import own_version
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue, slug
 from gateway.settings import Settings
@@ -38,6 +40,7 @@ from gateway.store.loop import Loop, guarded
 from workers.agent.deployment_worker import DeploymentWorker
 from workers.agent.replica_supervisor import Starter
 from workers.celery_worker import consume
+from workers.host.address import address_towards
 from workers.host.devices import describe_device, installed_engines
 from workers.sources import source_of
 
@@ -76,6 +79,10 @@ class Agent:
         #: The models that were inspected, and those of them whose downloads were complete.
         self._inspected: tuple[list[Model], list[str]] = ([], [])
         self._engines = installed_engines()
+        self._nodes = Nodes(client)
+        self._labels = parse_labels(settings.labels)
+        self._host = address_towards(settings.effective_redis_url)
+        self._next_note = 0.0
 
     def start(self) -> None:
         """Raises: InvalidSetting if this machine has no such device."""
@@ -150,8 +157,15 @@ class Agent:
             memory_total=facts.memory_total,
             memory_free=facts.memory_free,
             engines=self._engines,
+            version=own_version(),
+            host=self._host,
+            labels=self._labels,
+            seen_ms=self.deployments.store.clock.estimated_now_ms(),
         )
         self.registry.beat_device(device, lease_s=self.settings.lease_s)
+        if time.monotonic() >= self._next_note:
+            self._nodes.note(device)
+            self._next_note = time.monotonic() + NOTE_S
 
     def _measure(self) -> None:
         """Publish the sizes of the models, again whenever the catalog has changed, or a download has come or gone."""

@@ -714,9 +714,350 @@ class ModelService:
             _registered_method=True)
 
 
-class JobServiceStub:
+class NodeServiceStub:
     """Every request is a job, whichever interface it came by.
+    The machines of this installation. Reading needs the scope deploy, the rest admin.
     """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListNodes = channel.unary_unary(
+                '/model.NodeService/ListNodes',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListNodesRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListNodesResponse.FromString,
+                _registered_method=True)
+        self.GetNode = channel.unary_unary(
+                '/model.NodeService/GetNode',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetNodeRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+                _registered_method=True)
+        self.UpdateNode = channel.unary_unary(
+                '/model.NodeService/UpdateNode',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.UpdateNodeRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+                _registered_method=True)
+        self.ForgetNode = channel.unary_unary(
+                '/model.NodeService/ForgetNode',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ForgetNodeRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ForgetNodeResponse.FromString,
+                _registered_method=True)
+        self.DrainNode = channel.unary_unary(
+                '/model.NodeService/DrainNode',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.DrainNodeRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.DrainNodeResponse.FromString,
+                _registered_method=True)
+        self.CordonNode = channel.unary_unary(
+                '/model.NodeService/CordonNode',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CordonNodeRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+                _registered_method=True)
+        self.UncordonNode = channel.unary_unary(
+                '/model.NodeService/UncordonNode',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.UncordonNodeRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+                _registered_method=True)
+
+
+class NodeServiceServicer:
+    """Every request is a job, whichever interface it came by.
+    The machines of this installation. Reading needs the scope deploy, the rest admin.
+    """
+
+    def ListNodes(self, request, context):
+        """All nodes, also those that are gone, until they are forgotten.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetNode(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateNode(self, request, context):
+        """Set and remove labels.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ForgetNode(self, request, context):
+        """Remove a node that is gone, and what it should have run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DrainNode(self, request, context):
+        """Move its replicas elsewhere where they fit, and give it no new ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CordonNode(self, request, context):
+        """Give it no new replicas; those that it has stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UncordonNode(self, request, context):
+        """Let it take new replicas again, also after a drain.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_NodeServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListNodes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListNodes,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListNodesRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListNodesResponse.SerializeToString,
+            ),
+            'GetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetNode,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetNodeRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.SerializeToString,
+            ),
+            'UpdateNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateNode,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.UpdateNodeRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.SerializeToString,
+            ),
+            'ForgetNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.ForgetNode,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ForgetNodeRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ForgetNodeResponse.SerializeToString,
+            ),
+            'DrainNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.DrainNode,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.DrainNodeRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.DrainNodeResponse.SerializeToString,
+            ),
+            'CordonNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.CordonNode,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CordonNodeRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.SerializeToString,
+            ),
+            'UncordonNode': grpc.unary_unary_rpc_method_handler(
+                    servicer.UncordonNode,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.UncordonNodeRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'model.NodeService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('model.NodeService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class NodeService:
+    """Every request is a job, whichever interface it came by.
+    The machines of this installation. Reading needs the scope deploy, the rest admin.
+    """
+
+    @staticmethod
+    def ListNodes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/ListNodes',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListNodesRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListNodesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/GetNode',
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetNodeRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/UpdateNode',
+            web_dot_rpc_dot_stubs_dot_model__pb2.UpdateNodeRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ForgetNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/ForgetNode',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ForgetNodeRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.ForgetNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DrainNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/DrainNode',
+            web_dot_rpc_dot_stubs_dot_model__pb2.DrainNodeRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.DrainNodeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CordonNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/CordonNode',
+            web_dot_rpc_dot_stubs_dot_model__pb2.CordonNodeRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UncordonNode(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/UncordonNode',
+            web_dot_rpc_dot_stubs_dot_model__pb2.UncordonNodeRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class JobServiceStub:
+    """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
         """Constructor.
@@ -752,8 +1093,7 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Every request is a job, whichever interface it came by.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     def CreateJob(self, request, context):
         """Queue a request and return at once; it runs on without its client.
@@ -827,8 +1167,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Every request is a job, whichever interface it came by.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     @staticmethod
     def CreateJob(request,

@@ -15,8 +15,8 @@ from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import as_job_event, message_chunks
-from web.rpc.inference import submit
 from web.rpc.messages import build, to_dict
+from web.rpc.services.inference import submit
 from web.rpc.stream import Stream, watch
 from web.rpc.stubs import model_pb2 as pb
 

@@ -1,0 +1,82 @@
+"""Empties a node: each model's replicas there move elsewhere where they fit, by deployments like any other.
+
+One pass plans what is not under way yet, so that it can be asked for again until the node is empty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from gateway.access.api_keys import KeyRecord
+from gateway.cluster.desired import SpecState
+from gateway.cluster.nodes import Nodes, NodeState
+from gateway.deployments.service import Deployments
+from gateway.errors import Conflict, InvalidRequest, ModelNotFound, NoDevice
+
+
+@dataclass(frozen=True)
+class Move:
+    """What becomes of a model's replicas on the node: they are `moving`, `ending` or `staying`."""
+
+    model_id: str
+    outcome: str
+    deployment_id: str | None = None
+    #: Why they do not move.
+    reason: str | None = None
+
+
+class Draining:
+    """Drains nodes, and undoes it."""
+
+    def __init__(self, nodes: Nodes, deployments: Deployments) -> None:
+        self._nodes = nodes
+        self._deployments = deployments
+        self._desired = deployments.desired
+
+    def drain(self, name: str, *, key: KeyRecord, force: bool = False) -> list[Move]:
+        """Let the node take no new replicas, and move those that it has. Running requests end first.
+
+        What fits nowhere else stays, unless others serve its model, or with `force`: then it ends.
+
+        Raises: NotFound, PermissionDenied.
+        """
+        self._nodes.hold(name, NodeState.DRAINING)
+        specs = [spec for spec in self._desired.all() if spec.node == name]
+        self._desired.drop([spec for spec in specs if spec.state == SpecState.FAILED])
+        models = sorted({spec.model for spec in specs if spec.state != SpecState.FAILED})
+        return [self._move(model, name, key=key, force=force) for model in models]
+
+    def forget(self, name: str) -> list[str]:
+        """Remove all that is known of a node that is gone, and the replicas that it should have had. Returns their ids.
+
+        Raises:
+            NotFound: there is no such node.
+            Conflict: it is alive.
+        """
+        self._nodes.get(name)
+        if any(device.node == name for device in self._deployments.registry.devices()):
+            raise Conflict(
+                f"Node {name!r} is alive, and would be listed again. End what runs there first ('headrace down').",
+                reason="node_alive",
+            )
+        specs = [spec for spec in self._desired.all() if spec.node == name]
+        self._desired.drop(specs)
+        self._nodes.forget(name)
+        return [spec.replica_id for spec in specs]
+
+    def _move(self, model_id: str, node: str, *, key: KeyRecord, force: bool) -> Move:
+        specs = self._desired.all(model_id)
+        here = [spec for spec in specs if spec.node == node and spec.state != SpecState.FAILED]
+        try:
+            return Move(model_id, "moving", self._deployments.replace(model_id, here, key=key))
+        except (NoDevice, Conflict, InvalidRequest, ModelNotFound) as error:
+            if error.reason == "deployment_in_progress":
+                return Move(model_id, "moving", str(error.details.get("deployment_id", "")) or None, error.message)
+            if force or self._is_served_elsewhere(model_id, node):
+                self._desired.drop(here)
+                return Move(model_id, "ending", reason=error.message)
+            return Move(model_id, "staying", reason=error.message)
+
+    def _is_served_elsewhere(self, model_id: str, node: str) -> bool:
+        alive = {one.replica_id for one in self._deployments.registry.replicas(model_id) if one.health == "healthy"}
+        return any(one.node != node and one.replica_id in alive for one in self._desired.all(model_id))

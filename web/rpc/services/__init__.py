@@ -1,0 +1,1 @@
+"""What answers each method: one file for each part of the interface."""
