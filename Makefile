@@ -11,7 +11,11 @@ WORKERS ?= 4
 # has to compile our code again.
 PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
 
-.PHONY: run test check deps-go deps-clients format bench figures faults fuzz clean
+# What a lock of an image is made with: all files of each package, for the platform of the images.
+LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
+	--no-annotate --no-header --quiet
+
+.PHONY: run test check locks deps-go deps-clients format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -33,6 +37,14 @@ deps-go: $(STAMP)
 # SDKs of others, for the tests of clients: environments of their own in .clients, whose packages would not agree with ours.
 deps-clients: $(STAMP)
 	$(BIN)/python -m tests.clients.install
+
+# PyTorch is left out of the worker's lock: its build is chosen when the image is built.
+locks: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	for name in web worker; do \
+		echo '# Made by `make locks` from setup.cfg: every package of the image, with the hashes of its files.' >docker/$$name.lock; done
+	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
+	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -42,6 +42,7 @@ def connect(settings: Settings, url: str | None, key: str | None) -> httpx.Clien
 @click.option("--cpu-offload", is_flag=True, default=None, help="Keep weights in the host's memory.")
 @click.option("--idle-unload", "idle_unload_s", type=float, help="Seconds without a request until it is unloaded.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take.")
+@click.option("--once", is_flag=True, help="Only if it is not deployed.")
 @click.option("--detach", is_flag=True, help="Do not wait for it.")
 @url_option
 @key_option
@@ -54,6 +55,7 @@ def deploy(
     nodes: tuple[str, ...],
     replicas: int | None,
     dry_run: bool,
+    once: bool,
     detach: bool,
     url: str | None,
     key: str | None,
@@ -69,6 +71,9 @@ def deploy(
         "dry_run": dry_run,
     }
     with connect(settings, url, key) as client:
+        if once and _is_deployed(client, model):
+            click.echo(f"{model}: deployed already")
+            return
         response = client.post("/models/local/deploy", json=body)
         api.raise_for_error(response)
         data = response.json()["data"]
@@ -171,6 +176,13 @@ class Bars:
         if self.stage:
             click.echo()
         self.stage = ""
+
+
+def _is_deployed(client: httpx.Client, model: str) -> bool:
+    """Whether a replica of it is there, or will be without a deployment."""
+    response = client.get(f"/models/{model}")
+    api.raise_for_error(response)
+    return response.json()["data"]["status"] in ("active", "loading", "asleep")
 
 
 def _follow(client: httpx.Client, deployment_id: str) -> bool:

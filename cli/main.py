@@ -89,14 +89,14 @@ def down(settings: Settings) -> None:
     folder = settings.data_dir
     pid = supervisor_of(folder)
     if pid:
-        leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S)
+        leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S + settings.shutdown_s)
     ended = bool(pid)
     for _ in range(DOWN_ROUNDS):
         left = leftovers.running(folder)
         if not left:
             break
         say(f"ending {', '.join(left)}, which no 'headrace up' looks after")
-        leftovers.end(folder, left)
+        leftovers.end(folder, left, grace_s=leftovers.END_S + settings.shutdown_s)
         ended = True
     else:
         raise Unavailable(f"Something starts processes of {folder} again and again. End that first.")

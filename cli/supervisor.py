@@ -5,11 +5,9 @@ It is a child subreaper, so a model worker that outlives its agent is still ende
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import threading
@@ -22,6 +20,7 @@ import psutil
 
 from gateway.backoff import Backoff
 from gateway.directories import shipped
+from gateway.process.children import adopt_orphans, end, reap
 from gateway.process.environment import of_process
 from gateway.process.start import how_ended, module_command, private_folder
 
@@ -30,9 +29,8 @@ BACKOFF = Backoff(first_s=0.5, last_s=30.0)
 #: A process that ran for this long had started: it is restarted at once, however often it ends. Only processes that end
 #: during their start wait longer each time.
 STARTED_S = 10.0
-#: Seconds for everything but Redis to end after SIGTERM, then for Redis.
-END_S, END_REDIS_S = 6.0, 2.0
-_PR_SET_CHILD_SUBREAPER = 36
+#: Seconds for everything but Redis to end after SIGTERM, beside what workers let their jobs have; then for Redis.
+END_S, END_REDIS_S = 3.0, 2.0
 
 
 def process_table() -> dict[str, list[str]]:
@@ -59,8 +57,11 @@ class Supervised:
 class Supervisor:
     """Starts processes, restarts those that crash, and ends them all."""
 
-    def __init__(self, *, folder: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, *, folder: Path, environ: Mapping[str, str], say: Callable[[str], None], shutdown_s: float = 3.0
+    ) -> None:
         self._folder = folder
+        self._end_s = shutdown_s + END_S
         self._logs = folder / "logs"
         self._status = folder / "run" / "status.json"
         self._environ = {**os.environ, **environ}
@@ -70,7 +71,7 @@ class Supervisor:
         self.stopping = threading.Event()
         for path in (self._logs, self._status.parent):
             private_folder(path)
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        adopt_orphans()
 
     def start(self, name: str, command: Iterable[str]) -> None:
         """Add a process to those that are kept running."""
@@ -88,10 +89,10 @@ class Supervisor:
 
     def reap_and_restart(self) -> None:
         """Reap ended processes, and restart those that should run."""
-        for pid, status in _reap():
+        for pid, code in reap():
             for name, entry in self._table.items():
                 if entry.process is not None and entry.process.pid == pid:
-                    self._on_exit(name, entry, os.waitstatus_to_exitcode(status))
+                    self._on_exit(name, entry, code)
         for name, entry in self._table.items():
             if entry.process is None and not self.stopping.is_set() and time.monotonic() >= entry.next_start:
                 entry.restarts += 1
@@ -101,12 +102,12 @@ class Supervisor:
         """End everything that uses Redis."""
         self.stopping.set()
         redis = self._table["redis"].process if "redis" in self._table else None
-        _end(self._children() - {redis.pid if redis else 0}, END_S)
+        end(self._children() - {redis.pid if redis else 0}, self._end_s)
 
     def end(self) -> None:
         """End everything: first what uses Redis, then Redis."""
         self.end_users()
-        _end(self._children(), END_REDIS_S)
+        end(self._children(), END_REDIS_S)
         for entry in self._table.values():
             if entry.process is not None:
                 entry.process.returncode = 0
@@ -169,49 +170,3 @@ def _ours(command: list[str]) -> list[str]:
     if command[:2] == ["python", "-m"]:
         return module_command(*command[2:])
     return [sys.executable if part == "python" else part for part in command]
-
-
-def _reap() -> list[tuple[int, int]]:
-    """All children that have ended: (pid, wait status)."""
-    ended: list[tuple[int, int]] = []
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return ended
-        if pid == 0:
-            return ended
-        ended.append((pid, status))
-
-
-def _end(pids: set[int], timeout_s: float) -> None:
-    """SIGTERM, then SIGKILL for those that are left."""
-    deadline = time.monotonic() + timeout_s
-    _signal(pids, signal.SIGTERM)
-    while (pids := _alive(pids)) and time.monotonic() < deadline:
-        _reap()
-        time.sleep(0.05)
-    _signal(pids, signal.SIGKILL)
-    while _alive(pids):
-        _reap()
-        time.sleep(0.02)
-    _reap()
-
-
-def _signal(pids: set[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue
-
-
-def _alive(pids: set[int]) -> set[int]:
-    return {pid for pid in pids if psutil.pid_exists(pid) and _state(pid) != psutil.STATUS_ZOMBIE}
-
-
-def _state(pid: int) -> str:
-    try:
-        return str(psutil.Process(pid).status())
-    except psutil.NoSuchProcess:
-        return str(psutil.STATUS_ZOMBIE)

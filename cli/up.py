@@ -72,7 +72,9 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
         for problem in check_models(settings):
             say(f"a mistake in {problem}")
         check_grpc(settings)
-        supervisor = Supervisor(folder=settings.data_dir, environ=settings.environ(), say=say)
+        supervisor = Supervisor(
+            folder=settings.data_dir, environ=settings.environ(), say=say, shutdown_s=settings.shutdown_s
+        )
         for number in _endings():
             signal.signal(number, lambda *_: supervisor.stopping.set())
         try:
@@ -81,7 +83,7 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
             say("stopping")
             supervisor.end_users()
             # Model workers of an earlier supervisor are not our children.
-            leftovers.end(settings.data_dir, model_workers(settings))
+            leftovers.end(settings.data_dir, model_workers(settings), grace_s=leftovers.END_S + settings.shutdown_s)
             supervisor.end()
             say("stopped; nothing is left running")
     finally:

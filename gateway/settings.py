@@ -1,7 +1,8 @@
 """All settings of Headrace: typed, frozen, read once and passed in.
 
 Each field `x_y` is set by the variable `HEADRACE_X_Y`, or by `x_y` at the top level of `headrace.toml`
-(`gateway/directories.py` says where it lies, or `HEADRACE_CONFIG`); a variable wins over the file.
+(`gateway/directories.py` says where it lies, or `HEADRACE_CONFIG`); a variable wins over the file. `HEADRACE_X_Y_FILE`
+names a file that holds the value, as containers are given secrets; the variable itself wins over it.
 """
 
 from __future__ import annotations
@@ -138,6 +139,8 @@ class Settings:
     max_batch_size: int = 32
     #: How long the running requests of an unloaded replica may take; then they continue elsewhere, or wait.
     drain_s: float = 120.0
+    #: How long the running requests of a model worker or a provider worker may take after SIGTERM; likewise.
+    shutdown_s: float = 3.0
     #: Longest time to load a model.
     load_timeout_s: float = 1800.0
     #: A deployment fails if the agent of its device is gone for this long.
@@ -158,6 +161,8 @@ class Settings:
     #: Longest time a stream stays open before it asks the client to reconnect; 0: there is none. Not below /v1.
     stream_limit_s: float = 3600.0
     log_level: str = "info"
+    #: Model workers log to files in `data_dir`; else to where their agent does.
+    log_files: bool = True
 
     @property
     def effective_redis_url(self) -> str:
@@ -184,6 +189,8 @@ class Settings:
         for name, spec in specs.items():
             if variables[name] in env:
                 values[name] = _parse(variables[name], str(spec.type), env[variables[name]])
+            elif secret := env.get(f"{variables[name]}_FILE"):
+                values[name] = _parse(variables[name], str(spec.type), _read_value(f"{variables[name]}_FILE", secret))
             elif name in table:
                 values[name] = _parse(f"{path}: {name}", str(spec.type), table[name])
         for name, allowed in _WORDS.items():
@@ -200,6 +207,13 @@ class Settings:
     def environ(self) -> dict[str, str]:
         """These settings as variables, for child processes."""
         return {f"HEADRACE_{f.name.upper()}": str(getattr(self, f.name)) for f in dataclasses.fields(self)}
+
+
+def _read_value(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidSetting(f"{variable} is {path!r}, which can't be read: {error}.") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

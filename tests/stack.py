@@ -38,6 +38,7 @@ MODULES = {
     "rpc": "web.rpc.server",
     "keeper": "workers.keeper",
     "agent": "workers.agent",
+    "container": "workers.agent.container",
     "provider": "workers.providers",
 }
 

@@ -13,16 +13,16 @@ from pathlib import Path
 from tests.stack import REPOSITORY
 
 #: What is built from.
-_SOURCE = ("cli", "gateway", "schemas", "tasks", "web", "workers", "proto")
-_FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "Procfile", "MANIFEST.in")
+SOURCE = ("cli", "gateway", "schemas", "tasks", "web", "workers", "proto")
+FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "Procfile", "MANIFEST.in")
 
 
 def build(folder: Path) -> Path:
     """The wheel of this source, in a folder that is empty yet."""
     source = folder / "source"
-    for name in _SOURCE:
+    for name in SOURCE:
         shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in _FILES:
+    for name in FILES:
         shutil.copy(REPOSITORY / name, source)
     options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder))
     _run(sys.executable, "-P", "-m", "pip", "wheel", *options, str(source))
@@ -57,7 +57,7 @@ def hostile_folder(folder: Path) -> Path:
     """
     heard = folder.with_name(f"{folder.name}.imported")
     packages = {name for name in metadata.packages_distributions() if name.isidentifier()}
-    for name in packages | set(sys.stdlib_module_names) | {*_SOURCE, "sitecustomize", "usercustomize", "flowerconfig"}:
+    for name in packages | set(sys.stdlib_module_names) | {*SOURCE, "sitecustomize", "usercustomize", "flowerconfig"}:
         body = f"with open({str(heard)!r}, 'a') as stream:\n    stream.write(__name__ + '\\n')\n"
         (folder / f"{name}.py").write_text(body)
     for name in ("celeryconfig.py", "gunicorn.conf.py"):

@@ -17,6 +17,17 @@ def test_variables_win_over_the_file(tmp_path: Path) -> None:
     assert (settings.http_port, settings.node) == (9000, "b")
 
 
+def test_a_file_may_hold_a_value(tmp_path: Path) -> None:
+    secret = tmp_path / "url"
+    secret.write_text("redis://:pass@redis:6379/0\n")
+    environ = {"HEADRACE_CONFIG": "/nowhere", "HEADRACE_REDIS_URL_FILE": str(secret)}
+    assert Settings.load(environ).redis_url == "redis://:pass@redis:6379/0"
+    assert Settings.load({**environ, "HEADRACE_REDIS_URL": "redis://other"}).redis_url == "redis://other"
+    secret.unlink()
+    with pytest.raises(InvalidSetting, match=r"HEADRACE_REDIS_URL_FILE is '.*url', which can't be read"):
+        Settings.load(environ)
+
+
 @pytest.mark.parametrize("value", ["many", "-1", "nan", "inf", "1.5"])
 def test_a_bad_number_names_variable_value_and_what_is_allowed(value: str) -> None:
     with pytest.raises(InvalidSetting) as caught:

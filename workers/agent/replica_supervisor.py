@@ -9,8 +9,10 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import IO
 
 import redis
 
@@ -258,7 +260,7 @@ def _spawn(up: Startup) -> subprocess.Popen[bytes]:
     command = module_command("workers.replica", spec.model, "--spec", dumps(asdict(spec)))
     command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
     command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
-    with (logs / f"model-{spec.replica_id}.log").open("ab") as output:
+    with _log_of(spec, up.settings) as output:
         process = subprocess.Popen(
             command,
             env=with_settings({**os.environ, **up.settings.environ()}),
@@ -269,3 +271,12 @@ def _spawn(up: Startup) -> subprocess.Popen[bytes]:
         )
     log.info("replica %s started as %d", spec.replica_id, process.pid)
     return process
+
+
+def _log_of(spec: ReplicaSpec, settings: Settings) -> AbstractContextManager[IO[bytes] | None]:
+    """What its worker writes to; None: where this process does."""
+    if not settings.log_files:
+        return nullcontext()
+    logs = settings.data_dir / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    return (logs / f"model-{spec.replica_id}.log").open("ab")

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("headrace.provider")
 
-#: How long running jobs may take to end after SIGTERM.
-DRAIN_S = 3.0
 #: How often dead provider workers are looked for.
 RECLAIM_S = 0.5
 #: Each incarnation holds a lock of its own, so that its death is certain and not only likely.
@@ -97,7 +95,9 @@ def main(settings: Settings) -> int:
 
 def _drain(worker: RemoteWorker, stop: threading.Event) -> threading.Thread:
     stop.set()
-    drain = threading.Thread(target=worker.stop, kwargs={"grace_s": DRAIN_S}, name="drain", daemon=True)
+    drain = threading.Thread(
+        target=worker.stop, kwargs={"grace_s": worker.settings.shutdown_s}, name="drain", daemon=True
+    )
     drain.start()
     return drain
 

@@ -41,8 +41,6 @@ from workers.stages.base import Startup
 
 log = logging.getLogger("headrace.model")
 
-#: How long running jobs may take to end after SIGTERM.
-DRAIN_S = 3.0
 #: Exit statuses: it could not be loaded; another process has this replica's lock; its parent died during the start.
 FAILED, TAKEN, ORPHANED = 3, 4, 5
 
@@ -193,8 +191,9 @@ def _watch(worker: ReplicaWorker) -> None:
 
 
 def _drain(worker: ReplicaWorker) -> threading.Thread:
-    """Let requests of an undesired replica end; after a plain SIGTERM give them back soon."""
-    grace_s = worker.settings.drain_s if worker.life.unwanted.is_set() else DRAIN_S
+    """Let requests of an undesired replica end; after a plain SIGTERM give them back sooner."""
+    settings = worker.settings
+    grace_s = settings.drain_s if worker.life.unwanted.is_set() else settings.shutdown_s
     drain = threading.Thread(target=worker.stop, kwargs={"grace_s": grace_s}, name="drain", daemon=True)
     drain.start()
     return drain

@@ -118,6 +118,7 @@ class ReplicaWorker:
     def stop(self, *, grace_s: float) -> None:
         """Let running jobs end for `grace_s`, then give the rest back to the queue and end the engine."""
         self.life.stopping.set()
+        self.heartbeat.update(status=ReplicaStatus.UNLOADING)
         self._puller.close()
         deadline = time.monotonic() + grace_s
         while self._journaler.held and time.monotonic() < deadline:
