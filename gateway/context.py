@@ -11,6 +11,7 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Registry
 from gateway.deployments.draining import Draining
+from gateway.deployments.load_progress import LoadProgress
 from gateway.deployments.on_demand import on_demand
 from gateway.deployments.service import Deployments
 from gateway.inference.breaker import Breaker
@@ -61,7 +62,15 @@ class Gateway:
         deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)
         breaker, loader = Breaker(store.scripts, settings), on_demand(deployments)
         router = Router(registry=registry, catalog=catalog, breaker=breaker, loader=loader)
-        inference = Inference(settings=settings, store=store, router=router, catalog=catalog, celery=celery, hub=hub)
+        inference = Inference(
+            settings=settings,
+            store=store,
+            router=router,
+            catalog=catalog,
+            celery=celery,
+            hub=hub,
+            loads=LoadProgress(client),
+        )
         return cls(
             settings=settings,
             redis=client,

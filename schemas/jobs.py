@@ -13,6 +13,13 @@ STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
 CANCELLING = "cancelling"
 
 
+class LoadingSchema(Schema):
+    """How far a model is loaded."""
+
+    progress = fields.Integer(required=True, metadata={"description": "0 to 100"})
+    stage = fields.String(required=True, metadata={"description": "As in a deployment; empty: none has begun"})
+
+
 class JobSchema(Schema):
     """A job as clients see it. Times are ISO 8601."""
 
@@ -25,6 +32,11 @@ class JobSchema(Schema):
     eta_s = fields.Float(
         allow_none=True,
         metadata={"description": "Seconds until it is expected to begin; null: it has begun, or nobody can tell yet"},
+    )
+    loading = fields.Nested(
+        LoadingSchema,
+        allow_none=True,
+        metadata={"description": "How far the model is loaded; null: it is there, or the job does not wait"},
     )
     attempts = fields.Integer()
     created_at = fields.String(required=True)

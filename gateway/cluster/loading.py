@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from gateway.cluster.desired import ReplicaSpec
 from gateway.errors import HeadraceError
 from gateway.models.entry import Model
 
@@ -19,6 +21,17 @@ class Loading:
     stage: str
     #: Seconds that are left, if it goes on as fast as earlier ones.
     left_s: float
+
+    def to_public(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {"progress": self.progress, "stage": self.stage}
+
+
+class Loads(Protocol):
+    """Follows the loading of models."""
+
+    def of(self, model: str, replicas: Sequence[ReplicaSpec]) -> Loading:
+        """How far a model is that no replica serves yet; `replicas` are those that it is to have. Raises: NOT_NOW."""
 
 
 class Loader(Protocol):

@@ -120,6 +120,10 @@ class Router:
         states = {spec.state for spec in self._specs.get(self.desired.all) if spec.model == model_id}
         return SpecState.ASLEEP in states and SpecState.RUNNING not in states
 
+    def find(self, model_id: str) -> Model | None:
+        """The entry of a model; None if the catalog has none any more."""
+        return next((model for model in self.catalog if model.id == model_id), None)
+
     def replicas(self, model: Model) -> list[Replica]:
         """The living replicas of a model."""
         return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]

@@ -15,6 +15,7 @@ from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
+from gateway.cluster.loading import Loads
 from gateway.cluster.registry import Replica
 from gateway.errors import DoesNotFit, HeadraceError, JobNotFound, StoreUnavailable, Unavailable
 from gateway.grammars.checks import Checks
@@ -70,7 +71,15 @@ class Inference:
     """Jobs that run a model."""
 
     def __init__(
-        self, *, settings: Settings, store: JobStore, router: Router, catalog: Catalog, celery: Celery, hub: Hub
+        self,
+        *,
+        settings: Settings,
+        store: JobStore,
+        router: Router,
+        catalog: Catalog,
+        celery: Celery,
+        hub: Hub,
+        loads: Loads | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -79,7 +88,7 @@ class Inference:
         self.celery = celery
         self.hub = hub
         self.limits = Limits(store.redis, store.scripts)
-        self.waiting = WaitingRoom(settings, store, router)
+        self.waiting = WaitingRoom(settings, store, router, loads)
         self.forms = Checks()
         self._memory: Cached[dict[str, Any]] = Cached()
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, NoReturn
 
+from gateway.cluster.loading import Loading, Loads
 from gateway.errors import QueueFull
-from gateway.inference.routing import Router
+from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.indexes import Load
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import Created, JobStore, Room
@@ -27,11 +28,26 @@ AT_ONCE_MS = 100
 SHARE_RETRY_S = 10.0
 
 
-class WaitingRoom:
-    """Of all models."""
+@dataclass(frozen=True)
+class Wait:
+    """How long a job is expected to wait, and for what."""
 
-    def __init__(self, settings: Settings, store: JobStore, router: Router) -> None:
+    #: Seconds; None: nobody can tell.
+    eta_s: float | None = None
+    #: How far its model is loaded; None: it is there, or elsewhere.
+    loading: Loading | None = None
+
+    def to_public(self) -> dict[str, Any]:
+        """As clients see it."""
+        return {"eta_s": self.eta_s, "loading": self.loading.to_public() if self.loading else None}
+
+
+class WaitingRoom:
+    """Of all models. Without `loads` nothing is told of those that are being loaded."""
+
+    def __init__(self, settings: Settings, store: JobStore, router: Router, loads: Loads | None = None) -> None:
         self._settings = settings
+        self._loads = loads
         self._store = store
         self._router = router
         self._lines = Lines(store.redis, store.scripts)
@@ -46,7 +62,7 @@ class WaitingRoom:
         """The job was not created, since there was no room. Raises: QueueFull."""
         retry_s, before = math.ceil(created.retry_ms / 1000), created.position - 1
         which = "background" if job.background else "interactive"
-        eta_s = self.eta_s(job, created.position + created.coming)
+        eta_s = self.wait(job, created.position + created.coming).eta_s
         coming = f", with room kept for {created.coming} told to come back" if created.coming else ""
         expected = f"; it would begin in about {eta_s:.0f} s" if eta_s else ""
         too_late = timeout_s and room.last != self._limit(job)
@@ -83,21 +99,32 @@ class WaitingRoom:
         """Of those that wait: the position, and how long it is expected to take until they begin, in seconds."""
         waiting, others = [job for job in jobs if job.state is JobState.QUEUED], cache(self._interactive)
         return {
-            job.id: {"position": position, "eta_s": self._eta_s(job, position, others)}
+            job.id: {"position": position, **self._wait(job, position, others).to_public()}
             for job, position in zip(waiting, self._store.indexes.positions(waiting), strict=True)
         }
 
-    def eta_s(self, job: Job, position: int) -> float | None:
-        """How long a job at a position of its line is expected to wait, in seconds; None if nobody can tell."""
-        return self._eta_s(job, position, self._interactive)
+    def wait(self, job: Job, position: int) -> Wait:
+        """How long a job at a position of its line is expected to wait, and for what."""
+        return self._wait(job, position, self._interactive)
 
-    def _eta_s(self, job: Job, position: int, others: Callable[[str], int]) -> float | None:
+    def _wait(self, job: Job, position: int, others: Callable[[str], int]) -> Wait:
         try:
+            if loading := self._loading(job.runs_on):
+                return Wait(loading.left_s, loading)
             wait_s = self._capacity(job, others).wait_s(position)
         except NOT_NOW as error:
             log.warning("job %s: how long it waits is not known (%s)", job.id, error)
+            return Wait()
+        return Wait(None if wait_s is None else round(wait_s, 1))
+
+    def _loading(self, model_id: str) -> Loading | None:
+        """How far a model is that will be there; None for one that is, and for a remote one."""
+        model = self._router.find(model_id)
+        if self._loads is None or model is None or not model.local:
             return None
-        return None if wait_s is None else round(wait_s, 1)
+        if self._router.status(model) not in (ModelStatus.LOADING, ModelStatus.ASLEEP, ModelStatus.AVAILABLE):
+            return None
+        return self._loads.of(model.id, self._router.specs(model))
 
     def _capacity(self, job: Job, others: Callable[[str], int]) -> Capacity:
         """As it is for a job that waits. A slot that is free is taken at once: the heartbeat says what was before.

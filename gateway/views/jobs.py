@@ -7,6 +7,7 @@ from typing import Any
 from gateway.access.api_keys import KeyRecord
 from gateway.deployments import views as deployment_views
 from gateway.inference.service import Inference
+from gateway.inference.waiting import Wait
 from gateway.jobs.job_kind import kind_of
 from gateway.jobs.record import DEPLOYMENT, Job, JobState
 from schemas.base.times import iso
@@ -25,7 +26,8 @@ def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, An
     """A job's state, and its result when it has ended. Raises: JobNotFound."""
     job = inference.get(job_id, key=key)
     root = inference.settings.root_path
-    data = {**summary(job, root), "position": 0, "eta_s": None, **inference.waiting.places([job]).get(job.id, {})}
+    nothing = {"position": 0, **Wait().to_public()}
+    data = {**summary(job, root), **nothing, **inference.waiting.places([job]).get(job.id, {})}
     if job.state in (JobState.DONE, JobState.CANCELLED):
         events = inference.store.journals.read(job_id)
         result = kind_of(job.kind).answer(inference.store, job, events)

@@ -232,7 +232,7 @@ def test_every_field_of_a_job_is_given(rest: httpx.Client, rpc: Client) -> None:
     assert set(accepted) == set(jobs.JobAcceptedSchema().fields)
     done = ended(rest, accepted["job_id"])
     assert set(done) == set(jobs.JobSchema().fields)
-    assert {name for name, value in done.items() if value is None} == {"error", "eta_s"}
+    assert {name for name, value in done.items() if value is None} == {"error", "eta_s", "loading"}
     assert (done["kind"], done["model"], done["attempts"], done["position"]) == ("completion", "fake", 1, 0)
     assert done["created_at"] <= done["started_at"] <= done["finished_at"]
     assert rest.get(done["events_url"]).status_code == 200
@@ -243,7 +243,7 @@ def test_every_field_of_a_job_is_given(rest: httpx.Client, rpc: Client) -> None:
     message = rpc.call("GetJob", pb.GetJobRequest(job_id=job_id))
     assert (message.error.reason, message.error.message) == (failed["error"]["reason"], failed["error"]["message"])
     both = [rpc.call("GetJob", pb.GetJobRequest(job_id=i)) for i in (job_id, accepted["job_id"])]
-    seen = {field.name for job in both for field, _ in job.ListFields()} | {"position", "eta_s"}
+    seen = {field.name for job in both for field, _ in job.ListFields()} | {"position", "eta_s", "loading"}
     assert seen == set(pb.Job.DESCRIPTOR.fields_by_name) - {"chat", "embedding", "deployment"}
     cancelled = rest.delete(f"/jobs/{job_id}").json()["data"]
     assert cancelled == {"job_id": job_id, "status": "failed"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,8 +12,9 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.cluster.startup import STAGES
 from tests import rpc
-from tests.stack import Stack, chat, eventually, free_port, running
+from tests.stack import Stack, Stream, chat, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 
 CATALOG = """
@@ -170,6 +172,45 @@ def test_what_waits_for_a_load_that_fails_gets_the_reason(client: httpx.Client, 
 def ended(client: httpx.Client, path: str) -> dict[str, Any] | None:
     job = client.get(path).json()["data"]
     return job if job["status"] in ("failed", "completed", "cancelled") else None
+
+
+def test_who_waits_is_told_how_far_its_model_is(stack: Stack, client: httpx.Client) -> None:
+    """In a stream's comments, of whichever face, and where a job is looked at."""
+    unloaded(stack, client, "slow")
+    accepted = ask(client, "slow", Prefer="respond-async").json()["data"]
+    openai = {"model": "slow", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+    streams = [chat(stack, model="slow", max_tokens=4), Stream(stack, "/v1/chat/completions", openai).start()]
+    with rpc.client(stack) as other:
+        watched = other.call("WatchJob", pb.WatchJobRequest(job_id=accepted["job_id"]))
+        told = [event.waiting.loading for event in watched if event.HasField("waiting")]
+        early = other.call("GetJob", pb.GetJobRequest(job_id=accepted["job_id"]))
+    assert [one.progress for one in told] == sorted(one.progress for one in told)
+    assert "model_loading" in [one.stage for one in told]
+    assert not early.HasField("loading")  # it has ended
+    for stream in streams:
+        assert stream.join().error is None
+        assert any(re.fullmatch(r": queued position=\d+ eta=[\d.]+", line) for line in stream.comments)
+        percents = [int(line.split()[2]) for line in stream.comments if line.startswith(": loading ")]
+        assert percents == sorted(percents)
+        assert 0 < percents[-1] < 100
+        assert any(line.endswith(" stage=model_loading") for line in stream.comments)
+
+
+def test_a_job_that_is_looked_at_says_how_far_its_model_is(stack: Stack, client: httpx.Client) -> None:
+    unloaded(stack, client, "slow")
+    path = ask(client, "slow", Prefer="respond-async").json()["data"]["location"]
+
+    def loading() -> dict[str, Any] | None:
+        job = client.get(path).json()["data"]
+        assert job["status"] == "pending"
+        assert job["eta_s"] > 0
+        (listed,) = [one for one in client.get("/jobs").json()["data"]["jobs"] if one["job_id"] == job["job_id"]]
+        assert set(listed["loading"]) == {"progress", "stage"}
+        return job["loading"] if job["loading"]["progress"] else None
+
+    found = eventually(loading, "it has begun")
+    assert found["stage"] in STAGES
+    assert eventually(lambda: ended(client, path), "it ends")["status"] == "completed"
 
 
 def test_what_can_not_fit_is_refused_at_once(client: httpx.Client) -> None:

@@ -198,13 +198,13 @@ def test_who_waits_is_told_0_only_while_a_replica_has_a_slot_free(gateway: Gatew
     Registry(gateway.redis).heartbeat(beat, lease_s=60)
     job, waiting = submit(gateway, key).job, gateway.inference.waiting
     new = replace(job, created_at=job.created_at + 60_000)
-    assert waiting.eta_s(new, 1) == 0.0
+    assert waiting.wait(new, 1).eta_s == 0.0
     waits = replace(job, created_at=job.created_at - 1_000)
-    assert waiting.places([waits]) == {job.id: {"position": 1, "eta_s": 2.0}}
+    assert waiting.places([waits]) == {job.id: {"position": 1, "eta_s": 2.0, "loading": None}}
     background = replace(waits, background=True)
-    assert waiting.eta_s(background, 2) == 3.0, "what the job before it gets is counted as theirs"
+    assert waiting.wait(background, 2).eta_s == 3.0, "what the job before it gets is counted as theirs"
     gateway.redis.set(f"{keys.lines('fake')}:interactive", "somebody else's")
-    assert waiting.eta_s(background, 2) == 6.0
+    assert waiting.wait(background, 2).eta_s == 6.0
 
 
 @pytest.mark.parametrize("places", [2])

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from openai._streaming import SSEDecoder
 
+from gateway.cluster.loading import Loading
 from gateway.errors import HeadraceError
+from gateway.inference.waiting import Wait
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job, JobState
 from gateway.views.chunk_stream import ChunkStream
@@ -26,15 +28,16 @@ EVENTS = [
 ]
 
 
-def unknown(position: int) -> None:
+def unknown(position: int) -> Wait:
     """How long one waits."""
+    return Wait()
 
 
 @pytest.mark.parametrize("dialect", [Plain("r-1"), OpenAI()], ids=["plain", "openai"])
 def test_a_rewind_is_told_or_ends_the_stream(dialect: Dialect) -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(EVENTS))
     body = b"".join(
-        sse.stream(JOB, watcher, dialect, begun=[], position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
+        sse.stream(JOB, watcher, dialect, begun=[], position=0, wait=unknown, alive=lambda: True, limit_s=0)
     ).decode()
     assert body.count('"code":"rewound"') == (not dialect.resumable)
     assert ('"rewound":' in body, '"new"' in body) == (dialect.resumable, dialect.resumable)
@@ -58,7 +61,7 @@ FAILED = [
 def test_an_error_is_told_in_the_clients_dialect(dialect: Dialect, said: str) -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(FAILED))
     body = b"".join(
-        sse.stream(JOB, watcher, dialect, begun=[], position=0, eta_s=unknown, alive=lambda: True, limit_s=0)
+        sse.stream(JOB, watcher, dialect, begun=[], position=0, wait=unknown, alive=lambda: True, limit_s=0)
     ).decode()
     text, _, error = body.partition("id: 3-a\n")
     assert "old" in text
@@ -66,7 +69,7 @@ def test_an_error_is_told_in_the_clients_dialect(dialect: Dialect, said: str) ->
     assert error.endswith("\n\ndata: [DONE]\n\n")
 
 
-def test_how_long_a_client_waits_is_told_behind_its_position_if_it_is_known() -> None:
+def test_how_long_a_client_waits_and_for_what_is_told_behind_its_position_if_it_is_known() -> None:
     """Clients read the position by the beginning of the line."""
     positions = iter([2, 1, 0])
     watcher: Any = SimpleNamespace(
@@ -76,14 +79,15 @@ def test_how_long_a_client_waits_is_told_behind_its_position_if_it_is_known() ->
         begun=[],
         position=lambda _: next(positions),
     )
-    known = {3: None, 2: 12.0, 1: 0.4}
+    loading = Loading(40, "model_loading", 0.4)
+    known = {3: Wait(), 2: Wait(12.0), 1: Wait(0.4, loading)}
     body = sse.stream(
-        JOB, watcher, OpenAI(), begun=[], position=3, eta_s=known.__getitem__, alive=lambda: True, limit_s=0
+        JOB, watcher, OpenAI(), begun=[], position=3, wait=known.__getitem__, alive=lambda: True, limit_s=0
     )
     assert [part.decode() for part in body][:3] == [
         ": queued position=3\n",
         ": queued position=2 eta=12\n",
-        ": queued position=1 eta=0.4\n",
+        ": queued position=1 eta=0.4\n: loading 40 % stage=model_loading\n",
     ]
 
 
@@ -118,7 +122,7 @@ def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
         Shouting("r-1"),
         begun=[],
         position=3,
-        eta_s=lambda position: 1.5 * position,
+        wait=lambda position: Wait(1.5 * position),
         alive=lambda: True,
         limit_s=0,
     )
@@ -128,7 +132,7 @@ def test_a_dialect_writes_chunks_and_the_end_in_its_own_way() -> None:
 def test_a_stream_that_begins_at_once_has_no_comment_before() -> None:
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter(()))
     stream = sse.stream(
-        JOB, watcher, Plain("r-1"), begun=EVENTS[0], position=1, eta_s=unknown, alive=lambda: True, limit_s=0
+        JOB, watcher, Plain("r-1"), begun=EVENTS[0], position=1, wait=unknown, alive=lambda: True, limit_s=0
     )
     first, *_ = (part.decode() for part in stream)
     assert first.startswith(("id:", "data:", "event:"))
@@ -137,7 +141,7 @@ def test_a_stream_that_begins_at_once_has_no_comment_before() -> None:
 def test_comments_are_no_events_for_readers_that_keep_an_id() -> None:
     """OpenAI's SDK, and httpx-sse, take an empty line behind an event with an id for another one."""
     watcher: Any = SimpleNamespace(seq=1, ended=True, events=lambda: iter([[], [], *EVENTS[3:]]), position=lambda _: 0)
-    body = sse.stream(JOB, watcher, OpenAI(), begun=EVENTS[0], position=1, eta_s=unknown, alive=lambda: True, limit_s=0)
+    body = sse.stream(JOB, watcher, OpenAI(), begun=EVENTS[0], position=1, wait=unknown, alive=lambda: True, limit_s=0)
     parts = list(body)
     assert sse.PING in parts
     assert all(event.data for event in SSEDecoder().iter_bytes(iter(parts)))

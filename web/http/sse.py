@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from gateway.errors import HeadraceError, Rewound, Unavailable
+from gateway.inference.waiting import Wait
 from gateway.jobs.events import Event, EventType
 from gateway.jobs.journal import failure, voids
 from gateway.jobs.record import Job
@@ -49,25 +50,25 @@ def stream(
     *,
     begun: list[Event],
     position: int,
-    eta_s: Callable[[int], float | None],
+    wait: Callable[[int], Wait],
     alive: Callable[[], bool],
     limit_s: float,
 ) -> Iterator[bytes]:
     """The body of a streamed response, which has `begun` with these events.
 
-    `position` is that in the queue (0 = unknown), `eta_s` tells how long one waits there. `alive` returns False when
-    this server stops. After `limit_s` (0 = never) a client that can resume is asked to reconnect.
+    `position` is that in the queue (0 = unknown), `wait` tells what one waits for there, and how long. `alive` returns
+    False when this server stops. After `limit_s` (0 = never) a client that can resume is asked to reconnect.
     """
     until = time.monotonic() + limit_s if limit_s and dialect.resumable else math.inf
     try:
         if not begun:
-            yield _queued(position, eta_s) if position else _waiting(job, watcher, eta_s)
+            yield _queued(position, wait) if position else _waiting(job, watcher, wait)
         chunks = dialect.chunks(job)
         for events in itertools.chain([begun] if begun else [], watcher.events()):
             if not dialect.resumable and (void := next(filter(voids, events), None)):
                 raise _void(job, void)
             text, broken = _frames(job, chunks, events, dialect)
-            yield text.encode() if events else _waiting(job, watcher, eta_s)
+            yield text.encode() if events else _waiting(job, watcher, wait)
             if broken:
                 return
             if not watcher.ended and (not alive() or time.monotonic() > until):
@@ -115,12 +116,16 @@ def _ending(event: Event, dialect: Dialect) -> HeadraceError | None:
     return dialect.cancelled if event.type is EventType.CANCELLED else failure(event)
 
 
-def _waiting(job: Job, watcher: Watcher, eta_s: Callable[[int], float | None]) -> bytes:
+def _waiting(job: Job, watcher: Watcher, wait: Callable[[int], Wait]) -> bytes:
     """A comment for a waiting client, with its position in the queue if Redis can tell it."""
     position = 0 if watcher.seq else watcher.position(job.runs_on)
-    return _queued(position, eta_s) if position else PING
+    return _queued(position, wait) if position else PING
 
 
-def _queued(position: int, eta_s: Callable[[int], float | None]) -> bytes:
-    wait_s = eta_s(position)
-    return f": queued position={position}{'' if wait_s is None else f' eta={wait_s:g}'}\n".encode()
+def _queued(position: int, wait: Callable[[int], Wait]) -> bytes:
+    """The position, and behind it how far the model is, if it is being loaded."""
+    found = wait(position)
+    text = f": queued position={position}{'' if found.eta_s is None else f' eta={found.eta_s:g}'}\n"
+    if loading := found.loading:
+        text += f": loading {loading.progress} %{f' stage={loading.stage}' if loading.stage else ''}\n"
+    return text.encode()

@@ -103,7 +103,7 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
         dialect(),
         begun=begun,
         position=position,
-        eta_s=partial(gateway().inference.waiting.eta_s, job),
+        wait=partial(gateway().inference.waiting.wait, job),
         alive=current_app.extensions["headrace.alive"],
         limit_s=gateway().settings.stream_limit_s,
     )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from gateway.cluster.loading import Loading
 from gateway.errors import InvalidRequest
+from gateway.inference.waiting import Wait
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job
 from gateway.views import jobs as job_views
@@ -28,8 +31,9 @@ def create_job(call: Call, request: pb.CreateJobRequest) -> pb.Job:
         raise InvalidRequest.of({"request": ["Missing; give chat, completion or embedding."]})
     submitted = submit(call, getattr(request, kind), background=True)
     job, position = submitted.job, submitted.position
-    eta_s = call.gateway.inference.waiting.eta_s(job, position) if position else None
-    return _message({**job_views.summary(job, call.gateway.settings.root_path), "position": position, "eta_s": eta_s})
+    wait = call.gateway.inference.waiting.wait(job, position) if position else Wait()
+    root = call.gateway.settings.root_path
+    return _message({**job_views.summary(job, root), "position": position, **wait.to_public()})
 
 
 def get_job(call: Call, request: pb.GetJobRequest) -> pb.Job:
@@ -61,19 +65,25 @@ def _encode(chunks: ChunkStream[bytes], kind: str, event: Event) -> list[bytes]:
 
 
 class _Waiting:
-    """Reports the position in the queue whenever it has changed, and how long one waits there."""
+    """Reports the position in the queue and how far the model is loaded, whenever one of them has changed, and how long
+    one waits there.
+    """
 
     def __init__(self, call: Call, watcher: Watcher, job: Job) -> None:
         self._inference, self._watcher, self._job = call.gateway.inference, watcher, job
-        self._sent = -1
+        self._sent: tuple[int, Loading | None] = (-1, None)
 
     def message(self) -> bytes | None:
         position = self._watcher.position(self._job.runs_on)
-        if position is None or position == self._sent:
+        if position is None:
             return None
-        self._sent = position
-        eta_s = self._inference.waiting.eta_s(self._job, position) if position else None
-        return pb.JobEvent(waiting=pb.JobWaiting(position=position, eta_s=eta_s)).SerializeToString()
+        wait = self._inference.waiting.wait(self._job, position) if position else Wait()
+        news = position, wait.loading and replace(wait.loading, left_s=0)
+        if news == self._sent:
+            return None
+        self._sent = news
+        waiting = build(pb.JobWaiting, {"position": position, **wait.to_public()})
+        return pb.JobEvent(waiting=waiting).SerializeToString()
 
 
 def _message(data: dict[str, Any]) -> pb.Job:

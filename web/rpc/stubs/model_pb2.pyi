@@ -1250,7 +1250,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "eta_s")
+    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "eta_s", "loading")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -1269,6 +1269,7 @@ class Job(_message.Message):
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     ETA_S_FIELD_NUMBER: _ClassVar[int]
+    LOADING_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     kind: str
     model: str
@@ -1287,7 +1288,16 @@ class Job(_message.Message):
     embedding: EmbeddingsResponse
     deployment: GetDeploymentStatusResponse
     eta_s: float
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., eta_s: _Optional[float] = ...) -> None: ...
+    loading: ModelLoading
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., eta_s: _Optional[float] = ..., loading: _Optional[_Union[ModelLoading, _Mapping]] = ...) -> None: ...
+
+class ModelLoading(_message.Message):
+    __slots__ = ("progress", "stage")
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    progress: int
+    stage: str
+    def __init__(self, progress: _Optional[int] = ..., stage: _Optional[str] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("reason", "message", "remedy", "log", "provider", "retryable")
@@ -1344,12 +1354,14 @@ class JobEvent(_message.Message):
     def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ..., deployment: _Optional[_Union[DeploymentEvent, _Mapping]] = ...) -> None: ...
 
 class JobWaiting(_message.Message):
-    __slots__ = ("position", "eta_s")
+    __slots__ = ("position", "eta_s", "loading")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     ETA_S_FIELD_NUMBER: _ClassVar[int]
+    LOADING_FIELD_NUMBER: _ClassVar[int]
     position: int
     eta_s: float
-    def __init__(self, position: _Optional[int] = ..., eta_s: _Optional[float] = ...) -> None: ...
+    loading: ModelLoading
+    def __init__(self, position: _Optional[int] = ..., eta_s: _Optional[float] = ..., loading: _Optional[_Union[ModelLoading, _Mapping]] = ...) -> None: ...
 
 class CancelJobRequest(_message.Message):
     __slots__ = ("job_id",)
