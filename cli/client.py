@@ -12,7 +12,6 @@ import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from gateway.errors import HeadraceError
-from gateway.settings import Settings
 
 #: How long the client tries to resume a broken stream.
 RECONNECT_S = 60.0
@@ -102,21 +101,6 @@ class Answer:
                 yield text
 
 
-def http_url(settings: Settings) -> str:
-    """The URL of this machine's HTTP API."""
-    return f"http://{settings.http_host}:{settings.http_port}"
-
-
-def connect(url: str, key: str) -> httpx.Client:
-    """A client whose read time-out is longer than the pause between two comments of the server."""
-    return httpx.Client(
-        base_url=url,
-        headers={"Authorization": f"Bearer {key}"},
-        timeout=httpx.Timeout(10.0, read=15.0),
-        trust_env=False,
-    )
-
-
 def chat(client: httpx.Client, model: str, messages: Sequence[Mapping[str, str]], **options: Any) -> Answer:
     """Ask for an answer to a conversation."""
     body = {"messages": list(messages), "stream": True, **options}
@@ -127,9 +111,13 @@ def raise_for_error(response: httpx.Response) -> None:
     """Raises: ServerError with the server's own text."""
     if response.is_success:
         return
+    raise ServerError(message_of(response))
+
+
+def message_of(response: httpx.Response) -> str:
+    """The text of an error."""
     response.read()
     try:
-        message = str(response.json()["message"])
-    except (ValueError, KeyError):
-        message = f"HTTP {response.status_code}: {response.text[:200]}"
-    raise ServerError(message)
+        return str(response.json()["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {response.status_code}: {response.text[:200]}"

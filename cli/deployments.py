@@ -14,21 +14,15 @@ import click
 import httpx
 
 from cli import client as api
-from cli.preflight import bootstrap_key
+from cli.api.connection import connect, key_option, url_option
 from gateway.process.environment import without_admin_key
 from gateway.process.start import module_command
 from gateway.settings import Settings
 from schemas.deployments import QUANTIZATIONS
 
+__all__ = ["connect", "deploy", "events", "key_option", "models", "unload", "url_option", "worker"]
+
 _BAR = 24
-
-url_option = click.option("--url", help="Address of the HTTP API.")
-key_option = click.option("--key", envvar="HEADRACE_API_KEY", help="API key; the bootstrap key if it can be read.")
-
-
-def connect(settings: Settings, url: str | None, key: str | None) -> httpx.Client:
-    """A client of this machine's API, or of the one at `url`."""
-    return api.connect(url or api.http_url(settings), key or bootstrap_key(settings))
 
 
 @click.command()

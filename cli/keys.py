@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import click
 from marshmallow import Schema, ValidationError
 
+from cli.output import say
 from cli.preflight import wait_for_redis
-from cli.up import say
 from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.errors import InvalidRequest
 from gateway.jobs.control import cancel_all

@@ -15,13 +15,15 @@ import httpx
 
 from cli import client as api
 from cli import leftovers
-from cli.deployments import connect, deploy, key_option, models, unload, url_option, worker
+from cli.api.connection import connect, key_option, unreachable, url_option
+from cli.deployments import deploy, models, unload, worker
 from cli.doctor.command import doctor
 from cli.keys import key, usage
 from cli.nodes import nodes
+from cli.output import say, shown_secret
 from cli.preflight import bootstrap_key, not_read, wait_for_redis
 from cli.service import files
-from cli.up import SECRETS, SUPERVISOR, claim_redis, say, shown_secret, supervisor_of, up
+from cli.up import SECRETS, SUPERVISOR, claim_redis, supervisor_of, up
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
@@ -46,7 +48,7 @@ class Commands(click.Group):
         except HeadraceError as error:
             raise click.ClickException(error.message) from error
         except httpx.TransportError as error:
-            raise click.ClickException(f"The server does not answer: {error}. Is 'headrace up' running?") from error
+            raise click.ClickException(unreachable(error)) from error
 
 
 @click.group(cls=Commands)
@@ -119,7 +121,8 @@ def status(settings: Settings) -> None:
         click.echo(f"  {name:8} {state}, {entry['restarts']} restarts{why}")
     for name, why in found["left_out"].items():
         click.echo(f"  {name:8} not installed: {why}")
-    response = httpx.get(f"{api.http_url(settings)}/health/ready", timeout=5, trust_env=False)
+    with connect(settings, None, None) as client:
+        response = client.get("/health/ready")
     data = response.json()["data"]
     click.echo(
         f"  ready    {'yes' if response.status_code == 200 else 'no'} (redis {data['redis']}, keeper {data['keeper']})"

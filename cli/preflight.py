@@ -80,12 +80,12 @@ def check_ports(settings: Settings) -> None:
                 ) from error
 
 
-def check_grpc(settings: Settings) -> None:
-    """Make the development certificates if gRPC uses them. Raises: InvalidSetting."""
+def check_tls(settings: Settings) -> None:
+    """Make the development certificates if a face uses them. Raises: InvalidSetting."""
     from web.rpc.server import grpc_address
 
     grpc_address(settings)
-    if not settings.grpc_plaintext:
+    if not settings.grpc_plaintext or settings.http_tls == "on":
         server_tls(settings)
 
 
@@ -180,9 +180,14 @@ def secret_file(settings: Settings, name: str, given: str = "") -> str:
     return path.read_text().strip()
 
 
+def bootstrap_file(settings: Settings) -> Path:
+    """Where a bootstrap key lies that was made."""
+    return settings.data_dir / "keys" / "bootstrap"
+
+
 def bootstrap_key(settings: Settings) -> str:
     """The first admin key, if it is set or in the data folder; else empty."""
-    path = settings.data_dir / "keys" / "bootstrap"
+    path = bootstrap_file(settings)
     if settings.bootstrap_key or not path.exists():
         return settings.bootstrap_key
     return path.read_text().strip()

@@ -3,35 +3,35 @@
 from __future__ import annotations
 
 import os
-import select
 import shlex
 import signal
-import stat
-import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
 
-import click
 import httpx
 import redis
 
 from cli import client as api
 from cli import leftovers
+from cli.api.connection import connect as connect_http
+from cli.api.connection import http_url
 from cli.deployments import events
+from cli.output import is_closed, say, show, shown_secret
 from cli.preflight import (
     check_data_dir,
-    check_grpc,
     check_models,
     check_ports,
     check_redis,
+    check_tls,
     left_out,
     not_read,
     secret_file,
     wait_for_redis,
 )
 from cli.supervisor import Supervisor, process_table
+from gateway.access import plaintext
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import tls_folder
 from gateway.errors import Conflict, HeadraceError, StoreLost
@@ -50,8 +50,6 @@ SUPERVISOR = "up"
 LOOK_S = 0.1
 #: How long to wait until requests are taken, and then for the demo model.
 READY_TIMEOUT_S, DEMO_TIMEOUT_S = 60.0, 180.0
-#: Set when a write has failed: the terminal or pipe has been closed.
-_output_closed = threading.Event()
 QUESTION = "What is a water turbine? Answer in two sentences."
 
 
@@ -71,7 +69,9 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
         check_ports(settings)
         for problem in check_models(settings):
             say(f"a mistake in {problem}")
-        check_grpc(settings)
+        check_tls(settings)
+        if text := plaintext.warning(settings):
+            say(text)
         supervisor = Supervisor(
             folder=settings.data_dir, environ=settings.environ(), say=say, shutdown_s=settings.shutdown_s
         )
@@ -88,28 +88,6 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
             say("stopped; nothing is left running")
     finally:
         os.close(lock)
-
-
-def say(text: str) -> None:
-    """Print one line."""
-    show(f"headrace | {text}")
-
-
-def show(text: str, *, nl: bool = True) -> None:
-    """Print a text. A closed terminal or pipe is noted, not raised."""
-    try:
-        click.echo(text, nl=nl)
-    except OSError:
-        _output_closed.set()
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def shown_secret(settings: Settings, name: str) -> str:
-    """A secret, to be shown on the terminal; if the output goes to a file, the command that shows it."""
-    secret = secret_file(settings, name)
-    path = shlex.quote(str(settings.data_dir.absolute() / "keys" / name))
-    in_file = sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
-    return f"$(cat {path})" if in_file else secret
 
 
 def take_folder(data_dir: Path) -> int:
@@ -176,7 +154,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
     while not supervisor.stopping.wait(LOOK_S):
         supervisor.reap_and_restart()
-        if signal.SIGHUP in _endings() and _is_output_closed():
+        if signal.SIGHUP in _endings() and is_closed():
             return
 
 
@@ -186,26 +164,15 @@ def _endings() -> list[signal.Signals]:
     return [number for number in every if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _is_output_closed() -> bool:
-    """Whether the terminal or pipe that this process writes to has been closed."""
-    if sys.stdout is None or _output_closed.is_set():
-        return _output_closed.is_set()
-    mode = os.fstat(sys.stdout.fileno()).st_mode
-    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
-        return False
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
 def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     """Show the startup of the demo model, one streamed answer, and the next steps."""
-    url = api.http_url(settings)
+    url = http_url(settings)
     model = "" if supervisor.leaves_out("demo") else settings.demo_model
     try:
-        _await_web(supervisor, url)
-        if model and _bring_up_demo(model, supervisor, url, key):
-            _stream_one_answer(url, key, model)
+        with connect_http(settings, None, key) as client:
+            _await_web(supervisor, client)
+            if model and _bring_up_demo(client, supervisor, model):
+                _stream_one_answer(client, model)
     except (HeadraceError, httpx.HTTPError, *NOT_NOW) as error:
         say(f"the demo did not answer: {error}")
     if supervisor.stopping.is_set():
@@ -218,7 +185,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
   Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {shown_secret(settings, "flower.password")})
   API key   {shown_secret(settings, "bootstrap")}
 
-  curl -N {url}/models/{model}/chat/completions \\
+  curl -N {_trust(settings)}{url}/models/{model}/chat/completions \\
     -H "Authorization: Bearer {shown_secret(settings, "bootstrap")}" -H 'Content-Type: application/json' \\
     -d '{{"messages": [{{"role": "user", "content": "Hello!"}}], "stream": true}}'
 
@@ -235,24 +202,30 @@ def _transport(settings: Settings) -> str:
     return "TLS, HEADRACE_TLS_CERT" if settings.tls_cert else f"TLS, CA: {tls_folder(settings) / 'ca.pem'}"
 
 
-def _await_web(supervisor: Supervisor, url: str) -> None:
+def _trust(settings: Settings) -> str:
+    """What makes curl trust the development certificate."""
+    trusts_it = settings.http_tls != "on" or settings.tls_cert
+    return "" if trusts_it else f"--cacert {shlex.quote(str(tls_folder(settings) / 'ca.pem'))} "
+
+
+def _await_web(supervisor: Supervisor, client: httpx.Client) -> None:
     """Return when requests are taken, or that takes too long: a keeper that does not come is said elsewhere."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _answers(f"{url}/health/ready") and time.monotonic() < deadline and not supervisor.stopping.wait(LOOK_S):
-        continue
+    while not _answers(client, "/health/ready") and time.monotonic() < deadline:
+        if supervisor.stopping.wait(LOOK_S):
+            return
 
 
-def _bring_up_demo(model: str, supervisor: Supervisor, url: str, key: str) -> bool:
+def _bring_up_demo(client: httpx.Client, supervisor: Supervisor, model: str) -> bool:
     """Deploy the demo model unless it is deployed, and show the progress. Returns whether it answers."""
     started = time.monotonic()
-    with api.connect(url, key) as client:
-        while not supervisor.stopping.wait(LOOK_S) and time.monotonic() < started + DEMO_TIMEOUT_S:
-            status = _status(client, model)
-            if status == "active" and _answers(f"{url}/health/ready"):
-                say(f"{model}: active, after {time.monotonic() - started:.1f} s")
-                return True
-            if status in ("inactive", "available", "failed"):
-                _deploy(client, model)
+    while not supervisor.stopping.wait(LOOK_S) and time.monotonic() < started + DEMO_TIMEOUT_S:
+        status = _status(client, model)
+        if status == "active" and _answers(client, "/health/ready"):
+            say(f"{model}: active, after {time.monotonic() - started:.1f} s")
+            return True
+        if status in ("inactive", "available", "failed"):
+            _deploy(client, model)
     if not supervisor.stopping.is_set():
         say(f"{model} is not up; see 'headrace logs' for the reason")
     return False
@@ -278,17 +251,16 @@ def _deploy(client: httpx.Client, model: str) -> None:
         raise api.ServerError(f"{end['error']['reason']}: {end['error']['message']} {end['error'].get('remedy', '')}")
 
 
-def _answers(url: str) -> bool:
+def _answers(client: httpx.Client, path: str) -> bool:
     try:
-        return httpx.get(url, timeout=5, trust_env=False).status_code == 200
+        return client.get(path).status_code == 200
     except httpx.HTTPError:
         return False
 
 
-def _stream_one_answer(url: str, key: str, model: str) -> None:
+def _stream_one_answer(client: httpx.Client, model: str) -> None:
     show(f"\n  you       {QUESTION}\n  {model}  ", nl=False)
-    with api.connect(url, key) as client:
-        answer = api.chat(client, model, [{"role": "user", "content": QUESTION}], max_tokens=80, temperature=0)
-        for text in answer:
-            show(text, nl=False)
+    answer = api.chat(client, model, [{"role": "user", "content": QUESTION}], max_tokens=80, temperature=0)
+    for text in answer:
+        show(text, nl=False)
     show("")

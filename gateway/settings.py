@@ -27,7 +27,11 @@ TABLES = {"models", "providers"}
 #: One or more segments, none of which is `.` or `..`.
 _ROOT_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 #: The allowed words of a setting.
-_WORDS = {"appendfsync": ("everysec", "always"), "openai_unknown_fields": ("ignore", "refuse")}
+_WORDS = {
+    "appendfsync": ("everysec", "always"),
+    "http_tls": ("off", "on", "proxy"),
+    "openai_unknown_fields": ("ignore", "refuse"),
+}
 #: Names that become part of keys, queues and paths.
 _NAMES = {"node": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")}
 _BOOLEANS = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -54,6 +58,8 @@ class Settings:
     data_dir: Path = field(default_factory=directories.default_data_dir)
     http_host: str = "127.0.0.1"
     http_port: int = 8000
+    #: TLS of the REST face: `on`, `off`, or `proxy`: a proxy in front ends it, so nobody needs to be warned.
+    http_tls: str = "off"
     #: Path below which a proxy shows the REST face to its clients, such as `/llm`; all links in answers begin with it.
     root_path: str = ""
     grpc_host: str = "127.0.0.1"
@@ -70,11 +76,13 @@ class Settings:
     grpc_key_max_calls: int = 500
     #: A gRPC connection that is silent for this long is probed; without an answer within 10 s it is closed.
     grpc_keepalive_s: float = 30.0
-    #: PEM files of the gRPC server's certificate and key; empty: development ones are made in `{data_dir}/tls`.
+    #: PEM files of the certificate and key of both faces; empty: development ones are made in `{data_dir}/tls`.
     tls_cert: str = ""
     tls_key: str = ""
     #: PEM file of a CA: gRPC clients must have a certificate that it signed. Empty: they need none.
     tls_client_ca: str = ""
+    #: PEM file of a CA that the command line trusts, beside public ones and the development CA.
+    ca_file: str = ""
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
     #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.

@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -236,7 +237,8 @@ class Stack:
 
     def _ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/health/ready").status_code == 200
+            with self.client() as client:
+                return client.get("/health/ready").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -245,12 +247,15 @@ class Stack:
     @property
     def url(self) -> str:
         """Where the web process listens."""
-        return f"http://127.0.0.1:{self.settings.http_port}"
+        return f"{'https' if self.settings.http_tls == 'on' else 'http'}://127.0.0.1:{self.settings.http_port}"
 
     def client(self, key: str = KEY) -> httpx.Client:
         """An HTTP client with a key."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx.Client(base_url=self.url, headers=headers, timeout=2 * PATIENCE_S)
+        trusted: ssl.SSLContext | bool = True
+        if self.settings.http_tls == "on":
+            trusted = ssl.create_default_context(cafile=str(self.settings.data_dir / "tls" / "ca.pem"))
+        return httpx.Client(base_url=self.url, headers=headers, timeout=2 * PATIENCE_S, verify=trusted)
 
     def journal(self, job_id: str) -> list[Event]:
         """All events of a job."""

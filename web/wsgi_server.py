@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import select
+import ssl
 import uuid
 from typing import Any
 
@@ -13,11 +15,16 @@ from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
+from gateway.access import plaintext
+from gateway.access.certificates import server_tls
 from gateway.errors import BadRequest
 from gateway.process.start import collect_less, run
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from web.http.bodies import BoundedBody, HeadWithBody, linger
+from web.tls import Secured
+
+log = logging.getLogger(__name__)
 
 #: Connections that one process may hold open.
 CONNECTIONS = 20_000
@@ -35,8 +42,25 @@ class WebWorker(GeventWorker):  # type: ignore[misc]
         # through the event loop for that, which takes as long as the command that follows.
         select.poll = monkey.get_original("select", "poll")  # type: ignore[misc]
 
+    def handle(self, listener: Any, client: Any, addr: Any) -> None:
+        """Serve one connection."""
+        if self.app.tls is not None:
+            try:
+                client = self.app.tls.accept(client)
+            except BadRequest as error:
+                _write_error(client, error.http_status, "Bad Request", error.message)
+                linger(client)
+                util.close(client)
+                return
+            except OSError:  # the client has left, or does not trust us
+                util.close(client)
+                return
+        super().handle(listener, client, addr)
+
     def handle_request(self, listener_name: Any, req: Any, sock: Any, addr: Any) -> None:
         """Answer one request. The rest of its body that the application has not read is dropped."""
+        if isinstance(sock, ssl.SSLSocket):
+            req.scheme = "https"
         body, connection = BoundedBody(req, sock), HeadWithBody(sock)
         try:
             super().handle_request(listener_name, req, connection, addr)
@@ -80,6 +104,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.tls: Secured | None = None
         super().__init__()
 
     def load_config(self) -> None:
@@ -107,6 +132,8 @@ class WebServer(BaseApplication):  # type: ignore[misc]
         from gateway.context import Gateway
         from web.app import create_app
 
+        if self.settings.http_tls == "on":
+            self.tls = Secured(self.settings)
         gateway = Gateway.connect(self.settings, joined=True)
         if self.settings.bootstrap_key:
             gateway.credentials.bootstrap(self.settings.bootstrap_key)
@@ -120,7 +147,11 @@ def _post_worker_init(worker: Any) -> None:
 
 
 def main(settings: Settings) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM. Raises: InvalidSetting."""
+    if settings.http_tls == "on":
+        server_tls(settings)  # what is wrong with it is told once, not by each worker
+    elif text := plaintext.warning(settings):
+        log.warning(text)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     WebServer(settings).run()

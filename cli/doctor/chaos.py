@@ -25,8 +25,9 @@ import redis
 
 from cli import client as api
 from cli import leftovers
+from cli.api.connection import connect as connect_http
+from cli.api.connection import http_url
 from cli.doctor.checks import Finding, Level
-from cli.preflight import bootstrap_key
 from gateway.cluster.registry import Registry, Replica
 from gateway.errors import HeadraceError, Unavailable
 from gateway.jobs.store import JobStore
@@ -46,9 +47,9 @@ UP_S, END_S, TIDY_S = 120.0, 60.0, 15.0
 class Stream(threading.Thread):
     """A client that reconnects, and the text that it got."""
 
-    def __init__(self, url: str, key: str) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__(daemon=True)
-        self._url, self._key = url, key
+        self._settings = settings
         self.job_id = self.text = self.error = ""
         self.started = threading.Event()
         self.times: list[float] = []
@@ -56,7 +57,7 @@ class Stream(threading.Thread):
     def run(self) -> None:
         """Send the request, and read to the end."""
         try:
-            with api.connect(self._url, self._key) as client:
+            with connect_http(self._settings, None, None) as client:
                 answer = api.chat(client, MODEL, [{"role": "user", "content": "hello"}], max_tokens=TOKENS)
                 for piece in answer:
                     self.job_id, self.text = answer.events.job_id, self.text + piece
@@ -183,9 +184,8 @@ def _running(settings: Settings) -> Iterator[Sandbox]:
 
 def _try(sandbox: Sandbox, name: str, fault: Callable[[Sandbox], object]) -> Finding:
     """Make a fault under running streams, and report what became of them."""
-    url, key = api.http_url(sandbox.settings), bootstrap_key(sandbox.settings)
-    ready = _await(lambda: _answers(url), UP_S)
-    streams = [Stream(url, key) for _ in range(STREAMS)]
+    ready = _await(lambda: _answers(http_url(sandbox.settings)), UP_S)
+    streams = [Stream(sandbox.settings) for _ in range(STREAMS)]
     for stream in streams:
         stream.start()
     for stream in streams:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import select
-import socket
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -118,9 +117,9 @@ def client_left() -> bool:
     connection: Any = request.environ.get("gunicorn.socket")
     if connection is None:
         return False
-    ready = select.poll()  # select() takes no descriptor above 1023
-    ready.register(connection, select.POLLIN)
+    ended = select.poll()  # select() takes no descriptor above 1023
     try:
-        return bool(ready.poll(0)) and not connection.recv(1, socket.MSG_PEEK)
-    except OSError:
+        ended.register(connection, select.POLLRDHUP)
+        return bool(ended.poll(0))
+    except (OSError, ValueError):  # it is closed
         return True

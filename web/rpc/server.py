@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import signal
 from typing import Any
@@ -13,7 +12,8 @@ import grpc.aio
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from gateway.access.certificates import server_tls
+from gateway.access.plaintext import is_loopback
+from gateway.access.renewal import LiveCertificate
 from gateway.context import Gateway
 from gateway.errors import InvalidSetting
 from gateway.process.start import run
@@ -98,7 +98,7 @@ def channel_options(settings: Settings) -> dict[str, Any]:
 def grpc_address(settings: Settings) -> str:
     """Where to listen. Raises: InvalidSetting for plaintext beyond loopback."""
     host = settings.grpc_host
-    if settings.grpc_plaintext and not _is_loopback(host):
+    if settings.grpc_plaintext and not is_loopback(host):
         raise InvalidSetting(
             f"HEADRACE_GRPC_PLAINTEXT is set, but HEADRACE_GRPC_HOST is {host!r}: without TLS gRPC listens on loopback "
             "only. Set HEADRACE_GRPC_HOST=127.0.0.1, or unset HEADRACE_GRPC_PLAINTEXT."
@@ -107,16 +107,18 @@ def grpc_address(settings: Settings) -> str:
 
 
 def credentials(settings: Settings) -> grpc.ServerCredentials:
-    """The server's certificate; with a client CA set, clients must have one too. Raises: InvalidSetting."""
-    tls = server_tls(settings)
-    return grpc.ssl_server_credentials([(tls.key, tls.certificate)], tls.client_ca, tls.client_ca is not None)
+    """The server's certificate, as it is at each connection; with a client CA set, clients must have one too.
 
+    Raises:
+        InvalidSetting.
+    """
+    certificate = LiveCertificate(settings)
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    def configuration() -> grpc.ServerCertificateConfiguration:
+        tls = certificate.current()
+        return grpc.ssl_server_certificate_configuration([(tls.key, tls.certificate)], tls.client_ca)
+
+    return grpc.dynamic_ssl_server_credentials(configuration(), configuration, bool(settings.tls_client_ca))
 
 
 def main(settings: Settings) -> None:

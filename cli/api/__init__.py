@@ -1,0 +1,1 @@
+"""What commands do over the HTTP API."""

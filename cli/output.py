@@ -1,0 +1,52 @@
+"""What commands print, on a terminal or pipe that may be closed at any time, or into a file, which gets no secret."""
+
+from __future__ import annotations
+
+import os
+import select
+import shlex
+import stat
+import sys
+import threading
+
+import click
+
+from cli.preflight import secret_file
+from gateway.settings import Settings
+
+#: Set when a write has failed.
+_closed = threading.Event()
+
+
+def say(text: str) -> None:
+    """Print one line."""
+    show(f"headrace | {text}")
+
+
+def show(text: str, *, nl: bool = True) -> None:
+    """Print a text. A closed terminal or pipe is noted, not raised."""
+    try:
+        click.echo(text, nl=nl)
+    except OSError:
+        _closed.set()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def shown_secret(settings: Settings, name: str) -> str:
+    """A secret, to be shown on the terminal; if the output goes to a file, the command that shows it."""
+    secret = secret_file(settings, name)
+    path = shlex.quote(str(settings.data_dir.absolute() / "keys" / name))
+    in_file = sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
+    return f"$(cat {path})" if in_file else secret
+
+
+def is_closed() -> bool:
+    """Whether the terminal or pipe that this process writes to has been closed."""
+    if sys.stdout is None or _closed.is_set():
+        return _closed.is_set()
+    mode = os.fstat(sys.stdout.fileno()).st_mode
+    if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
+        return False
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
