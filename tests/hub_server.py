@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 #: Files that the hub keeps in Git LFS.
 LFS_SUFFIXES = (".safetensors", ".gguf", ".bin")
 TOKEN = "hf_token_of_the_test"
-_API = re.compile(r"/api/models/([^/]+/[^/]+)/revision/([^/]+)")
+_MODELS = "/api/models"
+_API = re.compile(r"/api/models/([^/]+/[^/]+?)(?:/revision/([^/]+)|(/refs))?")
 _RESOLVE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 
@@ -59,12 +60,28 @@ class Seen:
 
 @dataclass
 class Repository:
-    """The files of one commit. `claimed` are sizes that the list of files says instead of the real ones."""
+    """The files of `main`, and of other commits. `claimed` are sizes that its list says instead of real ones."""
 
     revision: str
     files: dict[str, bytes]
+    #: Only its files are kept from those who have not accepted its terms: everybody may see what there is.
     gated: bool = False
+    #: Nobody else knows that it is there.
+    private: bool = False
     claimed: dict[str, int] = field(default_factory=dict)
+    #: What stands at the beginning of its README.
+    card: dict[str, Any] = field(default_factory=dict)
+    downloads: int = 0
+    #: Commits by name, beside `main`; and the files of those commits.
+    branches: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    others: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def at(self, revision: str) -> tuple[str, dict[str, bytes]] | None:
+        """The commit of a branch, a tag or a commit, and its files."""
+        commit = {"main": self.revision, **self.branches, **self.tags}.get(revision, revision)
+        files = self.files if commit == self.revision else self.others.get(commit)
+        return None if files is None else (commit, files)
 
 
 class HubServer:
@@ -88,10 +105,16 @@ class HubServer:
 
     def add(self, name: str, folder: Path, **about: Any) -> Repository:
         """Publish the files of a folder. The commit is made of their content."""
-        files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-        commit = hashlib.sha1(b"".join(name.encode() + content for name, content in sorted(files.items()))).hexdigest()
+        commit, files = _committed(folder)
         self.repositories[name] = Repository(commit, files, **about)
         return self.repositories[name]
+
+    def add_branch(self, name: str, branch: str, folder: Path) -> str:
+        """Publish the files of a folder in a branch of a repository. Returns its commit."""
+        commit, files = _committed(folder)
+        self.repositories[name].others[commit] = files
+        self.repositories[name].branches[branch] = commit
+        return commit
 
     def requests(self, suffix: str) -> list[Seen]:
         """GET requests for the bytes of a file, from whoever had them."""
@@ -109,6 +132,11 @@ class HubServer:
             for server in self._servers:
                 server.shutdown()
                 server.server_close()
+
+
+def _committed(folder: Path) -> tuple[str, dict[str, bytes]]:
+    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return hashlib.sha1(b"".join(name.encode() + text for name, text in sorted(files.items()))).hexdigest(), files
 
 
 class _Server(ThreadingHTTPServer):
@@ -133,9 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        path = unquote(urlsplit(self.path).path)
+        path = urlsplit(self.path).path
         authorized = self.headers.get("Authorization") == f"Bearer {TOKEN}"
-        self.server.hub.seen.append(Seen(self.command, path, self.headers.get("Range", ""), authorized))
+        self.server.hub.seen.append(Seen(self.command, unquote(path), self.headers.get("Range", ""), authorized))
         self.answer(path, authorized)
 
     def answer(self, path: str, authorized: bool) -> None:
@@ -202,40 +230,80 @@ class _Hub(_Handler):
     """Lists and small files; redirects to the storage."""
 
     def answer(self, path: str, authorized: bool) -> None:
+        """The path is as it was sent: a revision with a slash in it is quoted."""
+        if self.headers.get("Authorization") and not authorized:
+            self.refuse(401, "", "Invalid credentials in Authorization header")
+            return
+        if path == _MODELS:
+            self._search(parse_qs(urlsplit(self.path).query), authorized)
+            return
         listed, resolved = _API.fullmatch(path), _RESOLVE.fullmatch(path)
         match = listed or resolved
-        repository = self.server.hub.repositories.get(match[1]) if match else None
-        if match is None or repository is None:
-            self.refuse(401, "RepoNotFound", "Repository not found")
-        elif repository.gated and not authorized:
-            self.refuse(401, "GatedRepo", f"Access to model {match[1]} is restricted.")
-        elif match[2] != repository.revision:
-            self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        name = unquote(match[1]) if match else ""
+        repository = self.server.hub.repositories.get(name)
+        if match is None or repository is None or (repository.private and not authorized):
+            # Who has shown no token is not told which of the two it is.
+            self.refuse(404 if authorized else 401, "RepoNotFound", "Repository not found")
+        elif listed and listed[3]:
+            self._refs(repository)
+        elif not (found := repository.at(unquote(match[2] or "main"))):
+            self.refuse(404, "RevisionNotFound", f"Invalid rev id: {unquote(match[2])}")
         elif listed:
-            self._list(match[1], repository)
+            self._list(name, repository, *found)
+        elif repository.gated and not authorized:
+            self.refuse(401, "GatedRepo", f"Access to model {name} is restricted. Please log in.")
         else:
-            self._resolve(match[3], repository)
+            self._resolve(unquote(match[3]), *found)
 
-    def _list(self, name: str, repository: Repository) -> None:
-        siblings = []
-        for file, content in repository.files.items():
-            size = repository.claimed.get(file, len(content))
-            entry: dict[str, Any] = {"rfilename": file, "size": size, "blobId": git_sha1(content)}
-            if file.endswith(LFS_SUFFIXES):
-                sha256 = hashlib.sha256(content).hexdigest()
-                entry["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 134}
-            siblings.append(entry)
-        about = {"id": name, "modelId": name, "sha": repository.revision, "gated": False, "tags": []}
-        body = self.server.hub.listing or json.dumps({**about, "siblings": siblings}).encode()
-        self.begin(200, len(body), {"Content-Type": "application/json"})
+    def json(self, value: Any) -> None:
+        """An answer of the API."""
+        body = self.server.hub.listing or json.dumps(value).encode()
+        self.begin(200, len(body), {"Content-Type": "application/json; charset=utf-8"})
         self.body(body)
 
-    def _resolve(self, file: str, repository: Repository) -> None:
-        content = repository.files.get(file)
+    def _search(self, asked: dict[str, list[str]], authorized: bool) -> None:
+        """Repositories whose names hold a text, those of an owner, the most wanted first."""
+        (search,), (author,), (limit,) = (asked.get(key, [""]) for key in ("search", "author", "limit"))
+        found = [
+            (name, repository)
+            for name, repository in self.server.hub.repositories.items()
+            if search.lower() in name.lower()
+            and author.lower() in ("", name.partition("/")[0].lower())
+            and (authorized or not repository.private)
+        ]
+        found.sort(key=lambda pair: -pair[1].downloads)
+        self.json([_about(name, repository) for name, repository in found[: int(limit or 1000)]])
+
+    def _refs(self, repository: Repository) -> None:
+        branches = {"main": repository.revision, **repository.branches}
+        kinds = {"heads": branches, "tags": repository.tags}
+        found = {
+            kind: [
+                {"name": name, "ref": f"refs/{kind}/{name}", "targetCommit": commit} for name, commit in refs.items()
+            ]
+            for kind, refs in kinds.items()
+        }
+        self.json({"branches": found["heads"], "tags": found["tags"], "converts": []})
+
+    def _list(self, name: str, repository: Repository, commit: str, files: dict[str, bytes]) -> None:
+        siblings = []
+        for file, content in files.items():
+            entry: dict[str, Any] = {"rfilename": file}
+            if "blobs" in parse_qs(urlsplit(self.path).query):
+                size = repository.claimed.get(file, len(content))
+                entry |= {"size": size, "blobId": git_sha1(content)}
+                if file.endswith(LFS_SUFFIXES):
+                    sha256 = hashlib.sha256(content).hexdigest()
+                    entry["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 134}
+            siblings.append(entry)
+        self.json({**_about(name, repository), "sha": commit, "siblings": siblings})
+
+    def _resolve(self, file: str, commit: str, files: dict[str, bytes]) -> None:
+        content = files.get(file)
+        headers = {"X-Repo-Commit": commit}
         if content is None:
-            self.refuse(404, "EntryNotFound", "Entry not found", **{"X-Repo-Commit": repository.revision})
+            self.refuse(404, "EntryNotFound", "Entry not found", **headers)
             return
-        headers = {"X-Repo-Commit": repository.revision}
         if not file.endswith(LFS_SUFFIXES):
             self.content(file, content, {**headers, "ETag": f'"{git_sha1(content)}"'})
             return
@@ -245,16 +313,33 @@ class _Hub(_Handler):
         self.begin(302, 0, {**headers, **linked, "Location": location})
 
 
+def _about(name: str, repository: Repository) -> dict[str, Any]:
+    """What the API says of a repository wherever it names it."""
+    license_tag = [f"license:{repository.card['license']}"] if "license" in repository.card else []
+    return {
+        "_id": git_sha1(name.encode())[:24],
+        "id": name,
+        "modelId": name,
+        "private": repository.private,
+        "gated": "manual" if repository.gated else False,
+        "downloads": repository.downloads,
+        "likes": 0,
+        "tags": license_tag,
+        "cardData": repository.card,
+    }
+
+
 class _Storage(_Handler):
     """The bytes of files in Git LFS, by their checksum."""
 
     def answer(self, path: str, authorized: bool) -> None:
-        sha256, _, file = path.lstrip("/").partition("/")
+        sha256, _, file = unquote(path).lstrip("/").partition("/")
         for repository in self.server.hub.repositories.values():
-            content = repository.files.get(file, b"")
-            if hashlib.sha256(content).hexdigest() == sha256:
-                self.content(file, content, {"ETag": f'"{sha256[:32]}"'})
-                return
+            for files in (repository.files, *repository.others.values()):
+                content = files.get(file, b"")
+                if hashlib.sha256(content).hexdigest() == sha256:
+                    self.content(file, content, {"ETag": f'"{sha256[:32]}"'})
+                    return
         self.refuse(404, "", "No such key")
 
 

@@ -324,7 +324,7 @@ def test_a_disk_without_room_is_noticed_before(model_hub: HubServer, tmp_path: P
     download = Download(tmp_path / "models", ref)
     error = download.failure()
     assert error.reason is FailureReason.NO_SPACE
-    assert f"{(1 << 50) + len(repository.files['config.json'])} bytes are to be fetched" in error.message
+    assert f"{(1 << 50) / 1e9:.2f} GB are to be fetched" in error.message
     asked = [seen.range for seen in model_hub.requests(WEIGHTS)]
     assert asked
     assert all(asked), "only a part of the weights"
@@ -373,7 +373,9 @@ def test_a_gated_repository_wants_a_token_which_the_storage_never_sees(
     repository, ref = publish(model_hub, tmp_path, gated=True)
     error = Download(tmp_path / "models", ref).failure()
     assert error.reason is FailureReason.SOURCE_UNREACHABLE
-    assert "Accept them on its page, and set HF_TOKEN" in error.message
+    assert f"Accept them on {model_hub.url}/org/name, and run `hf auth login`" in error.message
+    monkeypatch.setenv("HF_TOKEN", "of somebody else")
+    assert "refuses this node's token for org/name (401 Invalid" in Download(tmp_path / "models", ref).failure().message
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     download = Download(tmp_path / "models", ref)
     model_hub.seen.clear()
@@ -388,7 +390,7 @@ def test_what_is_not_there_is_named(model_hub: HubServer, tmp_path: Path) -> Non
     repository, ref = publish(model_hub, tmp_path)
     cases = [
         (HubRef("org", "other", ref.revision), "no repository org/other, or it is private"),
-        (HubRef("org", "name", "0" * 40), f"org/name has no commit {'0' * 40}"),
+        (HubRef("org", "name", "0" * 40), f"org/name has no branch, tag or commit {'0' * 40}"),
         (HubRef("org", "name", ref.revision, "q4.gguf"), "no file or folder q4.gguf"),
     ]
     for wrong, says in cases:

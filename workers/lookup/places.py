@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,10 +38,8 @@ class Place:
     revision: str = ""
     commit: str = ""
     license: str = ""
-    #: Whether its files are on this machine.
-    is_here: bool = True
-    #: Raises: SourceFailed if the disk has no room for the files of a source, in bytes.
-    require_space: Callable[[str, int], None] = field(default=lambda source, size: None)
+    #: Whether the disk has room for some files of a model that an engine is to load. Raises: SourceFailed.
+    require_space: Callable[[str, Sequence[str], str], None] = field(default=lambda path, names, engine: None)
 
 
 def folder_place(ref: FolderRef) -> Place:

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.process.file_locks import remove_lock, try_lock
 from workers.sources.hub_client import RemoteFile
 from workers.sources.pump import POLL_S, wait
@@ -61,6 +62,16 @@ class DownloadStore:
                 with suppress(OSError):
                     here += min(path.stat().st_size, file.size)
         return sum(file.size for file in files) - here
+
+    def require_space(self, files: Sequence[RemoteFile]) -> None:
+        """Raises: SourceFailed, NO_SPACE, if the disk has no room for what is still to be fetched."""
+        missing, free = self.missing_bytes(files), _free_bytes(self.staging)
+        if missing > free:
+            raise SourceFailed(
+                FailureReason.NO_SPACE,
+                f"{missing / 1e9:.2f} GB are to be fetched to {self.folder.parent}, and {free / 1e9:.2f} GB are free "
+                "there. Free disk space, or set HEADRACE_DATA_DIR to a larger disk.",
+            )
 
     def path(self, file: RemoteFile, suffix: str = "") -> Path:
         """The path where a file is gathered; without the suffix PART it has been checked."""
@@ -134,6 +145,12 @@ class DownloadStore:
             return try_lock(self._lock)
         except FileNotFoundError:  # another process has just removed the empty folder
             return None
+
+
+def _free_bytes(folder: Path) -> int:
+    """Of the disk where a folder is, or will be."""
+    there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+    return shutil.disk_usage(there).free
 
 
 def _sync(folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -101,7 +100,7 @@ class Hub:
         self._inspect_there(self._limits, is_cancelled, log)
         files = self._needed(self._limits, is_cancelled, log)
         self._store.open()
-        self._require_space(files)
+        self._store.require_space(files)
         total = sum(file.size for file in files)
         progress = _Progress(on_progress, total)
         transfer = Transfer(self._client, self._limits, is_cancelled, log)
@@ -130,14 +129,6 @@ class Hub:
             wanted = needed(names, weights)
             self._files = sorted((names[name] for name in wanted), key=lambda file: (file.size, file.name))
         return self._files
-
-    def _require_space(self, files: Sequence[RemoteFile]) -> None:
-        missing = self._store.missing_bytes(files)
-        free = shutil.disk_usage(self._store.staging).free
-        if missing > free:
-            raise SourceFailed(
-                FailureReason.NO_SPACE, f"{missing} bytes are to be fetched, but {free} bytes are free on the disk."
-            )
 
 
 class RemoteFiles:

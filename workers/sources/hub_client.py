@@ -28,7 +28,7 @@ from schemas.base.retry_after import retry_after_s
 from schemas.sources import HubRef, inside
 from workers.sources.retry import Interrupted, Limits
 
-#: How this node shows the hub who asks. Both are read at each use.
+#: How this node shows the hub who asks. What is kept by a log-in is read at each use.
 LOG_IN = "run `hf auth login` where this node runs, or start it with HF_TOKEN"
 #: Characters of a license's name.
 MAX_LICENSE = 100
@@ -71,7 +71,7 @@ class HubClient:
     def __init__(self, ref: HubRef, limits: Limits) -> None:
         self._ref = ref
         self._limits = limits
-        self._endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+        self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
         silence = limits.silence_timeout_s or float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
         self._timeout = httpx2.Timeout(silence, connect=limits.connect_timeout_s)
 
@@ -87,7 +87,7 @@ class HubClient:
 
     def listing(self) -> Listing:
         """What the revision is now, and all of its files that have a checksum. Raises: SourceFailed, Interrupted."""
-        api = HfApi(endpoint=self._endpoint, library_name="headrace")
+        api = HfApi(endpoint=self.endpoint, library_name="headrace")
         revision, silence = self._ref.revision or None, self._timeout.read
         try:
             info = api.model_info(self._ref.repository, revision=revision, files_metadata=True, timeout=silence)
@@ -98,13 +98,13 @@ class HubClient:
             # Such as the page of a proxy, with status 200.
             raise SourceFailed(
                 FailureReason.SOURCE_UNREACHABLE,
-                f"{self._endpoint} does not answer as the hub does ({type(error).__name__}). Check HF_ENDPOINT, and "
+                f"{self.endpoint} does not answer as the hub does ({type(error).__name__}). Check HF_ENDPOINT, and "
                 "what stands between this node and the hub.",
             ) from error
 
     def stream(self, name: str, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The bytes of a file from `start` to before `end`, as they come. Raises: SourceFailed, Interrupted."""
-        url = hf_hub_url(self._ref.repository, name, revision=self._ref.revision, endpoint=self._endpoint)
+        url = hf_hub_url(self._ref.repository, name, revision=self._ref.revision, endpoint=self.endpoint)
         headers = {**build_hf_headers(library_name="headrace"), "Accept-Encoding": "identity"}
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
@@ -137,7 +137,7 @@ class HubClient:
                 return SourceFailed(
                     FailureReason.SOURCE_UNREACHABLE,
                     f"{ref.repository} is only for those who have accepted its terms. Accept them on "
-                    f"{self._endpoint}/{ref.repository}, and {LOG_IN}.",
+                    f"{self.endpoint}/{ref.repository}, and {LOG_IN}.",
                 )
             case RevisionNotFoundError():
                 return NoSuchRevision(
@@ -154,6 +154,12 @@ class HubClient:
                 )
             case HfHubHTTPError():
                 status = error.response.status_code
+                if status in (401, 403):
+                    return SourceFailed(
+                        FailureReason.SOURCE_UNREACHABLE,
+                        f"The hub refuses this node's token for {ref.repository} ({status} {error.server_message or ''}"
+                        f"): {LOG_IN}.",
+                    )
                 if status in _PASSING or status >= 500:
                     return Interrupted(
                         f"{what}: the hub answers with status {status}.", retry_after_s(error.response.headers) or 0.0
