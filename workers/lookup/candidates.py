@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,9 +44,13 @@ def candidates(sizes: Mapping[str, int], *, path: str = "", quantization: str = 
     if path in sizes:
         sizes = {path: sizes[path]}
     elif path:
-        sizes = {name: size for name, size in sizes.items() if name.startswith(f"{path}/")}
-        if not sizes:
-            raise SourceFailed(FailureReason.MISSING_FILE, f"There is no file or folder {path!r}.")
+        below = {name: size for name, size in sizes.items() if name.startswith(f"{path}/")}
+        if not below:
+            near = difflib.get_close_matches(path, sizes, SHOWN, 0.0)
+            raise SourceFailed(
+                FailureReason.MISSING_FILE, f"There is no file or folder {path:.200}. There is {_some(near)}."
+            )
+        sizes = below
     files = _gguf_files(sizes)
     if quantization:
         return _of_label(files, quantization)

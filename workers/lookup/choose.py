@@ -127,7 +127,7 @@ def _refused(there: Sequence[Candidate], device: Device, engine: str, refusals: 
         missing = [name for name in readers if name not in device.engines and device.kind in SPECS[name].devices]
         if missing:
             return _missing(device, missing)
-        text = f"{', '.join(formats)} is read by {', '.join(readers)}, which do not run on {device.name}."
+        text = f"{' and '.join(formats)}: read by {', '.join(readers)}, but not on {device.name}."
         return SourceFailed(FailureReason.UNSUPPORTED_ARCHITECTURE, text)
     texts = list(dict.fromkeys(error.message for error in refusals))[:MAX_REFUSALS]
     return SourceFailed(refusals[0].reason, " ".join(texts))

@@ -12,14 +12,17 @@ from gateway.models.footprint import Footprint
 
 #: A shorter context is not taken to keep the weights as they are stored, in tokens.
 ENOUGH_CONTEXT = 8192
+#: Sizes of the KV cache that are tried, in sequences of full length; 0 = the default.
+CACHES = (0, 4, 2, 1)
 
 
 @dataclass(frozen=True)
 class Fit:
-    """One way to load it. `context_length` is in tokens."""
+    """One way to load it. Lengths are in tokens; `cache_tokens` is 0 for the default."""
 
     quantization: str
     context_length: int
+    cache_tokens: int
     plan: MemoryPlan
 
     def as_alternative(self, **change: Any) -> dict[str, Any]:
@@ -49,9 +52,9 @@ class Fitting:
         self._quantizations = quantizations
 
     def best(self) -> Fit:
-        """As stored with all of its context, if that fits. Else with a shorter one, and only then quantized.
+        """As stored, with all of its context and the default cache, if that fits.
 
-        If nothing fits, what is nearest to it.
+        Else with a smaller cache, with a shorter context, and only then quantized. If nothing fits: the smallest.
         """
         enough = min(self._own, ENOUGH_CONTEXT)
         found = [self._longest(quantization) for quantization in self._quantizations]
@@ -63,37 +66,39 @@ class Fitting:
     def alternatives(self, taken: Fit) -> list[Mapping[str, Any]]:
         """The other quantizations, and the model's own context if it was shortened."""
         found: list[Mapping[str, Any]] = [
-            self.of(quantization, taken.context_length).as_alternative(quantization=quantization)
+            self._of(quantization, taken.context_length, taken.cache_tokens).as_alternative(quantization=quantization)
             for quantization in self._quantizations
             if quantization != taken.quantization
         ]
         if taken.context_length < self._own:
-            whole = self.of(taken.quantization, self._own)
+            whole = self._of(taken.quantization, self._own, self._own)
             found.append(whole.as_alternative(context_length=self._own))
         return found
 
-    def of(self, quantization: str, context_length: int) -> Fit:
-        """The plan of one way."""
+    def _of(self, quantization: str, context_length: int, cache_tokens: int = 0) -> Fit:
         load = Load(
             self._engine,
             quantization=quantization,
             max_batch_size=self._max_batch_size,
             context_length=context_length,
+            cache_tokens=cache_tokens,
             device=self._device.device,
             device_bytes=self._device.memory_total,
         )
-        return Fit(quantization, context_length, plan(self._footprint, load, self._device.memory_free))
+        found = plan(self._footprint, load, self._device.memory_free)
+        return Fit(quantization, context_length, cache_tokens, found)
 
     def _longest(self, quantization: str) -> Fit:
-        """With the longest context that fits; with the shortest if none does."""
+        """With the longest context that fits, and the largest cache for it; with the smallest if none does."""
         for length in self._lengths():
-            fit = self.of(quantization, length)
-            if fit.plan.fits:
-                return fit
+            for sequences in CACHES:
+                fit = self._of(quantization, length, sequences * length)
+                if fit.plan.fits:
+                    return fit
         return fit
 
     def _lengths(self) -> Iterator[int]:
-        """A plan that does not fit is made with a half of the context, as the planner of deployments does it."""
+        """A half, a quarter and so on, as the planner of deployments tries them."""
         yield self._own
         length = self._own // 2
         while length >= MIN_CONTEXT and self._footprint.kv_bytes_per_token:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -69,10 +68,9 @@ def _listing(ref: HubRef, limits: Limits, is_cancelled: Callable[[], bool], log:
     try:
         listing = retry(lambda: run(client.listing, is_cancelled), limits, is_cancelled, log)
     except NoSuchRepository as error:
-        near = run(functools.partial(near_repositories, ref.repository), is_cancelled)
-        raise SourceFailed(error.reason, f"{error.message}{meant(near)}") from error
+        raise SourceFailed(error.reason, f"{error.message}{meant(ref.repository, is_cancelled)}") from error
     except NoSuchRevision as error:
-        near = run(functools.partial(near_revisions, ref.repository, ref.revision), is_cancelled)
+        near = run(lambda: near_revisions(ref.repository, ref.revision), is_cancelled)
         known = f" It has {', '.join(near)}." if near else ""
         raise SourceFailed(error.reason, f"{error.message}{known}") from error
     except SourceFailed as error:
@@ -90,6 +88,7 @@ def _listing(ref: HubRef, limits: Limits, is_cancelled: Callable[[], bool], log:
     return listing
 
 
-def meant(near: list[str]) -> str:
-    """A sentence with the names that may have been meant."""
+def meant(name: str, is_cancelled: Callable[[], bool]) -> str:
+    """A sentence with names on the hub that are like one that is not there; empty if there are none."""
+    near = run(lambda: near_repositories(name), is_cancelled)
     return f" Did you mean {' or '.join(near)}?" if near else ""

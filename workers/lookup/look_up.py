@@ -5,17 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from gateway.cluster.registry import Device
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.models.names import HubName, ModelName, parse_name
 from gateway.settings import Settings
-from schemas.sources import FolderRef
+from schemas.sources import FolderRef, PackageRef
 from workers.lookup.found import Found
-from workers.lookup.places import Place, folder_place, package_place
 from workers.sources.base import Log, keep_quiet, never
 from workers.sources.retry import Limits
+
+if TYPE_CHECKING:
+    from workers.lookup.places import Place
 
 
 def look_up(
@@ -71,10 +74,16 @@ def _parsed(name: str, revision: str) -> ModelName:
 
 def _place(name: ModelName, settings: Settings, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Place:
     """Raises: SourceFailed."""
-    if isinstance(name, FolderRef):
-        return folder_place(name)
-    if not isinstance(name, HubName):
-        return package_place(name)
-    from workers.lookup.hub_place import hub_place
+    from workers.lookup import hub_place, places
 
-    return hub_place(name, settings=settings, limits=limits, is_cancelled=is_cancelled, log=log)
+    if isinstance(name, FolderRef):
+        return places.folder_place(name)
+    if isinstance(name, HubName):
+        return hub_place.hub_place(name, settings=settings, limits=limits, is_cancelled=is_cancelled, log=log)
+    try:
+        return places.package_place(name)
+    except SourceFailed as error:
+        if isinstance(name, PackageRef):
+            raise
+        near = hub_place.meant(name.name, is_cancelled)
+        raise SourceFailed(error.reason, f"{error.message}{near}") from error

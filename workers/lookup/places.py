@@ -14,6 +14,7 @@ from gateway.models.names import NAME_NOTATION, PackageName
 from gateway.models.paths import package_path
 from schemas.sources import FolderRef, PackageRef
 from workers.formats.files import MAX_FILES, Files, LocalFiles
+from workers.sources.card import read_license
 
 #: How deep below a folder models are looked for.
 DEPTH = 3
@@ -54,7 +55,11 @@ def folder_place(ref: FolderRef) -> Place:
     if path.is_file():
         return Place(path.stem, {path.name: path.stat().st_size}, lambda _: LocalFiles(path), lambda _: str(path))
     return Place(
-        path.name or "model", _sizes(path), lambda inner: LocalFiles(path / inner), lambda inner: str(path / inner)
+        path.name or "model",
+        _sizes(path),
+        lambda inner: LocalFiles(path / inner),
+        lambda inner: str(path / inner),
+        license=read_license(path / "README.md"),
     )
 
 
@@ -76,6 +81,7 @@ def package_place(ref: PackageName | PackageRef) -> Place:
         lambda inner: LocalFiles(path / inner),
         lambda inner: f"package:{package}/{inner}" if inner else f"package:{package}",
         path=file,
+        license=read_license(path / file / "README.md"),
     )
 
 

@@ -26,6 +26,11 @@ def propose(place: Place, choices: Sequence[Choice]) -> Found:
         warnings.append(
             f"Of its context of {judged.context_length} tokens {fit.context_length} fit the device's free memory."
         )
+    if fit.cache_tokens:
+        warnings.append(
+            f"Its KV cache has room for {fit.cache_tokens} tokens, since more does not fit: answers that need more "
+            "together wait for each other."
+        )
     if fit.quantization != "none":
         warnings.append(
             f"Its weights are made {fit.quantization} when it is loaded; as they are stored they don't fit."
@@ -54,6 +59,8 @@ def _entry(place: Place, taken: Choice) -> dict[str, Any]:
         "engine": judged.engine,
         "quantization": stored if fit.quantization == "none" else fit.quantization,
     }
+    if fit.cache_tokens:
+        entry["options"] = {"cache_tokens": fit.cache_tokens}
     if judged.engine == ENCODERS:
         limits = {"context_length": judged.context_length, "max_tokens": judged.context_length}
         return {**entry, **limits, "dimensions": judged.dimensions}

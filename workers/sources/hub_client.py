@@ -26,12 +26,11 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from schemas.base.retry_after import retry_after_s
 from schemas.sources import HubRef, inside
+from workers.sources.card import license_of
 from workers.sources.retry import Interrupted, Limits
 
 #: How this node shows the hub who asks. What is kept by a log-in is read at each use.
 LOG_IN = "run `hf auth login` where this node runs, or start it with HF_TOKEN"
-#: Characters of a license's name.
-MAX_LICENSE = 100
 #: Transient HTTP statuses, besides all from 500 on.
 _PASSING = (408, 425, 429)
 
@@ -91,7 +90,7 @@ class HubClient:
         revision, silence = self._ref.revision or None, self._timeout.read
         try:
             info = api.model_info(self._ref.repository, revision=revision, files_metadata=True, timeout=silence)
-            return Listing(str(info.sha), _files(info), _license(info))
+            return Listing(str(info.sha), _files(info), license_of(info.card_data))
         except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
             raise self._translated(error, "The list of files") from error
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -187,14 +186,6 @@ def _files(info: ModelInfo) -> list[RemoteFile]:
             )
         found.append(RemoteFile(_checked(sibling.rfilename), sibling.size, sha256, sibling.blob_id or ""))
     return found
-
-
-def _license(info: ModelInfo) -> str:
-    card = info.card_data
-    found = getattr(card, "license", None)
-    # Of a license that is not on the hub's list the card has a name.
-    found = getattr(card, "license_name", None) or found if found == "other" else found
-    return found if isinstance(found, str) and found.isprintable() and len(found) <= MAX_LICENSE else ""
 
 
 def _from(response: httpx2.Response, start: int) -> Iterator[bytes]:

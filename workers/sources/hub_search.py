@@ -22,8 +22,17 @@ PROPOSED, COMPARED = 3, 200
 LIKENESS = 0.6
 
 
-def near_repositories(name: str) -> list[str]:
+def near_repositories(name: str) -> Sequence[str]:
     """Repositories whose names are like `OWNER/NAME`, or like one word; the likeliest first."""
+    return _quietly(partial(_near_repositories, name=name))
+
+
+def near_revisions(repository: str, revision: str) -> Sequence[str]:
+    """Branches and tags of a repository, the ones that are like `revision` first."""
+    return _quietly(partial(_near_revisions, repository=repository, revision=revision))
+
+
+def _near_repositories(api: HfApi, name: str) -> Sequence[str]:
     owner, _, short = name.rpartition("/")
     words = re.split(r"[^A-Za-z0-9.]+", short)
     searches: list[dict[str, str]] = [{"search": short.replace(":", "-")}]
@@ -31,15 +40,15 @@ def near_repositories(name: str) -> list[str]:
     searches += [{"search": words[0]}] if words[0] != short else []
     found: dict[str, None] = {}
     for asked in searches:
-        found |= dict.fromkeys(_quietly(partial(_listed, asked=asked)))
+        found |= dict.fromkeys(_listed(api, asked))
         if near := _like(name if owner else short, found, whole=bool(owner)):
             return near
     return []
 
 
-def near_revisions(repository: str, revision: str) -> list[str]:
-    """Branches and tags of a repository, the ones that are like `revision` first."""
-    found = _quietly(lambda api: _refs(api, repository))
+def _near_revisions(api: HfApi, repository: str, revision: str) -> Sequence[str]:
+    refs = api.list_repo_refs(repository)
+    found = [str(ref.name) for ref in (*refs.branches, *refs.tags)][:COMPARED]
     near = difflib.get_close_matches(revision, found, PROPOSED, LIKENESS)
     return [*near, *(name for name in found if name not in near)][: 2 * PROPOSED]
 
@@ -47,11 +56,6 @@ def near_revisions(repository: str, revision: str) -> list[str]:
 def _listed(api: HfApi, asked: Mapping[str, str]) -> Iterable[str]:
     models = api.list_models(search=asked.get("search"), author=asked.get("author"), sort="downloads", limit=COMPARED)
     return [str(model.id) for model in islice(models, COMPARED)]
-
-
-def _refs(api: HfApi, repository: str) -> Iterable[str]:
-    refs = api.list_repo_refs(repository)
-    return [str(ref.name) for ref in (*refs.branches, *refs.tags)][:COMPARED]
 
 
 def _quietly(ask: Callable[[HfApi], Iterable[str]]) -> Sequence[str]:
