@@ -154,7 +154,7 @@ def blames_the_model(deployment: Job) -> bool:
 
 def load_failed(deployment: Job, retry_after_s: float | None = None) -> LoadFailed:
     """The error for a request whose model this deployment could not load."""
-    what, remedy = deployment.error.get("message", "That was cancelled."), deployment.error.get("remedy", "")
+    what, remedy = deployment.error.get("message", ""), deployment.error.get("remedy", "")
     again = f" A request loads it again in {max(1, retry_after_s):.0f} s." if retry_after_s else ""
     return LoadFailed(
         f"Model {deployment.model!r} could not be loaded: {what} {remedy}".rstrip() + again,

@@ -85,7 +85,7 @@ def deployments(client: httpx.Client, model: str) -> list[dict[str, Any]]:
 
 
 def unloaded(stack: Stack, client: httpx.Client, model: str) -> None:
-    client.delete(f"/models/local/{model}")
+    assert client.delete(f"/models/local/{model}").status_code in (200, 404)
     eventually(lambda: not stack.registry.replicas(model), f"{model} is gone")
 
 

@@ -98,6 +98,14 @@ class Rollout:
         self._check(may_cancel=True)
         while not self._retry(self._all_active):
             self._pause(may_cancel=True)
+        # Who unloads a model marks its deployment, then removes what is desired. What was put back since is seen here.
+        if self._retry(self._is_marked):
+            raise Cancelled
+
+    def _is_marked(self) -> bool:
+        """Whether the record says that the deployment is to be cancelled. Raises: NOT_NOW."""
+        head = self._store.heads([self._job.id]).get(self._job.id)
+        return head is not None and head.cancel
 
     def _all_active(self) -> bool:
         """Copy new startup entries. Returns whether all replicas serve. Raises: DeploymentFailed, NOT_NOW."""

@@ -13,7 +13,7 @@ from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.registry import Registry
 from gateway.deployments.on_demand import OnDemand, blames_the_model, load_failed
 from gateway.errors import HeadraceError, LoadFailed
-from gateway.jobs.record import Job, JobHead, JobState
+from gateway.jobs.record import Job, JobHead
 from gateway.models.entry import Model
 from gateway.store.loop import guarded
 from workers.keeper.sweeps import QueueSweep
@@ -66,10 +66,8 @@ class Demand:
         return True
 
     def _ends_with(self, last: Job | None, job: JobHead) -> bool:
-        """Fail a job that has waited for a load which failed, or was cancelled. Returns whether it did."""
-        if last is None or job.created_at > last.finished_at:
-            return False
-        if last.state is not JobState.CANCELLED and not blames_the_model(last):
+        """Fail a job that has waited for a load which failed. Returns whether it did."""
+        if last is None or not blames_the_model(last) or job.created_at > last.finished_at:
             return False
         self._fail([job], load_failed(last))
         return True
