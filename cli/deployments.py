@@ -15,6 +15,7 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.preflight import check_worker_redis
 from gateway.process.environment import without_admin_key
 from gateway.process.start import module_command
 from gateway.settings import Settings
@@ -132,6 +133,7 @@ def unload(settings: Settings, model: str, wait: bool, url: str | None, key: str
 @click.pass_obj
 def worker(settings: Settings, node: str | None, device: str | None) -> None:
     """Join a device of this machine to the gateway whose Redis HEADRACE_REDIS_URL names. Runs until Ctrl-C."""
+    check_worker_redis(settings)
     environ = without_admin_key({**os.environ, **settings.environ()})
     environ |= {f"HEADRACE_{name}": value for name, value in (("NODE", node), ("DEVICE", device)) if value}
     os.execve(sys.executable, module_command("workers.agent"), environ)

@@ -16,10 +16,10 @@ import httpx
 from cli import client as api
 from cli import leftovers
 from cli.api.connection import connect, key_option, unreachable, url_option
+from cli.cluster.nodes import nodes
 from cli.deployments import deploy, models, unload, worker
 from cli.doctor.command import doctor
 from cli.keys import key, usage
-from cli.nodes import nodes
 from cli.output import say, shown_secret
 from cli.preflight import bootstrap_key, not_read, wait_for_redis
 from cli.service import files

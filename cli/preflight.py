@@ -6,8 +6,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import redis
 
@@ -18,8 +19,9 @@ from gateway.models.engines import SPECS, is_weightless
 from gateway.models.tables import Problem
 from gateway.process.start import private_folder
 from gateway.settings import Settings
-from gateway.store.connection import masked
-from gateway.store.embedded import MAX_SOCKET_PATH, socket_path
+from gateway.store.connection import connect
+from gateway.store.embedded import MAX_SOCKET_PATH, is_served, socket_path
+from gateway.store.redis_url import masked
 from schemas.sources import PackageRef, parse_source
 from workers import providers
 from workers.host.devices import installed_engines
@@ -125,19 +127,62 @@ def _demo_needs(settings: Settings) -> str:
     return f"{model.id} needs more packages: {' && '.join(commands)}" if commands else ""
 
 
+#: What Redis or the connection says that no waiting changes, and what it means.
+_REFUSALS = {
+    "NOAUTH": "wants a password: write it into the URL, as in redis://:PASSWORD@HOST:PORT/DB",
+    "Authentication required": "wants a password: write it into the URL, as in redis://:PASSWORD@HOST:PORT/DB",
+    "HELLO must be called": "wants a password: write it into the URL, as in redis://:PASSWORD@HOST:PORT/DB",
+    "WRONGPASS": "refuses the user or password of the URL",
+    "invalid username-password": "refuses the user or password of the URL",
+    "NOPERM": "does not let this user do what Headrace needs (docs/redis.md has the rights)",
+    "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted here: name its CA with ?ssl_ca_certs=FILE",
+    "WRONG_VERSION_NUMBER": "speaks no TLS: write redis:// in place of rediss://",
+}
+#: The scripts need functions of this version.
+_OLDEST = (7, 0)
+
+
 def wait_for_redis(client: redis.Redis, url: str, timeout_s: float = REDIS_TIMEOUT_S) -> None:
-    """Raises: StoreUnavailable if Redis does not answer in time."""
+    """Raises: StoreUnavailable if Redis does not answer in time; InvalidSetting if it never will."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
-            client.ping()
+            _require_supported(client.info("server"), url)
             return
         except redis.exceptions.RedisError as error:
+            if refusal := next((text for sign, text in _REFUSALS.items() if sign in str(error)), ""):
+                raise InvalidSetting(f"Redis at {masked(url)} {refusal}.") from error
             if time.monotonic() > deadline:
+                why = str(error).rstrip(".")
                 raise StoreUnavailable(
-                    f"Redis at {masked(url)} does not answer: {error}. Start it, or set HEADRACE_REDIS_URL to another."
+                    f"Redis at {masked(url)} does not answer: {why}. Start it, or set HEADRACE_REDIS_URL to another."
                 ) from error
             time.sleep(0.05)
+
+
+def _require_supported(server: Mapping[str, Any], url: str) -> None:
+    """Raises: InvalidSetting if it is a kind of Redis that can't be used."""
+    if server.get("redis_mode") == "cluster":
+        raise InvalidSetting(
+            f"Redis at {masked(url)} is part of a cluster, which is not supported: name a single server, or sentinels "
+            "(docs/redis.md)."
+        )
+    version = str(server.get("redis_version", ""))
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdecimal())
+    if numbers and numbers < _OLDEST:
+        raise InvalidSetting(f"Redis at {masked(url)} is version {version}; 7.0 or later is needed.")
+
+
+def check_worker_redis(settings: Settings) -> None:
+    """Check the Redis of a machine that has none of its own. Raises: InvalidSetting, StoreUnavailable."""
+    if not settings.redis_url and not is_served(socket_path(settings.data_dir)):
+        raise InvalidSetting(
+            f"HEADRACE_REDIS_URL is not set, and no 'headrace up' runs in {settings.data_dir.absolute()}. Join a "
+            "gateway with 'headrace join URL TOKEN', or name the Redis of one: HEADRACE_REDIS_URL=rediss://..."
+        )
+    with connect(settings) as client:
+        wait_for_redis(client, settings.effective_redis_url)
+        check_redis(client)
 
 
 #: What each value of `appendfsync` means for durability.

@@ -38,9 +38,10 @@ from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.process.locks import hold_lock, lock_holder
 from gateway.queue.names import slug
 from gateway.settings import Settings
-from gateway.store.connection import NOT_NOW, connect, masked
+from gateway.store.connection import NOT_NOW, connect
 from gateway.store.embedded import require_free
 from gateway.store.installation import REMEDY, Installation
+from gateway.store.redis_url import masked
 
 #: Secrets in the data folder, and what they are.
 SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}

@@ -141,8 +141,9 @@ class Stack:
             )
 
     def start_redis(self) -> None:
-        """Start Redis and wait until it answers."""
-        self.start("redis", server_command(self.socket, self.folder / "redis"))
+        """Start Redis, unless the settings name another, and wait until it answers."""
+        if self.settings.redis_url == f"unix://{self.socket}":
+            self.start("redis", server_command(self.socket, self.folder / "redis"))
         client = connect(self.settings)
         eventually(lambda: _answers(client), "Redis answers")
         client.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from types import ModuleType
+from typing import Any
 from urllib.parse import quote, urlencode
 
 from celery import Celery
@@ -13,22 +14,43 @@ from celery.signals import setup_logging
 from gateway.queue import transport as broker
 from gateway.queue.names import Priority
 from gateway.settings import Settings
-from gateway.store.connection import KEEPALIVE, url_options
+from gateway.store.connection import CONNECT_S, KEEPALIVE
+from gateway.store.redis_url import sentinels, url_options
 
 
 def broker_url(redis_url: str) -> str:
     """kombu's and Celery's spelling of a Redis URL. Raises: InvalidSetting."""
+    if watched := sentinels(redis_url):
+        who, db = _who(dict(watched.options)), watched.options.get("db", 0)
+        return ";".join(f"sentinel://{who}{_in_url(host)}:{port}/{db}" for host, port in watched.hosts)
     options = url_options(redis_url)
-    who = ":".join(quote(options.pop(name, ""), safe="") for name in ("username", "password")).rstrip(":")
-    at, db = f"{who}@" if who else "", options.pop("db", 0)
+    who, db = _who(options), options.pop("db", 0)
     if "path" in options:
-        return f"redis+socket://{at}{options['path']}?virtual_host={db}"
+        return f"redis+socket://{who}{options['path']}?virtual_host={db}"
     host, port = options.pop("host", "localhost"), options.pop("port", 6379)
-    host_and_db = f"{at}{f'[{host}]' if ':' in host else host}:{port}/{db}"
+    host_and_db = f"{who}{_in_url(host)}:{port}/{db}"
     if redis_url.startswith("redis://"):
         return f"redis://{host_and_db}"
     # redis-py's defaults, which kombu and Celery need spelled out.
     return f"rediss://{host_and_db}?{urlencode({'ssl_cert_reqs': 'required', **options})}"
+
+
+def _who(options: dict[str, Any]) -> str:
+    """Takes user and password out of the options; they stand before the host."""
+    who = ":".join(quote(options.pop(name, ""), safe="") for name in ("username", "password")).rstrip(":")
+    return f"{who}@" if who else ""
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _options_of_master(redis_url: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """kombu's and Celery's options that URLs of sentinels have no place for: of the transport, and of TLS."""
+    watched = sentinels(redis_url)
+    if watched is None:
+        return {}, {}
+    return {"master_name": watched.master_name, "sentinel_kwargs": watched.own_options}, watched.tls
 
 
 class Loader(AppLoader):  # type: ignore[misc]
@@ -50,6 +72,7 @@ def make_celery(settings: Settings) -> Celery:
     """The Celery application, without tasks."""
     broker.register()
     url = broker_url(settings.effective_redis_url)
+    of_master, tls = _options_of_master(settings.effective_redis_url)
     app = Celery("headrace", broker=url, loader=Loader, set_as_current=False)
     app.conf.update(
         imports=("tasks.inference", "tasks.deploy"),
@@ -75,9 +98,13 @@ def make_celery(settings: Settings) -> Celery:
             "priority_steps": [step.value for step in Priority],
             "sep": ":",
             "queue_order_strategy": "priority",
-            "socket_connect_timeout": 2,
+            "socket_connect_timeout": CONNECT_S,
             "socket_keepalive": True,
             "socket_keepalive_options": KEEPALIVE,
+            **of_master,
         },
+        result_backend_transport_options=of_master,
     )
+    if tls:
+        app.conf.update(broker_use_ssl=tls, redis_backend_use_ssl=tls)
     return app

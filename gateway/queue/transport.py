@@ -113,13 +113,24 @@ def _is_json_of_message(item: bytes) -> bool:
         return False
 
 
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+    """The same to the master that sentinels name."""
+
+
 class Transport(kombu_redis.Transport):
-    """The transport for all kinds of Redis URLs, once `register` was called."""
+    """The transport for URLs of one server, once `register` was called."""
 
     Channel = Channel
 
 
+class SentinelTransport(kombu_redis.SentinelTransport):
+    """The same for URLs of sentinels."""
+
+    Channel = SentinelChannel
+
+
 def register() -> None:
-    """Use this transport instead of kombu's own in this process."""
+    """Use these transports instead of kombu's own in this process."""
     for name in ("redis", "rediss", "redis+socket"):
         TRANSPORT_ALIASES[name] = f"{__name__}:{Transport.__name__}"
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:{SentinelTransport.__name__}"

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -14,16 +13,18 @@ import kombu.exceptions
 import redis
 from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from gateway.errors import InvalidSetting
-from gateway.process.logs import MASK
 from gateway.settings import Settings
 from gateway.store.joined import Command, Joined
+from gateway.store.redis_url import Sentinels, sentinels, url_options
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+#: How long a connection may take to come about, in seconds.
+CONNECT_S = 2.0
 #: Pause between two tries of a call that waits until Redis answers.
 RETRY_S = 0.5
 #: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, or failing over. The answer to all
@@ -31,11 +32,6 @@ RETRY_S = 0.5
 NOT_NOW = (redis.exceptions.RedisError, kombu.exceptions.OperationalError)
 #: Error replies that do not depend on the state of the server: the same command always gets them.
 _LASTING = ("ERR", "WRONGTYPE", "NOPERM", "CROSSSLOT")
-#: Allowed options in a URL: those that Celery's connections understand, too.
-_URL_OPTIONS = {
-    *("host", "port", "path", "db", "username", "password"),
-    *("ssl_cert_reqs", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"),
-}
 #: TCP options (tcp(7)) that detect a dead peer within 20 s, on an idle connection (a probe after 10 s, three more, 3 s
 #: apart) and on one whose data is not acknowledged (in ms).
 KEEPALIVE = {
@@ -43,6 +39,10 @@ KEEPALIVE = {
     for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 3), ("TCP_KEEPCNT", 3), ("TCP_USER_TIMEOUT", 20_000))
     if hasattr(socket, name)
 }
+
+
+class MasterPool(SentinelConnectionPool, redis.BlockingConnectionPool):
+    """Connections to whichever server the sentinels name as the master; who gets none waits for one."""
 
 
 class JoinedClient(redis.Redis):
@@ -71,53 +71,25 @@ def connect(
         InvalidSetting: `redis_url` is not a URL of Redis.
     """
     url = settings.effective_redis_url
-    url_options(url)
-    tcp = {} if url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE}
     backoff = ExponentialBackoff(cap=0.5, base=0.02) if retries else NoBackoff()
-    pool = redis.BlockingConnectionPool.from_url(
-        url,
-        decode_responses=True,
+    options: dict[str, Any] = {
+        "decode_responses": True,
         # Invalid UTF-8 damages one value. Without this, no reply that contains it could be read at all.
-        encoding_errors="replace",
-        protocol=3,
-        retry=Retry(backoff, retries),
-        socket_timeout=timeout_s,
-        socket_connect_timeout=2,
-        max_connections=max_connections,
-        timeout=timeout_s,
-        **tcp,
-    )
+        "encoding_errors": "replace",
+        "protocol": 3,
+        "retry": Retry(backoff, retries),
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": CONNECT_S,
+        "max_connections": max_connections,
+        "timeout": timeout_s,
+        **({} if url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE}),
+    }
+    if watched := sentinels(url):
+        pool: redis.BlockingConnectionPool = _pool_of_master(watched, options)
+    else:
+        url_options(url)
+        pool = redis.BlockingConnectionPool.from_url(url, **options)
     return JoinedClient(pool) if joined else redis.Redis(connection_pool=pool)
-
-
-def masked(url: str) -> str:
-    """A URL of Redis without passwords, to be shown. In doubt more is left out."""
-    scheme, there, rest = url.partition("://") if "://" in url else ("", "", url)
-    credentials, at, server = rest.rpartition("@")
-    user = credentials.partition(":")[0]
-    server = re.sub(r"(?i)([?&][^=&]*password[^=&]*=)[^&]*", rf"\1{MASK}", server)
-    return f"{scheme}{there}{f'{user}:{MASK}' if credentials else ''}{at}{server}"
-
-
-def url_options(url: str) -> dict[str, Any]:
-    """The options in a URL of Redis, by redis-py's names. Raises: InvalidSetting."""
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise InvalidSetting(
-            f"HEADRACE_REDIS_URL is {masked(url)!r}; it must begin with redis://, rediss:// or unix://."
-        )
-    try:
-        options = dict(redis.connection.parse_url(url))
-    except ValueError:  # `from None`: its text may quote the password
-        raise InvalidSetting(
-            f"HEADRACE_REDIS_URL is {masked(url)!r}, which can't be read. Write it as "
-            "redis://USER:PASSWORD@HOST:PORT/DB, with %2F for / and %40 for @ in the password."
-        ) from None
-    options.pop("connection_class", None)
-    if unknown := options.keys() - _URL_OPTIONS:
-        raise InvalidSetting(
-            f"HEADRACE_REDIS_URL has the option {min(unknown)!r}. It may have: {', '.join(sorted(_URL_OPTIONS))}."
-        )
-    return options
 
 
 def pipeline(client: redis.Redis, commands: Sequence[Command], *, raise_on_error: bool = True) -> list[Any]:
@@ -188,6 +160,14 @@ def is_lasting(error: Exception) -> bool:
     """Whether an error is the command's own, so that waiting does not help."""
     code = getattr(error, "status_code", None) or str(error).split(" ", 1)[0]
     return isinstance(error, redis.exceptions.ResponseError) and code in _LASTING
+
+
+def _pool_of_master(watched: Sentinels, options: Mapping[str, Any]) -> MasterPool:
+    asked = {"socket_timeout": CONNECT_S, "socket_connect_timeout": CONNECT_S, **watched.own_options}
+    manager = Sentinel(watched.hosts, sentinel_kwargs=asked)
+    return MasterPool(  # type: ignore[no-untyped-call]
+        watched.master_name, manager, ssl=bool(watched.tls), **{**options, **watched.options}
+    )
 
 
 def _round_trip(client: redis.Redis, commands: Sequence[Command]) -> list[Any]:

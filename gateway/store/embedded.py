@@ -61,7 +61,7 @@ def socket_path(data_dir: Path) -> Path:
 
 def require_free(data_dir: Path) -> None:
     """Raises: Conflict if a server of this data folder lives."""
-    if lock_holder(data_dir, LOCK) or _is_served(socket_path(data_dir)):
+    if lock_holder(data_dir, LOCK) or is_served(socket_path(data_dir)):
         raise _taken(data_dir)
 
 
@@ -74,7 +74,7 @@ def _taken(data_dir: Path) -> Conflict:
     )
 
 
-def _is_served(path: Path) -> bool:
+def is_served(path: Path) -> bool:
     """Whether a server listens on a socket: a new one would take over its path."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
@@ -97,7 +97,7 @@ def main(settings: Settings) -> None:
     data = settings.data_dir.absolute()
     private_folder(data / "redis")
     command = server_command(socket_path(data), data / "redis", settings.appendfsync, settings.redis_memory_bytes)
-    if hold_lock(data, LOCK, over_exec=True) is None or _is_served(socket_path(data)):
+    if hold_lock(data, LOCK, over_exec=True) is None or is_served(socket_path(data)):
         raise _taken(data)
     os.execv(command[0], command)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.process.logs import CONTINUED, LineFormatter
+from gateway.process.logs import CONTINUED, LineFormatter, Repeats
 from workers.engines import children
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING a\.b: ")
@@ -78,3 +78,27 @@ def test_a_message_that_does_not_fit_its_arguments_is_no_end(capsys: pytest.Capt
     handler.setFormatter(LineFormatter())
     handler.handle(logging.LogRecord("a.b", logging.INFO, "f.py", 1, "%d", ("x",), None))
     assert "--- Logging error ---" in capsys.readouterr().err
+
+
+def test_the_same_failure_is_said_now_and_then_with_how_often_it_was() -> None:
+    now = 0.0
+    repeats = Repeats(pause_s=30.0, clock=lambda: now)
+
+    def said(message: str, *args: object, error: BaseException | None = None) -> str:
+        exc_info = (type(error), error, None) if error else None
+        record = logging.LogRecord("a.b", logging.WARNING, "f.py", 1, message, args, exc_info)
+        return record.getMessage() if repeats.filter(record) else ""
+
+    away = ConnectionError("Error 111, try 1")
+    assert said("%s waits: %s", "keeper", away) == "keeper waits: Error 111, try 1"
+    for second in range(1, 30):
+        now = float(second)
+        assert said("%s waits: %s", "keeper", ConnectionError(f"Error 111, try {second}")) == ""
+    assert said("%s waits: %s", "agent", away), "another one"
+    assert said("%s waits: %s", "keeper", ConnectionError("Error: 100% full")), "another failure"
+    assert said("job %s: %s", "a", "text") == said("job %s: %s", "a", "text"), "no error is quoted"
+    assert said("%s: %s", "keeper", away, error=away) == said("%s: %s", "keeper", away, error=away), "with a traceback"
+    now = 30.0
+    assert said("%s waits: %s", "keeper", away) == "keeper waits: Error 111, try 1 (and 29 times before)"
+    now = 61.0
+    assert said("%s waits: %s", "keeper", ConnectionError("Error: 100% full")) == "keeper waits: Error: 100% full"

@@ -13,7 +13,8 @@ from gateway.errors import InvalidSetting
 from gateway.process.start import secrets_of
 from gateway.queue.celery_app import broker_url, make_celery
 from gateway.settings import Settings
-from gateway.store.connection import connect, masked, url_options
+from gateway.store.connection import connect
+from gateway.store.redis_url import masked, sentinels, url_options
 
 SECRET = "s3cret-word"
 
@@ -106,3 +107,49 @@ def test_tls_is_checked_unless_the_url_says_otherwise() -> None:
 def test_passwords_are_known_as_they_are_written_and_as_they_are_meant() -> None:
     settings = Settings(redis_url="redis://u:a%40b-secret@h?password=in-query", bootstrap_key="hr-bootstrap")
     assert {"a%40b-secret", "a@b-secret", "in-query", "hr-bootstrap"} <= set(secrets_of(settings))
+
+
+def test_sentinels_may_be_many_and_have_another_password() -> None:
+    found = sentinels("sentinel://user:p%40@h1:1,h2,[::1]:7/3?master_name=m&sentinel_username=u&sentinel_password=q%26")
+    assert found is not None
+    assert found.hosts == (("h1", 1), ("h2", 26379), ("::1", 7))
+    assert found.options == {"username": "user", "password": "p@", "db": 3}
+    assert (found.master_name, found.own_options, found.tls) == ("m", {"username": "u", "password": "q&"}, {})
+    assert sentinels("redis://host") is None
+
+
+def test_sentinels_speak_tls_as_soon_as_an_option_says_how() -> None:
+    found = sentinels("sentinel://h/0?master_name=m&ssl_ca_certs=/ca.pem")
+    assert found is not None
+    assert found.own_options == {"ssl": True, "ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+
+
+def test_celery_asks_the_same_sentinels() -> None:
+    url = "sentinel://:p%40@h1:1,[::1]:7/3?master_name=m&sentinel_password=q&ssl_ca_certs=/ca.pem"
+    app = make_celery(replace(Settings(), redis_url=url))
+    connection = app.connection()
+    assert connection.alt == ["sentinel://:p%40@h1:1/3", "sentinel://:p%40@[::1]:7/3"]
+    tls = {"ssl_cert_reqs": "required", "ssl_ca_certs": "/ca.pem"}
+    assert connection.ssl == tls
+    assert connection.transport_options["master_name"] == "m"
+    assert connection.transport_options["sentinel_kwargs"] == {"password": "q", "ssl": True, **tls}
+    assert [(one["host"], one["port"]) for one in app.backend.connparams["hosts"]] == [("h1", 1), ("::1", 7)]
+    assert (app.backend.connparams["db"], app.backend.connparams["password"]) == (3, "p@")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (f"sentinel://:{SECRET}@h", "add \\?master_name=NAME"),
+        (f"sentinel://:{SECRET}@h/0?master_name=", "add \\?master_name=NAME"),
+        (f"sentinel://:{SECRET}@h,/0?master_name=m", "can't be read"),
+        (f"sentinel://:{SECRET}@h:x/0?master_name=m", "can't be read"),
+        (f"sentinel://:{SECRET}@h/0?master_name=m#x", "can't be read"),
+        (f"sentinel://:{SECRET}@h/0?master_name=m&quorum=2", "the option 'quorum'. It may have: .*sentinel_password"),
+    ],
+)
+def test_what_is_wrong_with_a_url_of_sentinels_is_said(url: str, said: str) -> None:
+    for use in (connect, make_celery):
+        with pytest.raises(InvalidSetting, match=said) as caught:
+            use(replace(Settings(), redis_url=url))
+        assert SECRET not in caught.value.message

@@ -5,16 +5,20 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from gateway.store.connection import url_options
+from gateway.store.redis_url import sentinels, url_options
 
 
 def address_towards(redis_url: str) -> str:
     """This machine's address on the way to Redis; empty over a socket, or where there is no way now."""
-    options: dict[str, Any] = url_options(redis_url)
-    if "path" in options:
-        return ""
+    if watched := sentinels(redis_url):
+        host, port = watched.hosts[0]
+    else:
+        options: dict[str, Any] = url_options(redis_url)
+        if "path" in options:
+            return ""
+        host, port = options.get("host", "localhost"), options.get("port", 6379)
     try:
-        found = socket.getaddrinfo(options.get("host", "localhost"), options.get("port", 6379), type=socket.SOCK_DGRAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)
         family, kind, protocol, _, peer = found[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.connect(peer)  # of a datagram socket: nothing is sent
