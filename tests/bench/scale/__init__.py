@@ -1,0 +1,1 @@
+"""`make bench ARGS="--only scale"`: what a thousand replicas on a hundred nodes cost, and whom."""
