@@ -6,6 +6,7 @@ processes have is counted on a real one (`connections.py`).
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,10 +16,10 @@ from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
 from gateway.context import Gateway
 from gateway.models.catalog import load_catalog
+from gateway.models.catalog_store import Added, CatalogStore
 from gateway.process.locks import hold_lock
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
-from gateway.store.codec import dumps
 from tests.bench.scale.replica import SimulatedReplica
 from workers.agent.reconciler import Agent
 from workers.keeper.keeper import Keeper
@@ -26,6 +27,10 @@ from workers.keeper.keeper import Keeper
 #: Replicas of a model, and of a node.
 PER_MODEL = PER_NODE = 10
 DEVICE = "cpu0"
+#: Models of the catalog: those with replicas; and one without, whose files are on no machine.
+SERVED = {"engine": "fake", "capabilities": ["chat"], "name": "A model", "description": "One of many"}
+ELSEWHERE = {"engine": "openvino", "capabilities": ["chat"], "source": "/nowhere"}
+UNSERVED = "model-elsewhere"
 #: Heartbeats are sent when the simulation wants it, so that none may expire meanwhile.
 LEASE_S = 3_600.0
 
@@ -35,21 +40,22 @@ class Cluster:
 
     def __init__(self, folder: Path, redis_url: str, count: int) -> None:
         models = [f"model-{i:03}" for i in range(count // PER_MODEL)]
-        entry = {"engine": "fake", "capabilities": ["chat"], "name": "A model", "description": "One of many"}
         self.settings = Settings(
             redis_url=redis_url,
             data_dir=folder,
             config=folder / "headrace.toml",
             node="n000",
             demo_model="",
-            models_json=dumps(dict.fromkeys(models, entry)),
             log_level="warning",
             lease_s=LEASE_S,
         )
         self.models: Sequence[str] = models
         self.gateway = Gateway.connect(self.settings)
         self.redis, self.store, self.registry = self.gateway.redis, self.gateway.store, self.gateway.registry
-        self._celery, self._catalog = make_celery(self.settings), load_catalog(self.settings)
+        self._celery, self._catalog = make_celery(self.settings), self.gateway.catalog
+        for name, table in [*((model, SERVED) for model in models), (UNSERVED, ELSEWHERE)]:
+            CatalogStore(self.redis).add(name, Added(table))
+        self._catalog.refresh()
         self.key, self.secret = Credentials(self.redis).create("bench", ("inference", "deploy", "admin"))
         self.keeper = Keeper(
             settings=self.settings,
@@ -76,11 +82,16 @@ class Cluster:
             one.ask()
 
     def two_seconds_of_agents(self) -> None:
-        """What all agents do in two: reconcile five times, search and audit once, send two heartbeats."""
+        """What all agents do in two: look at the catalog four times, reconcile five times, search and audit once, send
+        two heartbeats.
+        """
         for agent in self.agents:
             agent._next_search = 0.0
             for _ in range(5):
                 agent.reconcile()
+            for _ in range(4):
+                agent.catalog._looked_at = float("-inf")
+                agent._measure()
             journaler = agent.deployments._journaler
             for audits in (True, False):
                 journaler._next_beat, journaler._next_audit = 0.0, 0.0 if audits else float("inf")
@@ -100,6 +111,10 @@ class Cluster:
                 one.take()
                 one.work()
 
+    def end(self, replica: SimulatedReplica) -> None:
+        """A replica leaves: what its worker does last."""
+        self.registry.deregister(replica.worker.incarnation)
+
     def close(self) -> None:
         """End what has threads."""
         self.gateway.hub.close()
@@ -115,7 +130,9 @@ class Cluster:
         return one
 
     def _agent(self, node: str) -> Agent:
-        return Agent(self._home(node), self.redis, self._celery, self._catalog, f"agent.{node}.{DEVICE}:1")
+        home = self._home(node)
+        catalog = load_catalog(home, self.redis)
+        return Agent(home, self.redis, self._celery, catalog, f"agent.{node}.{DEVICE}:{secrets.token_hex(4)}")
 
     def _home(self, node: str) -> Settings:
         """The settings of a node, with a data folder of its own."""

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from gateway.store.cached import RECENT_S
 from gateway.store.connection import connect
 from gateway.store.embedded import server_command
-from tests.bench.scale.cluster import Cluster
+from tests.bench.scale.cluster import UNSERVED, Cluster
 from tests.bench.scale.cost import Cost, Meter
 from tests.stack import eventually
 from web.app import create_app
@@ -26,11 +29,15 @@ SIZES = (10, 100, 1000)
 RUNNING = 4
 #: Watchers of one hub, for each replica.
 WATCHED = 2
+DEPLOY = "/models/local/deploy"
+PLAN = {"model_type": "model-000", "replicas": 2, "dry_run": True}
 PAGES = {
     "GET /models": "/models",
     "GET /models/{id}": "/models/model-000",
     "GET /models/local": "/models/local",
     "GET /health/ready": "/health/ready",
+    "GET /models/{id}, of one that nobody has": f"/models/{UNSERVED}",
+    "plan a deployment": DEPLOY,
 }
 
 Costs = dict[str, Cost]
@@ -66,6 +73,7 @@ def one_size(count: int) -> dict[str, Any]:
             found = idle(cluster, meter) | asked(cluster, meter) | pages(cluster, meter)
             found |= loaded(cluster, meter)
             sizes = memory(cluster)
+            found["a replica ends"] = meter.median(lambda: cluster.end(cluster.replicas.pop()), 3)
         for what, cost in found.items():
             show(what, cost)
         print(f"  memory: {sizes}", flush=True)
@@ -113,25 +121,25 @@ def asked(cluster: Cluster, meter: Meter) -> Costs:
 
 
 def pages(cluster: Cluster, meter: Meter) -> Costs:
-    """What operators and load balancers look at."""
+    """What operators and load balancers look at, in a process that has read nothing lately."""
     client = create_app(cluster.gateway).test_client()
-    headers = {"Authorization": f"Bearer {cluster.secret}"}
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {cluster.secret}"
     found = {}
     for what, path in PAGES.items():
-        look(client, path, headers)
+        body = PLAN if path == DEPLOY else None
+        require(client.open(path, json=body, method="POST" if body else "GET"))
         costs = []
         for _ in range(3):
             time.sleep(2 * RECENT_S)
-            costs.append(meter.cost(lambda path=path: look(client, path, headers)))
+            costs.append(meter.cost(partial(client.open, path, json=body, method="POST" if body else "GET")))
         found[what] = middle(costs)
     return found
 
 
-def look(client: FlaskClient, path: str, headers: Mapping[str, str]) -> None:
-    """Get a page."""
-    answer = client.get(path, headers=headers)
+def require(answer: TestResponse) -> None:
+    """Raises: RuntimeError if this is not the page."""
     if answer.status_code not in (200, 503):
-        raise RuntimeError(f"{path}: {answer.status} {answer.text:.300}")
+        raise RuntimeError(f"{answer.request.path}: {answer.status} {answer.text:.300}")
 
 
 def loaded(cluster: Cluster, meter: Meter) -> Costs:
@@ -153,7 +161,7 @@ def loaded(cluster: Cluster, meter: Meter) -> Costs:
 def memory(cluster: Cluster) -> dict[str, float]:
     """Bytes in Redis: of all that replicas and nodes have written, by kind of key."""
     sizes: dict[str, float] = {}
-    for name in cluster.redis.scan_iter(count=1000):
+    for name in cluster.redis.scan_iter("hr:*", count=1000):
         kind = str(name).split(":")[1].partition("{")[0] or "jobs"
         sizes[kind] = sizes.get(kind, 0) + int(cluster.redis.memory_usage(name) or 0)
     return dict(sorted(sizes.items(), key=lambda pair: -pair[1]))
@@ -173,9 +181,5 @@ def show(what: str, cost: Cost) -> None:
     )
 
 
-Act = Callable[[], object]
-
 if __name__ == "__main__":
-    import sys
-
-    measure(tuple(int(size) for size in sys.argv[1:]) or SIZES)
+    print(json.dumps(measure(tuple(int(size) for size in sys.argv[1:]) or SIZES)))
