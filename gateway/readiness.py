@@ -61,10 +61,9 @@ def check(gateway: Gateway) -> Readiness:
 
 def _replicas(gateway: Gateway) -> dict[str, str]:
     """The living and the sleeping replicas."""
-    asleep = {
-        one.replica_id: "asleep" for one in gateway.inference.router.desired.all() if one.state == SpecState.ASLEEP
-    }
-    return asleep | {replica.replica_id: replica.health for replica in gateway.registry.replicas()}
+    replicas, specs = gateway.inference.router.everything()
+    asleep = {one.replica_id: "asleep" for one in specs if one.state == SpecState.ASLEEP}
+    return asleep | {replica.replica_id: replica.health for replica in replicas}
 
 
 def _providers(gateway: Gateway) -> dict[str, str]:

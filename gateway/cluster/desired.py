@@ -5,6 +5,7 @@ Deployments write it; agents make it true, also after a restart. A replica that 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -12,6 +13,7 @@ from typing import Any, cast
 
 import redis
 
+from gateway.cluster import by_model
 from gateway.errors import Unreadable
 from gateway.models.entry import Model
 from gateway.models.footprint import UNSTATED_CONTEXT
@@ -66,6 +68,11 @@ class ReplicaSpec:
         """Node and device."""
         return self.node, self.device
 
+    @property
+    def member(self) -> str:
+        """As it stands in the set of its model."""
+        return f"{self.node} {self.device} {self.replica_id}"
+
     def in_full(self, model: Model, max_batch_size: int, context_length: int = 0) -> ReplicaSpec:
         """A copy with the defaults filled in: the model's options, `max_batch_size`, and the `context_length` of its
         files.
@@ -95,6 +102,7 @@ class Desired:
         pipe = self._redis.pipeline(transaction=True)
         for one in specs:
             pipe.sadd(keys.DESIRED_DEVICES, f"{one.node} {one.device}")
+            pipe.sadd(keys.desired_of(one.model), one.member)
             pipe.hset(keys.desired(one.node, one.device), one.replica_id, dumps(asdict(one)))
         pipe.execute()
 
@@ -103,6 +111,7 @@ class Desired:
         pipe = self._redis.pipeline(transaction=True)
         for one in specs:
             pipe.hdel(keys.desired(one.node, one.device), one.replica_id)
+            pipe.srem(keys.desired_of(one.model), one.member)
         pipe.execute()
 
     def change(self, spec: ReplicaSpec, **changes: Any) -> bool:
@@ -155,6 +164,29 @@ class Desired:
 
     def all(self, model: str | None = None) -> list[ReplicaSpec]:
         """The specs of all devices, of one model or of all."""
+        names = by_model.members(self._redis, keys.desired_of(model)) if model is not None else None
+        if model is None or names is None:
+            return [spec for spec in self._all() if model in (None, spec.model)]
+        places = {name: _place(name) for name in names}
+        reads = [("HGET", keys.desired(node, device), replica) for node, device, replica in places.values()]
+        values = dict(zip(names, pipeline(self._redis, reads, raise_on_error=False), strict=True))
+        for name in [name for name, value in values.items() if value is None]:
+            self._forget(model, name)
+        named = [(_named(*places[name]), value) for name, value in values.items() if value is not None]
+        return [spec for _, spec in readable(named, _read) if spec.model == model]
+
+    def _forget(self, model: str, member: str) -> None:
+        """Remove from the set of a model what an older version has left there, unless the spec is there again."""
+        node, device, replica = _place(member)
+        name = keys.desired(node, device)
+        with self._redis.pipeline() as pipe, contextlib.suppress(redis.exceptions.WatchError):
+            pipe.watch(name)
+            if not pipe.hexists(name, replica):
+                pipe.multi()
+                pipe.srem(keys.desired_of(model), member)
+                pipe.execute()
+
+    def _all(self) -> list[ReplicaSpec]:
         members = cast("set[str]", self._redis.smembers(keys.DESIRED_DEVICES))
         addresses = [member.split(" ", 1) for member in sorted(members) if " " in member]
         hashes = [("HGETALL", keys.desired(node, device)) for node, device in addresses]
@@ -165,11 +197,18 @@ class Desired:
                     raise raw
                 named = [(_named(node, device, name), value) for name, value in raw.items()]
                 found += [spec for _, spec in readable(named, _read)]
-        return [spec for spec in found if model in (None, spec.model)]
+        return found
 
-    def of_deployment(self, deployment_id: str) -> list[ReplicaSpec]:
-        """The specs that a deployment added and that are still there."""
-        return [spec for spec in self.all() if spec.deployment_id == deployment_id]
+    def of_deployment(self, model: str, deployment_id: str) -> list[ReplicaSpec]:
+        """The specs that a deployment of a model added and that are still there."""
+        return [spec for spec in self.all(model) if spec.deployment_id == deployment_id]
+
+
+def _place(member: str) -> tuple[str, str, str]:
+    """Node, device and replica id; what is no member of ours names a replica that is not there."""
+    node, _, rest = member.partition(" ")
+    device, _, name = rest.partition(" ")
+    return node, device, name
 
 
 def _named(node: str, device: str, name: str) -> str:

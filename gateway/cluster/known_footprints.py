@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import cast
 
 import redis
@@ -12,7 +13,8 @@ from gateway.cluster.registry import Device
 from gateway.models.footprint import Footprint
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
-from gateway.store.unreadable import leaving_out
+from gateway.store.connection import pipeline
+from gateway.store.unreadable import leaving_out, readable
 
 #: What a device has published is kept for so long after its agent was there, in seconds.
 KEEP_S = 86_400
@@ -26,14 +28,18 @@ class Footprints:
 
     def get(self, device: Device, model: str) -> Footprint | None:
         """None if the device's agent does not know it: it has not inspected the files yet, or there are none."""
-        with leaving_out(f"What {device.name} has found of the size of {model}"):
+        with leaving_out(_named(device, model)):
             raw = cast("str | None", self._redis.hget(keys.footprints(*device.address), model))
             return load_as(Footprint, raw) if raw else None
         return None
 
     def find(self, devices: Iterable[Device], model: str) -> Footprint | None:
         """What one of these devices knows of a model; None if none does."""
-        return next((found for device in devices if (found := self.get(device, model))), None)
+        found = list(devices)
+        reads = [("HGET", keys.footprints(*device.address), model) for device in found]
+        values = zip(found, pipeline(self._redis, reads, raise_on_error=False), strict=True)
+        named = ((_named(device, model), value) for device, value in values if value)
+        return next((footprint for _, footprint in readable(named, partial(load_as, Footprint))), None)
 
     def known(self, devices: Iterable[Device]) -> set[str]:
         """The models whose files are on one of these devices, or can be downloaded there."""
@@ -52,3 +58,7 @@ class Footprints:
             pipe.hset(name, mapping={model: dumps(asdict(one)) for model, one in found.items()})
             pipe.expire(name, KEEP_S)
         pipe.execute()
+
+
+def _named(device: Device, model: str) -> str:
+    return f"What {device.name} has found of the size of {model}"

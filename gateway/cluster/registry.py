@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 import redis
 
+from gateway.cluster import by_model
 from gateway.models.devices import DeviceName
 from gateway.queue.names import lists, wake_queue
 from gateway.store import keys
@@ -198,11 +199,11 @@ class Registry:
 
         A replica is told of no more jobs, and what it was told is gone.
         """
-        for replica in self.replicas():
-            if replica.incarnation == incarnation:
-                queue = wake_queue(replica.replica_id)
-                self.redis.zrem(keys.openings(replica.model), queue)
-                self.redis.delete(*lists(queue))
+        for replica in self._read([incarnation], Replica) if self.redis.sismember(keys.WORKERS, incarnation) else ():
+            queue = wake_queue(replica.replica_id)
+            self.redis.zrem(keys.openings(replica.model), queue)
+            self.redis.srem(keys.workers_of(replica.model), incarnation)
+            self.redis.delete(*lists(queue))
         self.redis.delete(keys.worker(incarnation))
         self.redis.srem(keys.WORKERS, incarnation)
         self.redis.srem(keys.PROVIDERS, incarnation)
@@ -218,18 +219,39 @@ class Registry:
 
     def replicas(self, model: str | None = None) -> list[Replica]:
         """All living replicas, or those of one model."""
-        return [replica for replica in self._living(keys.WORKERS, Replica) if model in (None, replica.model)]
+        if model is None:
+            return self._living(keys.WORKERS, Replica)
+        name = keys.workers_of(model)
+        names = by_model.members(self.redis, name)
+        found = self.replicas() if names is None else self._read(names, Replica, name)
+        return [replica for replica in found if replica.model == model]
+
+    def replicas_among(self, incarnations: Sequence[str]) -> list[Replica]:
+        """The living ones of these replicas."""
+        return self._read(incarnations, Replica)
+
+    def is_alone(self, model: str) -> bool:
+        """Whether a model has one replica at most. One that has just died may count, and none that lives is left out.
+
+        Costs the same however many there are.
+        """
+        found = by_model.count(self.redis, keys.workers_of(model))
+        return (len(self.replicas(model)) if found is None else found) <= 1
 
     def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
+        indexes = [index, *([keys.workers_of(worker.model)] if isinstance(worker, Replica) else [])]
         beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
-        pipeline(self.redis, [("SADD", index, worker.incarnation), beat])
+        pipeline(self.redis, [*(("SADD", name, worker.incarnation) for name in indexes), beat])
 
     def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
-        """The heartbeats of workers of one kind. Those without a heartbeat are removed from the index."""
-        names = sorted(pipeline(self.redis, [("SMEMBERS", index)])[0])
+        """The heartbeats of all workers of one kind."""
+        return self._read(sorted(pipeline(self.redis, [("SMEMBERS", index)])[0]), kind, index)
+
+    def _read(self, names: Sequence[str], kind: type[Worker], *indexes: str) -> list[Worker]:
+        """The heartbeats of these workers. Those without a heartbeat are removed from the indexes."""
         values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names], raise_on_error=False)
         gone = [name for name, value in zip(names, values, strict=True) if value is None]
-        if gone:
+        for index in indexes if gone else ():
             self.redis.srem(index, *gone)
         payloads = [(f"The heartbeat of {name}", v) for name, v in zip(names, values, strict=True) if v is not None]
         return [worker for _, worker in readable(payloads, partial(load_as, kind))]

@@ -265,7 +265,7 @@ class Deployments:
 
     def _healthy_first(self, present: builtins.list[ReplicaSpec]) -> None:
         """Sort the replicas to keep to the front: healthy ones first, then the oldest."""
-        alive = {one.replica_id: one for one in self.registry.replicas()}
+        alive = {one.replica_id: one for one in self.registry.replicas(present[0].model)}
 
         def rank(one: ReplicaSpec) -> tuple[bool, str]:
             replica = alive.get(one.replica_id)

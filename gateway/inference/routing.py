@@ -6,8 +6,9 @@ Statuses come from the heartbeats of replicas and provider workers, and from the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
+from itertools import chain
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
@@ -17,7 +18,7 @@ from gateway.errors import DO_NOT_RETRY, HeadraceError, LoadFailed, ModelNotRead
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
 from gateway.scheduling.capacity import Capacity
-from gateway.store.cached import Cached
+from gateway.store.cached import Cached, CachedByName
 from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
@@ -57,6 +58,8 @@ NOT_READY = {
 }
 #: Those that never end by themselves: to ask again is of no use.
 _LASTING = (ModelStatus.FAILED, ModelStatus.NO_WEIGHTS, ModelStatus.NO_CREDENTIALS)
+#: For how long it is known which models' files agents have found: they look for them every few minutes.
+KNOWN_S = 5.0
 _NO_WORKER = "no provider worker is alive. Start one with 'python -m workers.providers'."
 #: Statuses of a local model that has a replica for requests.
 _SERVING = (ModelStatus.ACTIVE, ModelStatus.LOADING, ModelStatus.ASLEEP)
@@ -77,7 +80,7 @@ BY_CIRCUIT = {
 
 
 class Router:
-    """Reads heartbeats and specs, at most twice a second."""
+    """Reads heartbeats and specs of the models that it is asked about, at most twice a second."""
 
     def __init__(self, *, registry: Registry, catalog: Catalog, breaker: Breaker, loader: Loader | None = None) -> None:
         self.registry = registry
@@ -87,9 +90,9 @@ class Router:
         self.footprints = Footprints(registry.redis)
         self.catalog = catalog
         self.breaker = breaker
-        self._replicas: Cached[list[Replica]] = Cached()
-        self._specs: Cached[list[ReplicaSpec]] = Cached()
-        self._known: Cached[set[str]] = Cached()
+        self._replicas = CachedByName(registry.replicas, lambda replica: replica.model)
+        self._specs = CachedByName(self.desired.all, lambda spec: spec.model)
+        self._known: Cached[set[str]] = Cached(KNOWN_S)
         self._workers: Cached[list[ProviderWorker]] = Cached()
         self._circuits: dict[str, Cached[Circuit]] = {}
 
@@ -117,28 +120,32 @@ class Router:
 
     def asleep(self, model_id: str) -> bool:
         """Whether a replica of the model sleeps, and none is awake."""
-        states = {spec.state for spec in self._specs.get(self.desired.all) if spec.model == model_id}
+        states = {spec.state for spec in self._specs.get(model_id)}
         return SpecState.ASLEEP in states and SpecState.RUNNING not in states
 
     def find(self, model_id: str) -> Model | None:
         """The entry of a model; None if the catalog has none any more."""
         return next((model for model in self.catalog if model.id == model_id), None)
 
-    def replicas(self, model: Model) -> list[Replica]:
+    def replicas(self, model: Model) -> Sequence[Replica]:
         """The living replicas of a model."""
-        return [replica for replica in self._replicas.get(self.registry.replicas) if replica.model == model.id]
+        return self._replicas.get(model.id)
 
-    def specs(self, model: Model) -> list[ReplicaSpec]:
+    def specs(self, model: Model) -> Sequence[ReplicaSpec]:
         """The desired replicas of a model."""
-        return [spec for spec in self._specs.get(self.desired.all) if spec.model == model.id]
+        return self._specs.get(model.id)
+
+    def everything(self) -> tuple[list[Replica], list[ReplicaSpec]]:
+        """The replicas and the specs of all models, which what is asked about single ones takes from here for a while.
+
+        For pages that show many models.
+        """
+        found = self._replicas.all(), self._specs.all()
+        return [*chain.from_iterable(found[0].values())], [*chain.from_iterable(found[1].values())]
 
     def capacity(self, model_id: str, *, background: bool) -> Capacity:
         """How fast a model gets through its jobs, as its replicas have measured it."""
-        found = [
-            replica
-            for replica in self._replicas.get(self.registry.replicas)
-            if replica.model == model_id and replica.status == ReplicaStatus.ACTIVE
-        ]
+        found = [one for one in self._replicas.get(model_id) if one.status == ReplicaStatus.ACTIVE]
         slots = sum(_slots(replica, background=background) for replica in found)
         held = sum(replica.held + (replica.background_held if background else 0) for replica in found)
         means = [mean for r in found if (mean := r.background_slot_s if background else r.slot_s)]
@@ -195,7 +202,7 @@ class Router:
 
     def fallbacks(self, model: Model, capability: str) -> Iterator[Model]:
         """The models that may take over. Vectors of two models can't be compared, so embeddings have none."""
-        if capability == "embedding":
+        if capability == "embedding" or not model.fallbacks:
             return
         known = {other.id: other for other in self.catalog}
         for name in model.fallbacks:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -252,7 +252,7 @@ class Inference:
         """See `Router.status`."""
         return self.router.status(model)
 
-    def replicas(self, model: Model) -> builtins.list[Replica]:
+    def replicas(self, model: Model) -> Sequence[Replica]:
         """The living replicas of a model, at most half a second old."""
         return self.router.replicas(model)
 

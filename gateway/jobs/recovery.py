@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from pathlib import Path
-from typing import cast
 
 from celery import Celery
 
@@ -15,7 +14,6 @@ from gateway.jobs.store import JobStore
 from gateway.process.locks import Holder, crash_of
 from gateway.queue.enqueue import tell
 from gateway.queue.names import Priority
-from gateway.store import keys
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +47,8 @@ def reclaim_jobs_of(store: JobStore, celery: Celery, incarnation: str, cause: Ca
         give_back(store, celery, job, cause)
 
 
-def held_by(store: JobStore, owner: str, *, without: Collection[str] = ()) -> list[JobHead]:
-    """The running jobs that a worker owns, except `without`. Raises: NOT_NOW."""
-    ids = [i for i in cast("list[str]", store.redis.zrange(keys.RUNNING, 0, -1)) if i not in without]
-    theirs = [job_id for job_id, name in store.owners(ids).items() if name == owner]
-    found = store.heads(theirs).values()
+def held_by(store: JobStore, owner: str, *, without: Collection[str] = (), itself: bool = False) -> list[JobHead]:
+    """The running jobs that a worker owns, except `without`. `itself`: it is the one that asks. Raises: NOT_NOW."""
+    ids = [job_id for job_id in store.held_by(owner, itself=itself) if job_id not in without]
+    found = store.heads(ids).values()
     return [job for job in found if job and job.state is JobState.RUNNING and job.owner == owner]

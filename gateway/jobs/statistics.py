@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import redis
 
 from gateway.store import keys
+from gateway.store.connection import pipeline
 from gateway.store.joined import Command
 
 #: Length of the window, and of one bucket, in seconds.
@@ -54,14 +57,20 @@ def count_failure(pipe: redis.client.Pipeline, model: str, *, now_ms: int) -> No
         pipe.execute_command(*command)
 
 
-def read_stats(client: redis.Redis, model: str, *, now_ms: int) -> Stats:
-    """Read the last hour, in one round trip."""
+def read_stats(client: redis.Redis, models: Sequence[str], *, now_ms: int) -> dict[str, Stats]:
+    """Read the last hour of each of these models, in one round trip."""
     last = _bucket(now_ms)
-    pipe = client.pipeline(transaction=False)
-    for bucket in range(last - WINDOW_S // BUCKET_S + 1, last + 1):
-        pipe.hmget(keys.stats(model, bucket), "answered", "failed", "total_ms")
-    rows = [row for row in pipe.execute(raise_on_error=False) if isinstance(row, list)]
-    answered, failed, total_ms = (sum(_count(row[column]) for row in rows) for column in range(3))
+    buckets = range(last - WINDOW_S // BUCKET_S + 1, last + 1)
+    names = [keys.stats(model, bucket) for model in models for bucket in buckets]
+    reads = [("HMGET", name, "answered", "failed", "total_ms") for name in names]
+    rows = iter(pipeline(client, reads, raise_on_error=False))
+    return {model: _sum(itertools.islice(rows, len(buckets))) for model in models}
+
+
+def _sum(rows: Iterable[Any]) -> Stats:
+    """What buckets hold together, without those that can't be read."""
+    found = [row for row in rows if isinstance(row, list)]
+    answered, failed, total_ms = (sum(_count(row[column]) for row in found) for column in range(3))
     return Stats(answered, failed, total_ms)
 
 

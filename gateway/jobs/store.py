@@ -153,7 +153,7 @@ class JobStore:
         Returns what reads the answer of each: it returns, and raises, what `claim` does, so that what is wrong with one
         does not concern the others.
         """
-        names = (keys.RUNNING, keys.queued(model), keys.lines(model))
+        names = (keys.RUNNING, keys.queued(model), keys.lines(model), keys.held(owner))
         commands = [
             self.scripts.call("claim", [*keys.of_job(job_id), *names], owner, claim, model, RECORD_VERSION, job_id)
             for job_id, claim in claims.items()
@@ -291,6 +291,17 @@ class JobStore:
             with leaving_out(_record(job_id)):
                 found[job_id] = _head(job_id, reply)
         return found
+
+    def held_by(self, owner: str, *, itself: bool = False) -> list[str]:
+        """The jobs that a worker incarnation runs, at the cost of these alone, if it is not of an older version.
+
+        `itself`: it is the one that asks.
+        """
+        known, *ids = self.scripts.run("held", [keys.held(owner)], owner, int(itself))
+        if known:
+            return [str(job_id) for job_id in ids]
+        owners = self.owners(cast("list[str]", self.redis.zrange(keys.RUNNING, 0, -1)))
+        return [job_id for job_id, name in owners.items() if name == owner]
 
     def owners(self, job_ids: Iterable[str]) -> dict[str, str]:
         """The owner of each of these jobs, in one round trip; empty for none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 #: Longest age of the value.
@@ -12,14 +12,54 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """The last value that was read."""
+    """The last value that was read. While one reads it anew, others have the one before."""
 
-    def __init__(self) -> None:
-        self._read_at = -RECENT_S
-        self._value: T
+    def __init__(self, for_s: float = RECENT_S) -> None:
+        self._for_s = for_s
+        self._read_at = -for_s
+        self._value: list[T] = []
+
+    @property
+    def is_recent(self) -> bool:
+        """Whether it need not be read now."""
+        return bool(self._value) and time.monotonic() <= self._read_at + self._for_s
 
     def get(self, read: Callable[[], T]) -> T:
-        """The value, at most `RECENT_S` old."""
-        if time.monotonic() > self._read_at + RECENT_S:
-            self._value, self._read_at = read(), time.monotonic()
-        return self._value
+        """The value, at most so old, but for the time that reading it takes. Raises: what `read` raises."""
+        if not self.is_recent:
+            before, self._read_at = self._read_at, time.monotonic()
+            try:
+                self._value = [read()]
+            except BaseException:
+                self._read_at = before
+                raise
+            self._read_at = time.monotonic()
+        return self._value[0]
+
+
+class CachedByName(Generic[T]):
+    """Lists by name: that of one name is read alone, or, by who needs them, all are at once."""
+
+    def __init__(self, read: Callable[[str | None], Sequence[T]], name_of: Callable[[T], str]) -> None:
+        self._read = read
+        self._name_of = name_of
+        self._each: dict[str, Cached[Sequence[T]]] = {}
+        self._all: Cached[dict[str, list[T]]] = Cached()
+
+    def get(self, name: str) -> Sequence[T]:
+        """Those of one name. Raises: NOT_NOW."""
+        if self._all.is_recent:
+            return self.all().get(name, ())
+        return self._each.setdefault(name, Cached()).get(lambda: self._read(name))
+
+    def all(self) -> dict[str, list[T]]:
+        """Those of every name that has any. Raises: NOT_NOW."""
+        return self._all.get(lambda: by_name(self._read(None), self._name_of))
+
+
+def by_name(values: Iterable[T], name_of: Callable[[T], str]) -> dict[str, list[T]]:
+    """The values that have each name."""
+    found: dict[str, list[T]] = {}
+    for one in values:
+        found.setdefault(name_of(one), []).append(one)
+    return found

@@ -16,6 +16,8 @@ DEVICES = "hr:devices"
 DESIRED_DEVICES = "hr:places"
 #: Names of nodes that were ever here.
 NODES = "hr:nodes"
+#: String with a TTL: the keeper has completed the sets by model lately, see `gateway/cluster/by_model.py`.
+BY_MODEL = "hr:by-model"
 #: Deployments, newest last: member job id, score the time of creation in ms.
 DEPLOYMENTS = "hr:deployments"
 #: API keys: member key id.
@@ -90,9 +92,19 @@ def owned(key_id: str) -> str:
     return f"hr:owned:{key_id}"
 
 
+def workers_of(model: str) -> str:
+    """Set: incarnations of replicas of a model that have, or had, a heartbeat."""
+    return f"{WORKERS}:{model}"
+
+
 def worker(incarnation: str) -> str:
     """String with a TTL: heartbeat and figures of one worker incarnation."""
     return f"hr:worker:{incarnation}"
+
+
+def held(owner: str) -> str:
+    """Set with a TTL: jobs that a worker incarnation has claimed, and perhaps runs; see `lua/held.lua`."""
+    return f"hr:held:{owner}"
 
 
 def breaker(provider: str) -> tuple[str, str]:
@@ -103,6 +115,11 @@ def breaker(provider: str) -> tuple[str, str]:
 def desired(node: str, device: str) -> str:
     """Hash: replica id to its spec, for one device."""
     return f"hr:desired:{node}.{device}"
+
+
+def desired_of(model: str) -> str:
+    """Set: specs of a model that are, or were, desired; member `{node} {device} {replica id}`."""
+    return f"{DESIRED_DEVICES}:{model}"
 
 
 def node(name: str) -> str:

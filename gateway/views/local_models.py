@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Health, Replica
 from gateway.inference.service import Inference
-from gateway.jobs.statistics import read_stats
+from gateway.jobs.statistics import Stats, read_stats
 from gateway.models.entry import Model
 
 
@@ -15,14 +16,15 @@ def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
     """One entry for each model that has a replica and that the key may use; `deployment` is the oldest healthy one,
     `replicas` has them all.
     """
-    models = inference.catalog.seen_by(key)
-    return [_entry(inference, model, found) for model in models if (found := inference.replicas(model))]
-
-
-def _entry(inference: Inference, model: Model, replicas: list[Replica]) -> dict[str, Any]:
-    ordered = sorted(replicas, key=lambda replica: (replica.health != Health.HEALTHY, replica.loaded_at))
+    inference.router.everything()
+    served = [(model, found) for model in inference.catalog.seen_by(key) if (found := inference.replicas(model))]
     store = inference.store
-    stats = read_stats(store.redis, model.id, now_ms=store.clock.estimated_now_ms())
+    stats = read_stats(store.redis, [model.id for model, _ in served], now_ms=store.clock.estimated_now_ms())
+    return [_entry(inference, model, found, stats[model.id]) for model, found in served]
+
+
+def _entry(inference: Inference, model: Model, replicas: Sequence[Replica], stats: Stats) -> dict[str, Any]:
+    ordered = sorted(replicas, key=lambda replica: (replica.health != Health.HEALTHY, replica.loaded_at))
     return {
         "id": model.id,
         "name": model.name,

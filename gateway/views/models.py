@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,6 +24,7 @@ class Models:
 
     def list(self, key: KeyRecord) -> list[dict[str, Any]]:
         """Every model of the catalog that the key may use, in the catalog's order."""
+        self._inference.router.everything()
         return [self.entry(model) for model in self._catalog.seen_by(key)]
 
     def entry(self, model: Model) -> dict[str, Any]:
@@ -75,7 +77,7 @@ class Models:
     def _stats(self, model: Model) -> dict[str, Any]:
         """Statistics. Without requests in the window, availability is 1 if one would be served now, else 0."""
         store = self._inference.store
-        stats = read_stats(store.redis, model.id, now_ms=store.clock.estimated_now_ms())
+        stats = read_stats(store.redis, [model.id], now_ms=store.clock.estimated_now_ms())[model.id]
         served = self._inference.router.serves(model)
         return {
             "average_latency_ms": stats.average_latency_ms,
@@ -85,7 +87,7 @@ class Models:
         }
 
 
-def _deployment(model: Model, replicas: list[Replica]) -> dict[str, str]:
+def _deployment(model: Model, replicas: Sequence[Replica]) -> dict[str, str]:
     """Where a local model runs: the hardware of its first active replica, if any."""
     first = next(iter(sorted(replicas, key=lambda replica: replica.status != ReplicaStatus.ACTIVE)), None)
     return {

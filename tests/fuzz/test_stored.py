@@ -314,7 +314,7 @@ def test_what_workers_say_and_what_is_wanted(store: JobStore, keeper: Keeper, da
         documented(lambda one=one: desired.get("n", "cpu0", one))
     desired.wake(MODEL)
     Footprints(client).get(DEVICE, MODEL), Footprints(client).known([DEVICE]), Durations(client).expected(MODEL)
-    log.read(), read_stats(client, MODEL, now_ms=store.clock.now_ms())
+    log.read(), read_stats(client, [MODEL], now_ms=store.clock.now_ms())
     assert good.id in {key.id for key in Credentials(client).list()}
     with contextlib.suppress(HeadraceError):
         Credentials(client).authenticate(secret)

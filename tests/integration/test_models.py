@@ -141,7 +141,7 @@ def test_statistics_forget_what_is_older_than_their_window(stack: Stack) -> None
         (now_ms, Stats(answered=1, total_ms=200) + Stats(failed=1)),
     ):
         pipeline(stack.redis, counting({"m": new}, now_ms=at_ms))
-    stats = read_stats(stack.redis, "m", now_ms=now_ms)
+    stats = read_stats(stack.redis, ["m"], now_ms=now_ms)["m"]
     assert (stats.answered, stats.failed, stats.average_latency_ms, stats.availability) == (2, 1, 150, 0.6667)
     kept = stack.redis.keys(keys.stats("m", 0)[:-1] + "*")
     assert len(kept) == 3, "one for each of the times"

@@ -48,6 +48,7 @@ def _speak() -> None:
 def models() -> Response:
     """The models that this key can ask now: a request is taken, also by one that sleeps, loads or has a fallback."""
     key, found = caller(), gateway()
+    found.inference.router.everything()
     usable = [model for model in found.catalog.seen_by(key) if found.inference.router.takes(model)]
     return success({"object": "list", "data": [_entry(model) for model in usable]})
 

@@ -29,7 +29,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.models.footprint import Footprint
-from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_path
+from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_holder, lock_path
 from gateway.process.version import own_version
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue, slug
@@ -124,19 +124,26 @@ class Agent:
 
     def _sweep(self) -> None:
         """Remove the lock files of this device's replicas that ended before this agent saw them."""
-        suffix = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
-        for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock"):
-            if suffix in path.stem and not path.stem.startswith("agent.") and path.stem not in self._starters:
-                drop_lock(self.settings.data_dir, path.stem)
+        for name in self._unknown_locks():
+            drop_lock(self.settings.data_dir, name)
 
     def _adopt(self) -> None:
         """Adopt living replicas that were no longer desired when this agent started, to see that they end."""
         here = (self.settings.node, self.settings.device)
-        for replica in self.registry.replicas():
-            if (replica.node, replica.device) == here and replica.replica_id not in self._starters:
+        holders = filter(None, (lock_holder(self.settings.data_dir, name) for name in self._unknown_locks()))
+        for replica in self.registry.replicas_among([holder.incarnation for holder in holders]):
+            if (replica.node, replica.device) == here:
                 self._starters[replica.replica_id] = self._starter(
                     ReplicaSpec(replica.replica_id, replica.model, *here)
                 )
+
+    def _unknown_locks(self) -> list[str]:
+        """Names of locks here that replicas of this device may have, but for those that this agent knows."""
+        suffix = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
+        names = [path.stem for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock")]
+        return [
+            name for name in names if suffix in name and not name.startswith("agent.") and name not in self._starters
+        ]
 
     def _starter(self, spec: ReplicaSpec) -> Starter:
         return Starter(self.settings, self.redis, self.catalog, spec, turn=self._turn, on_death=self._recover_from)

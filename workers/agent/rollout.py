@@ -12,10 +12,11 @@ from typing import TypeVar
 
 from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.durations import Durations
-from gateway.cluster.registry import Registry
+from gateway.cluster.registry import Device, Registry
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
+from gateway.store.cached import Cached
 from gateway.store.codec import build
 from gateway.store.connection import retry_until_redis_answers
 from workers.agent.rollout_journal import RolloutJournal, now_ms
@@ -65,6 +66,7 @@ class Rollout:
         self._replaced = [build(ReplicaSpec, one) for one in request["replaced"]]
         self._progress_at = 0.0
         self._gone_since: dict[str, float] = {}
+        self._devices: Cached[list[Device]] = Cached()
 
     def run(self) -> None:
         """Run the deployment to its end: done, failed or cancelled. Raises: Stopped."""
@@ -109,7 +111,7 @@ class Rollout:
 
     def _all_active(self) -> bool:
         """Copy new startup entries. Returns whether all replicas serve. Raises: DeploymentFailed, NOT_NOW."""
-        there = {one.replica_id for one in self._desired.of_deployment(self._job.id)}
+        there = {one.replica_id for one in self._desired.of_deployment(self._job.job.model, self._job.id)}
         # Some are missing at the beginning, or when Redis has lost its last writes.
         self._desired.put(*(one for one in self._specs if one.replica_id not in there))
         self._follower.copy(self._specs)
@@ -144,16 +146,15 @@ class Rollout:
 
     def _any_alive(self, replicas: Sequence[ReplicaSpec]) -> bool:
         """Whether one of them is alive, or its agent still has something to do for it. Raises: NOT_NOW."""
-        alive = {one.replica_id for one in self._registry.replicas()}
-        agents = {device.address for device in self._registry.devices()}
+        alive = {one.replica_id for one in self._registry.replicas(self._job.job.model)}
+        agents = self._agents()
         return any(
             one.replica_id in alive or (one.address in agents and not self._follower.has_ended(one)) for one in replicas
         )
 
     def _require_nodes(self) -> None:
         """Raises: DeploymentFailed if an agent has been gone for too long."""
-        agents = {device.address for device in self._registry.devices()}
-        now = time.monotonic()
+        agents, now = self._agents(), time.monotonic()
         for one in self._specs:
             if one.address in agents:
                 self._gone_since.pop(one.replica_id, None)
@@ -162,6 +163,10 @@ class Rollout:
                     FailureReason.NODE_GONE,
                     f"The agent of {one.node}.{one.device} is gone for {self._settings.node_gone_s:.0f} s.",
                 )
+
+    def _agents(self) -> set[tuple[str, str]]:
+        """The devices that have a living agent. Raises: NOT_NOW."""
+        return {device.address for device in self._devices.get(self._registry.devices)}
 
     # -- waiting
 

@@ -66,7 +66,7 @@ class Audit:
 
         Raises: NOT_NOW.
         """
-        for job in held_by(self._store, self._jobs.owner, without=self._jobs.known()):
+        for job in held_by(self._store, self._jobs.owner, without=self._jobs.known(), itself=True):
             if job.id not in self._jobs.known():
                 log.warning("job %s: held in our name but unknown here, released", job.id)
                 self.give_back(job, Cause.GIVEN_BACK)

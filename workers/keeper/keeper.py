@@ -10,12 +10,13 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 from celery import Celery
 
 from gateway.access.limits import Limits
+from gateway.cluster import by_model
 from gateway.cluster.desired import Desired, SpecState
 from gateway.cluster.registry import KeeperState, ProviderWorker, Registry, Replica
 from gateway.cluster.trust import Trust
@@ -31,8 +32,10 @@ from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue_key, is_device
 from gateway.settings import Settings
 from gateway.store import keys
-from gateway.store.connection import NOT_NOW, connect, run_id
+from gateway.store.cached import by_name
+from gateway.store.connection import NOT_NOW, connect, pipeline, run_id
 from gateway.store.installation import Installation
+from gateway.store.joined import Command
 from gateway.store.loop import guarded, repeat
 from workers.keeper.demand import Demand
 from workers.keeper.sweeps import QueueSweep, RunningSweep
@@ -43,6 +46,8 @@ log = logging.getLogger("headrace.keeper")
 ROUND_S = 1.0
 #: Jobs for a model without a present or starting replica wait for this many leases, then they fail.
 UNSERVED_LEASES = 2
+#: How often the sets by model are completed, see `gateway/cluster/by_model.py`.
+SETS_S = 5.0
 #: A journal is compacted this long after the job's end. Until then the drain rate counts the job, and clients resume.
 COMPACT_MS = 60_000
 
@@ -82,6 +87,11 @@ class Keeper:
         #: By queue key: when it had a worker that asks for its jobs.
         self._served_at: dict[str, float] = {}
         self._round_s = 0.0
+        #: The living replicas by model, the living provider workers, and the provider of each remote model.
+        self._replicas: Mapping[str, Sequence[Replica]] = {}
+        self._providers: Sequence[ProviderWorker] = ()
+        self._remote: Mapping[str, str] = {}
+        self._next_sets = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Run rounds until `stop` is set."""
@@ -105,11 +115,11 @@ class Keeper:
         self._beat()
         with guarded("the running jobs"):
             self.running.run(now_ms)
-        for model in cast("set[str]", self.store.redis.smembers(keys.QUEUES)):
-            with guarded(f"the queue of {model}"):
-                self._look_at_queue(model, now_ms)
+        with guarded("the queues"):
+            self._look_at_workers()
+            self._look_at_queues(now_ms)
         charges = self.limits.reclaim_expired_reservations
-        for step in (self.catalog.publish, charges, self.cleanup.step, self.strays.step):
+        for step in (self.catalog.publish, self._complete_sets, charges, self.cleanup.step, self.strays.step):
             with guarded(step.__qualname__):
                 self.trust.tick()
                 step()
@@ -123,24 +133,51 @@ class Keeper:
         state = KeeperState(round_s=round(self._round_s, 3), trusted=self.trust.held_for(lease_s))
         self.registry.beat_keeper(state, lease_s=lease_s)
 
-    def _look_at_queue(self, model: str, now_ms: int) -> None:
+    def _look_at_queues(self, now_ms: int) -> None:
+        models = sorted(cast("set[str]", self.store.redis.smembers(keys.QUEUES)))
+        before_ms = now_ms - COMPACT_MS
+        looks: list[Command] = [("ZCARD", keys.queued(model)) for model in models]
+        looks += [("ZCOUNT", keys.ended(model), 0, before_ms) for model in models]
+        counts = pipeline(self.store.redis, looks, raise_on_error=False)
+        for model, waits, ended in zip(models, counts, counts[len(models) :], strict=False):
+            with guarded(f"the queue of {model}"):
+                self._look_at_queue(model, now_ms, is_empty=waits == 0)
+                if ended != 0:
+                    compact_ended(self.store, model, before_ms=before_ms)
+
+    def _look_at_queue(self, model: str, now_ms: int, *, is_empty: bool) -> None:
         workers = self._workers_of(model)
         pulled = not is_device(model) and all(worker.pulls for worker in workers)
         if workers:
             self._served_at[model] = time.monotonic()
         away_s = time.monotonic() - self._served_at.setdefault(model, time.monotonic())
+        if is_empty:
+            return
         served = pulled and away_s < self.settings.queue_timeout_s  # a worker may be away for a while
         waiting = self.queues.run(model, now_ms, pulled=pulled, served=served)
         if waiting and self._has_no_worker(model, waiting):
             self._give_up(waiting, model)
-        compact_ended(self.store, model, before_ms=now_ms - COMPACT_MS)
+
+    def _look_at_workers(self) -> None:
+        """Read once for all queues who serves them. Raises: NOT_NOW."""
+        self._replicas = by_name(self.registry.replicas(), lambda replica: replica.model)
+        self._providers = self.registry.providers()
+        self._remote = {model.id: model.provider for model in self.catalog if not model.local}
+
+    def _complete_sets(self) -> None:
+        """Complete the sets by model now and then. Raises: NOT_NOW."""
+        if time.monotonic() >= self._next_sets:
+            specs = by_name(self.desired.all(), lambda spec: spec.model)
+            sets = {keys.workers_of(m): [one.incarnation for one in found] for m, found in self._replicas.items()}
+            sets |= {keys.desired_of(m): [one.member for one in found] for m, found in specs.items()}
+            by_model.complete(self.store.redis, sets)
+            self._next_sets = time.monotonic() + SETS_S
 
     def _workers_of(self, model_id: str) -> Sequence[Replica | ProviderWorker]:
         """The living replicas of a local model, or the provider workers that have the key of a remote one."""
-        model = next((model for model in self.catalog if model.id == model_id), None)
-        if model is None or model.local:
-            return self.registry.replicas(model_id)
-        return [worker for worker in self.registry.providers() if model.provider in worker.credentials]
+        if provider := self._remote.get(model_id):
+            return [worker for worker in self._providers if provider in worker.credentials]
+        return self._replicas.get(model_id, ())
 
     def _has_no_worker(self, queue_key: str, waiting: Sequence[JobHead]) -> bool:
         """Whether no worker has served this queue for longer than its grace period. A sleeping model is woken, and one
@@ -158,9 +195,9 @@ class Keeper:
 
     def _served(self, model_id: str, waiting: Sequence[JobHead]) -> bool:
         """Whether a model has a replica, or will have one; a remote one is served by all provider workers."""
-        model = next((model for model in self.catalog if model.id == model_id), None)
-        if (model and not model.local) or self.registry.replicas(model_id):
+        if model_id in self._remote or self._replicas.get(model_id):
             return True
+        model = next((model for model in self.catalog if model.id == model_id), None)
         specs = self.desired.all(model_id)
         states = {spec.state for spec in specs}
         if SpecState.ASLEEP in states and SpecState.RUNNING not in states:

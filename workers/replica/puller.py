@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
-from gateway.cluster.registry import Registry, Replica
+from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, JobState
 from gateway.scheduling.capacity import ServiceTime, SlotMean
 from gateway.scheduling.lines import BACKGROUND, INTERACTIVE, MANY, NO_CHARGES, Lines, Offer, Wish
@@ -81,7 +81,7 @@ class Puller:
         self._presence = Presence(slots.total, settings.background_share)
         self._answers = AnswerLengths()
         self._registry = registry
-        self._replicas: Cached[list[Replica]] = Cached()
+        self._alone: Cached[bool] = Cached()
         self._engine = engine
         self._life = life
         #: How long interactive and background jobs have held their slots.
@@ -238,7 +238,7 @@ class Puller:
             self._woken.set()  # it asks once more, to be told of the next
 
     def _is_alone(self) -> bool:
-        return len(self._replicas.get(lambda: self._registry.replicas(self._model))) <= 1
+        return self._alone.get(lambda: self._registry.is_alone(self._model))
 
     def _limits(self) -> SlotLimits:
         return self._presence.limits(*self._engine.step_times)

@@ -1,7 +1,7 @@
 -- with lib_lines
 -- queued -> running, in the record, the indexes and the lines. KEYS[4]: the index of running jobs, KEYS[5]: the queue index
--- of the model, KEYS[6]: its lines. ARGV: owner, claim id, model, version that the worker knows, job id. Asked again
--- with the same claim id, it answers the same.
+-- of the model, KEYS[6]: its lines, KEYS[7]: the jobs that the owner has claimed. ARGV: owner, claim id, model, version
+-- that the worker knows, job id. Asked again with the same claim id, it answers the same.
 -- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | 'newer' (a version that the worker
 -- does not know) | the state that forbids the claim. A job that is not claimed stays where it is: see track.lua.
 local id = ARGV[5]
@@ -26,6 +26,8 @@ elseif state ~= 'running' or claim ~= ARGV[2] then
 end
 local flat = redis.call('HGETALL', KEYS[1])
 redis.call('ZADD', KEYS[4], 'NX', now, id)
+redis.call('SADD', KEYS[7], id)
+redis.call('PEXPIRE', KEYS[7], HELD_TTL)
 redis.call('ZREM', KEYS[5], id)
 on_lines(KEYS[6], function() leave(KEYS[6], id, fields_of(flat)) end)
 return {'ok', flat}

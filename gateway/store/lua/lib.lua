@@ -3,6 +3,8 @@
 
 -- What the score of a background job is more than the time in ms that it was made.
 local BACKGROUND = 10000000000000
+-- How long the set of the jobs that a worker has claimed is kept in ms after it was last looked at.
+local HELD_TTL = 3600000
 -- How long an ended job stays in ms, where its record does not say.
 local DEFAULT_TTL = 600000
 

@@ -7,6 +7,7 @@ processes have is counted on a real one (`connections.py`).
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from gateway.models.catalog_store import Added, CatalogStore
 from gateway.process.locks import hold_lock
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
+from gateway.store.cached import RECENT_S
 from tests.bench.scale.replica import SimulatedReplica
 from workers.agent.reconciler import Agent
 from workers.keeper.keeper import Keeper
@@ -102,6 +104,12 @@ class Cluster:
         request = {"messages": [{"role": "user", "content": "x" * 400}], "max_tokens": max_tokens}
         return self.gateway.inference.submit("chat", model, request, key=self.key, background=background)
 
+    def wait(self) -> None:
+        """Until what processes have read is too old. The keeper has made a round meanwhile."""
+        self.keeper._next_sets = 0.0
+        self.keeper.round()
+        time.sleep(2 * RECENT_S)
+
     def run_jobs(self, each: int) -> None:
         """Give each replica so many jobs that it holds, each with a token in its journal."""
         by_model = {model: [one for one in self.replicas if one.spec.model == model] for model in self.models}
@@ -122,7 +130,8 @@ class Cluster:
     def _replica(self, number: int) -> SimulatedReplica:
         model, node = self.models[number % len(self.models)], f"n{number // PER_NODE:03}"
         name = replica_id(model, node, DEVICE, str(number))
-        spec = ReplicaSpec(name, model, node, DEVICE, deployment_id="deploy-0123456789abcdef01234567")
+        about = {"deployment_id": "deploy-0123456789abcdef01234567", "max_batch_size": 32, "context_length": 4096}
+        spec = ReplicaSpec(name, model, node, DEVICE, **about)
         Desired(self.redis).put(spec)
         home = self._home(node)
         one = SimulatedReplica(home, self._catalog, spec, self.store, self.registry, self._celery)

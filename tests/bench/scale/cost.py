@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -41,14 +41,18 @@ class Cost:
         return self.commands, self.trips, self.sent, self.received, self.redis_ms, self.client_ms
 
 
+def middle(costs: Sequence[Cost]) -> Cost:
+    """Figure by figure the median."""
+    return Cost(*(statistics.median_low(values) for values in zip(*(cost.values for cost in costs), strict=True)))
+
+
 class Meter:
     """Reads the counters of one Redis, which does nothing else meanwhile."""
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        looks = [self._between(lambda: None) for _ in range(9)]
         #: What looking at the counters costs itself.
-        self._look = Cost(*(statistics.median(values) for values in zip(*(look.values for look in looks), strict=True)))
+        self._look = middle([self._between(lambda: None) for _ in range(9)])
 
     def cost(self, act: Callable[[], object]) -> Cost:
         """What that costs."""
@@ -56,8 +60,7 @@ class Meter:
 
     def median(self, act: Callable[[], object], times: int) -> Cost:
         """What that costs, figure by figure the median of several times."""
-        costs = [self.cost(act) for _ in range(times)]
-        return Cost(*(statistics.median(values) for values in zip(*(cost.values for cost in costs), strict=True)))
+        return middle([self.cost(act) for _ in range(times)])
 
     def _between(self, act: Callable[[], object]) -> Cost:
         before = self._counters()
