@@ -108,7 +108,7 @@ class Cluster:
         """Until what processes have read is too old. The keeper has made a round meanwhile."""
         self.keeper._next_sets = 0.0
         self.keeper.round()
-        time.sleep(2 * RECENT_S)
+        time.sleep(1.1 * RECENT_S)
 
     def run_jobs(self, each: int) -> None:
         """Give each replica so many jobs that it holds, each with a token in its journal."""

@@ -57,9 +57,12 @@ def redis_server(folder: Path) -> Iterator[str]:
 @contextmanager
 def measurement(count: int, times: int = 5) -> Iterator[Measurement]:
     """One of a cluster of so many replicas, over a Redis of its own."""
-    with tempfile.TemporaryDirectory(prefix="hr-") as name, redis_server(Path(name)) as url:
-        with closing(Cluster(Path(name), url, count)) as cluster:
-            yield Measurement(cluster, times)
+    with (
+        tempfile.TemporaryDirectory(prefix="hr-") as name,
+        redis_server(Path(name)) as url,
+        closing(Cluster(Path(name), url, count)) as cluster,
+    ):
+        yield Measurement(cluster, times)
 
 
 def measure(sizes: Sequence[int] = SIZES) -> dict[str, Any]:
@@ -143,7 +146,9 @@ class Measurement:
 
     def ends(self) -> Costs:
         """A replica leaves."""
-        return {"a replica ends": self._meter.median(lambda: self.cluster.end(self.cluster.replicas[-1]), self._times)}
+        return {
+            "a replica ends": self._meter.median(lambda: self.cluster.end(self.cluster.replicas.pop()), self._times)
+        }
 
     def memory(self) -> dict[str, float]:
         """Bytes in Redis, by kind of key: `worker`, `desired`; `jobs` are records and journals."""

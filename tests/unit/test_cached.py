@@ -1,0 +1,62 @@
+"""Values that are read at most twice a second."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from gateway.store.cached import Cached, CachedByName
+
+
+def test_while_one_reads_the_value_anew_others_have_the_one_before() -> None:
+    cached: Cached[str] = Cached(for_s=0)
+    assert cached.get(lambda: "first") == "first"
+    cached = Cached(for_s=60)
+    cached.get(lambda: "first")
+    cached._read_at -= 61
+    reading, may_end = threading.Event(), threading.Event()
+
+    def read() -> str:
+        reading.set()
+        assert may_end.wait(60)
+        return "second"
+
+    reader = threading.Thread(target=cached.get, args=(read,))
+    reader.start()
+    assert reading.wait(60)
+    assert cached.get(lambda: pytest.fail("it is being read")) == "first"
+    may_end.set()
+    reader.join()
+    assert cached.get(lambda: pytest.fail("it was read")) == "second"
+
+
+def test_what_could_not_be_read_is_read_again() -> None:
+    cached: Cached[str] = Cached(for_s=60)
+
+    def fail() -> str:
+        raise OSError
+
+    for _ in range(2):
+        with pytest.raises(OSError):
+            cached.get(fail)
+    assert cached.get(lambda: "there") == "there"
+    cached._read_at -= 61
+    with pytest.raises(OSError):
+        cached.get(fail)
+    assert cached.get(lambda: "again") == "again"
+
+
+def test_all_names_are_read_at_once_or_each_for_itself() -> None:
+    asked: list[str | None] = []
+
+    def read(name: str | None) -> list[str]:
+        asked.append(name)
+        return [word for word in ("ant", "ape", "bee") if name in (None, word[0])]
+
+    words = CachedByName(read, lambda word: word[0])
+    assert [words.get("a"), words.get("a"), words.get("b")] == [["ant", "ape"], ["ant", "ape"], ["bee"]]
+    assert asked == ["a", "b"]
+    assert words.all() == {"a": ["ant", "ape"], "b": ["bee"]}
+    assert [list(words.get(name)) for name in "abc"] == [["ant", "ape"], ["bee"], []]
+    assert asked == ["a", "b", None]
