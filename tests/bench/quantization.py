@@ -31,7 +31,7 @@ from gateway.settings import Settings
 from tests.bench.sources import save_ir, save_safetensors
 from tests.engines import loaded_engine
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
-from workers.engines.compression import compressed
+from workers.engines.copies import compressed
 from workers.engines.pytorch.quantization import _release
 from workers.tokenizers.load import load_tokenizer
 

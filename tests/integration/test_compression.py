@@ -15,7 +15,7 @@ from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_ir
 from workers.engines.base import EngineConfig
 from workers.engines.children import spawn
-from workers.engines.compression import compressed
+from workers.engines.copies import compressed
 from workers.engines.failures import LoadFailed
 from workers.engines.flush_interval import IMMEDIATE
 from workers.engines.frames import FrameSocket
@@ -59,7 +59,7 @@ def test_a_process_that_ends_before_it_was_asked_is_the_reason(folder: Path, mon
         process.wait()
         return process, ours
 
-    monkeypatch.setattr("workers.engines.compression.spawn", doomed)
+    monkeypatch.setattr("workers.engines.copies.spawn", doomed)
     with pytest.raises(LoadFailed, match="compressing the weights ended with status -9"), compressed(folder, "int8"):
         pass
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +20,7 @@ from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
 from tests.engines import config_of
+from tests.stack import REPOSITORY
 from tests.tiny_models import save_tiny_gguf
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
@@ -48,6 +52,38 @@ def started(config: EngineConfig) -> Iterator[EngineProcess]:
         yield engine
     finally:
         engine.close()
+
+
+#: Loads a model, and says how many token ids it has and what is left in the folder for temporary files.
+LOAD = """
+import os, sys, tempfile
+from workers.engines.base import EngineConfig
+from workers.engines.openvino import OpenVinoEngine
+
+assert not os.access(sys.argv[1], os.W_OK)
+engine = OpenVinoEngine(EngineConfig("openvino", sys.argv[1], "CPU", 2, 256))
+print(engine._vocabulary, os.listdir(tempfile.gettempdir()))
+"""
+
+
+def test_a_file_that_may_only_be_read_is_loaded(tiny: EngineConfig, tmp_path: Path) -> None:
+    """As one in an image, or on a read-only volume. OpenVINO opens a GGUF file to write to it."""
+    path = Path(shutil.copy(tiny.model_path, tmp_path / "tiny.gguf"))
+    path.chmod(0o444)
+    (tmp_path / "temporary").mkdir()
+    # Root may write to it, unless it lacks this capability.
+    unprivileged = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+    done = subprocess.run(
+        [*unprivileged, sys.executable, "-c", LOAD, str(path)],
+        cwd=REPOSITORY,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split(maxsplit=1)[1] == "[]\n"
 
 
 def failure_of(config: EngineConfig) -> EngineStartFailed:

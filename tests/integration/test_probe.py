@@ -45,6 +45,13 @@ def test_a_process_is_well_once_it_is_there(stack: Stack, name: str) -> None:
     assert eventually(lambda: probe(stack, name)[0] == 0, f"{name} is well")
 
 
+def test_rest_with_tls_of_its_own(stack: Stack) -> None:
+    settings = replace(stack.settings, http_tls="on", http_port=free_port())
+    stack.start("web-2", settings=settings)
+    eventually(lambda: probe(stack, "web", settings=settings) == (0, ""), "it is well")
+    assert probe(stack, "web", settings=replace(settings, http_tls="off"))[0] == 1
+
+
 @pytest.mark.parametrize(
     ("name", "elsewhere", "said"),
     [

@@ -33,7 +33,7 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.batch_engine import BatchEngine
-from workers.engines.compression import COMPRESSED, compressed
+from workers.engines.copies import COMPRESSED, compressed, writable
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.grammars.compiling import Compiling
 from workers.engines.grammars.openvino_grammars import OpenVinoGrammars
@@ -314,7 +314,8 @@ def _loaded(config: EngineConfig) -> Any:
     """The pipeline over weights as they are stored, or compressed ones. Raises: LoadFailed."""
     folder = Path(config.model_path)
     if config.quantization == "none":
-        return _pipeline(config)
+        with writable(folder) as path:
+            return _pipeline(replace(config, model_path=str(path)))
     if config.quantization not in COMPRESSED or not folder.is_dir():
         raise LoadFailed(
             Reason.BAD_QUANTIZATION,

@@ -1,17 +1,18 @@
-"""Compresses the weights of an OpenVINO IR folder to int8 or int4, with NNCF in a process of its own.
+"""Copies of a model that an engine loads instead of the original, removed when it has: compressed, or writable.
 
-The process frees its memory when it ends. It removes the copy of the model even if the engine is killed; if the process
-is killed, the engine removes it.
+NNCF compresses the weights of an OpenVINO IR folder to int8 or int4 in a process of its own, which frees its memory
+when it ends. That removes the copy even if the engine is killed; if the process is killed, the engine removes it.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory, mkdtemp
 
 from workers.engines.children import greet, spawn
 from workers.engines.failures import ChildEnded, failure_from
@@ -44,3 +45,18 @@ def compressed(folder: Path, quantization: str) -> Iterator[Path]:
     finally:
         process.wait()
         shutil.rmtree(copy, ignore_errors=True)
+
+
+@contextmanager
+def writable(path: Path) -> Iterator[Path]:
+    """A GGUF file that OpenVINO opens: it wants to write to it, though it never does. The file itself, or a copy of one
+    of another user, or on a volume that is read only.
+
+    Raises:
+        OSError: there is no room for the copy.
+    """
+    if path.is_dir() or os.access(path, os.W_OK):
+        yield path
+        return
+    with TemporaryDirectory(prefix="headrace-") as folder:
+        yield Path(shutil.copyfile(path, Path(folder) / path.name))
