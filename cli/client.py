@@ -107,6 +107,12 @@ def chat(client: httpx.Client, model: str, messages: Sequence[Mapping[str, str]]
     return Answer(EventStream(client, path=f"/models/{model}/chat/completions", body=body))
 
 
+def complete(client: httpx.Client, model: str, prompt: str, **options: Any) -> Answer:
+    """Ask to go on with a text."""
+    body = {"prompt": prompt, "stream": True, **options}
+    return Answer(EventStream(client, path=f"/models/{model}/completions", body=body))
+
+
 def raise_for_error(response: httpx.Response) -> None:
     """Raises: ServerError with the server's own text."""
     if response.is_success:

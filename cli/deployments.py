@@ -7,7 +7,6 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 import click
@@ -15,15 +14,14 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.api.progress import Bars
 from cli.preflight import check_worker_redis
 from gateway.process.environment import without_admin_key
 from gateway.process.start import module_command
 from gateway.settings import Settings
 from schemas.deployments import QUANTIZATIONS
 
-__all__ = ["connect", "deploy", "events", "key_option", "models", "unload", "url_option", "worker"]
-
-_BAR = 24
+__all__ = ["connect", "deploy", "events", "follow_deployment", "key_option", "models", "unload", "url_option", "worker"]
 
 
 @click.command()
@@ -79,7 +77,7 @@ def deploy(
             return
         click.echo(f"{data['deployment_id']}: {model}, about {data['estimated_time']}")
         if not detach:
-            sys.exit(0 if _follow(client, data["deployment_id"]) else 1)
+            sys.exit(0 if follow_deployment(client, data["deployment_id"]) else 1)
 
 
 @click.command()
@@ -139,41 +137,6 @@ def worker(settings: Settings, node: str | None, device: str | None) -> None:
     os.execve(sys.executable, module_command("workers.agent"), environ)
 
 
-@dataclass
-class Bars:
-    """Shows a deployment's events on a terminal: one line for each stage, with log lines in between."""
-
-    stage: str = ""
-    seen: set[str] = field(default_factory=set)
-
-    def show(self, event: dict[str, Any]) -> None:
-        """Show one event."""
-        if event["event"] == "log":
-            self._end_line()
-            click.echo(f"  {event['level']:7} {event['message']}")
-        elif event["event"] == "stage":
-            self._show_stage(event["stage"], event["status"], event["progress"])
-
-    def _show_stage(self, stage: str, status: str, percent: int) -> None:
-        if not sys.stdout.isatty():
-            if f"{stage} {status}" not in self.seen:
-                self.seen.add(f"{stage} {status}")
-                click.echo(f"  {stage}: {status}")
-            return
-        if stage != self.stage:
-            self._end_line()
-            self.stage = stage
-        done = _BAR * percent // 100
-        click.echo(f"\r  [{'#' * done}{'.' * (_BAR - done)}] {percent:3d}% {stage} {status:12}", nl=False)
-        if status != "in_progress":
-            self._end_line()
-
-    def _end_line(self) -> None:
-        if self.stage:
-            click.echo()
-        self.stage = ""
-
-
 def _is_deployed(client: httpx.Client, model: str) -> bool:
     """Whether a replica of it is there, or will be without a deployment."""
     response = client.get(f"/models/{model}")
@@ -181,7 +144,7 @@ def _is_deployed(client: httpx.Client, model: str) -> bool:
     return response.json()["data"]["status"] in ("active", "loading", "asleep")
 
 
-def _follow(client: httpx.Client, deployment_id: str) -> bool:
+def follow_deployment(client: httpx.Client, deployment_id: str) -> bool:
     """Show a deployment to its end. Returns whether it succeeded. Ctrl-C cancels it."""
     bars = Bars()
     try:

@@ -6,28 +6,29 @@ import json
 import re
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from typing import NoReturn
 
 import click
 import httpx
 
-from cli import client as api
 from cli import leftovers
-from cli.api.connection import connect, key_option, unreachable, url_option
+from cli.api.connection import connect, unreachable
 from cli.cluster.nodes import nodes
 from cli.deployments import deploy, models, unload, worker
+from cli.detach import up_detached
 from cli.doctor.command import doctor
 from cli.keys import key, usage
-from cli.output import say, shown_secret
+from cli.models import catalog
+from cli.models.chat import chat
+from cli.output import say
 from cli.preflight import bootstrap_key, not_read, wait_for_redis
 from cli.service import files
-from cli.up import SECRETS, SUPERVISOR, claim_redis, supervisor_of, up
+from cli.up import SUPERVISOR, claim_redis, supervisor_of, up
 from gateway.access.api_keys import Credentials
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
-from gateway.process.start import begin, module_command, private_folder
+from gateway.process.start import begin
 from gateway.settings import Settings
 from gateway.store.connection import connect as redis_client
 from gateway.store.installation import REMEDY
@@ -67,7 +68,7 @@ def main(ctx: click.Context) -> None:
 def up_command(settings: Settings, detach: bool, accept_empty_redis: bool) -> None:
     """Start everything on this machine."""
     if detach:
-        _detach(settings, *(["--accept-empty-redis"] if accept_empty_redis else []))
+        up_detached(settings, *(["--accept-empty-redis"] if accept_empty_redis else []))
     else:
         up(settings, accept_empty_redis=accept_empty_redis)
 
@@ -153,44 +154,6 @@ def logs(settings: Settings, name: str | None, lines: int, follow: bool) -> None
 
 
 @main.command()
-@click.argument("model")
-@url_option
-@key_option
-@click.option("--system", help="Text of a system message.")
-@click.option("--max-tokens", type=int, default=512, show_default=True)
-@click.option("--temperature", type=float, default=0.7, show_default=True)
-@click.pass_obj
-def chat(
-    settings: Settings,
-    model: str,
-    url: str | None,
-    key: str | None,
-    system: str | None,
-    max_tokens: int,
-    temperature: float,
-) -> None:
-    """Talk to a model in the terminal. /clear forgets, /exit or Ctrl-D leaves, Ctrl-C stops an answer."""
-    messages = [{"role": "system", "content": system}] if system else []
-    beginning = list(messages)
-    with connect(settings, url, key) as client:
-        api.raise_for_error(client.get(f"/models/{model}"))
-        while True:
-            try:
-                text = click.prompt("you", prompt_suffix="> ").strip()
-            except click.Abort:
-                click.echo()
-                return
-            if text in ("/exit", "/quit"):
-                return
-            if text == "/clear":
-                messages = list(beginning)
-                continue
-            messages.append({"role": "user", "content": text})
-            answer = api.chat(client, model, messages, max_tokens=max_tokens, temperature=temperature)
-            messages.append({"role": "assistant", "content": _print(model, answer)})
-
-
-@main.command()
 @click.option("--name", "names", multiple=True, help="A further host name or address of the server.")
 @click.option("--client", help="Make a client's certificate of that name instead.")
 @click.pass_obj
@@ -203,7 +166,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (deploy, doctor, files, models, nodes, unload, worker):
+for command in (*catalog.COMMANDS, chat, deploy, doctor, files, models, nodes, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)
@@ -221,50 +184,6 @@ def _unsupervised(settings: Settings) -> NoReturn:
     for name, holder in left.items():
         click.echo(f"  {name:8} process {holder.pid}")
     sys.exit(1)
-
-
-def _print(model: str, answer: api.Answer) -> str:
-    """Print an answer as it comes. Ctrl-C stops it."""
-    click.echo(f"{model}> ", nl=False)
-    pieces: list[str] = []
-    try:
-        for text in answer:
-            pieces.append(text)
-            click.echo(text, nl=False)
-    except KeyboardInterrupt:
-        answer.cancel()
-        click.echo(" [stopped]", nl=False)
-    click.echo()
-    return "".join(pieces)
-
-
-def _detach(settings: Settings, *options: str) -> None:
-    """Run `headrace up` in a session of its own, and show its output until everything is up.
-
-    Its output goes to a file, so it contains no secrets; they are shown here.
-    """
-    folder = settings.data_dir.absolute()
-    log, ready = folder / "logs" / "up.log", folder / "run" / "ready"
-    private_folder(log.parent)
-    ready.unlink(missing_ok=True)
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            module_command("cli.main", "up", *options),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    with log.open() as stream:
-        while process.poll() is None and not ready.exists():
-            click.echo(stream.read(), nl=False)
-            time.sleep(0.1)
-        click.echo(stream.read(), nl=False)
-    if process.returncode is not None:
-        raise click.ClickException("it did not start")
-    for name, what in SECRETS.items():
-        click.echo(f"  {what:9} {shown_secret(settings, name)}")
-    say(f"up in the background, process {process.pid}; 'headrace down' ends it")
 
 
 if __name__ == "__main__":

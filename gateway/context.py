@@ -10,6 +10,7 @@ from celery import Celery
 from gateway.access.api_keys import Credentials
 from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Registry
+from gateway.deployments.catalog_editor import CatalogEditor
 from gateway.deployments.draining import Draining
 from gateway.deployments.load_progress import LoadProgress
 from gateway.deployments.on_demand import on_demand
@@ -48,6 +49,7 @@ class Gateway:
     models: Models
     deployments: Deployments
     draining: Draining
+    catalog_editor: CatalogEditor
 
     @classmethod
     def connect(cls, settings: Settings, *, joined: bool = False) -> Gateway:
@@ -86,4 +88,7 @@ class Gateway:
             models=Models(inference),
             deployments=deployments,
             draining=Draining(nodes, deployments),
+            catalog_editor=CatalogEditor(
+                settings=settings, store=store, registry=registry, catalog=catalog, celery=celery
+            ),
         )

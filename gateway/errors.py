@@ -311,6 +311,7 @@ FAILURES: dict[str, type[HeadraceError]] = {
     "begins_too_late": QueueFull,
     "model_not_ready": ModelNotReady,
     "load_failed": LoadFailed,
+    "model_exists": Conflict,
     "engine_crashed": GenerationFailed,
     "worker_crashed": GenerationFailed,
     "internal_error": HeadraceError,

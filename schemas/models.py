@@ -79,8 +79,25 @@ class StatsSchema(Schema):
     window_s = fields.Integer(required=True)
 
 
+class CatalogEntrySchema(Schema):
+    """What was decided about a model, and where; for keys with the scope deploy."""
+
+    origin = fields.String(required=True, metadata={"description": "The file, the default models or the API"})
+    source = fields.String(required=True)
+    engine = fields.String(required=True)
+    quantization = fields.String(required=True)
+    tool_format = fields.String(required=True)
+    reasoning_format = fields.String(required=True)
+    options = fields.Dict(required=True)
+    facts = fields.Dict(required=True, metadata={"description": "What was read from its files when it was added"})
+    requested = fields.String(required=True, metadata={"description": "The name that it was asked for by"})
+    added_at = fields.String(required=True, allow_none=True)
+
+
 class ModelDetailSchema(ModelSchema):
     """A model with its parameter ranges, price and statistics."""
+
+    entry = fields.Nested(CatalogEntrySchema)
 
     parameters = fields.Nested(ParametersSchema, required=True)
     pricing = fields.Nested(PriceSchema, required=True)

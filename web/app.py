@@ -11,7 +11,7 @@ from gateway.store.codec import dumps
 from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
-from schemas.openai import OpenAIErrorSchema
+from schemas.lenient.openai import OpenAIErrorSchema
 from web.http import auth, cors, submission
 from web.http import error_handlers as errors
 from web.http.api_document import complete

@@ -61,9 +61,13 @@ class KeyRecord:
         """Whether the key has limits, so that its requests must be counted."""
         return bool(self.requests_per_minute or self.tokens_per_minute)
 
+    def allows(self, scope: str) -> bool:
+        """Whether the key has the scope; `admin` has them all."""
+        return scope in self.scopes or "admin" in self.scopes
+
     def require(self, scope: str) -> None:
-        """Raises: PermissionDenied if the key lacks the scope (`admin` has them all)."""
-        if scope not in self.scopes and "admin" not in self.scopes:
+        """Raises: PermissionDenied if the key lacks the scope."""
+        if not self.allows(scope):
             raise PermissionDenied(f"Key {self.prefix}… lacks the scope {scope!r}; it has {', '.join(self.scopes)}.")
 
     def may_use(self, model_id: str) -> bool:

@@ -49,6 +49,13 @@ class Footprints:
         found = pipe.execute(raise_on_error=False)
         return {str(model) for models in found if isinstance(models, list) for model in models}
 
+    def add(self, node: str, device: str, model: str, found: Footprint) -> None:
+        """Add what a device has just found, before it publishes all of it again."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hset(keys.footprints(node, device), model, dumps(asdict(found)))
+        pipe.expire(keys.footprints(node, device), KEEP_S)
+        pipe.execute()
+
     def publish(self, node: str, device: str, found: Mapping[str, Footprint]) -> None:
         """Replace what a device has published."""
         name = keys.footprints(node, device)

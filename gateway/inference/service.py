@@ -27,7 +27,7 @@ from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import JobKind, kind_of
 from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
-from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
+from gateway.jobs.record import AGENT_KINDS, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
@@ -206,7 +206,7 @@ class Inference:
 
     def _earlier(self, token: IdempotencyToken) -> Job | None:
         """The job of an earlier request with this idempotency key. Raises: IdempotencyMismatch."""
-        jobs = self.store.read_many([token.job_id(kind) for kind in KINDS if kind != DEPLOYMENT])
+        jobs = self.store.read_many([token.job_id(kind) for kind in KINDS if kind not in AGENT_KINDS])
         job = next(filter(None, jobs), None)
         if job:
             token.check(job)

@@ -16,5 +16,6 @@ KINDS = {
     "chat": Entry("chatcmpl", "gateway.kinds.chat_job:Chat"),
     "completion": Entry("cmpl", "gateway.kinds.completion_job:Completion"),
     "embedding": Entry("embd", "gateway.kinds.embedding_job:Embedding"),
+    "addition": Entry("add", "gateway.kinds.addition_job:Addition"),
     "deployment": Entry("deploy", "gateway.kinds.deployment_job:Deployment"),
 }

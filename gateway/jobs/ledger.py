@@ -15,7 +15,7 @@ from typing import Any, cast
 import redis
 
 from gateway.errors import Unreadable
-from gateway.jobs.record import DEPLOYMENT, Job, JobHead
+from gateway.jobs.record import AGENT_KINDS, Job, JobHead
 from gateway.models.entry import Pricing
 from gateway.store import keys
 from gateway.store.scripts import Scripts
@@ -102,7 +102,7 @@ class Ledger:
 
     def opens(self, job: Job) -> list[str]:
         """The keys of sets that hold a job until it is settled; none for deployments, which cost nothing."""
-        return [] if job.kind == DEPLOYMENT else [keys.open_jobs(job.key_id)]
+        return [] if job.kind in AGENT_KINDS else [keys.open_jobs(job.key_id)]
 
     def drop(self, pipe: redis.client.Pipeline, key_id: str, job_ids: Sequence[str]) -> None:
         """Uncount the requests of jobs whose records are gone."""
@@ -112,7 +112,7 @@ class Ledger:
         """What `settle.lua` counts of an ended job: the keys of its API key, all its tokens, then field, count, ..."""
         made = datetime.fromtimestamp(job.created_at / 1000, UTC)
         names = [*keys.limits(job.key_id), keys.usage(job.key_id, f"{made:%Y-%m-%d}")]
-        if job.kind == DEPLOYMENT:
+        if job.kind in AGENT_KINDS:
             return names, 0, []
         job_price = job.price or price(Pricing())
         prefix, suffix = f"{made:%H} ", f" {job_price.split(' ', 2)[2]} {job.model}"

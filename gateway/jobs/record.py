@@ -45,8 +45,9 @@ class JobState(StrEnum):
         return {"queued": "pending", "running": "in_progress", "done": "completed"}.get(self.value, self.value)
 
 
-#: The kind of job that runs no model, and uses no tokens.
-DEPLOYMENT = "deployment"
+#: The kinds of jobs that agents run: they run no model, and use no tokens.
+DEPLOYMENT, ADDITION = "deployment", "addition"
+AGENT_KINDS = frozenset({DEPLOYMENT, ADDITION})
 #: In the place of an API key: the job is one that Headrace has asked for by itself.
 OURS = "headrace"
 

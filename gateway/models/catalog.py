@@ -34,7 +34,7 @@ class Catalog:
         self, models: Iterable[Model], providers: Iterable[Provider] = (), *, sources: CatalogSources | None = None
     ) -> None:
         self._entries = Entries({m.id: m for m in models}, {p.name: p for p in providers})
-        self.sources = sources
+        self._sources = sources
         #: When the entries were read, in seconds since the epoch.
         self.read_at = int(time.time())
         if sources:
@@ -53,6 +53,12 @@ class Catalog:
     def problems(self) -> Sequence[Problem]:
         """What is wrong in the sources."""
         return self._current().problems
+
+    @property
+    def sources(self) -> CatalogSources:
+        """What it follows."""
+        assert self._sources, "a catalog of given entries follows nothing"
+        return self._sources
 
     def get(self, model_id: str) -> Model:
         """Raises: ModelNotFound, naming the ids that exist."""
@@ -90,12 +96,22 @@ class Catalog:
             if (problem.kind, problem.name) == ("models", model_id):
                 raise Conflict(f"The table of model {model_id!r} is not right. {problem}", reason="catalog_mistake")
 
+    def require_new(self, model_id: str) -> None:
+        """Raises: Conflict if there is a model of that id."""
+        self.refresh()
+        if model_id in self._entries.models:
+            origin = self.sources.origin(model_id)
+            raise Conflict(
+                f"There is a model {model_id!r}, from {origin}. Choose another id, or change or remove that one.",
+                reason="model_exists",
+            )
+
     def refresh(self) -> None:
         """Read what has changed since the last check."""
         self._looked_at = time.monotonic()
-        if self.sources and self.sources.look():
+        if self._sources and self._sources.look():
             before = set(self._entries.problems)
-            self._entries = self.sources.entries(self._entries)
+            self._entries = self._sources.entries(self._entries)
             self.read_at = int(time.time())
             log.info("read the catalog: %d models", len(self._entries.models))
             for problem in self._entries.problems:
@@ -104,8 +120,7 @@ class Catalog:
 
     def publish(self) -> None:
         """Let the other machines have this machine's file. Raises: NOT_NOW."""
-        if self.sources:
-            self.sources.publish(self.problems)
+        self.sources.publish(self.problems)
 
     def _current(self) -> Entries:
         if time.monotonic() > self._looked_at + LOOK_S:

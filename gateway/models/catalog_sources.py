@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import redis
 
-from gateway.errors import InvalidSetting
+from gateway.errors import InvalidSetting, Unavailable
 from gateway.models.catalog_file import CatalogFile, defaults, variables
 from gateway.models.catalog_store import Added, CatalogStore, Published
+from gateway.models.entry import Model
 from gateway.models.tables import Entries, Problem, Source, build
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
@@ -55,9 +57,7 @@ class CatalogSources:
 
     def entries(self, before: Entries) -> Entries:
         """All of them, merged; a wrong one stays as it was `before`."""
-        added = [Source(f"added model {name}", {"models": {name: one.table}}) for name, one in self._added.items()]
-        sources = [self._defaults, *added, *self._elsewhere[0], self._own, *self._variables]
-        found = build(sources, models_dir=self._models_dir, before=before)
+        found = build(self._all(), models_dir=self._models_dir, before=before)
         problems = [*self._unreadable, *found.problems, *self._elsewhere[1]]
         if not any(problem.source == self._own.name for problem in problems):
             self._file.keep(self._own)
@@ -90,6 +90,27 @@ class CatalogSources:
             if model_id in source.tables.get("models", {}):
                 return source.name
         return "the API" if model_id in self._added else self._defaults.name
+
+    def problems_of(self, model_id: str, table: Mapping[str, Any]) -> list[Problem]:
+        """What would be wrong with a table of a model, next to all that is there."""
+        asked = Source("", {"models": {model_id: {"enabled": True, **table}}})
+        found = build([*self._all(), asked], models_dir=self._models_dir)
+        return [problem for problem in found.problems if (problem.kind, problem.name) == ("models", model_id)]
+
+    def model_of(self, model_id: str, table: Mapping[str, Any]) -> Model:
+        """The model that a right table makes, though the catalog does not have it."""
+        asked = Source("", {"models": {model_id: {"enabled": True, **table}}})
+        return build([*self._all(), asked], models_dir=self._models_dir).models[model_id]
+
+    def require_store(self) -> CatalogStore:
+        """The part that can be changed. Raises: Unavailable without a Redis."""
+        if self.store is None:
+            raise Unavailable("The catalog of files alone can't be changed here; change headrace.toml.")
+        return self.store
+
+    def _all(self) -> list[Source]:
+        added = [Source(f"added model {name}", {"models": {name: one.table}}) for name, one in self._added.items()]
+        return [self._defaults, *added, *self._elsewhere[0], self._own, *self._variables]
 
     def _read_file(self) -> None:
         try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 import redis
@@ -31,6 +32,19 @@ class Added:
     #: Milliseconds since the epoch, and the id of the API key.
     added_at: int = 0
     added_by: str = ""
+
+
+@dataclass(frozen=True)
+class Download:
+    """Files on the machines that nobody wants any more: of that source, as that engine needs them."""
+
+    source: str
+    engine: str
+
+    @classmethod
+    def of(cls, table: Mapping[str, Any]) -> Download:
+        """Those of a model."""
+        return cls(str(table.get("source", "")), str(table.get("engine", "")))
 
 
 @dataclass(frozen=True)
@@ -90,7 +104,7 @@ class CatalogStore:
         return {
             name: found
             for name, value in named
-            for _, found in readable([(f"The catalog's model {name}", value)], lambda text: load_as(Added, text))
+            for _, found in readable([(f"The catalog's model {name}", value)], partial(load_as, Added))
         }
 
     def published(self) -> tuple[Published, list[Source], list[Problem]]:
@@ -116,9 +130,20 @@ class CatalogStore:
         """Replace what is said of a model. Raises: NOT_NOW."""
         self._change([("HSET", keys.CATALOG, model_id, dumps(asdict(model)))])
 
-    def remove(self, model_id: str) -> bool:
-        """Remove a model. Returns whether it was there. Raises: NOT_NOW."""
-        return bool(self._change([("HDEL", keys.CATALOG, model_id)]))
+    def remove(self, model_id: str, *, discard: Download | None = None) -> bool:
+        """Remove a model; machines may `discard` those files. Returns whether it was there. Raises: NOT_NOW."""
+        told = [("SADD", keys.DISCARDED, dumps(asdict(discard)))] if discard else []
+        return bool(self._change([("HDEL", keys.CATALOG, model_id), *told]))
+
+    def discarded(self) -> list[Download]:
+        """What machines may remove. Raises: NOT_NOW."""
+        (raw,) = pipeline(self._redis, [("SMEMBERS", keys.DISCARDED)])
+        named = [("A download that nobody wants", value) for value in sorted(raw)]
+        return [found for _, found in readable(named, partial(load_as, Download))]
+
+    def want(self, download: Download) -> None:
+        """Keep its files again. Raises: NOT_NOW."""
+        self._redis.srem(keys.DISCARDED, dumps(asdict(download)))
 
     def _change(self, commands: list[tuple[Any, ...]]) -> Any:
         """Run commands and raise the counter, together. Returns the reply to the first."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from marshmallow import ValidationError
 
+from gateway.models.engines import SPECS
 from gateway.models.entry import LOCAL, RANGED, Model, Pricing, Provider, Range
 from schemas.base.fields import leaves
 from schemas.catalog import ModelEntrySchema, ProviderEntrySchema
@@ -192,6 +193,9 @@ def _model(
     if model.provider not in (LOCAL, *providers):
         known = ", ".join([LOCAL, *sorted(providers)])
         raise Mistake((*path, "provider"), f"There is no provider {model.provider!r}. Known providers: {known}.")
+    if model.engine and model.engine not in SPECS:
+        known = ", ".join(sorted(SPECS))
+        raise Mistake((*path, "engine"), f"There is no engine {model.engine!r}. Known engines: {known}.")
     for name in model.fallbacks:
         if name not in names or name == model.id:
             raise Mistake((*path, "fallbacks"), f"{name!r} is not the id of another model.")

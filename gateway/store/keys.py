@@ -33,7 +33,9 @@ KEEPER = "hr:keeper"
 CATALOG = "hr:catalog"
 #: String: what a machine's headrace.toml says of models and providers.
 CATALOG_FILE = "hr:catalog:file"
-#: Counter: raised by each change of the two above.
+#: Set: downloads that machines may remove, since their models were.
+DISCARDED = "hr:catalog:discarded"
+#: Counter: raised by each change of these.
 CATALOG_VERSION = "hr:catalog:version"
 
 

@@ -13,6 +13,7 @@ from gateway.jobs.statistics import WINDOW_S, read_stats
 from gateway.models.entry import Model
 from gateway.models.footprint import UNSTATED_CONTEXT
 from gateway.views.local_models import quantization
+from schemas.base.times import iso
 
 
 class Models:
@@ -50,6 +51,23 @@ class Models:
             "parameters": self._parameters(model),
             "pricing": asdict(model.pricing),
             "stats": self._stats(model),
+            **({"entry": self._entry(model)} if key.allows("deploy") else {}),
+        }
+
+    def _entry(self, model: Model) -> dict[str, Any]:
+        """What was decided about a model, and where, for those who deploy it."""
+        added = self._catalog.sources.added(model.id)
+        return {
+            "origin": self._catalog.sources.origin(model.id),
+            "source": model.source,
+            "engine": model.engine,
+            "quantization": model.quantization or "none",
+            "tool_format": model.tool_format,
+            "reasoning_format": model.reasoning_format,
+            "options": dict(model.options),
+            "facts": dict(added.facts) if added else {},
+            "requested": added.requested if added else "",
+            "added_at": iso(added.added_at) if added and added.added_at else None,
         }
 
     def _parameters(self, model: Model) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from marshmallow import ValidationError
 from gateway.inference.estimates import MEDIA_TOKENS, estimate_prompt
 from gateway.inference.local_limits import only_remote
 from schemas.inference import ChatRequestSchema
-from schemas.openai import OpenAIChatSchema
+from schemas.lenient.openai import OpenAIChatSchema
 from web.client_errors import client_error
 
 USER = {"role": "user", "content": "hi"}

@@ -8,7 +8,7 @@ import pytest
 from marshmallow import ValidationError
 
 from schemas.lenient.known_fields import ignored, require_known
-from schemas.openai import Asked, OpenAIChatSchema, OpenAICompletionSchema, OpenAIEmbeddingSchema
+from schemas.lenient.openai import Asked, OpenAIChatSchema, OpenAICompletionSchema, OpenAIEmbeddingSchema
 from web.client_errors import client_error
 
 TURN = {"role": "user", "content": "hi"}

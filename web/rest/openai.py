@@ -14,7 +14,7 @@ from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
 from schemas.examples import CHAT, CHAT_MODEL, COMPLETION, EMBEDDING, EMBEDDING_MODEL, with_model
 from schemas.inference import ChatAnswerSchema, ChatRequest, CompletionAnswerSchema, CompletionRequest
 from schemas.lenient.known_fields import require_known
-from schemas.openai import (
+from schemas.lenient.openai import (
     Asked,
     OpenAIChatSchema,
     OpenAICompletionSchema,

@@ -13,6 +13,9 @@ JOB_SERVICE = pb.DESCRIPTOR.services_by_name["JobService"]
 MODEL_METHODS: dict[str, Behaviour] = {
     "ListModels": models.list_models,
     "GetModel": models.get_model,
+    "AddModel": models.add_model,
+    "ChangeModel": models.change_model,
+    "RemoveModel": models.remove_model,
     "CreateCompletion": inference.create_completion,
     "CreateCompletionStream": inference.create_completion_stream,
     "CreateChatCompletion": inference.create_chat_completion,

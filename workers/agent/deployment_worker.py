@@ -1,6 +1,6 @@
-"""Runs the deployments of one agent: claims them, runs each in a thread of Celery, writes their journals.
+"""Runs the jobs of one agent: claims them, runs each in a thread of Celery, writes their journals.
 
-What a deployment does is in `workers/agent/rollout.py`.
+What a deployment does is in `workers/agent/rollout.py`, and what an addition of a model in `workers/agent/addition.py`.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from collections.abc import Callable
 
 from celery import Celery
 
+from gateway.cluster.registry import Device
 from gateway.deployments.reasons import FailureReason
-from gateway.jobs.record import Cause, JobHead
+from gateway.jobs.record import ADDITION, Cause, JobHead
 from gateway.jobs.store import JobStore
+from gateway.models.catalog import Catalog
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop
+from workers.agent.addition import Addition
 from workers.agent.deployment_job import DeploymentJob
+from workers.agent.job_journal import JobJournal
 from workers.agent.rollout import Rollout, Stopped
 from workers.agent.rollout_journal import RolloutJournal
 from workers.agent.startup_follower import StartupFollower
@@ -33,10 +37,21 @@ log = logging.getLogger("headrace.agent")
 class DeploymentWorker:
     """Celery's threads call `deploy` and wait; one emitter thread owns the journals and the heartbeat."""
 
-    def __init__(self, settings: Settings, store: JobStore, celery: Celery, *, owner: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: JobStore,
+        celery: Celery,
+        *,
+        catalog: Catalog,
+        device: Callable[[], Device],
+        owner: str,
+    ) -> None:
         self.settings = settings
         self.store = store
         self.celery = celery
+        self._catalog = catalog
+        self._device = device
         self._stopping = threading.Event()
         self._journaler = Journaler(settings=settings, store=store, celery=celery, owner=owner, on_drop=lambda _: None)
         # Deployments share their agent's process, so its death is never blamed on one of them.
@@ -55,18 +70,18 @@ class DeploymentWorker:
         self._journaler.release(self._journaler.held, Cause.GIVEN_BACK)
 
     def deploy(self, job_id: str) -> None:
-        """Claim a deployment and run it to its end. Does nothing if it is taken, ended or gone."""
+        """Claim a job and run it to its end. Does nothing if it is taken, ended or gone."""
         job = self._claims.take(job_id, self._admit)
-        rollout = self._prepared(job) if job else None
-        if job is None or rollout is None:
+        work = self._prepared(job) if job else None
+        if job is None or work is None:
             return
         try:
-            rollout.run()
+            work.run()
         except Stopped:
-            log.info("deployment %s goes on elsewhere", job_id)
-        except Exception as error:  # the task's edge: no deployment may stay in progress for ever
-            log.exception("deployment %s", job_id)
-            rollout.withdraw()
+            log.info("job %s goes on elsewhere", job_id)
+        except Exception as error:  # the task's edge: no job may stay in progress for ever
+            log.exception("job %s", job_id)
+            work.withdraw()
             job.fail(FailureReason.INTERNAL.value, f"{type(error).__name__}: {error}")
         self._journaler.touch(job)
         job.finished.wait()
@@ -76,18 +91,22 @@ class DeploymentWorker:
             return None
         return self._claims.claim(waiting.id, DeploymentJob, model=waiting.runs_on)
 
-    def _prepared(self, job: DeploymentJob) -> Rollout | None:
+    def _prepared(self, job: DeploymentJob) -> Rollout | Addition | None:
         """None if it was given back, or has ended."""
         try:
             events = self.store.journals.read(job.id) if job.job.seq else []
+            if job.job.kind == ADDITION:
+                log_book = JobJournal(job, touch=self._journaler.touch)
+                around = self.settings, self.store, self._catalog, self._device
+                return Addition(*around, log_book, events, stopping=self._stopping)
             journal = RolloutJournal(job, events, self.celery, touch=self._journaler.touch)
             follower = StartupFollower(self.store.redis, journal, events)
             return Rollout(self.settings, self.store, journal, follower, stopping=self._stopping)
         except NOT_NOW as error:
-            log.warning("deployment %s waits for Redis: %s", job.id, error)
+            log.warning("job %s waits for Redis: %s", job.id, error)
             self._journaler.release([job], Cause.GIVEN_BACK)
         except Exception as error:  # the task's edge: its record or journal can't be used
-            log.exception("deployment %s: not prepared", job.id)
+            log.exception("job %s: not prepared", job.id)
             self._journaler.drop(job)
             break_off(self.store, job.job, error)
         return None

@@ -38,6 +38,7 @@ from gateway.store.connection import NOT_NOW, connect
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
 from workers.agent.deployment_worker import DeploymentWorker
+from workers.agent.discards import Discards
 from workers.agent.replica_supervisor import Starter
 from workers.celery_worker import consume
 from workers.host.address import address_towards
@@ -71,7 +72,10 @@ class Agent:
         self.installation = Installation(client, settings.data_dir)
         self.footprints = Footprints(client)
         self.incarnation = incarnation
-        self.deployments = DeploymentWorker(settings, JobStore(client), celery, owner=incarnation)
+        self.deployments = DeploymentWorker(
+            settings, JobStore(client), celery, catalog=catalog, device=self.describe, owner=incarnation
+        )
+        self._discards = Discards(settings, catalog)
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
         self._turn = threading.Semaphore(1)
@@ -151,11 +155,10 @@ class Agent:
     def _recover_from(self, incarnation: str, cause: Cause) -> None:
         reclaim_jobs_of(self.deployments.store, self.deployments.celery, incarnation, cause)
 
-    def _beat(self) -> None:
-        if self.stop.is_set():
-            return
+    def describe(self) -> Device:
+        """The device as it is now."""
         facts = describe_device(self.settings.device)
-        device = Device(
+        return Device(
             incarnation=self.incarnation,
             node=self.settings.node,
             device=self.settings.device,
@@ -169,6 +172,11 @@ class Agent:
             labels=self._labels,
             seen_ms=self.deployments.store.clock.estimated_now_ms(),
         )
+
+    def _beat(self) -> None:
+        if self.stop.is_set():
+            return
+        device = self.describe()
         self.registry.beat_device(device, lease_s=self.settings.lease_s)
         if time.monotonic() >= self._next_note:
             self._nodes.note(device)
@@ -181,6 +189,7 @@ class Agent:
         if seen != self._inspected or time.monotonic() > self._next_inspection:
             self.footprints.publish(self.settings.node, self.settings.device, self._inspect(models))
             self._inspected, self._next_inspection = seen, time.monotonic() + INSPECT_S
+        self._discards.step({starter.spec.model for starter in list(self._starters.values())})
 
     def _is_here(self, model: Model) -> bool:
         """Whether its download is complete."""

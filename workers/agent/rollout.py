@@ -19,7 +19,8 @@ from gateway.settings import Settings
 from gateway.store.cached import Cached
 from gateway.store.codec import build
 from gateway.store.connection import retry_until_redis_answers
-from workers.agent.rollout_journal import RolloutJournal, now_ms
+from workers.agent.job_journal import now_ms
+from workers.agent.rollout_journal import RolloutJournal
 from workers.agent.startup_follower import StartupFollower
 
 #: Pause between two checks of a deployment's replicas.

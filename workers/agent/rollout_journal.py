@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,31 +10,23 @@ from celery import Celery
 from gateway.deployments import views as deployment_views
 from gateway.jobs.events import Event, EventType
 from workers.agent.deployment_job import DeploymentJob
-
-#: Log lines in the error of a deployment that has failed.
-LAST_LINES = 8
+from workers.agent.job_journal import LAST_LINES, JobJournal, now_ms
 
 
-class RolloutJournal:
-    """Writes one deployment's events; `touch` tells the emitter that there are new ones."""
+class RolloutJournal(JobJournal):
+    """Writes one deployment's events, and follows its progress."""
 
     def __init__(
         self, job: DeploymentJob, events: Sequence[Event], celery: Celery, *, touch: Callable[[DeploymentJob], None]
     ) -> None:
-        self.job = job
+        super().__init__(job, touch=touch)
         self.progress = deployment_views.Progress.from_events(job.job, events)
         self._celery = celery
-        self._touch = touch
 
     def write(self, kind: EventType, body: Mapping[str, Any]) -> None:
         """Add an event."""
         self.progress.take(kind, body)
-        self.job.event(kind, body)
-        self._touch(self.job)
-
-    def say(self, message: str, level: str = "info") -> None:
-        """Add a line for people."""
-        self.write(EventType.LOG, {"at": now_ms(), "level": level, "message": message})
+        super().write(kind, body)
 
     def last_lines(self) -> list[str]:
         """The last log lines."""
@@ -49,8 +40,3 @@ class RolloutJournal:
             reason = {"exc_module": "gateway.deployments.reasons", "exc_type": "DeploymentFailed"}
             meta |= {**reason, "exc_message": [more["message"]]}
         self._celery.backend.store_result(self.job.id, meta, state)
-
-
-def now_ms() -> int:
-    """Milliseconds since the epoch."""
-    return int(time.time() * 1000)

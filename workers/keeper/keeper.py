@@ -25,7 +25,7 @@ from gateway.deployments.reasons import FailureReason
 from gateway.deployments.service import Deployments
 from gateway.jobs.cleanup import Cleanup, Strays
 from gateway.jobs.compaction import compact_ended
-from gateway.jobs.record import DEPLOYMENT, JobHead
+from gateway.jobs.record import AGENT_KINDS, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.queue.celery_app import make_celery
@@ -212,7 +212,7 @@ class Keeper:
 
     def _give_up(self, jobs: Iterable[JobHead], queue_key: str) -> None:
         for job in jobs:
-            if job.kind == DEPLOYMENT:
+            if job.kind in AGENT_KINDS:
                 gone = FailureReason.NODE_GONE
                 error = {
                     "reason": gone.value,

@@ -1,10 +1,11 @@
-"""The model list, a model's details, and what is resident here."""
+"""The models of the catalog: list, read, add, change and remove them; and what is resident here."""
 
 from __future__ import annotations
 
 from gateway.views.local_models import local_models
+from schemas.catalog_changes import AddModelRequest, AddModelRequestSchema, ModelTableSchema
 from web.rpc.call import Call
-from web.rpc.messages import build
+from web.rpc.messages import build, to_dict
 from web.rpc.stubs import model_pb2 as pb
 
 
@@ -16,6 +17,31 @@ def list_models(call: Call, _: pb.ListModelsRequest) -> pb.ListModelsResponse:
 def get_model(call: Call, request: pb.GetModelRequest) -> pb.GetModelResponse:
     """One model, with parameter ranges, price and statistics."""
     return build(pb.GetModelResponse, call.gateway.models.detail(request.model_id, call.key))
+
+
+def add_model(call: Call, request: pb.AddModelRequest) -> pb.AddModelResponse:
+    """Add a model by a name, which a job looks up, or by its whole table."""
+    body: AddModelRequest = AddModelRequestSchema().load(to_dict(request))
+    begun = call.gateway.catalog_editor.add(body, key=call.key)
+    if begun:
+        return build(pb.AddModelResponse, begun)
+    return build(pb.AddModelResponse, {"model": call.gateway.models.detail(body.id, call.key)})
+
+
+def change_model(call: Call, request: pb.ChangeModelRequest) -> pb.GetModelResponse:
+    """Change fields of a model that was added; null takes one out."""
+    table = ModelTableSchema().load(to_dict(request.model))
+    call.gateway.catalog_editor.change(request.model_id, table, key=call.key)
+    return build(pb.GetModelResponse, call.gateway.models.detail(request.model_id, call.key))
+
+
+def remove_model(call: Call, request: pb.RemoveModelRequest) -> pb.RemoveModelResponse:
+    """Remove a model that was added, and unload it."""
+    found = call.gateway
+    gone = found.catalog_editor.remove(
+        request.model_id, files=request.files, key=call.key, deployments=found.deployments
+    )
+    return build(pb.RemoveModelResponse, gone)
 
 
 def list_local_models(call: Call, _: pb.ListLocalModelsRequest) -> pb.ListLocalModelsResponse:

@@ -54,7 +54,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, model_id: _Optional[str] = ...) -> None: ...
 
 class GetModelResponse(_message.Message):
-    __slots__ = ("id", "name", "description", "version", "capabilities", "provider", "status", "deployment", "parameters", "pricing", "stats")
+    __slots__ = ("id", "name", "description", "version", "capabilities", "provider", "status", "deployment", "parameters", "pricing", "stats", "entry")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
@@ -66,6 +66,7 @@ class GetModelResponse(_message.Message):
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     PRICING_FIELD_NUMBER: _ClassVar[int]
     STATS_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     description: str
@@ -77,7 +78,152 @@ class GetModelResponse(_message.Message):
     parameters: ModelParameters
     pricing: Pricing
     stats: ModelStats
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., provider: _Optional[str] = ..., status: _Optional[str] = ..., deployment: _Optional[_Union[ModelDeployment, _Mapping]] = ..., parameters: _Optional[_Union[ModelParameters, _Mapping]] = ..., pricing: _Optional[_Union[Pricing, _Mapping]] = ..., stats: _Optional[_Union[ModelStats, _Mapping]] = ...) -> None: ...
+    entry: CatalogEntry
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., description: _Optional[str] = ..., version: _Optional[str] = ..., capabilities: _Optional[_Iterable[str]] = ..., provider: _Optional[str] = ..., status: _Optional[str] = ..., deployment: _Optional[_Union[ModelDeployment, _Mapping]] = ..., parameters: _Optional[_Union[ModelParameters, _Mapping]] = ..., pricing: _Optional[_Union[Pricing, _Mapping]] = ..., stats: _Optional[_Union[ModelStats, _Mapping]] = ..., entry: _Optional[_Union[CatalogEntry, _Mapping]] = ...) -> None: ...
+
+class CatalogEntry(_message.Message):
+    __slots__ = ("origin", "source", "engine", "quantization", "tool_format", "reasoning_format", "options", "facts", "requested", "added_at")
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    QUANTIZATION_FIELD_NUMBER: _ClassVar[int]
+    TOOL_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    REASONING_FORMAT_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    REQUESTED_FIELD_NUMBER: _ClassVar[int]
+    ADDED_AT_FIELD_NUMBER: _ClassVar[int]
+    origin: str
+    source: str
+    engine: str
+    quantization: str
+    tool_format: str
+    reasoning_format: str
+    options: _struct_pb2.Struct
+    facts: _struct_pb2.Struct
+    requested: str
+    added_at: str
+    def __init__(self, origin: _Optional[str] = ..., source: _Optional[str] = ..., engine: _Optional[str] = ..., quantization: _Optional[str] = ..., tool_format: _Optional[str] = ..., reasoning_format: _Optional[str] = ..., options: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., requested: _Optional[str] = ..., added_at: _Optional[str] = ...) -> None: ...
+
+class AddModelRequest(_message.Message):
+    __slots__ = ("source", "id", "node", "pull", "dry_run", "model")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    PULL_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    id: str
+    node: str
+    pull: bool
+    dry_run: bool
+    model: _struct_pb2.Struct
+    def __init__(self, source: _Optional[str] = ..., id: _Optional[str] = ..., node: _Optional[str] = ..., pull: _Optional[bool] = ..., dry_run: _Optional[bool] = ..., model: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class AddModelResponse(_message.Message):
+    __slots__ = ("job_id", "status", "model")
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    job_id: str
+    status: str
+    model: GetModelResponse
+    def __init__(self, job_id: _Optional[str] = ..., status: _Optional[str] = ..., model: _Optional[_Union[GetModelResponse, _Mapping]] = ...) -> None: ...
+
+class ChangeModelRequest(_message.Message):
+    __slots__ = ("model_id", "model")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    model: _struct_pb2.Struct
+    def __init__(self, model_id: _Optional[str] = ..., model: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+
+class RemoveModelRequest(_message.Message):
+    __slots__ = ("model_id", "files")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    files: bool
+    def __init__(self, model_id: _Optional[str] = ..., files: _Optional[bool] = ...) -> None: ...
+
+class RemoveModelResponse(_message.Message):
+    __slots__ = ("model_id", "unloading", "files")
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    UNLOADING_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    model_id: str
+    unloading: _containers.RepeatedScalarFieldContainer[str]
+    files: str
+    def __init__(self, model_id: _Optional[str] = ..., unloading: _Optional[_Iterable[str]] = ..., files: _Optional[str] = ...) -> None: ...
+
+class ModelAddition(_message.Message):
+    __slots__ = ("name", "model_id", "found", "logs")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_ID_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    LOGS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model_id: str
+    found: FoundModel
+    logs: _containers.RepeatedCompositeFieldContainer[DeploymentLog]
+    def __init__(self, name: _Optional[str] = ..., model_id: _Optional[str] = ..., found: _Optional[_Union[FoundModel, _Mapping]] = ..., logs: _Optional[_Iterable[_Union[DeploymentLog, _Mapping]]] = ...) -> None: ...
+
+class FoundModel(_message.Message):
+    __slots__ = ("source", "id", "entry", "facts", "memory_plan", "alternatives", "warnings")
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    ENTRY_FIELD_NUMBER: _ClassVar[int]
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_PLAN_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    source: str
+    id: str
+    entry: _struct_pb2.Struct
+    facts: _struct_pb2.Struct
+    memory_plan: MemoryPlan
+    alternatives: _containers.RepeatedCompositeFieldContainer[_struct_pb2.Struct]
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source: _Optional[str] = ..., id: _Optional[str] = ..., entry: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., memory_plan: _Optional[_Union[MemoryPlan, _Mapping]] = ..., alternatives: _Optional[_Iterable[_Union[_struct_pb2.Struct, _Mapping]]] = ..., warnings: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class ModelAdditionEvent(_message.Message):
+    __slots__ = ("seq", "claim", "job_id", "name", "event", "timestamp", "stage", "status", "progress", "bytes_done", "bytes_total", "bytes_per_second", "eta_s", "level", "message", "found", "reason")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    CLAIM_FIELD_NUMBER: _ClassVar[int]
+    JOB_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    TIMESTAMP_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    BYTES_DONE_FIELD_NUMBER: _ClassVar[int]
+    BYTES_TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BYTES_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
+    LEVEL_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    claim: str
+    job_id: str
+    name: str
+    event: str
+    timestamp: str
+    stage: str
+    status: str
+    progress: int
+    bytes_done: int
+    bytes_total: int
+    bytes_per_second: int
+    eta_s: float
+    level: str
+    message: str
+    found: FoundModel
+    reason: str
+    def __init__(self, seq: _Optional[int] = ..., claim: _Optional[str] = ..., job_id: _Optional[str] = ..., name: _Optional[str] = ..., event: _Optional[str] = ..., timestamp: _Optional[str] = ..., stage: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., bytes_done: _Optional[int] = ..., bytes_total: _Optional[int] = ..., bytes_per_second: _Optional[int] = ..., eta_s: _Optional[float] = ..., level: _Optional[str] = ..., message: _Optional[str] = ..., found: _Optional[_Union[FoundModel, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class ModelParameters(_message.Message):
     __slots__ = ("max_tokens", "context_length", "temperature", "top_p", "top_k", "presence_penalty", "frequency_penalty", "repetition_penalty")
@@ -1250,7 +1396,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "eta_s", "loading")
+    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "addition", "eta_s", "loading")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -1268,6 +1414,7 @@ class Job(_message.Message):
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    ADDITION_FIELD_NUMBER: _ClassVar[int]
     ETA_S_FIELD_NUMBER: _ClassVar[int]
     LOADING_FIELD_NUMBER: _ClassVar[int]
     job_id: str
@@ -1287,9 +1434,10 @@ class Job(_message.Message):
     completion: CompletionResponse
     embedding: EmbeddingsResponse
     deployment: GetDeploymentStatusResponse
+    addition: ModelAddition
     eta_s: float
     loading: ModelLoading
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., eta_s: _Optional[float] = ..., loading: _Optional[_Union[ModelLoading, _Mapping]] = ...) -> None: ...
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., addition: _Optional[_Union[ModelAddition, _Mapping]] = ..., eta_s: _Optional[float] = ..., loading: _Optional[_Union[ModelLoading, _Mapping]] = ...) -> None: ...
 
 class ModelLoading(_message.Message):
     __slots__ = ("progress", "stage")
@@ -1340,18 +1488,20 @@ class WatchJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ..., from_seq: _Optional[int] = ..., from_claim: _Optional[str] = ...) -> None: ...
 
 class JobEvent(_message.Message):
-    __slots__ = ("chat", "completion", "waiting", "embedding", "deployment")
+    __slots__ = ("chat", "completion", "waiting", "embedding", "deployment", "addition")
     CHAT_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    ADDITION_FIELD_NUMBER: _ClassVar[int]
     chat: ChatCompletionChunk
     completion: CompletionChunk
     waiting: JobWaiting
     embedding: EmbeddingsProgress
     deployment: DeploymentEvent
-    def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ..., deployment: _Optional[_Union[DeploymentEvent, _Mapping]] = ...) -> None: ...
+    addition: ModelAdditionEvent
+    def __init__(self, chat: _Optional[_Union[ChatCompletionChunk, _Mapping]] = ..., completion: _Optional[_Union[CompletionChunk, _Mapping]] = ..., waiting: _Optional[_Union[JobWaiting, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsProgress, _Mapping]] = ..., deployment: _Optional[_Union[DeploymentEvent, _Mapping]] = ..., addition: _Optional[_Union[ModelAdditionEvent, _Mapping]] = ...) -> None: ...
 
 class JobWaiting(_message.Message):
     __slots__ = ("position", "eta_s", "loading")

@@ -44,6 +44,21 @@ class ModelServiceStub:
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.AddModel = channel.unary_unary(
+                '/model.ModelService/AddModel',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.AddModelRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.AddModelResponse.FromString,
+                _registered_method=True)
+        self.ChangeModel = channel.unary_unary(
+                '/model.ModelService/ChangeModel',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ChangeModelRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetModelResponse.FromString,
+                _registered_method=True)
+        self.RemoveModel = channel.unary_unary(
+                '/model.ModelService/RemoveModel',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.RemoveModelRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.RemoveModelResponse.FromString,
+                _registered_method=True)
         self.CreateCompletion = channel.unary_unary(
                 '/model.ModelService/CreateCompletion',
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CompletionRequest.SerializeToString,
@@ -123,6 +138,27 @@ class ModelServiceServicer:
 
     def GetModel(self, request, context):
         """One model, with parameter ranges, price and statistics.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AddModel(self, request, context):
+        """Add a model: by a name, which a job looks up, or by its whole table. Scope admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeModel(self, request, context):
+        """Change fields of a model that was added. Scope admin.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RemoveModel(self, request, context):
+        """Remove a model that was added, and unload it. Scope admin.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -231,6 +267,21 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetModelRequest.FromString,
                     response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetModelResponse.SerializeToString,
+            ),
+            'AddModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.AddModel,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.AddModelRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.AddModelResponse.SerializeToString,
+            ),
+            'ChangeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeModel,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ChangeModelRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetModelResponse.SerializeToString,
+            ),
+            'RemoveModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RemoveModel,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.RemoveModelRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.RemoveModelResponse.SerializeToString,
             ),
             'CreateCompletion': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateCompletion,
@@ -352,6 +403,87 @@ class ModelService:
             '/model.ModelService/GetModel',
             web_dot_rpc_dot_stubs_dot_model__pb2.GetModelRequest.SerializeToString,
             web_dot_rpc_dot_stubs_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AddModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.ModelService/AddModel',
+            web_dot_rpc_dot_stubs_dot_model__pb2.AddModelRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.AddModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.ModelService/ChangeModel',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ChangeModelRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RemoveModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.ModelService/RemoveModel',
+            web_dot_rpc_dot_stubs_dot_model__pb2.RemoveModelRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.RemoveModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

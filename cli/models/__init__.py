@@ -1,0 +1,1 @@
+"""Commands that find, add and talk to models, over the HTTP API."""

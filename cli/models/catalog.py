@@ -1,0 +1,260 @@
+"""`headrace run`, `pull`, `add`, `show`, `set`, `remove` and `check`: the models of the catalog, from a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import httpx
+
+from cli import client as api
+from cli.api.connection import connect, http_url, key_option, url_option
+from cli.api.progress import Bars
+from cli.deployments import follow_deployment
+from cli.detach import up_detached
+from cli.models.chat import say, talk
+from gateway.models.catalog import load_catalog
+from gateway.models.names import is_path
+from gateway.settings import Settings
+from gateway.store.connection import connect as redis_client
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+as_option = click.option("--as", "model_id", help="Its id here; else one is made of the name.")
+node_option = click.option("--node", help="The node, or node.device, that looks it up and gets its files.")
+set_option = click.option(
+    "--set", "table", multiple=True, metavar="FIELD=VALUE", help="A field as in headrace.toml; it counts more."
+)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("prompt", nargs=-1)
+@as_option
+@node_option
+@set_option
+@click.option("--max-tokens", type=int, default=512, show_default=True)
+@click.option("--temperature", type=float, default=0.7, show_default=True)
+@url_option
+@key_option
+@click.pass_obj
+def run(
+    settings: Settings,
+    /,
+    name: str,
+    prompt: tuple[str, ...],
+    model_id: str | None,
+    node: str | None,
+    table: tuple[str, ...],
+    url: str | None,
+    key: str | None,
+    **options: Any,
+) -> None:
+    """Serve a model and talk to it: NAME is one of the hub (OWNER/NAME), a path, an installed package, or an id.
+
+    With a PROMPT, or one on the standard input, it answers that and ends; the model stays served. Without a gateway
+    on this machine one is started in the background.
+    """
+    if not url and not _is_up(settings):
+        up_detached(replace(settings, demo_model=""))
+    with connect(settings, url, key) as client:
+        found = None if is_path(name) or model_id or table else _known(client, name)
+        if found is None:
+            added = _add(client, settings, name, model_id=model_id, node=node, table=table)
+            found = _known(client, added["model_id"])
+        assert found is not None
+        if found["provider"] == "local" and found["status"] not in ("active", "loading", "asleep"):
+            _deploy(client, found["id"], node)
+        _ask(client, found, " ".join(prompt), options)
+
+
+@click.command()
+@click.argument("name")
+@as_option
+@node_option
+@set_option
+@url_option
+@key_option
+@click.pass_obj
+def pull(settings: Settings, /, name: str, url: str | None, key: str | None, **more: Any) -> None:
+    """Add a model by its name, and get its files. Once more: as the branch is now."""
+    with connect(settings, url, key) as client:
+        _add(client, settings, name, **more)
+
+
+@click.command()
+@click.argument("name")
+@as_option
+@node_option
+@set_option
+@click.option("--dry-run", is_flag=True, help="Only say what it is, and what it would take.")
+@url_option
+@key_option
+@click.pass_obj
+def add(settings: Settings, /, name: str, dry_run: bool, url: str | None, key: str | None, **more: Any) -> None:
+    """Add a model by its name. Its files come with its first deployment."""
+    with connect(settings, url, key) as client:
+        _add(client, settings, name, pull=False, dry_run=dry_run, **more)
+
+
+@click.command()
+@click.argument("model")
+@url_option
+@key_option
+@click.pass_obj
+def show(settings: Settings, model: str, url: str | None, key: str | None) -> None:
+    """What is known and was decided about a model, as JSON."""
+    with connect(settings, url, key) as client:
+        response = client.get(f"/models/{model}")
+        api.raise_for_error(response)
+    click.echo(json.dumps(response.json()["data"], indent=2, ensure_ascii=False))
+
+
+@click.command("set")
+@click.argument("model")
+@click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@url_option
+@key_option
+@click.pass_obj
+def set_fields(settings: Settings, model: str, fields: tuple[str, ...], url: str | None, key: str | None) -> None:
+    """Change fields of a model that was added, named as in headrace.toml. FIELD= takes one out."""
+    with connect(settings, url, key) as client:
+        api.raise_for_error(client.patch(f"/models/{model}", json=_table(fields)))
+    click.echo(f"{model}: changed; deploy it again for what is decided when it is loaded")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--files", is_flag=True, help="Remove downloaded files, too.")
+@url_option
+@key_option
+@click.pass_obj
+def remove(settings: Settings, model: str, files: bool, url: str | None, key: str | None) -> None:
+    """Remove a model that was added, and unload it."""
+    with connect(settings, url, key) as client:
+        response = client.delete(f"/models/{model}", params={"files": files})
+        api.raise_for_error(response)
+        data = response.json()["data"]
+    still = f", unloading on {', '.join(data['unloading'])}" if data["unloading"] else ""
+    click.echo(f"{model}: removed{still}; downloaded files: {data['files']}")
+
+
+@click.command()
+@click.pass_obj
+def check(settings: Settings) -> None:
+    """Say what is wrong in headrace.toml and in the catalog. Exit status 1: something is."""
+    client = redis_client(settings, timeout_s=2.0)
+    catalog = load_catalog(settings, client)
+    for problem in catalog.problems:
+        click.echo(str(problem))
+    count = len(catalog.problems)
+    click.echo(f"{len(list(catalog))} models, {len(catalog.providers)} providers, {count} mistakes")
+    sys.exit(1 if count else 0)
+
+
+COMMANDS = (run, pull, add, show, set_fields, remove, check)
+
+
+def _is_up(settings: Settings) -> bool:
+    try:
+        httpx.get(f"{http_url(settings)}/health/live", timeout=5, trust_env=False)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def _known(client: httpx.Client, model_id: str) -> dict[str, Any] | None:
+    """The model of that id; None if there is none. Raises: ServerError."""
+    response = client.get(f"/models/{model_id}")
+    if response.status_code == 404:
+        return None
+    api.raise_for_error(response)
+    found: dict[str, Any] = response.json()["data"]
+    return found
+
+
+def _add(
+    client: httpx.Client,
+    settings: Settings,
+    name: str,
+    *,
+    model_id: str | None = None,
+    node: str | None = None,
+    table: tuple[str, ...] = (),
+    **more: bool,
+) -> dict[str, Any]:
+    """Add a model by its name, and show how far it is. Ctrl-C cancels. Raises: ServerError, with the reason."""
+    if is_path(name):
+        name = str(Path(name.removeprefix("folder:")).expanduser().absolute())
+    body = {"source": name, "id": model_id, "node": node, "model": _table(table), **more}
+    response = client.post("/models", json={field: value for field, value in body.items() if value is not None})
+    api.raise_for_error(response)
+    job = response.json()["data"]["job_id"]
+    bars = Bars()
+    try:
+        _show(client, job, bars)
+    except KeyboardInterrupt:
+        client.delete(f"/jobs/{job}")
+        click.echo("\ncancelling")
+        _show(client, job, bars)
+    ended = client.get(f"/jobs/{job}")
+    api.raise_for_error(ended)
+    data = ended.json()["data"]
+    if data["status"] != "completed":
+        error = data["error"] or {"message": f"it was {data['status']}"}
+        remedy = f" {error['remedy']}" if error.get("remedy") else ""
+        raise click.ClickException(f"{name}: {error['message']}{remedy}")
+    result: dict[str, Any] = data["result"]
+    return {**result, "model_id": result["model_id"] or name}
+
+
+def _show(client: httpx.Client, job: str, bars: Bars) -> None:
+    for event in api.EventStream(client, url=f"/jobs/{job}/events"):
+        if event.event != "error":
+            bars.show(json.loads(event.data))
+
+
+def _deploy(client: httpx.Client, model_id: str, node: str | None) -> None:
+    """Deploy a model and wait until it serves. Raises: ServerError; ClickException."""
+    body = {"model_type": model_id, "target_nodes": [node] if node else []}
+    response = client.post("/models/local/deploy", json=body)
+    api.raise_for_error(response)
+    data = response.json()["data"]
+    for warning in data.get("warnings", ()):
+        click.echo(f"  note: {warning}")
+    if not follow_deployment(client, data["deployment_id"]):
+        raise click.ClickException(f"{model_id} was not deployed")
+
+
+def _ask(client: httpx.Client, model: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> None:
+    """One answer, or a conversation; a model that writes no text is only served."""
+    if not prompt and not sys.stdin.isatty():
+        prompt = sys.stdin.read().strip()
+    if "chat" in model["capabilities"] and not prompt and sys.stdin.isatty():
+        talk(client, model["id"], **options)
+    elif "chat" in model["capabilities"] and prompt:
+        say(api.chat(client, model["id"], [{"role": "user", "content": prompt}], **options))
+    elif "completion" in model["capabilities"] and prompt:
+        say(api.complete(client, model["id"], prompt, **options))
+    else:
+        click.echo(f"{model['id']} is served: {', '.join(model['capabilities'])}")
+
+
+def _table(fields: tuple[str, ...]) -> dict[str, Any]:
+    """Fields and their values, which are written as in TOML; what is no TOML is text. Raises: BadParameter."""
+    found: dict[str, Any] = {}
+    for one in fields:
+        name, equals, value = one.partition("=")
+        if not equals or not name.isidentifier():
+            raise click.BadParameter(f"{one!r} is not FIELD=VALUE")
+        try:
+            found[name] = tomllib.loads(f"value = {value}")["value"] if value else None
+        except tomllib.TOMLDecodeError:
+            found[name] = value
+    return found
