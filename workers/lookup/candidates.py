@@ -41,6 +41,8 @@ def candidates(sizes: Mapping[str, int], *, path: str = "", quantization: str = 
     Raises:
         SourceFailed: there is nothing, or not what was asked for; or several folders, of which one must be named.
     """
+    # The catalog could not name them.
+    sizes = {name: size for name, size in sizes.items() if name.isprintable()}
     if path in sizes:
         sizes = {path: sizes[path]}
     elif path:

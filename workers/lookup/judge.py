@@ -9,6 +9,7 @@ from typing import Any
 
 from gateway.models.engines import spec_of
 from gateway.models.footprint import UNSTATED_CONTEXT, Footprint
+from schemas.catalog import MOST_TOKENS
 from workers.answers.described import has_place
 from workers.answers.formats import call_format
 from workers.engines.pytorch.pooling import read_modules
@@ -58,6 +59,7 @@ def judge(files: Files, engine: str, format: str) -> Judged:
         require_read(spec_of(engine), format, description)
         names = needed(files.sizes, weights)
         footprint = footprint_of(files, readable=(format,))
+        footprint = replace(footprint, context_length=min(footprint.context_length, MOST_TOKENS))
         found = Judged(engine, footprint, description, names, sum(files.sizes[name] for name in names))
         found = replace(found, quantizations=_quantizations(found))
         if engine == ENCODERS or "modules.json" in files.sizes:
@@ -155,6 +157,6 @@ def _encoder(found: Judged, files: Files) -> Judged:
         found,
         capabilities=["embedding"],
         tokenizer=f"{parts['model']['type']:.80}",
-        context_length=min((limit for limit in limits if limit > 0), default=LEAST_CONTEXT),
+        context_length=min((limit for limit in limits if 0 < limit <= MOST_TOKENS), default=LEAST_CONTEXT),
         dimensions=found.footprint.hidden_size,
     )

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from gateway.cluster.registry import Device
 from gateway.deployments.reasons import FailureReason, SourceFailed
+from gateway.errors import MAX_TEXT, bounded
 from gateway.models.names import HubName, ModelName, parse_name
 from gateway.settings import Settings
 from schemas.sources import FolderRef, PackageRef
@@ -52,6 +53,10 @@ def look_up(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
             f"{error.name} is not installed on {device.node}: pip install 'headrace[worker]'.",
         ) from error
+    except SourceFailed as error:
+        # What it quotes may be of anybody's making.
+        line = "".join(one if one.isprintable() else " " for one in error.message)
+        raise SourceFailed(error.reason, bounded(line, MAX_TEXT)) from error
 
 
 def _parsed(name: str, revision: str) -> ModelName:

@@ -50,6 +50,8 @@ def folder_place(ref: FolderRef) -> Place:
         there = path.exists()
     except (OSError, RuntimeError) as error:
         raise SourceFailed(FailureReason.MISSING_FILE, f"{ref.path} can't be read: {error}.") from error
+    if not str(path).isprintable():
+        raise SourceFailed(FailureReason.UNSAFE_FILE, f"{str(path)!r} holds characters that can't be shown: rename it.")
     if not there:
         raise SourceFailed(FailureReason.MISSING_FILE, f"There is no {path} where this node runs.{_perhaps(ref.path)}")
     if path.is_file():

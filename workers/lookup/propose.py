@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.models.facts import ModelFacts
+from gateway.models.footprint import UNSTATED_CONTEXT
 from schemas.catalog import RESERVED_FIRST, RESERVED_LAST
 from workers.lookup.candidates import Candidate
 from workers.lookup.choose import Choice
@@ -51,21 +52,21 @@ def propose(place: Place, choices: Sequence[Choice]) -> Found:
 
 def _entry(place: Place, taken: Choice) -> dict[str, Any]:
     judged, fit = taken.judged, taken.fit
-    stored = judged.description.dtype.lower() if taken.candidate.format == "gguf" else "none"
+    stored = judged.description.dtype.lower() if taken.candidate.format == "gguf" else ""
     entry: dict[str, Any] = {
         "name": place.title.rpartition("/")[2][:200],
         "capabilities": list(judged.capabilities),
         "source": place.source(taken.candidate.path),
         "engine": judged.engine,
-        "quantization": stored if fit.quantization == "none" else fit.quantization,
+        "quantization": stored if stored and fit.quantization == "none" else fit.quantization,
     }
     if fit.cache_tokens:
         entry["options"] = {"cache_tokens": fit.cache_tokens}
     if judged.engine == ENCODERS:
         limits = {"context_length": judged.context_length, "max_tokens": judged.context_length}
-        return {**entry, **limits, "dimensions": judged.dimensions}
+        return {**entry, **limits, **({"dimensions": judged.dimensions} if judged.dimensions else {})}
     # Else it is as the files say, and shorter where more does not fit.
-    if judged.context_length != judged.footprint.context_length:
+    if judged.context_length != (judged.footprint.context_length or UNSTATED_CONTEXT):
         entry["context_length"] = fit.context_length
     return entry
 
