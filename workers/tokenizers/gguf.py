@@ -104,8 +104,8 @@ def require_known(header: Header, file: str) -> Cut:
     if model != "gpt2":
         raise DeploymentFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"{file} has a tokenizer of the kind {model!r}; supported: 'gpt2' (byte-level BPE). Sentencepiece "
-            "('llama') can't be run from GGUF by any engine here: take an OpenVINO conversion, or another model.",
+            f"{file} has a tokenizer of the kind {model!r}; supported: 'gpt2' (byte-level BPE), as of Qwen, "
+            "Llama 3 or SmolLM. Sentencepiece ('llama') runs in no format here.",
         )
     if pre not in CUTS:
         raise DeploymentFailed(
