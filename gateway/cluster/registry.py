@@ -16,9 +16,13 @@ from gateway.queue.names import lists, wake_queue
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
+from gateway.store.joined import Command
 from gateway.store.unreadable import leaving_out, readable
 
 Worker = TypeVar("Worker")
+
+#: The set of a model's replicas goes when none has sent a heartbeat for so long.
+OF_MODEL_MS = 3_600_000
 
 
 @dataclass(frozen=True)
@@ -239,9 +243,12 @@ class Registry:
         return (len(self.replicas(model)) if found is None else found) <= 1
 
     def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
-        indexes = [index, *([keys.workers_of(worker.model)] if isinstance(worker, Replica) else [])]
+        commands: list[Command] = [("SADD", index, worker.incarnation)]
+        if isinstance(worker, Replica):
+            of_model = keys.workers_of(worker.model)
+            commands += [("SADD", of_model, worker.incarnation), ("PEXPIRE", of_model, OF_MODEL_MS)]
         beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
-        pipeline(self.redis, [*(("SADD", name, worker.incarnation) for name in indexes), beat])
+        pipeline(self.redis, [*commands, beat])
 
     def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
         """The heartbeats of all workers of one kind."""

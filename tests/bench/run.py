@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import datetime
 import json
 import os
 import platform
@@ -23,6 +24,9 @@ import psutil
 from tests.bench import embeddings, formed, gateway, scheduling, scheduling_page
 from tests.bench.grpc_server import grpc_face
 from tests.bench.peers import peers
+from tests.bench.scale import page as scale_page
+from tests.bench.scale.measure import SIZES, measure
+from tests.bench.scale.processes import idle_processes
 from tests.bench.server import Helper, Server
 from tests.bench.workload import MAX_TOKENS, MODEL, prompts
 from tests.stack import KEY, Stack
@@ -214,7 +218,7 @@ def main() -> None:
     parser.add_argument("--streams", default="1,4,16,32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="only the comparisons, and no files")
-    parser.add_argument("--only", choices=["generation", "gateway", "embeddings", "scheduling", "grammars"])
+    parser.add_argument("--only", choices=["generation", "gateway", "embeddings", "scheduling", "grammars", "scale"])
     parser.add_argument("--scenario", action="append", default=[], choices=scheduling.SCENARIOS, help="of scheduling")
     parser.add_argument("--model", default=MODEL, choices=[MODEL, "fake"], help="of scheduling; no files with fake")
     parser.add_argument("--against", type=Path, help="another checkout, measured beside this one")
@@ -235,9 +239,13 @@ def main() -> None:
     if args.only in (None, "grammars"):
         with headrace(MODEL) as stack:
             report["grammars"] = formed.measure(contestant(stack), against=args.against, quick=args.quick)
+    if args.only in (None, "scale"):
+        measured = {"date": datetime.date.today().isoformat(), "now": measure(SIZES[: 2 if args.quick else 3])}
+        report["scale"] = report.get("scale", {}) | measured | {"processes": idle_processes()}
     if args.quick or args.model == "fake":
         return
     scheduling_page.write(report.get("scheduling", {}))
+    scale_page.write(report.get("scale", {}))
     path.write_text(json.dumps(report, indent=1) + "\n")
     if "results" in report:
         picture(report["results"], ROOT / "docs" / "bench.svg")

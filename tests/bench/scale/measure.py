@@ -15,6 +15,9 @@ from typing import Any
 
 from werkzeug.test import TestResponse
 
+from gateway.jobs.compaction import compact_ended
+from gateway.jobs.record import JobState
+from gateway.store import keys
 from gateway.store.connection import connect
 from gateway.store.embedded import server_command
 from tests.bench.scale.cluster import UNSERVED, Cluster
@@ -25,6 +28,8 @@ from web.app import create_app
 SIZES = (10, 100, 1000)
 #: Jobs that each replica runs while the loaded cluster is measured, and those of them that one process watches.
 RUNNING, WATCHED = 4, 2
+#: Tokens of a job whose memory is measured.
+TOKENS = 128
 DEPLOY = "/models/local/deploy"
 PLAN = {"model_type": "model-000", "replicas": 2, "dry_run": True}
 PAGES = {
@@ -74,7 +79,11 @@ def measure(sizes: Sequence[int] = SIZES) -> dict[str, Any]:
             costs = one.costs()
             for what, cost in costs.items():
                 show(what, cost)
-            found[str(size)] = {"costs": {what: asdict(cost) for what, cost in costs.items()}, "memory": one.memory()}
+            found[str(size)] = {
+                "costs": {what: asdict(cost) for what, cost in costs.items()},
+                "memory": one.memory(),
+                "job_bytes": one.job_bytes(),
+            }
     return found
 
 
@@ -153,11 +162,39 @@ class Measurement:
     def memory(self) -> dict[str, float]:
         """Bytes in Redis, by kind of key: `worker`, `desired`; `jobs` are records and journals."""
         sizes: dict[str, float] = {}
-        redis = self.cluster.redis
-        for name in redis.scan_iter("hr:*", count=1000):
+        for name in self.cluster.redis.scan_iter("hr:*", count=1000):
             kind = str(name).split(":")[1].partition("{")[0] or "jobs"
-            sizes[kind] = sizes.get(kind, 0) + int(redis.memory_usage(name) or 0)
+            sizes[kind] = sizes.get(kind, 0) + self._bytes(str(name))
         return sizes
+
+    def job_bytes(self) -> dict[str, float]:
+        """Bytes of a job that runs, with its part of the indexes; of one with `TOKENS` that has just ended; and of that
+        when its journal is compacted.
+        """
+        cluster, store = self.cluster, self.cluster.store
+        running = [str(job_id) for job_id in cluster.redis.zrange(keys.RUNNING, 0, -1)]
+        indexes = (
+            keys.RUNNING,
+            keys.owned(cluster.key.id),
+            keys.open_jobs(cluster.key.id),
+            keys.stored(cluster.key.id),
+        )
+        share = sum(map(self._bytes, indexes)) / len(running)
+        opened = share + sum(map(self._job_bytes, running)) / len(running)
+        one = cluster.replicas[0]
+        job = cluster.submit(one.spec.model, max_tokens=TOKENS, background=True).job
+        one.take()
+        while store.head(job.id).state is JobState.RUNNING:
+            one.work()
+        ended = self._job_bytes(job.id)
+        compact_ended(store, one.spec.model, before_ms=store.clock.now_ms() + 1)
+        return {"open": opened, "ended": ended, "compacted": self._job_bytes(job.id)}
+
+    def _job_bytes(self, job_id: str) -> int:
+        return sum(map(self._bytes, keys.of_job(job_id)))
+
+    def _bytes(self, name: str) -> int:
+        return int(self.cluster.redis.memory_usage(name, samples=0) or 0)
 
     def _later(self, act: Callable[[], object]) -> Cost:
         """What that costs where nothing was read lately."""
