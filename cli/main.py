@@ -14,11 +14,11 @@ import httpx
 
 from cli import leftovers
 from cli.api.connection import connect, unreachable
+from cli.api.keys import key, usage
 from cli.cluster.nodes import nodes
 from cli.deployments import deploy, models, unload, worker
 from cli.detach import up_detached
 from cli.doctor.command import doctor
-from cli.keys import key, usage
 from cli.models import catalog
 from cli.models.chat import chat
 from cli.output import say
@@ -26,6 +26,7 @@ from cli.preflight import bootstrap_key, not_read, wait_for_redis
 from cli.service import files
 from cli.up import SUPERVISOR, claim_redis, supervisor_of, up
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap, origins
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
 from gateway.process.start import begin
@@ -81,7 +82,7 @@ def accept_empty_redis(settings: Settings) -> None:
     wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
     claim_redis(client, settings, accept=True)
     if key := bootstrap_key(settings):
-        Credentials(client).bootstrap(key)
+        bootstrap(Credentials(client), key, *origins(settings))
     say("accepted; what was deployed is to be deployed anew, and keys are to be made anew")
 
 

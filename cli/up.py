@@ -16,7 +16,7 @@ import redis
 from cli import client as api
 from cli import leftovers
 from cli.api.connection import connect as connect_http
-from cli.api.connection import http_url
+from cli.api.connection import http_url, remedy
 from cli.deployments import events
 from cli.output import is_closed, say, show, shown_secret
 from cli.preflight import (
@@ -33,7 +33,9 @@ from cli.preflight import (
 from cli.supervisor import Supervisor, process_table
 from gateway.access import plaintext
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap, origins
 from gateway.access.certificates import tls_folder
+from gateway.access.key_secrets import require_strong
 from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.process.locks import hold_lock, lock_holder
 from gateway.queue.names import slug
@@ -67,6 +69,7 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
             say(f"these live on, and are adopted if they are still wanted: {', '.join(workers)}")
         if not settings.redis_url:
             require_free(settings.data_dir)
+        require_strong(settings.bootstrap_key)
         check_ports(settings)
         for problem in check_models(settings):
             say(f"a mistake in {problem}")
@@ -144,8 +147,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     wait_for_redis(client, settings.effective_redis_url)
     say(f"Redis {'at ' + masked(settings.redis_url) if settings.redis_url else '(embedded)'}: {check_redis(client)}")
     claim_redis(client, settings, accept=accept_empty_redis)
-    key = secret_file(settings, "bootstrap", settings.bootstrap_key)
-    Credentials(client).bootstrap(key)
+    key = _first_key(client, settings)
     for name, why in left_out(settings).items():
         table.pop(name, None)
         supervisor.leave_out(name, why)
@@ -159,6 +161,17 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
             return
 
 
+def _first_key(client: redis.Redis, settings: Settings) -> str:
+    """The bootstrap key; empty, said with what to do, if it can't be used: others can. Raises: InvalidSetting."""
+    key = secret_file(settings, "bootstrap", settings.bootstrap_key)
+    try:
+        bootstrap(Credentials(client), key, *origins(settings))
+    except Conflict as error:
+        say(f"the bootstrap key can't be used. {error.message} {remedy(settings)}")
+        return ""
+    return key
+
+
 def _endings() -> list[signal.Signals]:
     """The signals that end everything. SIGHUP is not one of them if it is ignored, as under nohup."""
     every = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
@@ -168,7 +181,8 @@ def _endings() -> list[signal.Signals]:
 def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     """Show the startup of the demo model, one streamed answer, and the next steps."""
     url = http_url(settings)
-    model = "" if supervisor.leaves_out("demo") else settings.demo_model
+    model = "" if supervisor.leaves_out("demo") or not key else settings.demo_model
+    shown = shown_secret(settings, "bootstrap") if key else "YOUR_KEY"
     try:
         with connect_http(settings, None, key) as client:
             _await_web(supervisor, client)
@@ -184,10 +198,10 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
   API       {url}   (documentation: {url}/docs)
   gRPC      {settings.grpc_host}:{settings.grpc_port}   ({_transport(settings)})
   Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {shown_secret(settings, "flower.password")})
-  API key   {shown_secret(settings, "bootstrap")}
+  API key   {shown}
 
   curl -N {_trust(settings)}{url}/models/{model}/chat/completions \\
-    -H "Authorization: Bearer {shown_secret(settings, "bootstrap")}" -H 'Content-Type: application/json' \\
+    -H "Authorization: Bearer {shown}" -H 'Content-Type: application/json' \\
     -d '{{"messages": [{{"role": "user", "content": "Hello!"}}], "stream": true}}'
 
   headrace chat {model}      headrace status      headrace logs      Ctrl-C ends everything

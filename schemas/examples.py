@@ -87,6 +87,10 @@ KEY: Examples = {
 KEY_CHANGE: Examples = {
     "limits": {"summary": "Other limits", "value": {"requests_per_minute": 120, "tokens_per_minute": None}}
 }
+ROTATION: Examples = {
+    "later": {"summary": "The present secret holds for another hour", "value": {"grace_s": 3600}},
+    "at_once": {"summary": "It ends at once", "value": {}},
+}
 _DEPLOYMENT = {
     "model_type": "smollm2",
     "model_size": "135m",

@@ -17,6 +17,8 @@ SCOPES = ("inference", "deploy", "admin")
 #: Models that one key may name, and characters of a model's id.
 MAX_MODELS, MAX_MODEL_ID = 100, 200
 MAX_WEIGHT = 100
+#: How long an old secret may still hold: 30 days, in seconds.
+MAX_GRACE_S = 30 * 86_400
 STATUSES = ("active", "expired", "revoked")
 
 
@@ -102,6 +104,17 @@ class KeyChangeSchema(KeyLimitsSchema):
         return KeyChange(self.plain(data))
 
 
+class RotationSchema(StrictSchema):
+    """Body of a rotation."""
+
+    grace_s = Integer(
+        0,
+        MAX_GRACE_S,
+        load_default=0,
+        metadata={"description": "Seconds for which the present secret still holds; revoking the key ends it sooner"},
+    )
+
+
 class KeySchema(Schema):
     """A key without its secret. Times are ISO 8601."""
 
@@ -117,10 +130,20 @@ class KeySchema(Schema):
     created_at = fields.String(required=True)
     expires_at = fields.String(required=True, allow_none=True)
     revoked_at = fields.String(required=True, allow_none=True)
+    rotated_at = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "When it got its present secret; null: when it was made"},
+    )
+    old_secret_until = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Until when the one before it holds; null: it does not"},
+    )
 
 
 class NewKeySchema(KeySchema):
-    """A new key, with the secret that is never shown again."""
+    """A key with a new secret, which is never shown again."""
 
     secret = fields.String(required=True)
 

@@ -28,7 +28,9 @@ class UsageQuery:
 class UsageQuerySchema(StrictSchema):
     """Query of the ledger."""
 
-    key_id = Text(data_key="key", load_default=None, metadata={"description": "Id of a key; another's needs `admin`"})
+    key_id = Text(
+        data_key="key", load_default=None, metadata={"description": "Id or name of a key; another's needs `admin`"}
+    )
     model = Text(load_default=None, validate=validate.Length(1, 200))
     start = Moment(data_key="from", load_default=None, metadata={"description": f"Default: {DEFAULT_DAYS} days ago"})
     end = Moment(data_key="to", load_default=None, metadata={"description": "Exclusive; default: now"})
@@ -58,6 +60,7 @@ class UsageRowSchema(CountsSchema):
     """What one key used of one model."""
 
     key_id = fields.String(required=True)
+    key_name = fields.String(required=True)
     model = fields.String(required=True)
     cost = fields.Float(required=True)
     currency = fields.String(required=True)

@@ -22,6 +22,7 @@ import httpx
 import psutil
 
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap
 from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
 from gateway.cluster.registry import Registry, Replica
 from gateway.jobs.events import Event
@@ -153,7 +154,7 @@ class Stack:
         self.start_redis()
         client = connect(self.settings, retries=3)
         self.redis, self.store, self.registry = client, JobStore(client), Registry(client)
-        Credentials(client).bootstrap(KEY)
+        bootstrap(Credentials(client), KEY)
         for model, options in models.items():
             self.put(model, options)
         for name in ("web", "keeper", "agent"):

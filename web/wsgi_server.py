@@ -16,7 +16,9 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.access import plaintext
+from gateway.access.bootstrap import bootstrap_given
 from gateway.access.certificates import server_tls
+from gateway.access.key_secrets import require_strong
 from gateway.errors import BadRequest
 from gateway.process.start import collect_less, run
 from gateway.settings import Settings
@@ -135,8 +137,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
         if self.settings.http_tls == "on":
             self.tls = Secured(self.settings)
         gateway = Gateway.connect(self.settings, joined=True)
-        if self.settings.bootstrap_key:
-            gateway.credentials.bootstrap(self.settings.bootstrap_key)
+        bootstrap_given(gateway.credentials, self.settings)
         gateway.hub.start()
         return create_app(gateway)
 
@@ -148,6 +149,7 @@ def _post_worker_init(worker: Any) -> None:
 
 def main(settings: Settings) -> None:
     """Serve until SIGTERM. Raises: InvalidSetting."""
+    require_strong(settings.bootstrap_key)
     if settings.http_tls == "on":
         server_tls(settings)  # what is wrong with it is told once, not by each worker
     elif text := plaintext.warning(settings):

@@ -103,14 +103,17 @@ def trusted(settings: Settings) -> ssl.SSLContext:
     return context
 
 
-def _remedy(settings: Settings, *, given: bool, sent: bool) -> str:
-    """What to do about a key that was refused."""
-    another = "give one with --key or HEADRACE_API_KEY"
-    if given:
-        return "It came from --key or HEADRACE_API_KEY."
-    if not sent:
-        return f"Here there is none: {another}."
+def remedy(settings: Settings) -> str:
+    """What to do about a bootstrap key of this machine that can't be used."""
+    another = "give another key with --key or HEADRACE_API_KEY"
     if settings.bootstrap_key:
         return f"It is HEADRACE_BOOTSTRAP_KEY; set that to a new secret and restart, or {another}."
     at = bootstrap_file(settings)
-    return f"It is the bootstrap key in {at}. Remove that file and run 'headrace up' again for a new one, or {another}."
+    return f"It is in {at}. Remove that file and run 'headrace up' again for a new one, or {another}."
+
+
+def _remedy(settings: Settings, *, given: bool, sent: bool) -> str:
+    """What to do about a key that was refused."""
+    if given:
+        return "It came from --key or HEADRACE_API_KEY."
+    return remedy(settings) if sent else "Give one with --key or HEADRACE_API_KEY."

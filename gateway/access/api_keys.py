@@ -1,110 +1,34 @@
-"""API keys: made once, shown once, stored as SHA-256 (the secrets are random, so no slow hash is needed).
+"""API keys: made once, shown once, changed, given other secrets, and revoked.
 
-A key that was revoked or has expired keeps its record, so that its usage can still be read.
+A key that was revoked or has expired keeps its record, so that its usage can still be read. One that gets another
+secret keeps its id, its jobs and its usage.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import secrets
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import redis
 
-from gateway.errors import Conflict, NotFound, PermissionDenied, Unauthenticated, Unreadable
+from gateway.access.key_record import KeyRecord, called
+from gateway.access.key_secrets import digest_of, new_secret, prefix_of
+from gateway.errors import Conflict, NotFound, Unauthenticated
 from gateway.store import keys
-from gateway.store.codec import MAX_COUNT, build, dumps, loads
+from gateway.store.cached import Cached
+from gateway.store.codec import dumps
 from gateway.store.connection import pipeline
 from gateway.store.installation import Installation
+from gateway.store.scripts import Scripts
 from gateway.store.unreadable import readable, reading
-from schemas.base.times import iso_seconds
 
-#: The last second that `datetime` can represent: the end of the year 9999.
-MAX_S = 253_402_300_799
-#: Characters of a secret that are shown, at most a third of it.
-PREFIX_LENGTH = 7
+__all__ = ["Credentials", "KeyRecord"]
 
-
-@dataclass(frozen=True)
-class KeyRecord:
-    """A key without its secret. `prefix` is the part that may be shown. Times are seconds since the epoch."""
-
-    id: str
-    name: str
-    prefix: str
-    scopes: tuple[str, ...]
-    created_at: int
-    #: Models that it may use; empty: all.
-    models: tuple[str, ...] = ()
-    #: Limits over any 60 s; 0: none.
-    requests_per_minute: int = 0
-    tokens_per_minute: int = 0
-    #: How much it is served, next to other keys, where several wait for a model.
-    weight: int = 1
-    #: 0: never.
-    expires_at: int = 0
-    revoked_at: int = 0
-
-    @property
-    def status(self) -> str:
-        """`active`, `expired` or `revoked`."""
-        if self.revoked_at:
-            return "revoked"
-        return "expired" if 0 < self.expires_at <= time.time() else "active"
-
-    @property
-    def limited(self) -> bool:
-        """Whether the key has limits, so that its requests must be counted."""
-        return bool(self.requests_per_minute or self.tokens_per_minute)
-
-    def allows(self, scope: str) -> bool:
-        """Whether the key has the scope; `admin` has them all."""
-        return scope in self.scopes or "admin" in self.scopes
-
-    def require(self, scope: str) -> None:
-        """Raises: PermissionDenied if the key lacks the scope."""
-        if not self.allows(scope):
-            raise PermissionDenied(f"Key {self.prefix}… lacks the scope {scope!r}; it has {', '.join(self.scopes)}.")
-
-    def may_use(self, model_id: str) -> bool:
-        """Whether the key may ask this model, see it, and deploy it if it may deploy at all."""
-        return not self.models or model_id in self.models
-
-    def require_model(self, model_id: str) -> None:
-        """Raises: PermissionDenied if the key may not use this model."""
-        if not self.may_use(model_id):
-            allowed = ", ".join(self.models)
-            raise PermissionDenied(
-                f"Key {self.prefix}… may not use model {model_id!r}; it may use {allowed}.", reason="model_not_allowed"
-            )
-
-    @classmethod
-    def parse(cls, raw: Mapping[str, str]) -> KeyRecord:
-        """Build from the hash's fields. Raises: Unreadable."""
-        return _parsed(tuple(raw.items()))
-
-
-_NUMBERS = ("created_at", "requests_per_minute", "tokens_per_minute", "weight", "expires_at", "revoked_at")
-
-
-@functools.lru_cache(1024)
-def _parsed(items: tuple[tuple[str, str], ...]) -> KeyRecord:
-    """The record of fields: they are read with each request, and seldom change."""
-    raw = dict(items)
-    try:
-        numbers = {name: int(raw.get(name) or 0) for name in _NUMBERS}
-        numbers["weight"] = numbers["weight"] or 1
-        fields = {**raw, "scopes": raw["scopes"].split(","), "models": loads(raw.get("models") or "[]"), **numbers}
-    except (KeyError, ValueError) as error:
-        raise Unreadable(f"It is damaged: {error!r}.") from error
-    record = build(KeyRecord, fields)
-    if not all(0 <= number <= (MAX_S if name.endswith("_at") else MAX_COUNT) for name, number in numbers.items()):
-        raise Unreadable("It has a number that can't be.")
-    return record
+#: The field that only what is left of an old secret has: its key's id.
+REPLACED = "replaced_secret_of"
+#: How often a change is tried again, if the key gets another secret at that moment.
+TRIES = 5
 
 
 class Credentials:
@@ -113,6 +37,8 @@ class Credentials:
     def __init__(self, client: redis.Redis, installation: Installation | None = None) -> None:
         self.redis = client
         self._installation = installation
+        self._scripts = Scripts(client)
+        self._assumed: Cached[str] = Cached()
 
     def create(
         self,
@@ -127,12 +53,12 @@ class Credentials:
         expires_at: int = 0,
     ) -> tuple[KeyRecord, str]:
         """Make a key. Returns its record and the secret, which is not stored."""
-        secret = secret or f"hr-{secrets.token_urlsafe(32)}"
-        digest = _digest(secret)
+        secret = secret or new_secret()
+        digest = digest_of(secret)
         fields: dict[str, str | int] = {
             "id": digest[:16],
             "name": name,
-            "prefix": secret[: min(PREFIX_LENGTH, len(secret) // 3)],
+            "prefix": prefix_of(secret),
             "scopes": ",".join(dict.fromkeys(scopes)),
             "created_at": int(time.time()),
             "models": dumps(list(dict.fromkeys(models))),
@@ -145,35 +71,49 @@ class Credentials:
         self.redis.hset(keys.API_KEYS, digest[:16], digest)
         return KeyRecord.parse({field: str(value) for field, value in fields.items()}), secret
 
-    def bootstrap(self, secret: str) -> KeyRecord:
-        """Make the first admin key unless it exists. An existing one stays as it is, even if it is revoked."""
-        return self._load(_digest(secret)) or self.create("bootstrap", ("admin",), secret)[0]
-
     def authenticate(self, secret: str | None) -> KeyRecord:
-        """Raises: Unauthenticated, saying whether the key is missing, wrong, expired or revoked; StoreLost."""
+        """Raises: Unauthenticated, saying whether it is missing, wrong, expired, revoked or replaced; StoreLost."""
         if not secret:
             raise Unauthenticated("No API key. Send the header 'Authorization: Bearer YOUR_KEY'.", reason="no_api_key")
-        commands = [("HGETALL", keys.api_key(_digest(secret))), ("GET", keys.INSTALLATION)]
+        digest = digest_of(secret)
+        commands = [("HGETALL", keys.api_key(digest)), ("GET", keys.INSTALLATION)]
         raw, installation = pipeline(self.redis, commands, raise_on_error=False)
         with reading("The record of this API key"):
             for reply in (raw, installation):
                 if isinstance(reply, Exception):
                     raise reply
             self._require_store(installation)
-            record = KeyRecord.parse(raw) if raw else None
+            record = KeyRecord.parse(raw) if raw and REPLACED not in raw else None
+        if raw and record is None:
+            record = self._replaced(digest, raw)
         if record is None:
             raise Unauthenticated("This API key is unknown. Make one with 'headrace key create'.")
-        _require_active(record)
+        record.require_active()
         return record
 
-    def assume(self, key_id: str) -> KeyRecord:
-        """The key that calls without a key act as. Raises: Unauthenticated, StoreLost."""
+    def _replaced(self, digest: str, raw: Mapping[str, str]) -> KeyRecord:
+        """The key of an old secret, if that still holds. Raises: Unauthenticated."""
+        present, record = self._read(cast("str | None", self.redis.hget(keys.API_KEYS, raw.get(REPLACED, ""))))
+        if record and present.get("old_digest") == digest and record.old_secret_until > time.time():
+            return record
+        whose = f"of key {record.name!r} " if record else ""
+        raise Unauthenticated(f"This secret {whose}was replaced by another one; send that.", reason="api_key_replaced")
+
+    def of_secret(self, secret: str) -> KeyRecord | None:
+        """The key with this secret, whatever its status. Raises: Conflict if it was replaced by another secret."""
+        raw, record = self._read(digest_of(secret))
+        if REPLACED in raw:
+            raise Conflict("This secret was replaced by another one.")
+        return record
+
+    def assume(self, name: str) -> KeyRecord:
+        """The key, by id or name, that calls without a key act as. Raises: Unauthenticated, StoreLost."""
         self._require_store(cast("str | None", self.redis.get(keys.INSTALLATION)))
         try:
-            record = self.get(key_id)
-        except NotFound as error:
-            raise Unauthenticated(f"No API key, and the one to act as, {key_id!r}, does not exist.") from error
-        _require_active(record)
+            record = self.get(self._assumed.get(lambda: self.find(name).id))
+        except (NotFound, Conflict) as error:
+            raise Unauthenticated(f"No API key, and the one to act as is not there: {error.message}") from error
+        record.require_active()
         return record
 
     def list(self) -> list[KeyRecord]:
@@ -188,14 +128,12 @@ class Credentials:
         """Raises: NotFound."""
         return self._find(key_id)[1]
 
-    def match(self, id_or_prefix: str) -> KeyRecord:
-        """The key with this id, or the active key with this prefix. Raises: NotFound unless exactly one matches."""
-        found = [
-            key for key in self.list() if id_or_prefix == key.id or (id_or_prefix == key.prefix and not key.revoked_at)
-        ]
-        if len(found) != 1:
-            raise NotFound(f"{len(found)} keys match {id_or_prefix!r}; name one by its id (see 'headrace key list').")
-        return found[0]
+    def find(self, name: str) -> KeyRecord:
+        """The key with this id, name or prefix. Raises: NotFound; Conflict if there are several."""
+        try:
+            return self.get(name)
+        except NotFound:
+            return called(self.list(), name)
 
     def update(self, key_id: str, changes: Mapping[str, Any]) -> KeyRecord:
         """Change any of `name`, `models`, the limits and `expires_at`. It takes effect with the next request.
@@ -204,23 +142,58 @@ class Credentials:
             NotFound: there is no such key.
             Conflict: it was revoked.
         """
-        digest, record = self._find(key_id)
-        if record.revoked_at:
-            raise Conflict(f"Key {record.prefix}… was revoked and can't be changed. Make a new one.")
-        fields: dict[Any, Any] = {name: dumps(list(v)) if name == "models" else v for name, v in changes.items()}
-        if fields:
-            self.redis.hset(keys.api_key(digest), mapping=fields)
-        return self._find(key_id)[1]
+        fields = {name: dumps(list(value)) if name == "models" else value for name, value in changes.items()}
+
+        def change(digest: str, record: KeyRecord) -> str:
+            _require_changeable(record)
+            return self._write(key_id, digest, fields)
+
+        return self._change(key_id, change)
 
     def revoke(self, key_id: str) -> KeyRecord:
-        """Revoke a key at once; this can't be undone. Raises: NotFound."""
-        digest, _ = self._find(key_id)
-        self.redis.hsetnx(keys.api_key(digest), "revoked_at", str(int(time.time())))
-        return self._find(key_id)[1]
+        """Revoke a key at once, with all its secrets; this can't be undone. Raises: NotFound."""
+        now = int(time.time())
+        return self._change(
+            key_id, lambda digest, record: record.revoked_at or self._write(key_id, digest, {"revoked_at": now})
+        )
+
+    def rotate(self, key_id: str, secret: str = "", *, grace_s: int = 0) -> tuple[KeyRecord, str]:
+        """Give a key another secret, a new one unless it is given. The present one holds for `grace_s` more, and one
+        before it no longer. Returns the record and the secret, which is not stored.
+
+        Raises:
+            NotFound: there is no such key.
+            Conflict: it was revoked, or the secret is, or was, that of a key.
+        """
+        secret, now = secret or new_secret(), int(time.time())
+        digest = digest_of(secret)
+
+        def change(old: str, record: KeyRecord) -> str:
+            _require_changeable(record)
+            names = [keys.api_key(old), keys.api_key(digest), keys.API_KEYS]
+            until = now + grace_s if grace_s else 0
+            verdict = self._scripts.run("rotate_key", names, key_id, old, digest, prefix_of(secret), now, until)
+            if verdict == "taken":
+                raise Conflict("This secret is, or was, that of a key. Make a new one.")
+            return str(verdict)
+
+        return self._change(key_id, change), secret
+
+    def _write(self, key_id: str, digest: str, fields: Mapping[str, Any]) -> str:
+        """Returns `moved` if the key has got another secret meanwhile."""
+        flat = [part for pair in fields.items() for part in pair]
+        return str(self._scripts.run("change_key", [keys.api_key(digest), keys.API_KEYS], key_id, digest, *flat))
+
+    def _change(self, key_id: str, change: Callable[[str, KeyRecord], object]) -> KeyRecord:
+        """Change a key, again if it gets another secret at that moment, and return it."""
+        for _ in range(TRIES):
+            if change(*self._find(key_id)) != "moved":
+                return self._find(key_id)[1]
+        raise Conflict(f"Key {key_id} gets other secrets again and again. Try it later.")
 
     def _find(self, key_id: str) -> tuple[str, KeyRecord]:
         digest = cast("str | None", self.redis.hget(keys.API_KEYS, key_id))
-        record = self._load(digest) if digest else None
+        _, record = self._read(digest)
         if digest is None or record is None:
             raise NotFound(f"There is no key with the id {key_id!r}; GET /keys lists them.", reason="key_not_found")
         return digest, record
@@ -230,21 +203,15 @@ class Credentials:
         if self._installation:
             self._installation.require(found)
 
-    def _load(self, digest: str) -> KeyRecord | None:
+    def _read(self, digest: str | None) -> tuple[dict[str, str], KeyRecord | None]:
+        """What lies at a secret's digest, and the record, if it is one."""
+        if not digest:
+            return {}, None
         with reading(f"The record of API key {digest[:16]}"):
             (raw,) = pipeline(self.redis, [("HGETALL", keys.api_key(digest))])
-            return KeyRecord.parse(raw) if raw else None
+            return raw, KeyRecord.parse(raw) if raw and REPLACED not in raw else None
 
 
-def _require_active(record: KeyRecord) -> None:
-    if record.status == "revoked":
-        raise Unauthenticated(f"Key {record.prefix}… was revoked. Ask for a new one.", reason="api_key_revoked")
-    if record.status == "expired":
-        raise Unauthenticated(
-            f"Key {record.prefix}… expired at {iso_seconds(record.expires_at)}. Ask for a new one.",
-            reason="api_key_expired",
-        )
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
+def _require_changeable(record: KeyRecord) -> None:
+    if record.revoked_at:
+        raise Conflict(f"Key {record.prefix}… was revoked and can't be changed. Make a new one.")

@@ -22,6 +22,8 @@ BY_MODEL = "hr:by-model"
 DEPLOYMENTS = "hr:deployments"
 #: API keys: member key id.
 API_KEYS = "hr:keys"
+#: The bootstrap keys (hash): where one comes from, its id.
+BOOTSTRAP_KEYS = "hr:bootstrap_keys"
 #: API keys that have, or had, a window of charges: member key id.
 LIMITED = "hr:limited"
 #: String: the id of the installation, see `gateway/store/installation.py`.

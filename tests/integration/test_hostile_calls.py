@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap
 from gateway.jobs.events import Append
 from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.store import keys
@@ -154,7 +155,7 @@ ODD_EVENTS: list[tuple[dict[str, Any], int]] = [
 
 def journal(stack: Stack, body: dict[str, Any]) -> Job:
     """A running job whose journal holds an odd event behind a good one."""
-    key = Credentials(stack.redis).bootstrap(KEY)
+    key = bootstrap(Credentials(stack.redis), KEY)
     job = Job(new_job_id("chat"), JobState.QUEUED, "chat", "elsewhere", key.id, {"messages": []})
     stack.store.create(job, ttl_ms=60_000)
     claim = new_claim_id()

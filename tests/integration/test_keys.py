@@ -12,7 +12,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.access.api_keys import Credentials
 from gateway.store import keys
 from tests.stack import REPOSITORY, Stack, eventually, running
 
@@ -120,17 +119,6 @@ def test_revoking_ends_the_keys_requests_and_its_running_jobs_at_once(stack: Sta
     assert rows[0]["completion_tokens"] > 0
 
 
-def test_a_bootstrap_key_that_was_revoked_stays_revoked(stack: Stack) -> None:
-    """A restart asks for the same key again."""
-    credentials = Credentials(stack.redis)
-    record = credentials.bootstrap("a-first-admin-key-of-old")
-    assert credentials.bootstrap("a-first-admin-key-of-old") == record
-    assert len(record.prefix) < len("a-first-admin-key-of-old") / 2
-    credentials.revoke(record.id)
-    assert credentials.bootstrap("a-first-admin-key-of-old").status == "revoked"
-    assert ask(stack, "a-first-admin-key-of-old").status_code == 401
-
-
 @pytest.mark.parametrize(
     ("body", "field"),
     [
@@ -236,7 +224,15 @@ def test_usage_is_what_the_jobs_used_at_the_catalogs_price(stack: Stack, admin: 
         assert client.get("/usage", params=before).json()["data"]["total"]["jobs"] == 0
     cost = (sums["prompt_tokens"] * 0.5 + sums["completion_tokens"] * 1.5) / 1000
     assert report["usage"] == [
-        {"key_id": key["id"], "model": "fake", "jobs": 2, **sums, "cost": pytest.approx(cost), "currency": "EUR"}
+        {
+            "key_id": key["id"],
+            "key_name": "paying",
+            "model": "fake",
+            "jobs": 2,
+            **sums,
+            "cost": pytest.approx(cost),
+            "currency": "EUR",
+        }
     ]
     assert report["total"] == {"jobs": 2, **sums, "cost": {"EUR": pytest.approx(cost)}}
     everything = admin.get("/usage").json()["data"]["usage"]

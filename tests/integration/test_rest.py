@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.store import keys
 from tests.integration.conftest import CHAT_MODEL as MODEL
@@ -81,7 +82,7 @@ def test_completions_take_several_prompts_and_choices(client: httpx.Client) -> N
 def test_a_job_that_an_older_version_has_made_is_served(stack: Stack, client: httpx.Client) -> None:
     """Its record does not say how many slots it takes."""
     request = {"prompt": ["a b", "c"], "n": 2, "max_tokens": 2}
-    key = Credentials(stack.redis).bootstrap(KEY)
+    key = bootstrap(Credentials(stack.redis), KEY)
     job = Job(new_job_id("completion"), JobState.QUEUED, "completion", "fake", key.id, request)
     stack.store.create(job, ttl_ms=60_000)
     assert stack.redis.hget(keys.job(job.id), "slots") is None

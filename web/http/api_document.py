@@ -120,6 +120,8 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {409, 413, 415} if has_parameter else {413, 415}
     if path in ("/models/local/deploy", "/nodes/{name}"):
         statuses |= {409}
+    if path.startswith(("/keys/", "/usage")):  # two keys may have one name
+        statuses |= {409}
     if has_parameter or path in ("/usage", "/models/local/deploy"):
         statuses |= {404}
     if path.startswith(("/keys", "/usage", "/models/local", "/nodes")):

@@ -1,17 +1,16 @@
-"""API keys: make, list, read, change and revoke them. For admins."""
+"""API keys: make, list, read, change, rotate and revoke them. For admins."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
 
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.access.api_keys import KeyRecord
-from schemas.base.times import iso_seconds
+from gateway.access.key_record import KeyRecord
+from gateway.views.api_keys import shown
 from schemas.envelope import enveloped
-from schemas.examples import KEY, KEY_CHANGE
+from schemas.examples import KEY, KEY_CHANGE, ROTATION
 from schemas.keys import (
     KeyChange,
     KeyChangeSchema,
@@ -21,12 +20,14 @@ from schemas.keys import (
     KeySchema,
     NewKeySchema,
     RevokedKeySchema,
+    RotationSchema,
 )
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
 from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys", description="API keys (scope admin)")
+NAMED = [{"in": "path", "name": "key_id", "description": "Its id or, if no other active key has it, its name"}]
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
 
@@ -52,41 +53,41 @@ def create(body: KeyRequest) -> Response:
     return success({**shown(record), "secret": secret}, status=201)
 
 
-@blueprint.route("/<key_id>")
+@blueprint.route("/<key_id>", parameters=NAMED)
 @blueprint.response(200, enveloped(KeySchema))
 def key(key_id: str) -> Response:
     """One key."""
-    return success(shown(gateway().credentials.get(key_id)))
+    return success(shown(_named(key_id)))
 
 
-@blueprint.route("/<key_id>", methods=["PATCH"])
+@blueprint.route("/<key_id>", parameters=NAMED, methods=["PATCH"])
 @blueprint.arguments(KeyChangeSchema(), examples=KEY_CHANGE)
 @blueprint.response(200, enveloped(KeySchema))
 def update(body: KeyChange, key_id: str) -> Response:
     """Change name, models, limits or expiry. It holds from the next request on."""
-    return success(shown(gateway().credentials.update(key_id, body.fields)))
+    return success(shown(gateway().credentials.update(_named(key_id).id, body.fields)))
 
 
-@blueprint.route("/<key_id>", methods=["DELETE"])
+@blueprint.route("/<key_id>/rotate", methods=["POST"], parameters=NAMED)
+@blueprint.arguments(RotationSchema(), examples=ROTATION)
+@blueprint.response(200, enveloped(NewKeySchema))
+def rotate(body: dict[str, int], key_id: str) -> Response:
+    """Give a key another secret; its present one ends, at once or after `grace_s`. Jobs, limits and usage stay.
+
+    The new secret is in this answer only.
+    """
+    record, secret = gateway().credentials.rotate(_named(key_id).id, grace_s=body["grace_s"])
+    return success({**shown(record), "secret": secret})
+
+
+@blueprint.route("/<key_id>", parameters=NAMED, methods=["DELETE"])
 @blueprint.response(200, enveloped(RevokedKeySchema))
 def revoke(key_id: str) -> Response:
     """Revoke a key at once, and cancel its jobs. Once more does no harm."""
-    record = gateway().credentials.revoke(key_id)
+    record = gateway().credentials.revoke(_named(key_id).id)
     return success({**shown(record), "cancelled_jobs": gateway().inference.cancel_all(record.id)})
 
 
-def shown(record: KeyRecord) -> dict[str, Any]:
-    """A key as admins see it."""
-    return {
-        **asdict(record),
-        "status": record.status,
-        "requests_per_minute": record.requests_per_minute or None,
-        "tokens_per_minute": record.tokens_per_minute or None,
-        "created_at": _iso(record.created_at),
-        "expires_at": _iso(record.expires_at),
-        "revoked_at": _iso(record.revoked_at),
-    }
-
-
-def _iso(time_s: int) -> str | None:
-    return iso_seconds(time_s) if time_s else None
+def _named(key_id: str) -> KeyRecord:
+    """Raises: NotFound; Conflict if several have this name."""
+    return gateway().credentials.find(key_id)

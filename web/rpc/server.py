@@ -12,6 +12,7 @@ import grpc.aio
 from grpc_health.v1.health import SERVICE_NAME as HEALTH
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
+from gateway.access.bootstrap import bootstrap_given
 from gateway.access.plaintext import is_loopback
 from gateway.access.renewal import LiveCertificate
 from gateway.context import Gateway
@@ -124,8 +125,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials:
 def main(settings: Settings) -> None:
     """Serve until SIGTERM. Raises: InvalidSetting."""
     gateway = Gateway.connect(settings)
-    if settings.bootstrap_key:
-        gateway.credentials.bootstrap(settings.bootstrap_key)
+    bootstrap_given(gateway.credentials, settings)
     asyncio.run(serve(gateway))
 
 

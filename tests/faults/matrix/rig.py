@@ -22,6 +22,7 @@ import psutil
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap
 from gateway.cluster.registry import Registry
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
@@ -110,7 +111,7 @@ class FaultStack(Stack):
         self.start_redis()
         self.redis = connect(self.settings, retries=3)
         self.store, self.registry = JobStore(self.redis), Registry(self.redis)
-        Credentials(self.redis).bootstrap(KEY)
+        bootstrap(Credentials(self.redis), KEY)
 
     def start_again(self, name: str) -> None:
         """A process that has ended, as it was started."""
