@@ -97,6 +97,8 @@ class Settings:
     labels: str = ""
     #: Device that the agent on this machine serves.
     device: str = "cpu0"
+    #: Models that this device serves from its agent's start, without a deployment, separated by spaces or commas.
+    resident_models: str = ""
     #: The first admin key; empty: one is made and kept in `data_dir`.
     bootstrap_key: str = ""
     #: Model that `headrace up` deploys; empty: none.

@@ -8,12 +8,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from gateway.cluster.desired import Desired
 from gateway.process.locks import lock_holders
 from tests.stack import MODULES, PATIENCE_S, REPOSITORY, Stack, Stream, chat, eventually
 
@@ -96,6 +98,27 @@ def test_answers_that_take_longer_go_on_in_the_next_container(tmp_path: Path) ->
         assert attempts(stack, [*running, late]) == [2] * len(running) + [1]
         assert [job.crashes for job in stack.store.read_many([one.job_id for one in running]) if job] == [0] * 3
         assert all(len(stream.text.split()) == TOKENS for stream in running)
+
+
+def test_a_pool_that_grows_serves_its_models_by_itself(patient: Stack) -> None:
+    """The next pod of a pool: a node that has never been there, and for which nobody has deployed anything."""
+    settings = replace(
+        patient.settings, node="n2", data_dir=patient.folder / "n2", resident_models="fake, unheard-of", log_files=False
+    )
+    patient.start("container-2", settings=settings)
+    patient.wait_active(2)
+    assert {replica.node for replica in patient.registry.replicas("fake")} == {"n1", "n2"}
+    log = (patient.folder / "logs" / "container-2.log").read_text()
+    assert log.count("HEADRACE_RESIDENT_MODELS names 'unheard-of'; the catalog has no such local model yet") == 1
+    assert "fake@n2.cpu0" in log, "its model worker's log is the container's"
+    (spec,) = Desired(patient.redis).on("n2", "cpu0").values()
+    assert spec
+    Desired(patient.redis).drop([spec])  # unloaded, until its agent starts again
+    eventually(lambda: not [one for one in patient.registry.replicas("fake") if one.node == "n2"], "it is gone")
+    patient.kill("container-2", signal.SIGTERM)
+    patient.start("container-2", settings=settings)
+    patient.wait_active(2)
+    patient.kill("container-2", signal.SIGTERM)
 
 
 def test_a_container_whose_agent_can_not_begin_ends_with_its_status(patient: Stack, tmp_path: Path) -> None:

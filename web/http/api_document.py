@@ -122,9 +122,9 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {409}
     if path.startswith(("/keys/", "/usage")):  # two keys may have one name
         statuses |= {409}
-    if has_parameter or path in ("/usage", "/models/local/deploy"):
+    if has_parameter or path in ("/usage", "/queue", "/models/local/deploy"):
         statuses |= {404}
-    if path.startswith(("/keys", "/usage", "/models/local", "/nodes")):
+    if path.startswith(("/keys", "/usage", "/models/local", "/nodes", "/queue")):
         statuses |= {403}
     if asks:
         statuses |= {403, 404, 409, 500, 502, 504}

@@ -37,6 +37,7 @@ JOB_METHODS: dict[str, Behaviour] = {
     "ListJobs": jobs.list_jobs,
     "WatchJob": jobs.watch_job,
     "CancelJob": jobs.cancel_job,
+    "GetQueue": jobs.get_queue,
 }
 
 NODE_METHODS: dict[str, Behaviour] = {

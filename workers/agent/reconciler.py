@@ -40,6 +40,7 @@ from gateway.store.loop import Loop, guarded
 from workers.agent.deployment_worker import DeploymentWorker
 from workers.agent.discards import Discards
 from workers.agent.replica_supervisor import Starter
+from workers.agent.residents import Residents
 from workers.celery_worker import consume
 from workers.host.address import address_towards
 from workers.host.devices import describe_device, installed_engines
@@ -76,6 +77,7 @@ class Agent:
             settings, JobStore(client), celery, catalog=catalog, device=self.describe, owner=incarnation
         )
         self._discards = Discards(settings, catalog)
+        self._residents = Residents(settings, self.desired, catalog)
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
         self._turn = threading.Semaphore(1)
@@ -110,6 +112,7 @@ class Agent:
         if self.installation.check():
             return
         specs = self.desired.on(self.settings.node, self.settings.device)
+        self._residents.settle(specs.values())
         for name, one in specs.items():
             with guarded(f"replica {name}"):
                 if one and one.state == SpecState.RUNNING:

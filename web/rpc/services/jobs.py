@@ -12,8 +12,10 @@ from gateway.inference.waiting import Wait
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job
 from gateway.views import jobs as job_views
+from gateway.views.backlog import queues
 from gateway.views.chunk_stream import ChunkStream
 from gateway.watching.watcher import Watcher
+from schemas.cluster.backlog import QueueQuerySchema
 from schemas.jobs import JobListQuerySchema
 from web.rpc.answers import answer
 from web.rpc.call import Call
@@ -84,6 +86,13 @@ class _Waiting:
         self._sent = news
         waiting = build(pb.JobWaiting, {"position": position, **wait.to_public()})
         return pb.JobEvent(waiting=waiting).SerializeToString()
+
+
+def get_queue(call: Call, request: pb.GetQueueRequest) -> pb.GetQueueResponse:
+    """How many jobs wait for each model, for how long the first has waited, and what serves them."""
+    call.key.require("deploy")
+    query = QueueQuerySchema().load(to_dict(request))
+    return build(pb.GetQueueResponse, {"models": queues(call.gateway.inference, query["model"])})
 
 
 def _message(data: dict[str, Any]) -> pb.Job:

@@ -1526,3 +1526,41 @@ class CancelJobResponse(_message.Message):
     job_id: str
     status: str
     def __init__(self, job_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
+
+class GetQueueRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class GetQueueResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedCompositeFieldContainer[ModelQueue]
+    def __init__(self, models: _Optional[_Iterable[_Union[ModelQueue, _Mapping]]] = ...) -> None: ...
+
+class ModelQueue(_message.Message):
+    __slots__ = ("id", "interactive", "background", "replicas", "slots", "running", "demand")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    INTERACTIVE_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    REPLICAS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    DEMAND_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    interactive: Waiting
+    background: Waiting
+    replicas: int
+    slots: int
+    running: int
+    demand: int
+    def __init__(self, id: _Optional[str] = ..., interactive: _Optional[_Union[Waiting, _Mapping]] = ..., background: _Optional[_Union[Waiting, _Mapping]] = ..., replicas: _Optional[int] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., demand: _Optional[int] = ...) -> None: ...
+
+class Waiting(_message.Message):
+    __slots__ = ("waiting", "oldest_wait_s")
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    OLDEST_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    waiting: int
+    oldest_wait_s: float
+    def __init__(self, waiting: _Optional[int] = ..., oldest_wait_s: _Optional[float] = ...) -> None: ...

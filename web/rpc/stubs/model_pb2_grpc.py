@@ -1222,6 +1222,11 @@ class JobServiceStub:
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelJobRequest.SerializeToString,
                 response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelJobResponse.FromString,
                 _registered_method=True)
+        self.GetQueue = channel.unary_unary(
+                '/model.JobService/GetQueue',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -1262,6 +1267,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetQueue(self, request, context):
+        """How many jobs wait for each model, for how long the first has waited, and what serves them. Needs the scope deploy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1289,6 +1301,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.CancelJob,
                     request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelJobRequest.FromString,
                     response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CancelJobResponse.SerializeToString,
+            ),
+            'GetQueue': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetQueue,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1426,6 +1443,33 @@ class JobService:
             '/model.JobService/CancelJob',
             web_dot_rpc_dot_stubs_dot_model__pb2.CancelJobRequest.SerializeToString,
             web_dot_rpc_dot_stubs_dot_model__pb2.CancelJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetQueue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.JobService/GetQueue',
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueResponse.FromString,
             options,
             channel_credentials,
             insecure,
