@@ -12,8 +12,6 @@ UNSTATED_CONTEXT = 2048
 class Footprint:
     """The size of a model, as its files state it. Zero = unknown."""
 
-    #: All of its files are on the device whose agent says so, and complete.
-    here: bool = False
     #: `gguf`, `safetensors` or `openvino`; empty for engines without weights.
     format: str = ""
     #: Bytes of all weight files, as they are stored.
@@ -31,3 +29,5 @@ class Footprint:
     bits_per_weight: float = 0.0
     #: The type for keys and values, such as `u8`; empty if the files leave it to the engine.
     kv_precision: str = ""
+    #: All of its files are on the device whose agent says so, and complete.
+    here: bool = False

@@ -11,6 +11,7 @@ import pytest
 from gateway.errors import ContextTooLong
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.models.catalog import Catalog, load_catalog
+from gateway.models.footprint import UNSTATED_CONTEXT
 from gateway.settings import Settings
 from workers.handlers.embeddings import Embedding
 from workers.tokenizers.encoder import SETTINGS, EncoderTokenizer
@@ -40,10 +41,10 @@ def test_an_input_is_cut_or_refused_at_the_least_of_what_is_said(
     catalog: Catalog, folder: Path, context_length: int, settings: bool, most: int
 ) -> None:
     entry = replace(catalog.get("all-minilm-l6-v2"), id="unlisted")
-    entry = replace(entry, context_length=context_length or type(entry).context_length)
+    entry = replace(entry, context_length=context_length)
     if not settings:
         (folder / SETTINGS[0]).unlink()
-    embedding = Embedding(EncoderTokenizer(folder), entry, catalog, context_length=entry.context_length)
+    embedding = Embedding(EncoderTokenizer(folder), entry, catalog, context_length=context_length or UNSTATED_CONTEXT)
     cut = embedding.prepare(job("word " * 600, truncate=True), None)
     assert cut.usage()["prompt_tokens"] == 3 + most
     fits = embedding.prepare(job("word " * (most - 2)), None)
