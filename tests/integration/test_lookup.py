@@ -20,7 +20,7 @@ from gateway.settings import Settings
 from schemas.catalog import ModelEntrySchema
 from schemas.sources import parse_source
 from tests.downloads import LIMITS
-from tests.hub_server import TOKEN, HubServer
+from tests.hub_server import TOKEN, Fault, HubServer
 from tests.named_models import PLAIN, save_gguf, save_safetensors, small_bpe
 from tests.stack import REPOSITORY
 from tests.tiny_models import demo_path, save_tiny_ir
@@ -182,6 +182,10 @@ class TestHub:
     def test_a_cancelled_look_up_ends(self, model_hub: HubServer, tmp_path: Path, settings: Settings) -> None:
         model_hub.add("org/name", save_safetensors(tmp_path / "a"))
         assert refusal("org/name", settings, is_cancelled=lambda: True).reason is FailureReason.CANCELLED
+        # While the hub is silent in the middle of a header.
+        model_hub.faults["config.json"].append(Fault(stall_after=10))
+        cancelled = model_hub.stalled.is_set
+        assert refusal("org/name", settings, is_cancelled=cancelled).reason is FailureReason.CANCELLED
 
 
 class TestGgufRepository:

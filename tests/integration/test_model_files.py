@@ -12,6 +12,8 @@ import pytest
 import transformers
 
 from tests.deployments import deploy, ended
+from tests.hub_server import HubServer
+from tests.named_models import save_gguf
 from tests.stack import Stack, eventually, running
 from tests.tiny_models import demo_path, save_tiny_gguf, save_tiny_llama, write_demo
 
@@ -40,9 +42,23 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    """Has a GGUF file with a tokenizer that no engine runs."""
+    hub, folder = HubServer(), tmp_path_factory.mktemp("hub")
+    save_gguf(folder / "far.gguf", fields={"tokenizer.ggml.model": "llama"})
+    hub.add("org/far", folder)
+    with pytest.MonkeyPatch.context() as patch, hub.running():
+        patch.setenv("HF_ENDPOINT", hub.url)
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[Stack]:
     home, models = tmp_path_factory.mktemp("m"), tmp_path_factory.mktemp("models")
-    sources = {name: save_tiny_gguf(models / f"{name}.gguf", changes) for name, changes in MODELS.items()}
+    sources: dict[str, Any] = {
+        name: save_tiny_gguf(models / f"{name}.gguf", changes) for name, changes in MODELS.items()
+    }
+    sources["far"] = f"hub:org/far@{hub.repositories['org/far'].revision}/far.gguf"
     sources["turns"] = write_demo(models / "turns.gguf", TURNS)
     (models / "deep").mkdir()
     (models / "deep" / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"{}")
@@ -141,14 +157,18 @@ def test_a_template_without_end_holds_nobody_up(stack: Stack, client: httpx.Clie
         ("typo", "BAD_TEMPLATE", "line 1"),
         ("foreign", "UNSUPPORTED_ARCHITECTURE", "cuneiform"),
         ("sentencepiece", "UNSUPPORTED_ARCHITECTURE", "'llama'"),
+        ("far", "UNSUPPORTED_ARCHITECTURE", "'llama'"),
     ],
 )
 def test_what_can_not_work_fails_the_deployment_by_name(
-    client: httpx.Client, model: str, reason: str, says: str
+    client: httpx.Client, hub: HubServer, model: str, reason: str, says: str
 ) -> None:
     data = ended(client, deploy(client, model), 150)
     assert (data["status"], data["error"]["reason"]) == ("failed", reason)
     assert says in data["error"]["message"]
+    if reason == "UNSUPPORTED_ARCHITECTURE":
+        assert data["current_stage"] == "preparation", "nothing is fetched or loaded for it"
+    assert all(seen.range for seen in hub.requests("far.gguf")), "only its header"
 
 
 def test_a_folder_without_a_tokenizer_fails_the_deployment_at_the_first_try(client: httpx.Client) -> None:

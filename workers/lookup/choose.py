@@ -13,7 +13,7 @@ from workers.lookup.candidates import Candidate, candidates, readable
 from workers.lookup.fitting import Fit, Fitting
 from workers.lookup.judge import Judged, judge
 from workers.lookup.places import Place
-from workers.lookup.requirements import OtherWeights
+from workers.lookup.requirements import OtherWeights, require_known
 
 #: GGUF files of one repository whose headers are read, at most.
 MAX_HEADERS = 6
@@ -59,7 +59,9 @@ def _judged(
     """The candidates that the engine can serve. Why not the others goes into `refusals`."""
     for candidate in of_format[:MAX_HEADERS]:
         try:
-            yield candidate, judge(Remembered(place.open(candidate.path)), engine, candidate.format)
+            judged = judge(Remembered(place.open(candidate.path)), engine, candidate.format)
+            require_known(engine, candidate.format, judged.description)
+            yield candidate, judged
         except SourceFailed as error:
             if error.reason in _NOT_ITS_FAULT:
                 raise

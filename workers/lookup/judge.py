@@ -17,7 +17,7 @@ from workers.formats import gguf
 from workers.formats.description import Description, describe
 from workers.formats.detect import needed
 from workers.formats.files import Files, read_optional, read_text
-from workers.lookup.requirements import ENCODERS, reading, require_known, require_read, unsupported
+from workers.lookup.requirements import ENCODERS, reading, require_read, unsupported
 from workers.sources.model_footprint import footprint_of, weights_of
 from workers.tokenizers import folder
 from workers.tokenizers import gguf as gguf_tokenizer
@@ -65,8 +65,6 @@ def judge(files: Files, engine: str, format: str) -> Judged:
         if engine == ENCODERS or "modules.json" in files.sizes:
             return _encoder(found, files)
         tokenizer, templates = _text_of_gguf(files, names[0]) if format == "gguf" else _text_of_folder(files)
-        if format == "safetensors":
-            require_known(engine, description)
         return _generator(found, tokenizer, templates, stated=_stated(files))
 
 
@@ -151,7 +149,6 @@ def _encoder(found: Judged, files: Files) -> Judged:
     read_modules(lambda name: json.loads(read_text(files, name)), "the model")
     parts = folder.read_tokenizer_json(files)
     settings = sentence_settings(files)
-    require_known(found.engine, found.description)
     limits = found.footprint.context_length, int(settings.get("max_seq_length") or 0), _stated(files)
     return replace(
         found,

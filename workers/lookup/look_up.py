@@ -16,6 +16,7 @@ from gateway.settings import Settings
 from schemas.sources import FolderRef, PackageRef
 from workers.lookup.found import Found
 from workers.sources.base import Log, keep_quiet, never
+from workers.sources.pump import run
 from workers.sources.retry import Limits
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def look_up(
         from workers.lookup.propose import propose
 
         place = _place(parsed, settings, limits or Limits(), is_cancelled, log)
-        return propose(place, choices(place, device, engine, settings.max_batch_size))
+        return run(lambda: propose(place, choices(place, device, engine, settings.max_batch_size)), is_cancelled)
     except ModuleNotFoundError as error:
         raise SourceFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,

@@ -65,8 +65,14 @@ def require_read(spec: EngineSpec, format: str, description: Description) -> Non
         )
 
 
-def require_known(engine: str, description: Description) -> None:
-    """Raises: SourceFailed for a kind of model that transformers does not know, or can't serve as the engine does."""
+def require_known(engine: str, format: str, description: Description) -> None:
+    """What transformers knows, which takes seconds to find out. An engine says the same when it begins to load.
+
+    Raises:
+        SourceFailed: a kind of model that transformers does not know, or does not serve as the engine does.
+    """
+    if format != "safetensors":
+        return
     try:
         types = _model_types()
     except LoadFailed:  # then it shows when the model is loaded

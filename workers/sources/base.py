@@ -8,6 +8,7 @@ from typing import Protocol
 
 from gateway.deployments.reasons import SourceFailed
 from gateway.models.footprint import Footprint
+from workers.formats.files import Files
 
 __all__ = ["Log", "OnProgress", "Source", "SourceFailed", "keep_quiet", "never", "no_progress"]
 
@@ -38,6 +39,9 @@ class Source(Protocol):
         Raises:
             SourceFailed: CANCELLED, and as `fetch`. A hub that does not answer is asked three times in all.
         """
+
+    def files(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Files:
+        """The model's files, here or where they come from, for their headers. Raises: SourceFailed, as `inspect`."""
 
     def present(self) -> bool:
         """Whether all files are on this machine, and complete."""

@@ -9,8 +9,9 @@ from gateway.deployments.reasons import FailureReason
 from gateway.models.footprint import Footprint
 from gateway.settings import Settings
 from schemas.sources import FolderRef
+from workers.formats.files import LocalFiles
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
-from workers.sources.model_footprint import read_footprint
+from workers.sources.model_footprint import footprint_of
 
 
 class Folder:
@@ -22,7 +23,11 @@ class Folder:
 
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """From the headers of the files. Raises: SourceFailed."""
-        return read_footprint(self._path, readable=self._readable)
+        return footprint_of(self.files(), readable=self._readable)
+
+    def files(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> LocalFiles:
+        """They are here. Raises: SourceFailed."""
+        return LocalFiles(self._path)
 
     def present(self) -> bool:
         """Whether the headers can be read, and the files are as long as they say."""

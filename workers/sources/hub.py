@@ -13,6 +13,7 @@ from gateway.models.paths import hub_folder, hub_path
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from workers.formats.detect import needed
+from workers.formats.files import Files, LocalFiles
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 from workers.sources.download_store import DownloadStore
 from workers.sources.hub_client import HubClient, RemoteFile
@@ -23,7 +24,7 @@ from workers.sources.transfer import Digest, Transfer
 
 #: Progress is reported after this many bytes, and at the end.
 REPORT_BYTES = 1 << 20
-#: Retries when only headers are read: a caller waits for the result.
+#: Retries when only headers are read.
 MAX_LOOKS = 2
 #: After these failures partial files are kept: they are right, and the next try continues there.
 _KEPT = (FailureReason.SOURCE_UNREACHABLE, FailureReason.TIMED_OUT)
@@ -40,6 +41,8 @@ class Hub:
         self._ref = ref
         self._readable = readable
         self._limits = limits or Limits()
+        #: When only headers are read, a caller waits for the result.
+        self._few = replace(self._limits, max_retries=min(self._limits.max_retries, MAX_LOOKS))
         self._store = DownloadStore(hub_folder(models_dir, ref, readable))
         self._path = hub_path(models_dir, ref, readable)
         self._client = HubClient(ref, self._limits)
@@ -53,8 +56,11 @@ class Hub:
         """From the headers of the files, on this machine or by ranges from the hub. Raises: SourceFailed."""
         if self._store.complete():
             return read_footprint(self._path, readable=self._readable)
-        few = replace(self._limits, max_retries=min(self._limits.max_retries, MAX_LOOKS))
-        return self._inspect_there(few, is_cancelled, log)
+        return self._inspect_there(self._few, is_cancelled, log)
+
+    def files(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Files:
+        """Those on this machine, or ranges from the hub. Raises: SourceFailed."""
+        return LocalFiles(self._path) if self._store.complete() else self._there(self._few, is_cancelled, log)
 
     def present(self) -> bool:
         """Whether all is downloaded, checked, and still there."""
@@ -114,10 +120,13 @@ class Hub:
 
     def _inspect_there(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Footprint:
         if self._footprint is None:
-            files = self._needed(limits, is_cancelled, log)
-            there = RemoteFiles(self._client, files, self._ref.file, limits, is_cancelled, log)
+            there = self._there(limits, is_cancelled, log)
             self._footprint = run(lambda: footprint_of(there, readable=self._readable), is_cancelled)
         return self._footprint
+
+    def _there(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> RemoteFiles:
+        files = self._needed(limits, is_cancelled, log)
+        return RemoteFiles(self._client, files, self._ref.file, limits, is_cancelled, log)
 
     def _needed(self, limits: Limits, is_cancelled: Callable[[], bool], log: Log) -> Sequence[RemoteFile]:
         """The files that make the model, small ones first. Raises: SourceFailed."""

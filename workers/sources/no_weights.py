@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from gateway.deployments.reasons import FailureReason
 from gateway.models.footprint import Footprint
-from workers.sources.base import Log, OnProgress, keep_quiet, never
+from workers.formats.files import Files
+from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 
 
 class NoWeights:
@@ -15,6 +17,10 @@ class NoWeights:
     def inspect(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Footprint:
         """An empty one."""
         return Footprint()
+
+    def files(self, *, is_cancelled: Callable[[], bool] = never, log: Log = keep_quiet) -> Files:
+        """Raises: SourceFailed, always."""
+        raise SourceFailed(FailureReason.MISSING_FILE, "A model without weights has no files.")
 
     def present(self) -> bool:
         """Always."""

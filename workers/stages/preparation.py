@@ -8,8 +8,12 @@ from gateway.deployments.memory import Load, plan, require_a_sequence
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest
 from gateway.models.engines import SPECS, resolve
+from workers.formats.files import Remembered
 from workers.host.devices import describe_device, installed_engines
+from workers.lookup.judge import judge
+from workers.lookup.requirements import require_known
 from workers.sources import source_of
+from workers.sources.pump import run as run_apart
 from workers.stages.base import Startup
 
 
@@ -23,6 +27,7 @@ def run(up: Startup) -> None:
         )
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)
+    _require_servable(up, footprint.format)
     up.report(1, 2)
     up.spec = up.spec.in_full(model, up.settings.max_batch_size, footprint.context_length)
     spec = up.spec
@@ -60,6 +65,22 @@ def run(up: Startup) -> None:
             f"It needs {found.peak_bytes / 1e9:.2f} GB, and {spec.node}.{spec.device} has "
             f"{found.free_bytes / 1e9:.2f} GB free.",
         )
+
+
+def _require_servable(up: Startup, format: str) -> None:
+    """What the files' headers tell of architecture, weights and tokenizer, before any weights are fetched or loaded.
+
+    Raises:
+        SourceFailed: the engine can't serve them.
+    """
+    source, engine = up.source, up.model.engine
+    if source is None or not format:
+        return
+    is_cancelled = up.cancelled.is_set
+    files = source.files(is_cancelled=is_cancelled, log=up.say)
+    judged = run_apart(lambda: judge(Remembered(files), engine, format), is_cancelled)
+    if not source.present():
+        require_known(engine, format, judged.description)
 
 
 def undo(up: Startup) -> None:
