@@ -53,6 +53,12 @@ def refusal(name: str, settings: Settings, device: Device = CPU, **asked: Any) -
     return caught.value
 
 
+def files(proposal: Found) -> dict[str, Any]:
+    """The other files among what could be had instead, by their quantizations."""
+    others = [one for one in proposal.alternatives if "source" in one["change"]]
+    return {one["change"]["source"].rpartition("-")[2].removesuffix(".gguf"): one for one in others}
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(data_dir=tmp_path / "data")
@@ -219,9 +225,11 @@ class TestGgufRepository:
         proposal = found("org/Tiny-1B-GGUF", settings, tight)
         assert proposal.id == "org/Tiny-1B-GGUF:Q4_0"
         assert proposal.plan.fits
-        (other,) = [one for one in proposal.alternatives if "source" in one["change"]]
-        assert other["change"]["source"].endswith("Q4_K_M.gguf")
-        assert not other["fits"]
+        others = {name: one["fits"] for name, one in files(proposal).items()}
+        assert others == {"Q4_K_M": False, "Q8_0": False, "F16": False}
+        roomy = files(found("org/Tiny-1B-GGUF", settings))
+        assert {name: one["fits"] for name, one in roomy.items()} == {"Q4_0": True, "Q8_0": True, "F16": True}
+        assert roomy["Q8_0"]["total_bytes"] - roomy["Q4_0"]["total_bytes"] == 5 * GB // 10
         none = found("org/Tiny-1B-GGUF", settings, replace(CPU, memory_free=GB // 2))
         assert not none.plan.fits
         assert any(line.startswith("It does not fit: it needs") for line in none.warnings)
@@ -298,6 +306,12 @@ class TestHere:
         usual = save_gguf(tmp_path / "q" / "Tiny-Q4_K_M.gguf", kind="Q4_K")
         proposal = found(str(tmp_path / "q"), settings)
         assert (proposal.source, proposal.id) == (str(usual), "q:Q4_K_M")
+
+    def test_files_of_several_models_are_not_confused(self, tmp_path: Path, settings: Settings) -> None:
+        for name in ("Tiny-Q8_0", "Tiny-Q4_0", "Other-Q8_0"):
+            save_gguf(tmp_path / "q" / f"{name}.gguf")
+        error = refusal(str(tmp_path / "q"), settings)
+        assert "several models; name one of the files Tiny-Q4_0.gguf, Other-Q8_0.gguf, Tiny-Q8_0.gguf" in error.message
 
     def test_openvino_ir_is_served_by_openvino(self, tmp_path: Path, settings: Settings) -> None:
         (tmp_path / "ir").mkdir()

@@ -21,6 +21,8 @@ _SPELLED = {"FP16": "F16", "FP32": "F32"}
 #: GGUF files beside a model that are none by themselves.
 _NO_MODELS = re.compile(r"mmproj|imatrix|adapter|-lora", re.IGNORECASE)
 _SAFETENSORS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")
+#: The end of the name of a model in parts.
+_PART_END = re.compile(r"-\d{5}-OF-\d{5}$")
 #: Names in an error.
 SHOWN = 12
 
@@ -55,17 +57,22 @@ def candidates(sizes: Mapping[str, int], *, path: str = "", quantization: str = 
         sizes = below
     files = _gguf_files(sizes)
     if quantization:
-        return _of_label(files, quantization)
+        return _of_one_model(_of_label(files, quantization))
     folders = _folders(sizes, path)
     if not folders and not files:
         raise _nothing(sizes)
-    return folders + files
+    return folders + _of_one_model(files)
 
 
 def readable(found: Sequence[Candidate], engine: str) -> list[Candidate]:
     """Those in the formats of an engine, its preferred format first."""
     formats = spec_of(engine).formats
     return sorted((one for one in found if one.format in formats), key=lambda one: formats.index(one.format))
+
+
+def is_common(one: Candidate) -> bool:
+    """Whether it is a GGUF file of a kind that is read."""
+    return one.format == "gguf" and one.label in PREFERRED
 
 
 def label_of(name: str) -> str:
@@ -86,6 +93,24 @@ def _rank(one: Candidate) -> tuple[bool, bool, int]:
     """The smallest is taken first."""
     known = PREFERRED.index(one.label) if one.label in PREFERRED else len(PREFERRED)
     return bool(GGUF_PART.fullmatch(one.path)), bool(_SELDOM.match(one.label.removeprefix("UD-"))), known
+
+
+def _of_one_model(files: list[Candidate]) -> list[Candidate]:
+    """Raises: SourceFailed if they are not all one model, by what stands before the label."""
+    models = {_before_label(one.path) for one in files}
+    if len(models) > 1:
+        raise SourceFailed(
+            FailureReason.MISSING_FILE,
+            f"There are several models; name one of the files {_some([one.path for one in files])}.",
+        )
+    return files
+
+
+def _before_label(path: str) -> str:
+    """What a file's name says of its model."""
+    name = path.rpartition("/")[2].upper().removesuffix(".GGUF")
+    found = list(_LABEL.finditer(name))
+    return (name[: found[-1].start()] if found else _PART_END.sub("", name)).rstrip("-._")
 
 
 def _of_label(files: Sequence[Candidate], quantization: str) -> list[Candidate]:

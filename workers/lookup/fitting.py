@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.cluster.registry import Device
@@ -74,6 +74,21 @@ class Fitting:
             whole = self._of(taken.quantization, self._own, self._own)
             found.append(whole.as_alternative(context_length=self._own))
         return found
+
+    def stored_in(self, size_bytes: int, *, floats: bool) -> Fit:
+        """The same model in another file of this size, whose weights are numbers of 16 bits or quantized."""
+        bits = 16.0 if floats else min(self._footprint.bits_per_weight, 8.0)
+        count = size_bytes // 2 if floats else self._footprint.num_parameters
+        footprint = replace(self._footprint, weights_bytes=size_bytes, num_parameters=count, bits_per_weight=bits)
+        other = Fitting(
+            footprint,
+            engine=self._engine,
+            device=self._device,
+            max_batch_size=self._max_batch_size,
+            context_length=self._own,
+            quantizations=self._quantizations,
+        )
+        return other.best()
 
     def _of(self, quantization: str, context_length: int, cache_tokens: int = 0) -> Fit:
         load = Load(

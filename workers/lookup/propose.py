@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from gateway.models.facts import ModelFacts
 from gateway.models.footprint import UNSTATED_CONTEXT
 from schemas.catalog import RESERVED_FIRST, RESERVED_LAST
-from workers.lookup.candidates import Candidate
+from workers.lookup.candidates import Candidate, candidates, is_common
 from workers.lookup.choose import Choice
 from workers.lookup.found import Found
 from workers.lookup.places import Place
@@ -22,6 +22,7 @@ def propose(place: Place, choices: Sequence[Choice]) -> Found:
     judged, fit, candidate = taken.judged, taken.fit, taken.candidate
     place.require_space(candidate.path, judged.names, judged.engine)
     others = [one.fit.as_alternative(source=place.source(one.candidate.path)) for one in choices if one is not taken]
+    others += _other_files(place, taken, {one.candidate.path for one in choices})
     warnings = list(judged.warnings)
     if fit.context_length < judged.context_length:
         warnings.append(
@@ -48,6 +49,19 @@ def propose(place: Place, choices: Sequence[Choice]) -> Found:
         alternatives=[*others, *taken.fitting.alternatives(fit)],
         warnings=warnings,
     )
+
+
+def _other_files(place: Place, taken: Choice, known: Collection[str]) -> list[dict[str, Any]]:
+    """The same model in other GGUF files, as far as their names and sizes tell."""
+    if taken.candidate.format != "gguf" or taken.candidate.path == place.path:
+        return []
+    return [
+        taken.fitting.stored_in(place.sizes[one.path], floats=one.label == "F16").as_alternative(
+            source=place.source(one.path)
+        )
+        for one in candidates(place.sizes, path=place.path)
+        if is_common(one) and one.path not in known
+    ]
 
 
 def _entry(place: Place, taken: Choice) -> dict[str, Any]:
