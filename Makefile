@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS)
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-.PHONY: run test check locks deps-go deps-clients format bench figures faults fuzz clean
+.PHONY: run test check locks containers deps-go deps-clients format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -45,6 +45,10 @@ locks: $(STAMP)
 		echo '# Made by `make locks` from setup.cfg: every package of the image, with the hashes of its files.' >docker/$$name.lock; done
 	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
 	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
+
+# Builds the images and runs them, without Docker. `make containers ARGS="--wheels FOLDER"`: with PyTorch from a folder.
+containers: $(STAMP)
+	$(BIN)/python -m tests.containers $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .
