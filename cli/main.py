@@ -15,7 +15,9 @@ import httpx
 from cli import leftovers
 from cli.api.connection import connect, unreachable
 from cli.api.keys import key, usage
+from cli.cluster.join import join
 from cli.cluster.nodes import nodes
+from cli.cluster.tokens import token
 from cli.deployments import deploy, models, unload, worker
 from cli.detach import up_detached
 from cli.doctor.command import doctor
@@ -29,6 +31,7 @@ from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap, origins
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
+from gateway.joined import read_joined
 from gateway.process.start import begin
 from gateway.settings import Settings
 from gateway.store.connection import connect as redis_client
@@ -64,12 +67,18 @@ def main(ctx: click.Context) -> None:
 
 @main.command("up")
 @click.option("--detach", is_flag=True, help="Return when it is up, and leave it running.")
+@click.option(
+    "--listen", metavar="HOST[:PORT]", help="Let other machines join here, over TLS; 0.0.0.0: at all addresses."
+)
 @click.option("--accept-empty-redis", is_flag=True, help="Go on though Redis has lost its data.")
 @click.pass_obj
-def up_command(settings: Settings, detach: bool, accept_empty_redis: bool) -> None:
+def up_command(settings: Settings, detach: bool, listen: str | None, accept_empty_redis: bool) -> None:
     """Start everything on this machine."""
+    if listen:
+        settings = replace(settings, listen=listen)
     if detach:
-        up_detached(settings, *(["--accept-empty-redis"] if accept_empty_redis else []))
+        options = [*(["--accept-empty-redis"] if accept_empty_redis else []), *(["--listen", listen] if listen else [])]
+        up_detached(settings, *options)
     else:
         up(settings, accept_empty_redis=accept_empty_redis)
 
@@ -123,6 +132,9 @@ def status(settings: Settings) -> None:
         click.echo(f"  {name:8} {state}, {entry['restarts']} restarts{why}")
     for name, why in found["left_out"].items():
         click.echo(f"  {name:8} not installed: {why}")
+    if "web" not in found["processes"]:
+        click.echo(f"  joined   {read_joined(settings.data_dir).get('gateway', 'by its settings')}")
+        return
     with connect(settings, None, None) as client:
         response = client.get("/health/ready")
     data = response.json()["data"]
@@ -167,7 +179,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (*catalog.COMMANDS, chat, deploy, doctor, files, models, nodes, unload, worker):
+for command in (*catalog.COMMANDS, chat, deploy, doctor, files, join, models, nodes, token, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)

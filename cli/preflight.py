@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from gateway.access.certificates import server_tls
+from gateway.cluster.join_address import listen_address
 from gateway.errors import InvalidSetting, StoreUnavailable
 from gateway.models.catalog import load_catalog
 from gateway.models.engines import SPECS, is_weightless
@@ -67,10 +68,12 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def check_ports(settings: Settings) -> None:
     """Raises: InvalidSetting if a port is taken."""
+    listen = [("LISTEN", *listen_address(settings.listen))] if settings.listen else []
     for name, host, port in (
-        ("HTTP", settings.http_host, settings.http_port),
-        ("GRPC", settings.grpc_host, settings.grpc_port),
-        ("FLOWER", settings.flower_host, settings.flower_port),
+        ("HTTP_PORT", settings.http_host, settings.http_port),
+        ("GRPC_PORT", settings.grpc_host, settings.grpc_port),
+        ("FLOWER_PORT", settings.flower_host, settings.flower_port),
+        *listen,
     ):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -78,7 +81,7 @@ def check_ports(settings: Settings) -> None:
                 probe.bind((host, port))
             except OSError as error:
                 raise InvalidSetting(
-                    f"Port {port} on {host} can't be used: {error.strerror}. Set HEADRACE_{name}_PORT to a free one."
+                    f"Port {port} on {host} can't be used: {error.strerror}. Set HEADRACE_{name} to a free one."
                 ) from error
 
 

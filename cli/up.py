@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +38,7 @@ from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap, origins
 from gateway.access.certificates import tls_folder
 from gateway.access.key_secrets import require_strong
+from gateway.cluster.join_address import join_url
 from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.process.locks import hold_lock, lock_holder
 from gateway.queue.names import slug
@@ -59,6 +62,18 @@ QUESTION = "What is a water turbine? Answer in two sentences."
 def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
     """Run until SIGINT or SIGTERM, or the terminal or pipe is closed. Raises: HeadraceError if it can't start."""
     settings = replace(settings, data_dir=settings.data_dir.absolute())
+    with supervised(settings, check=lambda: _check(settings)) as supervisor:
+        _run(settings, supervisor, accept_empty_redis=accept_empty_redis)
+
+
+@contextlib.contextmanager
+def supervised(settings: Settings, *, check: Callable[[], None]) -> Iterator[Supervisor]:
+    """Take the data folder, whose path is absolute, and end what runs there at the end of the block.
+
+    `check` is called before anything is started, and may raise.
+
+    Raises: Conflict if another one has the folder; InvalidSetting, Unavailable.
+    """
     check_data_dir(settings)
     for line in not_read(settings):
         say(line)
@@ -67,22 +82,14 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
         end_leftovers(settings.data_dir)
         if workers := model_workers(settings):
             say(f"these live on, and are adopted if they are still wanted: {', '.join(workers)}")
-        if not settings.redis_url:
-            require_free(settings.data_dir)
-        require_strong(settings.bootstrap_key)
-        check_ports(settings)
-        for problem in check_models(settings):
-            say(f"a mistake in {problem}")
-        check_tls(settings)
-        if text := plaintext.warning(settings):
-            say(text)
+        check()
         supervisor = Supervisor(
             folder=settings.data_dir, environ=settings.environ(), say=say, shutdown_s=settings.shutdown_s
         )
         for number in _endings():
             signal.signal(number, lambda *_: supervisor.stopping.set())
         try:
-            _run(settings, supervisor, accept_empty_redis=accept_empty_redis)
+            yield supervisor
         finally:
             say("stopping")
             supervisor.end_users()
@@ -92,6 +99,32 @@ def up(settings: Settings, *, accept_empty_redis: bool = False) -> None:
             say("stopped; nothing is left running")
     finally:
         os.close(lock)
+
+
+def watch(supervisor: Supervisor) -> None:
+    """Keep all that was started running, until it is to end."""
+    while not supervisor.stopping.wait(LOOK_S):
+        supervisor.reap_and_restart()
+        if signal.SIGHUP in _endings() and is_closed():
+            return
+
+
+def ready_path(settings: Settings) -> Path:
+    """A file that is there when all is up."""
+    return settings.data_dir.absolute() / "run" / "ready"
+
+
+def _check(settings: Settings) -> None:
+    """Raises: InvalidSetting, Conflict."""
+    if not settings.redis_url:
+        require_free(settings.data_dir)
+    require_strong(settings.bootstrap_key)
+    check_ports(settings)
+    for problem in check_models(settings):
+        say(f"a mistake in {problem}")
+    check_tls(settings)
+    if text := plaintext.warning(settings):
+        say(text)
 
 
 def take_folder(data_dir: Path) -> int:
@@ -148,6 +181,8 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     say(f"Redis {'at ' + masked(settings.redis_url) if settings.redis_url else '(embedded)'}: {check_redis(client)}")
     claim_redis(client, settings, accept=accept_empty_redis)
     key = _first_key(client, settings)
+    if not settings.listen:
+        table.pop("listener")
     for name, why in left_out(settings).items():
         table.pop(name, None)
         supervisor.leave_out(name, why)
@@ -155,10 +190,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
         supervisor.start(name, command)
     say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
-    while not supervisor.stopping.wait(LOOK_S):
-        supervisor.reap_and_restart()
-        if signal.SIGHUP in _endings() and is_closed():
-            return
+    watch(supervisor)
 
 
 def _first_key(client: redis.Redis, settings: Settings) -> str:
@@ -193,12 +225,13 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     if supervisor.stopping.is_set():
         return
     model = model or "MODEL"
+    joined = f"\n  Join      {join_url(settings.listen)}   ('headrace token create')" if settings.listen else ""
     show(
         f"""
   API       {url}   (documentation: {url}/docs)
   gRPC      {settings.grpc_host}:{settings.grpc_port}   ({_transport(settings)})
   Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {shown_secret(settings, "flower.password")})
-  API key   {shown}
+  API key   {shown}{joined}
 
   curl -N {_trust(settings)}{url}/models/{model}/chat/completions \\
     -H "Authorization: Bearer {shown}" -H 'Content-Type: application/json' \\
@@ -207,7 +240,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
   headrace chat {model}      headrace status      headrace logs      Ctrl-C ends everything
 """
     )
-    (settings.data_dir / "run" / "ready").touch()
+    ready_path(settings).touch()
 
 
 def _transport(settings: Settings) -> str:

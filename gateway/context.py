@@ -8,6 +8,7 @@ import redis
 from celery import Celery
 
 from gateway.access.api_keys import Credentials
+from gateway.access.join_tokens import JoinTokens
 from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Registry
 from gateway.deployments.catalog_editor import CatalogEditor
@@ -24,6 +25,7 @@ from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings
 from gateway.store.connection import connect
 from gateway.store.installation import Installation
+from gateway.views.join_tokens import JoinTokenViews
 from gateway.views.models import Models
 from gateway.watching.hub import Hub
 
@@ -42,6 +44,7 @@ class Gateway:
     store: JobStore
     registry: Registry
     nodes: Nodes
+    join_tokens: JoinTokenViews
     catalog: Catalog
     credentials: Credentials
     hub: Hub
@@ -81,6 +84,7 @@ class Gateway:
             store=store,
             registry=registry,
             nodes=nodes,
+            join_tokens=JoinTokenViews(settings, JoinTokens(client, lambda: store.clock.now_ms() / 1000)),
             catalog=catalog,
             credentials=Credentials(client, installation),
             hub=hub,

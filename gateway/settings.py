@@ -2,7 +2,8 @@
 
 Each field `x_y` is set by the variable `HEADRACE_X_Y`, or by `x_y` at the top level of `headrace.toml`
 (`gateway/directories.py` says where it lies, or `HEADRACE_CONFIG`); a variable wins over the file. `HEADRACE_X_Y_FILE`
-names a file that holds the value, as containers are given secrets; the variable itself wins over it.
+names a file that holds the value, as containers are given secrets; the variable itself wins over it. A machine that has
+joined a gateway has settings from there (`gateway/joined.py`), over which all those win.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from gateway import directories
 from gateway.errors import InvalidSetting
+from gateway.joined import joined_path, read_joined
 
 #: Tables of `headrace.toml` that are not settings; `gateway/models/catalog_file.py` reads them.
 TABLES = {"models", "providers"}
@@ -83,6 +85,8 @@ class Settings:
     tls_client_ca: str = ""
     #: PEM file of a CA that the command line trusts, beside public ones and the development CA.
     ca_file: str = ""
+    #: Where other machines join and reach this Redis, over TLS, as HOST:PORT; empty: nowhere.
+    listen: str = ""
     flower_host: str = "127.0.0.1"
     flower_port: int = 5555
     #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.
@@ -194,6 +198,8 @@ class Settings:
         complete = all(variable in env for variable in variables.values())
         table = {} if complete else _read_toml(path)
         values: dict[str, Any] = {}
+        data_dir = Path(env.get("HEADRACE_DATA_DIR") or table.get("data_dir") or directories.default_data_dir())
+        joined = {} if complete else read_joined(data_dir).get("settings", {})
         for name in table.keys() - specs.keys() - TABLES:
             raise InvalidSetting(f"{path}: there is no setting {name!r}. Known settings: {', '.join(sorted(specs))}.")
         for name, spec in specs.items():
@@ -203,6 +209,8 @@ class Settings:
                 values[name] = _parse(variables[name], str(spec.type), _read_value(f"{variables[name]}_FILE", secret))
             elif name in table:
                 values[name] = _parse(f"{path}: {name}", str(spec.type), table[name])
+            elif name in joined:
+                values[name] = _parse(f"{joined_path(data_dir)}: {name}", str(spec.type), joined[name])
         for name, allowed in _WORDS.items():
             if values.get(name, allowed[0]) not in allowed:
                 raise InvalidSetting(f"{variables[name]} is {values[name]!r}; it must be {' or '.join(allowed)}.")

@@ -57,6 +57,9 @@ COMPLETION: Examples = {
         "value": {"prompt": ["One, two,", "Red, green,"], "max_tokens": 8, "echo": True, "priority": "background"},
     },
 }
+JOIN_TOKEN: Examples = {
+    "one": {"summary": "For one machine, within an hour", "value": {"ttl_s": 3600, "uses": 1}},
+}
 NODE_CHANGE: Examples = {
     "labels": {"summary": "Set one label, remove another", "value": {"labels": {"gpu": "a100", "zone": None}}},
 }

@@ -20,11 +20,13 @@ class Home:
     environ: dict[str, str]
     #: What runs in the background, or ran.
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    #: The command that leads into another network; empty: this one.
+    inside: tuple[str, ...] = ()
 
     def command(self, *args: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
         """Run `headrace ARGS` to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "cli.main", *args],
+            [*self.inside, sys.executable, "-m", "cli.main", *args],
             cwd=REPOSITORY,
             env={**self.environ, **environ},
             input=stdin,
@@ -39,7 +41,7 @@ class Home:
         """Run `headrace ARGS` in the background; what it says goes to `said`."""
         with (self.folder / "said").open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", *args],
+                [*self.inside, sys.executable, "-m", "cli.main", *args],
                 cwd=REPOSITORY,
                 env=self.environ,
                 stdout=output,

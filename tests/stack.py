@@ -42,6 +42,7 @@ MODULES = {
     "agent": "workers.agent",
     "container": "workers.agent.container",
     "provider": "workers.providers",
+    "listener": "web.listener",
 }
 
 

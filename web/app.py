@@ -19,7 +19,21 @@ from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
 from web.http.paths import below_root, without_last_slash
 from web.request_ids import request_id
-from web.rest import backlog, deployments, docs, health, inference, jobs, keys, models, nodes, openai, root, usage
+from web.rest import (
+    backlog,
+    deployments,
+    docs,
+    health,
+    inference,
+    jobs,
+    join_tokens,
+    keys,
+    models,
+    nodes,
+    openai,
+    root,
+    usage,
+)
 
 #: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
@@ -54,7 +68,7 @@ def create_app(gateway: Gateway) -> Flask:
         api.spec.options["servers"] = [{"url": gateway.settings.root_path}]
     for schema in UNREFERENCED:
         api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
-    for part in (models, deployments, inference, jobs, keys, nodes, backlog, usage, openai, health, root):
+    for part in (models, deployments, inference, jobs, join_tokens, keys, nodes, backlog, usage, openai, health, root):
         api.register_blueprint(part.blueprint)
     app.register_blueprint(docs.blueprint)
     app.wsgi_app = without_last_slash(app.wsgi_app)  # type: ignore[assignment, method-assign]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import ipaddress
 import os
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from gateway.errors import InvalidSetting
@@ -25,6 +27,8 @@ from gateway.settings import Settings
 
 #: Names in the server's certificate. The first is the one that the customer's document uses.
 NAMES = ("api.example.com", "localhost", "127.0.0.1", "::1")
+#: The name in the listener's certificate. Machines that join trust the CA alone, whatever the address is they use.
+LISTENER = "listener.headrace.internal"
 CA_DAYS, CERTIFICATE_DAYS = 3650, 397
 #: A certificate that expires sooner than this is renewed at the next start.
 RENEW_DAYS = 30
@@ -50,8 +54,44 @@ class Authority:
     def issue(self, name: str, common_name: str, *, names: Sequence[str] = ()) -> Path:
         """Write `{name}.pem`, `{name}.key`: a server's certificate for `names`, else a client's; returns the first."""
         key = ec.generate_private_key(ec.SECP256R1())
+        write(self.folder / f"{name}.key", key_pem(key), private=True)
+        path = self.folder / f"{name}.pem"
+        write(path, self._signed(common_name, key.public_key(), names=names))
+        return path
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the CA's certificate, in hex: whoever knows it knows the CA."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+    @property
+    def pem(self) -> bytes:
+        """The CA's certificate."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM)
+
+    def sign(self, request: x509.CertificateSigningRequest, common_name: str) -> bytes:
+        """A client's certificate, as PEM, for the key of a request. Nothing else in the request counts.
+
+        It is valid as long as the CA: whoever lets clients in knows which of them may still come.
+
+        Raises: ValueError: the key is of another kind.
+        """
+        key = request.public_key()
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            raise ValueError("the request must have an elliptic curve key")
+        return self._signed(common_name, key, until=self.certificate.not_valid_after_utc)
+
+    def _signed(
+        self,
+        common_name: str,
+        key: ec.EllipticCurvePublicKey,
+        *,
+        names: Sequence[str] = (),
+        until: datetime.datetime | None = None,
+    ) -> bytes:
         usage = ExtendedKeyUsageOID.SERVER_AUTH if names else ExtendedKeyUsageOID.CLIENT_AUTH
-        builder = _builder(common_name, self.certificate.subject, key.public_key(), days=CERTIFICATE_DAYS)
+        until = until or datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=CERTIFICATE_DAYS)
+        builder = _builder(common_name, self.certificate.subject, key, until=until)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         builder = builder.add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
         builder = builder.add_extension(
@@ -59,10 +99,7 @@ class Authority:
         )
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
-        _write(self.folder / f"{name}.key", _key_pem(key), private=True)
-        path = self.folder / f"{name}.pem"
-        _write(path, builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
-        return path
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
 def tls_folder(settings: Settings) -> Path:
@@ -109,6 +146,29 @@ def server_tls(settings: Settings) -> ServerTls:
         return ServerTls(path.read_bytes(), path.with_suffix(".key").read_bytes(), client_ca)
 
 
+def listener_certificate(settings: Settings) -> Path:
+    """The development certificate of the listener for other machines, renewed if necessary; its key lies beside it.
+
+    Raises: InvalidSetting.
+    """
+    path = tls_folder(settings) / "listener.pem"
+    with authority(settings) as ca:
+        if not _is_good(path, ca):
+            ca.issue("listener", LISTENER, names=(LISTENER,))
+    return path
+
+
+def key_digest(certificate: bytes) -> str:
+    """The SHA-256 of the public key in a certificate (DER), in hex. It outlives the renewal of the certificate."""
+    return digest_of(x509.load_der_x509_certificate(certificate).public_key())
+
+
+def digest_of(key: CertificatePublicKeyTypes) -> str:
+    """The same of a public key."""
+    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(spki).hexdigest()
+
+
 def _require_pair(certificate: bytes, key: bytes) -> None:
     """Raises: InvalidSetting if they are no PEM files, or do not belong together."""
     try:
@@ -144,17 +204,18 @@ def _create(folder: Path) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     # The serial number in the name keeps two CAs of one machine apart.
     name = f"Headrace development CA {x509.random_serial_number() & 0xFFFFFFFF:08x}"
-    builder = _builder(name, None, key.public_key(), days=CA_DAYS)
+    until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=CA_DAYS)
+    builder = _builder(name, None, key.public_key(), until=until)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
     builder = builder.add_extension(_ca_usage(), critical=True)
     certificate = builder.sign(key, hashes.SHA256())
-    _write(folder / "ca.key", _key_pem(key), private=True)
-    _write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
+    write(folder / "ca.key", key_pem(key), private=True)
+    write(folder / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM))
     return Authority(folder, certificate, key)
 
 
 def _builder(
-    common_name: str, issuer: x509.Name | None, key: ec.EllipticCurvePublicKey, *, days: int
+    common_name: str, issuer: x509.Name | None, key: ec.EllipticCurvePublicKey, *, until: datetime.datetime
 ) -> x509.CertificateBuilder:
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     now = datetime.datetime.now(datetime.UTC)
@@ -162,7 +223,7 @@ def _builder(
     builder = builder.serial_number(x509.random_serial_number())
     # A client's clock may be a little behind.
     builder = builder.not_valid_before(now - datetime.timedelta(hours=1))
-    builder = builder.not_valid_after(now + datetime.timedelta(days=days))
+    builder = builder.not_valid_after(until)
     return builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
 
 
@@ -187,7 +248,8 @@ def _general(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key as PEM, without a password."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -200,7 +262,7 @@ def _read(variable: str, path: str) -> bytes:
         raise InvalidSetting(f"{variable} is {path!r}, which can't be read: {error.strerror}.") from error
 
 
-def _write(path: Path, content: bytes, *, private: bool = False) -> None:
+def write(path: Path, content: bytes, *, private: bool = False) -> None:
     """Replace a file atomically, so that no process reads half of it."""
     draft = path.with_name(f".{path.name}.new")
     draft.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gateway.access.admitted import Admissions
 from gateway.access.api_keys import KeyRecord
 from gateway.cluster.desired import SpecState
 from gateway.cluster.nodes import Nodes, NodeState
@@ -32,6 +33,7 @@ class Draining:
         self._nodes = nodes
         self._deployments = deployments
         self._desired = deployments.desired
+        self._admissions = Admissions(deployments.store.redis)
 
     def drain(self, name: str, *, key: KeyRecord, force: bool = False) -> list[Move]:
         """Let the node take no new replicas, and move those that it has. Running requests end first.
@@ -47,7 +49,8 @@ class Draining:
         return [self._move(model, name, key=key, force=force) for model in models]
 
     def forget(self, name: str) -> list[str]:
-        """Remove all that is known of a node that is gone, and the replicas that it should have had. Returns their ids.
+        """Remove all that is known of a node that is gone, its admission, and the replicas that it should have had.
+        Returns their ids.
 
         Raises:
             NotFound: there is no such node.
@@ -62,6 +65,7 @@ class Draining:
         specs = [spec for spec in self._desired.all() if spec.node == name]
         self._desired.drop(specs)
         self._nodes.forget(name)
+        self._admissions.withdraw(name)
         return [spec.replica_id for spec in specs]
 
     def _move(self, model_id: str, node: str, *, key: KeyRecord, force: bool) -> Move:

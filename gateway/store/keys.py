@@ -26,6 +26,10 @@ API_KEYS = "hr:keys"
 BOOTSTRAP_KEYS = "hr:bootstrap_keys"
 #: API keys that have, or had, a window of charges: member key id.
 LIMITED = "hr:limited"
+#: Hash: tokens with which machines join; id to the SHA-256 of its secret.
+JOIN_TOKENS = "hr:join-tokens"
+#: Hash: machines that may reach Redis through the listener; digest of a key to the node's name.
+ADMITTED = "hr:admitted"
 #: String: the id of the installation, see `gateway/store/installation.py`.
 INSTALLATION = "hr:installation"
 #: The keeper's heartbeat.
@@ -159,6 +163,11 @@ def hub(hub_id: str) -> str:
 def api_key(digest: str) -> str:
     """Hash: one API key, by the SHA-256 of its secret."""
     return f"hr:key:{digest}"
+
+
+def join_token(digest: str) -> str:
+    """Hash: one join token, by the SHA-256 of its secret: times, uses, and `node:{name}` of who has used it."""
+    return f"hr:join-token:{digest}"
 
 
 def limits(key_id: str) -> list[str]:

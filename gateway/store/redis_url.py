@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 
@@ -103,6 +103,13 @@ def sentinels(url: str) -> Sentinels | None:
         raise _unreadable(url) from None
     options.pop("host")
     return Sentinels(found, own["master_name"], options, own["sentinel_username"], own["sentinel_password"])
+
+
+def with_options(url: str, options: Mapping[str, str]) -> str:
+    """The URL with these options in the place of those that it has of the same names."""
+    parts = urlsplit(url)
+    query = {**dict(parse_qsl(parts.query)), **options}
+    return urlunsplit(parts._replace(query=urlencode(query, safe="/")))
 
 
 def _host(text: str) -> tuple[str, int]:

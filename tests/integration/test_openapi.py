@@ -141,6 +141,7 @@ def test_every_example_of_the_page_can_be_sent(stack: Stack) -> None:
         }
         known["name"] = "left-long-ago"
         Nodes(stack.redis).note(Device("agent:0", known["name"], "cpu0", pid=1))
+        known["token_id"] = client.post("/join-tokens", json={}).json()["data"]["id"]
         for method, path, operation, parameters in operations(document):
             values = {
                 p["name"]: p.get("example", p["schema"].get("example")) for p in parameters if p.get("in") == "path"

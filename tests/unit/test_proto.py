@@ -13,7 +13,7 @@ from marshmallow import Schema
 from gateway.errors import InvalidRequest
 from schemas import chat, deployments, embeddings, inference, models
 from schemas.base.forms import FormSchema
-from schemas.cluster import backlog, nodes
+from schemas.cluster import backlog, joining, nodes
 from web.rpc.messages import build, build_text, chat_body, completion_body, embedding_body, to_dict
 from web.rpc.methods import SERVICES
 from web.rpc.status import cut
@@ -80,6 +80,9 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (backlog.QueueListSchema, pb.GetQueueResponse, set()),
         (backlog.ModelQueueSchema, pb.ModelQueue, set()),
         (backlog.WaitingSchema, pb.Waiting, set()),
+        (joining.TokenRequestSchema, pb.CreateJoinTokenRequest, set()),
+        (joining.TokenSchema, pb.JoinToken, set()),
+        (joining.NewTokenSchema, pb.CreateJoinTokenResponse, set()),
     ],
 )
 def test_messages_have_the_fields_of_rest(schema: type[Schema], message: type, only_in_proto: set[str]) -> None:

@@ -124,7 +124,7 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {409}
     if has_parameter or path in ("/usage", "/queue", "/models/local/deploy"):
         statuses |= {404}
-    if path.startswith(("/keys", "/usage", "/models/local", "/nodes", "/queue")):
+    if path.startswith(("/keys", "/usage", "/models/local", "/nodes", "/queue", "/join-tokens")):
         statuses |= {403}
     if asks:
         statuses |= {403, 404, 409, 500, 502, 504}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from web.rpc.handlers import Behaviour
-from web.rpc.services import deployments, inference, jobs, models, nodes
+from web.rpc.services import deployments, inference, jobs, join_tokens, models, nodes
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL_SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"]
@@ -48,6 +48,9 @@ NODE_METHODS: dict[str, Behaviour] = {
     "DrainNode": nodes.drain_node,
     "CordonNode": nodes.cordon_node,
     "UncordonNode": nodes.uncordon_node,
+    "ListJoinTokens": join_tokens.list_join_tokens,
+    "CreateJoinToken": join_tokens.create_join_token,
+    "RevokeJoinToken": join_tokens.revoke_join_token,
 }
 #: Every service, and what answers its methods.
 SERVICES = ((MODEL_SERVICE, MODEL_METHODS), (NODE_SERVICE, NODE_METHODS), (JOB_SERVICE, JOB_METHODS))

@@ -892,6 +892,21 @@ class NodeServiceStub:
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.UncordonNodeRequest.SerializeToString,
                 response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
                 _registered_method=True)
+        self.ListJoinTokens = channel.unary_unary(
+                '/model.NodeService/ListJoinTokens',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListJoinTokensRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListJoinTokensResponse.FromString,
+                _registered_method=True)
+        self.CreateJoinToken = channel.unary_unary(
+                '/model.NodeService/CreateJoinToken',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CreateJoinTokenRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CreateJoinTokenResponse.FromString,
+                _registered_method=True)
+        self.RevokeJoinToken = channel.unary_unary(
+                '/model.NodeService/RevokeJoinToken',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.RevokeJoinTokenRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.JoinToken.FromString,
+                _registered_method=True)
 
 
 class NodeServiceServicer:
@@ -947,6 +962,26 @@ class NodeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListJoinTokens(self, request, context):
+        """Tokens with which machines join: all, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateJoinToken(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeJoinToken(self, request, context):
+        """End one at once; machines that have joined stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_NodeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -984,6 +1019,21 @@ def add_NodeServiceServicer_to_server(servicer, server):
                     servicer.UncordonNode,
                     request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.UncordonNodeRequest.FromString,
                     response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Node.SerializeToString,
+            ),
+            'ListJoinTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListJoinTokens,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListJoinTokensRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListJoinTokensResponse.SerializeToString,
+            ),
+            'CreateJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateJoinToken,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CreateJoinTokenRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CreateJoinTokenResponse.SerializeToString,
+            ),
+            'RevokeJoinToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeJoinToken,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.RevokeJoinTokenRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.JoinToken.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1177,6 +1227,87 @@ class NodeService:
             '/model.NodeService/UncordonNode',
             web_dot_rpc_dot_stubs_dot_model__pb2.UncordonNodeRequest.SerializeToString,
             web_dot_rpc_dot_stubs_dot_model__pb2.Node.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListJoinTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/ListJoinTokens',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListJoinTokensRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListJoinTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/CreateJoinToken',
+            web_dot_rpc_dot_stubs_dot_model__pb2.CreateJoinTokenRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.CreateJoinTokenResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeJoinToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.NodeService/RevokeJoinToken',
+            web_dot_rpc_dot_stubs_dot_model__pb2.RevokeJoinTokenRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.JoinToken.FromString,
             options,
             channel_credentials,
             insecure,
