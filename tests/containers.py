@@ -1,9 +1,10 @@
 """The images, built and run for real where there is no Docker: `python -m tests.containers` (`make containers`).
 
-buildah builds docker/Dockerfile, podman runs what it has built, and Compose brings up docker/compose.yaml over podman's
-socket, with the commands of docs/containers.md. Three things are others than in the files, since no registry of images
-need be reached: the base is Debian with its Python 3.11, Redis is Debian's, and PyTorch may come from a folder of
-wheels (`--wheels FOLDER`: what `pip download -d FOLDER torch==2.13.0` has got). Needs root on Debian, and some 10 GB.
+buildah builds docker/Dockerfile, podman runs what it has built: Compose brings up docker/compose.yaml over podman's
+socket, with the commands of docs/containers.md, and the pods of the Helm chart run one by one (tests/pods.py). Three
+things are others than in the files, since no registry of images need be reached: the base is Debian with its Python
+3.11, Redis is Debian's, and PyTorch may come from a folder of wheels (`--wheels FOLDER`: what `pip download -d FOLDER
+torch==2.13.0` has got). Needs root on Debian, and some 10 GB.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pathlib import Path
 import httpx
 
 from tests import debian
+from tests.pods import Cluster
 from tests.stack import REPOSITORY, eventually, lines_of
 
 PACKAGES = ("buildah", "podman", "runc", "debootstrap", "golang-github-containernetworking-plugin-dnsname")
@@ -58,6 +60,7 @@ def main() -> None:
         with engine(folder):
             check_image()
             try_compose(folder)
+            try_chart(folder)
     say("all is well")
 
 
@@ -182,6 +185,27 @@ def try_compose(folder: Path) -> None:
         checks.join()
         say(run("docker", "compose", "ps", "--all", "--format", "{{.Name}}: {{.Status}}"))
         run("docker", "compose", "down", "--volumes", "--timeout", "5")
+
+
+def try_chart(folder: Path) -> None:
+    """The pods of the Helm chart, each with its probes; the model that its Job deploys answers; each ends in peace."""
+    cluster = Cluster(folder / "pods", IMAGES, f"{REDIS}:latest")
+    try:
+        for name in cluster.names():
+            cluster.start(name)
+            say(f"pod {name} is ready")
+        assert "completed" in cluster.run("pods-deploy")
+        body = {"model": "smollm2-135m", "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 8}
+        headers = {"Authorization": f"Bearer {cluster.secret('bootstrap-key')}"}
+        answer = httpx.post("http://127.0.0.1:8000/v1/chat/completions", json=body, headers=headers, timeout=300)
+        assert answer.status_code == 200, answer.text
+        queue = httpx.get("http://127.0.0.1:8000/queue?model=smollm2-135m", headers=headers, timeout=60).json()
+        assert queue["data"]["models"][0]["replicas"] == 1
+        ended = {name: cluster.stop(name) for name in reversed(cluster.names())}
+        assert not any(ended.values()), ended
+        say("all pods have ended in peace")
+    finally:
+        cluster.close()
 
 
 def _stop_in_mid_answer(key: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from gateway.cluster.desired import Desired
 from gateway.process.locks import lock_holders
+from gateway.settings import Settings
 from tests.stack import MODULES, PATIENCE_S, REPOSITORY, Stack, Stream, chat, eventually
 
 TOKENS = 150
@@ -105,7 +106,23 @@ def test_a_pool_that_grows_serves_its_models_by_itself(patient: Stack) -> None:
     settings = replace(
         patient.settings, node="n2", data_dir=patient.folder / "n2", resident_models="fake, unheard-of", log_files=False
     )
-    patient.start("container-2", settings=settings)
+    with started(patient, settings):
+        _check_growth(patient)
+    with started(patient, settings):
+        patient.wait_active(2)
+
+
+@contextmanager
+def started(stack: Stack, settings: Settings) -> Iterator[None]:
+    """A second container, until the end of the block."""
+    stack.start("container-2", settings=settings)
+    try:
+        yield
+    finally:
+        stack.kill("container-2", signal.SIGTERM)
+
+
+def _check_growth(patient: Stack) -> None:
     patient.wait_active(2)
     assert {replica.node for replica in patient.registry.replicas("fake")} == {"n1", "n2"}
     log = (patient.folder / "logs" / "container-2.log").read_text()
@@ -115,10 +132,6 @@ def test_a_pool_that_grows_serves_its_models_by_itself(patient: Stack) -> None:
     assert spec
     Desired(patient.redis).drop([spec])  # unloaded, until its agent starts again
     eventually(lambda: not [one for one in patient.registry.replicas("fake") if one.node == "n2"], "it is gone")
-    patient.kill("container-2", signal.SIGTERM)
-    patient.start("container-2", settings=settings)
-    patient.wait_active(2)
-    patient.kill("container-2", signal.SIGTERM)
 
 
 def test_a_container_whose_agent_can_not_begin_ends_with_its_status(patient: Stack, tmp_path: Path) -> None:
