@@ -11,11 +11,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
 from gateway.context import Gateway
+from gateway.inference.service import Submitted
 from gateway.models.catalog import load_catalog
 from gateway.models.catalog_store import Added, CatalogStore
 from gateway.process.locks import hold_lock
@@ -29,8 +29,8 @@ from workers.keeper.keeper import Keeper
 #: Replicas of a model, and of a node.
 PER_MODEL = PER_NODE = 10
 DEVICE = "cpu0"
-#: Models of the catalog: those with replicas; and one without, whose files are on no machine.
-SERVED = {"engine": "fake", "capabilities": ["chat"], "name": "A model", "description": "One of many"}
+#: Models of the catalog: those with replicas, as many that nobody has loaded, and one whose files are on no machine.
+HERE = {"engine": "fake", "capabilities": ["chat"], "name": "A model", "description": "One of many"}
 ELSEWHERE = {"engine": "openvino", "capabilities": ["chat"], "source": "/nowhere"}
 UNSERVED = "model-elsewhere"
 #: Heartbeats are sent when the simulation wants it, so that none may expire meanwhile.
@@ -50,12 +50,15 @@ class Cluster:
             demo_model="",
             log_level="warning",
             lease_s=LEASE_S,
+            load_on_demand=True,
         )
         self.models: Sequence[str] = models
         self.gateway = Gateway.connect(self.settings)
         self.redis, self.store, self.registry = self.gateway.redis, self.gateway.store, self.gateway.registry
         self._celery, self._catalog = make_celery(self.settings), self.gateway.catalog
-        for name, table in [*((model, SERVED) for model in models), (UNSERVED, ELSEWHERE)]:
+        idle = [f"idle-{model}" for model in models]
+        tables = dict.fromkeys([*models, *idle], HERE) | {UNSERVED: ELSEWHERE}
+        for name, table in tables.items():
             CatalogStore(self.redis).add(name, Added(table))
         self._catalog.refresh()
         self.key, self.secret = Credentials(self.redis).create("bench", ("inference", "deploy", "admin"))
@@ -99,10 +102,10 @@ class Cluster:
                 journaler._next_beat, journaler._next_audit = 0.0, 0.0 if audits else float("inf")
                 journaler.tend(agent._beat)
 
-    def submit(self, model: str, *, max_tokens: int = 1_000, background: bool = False) -> Any:
-        """A chat through the gateway."""
+    def submit(self, model: str, *, max_tokens: int = 1_000) -> Submitted:
+        """A chat through the gateway. It is a background job, of which a replica takes as many as it has slots."""
         request = {"messages": [{"role": "user", "content": "x" * 400}], "max_tokens": max_tokens}
-        return self.gateway.inference.submit("chat", model, request, key=self.key, background=background)
+        return self.gateway.inference.submit("chat", model, request, key=self.key, background=True)
 
     def wait(self) -> None:
         """Until what processes have read is too old. The keeper has made a round meanwhile."""
@@ -115,7 +118,7 @@ class Cluster:
         by_model = {model: [one for one in self.replicas if one.spec.model == model] for model in self.models}
         for model, replicas in by_model.items():
             for one in replicas * each:
-                self.submit(model, background=True)
+                self.submit(model)
                 one.take()
                 one.work()
 

@@ -37,6 +37,7 @@ PAGES = {
     "GET /models/{id}": "/models/model-000",
     "GET /models/local": "/models/local",
     "GET /health/ready": "/health/ready",
+    "GET /models/{id}, of one that nobody has loaded": "/models/idle-model-000",
     "GET /models/{id}, of one that nobody has": f"/models/{UNSERVED}",
     "plan a deployment": DEPLOY,
 }
@@ -114,7 +115,7 @@ class Measurement:
         """A request on its way, in a process that has read nothing lately, and in one that has."""
         cluster, model = self.cluster, self.cluster.models[0]
         replica = next(one for one in cluster.replicas if one.spec.model == model)
-        submit = partial(cluster.submit, model, background=True)
+        submit = partial(cluster.submit, model)
         submit()
         replica.take()
         found = {"a token of a job": self._meter.median(replica.work, self._times)}
@@ -182,7 +183,7 @@ class Measurement:
         share = sum(map(self._bytes, indexes)) / len(running)
         opened = share + sum(map(self._job_bytes, running)) / len(running)
         one = cluster.replicas[0]
-        job = cluster.submit(one.spec.model, max_tokens=TOKENS, background=True).job
+        job = cluster.submit(one.spec.model, max_tokens=TOKENS).job
         one.take()
         while store.head(job.id).state is JobState.RUNNING:
             one.work()

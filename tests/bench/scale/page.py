@@ -23,6 +23,7 @@ REQUESTS = {
     "ask, claim, begin two": "a replica takes two jobs",
     "a token of a job": "a token, written by itself",
     "GET /models/{id}": "`GET /models/{id}`",
+    "GET /models/{id}, of one that nobody has loaded": "the same of a model that a request would load",
     "GET /models/{id}, of one that nobody has": "the same of a model whose files are nowhere",
     "GET /models": "`GET /models`",
     "GET /models/local": "`GET /models/local`",
