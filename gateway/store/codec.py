@@ -173,7 +173,8 @@ def _fitting(hint: Any) -> Callable[[Any], bool]:
     if isinstance(origin, type) and issubclass(origin, Iterable):
         each = _fitting(inner[0])
         return lambda value: isinstance(value, list | tuple) and all(map(each, value))
-    return lambda value: isinstance(value, cast(type, hint))
+    plain = cast(type, hint)
+    return lambda value: isinstance(value, plain)
 
 
 def is_number(value: Any) -> bool:
