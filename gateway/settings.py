@@ -164,6 +164,9 @@ class Settings:
     load_on_demand: bool = False
     #: Models that were loaded so are unloaded after this time without a request; 0: never, until others need the room.
     load_on_demand_idle_s: float = 300.0
+    #: Memory of one device that such models take together: bytes, or a share of it up to 1; 0: all that it has. The
+    #: longest idle ones make room.
+    load_on_demand_memory: float = 0.0
     #: Missing weights are downloaded for a request, too.
     load_on_demand_fetch: bool = False
     #: Requests to remote models that one provider worker runs at once.
@@ -267,7 +270,7 @@ def _parse(name: str, kind: str, raw: Any) -> Any:
     try:
         number = int(text) if kind == "int" else float(text)
     except ValueError as error:
-        wanted = "a whole number" if kind == "int" else "a number of seconds"
+        wanted = "a whole number" if kind == "int" else "a number"
         raise InvalidSetting(f"{name} is {text!r}; it must be {wanted}.") from error
     if not 0 <= number < float("inf"):
         raise InvalidSetting(f"{name} is {text!r}; it must be zero or more.")

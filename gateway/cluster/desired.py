@@ -6,6 +6,7 @@ Deployments write it; agents make it true, also after a restart. A replica that 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -73,6 +74,11 @@ class ReplicaSpec:
         """As it stands in the set of its model."""
         return f"{self.node} {self.device} {self.replica_id}"
 
+    @property
+    def may_rest(self) -> bool:
+        """Whether it may be unloaded when nobody uses it, and others need its memory."""
+        return self.on_demand or self.idle_unload_s > 0
+
     def in_full(self, model: Model, max_batch_size: int, context_length: int = 0) -> ReplicaSpec:
         """A copy with the defaults filled in: the model's options, `max_batch_size`, and the `context_length` of its
         files.
@@ -122,7 +128,22 @@ class Desired:
         """The same to end one that nobody uses: it sleeps, or is removed if it was loaded on demand."""
         return self._exchange(spec, None if spec.on_demand else replace(spec, state=SpecState.ASLEEP))
 
+    def ask_to_rest(self, name: str, *, idle_s: float, for_s: float) -> None:
+        """Ask a replica to end, since its memory is needed, if nobody has used it for `idle_s`, as its heartbeat said.
+        It may look within `for_s` seconds.
+        """
+        self._redis.set(keys.to_rest(name), f"{idle_s:.3f}", px=int(for_s * 1000))
+
+    def asked_to_rest(self, name: str) -> float:
+        """For how long nobody must have used a replica so that it makes room; infinite: it need not."""
+        (raw,) = pipeline(self._redis, [("GET", keys.to_rest(name))])
+        try:
+            return float(raw) if raw else math.inf
+        except ValueError:
+            return math.inf
+
     def _exchange(self, spec: ReplicaSpec, other: ReplicaSpec | None) -> bool:
+        """Put another spec in the place of one, or none, if that is still there."""
         name = keys.desired(spec.node, spec.device)
         with self._redis.pipeline() as pipe:
             try:
@@ -134,6 +155,7 @@ class Desired:
                 pipe.multi()
                 if other is None:
                     pipe.hdel(name, spec.replica_id)
+                    pipe.srem(keys.desired_of(spec.model), spec.member)
                 else:
                     pipe.hset(name, spec.replica_id, dumps(asdict(other)))
                 pipe.execute()

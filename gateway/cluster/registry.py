@@ -49,6 +49,8 @@ class Device:
     hardware: str = ""
     memory_total: int = 0
     memory_free: int = 0
+    #: What a new replica may take, where it was planned: what is free, and what idle replicas would make free for it.
+    available_bytes: int = 0
     #: Engines that are installed there.
     engines: tuple[str, ...] = ()
     #: Of Headrace.
@@ -140,6 +142,8 @@ class Replica:
     background_gets: float = -1.0
     slot_s: float = 0.0
     background_slot_s: float = 0.0
+    #: For how long it has had no job, in seconds; negative: it has some, or does not say.
+    idle_s: float = -1.0
 
     @property
     def health(self) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 
 from gateway.backoff import Backoff
 from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.registry import Device
+from gateway.deployments.memory import USABLE
 from gateway.deployments.planning import Planned
 from gateway.deployments.reasons import FailureReason
 from gateway.deployments.service import Change, Deployments
@@ -97,28 +97,39 @@ class OnDemand:
             if kept:
                 planned = self._planner.more(model, kept, len(kept), deployment_id)
             else:
-                planned = self._planner.deployment(model, self._request(model), deployment_id)
-                planned = replace(planned, specs=[replace(one, on_demand=True) for one in planned.specs])
+                planned = self._placed(model, deployment_id)
             planned.require_room()
         except DoesNotFit as error:
             error.headers.update(DO_NOT_RETRY)
+            if self._settings.load_on_demand_memory:
+                error.message += " Models on demand get HEADRACE_LOAD_ON_DEMAND_MEMORY of each device together."
             raise
         except InvalidRequest as error:
             raise ModelNotReady(f"Model {model.id!r} can't be loaded: {error.message}", headers=DO_NOT_RETRY) from error
         return planned
 
-    def _request(self, model: Model) -> DeployRequest:
-        """As somebody would deploy it, on the device with the most free memory that has its weights."""
-        devices = sorted(self._devices(model), key=lambda one: one.memory_free, reverse=True)
-        return DeployRequest(
-            model_type=model.id,
-            target_nodes=[devices[0].name],
-            deployment_config={"idle_unload_s": self._settings.load_on_demand_idle_s},
-        )
+    def _placed(self, model: Model, deployment_id: str) -> Planned:
+        """A replica on the device with the most free memory; if it lacks room, where most can be made.
+
+        Raises: ModelNotReady, InvalidRequest.
+        """
+        devices = self._devices(model)
+        freest = max(devices, key=lambda one: (one.memory_free, one.name))
+        planned = self._on(model, freest, deployment_id)
+        if all(plan is None or plan.peak_bytes <= freest.memory_free * USABLE for plan in planned.plans.values()):
+            return planned
+        roomiest = max(devices, key=lambda one: (one.available_bytes, one.name))
+        return self._on(model, roomiest, deployment_id)
+
+    def _on(self, model: Model, device: Device, deployment_id: str) -> Planned:
+        """As somebody would deploy it on a device."""
+        idle = {"idle_unload_s": self._settings.load_on_demand_idle_s}
+        request = DeployRequest(model_type=model.id, target_nodes=[device.name], deployment_config=idle)
+        return self._planner.deployment(model, request, deployment_id, on_demand=True)
 
     def _devices(self, model: Model) -> list[Device]:
         """Those that could load it now. Raises: ModelNotReady."""
-        alive, _ = self._planner.open_devices()
+        alive, _ = self._planner.open_devices(on_demand=True)
         able = [device for device in alive if model.engine in device.engines]
         known = [(device, found) for device in able if (found := self._planner.footprint(device, model))]
         here = [device for device, found in known if found.here or self._settings.load_on_demand_fetch]

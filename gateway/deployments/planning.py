@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from gateway.cluster.desired import ReplicaSpec, SpecState, replica_id
+from gateway.cluster.desired import Desired, ReplicaSpec, SpecState, replica_id
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.nodes import Nodes
-from gateway.cluster.registry import Device, Registry
-from gateway.deployments.memory import MIN_CONTEXT, Load, MemoryPlan, alternatives, plan, require_a_sequence
+from gateway.cluster.registry import Device, Registry, Replica
+from gateway.deployments.memory import MIN_CONTEXT, USABLE, Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
+from gateway.deployments.room import limit_bytes, reclaimable_bytes, residents
 from gateway.errors import DoesNotFit, InvalidRequest
 from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.models.entry import Model
@@ -71,10 +72,13 @@ class Planner:
         self._registry = registry
         self._nodes = Nodes(registry.redis)
         self._footprints = Footprints(registry.redis)
+        self._desired = Desired(registry.redis)
 
-    def deployment(self, model: Model, request: DeployRequest, deployment_id: str) -> Planned:
-        """The replicas that a request asks for. Raises: NoDevice, InvalidRequest."""
-        open_devices, held = self.open_devices()
+    def deployment(
+        self, model: Model, request: DeployRequest, deployment_id: str, *, on_demand: bool = False
+    ) -> Planned:
+        """The replicas that a request asks for; `on_demand`: for a job that waits. Raises: NoDevice, InvalidRequest."""
+        open_devices, held = self.open_devices(on_demand=on_demand)
         targets, replicas = request.target_nodes, request.replicas or None
         devices = place(open_devices, targets, engine=model.engine, replicas=replicas, held=held)
         footprint = self._footprints.get(devices[0], model.id)
@@ -88,6 +92,7 @@ class Planner:
             max_batch_size=options["max_batch_size"] or self._settings.max_batch_size,
             context_length=_context(model, footprint, options["context_length"]),
             idle_unload_s=options["idle_unload_s"],
+            on_demand=on_demand,
             **effective.config,
         )
         # Only a context that nobody has asked for may be shorter than the files say.
@@ -135,9 +140,24 @@ class Planner:
             length //= 2
         return self._planned(model, like, devices, deployment_id)
 
-    def open_devices(self) -> tuple[list[Device], dict[str, str]]:
-        """The living devices that take new replicas, and the nodes that take none, with why."""
-        return self._nodes.open_devices(self._registry.devices())
+    def open_devices(self, *, on_demand: bool = False) -> tuple[list[Device], dict[str, str]]:
+        """The living devices that take new replicas, with what one may take there; and the nodes that take none, with
+        why. `on_demand`: it is loaded for a request.
+        """
+        devices, held = self._nodes.open_devices(self._registry.devices())
+        if not self._settings.load_on_demand:
+            return [replace(device, available_bytes=device.memory_free) for device in devices], held
+        replicas, specs = self._registry.replicas(), {one.replica_id: one for one in self._desired.all()}
+        return [self._with_available(device, replicas, specs, on_demand=on_demand) for device in devices], held
+
+    def _with_available(
+        self, device: Device, replicas: Sequence[Replica], specs: Mapping[str, ReplicaSpec], *, on_demand: bool
+    ) -> Device:
+        available_bytes = device.memory_free + reclaimable_bytes(residents(device, replicas, specs))
+        limit = limit_bytes(self._settings.load_on_demand_memory, device.memory_total) if on_demand else 0
+        if limit:
+            available_bytes = min(available_bytes, int(limit / USABLE))
+        return replace(device, available_bytes=available_bytes)
 
     def _planned(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
         load = Load.from_config(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))
@@ -146,7 +166,7 @@ class Planner:
                 require_a_sequence(footprint, _on(device, load))
         plans = self._plans(model, load, devices)
         specs = [_spec(like, deployment_id, device, i) for i, device in enumerate(devices)]
-        return Planned(model.id, specs, plans, self._alternatives(model, load, plans), {}, [])
+        return Planned(model.id, specs, plans, self._alternatives(model, load, plans, on_demand=like.on_demand), {}, [])
 
     def _plans(self, model: Model, load: Load, devices: Sequence[Device]) -> dict[str, MemoryPlan | None]:
         """The memory plan of each device. Several replicas on one device add up."""
@@ -158,11 +178,13 @@ class Planner:
 
     def _plan(self, model: Model, load: Load, device: Device) -> MemoryPlan | None:
         footprint = self._footprints.get(device, model.id)
-        return plan(footprint, _on(device, load), device.memory_free) if footprint else None
+        return plan(footprint, _on(device, load), device.available_bytes) if footprint else None
 
-    def _alternatives(self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None]) -> list[dict[str, Any]]:
+    def _alternatives(
+        self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None], *, on_demand: bool
+    ) -> list[dict[str, Any]]:
         """What would fit instead: other options on the tightest device, then other devices."""
-        devices = {device.name: device for device in self.open_devices()[0]}
+        devices = {device.name: device for device in self.open_devices(on_demand=on_demand)[0]}
         short = tight(plans)
         name = next((name for name in short if name in devices), None)
         footprint = self._footprints.get(devices[name], model.id) if name else None

@@ -135,6 +135,11 @@ def node(name: str) -> str:
     return f"hr:node:{name}"
 
 
+def to_rest(replica_id: str) -> str:
+    """String with a TTL: the memory of a replica is needed; it is to end if nobody has used it for so many seconds."""
+    return f"hr:rest:{replica_id}"
+
+
 def startup_log(replica_id: str) -> str:
     """Stream: the startup of a replica, see `gateway/cluster/startup.py`."""
     return f"hr:bringup:{replica_id}"

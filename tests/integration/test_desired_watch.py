@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -78,3 +79,35 @@ def test_it_leaves_when_it_is_unloaded(world: World) -> None:
 def test_it_stays_when_what_is_wanted_can_not_be_read(world: World) -> None:
     world.client.hset(keys.desired("test", "cpu0"), "r", "{")
     assert not world.check()
+
+
+@pytest.mark.parametrize(
+    ("options", "left"),
+    [({"on_demand": True}, None), ({"idle_unload_s": 1e6}, SpecState.ASLEEP)],
+    ids=["loaded on demand", "deployed, and may sleep"],
+)
+def test_it_makes_room_when_its_memory_is_needed(world: World, options: dict[str, Any], left: str | None) -> None:
+    world.desired.put(replace(WANTED, **{"idle_unload_s": 0.0, **options}))
+    assert not world.check()
+    world.desired.ask_to_rest("r", idle_s=1e6, for_s=60)
+    assert not world.check(), "it was used since"
+    world.desired.ask_to_rest("r", idle_s=0.001, for_s=60)
+    assert not world.check(busy=True)
+    world.client.zadd(keys.queued("fake"), {"chat-1": 1})
+    assert not world.check()
+    world.client.delete(keys.queued("fake"))
+    assert world.check()
+    found = world.desired.get("test", "cpu0", "r")
+    assert (found.state if found else None) == left
+
+
+def test_one_that_is_deployed_to_stay_makes_no_room(world: World) -> None:
+    world.desired.put(replace(WANTED, idle_unload_s=0.0))
+    world.desired.ask_to_rest("r", idle_s=0, for_s=60)
+    assert not world.check()
+
+
+def test_one_that_was_loaded_on_demand_is_removed_when_nobody_uses_it(world: World) -> None:
+    world.desired.put(replace(WANTED, on_demand=True))
+    assert world.check()
+    assert world.desired.get("test", "cpu0", "r") is None

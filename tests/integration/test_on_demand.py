@@ -14,26 +14,9 @@ import pytest
 from gateway.access.api_keys import Credentials
 from gateway.cluster.startup import STAGES
 from tests import rpc
+from tests.on_demand import ask, deployments, entry, status, unloaded
 from tests.stack import Stack, Stream, chat, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
-
-CATALOG = """
-[models.base]
-name = "Base"
-description = "What the others have in common"
-version = "1.0"
-capabilities = ["chat"]
-engine = "fake"
-context_length = 4096
-max_tokens = 4096
-"""
-
-
-def entry(name: str, **options: Any) -> str:
-    """A model of the fake engine for headrace.toml."""
-    shown = ", ".join(f"{option} = {value!r}" for option, value in options.items()).replace("True", "true")
-    return CATALOG.replace("base", name).replace("Base", name) + f"options = {{ {shown} }}\n"
-
 
 MODELS = {
     "quick": {"step_s": 0.002},
@@ -67,26 +50,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def client(stack: Stack) -> Iterator[httpx.Client]:
     with stack.client() as client:
         yield client
-
-
-def status(client: httpx.Client, model: str) -> str:
-    return str(client.get(f"/models/{model}").json()["data"]["status"])
-
-
-def ask(client: httpx.Client, model: str, **headers: str) -> httpx.Response:
-    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
-    return client.post(f"/models/{model}/chat/completions", json=body, headers=headers)
-
-
-def deployments(client: httpx.Client, model: str) -> list[dict[str, Any]]:
-    """All of a model, newest first."""
-    listed = client.get("/models/local/deployments", params={"model_id": model}).json()["data"]["deployments"]
-    return [client.get(one["progress_url"]).json()["data"] for one in listed]
-
-
-def unloaded(stack: Stack, client: httpx.Client, model: str) -> None:
-    assert client.delete(f"/models/local/{model}").status_code in (200, 404)
-    eventually(lambda: not stack.registry.replicas(model), f"{model} is gone")
 
 
 def test_a_request_loads_its_model(stack: Stack, client: httpx.Client) -> None:

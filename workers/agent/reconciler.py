@@ -41,6 +41,7 @@ from workers.agent.deployment_worker import DeploymentWorker
 from workers.agent.discards import Discards
 from workers.agent.replica_supervisor import Starter
 from workers.agent.residents import Residents
+from workers.agent.turns import Turns
 from workers.celery_worker import consume
 from workers.host.address import address_towards
 from workers.host.devices import describe_device, installed_engines
@@ -80,7 +81,7 @@ class Agent:
         self._residents = Residents(settings, self.desired, catalog)
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
-        self._turn = threading.Semaphore(1)
+        self._turns = Turns(settings, client)
         self._next_search = self._next_inspection = 0.0
         #: The models that were inspected, and those of them whose downloads were complete.
         self._inspected: tuple[list[Model], list[str]] = ([], [])
@@ -153,7 +154,7 @@ class Agent:
         ]
 
     def _starter(self, spec: ReplicaSpec) -> Starter:
-        return Starter(self.settings, self.redis, self.catalog, spec, turn=self._turn, on_death=self._recover_from)
+        return Starter(self.settings, self.redis, self.catalog, spec, turns=self._turns, on_death=self._recover_from)
 
     def _recover_from(self, incarnation: str, cause: Cause) -> None:
         reclaim_jobs_of(self.deployments.store, self.deployments.celery, incarnation, cause)

@@ -31,6 +31,7 @@ from gateway.process.start import how_ended, module_command
 from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.connection import NOT_NOW
+from workers.agent.turns import Turns
 from workers.host.failures import failure_of
 from workers.stages import run_stages
 from workers.stages.base import Startup
@@ -63,7 +64,7 @@ _LOOK_S = 0.1
 class Starter:
     """A replica as its agent sees it.
 
-    `turn` lets one replica of a device load at a time; `on_death` is called for each incarnation known to be dead.
+    `turns` lets one replica of a device load at a time; `on_death` is called for each incarnation known to be dead.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class Starter:
         catalog: Catalog,
         spec: ReplicaSpec,
         *,
-        turn: threading.Semaphore,
+        turns: Turns,
         on_death: Callable[[str, Cause], None],
     ) -> None:
         self.spec = spec
@@ -83,7 +84,7 @@ class Starter:
         self._registry = Registry(client)
         self._desired = Desired(client)
         self._log = StartupLog(client, spec.replica_id)
-        self._turn = turn
+        self._turns = turns
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self._cancelled = threading.Event()
@@ -172,20 +173,14 @@ class Starter:
     def _run(self) -> None:
         self._catalog.refresh()
         model = self._catalog.get(self.spec.model)
-        up = Startup(self._settings, self.spec, model, self._log, self._cancelled)
+        reclaimable = self._turns.reclaimable_bytes
+        up = Startup(self._settings, self.spec, model, self._log, self._cancelled, reclaimable_bytes=reclaimable)
         run_stages(AGENT, up)
-        if not self._turn.acquire(blocking=False):
-            up.say("waits until another replica of this device is loaded")
-            while not self._turn.acquire(timeout=_LOOK_S):
-                up.check()
-        try:
-            up.check()
+        with self._turns.taken(up):
             began = self._last_entry()
             self._started_at = time.monotonic()
             self._process = _spawn(up)
             self._follow(self._process, began)
-        finally:
-            self._turn.release()
 
     def _follow(self, process: subprocess.Popen[bytes], began: str) -> None:
         """Wait until it serves; `began` is the last entry in the log before this start.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from pathlib import Path
 
@@ -38,8 +39,14 @@ class DesiredWatch:
         """Note that it is in use now."""
         self._used_at = time.monotonic()
 
+    @property
+    def idle_s(self) -> float:
+        """For how long it has not been in use."""
+        return time.monotonic() - self._used_at
+
     def check(self, *, busy: bool) -> None:
-        """Notice that the replica is no longer desired, or put it to sleep after `idle_unload_s` without use.
+        """Notice that the replica is no longer desired, or unload it if it is not in use: after `idle_unload_s`, or
+        when its memory is needed.
 
         `busy`: it has jobs. Raises: NOT_NOW.
         """
@@ -57,12 +64,14 @@ class DesiredWatch:
         elif busy or self._heartbeat.record.status != ReplicaStatus.ACTIVE:
             self.note_use()
         elif self._is_idle(spec) and self._desired.rest(spec):
-            log.info("nobody has asked for %s for %.0f s; it is unloaded", spec.model, spec.idle_unload_s)
+            log.info("nobody has asked for %s for %.1f s; it is unloaded", spec.model, self.idle_s)
             self._leave()
 
     def _is_idle(self, spec: ReplicaSpec) -> bool:
-        for_s = time.monotonic() - self._used_at
-        return 0 < spec.idle_unload_s < for_s and not self._redis.zcard(keys.queued(spec.model))
+        if not spec.may_rest:
+            return False
+        due_s = min(spec.idle_unload_s or math.inf, self._desired.asked_to_rest(spec.replica_id))
+        return self.idle_s >= due_s and not self._redis.zcard(keys.queued(spec.model))
 
     def _leave(self) -> None:
         self._heartbeat.update(status=ReplicaStatus.UNLOADING)

@@ -188,7 +188,8 @@ class ReplicaWorker:
         self.engine.cancel(stops)
 
     def _free_slots(self, job: ClaimedJob) -> None:
-        """Remove the remaining sequences of a job from the batch."""
+        """Remove the remaining sequences of a job from the batch. It may have come and gone between two heartbeats."""
+        self._desired.note_use()
         self.engine.cancel(self._sequences.remove(job))
         self._puller.ended(cast(EngineRun, job))
 
@@ -217,7 +218,9 @@ class ReplicaWorker:
         """Measure, and send a heartbeat. Raises: NOT_NOW."""
         now = time.monotonic()
         stalled, deaf = self.engine.is_stalled(now), self.consumer.is_deaf(now)
-        self.heartbeat.measure(self.engine.pids, stalled=stalled, deaf=deaf, **self._puller.figures())
+        idle_s = -1.0 if self._journaler.held else round(self._desired.idle_s, 1)
+        figures = {"stalled": stalled, "deaf": deaf, "idle_s": idle_s, **self._puller.figures()}
+        self.heartbeat.measure(self.engine.pids, **figures)
         if not self._sequences:
             self.heartbeat.update(sequences=0)
         self.heartbeat.send()

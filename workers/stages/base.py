@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -51,11 +52,15 @@ class Startup:
     model: Model
     log: StartupLog
     cancelled: threading.Event = field(default_factory=threading.Event)
+    #: What idle replicas of the device would give back for it, in bytes. May raise NOT_NOW.
+    reclaimable_bytes: Callable[[], int] = lambda: 0
     stage: str = ""
     # Set by the agent's stages.
     source: Source | None = None
     path: Path = Path()
     planned_bytes: int = 0
+    #: The most that it takes, while it is loaded or afterwards.
+    peak_bytes: int = 0
     kv_capacity_tokens: int = 0
     # Set by the model worker.
     worker: EngineHost | None = None

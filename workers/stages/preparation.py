@@ -49,6 +49,7 @@ def run(up: Startup) -> None:
         raise DeploymentFailed(reason, error.message) from error
     found = plan(footprint, load, device.memory_free)
     up.planned_bytes, up.kv_capacity_tokens = found.total_bytes, found.kv_capacity_tokens
+    up.peak_bytes = found.peak_bytes
     up.facts(planned_bytes=found.total_bytes)
     up.say(
         f"{model.id} on {spec.node}.{spec.device}: {found.total_bytes / 1e6:.0f} MB planned (weights "
@@ -59,7 +60,7 @@ def run(up: Startup) -> None:
     if found.kv_cache_bytes:
         sequences = found.kv_capacity_tokens / load.context_length
         up.say(f"KV cache: {found.kv_capacity_tokens} tokens, {sequences:.1f} sequences of {load.context_length}")
-    if not found.fits:
+    if not found.fits and not replace(found, free_bytes=found.free_bytes + up.reclaimable_bytes()).fits:
         raise DeploymentFailed(
             FailureReason.OUT_OF_MEMORY,
             f"It needs {found.peak_bytes / 1e9:.2f} GB, and {spec.node}.{spec.device} has "
