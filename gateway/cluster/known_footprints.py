@@ -35,11 +35,15 @@ class Footprints:
 
     def find(self, devices: Iterable[Device], model: str) -> Footprint | None:
         """What one of these devices knows of a model; None if none does."""
-        found = list(devices)
-        reads = [("HGET", keys.footprints(*device.address), model) for device in found]
+        return next(iter(self.of(devices, model).values()), None)
+
+    def of(self, devices: Iterable[Device], model: str) -> dict[str, Footprint]:
+        """What each of these devices knows of a model, by the names of those that do; in one round trip."""
+        found = {_named(device, model): device for device in devices}
+        reads = [("HGET", keys.footprints(*device.address), model) for device in found.values()]
         values = zip(found, pipeline(self._redis, reads, raise_on_error=False), strict=True)
-        named = ((_named(device, model), value) for device, value in values if value)
-        return next((footprint for _, footprint in readable(named, partial(load_as, Footprint))), None)
+        named = ((name, value) for name, value in values if value)
+        return {found[name].name: footprint for name, footprint in readable(named, partial(load_as, Footprint))}
 
     def known(self, devices: Iterable[Device]) -> set[str]:
         """The models whose files are on one of these devices, or can be downloaded there."""

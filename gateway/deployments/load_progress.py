@@ -9,7 +9,7 @@ import redis
 from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.durations import Durations
 from gateway.cluster.loading import Loading
-from gateway.cluster.startup import Entry, StartupLog
+from gateway.cluster.startup import End, Entry, StartupLog
 from gateway.deployments.views import Progress
 from gateway.jobs.events import EventType
 from gateway.store.cached import Cached
@@ -34,13 +34,14 @@ class LoadProgress:
 
 
 def _folded(log: Sequence[Entry], expected_s: dict[str, float]) -> Loading:
-    """The progress of the present start, which is what the log has behind the end of the last one."""
-    progress, stage = Progress({}, expected_s), ""
+    """The progress of the last start in a log. One that has succeeded stays whole until the next one begins."""
+    progress, stage, is_over = Progress({}, expected_s), "", False
     for entry in log:
-        if entry.end:
-            progress, stage = Progress({}, expected_s), ""
-        elif entry.stage:
+        if is_over and entry.stage or entry.end in (End.FAILED, End.GONE):
+            progress, stage, is_over = Progress({}, expected_s), "", False
+        if entry.stage:
             stage = entry.stage
             body = {"at": entry.at_ms, "replica": "", "stage": stage, "status": entry.status}
             progress.take(EventType.STAGE, {**body, "progress": entry.progress})
+        is_over = is_over or entry.end == End.ACTIVE
     return Loading(progress.percent, stage, round(progress.left_s(), 1))

@@ -131,8 +131,9 @@ class OnDemand:
         """Those that could load it now. Raises: ModelNotReady."""
         alive, _ = self._planner.open_devices(on_demand=True)
         able = [device for device in alive if model.engine in device.engines]
-        known = [(device, found) for device in able if (found := self._planner.footprint(device, model))]
-        here = [device for device, found in known if found.here or self._settings.load_on_demand_fetch]
+        known = self._planner.footprints(able, model)
+        fetches = self._settings.load_on_demand_fetch
+        here = [device for device in able if device.name in known and (known[device.name].here or fetches)]
         if here:
             return here
         if not alive:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState, replica_id
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.nodes import Nodes
-from gateway.cluster.registry import Device, Registry, Replica
+from gateway.cluster.registry import Device, Registry
 from gateway.deployments.memory import MIN_CONTEXT, USABLE, Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
 from gateway.deployments.room import limit_bytes, reclaimable_bytes, residents
@@ -19,6 +19,7 @@ from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.models.entry import Model
 from gateway.models.footprint import UNSTATED_CONTEXT, Footprint
 from gateway.settings import Settings
+from gateway.store.cached import Cached, by_name
 from schemas.deployments import DeployRequest
 
 
@@ -73,6 +74,7 @@ class Planner:
         self._nodes = Nodes(registry.redis)
         self._footprints = Footprints(registry.redis)
         self._desired = Desired(registry.redis)
+        self._for_requests: Cached[tuple[list[Device], dict[str, str]]] = Cached()
 
     def deployment(
         self, model: Model, request: DeployRequest, deployment_id: str, *, on_demand: bool = False
@@ -107,9 +109,9 @@ class Planner:
         sizes = {"max_batch_size": like.max_batch_size, "context_length": context_length}
         return replace(found, effective={**effective.config, **sizes}, warnings=warnings)
 
-    def footprint(self, device: Device, model: Model) -> Footprint | None:
-        """The size of a model as the device's agent has found it; None if it does not know it."""
-        return self._footprints.get(device, model.id)
+    def footprints(self, devices: Iterable[Device], model: Model) -> dict[str, Footprint]:
+        """The size of a model as the agents of these devices have found it, by the names of those that know it."""
+        return self._footprints.of(devices, model.id)
 
     def more(self, model: Model, present: Sequence[ReplicaSpec], count: int, deployment_id: str) -> Planned:
         """`count` more replicas, with the options of the first present one, on the devices that have the fewest.
@@ -142,22 +144,24 @@ class Planner:
 
     def open_devices(self, *, on_demand: bool = False) -> tuple[list[Device], dict[str, str]]:
         """The living devices that take new replicas, with what one may take there; and the nodes that take none, with
-        why. `on_demand`: it is loaded for a request.
+        why. `on_demand`: it is loaded for a request; these are at most half a second old, since many requests ask.
         """
+        return self._for_requests.get(lambda: self._look(on_demand=True)) if on_demand else self._look(on_demand=False)
+
+    def _look(self, *, on_demand: bool) -> tuple[list[Device], dict[str, str]]:
         devices, held = self._nodes.open_devices(self._registry.devices())
         if not self._settings.load_on_demand:
             return [replace(device, available_bytes=device.memory_free) for device in devices], held
-        replicas, specs = self._registry.replicas(), {one.replica_id: one for one in self._desired.all()}
-        return [self._with_available(device, replicas, specs, on_demand=on_demand) for device in devices], held
-
-    def _with_available(
-        self, device: Device, replicas: Sequence[Replica], specs: Mapping[str, ReplicaSpec], *, on_demand: bool
-    ) -> Device:
-        available_bytes = device.memory_free + reclaimable_bytes(residents(device, replicas, specs))
-        limit = limit_bytes(self._settings.load_on_demand_memory, device.memory_total) if on_demand else 0
-        if limit:
-            available_bytes = min(available_bytes, int(limit / USABLE))
-        return replace(device, available_bytes=available_bytes)
+        replicas = by_name(self._registry.replicas(), lambda one: f"{one.node}.{one.device}")
+        specs = {one.replica_id: one for one in self._desired.all()}
+        found = []
+        for device in devices:
+            there = residents(device, replicas.get(device.name, ()), specs)
+            available = device.memory_free + reclaimable_bytes(there)
+            if limit := limit_bytes(self._settings.load_on_demand_memory, device.memory_total) if on_demand else 0:
+                available = min(available, int(limit / USABLE))
+            found.append(replace(device, available_bytes=available))
+        return found, held
 
     def _planned(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
         load = Load.from_config(model.engine, asdict(like.in_full(model, self._settings.max_batch_size)))

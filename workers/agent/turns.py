@@ -13,6 +13,7 @@ import redis
 
 from gateway.cluster.desired import Desired
 from gateway.cluster.registry import Device, Registry
+from gateway.deployments.memory import USABLE
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.deployments.room import Answer, Need, Resident, limit_bytes, make_room, reclaimable_bytes, residents
 from gateway.settings import Settings
@@ -73,6 +74,8 @@ class Turns:
         if not self._settings.load_on_demand:
             return ""
         device = self._device()
+        if not self._settings.load_on_demand_memory and up.peak_bytes <= device.memory_free * USABLE:
+            return ""
         there = [one for one in self._residents(device) if one.replica_id != up.spec.replica_id]
         limit = limit_bytes(self._settings.load_on_demand_memory, device.memory_total)
         need = Need(up.peak_bytes, up.planned_bytes, on_demand=up.spec.on_demand)
