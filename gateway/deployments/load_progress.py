@@ -37,7 +37,7 @@ def _folded(log: Sequence[Entry], expected_s: dict[str, float]) -> Loading:
     """The progress of the last start in a log. One that has succeeded stays whole until the next one begins."""
     progress, stage, is_over = Progress({}, expected_s), "", False
     for entry in log:
-        if is_over and entry.stage or entry.end in (End.FAILED, End.GONE):
+        if (is_over and entry.stage) or entry.end in (End.FAILED, End.GONE):
             progress, stage, is_over = Progress({}, expected_s), "", False
         if entry.stage:
             stage = entry.stage
