@@ -11,9 +11,9 @@ from gateway.cluster.desired import Desired, ReplicaSpec, SpecState, replica_id
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Device, Registry
+from gateway.deployments.making_room import limit_bytes, reclaimable_bytes, residents
 from gateway.deployments.memory import MIN_CONTEXT, USABLE, Load, MemoryPlan, alternatives, plan, require_a_sequence
 from gateway.deployments.placement import place
-from gateway.deployments.room import limit_bytes, reclaimable_bytes, residents
 from gateway.errors import DoesNotFit, InvalidRequest
 from gateway.models.engines import QUANTIZATIONS, SPECS, Effective, resolve
 from gateway.models.entry import Model

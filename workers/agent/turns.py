@@ -13,9 +13,9 @@ import redis
 
 from gateway.cluster.desired import Desired
 from gateway.cluster.registry import Device, Registry
+from gateway.deployments.making_room import Answer, Need, Resident, limit_bytes, make_room, reclaimable_bytes, residents
 from gateway.deployments.memory import USABLE
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
-from gateway.deployments.room import Answer, Need, Resident, limit_bytes, make_room, reclaimable_bytes, residents
 from gateway.settings import Settings
 from workers.host.devices import describe_device
 from workers.stages.base import Startup

@@ -8,7 +8,7 @@ import pytest
 
 from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.registry import Device, Replica
-from gateway.deployments.room import (
+from gateway.deployments.making_room import (
     Answer,
     Need,
     Resident,
