@@ -56,7 +56,7 @@ def shown(
         "address": latest.host if latest else "",
         "labels": node.labels,
         "first_seen": iso(node.first_seen_ms),
-        "last_seen": iso(min(_MAX_MS, max([node.last_seen_ms, *(device.seen_ms for device in alive)]))),
+        "last_seen": iso(min(_MAX_MS, node.last_seen_ms)),
         "devices": [_device(now.get(seen.device, seen), alive=seen.device in now) for seen in node.devices],
         "replicas": _replicas(replicas, specs),
     }

@@ -33,7 +33,7 @@ from tests.homes import new_home
 from tests.rpc import client as rpc_client
 from tests.rpc import start_rpc
 from tests.stack import KEY as ADMIN
-from tests.stack import Stack, eventually, free_port, running
+from tests.stack import PATIENCE_S, Stack, eventually, free_port, running
 from web.rpc.stubs import model_pb2 as pb
 
 
@@ -160,7 +160,8 @@ def test_only_admins_make_tokens_and_only_where_machines_can_join(stack: Stack, 
     stack.start("web-deaf", settings=deaf)
     url = f"http://127.0.0.1:{deaf.http_port}"
     eventually(lambda: is_listening(deaf.http_port), "it listens")
-    refused = httpx.post(f"{url}/join-tokens", json={}, headers={"Authorization": f"Bearer {ADMIN}"})
+    headers = {"Authorization": f"Bearer {ADMIN}"}
+    refused = httpx.post(f"{url}/join-tokens", json={}, headers=headers, timeout=PATIENCE_S)
     assert (refused.status_code, refused.json()["data"]["reason"]) == (409, "no_listener")
     assert "headrace up --listen" in refused.json()["message"]
     stack.kill("web-deaf")

@@ -41,9 +41,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     small = {"engine": "fake", "max_tokens": 50, "default_max_tokens": 2}
     # The examples name the demo model; what it says does not matter here, and the fake engine says it at once.
     models = {"fake": small, CHAT_MODEL: {**small, "source": "", "quantization": "none"}}
-    with running(
-        tmp_path_factory.mktemp("s"), {"fake": {}, CHAT_MODEL: {}, EMBEDDING_MODEL: {}}, models_json=json.dumps(models)
-    ) as stack:
+    deployed = {"fake": {}, CHAT_MODEL: {}, EMBEDDING_MODEL: {}}
+    # Tokens are made where machines could join; none does here.
+    settings = {"models_json": json.dumps(models), "listen": "127.0.0.1:6380"}
+    with running(tmp_path_factory.mktemp("s"), deployed, **settings) as stack:
         yield stack
 
 
