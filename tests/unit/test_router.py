@@ -11,10 +11,10 @@ import redis
 from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
-from gateway.errors import ModelNotReady, UpstreamUnavailable
+from gateway.errors import DoesNotFit, HeadraceError, ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker
 from gateway.inference.routing import Router
-from gateway.models.catalog import Catalog, load_catalog
+from gateway.models.catalog import Catalog, Model, load_catalog
 from gateway.models.footprint import Footprint
 from gateway.scheduling.capacity import Capacity
 from gateway.settings import Settings
@@ -183,3 +183,47 @@ def test_the_capacity_of_a_model_is_what_its_active_replicas_have_measured(route
     assert router.capacity("here", background=False) == Capacity(slots=15, free=4, slot_s=3)
     assert router.capacity("here", background=True) == Capacity(slots=9.5, free=2, slot_s=6)
     assert router.capacity("other", background=False) == Capacity(slots=0, free=0, slot_s=0)
+
+
+class Shelf:
+    """A loader of these models, which loads none."""
+
+    def __init__(self, *models: str) -> None:
+        self.models = models
+
+    def obstacle(self, model: Model) -> HeadraceError | None:
+        return None if model.id in self.models else DoesNotFit(f"{model.id} is too large.")
+
+    def require(self, model: Model, besides: str = "") -> None:
+        if error := self.obstacle(model):
+            raise type(error)(error.message + besides)
+
+    def load(self, model: Model, *, asked_by: str) -> None:
+        raise NotImplementedError
+
+
+def test_a_model_that_may_be_loaded_takes_requests_rather_than_its_fallbacks(router: Router) -> None:
+    router.loader = Shelf("here", "other")
+    alive(router, "other", "active")
+    here = router.catalog.get("here")
+    assert status(router, "here") == "available"
+    assert router.route(here, "chat") is here
+
+
+def test_a_fallback_that_is_there_goes_before_one_that_must_be_loaded(router: Router) -> None:
+    """Whatever their order is."""
+    router.loader = Shelf("other")
+    there, other = router.catalog.get("there"), router.catalog.get("other")
+    here = router.catalog.get("here")
+    assert router.route(here, "chat") is other, "nothing else answers"
+    router.registry.beat_provider(ProviderWorker("w", "n1", 1, credentials=("p",)), lease_s=60)
+    fresh = Router(registry=router.registry, catalog=router.catalog, breaker=router.breaker, loader=router.loader)
+    assert fresh.ready_fallbacks(here, "chat") == [there, other]
+    turned = replace(here, fallbacks=("other", "there"))
+    assert fresh.ready_fallbacks(turned, "chat") == [there, other]
+
+
+def test_why_a_model_can_not_be_loaded_is_told(router: Router) -> None:
+    router.loader = Shelf()
+    with pytest.raises(DoesNotFit, match="vectors is too large"):
+        router.route(router.catalog.get("vectors"), "embedding")

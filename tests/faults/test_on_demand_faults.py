@@ -1,0 +1,70 @@
+"""What happens to a load that a request has asked for when somebody dies or leaves meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.on_demand import ask, deployments, entry, status, unloaded
+from tests.stack import Stack, chat, eventually, running
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    catalog = entry("slow", load_s=4)
+    with running(tmp_path_factory.mktemp("demand"), {}, catalog=catalog, load_on_demand=True) as stack:
+        with stack.client() as client:
+            eventually(lambda: status(client, "slow") == "available", "the agent says which weights it has")
+        yield stack
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[httpx.Client]:
+    with stack.client() as client:
+        unloaded(stack, client, "slow")
+        eventually(lambda: status(client, "slow") == "available", "the next request would load it")
+        yield client
+
+
+def test_a_load_goes_on_when_its_agent_is_killed(stack: Stack, client: httpx.Client) -> None:
+    before = len(deployments(client, "slow"))
+    stream = chat(stack, model="slow", max_tokens=4)
+    eventually(lambda: stack.registry.replicas("slow"), "it loads")
+    stack.kill("agent")
+    stack.start("agent")
+    assert stream.join().error is None
+    assert stream.finish_reason == "length"
+    assert len(deployments(client, "slow")) == before + 1
+    eventually(lambda: deployments(client, "slow")[0]["status"] == "completed", "its deployment ends")
+
+
+def test_a_job_has_its_model_loaded_though_the_process_that_took_it_is_killed(
+    stack: Stack, client: httpx.Client
+) -> None:
+    """Also while no keeper was there: what waits is what counts."""
+    path = ask(client, "slow", Prefer="respond-async").json()["data"]["location"]
+    for name in ("web", "keeper"):
+        stack.kill(name)
+        stack.start(name)
+    eventually(stack._ready, "the web process is back")
+    eventually(lambda: client.get(path).json()["data"]["status"] == "completed", "the job is done")
+
+
+def test_a_load_goes_on_when_its_client_leaves(stack: Stack, client: httpx.Client) -> None:
+    body = {"messages": [{"role": "user", "content": "hi"}], "stream": True}
+    with client.stream("POST", "/models/slow/chat/completions", json=body) as response:
+        job_id = response.headers["X-Job-Id"]
+        next(response.iter_lines())
+    eventually(lambda: client.get(f"/jobs/{job_id}").json()["data"]["status"] == "cancelled", "nobody waits for it")
+    eventually(lambda: status(client, "slow") == "active", "it is there for the next one")
+
+
+def test_a_load_outlives_an_outage_of_redis(stack: Stack, client: httpx.Client) -> None:
+    stream = chat(stack, model="slow", max_tokens=4)
+    eventually(lambda: stack.registry.replicas("slow"), "it loads")
+    stack.kill("redis")
+    stack.start_redis()
+    assert stream.join().error is None
+    assert stream.finish_reason == "length"
