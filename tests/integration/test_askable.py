@@ -17,6 +17,7 @@ from gateway.readiness import check
 from gateway.settings import Settings
 from gateway.store import keys
 from gateway.store.codec import dumps
+from tests.stack import eventually
 from web.app import create_app
 
 MODELS = {
@@ -97,8 +98,8 @@ def test_a_gateway_is_ready_before_its_models_are(
     assert (missing.status_code, missing.get_json()["data"]["model"]) == (503, "inactive")
     assert client.get("/health/ready?model=none").status_code == 404
     there_is(redis_client, "fake", "", SpecState.ASLEEP)
-    assert check(gateway).replicas == {"r": "asleep"}
+    eventually(lambda: check(gateway).replicas == {"r": "asleep"}, "it is seen that it sleeps")
     there_is(redis_client, "fake", "active", SpecState.RUNNING)
-    assert check(gateway).replicas == {"r": "healthy"}
+    eventually(lambda: check(gateway).replicas == {"r": "healthy"}, "it is seen that it serves")
     redis_client.delete(keys.KEEPER)
     assert not check(gateway).ready
