@@ -37,7 +37,7 @@ class Cluster:
             texts = chart.render(values, name="pods", namespace="default")
         documents = [one for path, text in texts.items() if path.endswith(".yaml") for one in yaml.safe_load_all(text)]
         self.objects = {(one["kind"], one["metadata"]["name"]): one for one in documents if one}
-        _podman("network", "create", "--ignore", NETWORK)
+        subprocess.run(["podman", "network", "create", NETWORK], capture_output=True, check=False)  # it may be there
 
     def names(self) -> list[str]:
         """What runs for long: Redis first."""
@@ -96,13 +96,20 @@ class Cluster:
         options += ["--read-only", "--read-only-tmpfs=false"] * rights["readOnlyRootFilesystem"]
         options += [f"--cap-drop={one}" for one in rights["capabilities"]["drop"]]
         for one in container.get("env", ()):
-            options += ["--env", f"{one['name']}={one.get('value', f'{name}-0')}"]  # the other source is the pod's name
+            options += ["--env", f"{one['name']}={self._value(name, one)}"]
         for mount in container["volumeMounts"]:
             source = self._volume(name, mount["name"])
             options += ["--volume", f"{source}:{mount['mountPath']}:{'ro' if mount.get('readOnly') else 'rw'}"]
         if name == "pods-web":
             options += ["--publish", "127.0.0.1:8000:8000"]
         return options
+
+    def _value(self, name: str, variable: Mapping[str, Any]) -> str:
+        """Of a variable: written there, an entry of a Secret, or the pod's name."""
+        source = variable.get("valueFrom", {})
+        if reference := source.get("secretKeyRef"):
+            return base64.b64decode(self.objects["Secret", reference["name"]]["data"][reference["key"]]).decode()
+        return f"{name}-0" if source else str(variable["value"])
 
     def _volume(self, name: str, volume: str) -> Path:
         """A folder of this machine that is the volume: with what the object holds, for the pod's group."""

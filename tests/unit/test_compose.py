@@ -123,9 +123,9 @@ def test_every_command_and_variable_exists(services: dict[str, Any]) -> None:
         command = one.get("command") or ["redis-server"]
         if command[:2] == ["python", "-m"]:
             assert importlib.util.find_spec(command[2])
-        elif command[0] == "headrace":
-            arguments = {option for parameter in main.commands[command[1]].params for option in parameter.opts}
-            assert {word for word in command if word.startswith("--")} <= arguments
+    script = services["deploy"]["command"][2]
+    options = {option for parameter in main.commands["deploy"].params for option in parameter.opts}
+    assert set(re.findall(r" (--\w+)", script)) == {"--once", "--url"} <= options
     names = {name for one in services.values() for name in one.get("environment") or ()}
     known = {f"HEADRACE_{name.upper()}" for name in Settings.__dataclass_fields__}
     assert {name.removesuffix("_FILE") for name in names if name.startswith("HEADRACE_")} <= known
