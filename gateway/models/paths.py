@@ -15,7 +15,10 @@ def package_path(ref: PackageRef) -> Path | None:
 
     Does not import the package.
     """
-    spec = importlib.util.find_spec(ref.package)
+    try:
+        spec = importlib.util.find_spec(ref.package)
+    except ValueError:  # a module that is no file, such as __main__
+        return None
     if spec is None or not spec.submodule_search_locations:
         return None
     return Path(next(iter(spec.submodule_search_locations))) / ref.file

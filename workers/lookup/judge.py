@@ -116,7 +116,6 @@ def _remarks(found: Judged) -> Sequence[tuple[str, Any]]:
     """What to say, and whether it applies."""
     own, longer, described = found.context_length, found.footprint.context_length, found.description
     return (
-        ("It can look at pictures, but no engine gives it any yet: it serves text only.", described.vision),
         ("It has no chat template, so it serves completions only.", "chat" not in found.capabilities),
         (f"Its files do not say its context; {own} tokens are taken.", not longer and own == UNSTATED_CONTEXT),
         (

@@ -46,9 +46,14 @@ def look_up(
     try:
         from workers.lookup.choose import choices
         from workers.lookup.propose import propose
+        from workers.lookup.requirements import reading
 
-        place = _place(parsed, settings, limits or Limits(), is_cancelled, log)
-        return run(lambda: propose(place, choices(place, device, engine, settings.max_batch_size)), is_cancelled)
+        def read() -> Found:
+            with reading():
+                place = _place(parsed, settings, limits or Limits(), is_cancelled, log)
+                return propose(place, choices(place, device, engine, settings.max_batch_size))
+
+        return run(read, is_cancelled)
     except ModuleNotFoundError as error:
         raise SourceFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,

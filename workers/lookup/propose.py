@@ -24,6 +24,8 @@ def propose(place: Place, choices: Sequence[Choice]) -> Found:
     others = [one.fit.as_alternative(source=place.source(one.candidate.path)) for one in choices if one is not taken]
     others += _other_files(place, taken, {one.candidate.path for one in choices})
     warnings = list(judged.warnings)
+    if _sees(place, taken):
+        warnings.append("It can look at pictures, but no engine gives it any yet: it serves text only.")
     if fit.context_length < judged.context_length:
         warnings.append(
             f"Of its context of {judged.context_length} tokens {fit.context_length} fit the device's free memory."
@@ -85,6 +87,12 @@ def _entry(place: Place, taken: Choice) -> dict[str, Any]:
     return entry
 
 
+def _sees(place: Place, taken: Choice) -> bool:
+    """Whether it can look at pictures; beside a GGUF file another one has the part that does."""
+    beside = taken.candidate.format == "gguf" and any("mmproj" in name.lower() for name in place.sizes)
+    return taken.judged.description.vision or beside
+
+
 def _facts(place: Place, taken: Choice) -> ModelFacts:
     judged, described = taken.judged, taken.judged.description
     return ModelFacts(
@@ -95,7 +103,7 @@ def _facts(place: Place, taken: Choice) -> ModelFacts:
         size_bytes=judged.size_bytes,
         num_parameters=judged.footprint.num_parameters,
         context_length=judged.context_length,
-        vision=described.vision,
+        vision=_sees(place, taken),
         tokenizer=judged.tokenizer,
         revision=place.revision,
         commit=place.commit,
