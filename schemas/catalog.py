@@ -48,6 +48,8 @@ class RangeSchema(StrictSchema):
 
     @validates_schema
     def _in_order(self, data: dict[str, Any], **_: Any) -> None:
+        if missing := [name for name in ("min", "max", "default") if data.get(name) is None]:
+            raise ValidationError({name: ["Missing data for required field."] for name in missing})
         if not data["min"] <= data["default"] <= data["max"]:
             raise ValidationError("Must have min <= default <= max.")
 

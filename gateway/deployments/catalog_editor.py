@@ -153,7 +153,7 @@ class CatalogEditor:
             devices = [device for device in devices if target in (device.node, device.name)]
         if not devices:
             alive = ", ".join(sorted(device.name for device in self._registry.devices()))
-            raise NoDevice(f"There is no node {target!r} that is alive; alive are: {alive}.")
+            raise InvalidRequest.of({"node": [f"There is no {target!r} that is alive; alive are: {alive}."]})
         return max(devices, key=lambda one: (one.node == self._settings.node, one.memory_free))
 
     def _now_ms(self) -> int:

@@ -166,7 +166,7 @@ def test_a_model_by_its_whole_table_is_there_at_once(rest: httpx.Client) -> None
         ({}, 422, "give a name to look up"),
         ({"source": "a/b/../c"}, 422, "is not a plain relative path"),
         ({"source": "two words"}, 422, "names no model"),
-        ({"source": "org/x", "node": "mars"}, 503, "There is no node 'mars' that is alive; alive are: n1.cpu0"),
+        ({"source": "org/x", "node": "mars"}, 422, "There is no 'mars' that is alive; alive are: n1.cpu0"),
         ({"source": "org/x", "id": "local/x"}, 422, "an id does not begin with local/"),
         ({"id": "x", "model": {"capabilities": ["fly"]}}, 422, "Got 'fly'"),
         ({"id": "x", "model": {"engine": "fake"}}, 422, "capabilities"),

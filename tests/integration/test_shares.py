@@ -15,6 +15,7 @@ from gateway.access.shares import Shares
 from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry, Replica
 from gateway.context import Gateway
+from gateway.deployments.service import Change
 from gateway.errors import HeadraceError, JobNotFound, ModelNotFound, PermissionDenied, QueueFull
 from gateway.inference.service import Submitted
 from gateway.jobs.cleanup import Cleanup
@@ -139,15 +140,15 @@ def test_a_key_that_is_bound_to_models_knows_no_others(gateway: Gateway) -> None
 def test_nor_their_deployments(gateway: Gateway, redis_client: redis.Redis) -> None:
     Registry(redis_client).heartbeat(Replica("i", "r", "fake", "n", "cpu0", "active", 1), lease_s=60)
     admin, key = make_key(gateway, scopes=["admin"]), make_key(gateway, models=["fake"], scopes=["deploy"])
-    made = gateway.deployments._start(
+    change = Change(
         "deploy-1",
         gateway.catalog.get("smollm2-135m"),
-        {},
-        [],
-        [],
-        at=ReplicaSpec("r", "smollm2-135m", "n", "cpu0"),
-        key=admin,
+        admin.id,
+        body={},
+        present=[],
+        wanted=[ReplicaSpec("r", "smollm2-135m", "n", "cpu0")],
     )
+    made = gateway.deployments.start(change)
     assert gateway.deployments.list(key=admin)
     assert gateway.deployments.list(key=key) == []
     for look in (gateway.deployments.status, gateway.deployments.cancel):

@@ -118,8 +118,10 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {400} if path.startswith("/v1/") else {400, 422}
     if "requestBody" in operation:
         statuses |= {409, 413, 415} if has_parameter else {413, 415}
-    if path in ("/models/local/deploy", "/nodes/{name}"):
+    if path in ("/models/local/deploy", "/models/{model_id}", "/nodes/{name}"):
         statuses |= {409}
+    if path in ("/models", "/join-tokens") and takes_input:
+        statuses |= {403, 409}
     if path.startswith(("/keys/", "/usage")):  # two keys may have one name
         statuses |= {409}
     if has_parameter or path in ("/usage", "/queue", "/models/local/deploy"):
