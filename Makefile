@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS)
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-.PHONY: run test check locks containers deps-go deps-clients format bench figures faults fuzz clean
+.PHONY: run test check docs locks containers deps-go deps-clients format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -49,6 +49,10 @@ locks: $(STAMP)
 # Builds the images and runs them, without Docker. `make containers ARGS="--wheels FOLDER"`: with PyTorch from a folder.
 containers: $(STAMP)
 	$(BIN)/python -m tests.containers $(ARGS)
+
+# The site: build/site/index.html. A link that leads nowhere ends it.
+docs: $(STAMP)
+	$(BIN)/python -m docs.site build/site
 
 format: $(STAMP)
 	$(BIN)/ruff format .

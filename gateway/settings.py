@@ -49,8 +49,9 @@ class Settings:
 
     #: The file that holds settings, models and providers.
     config: Path = field(default_factory=directories.default_config)
-    #: Models and providers as JSON objects by id, over those of the file.
+    #: Models as a JSON object by id, over those of the file.
     models_json: str = ""
+    #: Providers, likewise.
     providers_json: str = ""
     #: Redis that holds jobs, journals and the registry; empty: the embedded server in `data_dir`.
     redis_url: str = ""
@@ -58,13 +59,17 @@ class Settings:
     appendfsync: str = "everysec"
     #: Where the embedded Redis, keys, certificates and logs live.
     data_dir: Path = field(default_factory=directories.default_data_dir)
+    #: Address on which the REST face listens; `0.0.0.0`: all.
     http_host: str = "127.0.0.1"
+    #: Port of the REST face.
     http_port: int = 8000
     #: TLS of the REST face: `on`, `off`, or `proxy`: a proxy in front ends it, so nobody needs to be warned.
     http_tls: str = "off"
     #: Path below which a proxy shows the REST face to its clients, such as `/llm`; all links in answers begin with it.
     root_path: str = ""
+    #: Address on which the gRPC face listens; `0.0.0.0`: all.
     grpc_host: str = "127.0.0.1"
+    #: Port of the gRPC face.
     grpc_port: int = 50051
     #: Serve gRPC without TLS; allowed on loopback only.
     grpc_plaintext: bool = False
@@ -78,8 +83,9 @@ class Settings:
     grpc_key_max_calls: int = 500
     #: A gRPC connection that is silent for this long is probed; without an answer within 10 s it is closed.
     grpc_keepalive_s: float = 30.0
-    #: PEM files of the certificate and key of both faces; empty: development ones are made in `{data_dir}/tls`.
+    #: PEM file of the certificate of both faces; empty: a development one is made in `{data_dir}/tls`.
     tls_cert: str = ""
+    #: PEM file of its key.
     tls_key: str = ""
     #: PEM file of a CA: gRPC clients must have a certificate that it signed. Empty: they need none.
     tls_client_ca: str = ""
@@ -87,7 +93,9 @@ class Settings:
     ca_file: str = ""
     #: Where other machines join and reach this Redis, over TLS, as HOST:PORT; empty: nowhere.
     listen: str = ""
+    #: Address on which Flower listens.
     flower_host: str = "127.0.0.1"
+    #: Port of Flower.
     flower_port: int = 5555
     #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.
     cors_origins: str = "*"
@@ -171,12 +179,15 @@ class Settings:
     load_on_demand_fetch: bool = False
     #: Requests to remote models that one provider worker runs at once.
     provider_concurrency: int = 64
-    #: A provider's circuit breaker opens after this many failures within the window, and tries one call again later.
+    #: A provider's circuit breaker opens after this many failures within the window.
     breaker_failures: int = 5
+    #: That window.
     breaker_window_s: float = 30.0
+    #: An open one tries a call again after this time.
     breaker_open_s: float = 15.0
     #: Longest time a stream stays open before it asks the client to reconnect; 0: there is none. Not below /v1.
     stream_limit_s: float = 3600.0
+    #: Least level of what is logged: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
     #: Model workers log to files in `data_dir`; else to where their agent does.
     log_files: bool = True
