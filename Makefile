@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS)
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-.PHONY: run test check docs locks containers deps-go deps-clients format bench figures faults fuzz clean
+.PHONY: run test check docs locks containers deps-go deps-clients deps-pythons format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -23,7 +23,7 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m 'not slow'
 
-check: $(STAMP) deps-go deps-clients
+check: $(STAMP) deps-go deps-clients deps-pythons
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -53,6 +53,10 @@ containers: $(STAMP)
 # The site: build/site/index.html. A link that leads nowhere ends it.
 docs: $(STAMP)
 	$(BIN)/python -m docs.site build/site
+
+# Packages for the other versions of Python that are here, in .pythons, for the tests of the wheel.
+deps-pythons: $(STAMP)
+	$(BIN)/python -m tests.pythons
 
 format: $(STAMP)
 	$(BIN)/ruff format .

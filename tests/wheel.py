@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from importlib import metadata
 from pathlib import Path
 
@@ -33,38 +32,60 @@ def build(folder: Path) -> Path:
     return wheel
 
 
-def install(wheel: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Path:
-    """The `bin` folder of a new environment with the wheel. All else comes from this one, except some packages."""
-    _run(sys.executable, "-P", "-m", "venv", "--without-pip", str(folder))
-    python = folder / "bin" / "python"
-    options = ("--quiet", "--no-deps", "--no-index")
-    _run(sys.executable, "-P", "-m", "pip", "--python", str(python), "install", *options, str(wheel))
-    ours = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    if not without:
-        (ours / "others.pth").write_text(str(OTHERS))
-        return folder / "bin"
-    others = folder / "others"
-    others.mkdir()
-    for path in OTHERS.iterdir():
+def environment(
+    folder: Path, *, python: Path | str = sys.executable, others: Path = OTHERS, without: tuple[str, ...] = ()
+) -> None:
+    """A new environment of an interpreter with the packages that lie in `others`, except some, and Headrace."""
+    _run(str(python), "-P", "-m", "venv", "--without-pip", str(folder))
+    seen = folder / "others"
+    seen.mkdir()
+    for path in others.iterdir():
         if path.name.split("-")[0].split(".")[0] not in (*without, "headrace"):
-            (others / path.name).symlink_to(path)
-    (ours / "others.pth").write_text(str(others))
-    return folder / "bin"
+            (seen / path.name).symlink_to(path)
+    (ours,) = folder.glob("lib/python*/site-packages")
+    (ours / "others.pth").write_text(str(seen))
+
+
+def install(wheel: Path, folder: Path) -> None:
+    """Install the wheel into an environment."""
+    _pip(folder, "install", "--no-deps", "--no-index", str(wheel))
+
+
+def uninstall(folder: Path) -> None:
+    """Take it out again."""
+    _pip(folder, "uninstall", "--yes", "headrace")
+
+
+def files(*folders: Path) -> set[Path]:
+    """All files below these folders, without what Python has compiled."""
+    every = (path for folder in folders for path in folder.rglob("*") if not path.is_dir() or path.is_symlink())
+    return {path for path in every if "__pycache__" not in path.parts}
 
 
 def hostile_folder(folder: Path) -> Path:
-    """A folder with a module for every name that anybody could import. What is imported writes its name to a file.
+    """Fill a folder with a module for every name that anybody could import, and a package for each of ours. What is
+    imported writes its name to a file, and ends its process.
 
     Returns that file.
     """
     heard = folder.with_name(f"{folder.name}.imported")
+    writes = f"with open({str(heard)!r}, 'a') as stream:\n    stream.write(__name__ + '\\n')\nraise SystemExit(1)\n"
     packages = {name for name in metadata.packages_distributions() if name.isidentifier()}
-    for name in packages | set(sys.stdlib_module_names) | {*SOURCE, "sitecustomize", "usercustomize", "flowerconfig"}:
-        body = f"with open({str(heard)!r}, 'a') as stream:\n    stream.write(__name__ + '\\n')\n"
-        (folder / f"{name}.py").write_text(body)
+    for name in packages | set(sys.stdlib_module_names) | {"sitecustomize", "usercustomize", "flowerconfig"}:
+        (folder / f"{name}.py").write_text(writes)
+    for name in SOURCE:
+        (folder / f"{name}.py").unlink(missing_ok=True)
+        (folder / name).mkdir()
+        (folder / name / "__init__.py").write_text(writes)
     for name in ("celeryconfig.py", "gunicorn.conf.py"):
         shutil.copy(folder / "flowerconfig.py", folder / name)
     return heard
+
+
+def _pip(folder: Path, *command: str) -> None:
+    """pip of this environment works on that one, which has none."""
+    python = str(folder / "bin" / "python")
+    _run(sys.executable, "-P", "-m", "pip", "--python", python, "--quiet", *command)
 
 
 def _run(*command: str) -> None:

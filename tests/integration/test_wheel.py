@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from zipfile import ZipFile
 
+import grpc
+import httpx
 import pytest
 
+from gateway.settings import Settings
+from tests import pythons
 from tests.homes import Home, new_home
-from tests.stack import REPOSITORY, eventually
-from tests.wheel import OTHERS, build, hostile_folder, install
+from tests.rpc import Client, chat_request, text_of
+from tests.stack import REPOSITORY, eventually, processes_of
+from tests.wheel import OTHERS, build, environment, files, hostile_folder, install, uninstall
 
 MODEL = "smollm2-135m"
 
@@ -68,12 +75,16 @@ class Installed:
             self.run("headrace", "down", HEADRACE_DATA_DIR=str(folder))
 
 
-def installed(wheel: Path, folder: Path, *, without: tuple[str, ...] = ()) -> Installed:
-    environment, cwd = folder / "env", folder / "cwd"
-    cwd.mkdir()
+def installed(wheel: Path, folder: Path, **choice: Any) -> Installed:
+    """The wheel in a new environment, with a home folder of its own."""
     home = new_home(folder)
-    home.environ = {name: value for name, value in home.environ.items() if not name.startswith("PYTHON")}
-    return Installed(install(wheel, environment, without=without), cwd, home)
+    environ = {name: value for name, value in home.environ.items() if not name.startswith(("PYTHON", "XDG_"))}
+    home.environ = {**environ, "HOME": str(folder / "home")}
+    (folder / "cwd").mkdir()
+    (folder / "home").mkdir()
+    environment(folder / "env", **choice)
+    install(wheel, folder / "env")
+    return Installed(folder / "env" / "bin", folder / "cwd", home)
 
 
 @pytest.fixture
@@ -91,6 +102,71 @@ def base(wheel: Path, tmp_path: Path) -> Iterator[Installed]:
     one = installed(wheel, tmp_path, without=("httpx2", "openai", "anthropic", *heavy))
     yield one
     one.run("headrace", "down")
+
+
+def python_of(version: str) -> dict[str, Path]:
+    """The interpreter of that version, and its packages."""
+    python = pythons.interpreter(version)
+    if python is None:
+        pytest.skip(f"There is no Python {version} here.")
+    if lacks := pythons.lacks(version):
+        pytest.fail(lacks, False)
+    return {"python": python, "others": pythons.packages(version)}
+
+
+def ask_over_http(settings: Settings, key: str, model: str) -> str:
+    """A streamed answer."""
+    url = f"http://127.0.0.1:{settings.http_port}/models/{model}/chat/completions"
+    question = {"messages": [{"role": "user", "content": "hello"}]}
+    body = {**question, "stream": True, "max_tokens": 5}
+    with httpx.stream("POST", url, json=body, headers={"Authorization": f"Bearer {key}"}, timeout=60) as response:
+        data = [line.removeprefix("data: ") for line in response.iter_lines() if line.startswith("data: ")]
+    assert data.pop() == "[DONE]"
+    return "".join(choice["delta"].get("content", "") for chunk in data for choice in json.loads(chunk)["choices"])
+
+
+def ask_over_grpc(settings: Settings, key: str, model: str) -> str:
+    """The same."""
+    ca = grpc.ssl_channel_credentials((settings.data_dir / "tls" / "ca.pem").read_bytes())
+    with grpc.secure_channel(f"localhost:{settings.grpc_port}", ca) as channel:
+        request = chat_request(model=model)
+        return text_of(list(Client.over(channel, key).call("CreateChatCompletionStream", request)))
+
+
+@pytest.mark.parametrize("version", ["", *(pytest.param(one, marks=pytest.mark.slow) for one in pythons.VERSIONS)])
+def test_from_an_empty_folder_to_an_answer_and_back_whatever_lies_in_the_folder(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory, version: str
+) -> None:
+    """The platform's folder for data is used, so the paths must be short enough for Redis' socket."""
+    folder = tmp_path_factory.mktemp("w")
+    one = installed(wheel, folder, **(python_of(version) if version else {}))
+    uninstall(folder / "env")
+    clean = files(folder / "env")
+    install(wheel, folder / "env")
+    data, model = folder / "home" / ".local" / "share" / "headrace", MODEL if version else "fake"
+    del one.home.environ["HEADRACE_DATA_DIR"]
+    settings = Settings.load({**one.home.environ, "HEADRACE_DATA_DIR": str(data), "HEADRACE_CONFIG": "none"})
+    try:
+        assert f"{model}: active" in one.headrace("up", "--detach", HEADRACE_DEMO_MODEL=model)
+        key = (data / "keys" / "bootstrap").read_text().strip()
+        assert ask_over_http(settings, key, model)
+        assert ask_over_grpc(settings, key, model)
+        assert one.headrace("status").count(" 0 restarts") == 7
+        assert Path(one.headrace("files").strip(), "proto", "model.proto").exists()
+        one.headrace("down")
+        assert files(one.cwd) == set()
+        heard = hostile_folder(one.cwd)
+        assert f"{model}: active" in one.headrace("up", "--detach", HEADRACE_DEMO_MODEL=model)
+        assert one.headrace("status").count(" 0 restarts") == 7
+        assert not heard.exists(), heard.read_text()
+    finally:
+        one.run("headrace", "down")
+    uninstall(folder / "env")
+    assert files(folder / "env") == clean
+    assert processes_of(data) == []
+    home = files(folder / "home")
+    assert home
+    assert {path for path in home if not path.is_relative_to(data)} == set()
 
 
 def test_it_holds_all_that_is_read_at_run_time(wheel: Path) -> None:
@@ -122,6 +198,7 @@ def test_it_runs_from_a_folder_with_files_of_any_name(whole: Installed) -> None:
     whole.headrace("doctor")
     whole.headrace("down")
     assert not heard.exists(), heard.read_text()
+    assert files(Path(whole.home.environ["HOME"])) == set(), "nothing lies beside the data folder"
     whole.run("python", "-c", "import redis")
     assert heard.read_text() == "redis\n", "the trap works"
     logs = "".join(path.read_text() for path in (Path(whole.home.data) / "logs").iterdir())

@@ -66,8 +66,6 @@ def compress(folder: Path, copy: Path, quantization: str) -> None:
             Reason.BAD_QUANTIZATION,
             f"The weights in {folder.name} are stored as {stored} already, and run so with quantization `none`.",
         )
-    # Its telemetry would send usage to its makers.
-    os.environ["NNCF_CI"] = "1"
     try:
         import nncf
     except ImportError as error:
