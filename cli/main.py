@@ -25,7 +25,7 @@ from cli.models import catalog
 from cli.models.chat import chat
 from cli.output import say
 from cli.preflight import bootstrap_key, not_read, wait_for_redis
-from cli.service import files
+from cli.service.command import files, service
 from cli.up import SUPERVISOR, claim_redis, supervisor_of, up
 from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap, origins
@@ -179,7 +179,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (*catalog.COMMANDS, chat, deploy, doctor, files, join, models, nodes, token, unload, worker):
+for command in (*catalog.COMMANDS, chat, deploy, doctor, files, join, models, nodes, service, token, unload, worker):
     main.add_command(command)
 main.add_command(key)
 main.add_command(usage)

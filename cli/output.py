@@ -1,4 +1,6 @@
-"""What commands print, on a terminal or pipe that may be closed at any time, or into a file, which gets no secret."""
+"""What commands print, on a terminal or pipe that may be closed at any time, or into a file or
+journal, which gets no secret.
+"""
 
 from __future__ import annotations
 
@@ -28,25 +30,31 @@ def show(text: str, *, nl: bool = True) -> None:
     try:
         click.echo(text, nl=nl)
     except OSError:
-        _closed.set()
+        if not stat.S_ISSOCK(_mode()):  # the journal's end is no reason to end, too
+            _closed.set()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def shown_secret(settings: Settings, name: str) -> str:
-    """A secret, to be shown on the terminal; if the output goes to a file, the command that shows it."""
+    """A secret, to be shown on the terminal; if the output goes to a file or journal, the command that shows it."""
     secret = secret_file(settings, name)
     path = shlex.quote(str(settings.data_dir.absolute() / "keys" / name))
-    in_file = sys.stdout is not None and stat.S_ISREG(os.fstat(sys.stdout.fileno()).st_mode)
-    return f"$(cat {path})" if in_file else secret
+    is_kept = stat.S_ISREG(_mode()) or stat.S_ISSOCK(_mode())
+    return f"$(cat {path})" if is_kept else secret
 
 
 def is_closed() -> bool:
     """Whether the terminal or pipe that this process writes to has been closed."""
     if sys.stdout is None or _closed.is_set():
         return _closed.is_set()
-    mode = os.fstat(sys.stdout.fileno()).st_mode
+    mode = _mode()
     if not (stat.S_ISCHR(mode) or stat.S_ISFIFO(mode)):
         return False
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _mode() -> int:
+    """What standard output is: systemd's journal is a socket. 0: there is none."""
+    return os.fstat(sys.stdout.fileno()).st_mode if sys.stdout is not None else 0

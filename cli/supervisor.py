@@ -20,6 +20,7 @@ import psutil
 
 from gateway.backoff import Backoff
 from gateway.directories import shipped
+from gateway.process import notify
 from gateway.process.children import adopt_orphans, end, reap
 from gateway.process.environment import of_process
 from gateway.process.start import how_ended, module_command, private_folder
@@ -64,10 +65,11 @@ class Supervisor:
         self._end_s = shutdown_s + END_S
         self._logs = folder / "logs"
         self._status = folder / "run" / "status.json"
-        self._environ = {**os.environ, **environ}
         self._say = say
         self._table: dict[str, Supervised] = {}
         self._left_out: dict[str, str] = {}
+        self._tell = notify.service_manager()
+        self._environ = {**os.environ, **environ}
         self.stopping = threading.Event()
         for path in (self._logs, self._status.parent):
             private_folder(path)
@@ -87,6 +89,10 @@ class Supervisor:
         """Whether `leave_out` was told so."""
         return name in self._left_out
 
+    def note_ready(self) -> None:
+        """Tell systemd, if it has started this, that all is up."""
+        self._tell(notify.READY)
+
     def running(self, name: str) -> bool:
         """Whether it has not been reaped yet."""
         return self._table[name].process is not None
@@ -105,6 +111,7 @@ class Supervisor:
     def end_users(self) -> None:
         """End everything that uses Redis."""
         self.stopping.set()
+        self._tell(notify.STOPPING)
         redis = self._table["redis"].process if "redis" in self._table else None
         end(self._children() - {redis.pid if redis else 0}, self._end_s)
 

@@ -55,7 +55,7 @@ SUPERVISOR = "up"
 #: How often the supervisor checks its processes.
 LOOK_S = 0.1
 #: How long to wait until requests are taken, and then for the demo model.
-READY_TIMEOUT_S, DEMO_TIMEOUT_S = 60.0, 180.0
+READY_TIMEOUT_S, DEMO_TIMEOUT_S = 120.0, 180.0
 QUESTION = "What is a water turbine? Answer in two sentences."
 
 
@@ -217,7 +217,8 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     shown = shown_secret(settings, "bootstrap") if key else "YOUR_KEY"
     try:
         with connect_http(settings, None, key) as client:
-            _await_web(supervisor, client)
+            if _await_web(supervisor, client):
+                supervisor.note_ready()
             if model and _bring_up_demo(client, supervisor, model):
                 _stream_one_answer(client, model)
     except (HeadraceError, httpx.HTTPError, *NOT_NOW) as error:
@@ -256,12 +257,13 @@ def _trust(settings: Settings) -> str:
     return "" if trusts_it else f"--cacert {shlex.quote(str(tls_folder(settings) / 'ca.pem'))} "
 
 
-def _await_web(supervisor: Supervisor, client: httpx.Client) -> None:
-    """Return when requests are taken, or that takes too long: a keeper that does not come is said elsewhere."""
+def _await_web(supervisor: Supervisor, client: httpx.Client) -> bool:
+    """Wait until requests are taken. Returns whether they are: a keeper that does not come is said elsewhere."""
     deadline = time.monotonic() + READY_TIMEOUT_S
-    while not _answers(client, "/health/ready") and time.monotonic() < deadline:
-        if supervisor.stopping.wait(LOOK_S):
-            return
+    while not _answers(client, "/health/ready"):
+        if time.monotonic() > deadline or supervisor.stopping.wait(LOOK_S):
+            return False
+    return True
 
 
 def _bring_up_demo(client: httpx.Client, supervisor: Supervisor, model: str) -> bool:

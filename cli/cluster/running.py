@@ -46,6 +46,7 @@ def _say_when_it_is_listed(settings: Settings, supervisor: Supervisor) -> None:
         else:
             return
     say(f"{settings.node}.{settings.device} takes models; logs are in {settings.data_dir / 'logs'}; Ctrl-C ends it")
+    supervisor.note_ready()
     ready_path(settings).touch()
 
 

@@ -1,0 +1,1 @@
+"""`headrace service`: start Headrace with the machine, by systemd."""
