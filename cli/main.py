@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from dataclasses import replace
-from typing import NoReturn
 
 import click
 import httpx
 
 from cli import leftovers
-from cli.api.connection import connect, unreachable
+from cli.api.connection import unreachable
 from cli.api.keys import key, usage
 from cli.cluster.join import join
 from cli.cluster.nodes import nodes
@@ -24,18 +22,17 @@ from cli.doctor.command import doctor
 from cli.models import catalog
 from cli.models.chat import chat
 from cli.output import say
-from cli.preflight import bootstrap_key, not_read, wait_for_redis
+from cli.preflight import bootstrap_key, wait_for_redis
 from cli.service.command import files, service
+from cli.status import status
 from cli.up import SUPERVISOR, claim_redis, supervisor_of, up
 from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap, origins
 from gateway.access.certificates import NAMES, authority
 from gateway.errors import HeadraceError, Unavailable
-from gateway.joined import read_joined
 from gateway.process.start import begin
 from gateway.settings import Settings
 from gateway.store.connection import connect as redis_client
-from gateway.store.installation import REMEDY
 
 #: How long `down` waits for `headrace up` to end everything, before it does so itself.
 DOWN_S = 15.0
@@ -117,39 +114,6 @@ def down(settings: Settings) -> None:
 
 
 @main.command()
-@click.pass_obj
-def status(settings: Settings) -> None:
-    """Say what runs, and how it is. Exit status 3: nothing runs; 1: it runs without 'headrace up'."""
-    pid = supervisor_of(settings.data_dir)
-    path = settings.data_dir / "run" / "status.json"
-    if not pid or not path.exists():
-        _unsupervised(settings)
-    say(f"up, process {pid}")
-    found = json.loads(path.read_text())
-    for name, entry in found["processes"].items():
-        state = f"process {entry['pid']}" if entry["pid"] else "waiting to start again"
-        why = f" (the last time it {entry['ended']})" if entry["restarts"] else ""
-        click.echo(f"  {name:8} {state}, {entry['restarts']} restarts{why}")
-    for name, why in found["left_out"].items():
-        click.echo(f"  {name:8} not installed: {why}")
-    if "web" not in found["processes"]:
-        click.echo(f"  joined   {read_joined(settings.data_dir).get('gateway', 'by its settings')}")
-        return
-    with connect(settings, None, None) as client:
-        response = client.get("/health/ready")
-    data = response.json()["data"]
-    click.echo(
-        f"  ready    {'yes' if response.status_code == 200 else 'no'} (redis {data['redis']}, keeper {data['keeper']})"
-    )
-    if data["redis"] == "lost":
-        click.echo(f"  REDIS HAS LOST ITS DATA. {REMEDY}")
-    for replica, health in data["replicas"].items():
-        click.echo(f"  replica  {replica}: {health}")
-    for provider, health in data["providers"].items():
-        click.echo(f"  remote   {provider}: {health}")
-
-
-@main.command()
 @click.argument("name", required=False)
 @click.option("-n", "lines", default=20, show_default=True, help="Lines of each log.")
 @click.option("-f", "follow", is_flag=True, help="Go on as the logs grow.")
@@ -179,24 +143,9 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-for command in (*catalog.COMMANDS, chat, deploy, doctor, files, join, models, nodes, service, token, unload, worker):
+COMMANDS = (chat, deploy, doctor, files, join, key, models, nodes, service, status, token, unload, usage, worker)
+for command in (*catalog.COMMANDS, *COMMANDS):
     main.add_command(command)
-main.add_command(key)
-main.add_command(usage)
-
-
-def _unsupervised(settings: Settings) -> NoReturn:
-    """Print the processes that run without `headrace up`, and exit."""
-    left = leftovers.running(settings.data_dir)
-    if not left:
-        say(f"not running in {settings.data_dir}")
-        for line in not_read(settings):
-            say(line)
-        sys.exit(3)
-    say("no 'headrace up' runs here, but what it has left does; 'headrace up' takes over, 'headrace down' ends it")
-    for name, holder in left.items():
-        click.echo(f"  {name:8} process {holder.pid}")
-    sys.exit(1)
 
 
 if __name__ == "__main__":

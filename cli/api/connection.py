@@ -21,6 +21,8 @@ from gateway.settings import Settings
 F = TypeVar("F", bound=Callable[..., Any])
 #: Addresses to listen on that stand for all of a machine, and one of them to connect to.
 _ALL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+#: Of all answers of the API.
+_KINDS = ("application/json", "text/event-stream")
 #: Longer than the pause between two comments of a stream.
 TIMEOUT = httpx.Timeout(10.0, read=15.0)
 
@@ -59,6 +61,12 @@ def connect(settings: Settings, url: str | None, key: str | None) -> httpx.Clien
     def explain(response: httpx.Response) -> None:
         if response.status_code == 401:
             raise ServerError(f"{message_of(response)} {_remedy(settings, given=bool(key), sent=bool(secret))}")
+        if response.has_redirect_location:
+            raise ServerError(
+                f"{base} redirects to {response.headers['Location']}. Let the URL be the one behind that."
+            )
+        if response.is_success and not response.headers.get("Content-Type", "").startswith(_KINDS):
+            raise ServerError(f"What answers at {base} is not Headrace's API. Give the URL whose /health/live is.")
 
     return httpx.Client(
         base_url=base,

@@ -6,16 +6,22 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
+import httpx
 import redis
 
+from cli.api.connection import unreachable
 from gateway.cluster.registry import Registry
+from gateway.errors import HeadraceError
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Level(StrEnum):
@@ -68,7 +74,7 @@ def problem(found: str, remedy: str) -> Finding:
     return Finding(Level.PROBLEM, found, remedy)
 
 
-def run(checks: Sequence[Check], installed: Installed) -> Iterable[Finding]:
+def run(checks: Sequence[Callable[[T], Iterable[Finding]]], installed: T) -> Iterable[Finding]:
     """The findings of all checks. A check that fails does not hide the others."""
     for check in checks:
         name = check.__name__.replace("_", " ")
@@ -77,6 +83,10 @@ def run(checks: Sequence[Check], installed: Installed) -> Iterable[Finding]:
                 yield Finding(finding.level, finding.found, finding.remedy, name)
         except NOT_NOW as error:
             yield Finding(Level.PROBLEM, f"Redis can't do it now: {error}", "See its log.", name)
+        except HeadraceError as error:
+            yield Finding(Level.PROBLEM, error.message, check=name)
+        except httpx.TransportError as error:
+            yield Finding(Level.PROBLEM, unreachable(error), check=name)
         except Exception as error:  # the edge of a check: run the others
             log.exception("the check of %s failed", name)
             found = f"it can't be checked: {type(error).__name__}: {error}"

@@ -9,7 +9,9 @@ from dataclasses import asdict
 
 import click
 
-from cli.doctor import chaos, host, store, work
+from cli.api.connection import connect as connect_http
+from cli.api.connection import key_option, url_option
+from cli.doctor import chaos, host, remote, store, work
 from cli.doctor.checks import Finding, Installed, Level, problem, run
 from cli.preflight import wait_for_redis
 from gateway.cluster.registry import Registry
@@ -27,11 +29,20 @@ _COLOURS = {Level.OK: "green", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="A JSON array of findings.")
 @click.option("--chaos", "with_chaos", is_flag=True, help="Break a sandbox of its own instead, and say what held.")
+@url_option
+@key_option
 @click.pass_obj
-def doctor(settings: Settings, as_json: bool, with_chaos: bool) -> None:
-    """Check a live installation, and say what to do. Exit status 1: there is a problem."""
+def doctor(settings: Settings, as_json: bool, with_chaos: bool, url: str | None, key: str | None) -> None:
+    """Check a live installation, and say what to do; with --url one elsewhere, as far as its API tells.
+
+    Exit status 1: there is a problem.
+    """
     findings = []
-    for finding in chaos.break_sandbox(settings) if with_chaos else examine(settings):
+    if with_chaos:
+        found: Iterable[Finding] = chaos.break_sandbox(settings)
+    else:
+        found = examine_remote(settings, url, key) if url else examine(settings)
+    for finding in found:
         findings.append(finding)
         if not as_json:
             _show(finding)
@@ -51,6 +62,13 @@ def examine(settings: Settings) -> Iterable[Finding]:
         yield problem(error.message, "The other checks need Redis.")
         return
     yield from run((*store.CHECKS, *work.CHECKS), installed)
+
+
+def examine_remote(settings: Settings, url: str, key: str | None) -> Iterable[Finding]:
+    """All findings about the gateway at a URL. Raises: InvalidSetting, httpx.TransportError if it is not there."""
+    with connect_http(settings, url, key) as client:
+        client.get("/health/live")
+        yield from run(remote.CHECKS, remote.Remote(settings, client))
 
 
 def _show(finding: Finding) -> None:

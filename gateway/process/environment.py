@@ -23,6 +23,8 @@ _PREFIXES = (
     *("TBB_", "RAYON_"),
 )
 _SECRET = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSW|CREDENTIAL|AUTH|(^|_)(API_?)?KEYS?($|_)")
+#: Of a person at the command line; no process that it starts needs it.
+API_KEY = "HEADRACE_API_KEY"
 #: The first admin key. Only the processes that accept requests need it.
 BOOTSTRAP_KEY = "HEADRACE_BOOTSTRAP_KEY"
 
@@ -45,8 +47,9 @@ def with_settings(environ: Mapping[str, str]) -> dict[str, str]:
 
 def of_process(name: str, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables of a process of the Procfile."""
+    environ = {variable: value for variable, value in environ.items() if variable != API_KEY}
     if name in ("web", "rpc"):
-        return dict(environ)
+        return environ
     if name in ("agent", "provider"):  # keys of hubs and providers
         return without_admin_key(environ)
     if name == "flower":

@@ -35,7 +35,7 @@ def test_every_file_that_is_named_exists(document: str) -> None:
 def test_every_variable_that_is_named_exists(document: str) -> None:
     named = re.findall(r"HEADRACE_([A-Z_]+[A-Z])\b", (ROOT / document).read_text())
     known = {field.name.upper() for field in fields(Settings)}
-    others = {"FAULTS", "FUZZ_S", "CHAOS_SEED", "CHAOS_S", "KEY", "ADDRESS"}
+    others = {"FAULTS", "FUZZ_S", "CHAOS_SEED", "CHAOS_S", "KEY", "ADDRESS", "URL", "API_KEY"}
     assert set(named) <= known | others | {f"{name}_FILE" for name in known}
 
 

@@ -26,7 +26,9 @@ def test_an_engine_gets_what_is_useful_and_no_secret() -> None:
 @pytest.mark.parametrize("name", ["web", "rpc", "agent", "provider", "keeper", "flower", "redis"])
 def test_the_admin_key_is_for_those_that_let_requests_in(name: str) -> None:
     settings = Settings(bootstrap_key="the-admin-key", redis_url="redis://:pw@h/0")
-    given = of_process(name, {**USEFUL, "OPENAI_API_KEY": "sk-1", **settings.environ()})
+    variables = {**USEFUL, "OPENAI_API_KEY": "sk-1", "HEADRACE_API_KEY": "of-a-person", **settings.environ()}
+    given = of_process(name, variables)
+    assert "of-a-person" not in given.values()
     assert ("the-admin-key" in given.values()) == (name in ("web", "rpc"))
     assert ("sk-1" in given.values()) == (name in ("web", "rpc", "agent", "provider"))
     assert Settings.load(given).redis_url == settings.redis_url
