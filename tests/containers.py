@@ -35,7 +35,7 @@ IMAGES = {"web": "localhost/headrace-web", "worker": "localhost/headrace-worker"
 #: Where certificates of package indexes lie, on both sides.
 CERTIFICATES = "/etc/ssl/certs"
 #: How long a step may take: the first build downloads and unpacks everything.
-STEP_S = 1800
+STEP_S = 3600
 #: What this machine allows; podman's defaults may be more.
 PODMAN = """[containers]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
@@ -237,8 +237,8 @@ def _stop_in_mid_answer(key: str) -> None:
 
 def blocks() -> list[str]:
     """The page's blocks of commands, those of Kubernetes left out."""
-    found = re.findall(r"^```\n(.*?)^```$", _PAGE, re.MULTILINE | re.DOTALL)
-    return [text for text in found if "helm" not in text]
+    found = re.findall(r"^```(\w*)\n(.*?)^```$", _PAGE, re.MULTILINE | re.DOTALL)
+    return [text for language, text in found if not language and "helm" not in text]
 
 
 def _check_health(stop: threading.Event) -> None:

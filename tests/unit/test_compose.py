@@ -101,7 +101,7 @@ def test_redis_keeps_what_it_has_accepted(services: dict[str, Any]) -> None:
     redis = services["redis"]
     assert re.fullmatch(r"docker\.io/library/redis:\d+\.\d+\.\d+-\w+@sha256:[0-9a-f]{64}", redis["image"])
     words = " ".join(redis["command"])
-    assert "redis.conf --appendonly yes" in words
+    assert "redis.conf --dir /data --appendonly yes" in words
     assert "--maxmemory-policy noeviction" in words
     assert [one["target"] for one in redis["volumes"] if one["source"] == "jobs"] == ["/data"]
 
