@@ -25,7 +25,7 @@ from pathlib import Path
 
 import httpx
 
-from tests import debian
+from tests import debian, pages
 from tests.pods import Cluster
 from tests.stack import REPOSITORY, eventually, lines_of
 
@@ -42,7 +42,6 @@ default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]
 [engine]
 runtime = "runc"
 """
-_PAGE = (REPOSITORY / "docs" / "containers.md").read_text()
 
 
 def main() -> None:
@@ -236,9 +235,8 @@ def _stop_in_mid_answer(key: str) -> None:
 
 
 def blocks() -> list[str]:
-    """The page's blocks of commands, those of Kubernetes left out."""
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", _PAGE, re.MULTILINE | re.DOTALL)
-    return [text for language, text in found if not language and "helm" not in text]
+    """The page's blocks of commands that are run here."""
+    return [block.text for block in pages.blocks("docs/containers.md") if block.run_by]
 
 
 def _check_health(stop: threading.Event) -> None:

@@ -1,4 +1,7 @@
-"""Two machines with networks of their own: one joins by a token, both serve a model, one dies, the other is drained."""
+"""Two machines with networks of their own: one joins by a token, both serve a model, one dies, the other is drained.
+
+The commands are those of docs/machines.md.
+"""
 
 from __future__ import annotations
 

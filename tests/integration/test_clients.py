@@ -1,4 +1,4 @@
-"""Clients of others against a running stack: each SDK does the same things with a model of ours and with a remote one.
+"""The clients of docs/clients.md against a running stack: each SDK does the same with a model of ours and a remote one.
 
 What they do is in their programs (tests/clients), which assert what must hold whatever a model says.
 """

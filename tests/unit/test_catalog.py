@@ -223,8 +223,8 @@ def test_a_catalog_without_a_file_is_just_its_entries() -> None:
     assert list(Catalog([])) == []
 
 
-def test_the_example_of_the_readme_is_right(settings: Settings) -> None:
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def test_the_example_of_the_page_on_the_catalog_is_right(settings: Settings) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "catalog.md").read_text()
     settings.config.write_text(text.partition("```toml\n")[2].partition("```")[0])
     assert load_catalog(settings).get("team/assistant:large").provider == "mine"
 
