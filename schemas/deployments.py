@@ -61,7 +61,13 @@ class DeploymentConfigSchema(StrictSchema):
     """How the engine is to run the model."""
 
     max_batch_size = Integer(1, 4096, metadata={"description": "Sequences that run at once"})
-    context_length = Integer(1, 10_000_000, metadata={"description": "Tokens of prompt and answer; the model's own"})
+    context_length = Integer(
+        1,
+        10_000_000,
+        metadata={
+            "description": "Tokens of prompt and answer. Not set: the model's own, or as many as fit, with a warning"
+        },
+    )
     use_flash_attention = Boolean(allow_none=True, metadata={"description": "A preference; see `warnings`"})
     use_kv_cache = Boolean(allow_none=True, metadata={"description": "A preference; see `warnings`"})
     tensor_parallel_size = Integer(1, 64, metadata={"description": "Processes that share the weights"})

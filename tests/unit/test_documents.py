@@ -15,6 +15,7 @@ import yaml
 from cli.main import main
 from cli.supervisor import process_table
 from gateway.settings import Settings
+from tests import figures
 from tests.pages import BY, LANGUAGES, NOT, ROOT, SHELL, all_pages, blocks
 
 PAGES = [page for page in all_pages() if page != "CHANGELOG.md"]
@@ -94,6 +95,16 @@ def test_every_make_target_of_the_documents_exists() -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = set(re.findall(r"(?:`|^)make ([\w-]+)", text, re.MULTILINE))
     assert {"run", "test", "check", "bench", "faults"} <= named <= targets
+
+
+def test_every_page_that_the_product_names_exists() -> None:
+    found = {}
+    for folder in (*figures.PRODUCT, "docker", "proto"):
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in (".py", ".lua", ".toml", ".proto", ".yaml", ".conf") and "stubs" not in path.parts:
+                found |= dict.fromkeys(re.findall(r"docs/[\w/.-]+\.\w+", path.read_text()), path)
+    assert "docs/redis.md" in found
+    assert {page: str(path) for page, path in found.items() if not (ROOT / page).exists()} == {}
 
 
 def test_the_process_table_names_modules_that_exist() -> None:
