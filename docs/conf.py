@@ -30,6 +30,7 @@ exclude_patterns = ["site"]
 html_theme = "furo"
 html_title = f"Headrace {version}"
 html_copy_source = False
+html_show_copyright = False
 html_theme_options = {"footer_icons": []}
 
 

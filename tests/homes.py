@@ -23,7 +23,9 @@ class Home:
     #: The command that leads into another network; empty: this one.
     inside: tuple[str, ...] = ()
 
-    def command(self, *args: str, stdin: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *args: str, stdin: str | None = None, timeout_s: float = PATIENCE_S, **environ: str
+    ) -> subprocess.CompletedProcess[str]:
         """Run `headrace ARGS` to its end."""
         return subprocess.run(
             [*self.inside, sys.executable, "-m", "cli.main", *args],
@@ -33,7 +35,7 @@ class Home:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=PATIENCE_S,
+            timeout=timeout_s,
             check=False,
         )
 

@@ -49,7 +49,7 @@ def reader(folder: Path, hub: HubServer) -> Home:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     home.environ |= {"PATH": path, "HF_ENDPOINT": hub.url, "HOME": str(folder), "NO_PROXY": "*"}
     home.environ |= {"HEADRACE_CONFIG": str(folder / "headrace.toml"), "HEADRACE_NODE": "worker-01"}
-    home.environ |= {"HEADRACE_DEMO_MODEL": "smollm2-135m"}
+    home.environ |= {"HEADRACE_DEMO_MODEL": ""}
     return home
 
 
@@ -58,7 +58,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[H
     """An installation of two machines, and one that is gone, on which all pages but the first are tried."""
     home = reader(tmp_path_factory.mktemp("p"), hub)
     try:
-        said = home.command("up", "--detach")
+        said = home.command("up", "--detach", timeout_s=PAGE_S)
         assert said.returncode == 0, said.stdout
         with machine(home, "worker-02"), machine(home, "worker-03") as gone:
             gone.send_signal(signal.SIGKILL)
@@ -66,7 +66,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, hub: HubServer) -> Iterator[H
             eventually(lambda: "worker-03 gone" in " ".join(home.command("nodes").stdout.split()), "it is gone")
             yield home
     finally:
-        home.command("down")
+        home.command("down", timeout_s=PAGE_S)
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def machine(home: Home, name: str) -> Iterator[subprocess.Popen[bytes]]:
     finally:
         process.terminate()
         process.wait(60)
-        node.command("down")
+        node.command("down", timeout_s=PAGE_S)
 
 
 def run(home: Home, page: str) -> str:
@@ -117,7 +117,7 @@ def test_the_first_five_minutes(tmp_path: Path, hub: HubServer) -> None:
     try:
         said = run(home, START)
     finally:
-        home.command("down")
+        home.command("down", timeout_s=PAGE_S)
     answers = said.split("== docs/start.md:")[1:]
     assert "Paris" in answers[0]
     assert "Qwen3-0.6B-Q8_0.gguf" in answers[1]
