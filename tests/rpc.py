@@ -13,7 +13,7 @@ from grpc_status import rpc_status
 from gateway.settings import Settings
 from tests.stack import KEY, PATIENCE_S, Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
-from web.rpc.stubs.model_pb2_grpc import JobServiceStub, ModelServiceStub, NodeServiceStub
+from web.rpc.stubs.model_pb2_grpc import JobServiceStub, KeyServiceStub, ModelServiceStub, NodeServiceStub
 
 #: No message of an error may be cut on the way.
 _OPTIONS = (("grpc.max_send_message_length", -1), ("grpc.enable_http_proxy", 0))
@@ -39,13 +39,15 @@ class Client:
         return client
 
     def _use(self, channel: grpc.Channel, key: str) -> None:
-        kinds = (ModelServiceStub, JobServiceStub, NodeServiceStub)
-        self.models, self.jobs, self.nodes = (kind(channel) for kind in kinds)
+        kinds = (ModelServiceStub, JobServiceStub, NodeServiceStub, KeyServiceStub)
+        self.models, self.jobs, self.nodes, self.keys = (kind(channel) for kind in kinds)
         self.metadata: tuple[tuple[str, str], ...] = (("authorization", f"Bearer {key}"),) if key else ()
 
     def call(self, method: str, request: Any, **kwargs: Any) -> Any:
         """A method of any service, by name."""
-        stub = next(getattr(one, method) for one in (self.models, self.jobs, self.nodes) if hasattr(one, method))
+        stub = next(
+            getattr(one, method) for one in (self.models, self.jobs, self.nodes, self.keys) if hasattr(one, method)
+        )
         metadata = (*self.metadata, *kwargs.pop("metadata", ()))
         return stub(request, metadata=metadata, **{"timeout": 2 * PATIENCE_S, **kwargs})
 

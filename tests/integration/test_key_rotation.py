@@ -12,13 +12,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from gateway.access.api_keys import Credentials
 from tests.homes import Home, new_home
-from tests.rpc import start_rpc
+from tests.rpc import Client, start_rpc
+from tests.rpc import client as rpc_client
 from tests.stack import KEY, REPOSITORY, Stack, Stream, eventually, free_port, running
+from web.rpc.stubs import model_pb2 as pb
 
 PATH = "/models/fake/chat/completions"
 BODY: dict[str, Any] = {"messages": [{"role": "user", "content": "hello there"}], "max_tokens": 5}
@@ -139,6 +143,58 @@ def test_names_are_taken_wherever_ids_are(stack: Stack, admin: httpx.Client) -> 
         assert all(one["id"] in response.json()["message"] for one in (key, twin))
     assert admin.delete(f"/keys/{twin['id']}").json()["data"]["status"] == "revoked"
     assert admin.delete(path).json()["data"]["id"] == key["id"]
+
+
+def test_grpc_does_the_same(stack: Stack, admin: httpx.Client) -> None:
+    secret = admin.headers["Authorization"].removeprefix("Bearer ")
+    with rpc_client(stack, secret) as rpc:
+        made = rpc.call("CreateKey", pb.CreateKeyRequest(name="over grpc", requests_per_minute=500, models=["fake"]))
+        assert refused(stack, made.secret) == ""
+        path = f"/keys/{made.id}"
+
+        def same(message: Any) -> bool:
+            found = admin.get(path).json()["data"]
+            return bool(ParseDict(found, pb.Key()) == message)
+
+        assert same(rpc.call("GetKey", pb.GetKeyRequest(key_id="over grpc")))
+        changed = pb.UpdateKeyRequest(
+            key_id="over grpc", models=pb.ModelIds(), requests_per_minute=0, weight=7, expires_at="2099-01-01T00:00:00Z"
+        )
+        told = rpc.call("UpdateKey", changed)
+        assert same(told)
+        assert (list(told.models), told.HasField("requests_per_minute"), told.weight) == ([], False, 7)
+        assert not rpc.call("UpdateKey", pb.UpdateKeyRequest(key_id=made.id, expires_at="")).HasField("expires_at")
+        next_one = rpc.call("RotateKey", pb.RotateKeyRequest(key_id="over grpc", grace_s=3600))
+        assert [refused(stack, one.secret) for one in (made, next_one)] == ["", ""]
+        last = rpc.call("RotateKey", pb.RotateKeyRequest(key_id="over grpc"))
+        assert [refused(stack, one.secret) for one in (made, next_one, last)] == ["api_key_replaced"] * 2 + [""]
+        usage = rpc.call("GetUsage", pb.GetUsageRequest(key_id="over grpc"))
+        assert (usage.usage[0].key_name, usage.total.jobs) == ("over grpc", usage.usage[0].jobs)
+        assert usage.total.jobs == admin.get("/usage", params={"key": made.id}).json()["data"]["total"]["jobs"] > 0
+        assert made.id in {one.id for one in rpc.call("ListKeys", pb.ListKeysRequest()).keys}
+        with rpc_client(stack, last.secret) as own:
+            assert {row.key_id for row in own.call("GetUsage", pb.GetUsageRequest()).usage} == {made.id}
+            for method, request in (
+                ("ListKeys", pb.ListKeysRequest()),
+                ("GetKey", pb.GetKeyRequest(key_id=made.id)),
+                ("CreateKey", pb.CreateKeyRequest(name="x", scopes=["admin"])),
+                ("UpdateKey", pb.UpdateKeyRequest(key_id=made.id, weight=100)),
+                ("RotateKey", pb.RotateKeyRequest(key_id=made.id)),
+                ("RevokeKey", pb.RevokeKeyRequest(key_id=made.id)),
+                ("GetUsage", pb.GetUsageRequest(key_id="operator")),
+            ):
+                assert code_of(own, method, request) is grpc.StatusCode.PERMISSION_DENIED
+        revoked = rpc.call("RevokeKey", pb.RevokeKeyRequest(key_id="over grpc"))
+        assert (revoked.status, refused(stack, last.secret)) == ("revoked", "api_key_revoked")
+        assert code_of(rpc, "RotateKey", pb.RotateKeyRequest(key_id=made.id)) is grpc.StatusCode.FAILED_PRECONDITION
+        assert code_of(rpc, "GetKey", pb.GetKeyRequest()) is grpc.StatusCode.NOT_FOUND
+        assert code_of(rpc, "CreateKey", pb.CreateKeyRequest()) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+def code_of(rpc: Client, method: str, request: Any) -> grpc.StatusCode:
+    with pytest.raises(grpc.RpcError) as caught:
+        rpc.call(method, request)
+    return caught.value.code()
 
 
 def test_the_command_line_rotates(stack: Stack, admin: httpx.Client) -> None:

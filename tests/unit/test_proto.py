@@ -11,7 +11,7 @@ import pytest
 from marshmallow import Schema
 
 from gateway.errors import InvalidRequest
-from schemas import chat, deployments, embeddings, inference, models
+from schemas import chat, deployments, embeddings, inference, keys, models, usage
 from schemas.base.forms import FormSchema
 from schemas.cluster import backlog, joining, nodes
 from web.rpc.messages import build, build_text, chat_body, completion_body, embedding_body, to_dict
@@ -68,6 +68,17 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (deployments.DeploymentErrorSchema, pb.DeploymentError, set()),
         (deployments.CancelledDeploymentSchema, pb.CancelDeploymentResponse, set()),
         (deployments.UnloadedSchema, pb.UnloadLocalModelResponse, set()),
+        (keys.KeySchema, pb.Key, set()),
+        (keys.KeyRequestSchema, pb.CreateKeyRequest, set()),
+        (keys.NewKeySchema, pb.NewKey, set()),
+        (keys.KeyChangeSchema, pb.UpdateKeyRequest, {"key_id"}),
+        (keys.RotationSchema, pb.RotateKeyRequest, {"key_id"}),
+        (keys.RevokedKeySchema, pb.RevokedKey, set()),
+        (keys.KeyListSchema, pb.ListKeysResponse, set()),
+        (usage.UsageQuerySchema, pb.GetUsageRequest, set()),
+        (usage.UsageReportSchema, pb.UsageReport, set()),
+        (usage.UsageRowSchema, pb.UsageRow, set()),
+        (usage.UsageTotalSchema, pb.UsageTotal, set()),
         (nodes.NodeSchema, pb.Node, set()),
         (nodes.NodeDeviceSchema, pb.NodeDevice, set()),
         (nodes.NodeReplicaSchema, pb.NodeReplica, set()),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from web.rpc.handlers import Behaviour
-from web.rpc.services import deployments, inference, jobs, join_tokens, models, nodes
+from web.rpc.services import deployments, inference, jobs, join_tokens, keys, models, nodes
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL_SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"]
 NODE_SERVICE = pb.DESCRIPTOR.services_by_name["NodeService"]
+KEY_SERVICE = pb.DESCRIPTOR.services_by_name["KeyService"]
 JOB_SERVICE = pb.DESCRIPTOR.services_by_name["JobService"]
 
 MODEL_METHODS: dict[str, Behaviour] = {
@@ -52,5 +53,20 @@ NODE_METHODS: dict[str, Behaviour] = {
     "CreateJoinToken": join_tokens.create_join_token,
     "RevokeJoinToken": join_tokens.revoke_join_token,
 }
+
+KEY_METHODS: dict[str, Behaviour] = {
+    "ListKeys": keys.list_keys,
+    "GetKey": keys.get_key,
+    "CreateKey": keys.create_key,
+    "UpdateKey": keys.update_key,
+    "RotateKey": keys.rotate_key,
+    "RevokeKey": keys.revoke_key,
+    "GetUsage": keys.get_usage,
+}
 #: Every service, and what answers its methods.
-SERVICES = ((MODEL_SERVICE, MODEL_METHODS), (NODE_SERVICE, NODE_METHODS), (JOB_SERVICE, JOB_METHODS))
+SERVICES = (
+    (MODEL_SERVICE, MODEL_METHODS),
+    (NODE_SERVICE, NODE_METHODS),
+    (KEY_SERVICE, KEY_METHODS),
+    (JOB_SERVICE, JOB_METHODS),
+)

@@ -847,8 +847,7 @@ class ModelService:
 
 
 class NodeServiceStub:
-    """Every request is a job, whichever interface it came by.
-    The machines of this installation. Reading needs the scope deploy, the rest admin.
+    """The machines of this installation. Reading needs the scope deploy, the rest admin.
     """
 
     def __init__(self, channel):
@@ -910,8 +909,7 @@ class NodeServiceStub:
 
 
 class NodeServiceServicer:
-    """Every request is a job, whichever interface it came by.
-    The machines of this installation. Reading needs the scope deploy, the rest admin.
+    """The machines of this installation. Reading needs the scope deploy, the rest admin.
     """
 
     def ListNodes(self, request, context):
@@ -1044,8 +1042,7 @@ def add_NodeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class NodeService:
-    """Every request is a job, whichever interface it came by.
-    The machines of this installation. Reading needs the scope deploy, the rest admin.
+    """The machines of this installation. Reading needs the scope deploy, the rest admin.
     """
 
     @staticmethod
@@ -1319,8 +1316,348 @@ class NodeService:
             _registered_method=True)
 
 
+class KeyServiceStub:
+    """API keys, for admins. A key is named by its id or, if no other active key has it, its name.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListKeys = channel.unary_unary(
+                '/model.KeyService/ListKeys',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListKeysRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListKeysResponse.FromString,
+                _registered_method=True)
+        self.GetKey = channel.unary_unary(
+                '/model.KeyService/GetKey',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetKeyRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Key.FromString,
+                _registered_method=True)
+        self.CreateKey = channel.unary_unary(
+                '/model.KeyService/CreateKey',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.CreateKeyRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.NewKey.FromString,
+                _registered_method=True)
+        self.UpdateKey = channel.unary_unary(
+                '/model.KeyService/UpdateKey',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.UpdateKeyRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.Key.FromString,
+                _registered_method=True)
+        self.RotateKey = channel.unary_unary(
+                '/model.KeyService/RotateKey',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.RotateKeyRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.NewKey.FromString,
+                _registered_method=True)
+        self.RevokeKey = channel.unary_unary(
+                '/model.KeyService/RevokeKey',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.RevokeKeyRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.RevokedKey.FromString,
+                _registered_method=True)
+        self.GetUsage = channel.unary_unary(
+                '/model.KeyService/GetUsage',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetUsageRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.UsageReport.FromString,
+                _registered_method=True)
+
+
+class KeyServiceServicer:
+    """API keys, for admins. A key is named by its id or, if no other active key has it, its name.
+    """
+
+    def ListKeys(self, request, context):
+        """All keys, also those that are revoked or have expired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetKey(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateKey(self, request, context):
+        """Make a key. Its secret is in this answer only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateKey(self, request, context):
+        """Change name, models, limits or expiry. It holds from the next call on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RotateKey(self, request, context):
+        """Give a key another secret; its present one ends, at once or after a grace. Jobs, limits and usage stay.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeKey(self, request, context):
+        """Revoke a key at once, and cancel its jobs. Once more does no harm.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUsage(self, request, context):
+        """Jobs that have ended, by key and model. For every key: its own; for admins: all keys, or the one that they name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_KeyServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListKeys': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListKeys,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListKeysRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListKeysResponse.SerializeToString,
+            ),
+            'GetKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKey,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetKeyRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Key.SerializeToString,
+            ),
+            'CreateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateKey,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.CreateKeyRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.NewKey.SerializeToString,
+            ),
+            'UpdateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateKey,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.UpdateKeyRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.Key.SerializeToString,
+            ),
+            'RotateKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RotateKey,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.RotateKeyRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.NewKey.SerializeToString,
+            ),
+            'RevokeKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeKey,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.RevokeKeyRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.RevokedKey.SerializeToString,
+            ),
+            'GetUsage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUsage,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetUsageRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.UsageReport.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'model.KeyService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('model.KeyService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class KeyService:
+    """API keys, for admins. A key is named by its id or, if no other active key has it, its name.
+    """
+
+    @staticmethod
+    def ListKeys(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/ListKeys',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListKeysRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListKeysResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/GetKey',
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetKeyRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/CreateKey',
+            web_dot_rpc_dot_stubs_dot_model__pb2.CreateKeyRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.NewKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/UpdateKey',
+            web_dot_rpc_dot_stubs_dot_model__pb2.UpdateKeyRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.Key.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RotateKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/RotateKey',
+            web_dot_rpc_dot_stubs_dot_model__pb2.RotateKeyRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.NewKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/RevokeKey',
+            web_dot_rpc_dot_stubs_dot_model__pb2.RevokeKeyRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.RevokedKey.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUsage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/GetUsage',
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetUsageRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.UsageReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
 class JobServiceStub:
-    """Missing associated documentation comment in .proto file."""
+    """Every request is a job, whichever interface it came by.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -1361,7 +1698,8 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Missing associated documentation comment in .proto file."""
+    """Every request is a job, whichever interface it came by.
+    """
 
     def CreateJob(self, request, context):
         """Queue a request and return at once; it runs on without its client.
@@ -1447,7 +1785,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Missing associated documentation comment in .proto file."""
+    """Every request is a job, whichever interface it came by.
+    """
 
     @staticmethod
     def CreateJob(request,
