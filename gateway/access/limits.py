@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: A reservation that has no job after this time was made by a process that has died.
 RESERVATION_EXPIRY_MS = 5_000
+#: About how many keys are looked at in one call, for such reservations.
+KEYS_AT_ONCE = 500
 #: The reason of a request that is larger than the limit of a whole minute.
 TOO_MUCH = "request_exceeds_limit"
 #: HTTP statuses of client errors: such requests count, though they make no job.
@@ -60,6 +62,8 @@ class Limits:
     def __init__(self, client: redis.Redis, scripts: Scripts) -> None:
         self._redis = client
         self._scripts = scripts
+        #: Where `reclaim_expired_reservations` goes on.
+        self._cursor = 0
 
     def reserve(self, key: KeyRecord, job_id: str, tokens: int) -> Quota | None:
         """Charge the key for a job that is about to be made. Returns None, without a round trip, if it has no limits.
@@ -139,11 +143,13 @@ class Limits:
             )
 
     def reclaim_expired_reservations(self) -> None:
-        """Release reservations whose job was never made, since the process that reserved has died.
+        """Release reservations whose job was never made, since the process that reserved has died: those of the next
+        few hundred keys.
 
         If that process was only suspended, its job runs without a reservation, and the ledger still counts it.
         """
-        key_ids = list(cast("set[str]", self._redis.smembers(keys.LIMITED)))
+        scanned = self._redis.sscan(keys.LIMITED, self._cursor, count=KEYS_AT_ONCE)
+        self._cursor, key_ids = cast("tuple[int, list[str]]", scanned)
         pipe = self._redis.pipeline(transaction=False)
         for key_id in key_ids:
             self._scripts.add(pipe, "limit", keys.limits(key_id), "reserved", RESERVATION_EXPIRY_MS)

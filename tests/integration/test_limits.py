@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from gateway.access.api_keys import Credentials, KeyRecord
-from gateway.access.limits import Limits
+from gateway.access.limits import KEYS_AT_ONCE, Limits
 from gateway.errors import InvalidRequest, RateLimited
 from gateway.inference.estimates import UNLIMITED_ANSWER
 from gateway.jobs.cleanup import Cleanup
@@ -156,6 +156,20 @@ def test_a_refused_request_counts_as_one_and_does_not_lapse(store: JobStore, lim
     assert isinstance(found, RateLimited)
     assert found.reason == "rate_limit_requests"
     assert limits.refuse(make_key(store), error) is error
+
+
+def test_reservations_of_many_keys_are_looked_at_in_turns(store: JobStore, limits: Limits) -> None:
+    key, others = make_key(store, requests=1), 20 * KEYS_AT_ONCE
+    store.redis.sadd(keys.LIMITED, *(f"key-{i}" for i in range(others)))
+    limits.reserve(key, "never-made", 0)
+    pass_time(store, key, 10)
+    looks = 0
+    while store.redis.zcard(keys.limits(key.id)[0]) and looks < 60:
+        before = store.redis.info("commandstats")["cmdstat_evalsha"]["calls"]
+        limits.reclaim_expired_reservations()
+        assert store.redis.info("commandstats")["cmdstat_evalsha"]["calls"] - before < others / 4
+        looks += 1
+    limits.reserve(key, "another", 0)
 
 
 def test_a_request_asked_again_is_charged_once(store: JobStore, limits: Limits) -> None:

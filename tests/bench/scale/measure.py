@@ -61,7 +61,7 @@ def redis_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def measurement(count: int, times: int = 5) -> Iterator[Measurement]:
+def measurement(count: int, times: int = 3) -> Iterator[Measurement]:
     """One of a cluster of so many replicas, over a Redis of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="hr-") as name,
