@@ -29,16 +29,17 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.models.footprint import Footprint
-from gateway.process.locks import drop_lock, hold_lock, last_holder, lock_holder, lock_path
+from gateway.process.locks import drop_lock, hold_lock, last_holder
 from gateway.process.version import own_version
 from gateway.queue.celery_app import make_celery
-from gateway.queue.names import device_queue, slug
+from gateway.queue.names import device_queue
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
 from workers.agent.deployment_worker import DeploymentWorker
 from workers.agent.discards import Discards
+from workers.agent.replica_locks import locks_here, replicas_here
 from workers.agent.replica_supervisor import Starter
 from workers.agent.residents import Residents
 from workers.agent.turns import Turns
@@ -132,26 +133,16 @@ class Agent:
 
     def _sweep(self) -> None:
         """Remove the lock files of this device's replicas that ended before this agent saw them."""
-        for name in self._unknown_locks():
-            drop_lock(self.settings.data_dir, name)
+        for name in locks_here(self.settings):
+            if name not in self._starters:
+                drop_lock(self.settings.data_dir, name)
 
     def _adopt(self) -> None:
         """Adopt living replicas that were no longer desired when this agent started, to see that they end."""
-        here = (self.settings.node, self.settings.device)
-        holders = filter(None, (lock_holder(self.settings.data_dir, name) for name in self._unknown_locks()))
-        for replica in self.registry.replicas_among([holder.incarnation for holder in holders]):
-            if (replica.node, replica.device) == here:
-                self._starters[replica.replica_id] = self._starter(
-                    ReplicaSpec(replica.replica_id, replica.model, *here)
-                )
-
-    def _unknown_locks(self) -> list[str]:
-        """Names of locks here that replicas of this device may have, but for those that this agent knows."""
-        suffix = f".{slug(self.settings.node)}.{slug(self.settings.device)}"
-        names = [path.stem for path in lock_path(self.settings.data_dir, "").parent.glob("*.lock")]
-        return [
-            name for name in names if suffix in name and not name.startswith("agent.") and name not in self._starters
-        ]
+        for replica in replicas_here(self.settings, self.registry):
+            if replica.replica_id not in self._starters:
+                spec = ReplicaSpec(replica.replica_id, replica.model, replica.node, replica.device)
+                self._starters[replica.replica_id] = self._starter(spec)
 
     def _starter(self, spec: ReplicaSpec) -> Starter:
         return Starter(self.settings, self.redis, self.catalog, spec, turns=self._turns, on_death=self._recover_from)

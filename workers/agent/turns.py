@@ -17,6 +17,7 @@ from gateway.deployments.making_room import Answer, Need, Resident, limit_bytes,
 from gateway.deployments.memory import USABLE
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.settings import Settings
+from workers.agent.replica_locks import replicas_here
 from workers.host.devices import describe_device
 from workers.stages.base import Startup
 
@@ -95,7 +96,7 @@ class Turns:
         self._asked = {name: asked for name, asked in self._asked.items() if asked[0] > before}
         specs = {name: one for name, one in self._desired.on(*device.address).items() if one}
         asked = {name: idle_s for name, (_, idle_s) in self._asked.items()}
-        return residents(device, self._registry.replicas(), specs, asked=asked)
+        return residents(device, replicas_here(self._settings, self._registry), specs, asked=asked)
 
     def _device(self) -> Device:
         """As it is now."""
