@@ -34,6 +34,7 @@ LINEAR = (
     "GET /models",
     "GET /models/local",
     "GET /health/ready",
+    "GET /models/{id}, of one that nobody has loaded",
     "GET /models/{id}, of one that nobody has",
     "plan a deployment",
 )
