@@ -9,7 +9,7 @@ STAMP := $(VENV)/.installed
 WORKERS ?= 4
 # Libraries that compute would take all processors for each of their processes. And hundreds of processes start: none
 # has to compile our code again.
-PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS) --no-loadscope-reorder --max-worker-restart=2
 
 # What a lock of an image is made with: all files of each package, for the platform of the images.
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \

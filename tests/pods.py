@@ -15,10 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import helm_python as helm
-import yaml
-
-from tests.stack import REPOSITORY, eventually
+from tests import helm
+from tests.stack import eventually
 
 #: How long a pod may take to be ready.
 READY_S = 300
@@ -33,10 +31,7 @@ class Cluster:
         self._folder = folder
         image = {name: dict(zip(("repository", "tag"), (of, "latest"), strict=True)) for name, of in images.items()}
         values = {"image": image, "redis": {"image": redis}, "flower": {"enabled": True}, "deploy": ["smollm2-135m"]}
-        with helm.Chart.load(REPOSITORY / "docker" / "chart") as chart:
-            texts = chart.render(values, name="pods", namespace="default")
-        documents = [one for path, text in texts.items() if path.endswith(".yaml") for one in yaml.safe_load_all(text)]
-        self.objects = {(one["kind"], one["metadata"]["name"]): one for one in documents if one}
+        self.objects = helm.rendered(values, name="pods", namespace="default")
         subprocess.run(["podman", "network", "create", NETWORK], capture_output=True, check=False)  # it may be there
 
     def names(self) -> list[str]:

@@ -136,9 +136,9 @@ class Router:
         return self._specs.get(model.id)
 
     def everything(self) -> tuple[list[Replica], list[ReplicaSpec]]:
-        """The replicas and the specs of all models, which what is asked about single ones takes from here for a while.
+        """The replicas and the specs of all models, read now. For a while those of single ones come from here.
 
-        For pages that show many models.
+        For pages that show many models, or what was just changed.
         """
         found = self._replicas.all(), self._specs.all()
         return [*chain.from_iterable(found[0].values())], [*chain.from_iterable(found[1].values())]

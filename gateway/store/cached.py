@@ -26,14 +26,17 @@ class Cached(Generic[T]):
 
     def get(self, read: Callable[[], T]) -> T:
         """The value, at most so old, but for the time that reading it takes. Raises: what `read` raises."""
-        if not self.is_recent:
-            before, self._read_at = self._read_at, time.monotonic()
-            try:
-                self._value = [read()]
-            except BaseException:
-                self._read_at = before
-                raise
-            self._read_at = time.monotonic()
+        return self._value[0] if self.is_recent else self.renew(read)
+
+    def renew(self, read: Callable[[], T]) -> T:
+        """The value, read now. Raises: what `read` raises."""
+        before, self._read_at = self._read_at, time.monotonic()
+        try:
+            self._value = [read()]
+        except BaseException:
+            self._read_at = before
+            raise
+        self._read_at = time.monotonic()
         return self._value[0]
 
 
@@ -49,12 +52,15 @@ class CachedByName(Generic[T]):
     def get(self, name: str) -> Sequence[T]:
         """Those of one name. Raises: NOT_NOW."""
         if self._all.is_recent:
-            return self.all().get(name, ())
+            return self._all.get(self._everything).get(name, ())
         return self._each.setdefault(name, Cached()).get(lambda: self._read(name))
 
     def all(self) -> dict[str, list[T]]:
-        """Those of every name that has any. Raises: NOT_NOW."""
-        return self._all.get(lambda: by_name(self._read(None), self._name_of))
+        """Those of every name that has any, read now. Raises: NOT_NOW."""
+        return self._all.renew(self._everything)
+
+    def _everything(self) -> dict[str, list[T]]:
+        return by_name(self._read(None), self._name_of)
 
 
 def by_name(values: Iterable[T], name_of: Callable[[T], str]) -> dict[str, list[T]]:

@@ -190,7 +190,7 @@ def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
     detached = home.command("up", "--detach")
     assert detached.returncode == 0, detached.stdout
     assert "'headrace down' ends it" in detached.stdout
-    processes = family(int(home.command("status").stdout.split("process ")[1].split()[0]))
+    processes = family(int(home.command("status").stdout.split("process ")[1].split(",")[0]))
     assert home.command("down").returncode == 0
     assert gone(processes)
     assert "nothing runs" in home.command("down").stdout

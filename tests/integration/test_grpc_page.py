@@ -101,7 +101,7 @@ def test_the_grpcurl_examples(stack: Stack, folder: Path) -> None:
     """grpcurl itself. It learns the services and messages by reflection."""
     printed = run(stack, folder, examples("sh")[2])
     assert printed.startswith("grpc.health.v1.Health\n")
-    assert "model.JobService\nmodel.ModelService\n" in printed
+    assert "model.JobService\nmodel.KeyService\nmodel.ModelService\n" in printed
     assert "message ChatCompletionRequest {\n  string model_id = 1;\n" in printed
     assert '"id": "smollm2-135m"' in printed
     assert "".join(re.findall(r'"content": "(.*)"', printed)).strip()

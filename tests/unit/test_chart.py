@@ -5,21 +5,18 @@ from __future__ import annotations
 import base64
 import json
 import re
-from pathlib import Path
 from typing import Any
 
-import helm_python as helm
 import kubernetes_validate
 import pytest
-import yaml
 from cryptography import x509
 
 from cli.main import main
 from cli.probe import PROBES
 from gateway.settings import Settings
+from tests.helm import HelmError, Objects, linted, rendered
 from workers.agent.container import AGENT_END_S, WORKER_END_S
 
-CHART = Path(__file__).parents[2] / "docker" / "chart"
 #: The oldest version that the chart says it runs on, and the newest whose schemas are there.
 VERSIONS = ("1.29", "1.37")
 WORKLOADS = ("Deployment", "StatefulSet", "Job")
@@ -48,20 +45,6 @@ ALL: dict[str, Any] = {
         },
     ],
 }
-
-Objects = dict[tuple[str, str], dict[str, Any]]
-
-
-def rendered(values: dict[str, Any], name: str = "r") -> Objects:
-    """All objects, by kind and name."""
-    with helm.Chart.load(CHART) as chart:
-        texts = chart.render(values, name=name, namespace="llm")
-    documents = [
-        one for path, text in texts.items() if path.endswith(".yaml") for one in yaml.safe_load_all(text) if one
-    ]
-    found = {(one["kind"], one["metadata"]["name"]): one for one in documents}
-    assert len(found) == len(documents)
-    return found
 
 
 @pytest.fixture(scope="module", params=[{}, ALL], ids=["default", "all"])
@@ -97,7 +80,7 @@ def test_kubernetes_knows_every_field(objects: Objects, version: str) -> None:
 
 def test_the_linter_of_charts_has_nothing_to_say() -> None:
     for values in ({}, ALL):
-        report = helm.lint(CHART, values, strict=True)
+        report = linted(values)
         assert report["errors"] == []
         assert [one["error"] for one in report["messages"]] == ["icon is recommended"]
 
@@ -118,7 +101,7 @@ def test_the_linter_of_charts_has_nothing_to_say() -> None:
     ],
 )
 def test_bad_values_are_refused(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(helm.HelmError, match=re.escape(said)):
+    with pytest.raises(HelmError, match=re.escape(said)):
         rendered(values)
 
 
