@@ -22,6 +22,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog
 from gateway.models.catalog_store import Added, Download
 from gateway.models.names import parse_name
+from gateway.models.tables import Problem
 from gateway.queue.enqueue import enqueue_or_leave_to_keeper
 from gateway.queue.names import Priority, device_queue_key
 from gateway.settings import Settings
@@ -111,9 +112,10 @@ class CatalogEditor:
         self._catalog.refresh()
 
     def _require_right(self, model_id: str, table: Mapping[str, Any]) -> None:
-        """Raises: InvalidRequest naming the first wrong field."""
-        for problem in self._catalog.sources.problems_of(model_id, table):
-            raise InvalidRequest.of({problem.place.removeprefix(": "): [problem.text]})
+        """Raises: InvalidRequest naming a wrong field."""
+        found = self._catalog.sources.proposed(model_id, table)
+        if isinstance(found, Problem):
+            raise InvalidRequest.of({found.field: [found.text]})
 
     def _start(self, request: AddModelRequest, device: Device, key: KeyRecord) -> dict[str, Any]:
         job = Job(

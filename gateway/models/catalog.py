@@ -93,7 +93,7 @@ class Catalog:
     def require_right(self, model_id: str) -> None:
         """Raises: Conflict if a model's table has a mistake, so that the model is not as somebody wants it."""
         for problem in self.problems:
-            if (problem.kind, problem.name) == ("models", model_id):
+            if problem.is_about(model_id):
                 raise Conflict(f"The table of model {model_id!r} is not right. {problem}", reason="catalog_mistake")
 
     def require_new(self, model_id: str) -> None:
@@ -139,8 +139,8 @@ class Catalog:
         known = ", ".join(sorted(filter(visible, self._entries.models)))
         name = bounded(model_id, MAX_NAME)
         problems = self._entries.problems if visible(model_id) else ()
-        mine = [f" {one}" for one in problems if (one.kind, one.name) == ("models", model_id)]
-        whole = [f" {one.where} can't be read." for one in problems if not one.kind]
+        mine = [f" {one}" for one in problems if one.is_about(model_id)]
+        whole = [f" {one.where} can't be read." for one in problems if not one.path]
         why = next(iter([*mine, *whole]), "")
         return ModelNotFound(f"There is no model {name!r}.{why} Known models: {known}.")
 

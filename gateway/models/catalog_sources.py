@@ -61,11 +61,7 @@ class CatalogSources:
         problems = [*self._unreadable, *found.problems, *self._elsewhere[1]]
         if not any(problem.source == self._own.name for problem in problems):
             self._file.keep(self._own)
-        known = {
-            name: replace(model, facts=self._added[name].facts) if name in self._added else model
-            for name, model in found.models.items()
-        }
-        return replace(found, models=known, problems=tuple(dict.fromkeys(problems)))
+        return replace(found, problems=tuple(dict.fromkeys(problems)))
 
     def publish(self, problems: Sequence[Problem]) -> None:
         """Publish this machine's file and variables, once after each change of them. Raises: NOT_NOW.
@@ -91,16 +87,12 @@ class CatalogSources:
                 return source.name
         return "the API" if model_id in self._added else self._defaults.name
 
-    def problems_of(self, model_id: str, table: Mapping[str, Any]) -> list[Problem]:
-        """What would be wrong with a table of a model, next to all that is there."""
+    def proposed(self, model_id: str, table: Mapping[str, Any]) -> Model | Problem:
+        """The model that a table would make next to all that is there, or what would be wrong with it."""
         asked = Source("", {"models": {model_id: {"enabled": True, **table}}})
         found = build([*self._all(), asked], models_dir=self._models_dir)
-        return [problem for problem in found.problems if (problem.kind, problem.name) == ("models", model_id)]
-
-    def model_of(self, model_id: str, table: Mapping[str, Any]) -> Model:
-        """The model that a right table makes, though the catalog does not have it."""
-        asked = Source("", {"models": {model_id: {"enabled": True, **table}}})
-        return build([*self._all(), asked], models_dir=self._models_dir).models[model_id]
+        wrong = next((problem for problem in found.problems if problem.is_about(model_id)), None)
+        return wrong or found.models[model_id]
 
     def require_store(self) -> CatalogStore:
         """The part that can be changed. Raises: Unavailable without a Redis."""
@@ -116,7 +108,7 @@ class CatalogSources:
         try:
             self._own, self._unreadable = self._file.read(), []
         except InvalidSetting as error:
-            self._unreadable = [Problem(self._own.name, "", error.message)]
+            self._unreadable = [Problem(self._own.name, error.message)]
 
     def _read_redis(self) -> bool:
         if self.store is None or time.monotonic() < self._away_until:

@@ -53,11 +53,11 @@ class Published:
 
     node: str = ""
     sources: Sequence[Mapping[str, Any]] = ()
-    problems: Sequence[Mapping[str, str]] = ()
+    problems: Sequence[Mapping[str, Any]] = ()
 
     def updated(self, node: str, sources: Sequence[Source], problems: Sequence[Problem]) -> Published:
         """What to publish after this. A table with a mistake stays as it was here, or is left out."""
-        wrong = {(one.source, one.kind, one.name) for one in problems}
+        wrong = {(one.source, *one.path[:2]) for one in problems}
         before = {one["name"]: one["tables"] for one in self.sources} if self.node == node else {}
         tables: list[Mapping[str, Any]] = []
         for source in sources:
@@ -69,7 +69,7 @@ class Published:
                     if table is not None:
                         kept.setdefault(kind, {})[name] = table
             tables.append({"name": source.name, "tables": kept})
-        return Published(node, tables, [asdict(one) for one in problems])
+        return Published(node, tables, [{**asdict(one), "path": list(one.path)} for one in problems])
 
     def read(self) -> tuple[list[Source], list[Problem]]:
         """Its tables and what is wrong there, named after the machine. Raises: Unreadable."""

@@ -111,8 +111,6 @@ class Model:
     reasoning_format: str = ""
     #: Options for the engine of a local model.
     options: Mapping[str, object] = field(default_factory=dict)
-    #: What was found out about its files when it was added, see `gateway/models/facts.py`; set by the catalog.
-    facts: Mapping[str, object] = field(default_factory=dict, compare=False)
     #: The folder of downloaded models on this machine; set by the catalog.
     models_dir: Path = field(default=Path("var/models"), compare=False)
     #: The provider of a remote model; set by the catalog.

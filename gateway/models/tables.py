@@ -36,17 +36,30 @@ class Problem:
     """A mistake in a source."""
 
     source: str
-    #: Line, column and field. It holds nothing of the value, which may be a secret in the wrong field.
-    place: str
     text: str
-    #: What it is about: `models` and an id, or `providers` and a name; empty for a source as a whole.
-    kind: str = ""
-    name: str = ""
+    #: Where it is: `models` and an id, or `providers` and a name, then the field; empty for a source as a whole.
+    path: tuple[str, ...] = ()
+    #: Its line and column, as text; empty where the source has none.
+    position: str = ""
+
+    def is_about(self, model_id: str) -> bool:
+        """Whether the table of that model has it."""
+        return self.path[:2] == ("models", model_id)
+
+    @property
+    def name(self) -> str:
+        """The id or name that it is about."""
+        return "".join(self.path[1:2])
+
+    @property
+    def field(self) -> str:
+        """Its path."""
+        return ".".join(self.path)
 
     @property
     def where(self) -> str:
-        """Source and place, which anybody may see."""
-        return f"{self.source}{self.place}"
+        """Source, position and field, which anybody may see: nothing of the value, which may be a secret."""
+        return f"{self.source}{self.position}{': ' if self.path else ''}{self.field}"
 
     def __str__(self) -> str:
         return f"{self.where}: {self.text}"
@@ -66,7 +79,7 @@ class Mistake(Exception):
 
     def __init__(self, path: Sequence[str | int], text: str) -> None:
         super().__init__(text)
-        self.path = [str(part) for part in path]
+        self.path = tuple(str(part) for part in path)
         self.text = text
 
 
@@ -149,8 +162,7 @@ def _problem(sources: Sequence[Source], mistake: Mistake) -> Problem:
     source = sources[where]
     line, column = position_of(source.text, mistake.path) if depth else (0, 0)
     at = f", line {line}, column {column}" if line else ""
-    kind, name = (*mistake.path, "")[:2]
-    return Problem(source.name, f"{at}: {'.'.join(mistake.path)}", mistake.text, kind, name)
+    return Problem(source.name, mistake.text, mistake.path, at)
 
 
 def _depth(tables: Any, path: Sequence[str]) -> int:

@@ -47,7 +47,9 @@ def test_what_is_added_is_known_at_once_wherever_it_is_asked_for(redis_client: r
     with pytest.raises(ModelNotFound):
         there.get("team/new")
     store.add("team/new", ADDED)
-    assert (there.get("team/new").max_tokens, there.get("team/new").facts) == (7, {"license": "mit"})
+    assert there.get("team/new").max_tokens == 7
+    assert (added := there.sources.added("team/new"))
+    assert added.facts == {"license": "mit"}
     with pytest.raises(Conflict, match="was added before"):
         store.add("team/new", ADDED)
     store.change("team/new", replace(ADDED, table={**ADDED.table, "max_tokens": 8}))

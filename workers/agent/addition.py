@@ -20,6 +20,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog
 from gateway.models.catalog_store import Added, Download
 from gateway.models.entry import Model
+from gateway.models.tables import Problem
 from gateway.settings import Settings
 from gateway.store.connection import retry_until_redis_answers
 from workers.agent.job_journal import JobJournal, now_ms
@@ -105,11 +106,11 @@ class Addition:
             self._journal.write(EventType.FACTS, {"at": now_ms(), "replica": "", "facts": dict(self._found)})
         model_id, entry = self._found["id"], self._found["entry"]
         self._require_free(model_id)
-        for problem in self._catalog.sources.problems_of(model_id, entry):
-            wrong = f"{problem.place.removeprefix(': ')}: {problem.text}"
-            raise DeploymentFailed(FailureReason.UNSUPPORTED_OPTION, wrong)
+        model = self._catalog.sources.proposed(model_id, entry)
+        if isinstance(model, Problem):
+            raise DeploymentFailed(FailureReason.UNSUPPORTED_OPTION, f"{model.field}: {model.text}")
         self._stage(LOOKING_UP, "completed", 100)
-        return self._catalog.sources.model_of(model_id, entry)
+        return model
 
     def _require_free(self, model_id: str) -> None:
         """Raises: Conflict if the id is that of another model, not of this one as it was before."""
