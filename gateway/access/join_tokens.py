@@ -5,7 +5,6 @@ A machine that joins again under the same name uses a token up once.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any, cast
 
 import redis
 
+from gateway.access.key_record import MAX_S
+from gateway.access.key_secrets import digest_of
 from gateway.errors import NotFound, Unauthenticated, Unreadable
 from gateway.store import keys
 from gateway.store.connection import pipeline
@@ -21,8 +22,6 @@ from schemas.base.times import iso_seconds
 
 #: An ended token is listed for so long, in seconds.
 KEPT_S = 86_400
-#: The last second that a date can say.
-_MAX_S = 253_402_300_799
 _NODE = "node:"
 
 
@@ -69,7 +68,7 @@ class JoinTokens:
     def create(self, *, ttl_s: int, uses: int) -> tuple[JoinToken, str]:
         """Make a token. Returns it, and the secret, which is not stored."""
         secret, now = secrets.token_hex(20), int(self.now_s())
-        digest = _digest(secret)
+        digest = digest_of(secret)
         token = JoinToken(digest[:12], now, now + ttl_s, uses)
         fields = {"created_at": now, "expires_at": token.expires_at, "uses": uses}
         name = keys.join_token(digest)
@@ -111,7 +110,7 @@ class JoinTokens:
         Raises:
             Unauthenticated: the token is unknown, expired, revoked, or used up by others.
         """
-        name = keys.join_token(_digest(secret))
+        name = keys.join_token(digest_of(secret))
         with self._redis.pipeline() as pipe:
             while True:
                 try:
@@ -163,11 +162,7 @@ def _parsed(named: tuple[str, Mapping[str, str]]) -> JoinToken:
         numbers = {name: int(raw.get(name) or 0) for name in ("created_at", "expires_at", "uses", "revoked_at")}
     except ValueError as error:
         raise Unreadable(f"It is damaged: {error}.") from error
-    if not all(0 <= number <= _MAX_S for number in numbers.values()):
+    if not all(0 <= number <= MAX_S for number in numbers.values()):
         raise Unreadable("It has a number that can't be.")
     nodes = sorted(name.removeprefix(_NODE) for name in raw if name.startswith(_NODE))
     return JoinToken(token_id, nodes=tuple(nodes), **numbers)
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()

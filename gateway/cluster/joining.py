@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from gateway.access.admitted import Admissions
 from gateway.access.certificates import authority, digest_of
 from gateway.access.join_tokens import JoinTokens
+from gateway.access.plaintext import is_loopback
 from gateway.cluster.registry import Registry
 from gateway.errors import Conflict, InvalidRequest, InvalidSetting, Unauthenticated
 from gateway.process.version import own_version
@@ -94,7 +94,7 @@ def reach(redis_url: str) -> tuple[str, int] | str | None:
     if "path" in options:
         return str(options["path"])
     host, port = str(options.get("host", "localhost")), int(options.get("port", 6379))
-    return (host, port) if _is_loopback(host) and redis_url.startswith("redis://") else None
+    return (host, port) if is_loopback(host) and redis_url.startswith("redis://") else None
 
 
 def _redis(redis_url: str) -> dict[str, Any]:
@@ -114,13 +114,6 @@ def _content(name: str, path: str) -> str:
         return Path(path).read_text()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidSetting(f"{name} of HEADRACE_REDIS_URL is {path!r}, which can't be read: {error}.") from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _require_version(theirs: str) -> None:

@@ -8,10 +8,8 @@ from typing import Any
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.nodes import Node, Nodes
 from gateway.cluster.registry import Device, Registry, Replica
+from gateway.store.checks import MAX_MS
 from schemas.base.times import iso
-
-#: The last time that a date can say.
-_MAX_MS = 253_402_300_799_000
 
 
 class NodeViews:
@@ -56,7 +54,7 @@ def shown(
         "address": latest.host if latest else "",
         "labels": node.labels,
         "first_seen": iso(node.first_seen_ms),
-        "last_seen": iso(min(_MAX_MS, node.last_seen_ms)),
+        "last_seen": iso(min(MAX_MS, node.last_seen_ms)),
         "devices": [_device(now.get(seen.device, seen), alive=seen.device in now) for seen in node.devices],
         "replicas": _replicas(replicas, specs),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Response, current_app, g, request
 
 from web.bearer import bearer
-from web.http.envelope import gateway
+from web.http.envelope import caller, gateway
 
 
 def authenticate() -> None:
@@ -13,6 +13,11 @@ def authenticate() -> None:
     secret = bearer(request.headers.get("Authorization", "")) or request.headers.get("X-Api-Key", "").strip()
     g.key = gateway().credentials.authenticate(secret)
     g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
+
+
+def require_admin() -> None:
+    """Runs before each request of a blueprint for admins, after `authenticate`. Raises: PermissionDenied."""
+    caller().require("admin")
 
 
 def give_back(response: Response) -> None:

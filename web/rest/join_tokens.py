@@ -8,18 +8,14 @@ from flask_smorest import Blueprint
 from schemas.cluster.joining import NewTokenSchema, TokenListSchema, TokenRequest, TokenRequestSchema, TokenSchema
 from schemas.envelope import enveloped
 from schemas.examples import JOIN_TOKEN
-from web.http.auth import authenticate
+from web.http.auth import authenticate, require_admin
 from web.http.body_parser import StrictParser
-from web.http.envelope import caller, gateway, success
+from web.http.envelope import gateway, success
 
 blueprint = Blueprint("join tokens", __name__, url_prefix="/join-tokens", description="Tokens with which machines join")
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
-
-
-@blueprint.before_request
-def _admins_only() -> None:
-    caller().require("admin")
+blueprint.before_request(require_admin)
 
 
 @blueprint.route("")

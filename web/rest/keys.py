@@ -22,19 +22,15 @@ from schemas.keys import (
     RevokedKeySchema,
     RotationSchema,
 )
-from web.http.auth import authenticate
+from web.http.auth import authenticate, require_admin
 from web.http.body_parser import StrictParser
-from web.http.envelope import caller, gateway, success
+from web.http.envelope import gateway, success
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys", description="API keys (scope admin)")
 NAMED = [{"in": "path", "name": "key_id", "description": "Its id or, if no other active key has it, its name"}]
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
-
-
-@blueprint.before_request
-def _admins_only() -> None:
-    caller().require("admin")
+blueprint.before_request(require_admin)
 
 
 @blueprint.route("")
