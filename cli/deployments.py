@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -14,14 +14,15 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
-from cli.api.progress import Bars
+from cli.api.progress import follow
 from cli.preflight import check_worker_redis
 from gateway.process.environment import without_admin_key
 from gateway.process.start import module_command
 from gateway.settings import Settings
 from schemas.deployments import QUANTIZATIONS
 
-__all__ = ["connect", "deploy", "events", "follow_deployment", "key_option", "models", "unload", "url_option", "worker"]
+#: Statuses of a model that has a replica, or will have one without a deployment.
+DEPLOYED = ("active", "loading", "asleep")
 
 
 @click.command()
@@ -67,11 +68,7 @@ def deploy(
         if once and _is_deployed(client, model):
             click.echo(f"{model}: deployed already")
             return
-        response = client.post("/models/local/deploy", json=body)
-        api.raise_for_error(response)
-        data = response.json()["data"]
-        for warning in data.get("warnings", ()):
-            click.echo(f"  note: {warning}")
+        data = start(client, body)
         if dry_run:
             click.echo(json.dumps(data, indent=2, ensure_ascii=False))
             return
@@ -137,35 +134,26 @@ def worker(settings: Settings, node: str | None, device: str | None) -> None:
     os.execve(sys.executable, module_command("workers.agent"), environ)
 
 
-def _is_deployed(client: httpx.Client, model: str) -> bool:
-    """Whether a replica of it is there, or will be without a deployment."""
-    response = client.get(f"/models/{model}")
+def start(client: httpx.Client, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Begin a deployment, and say what there is to know. Raises: ServerError."""
+    response = client.post("/models/local/deploy", json=body)
     api.raise_for_error(response)
-    return response.json()["data"]["status"] in ("active", "loading", "asleep")
+    data: dict[str, Any] = response.json()["data"]
+    for warning in data.get("warnings", ()):
+        click.echo(f"  note: {warning}")
+    return data
 
 
 def follow_deployment(client: httpx.Client, deployment_id: str) -> bool:
     """Show a deployment to its end. Returns whether it succeeded. Ctrl-C cancels it."""
-    bars = Bars()
-    try:
-        for event in events(client, deployment_id):
-            bars.show(event)
-    except KeyboardInterrupt:
-        client.delete(f"/models/local/deployments/{deployment_id}")
-        click.echo("\ncancelling; what was done is undone")
-        for event in events(client, deployment_id):
-            bars.show(event)
-    end = client.get(f"/models/local/deployments/{deployment_id}")
-    api.raise_for_error(end)
-    data = end.json()["data"]
+    data = follow(client, f"/models/local/deployments/{deployment_id}")
     click.echo(f"{deployment_id}: {data['status']}")
     if data["error"]:
         click.echo(f"  {data['error']['reason']}: {data['error']['message']}\n  {data['error'].get('remedy', '')}")
     return bool(data["status"] == "completed")
 
 
-def events(client: httpx.Client, deployment_id: str) -> Iterator[dict[str, Any]]:
-    """The events of a deployment up to its end, across broken connections, without its failure."""
-    for event in api.EventStream(client, url=f"/models/local/deployments/{deployment_id}/events"):
-        if event.event != "error":
-            yield json.loads(event.data)
+def _is_deployed(client: httpx.Client, model: str) -> bool:
+    response = client.get(f"/models/{model}")
+    api.raise_for_error(response)
+    return response.json()["data"]["status"] in DEPLOYED

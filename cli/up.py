@@ -19,7 +19,7 @@ from cli import client as api
 from cli import leftovers
 from cli.api.connection import connect as connect_http
 from cli.api.connection import http_url, remedy
-from cli.deployments import events
+from cli.api.progress import events
 from cli.output import is_closed, say, show, shown_secret
 from cli.preflight import (
     check_data_dir,
@@ -293,7 +293,7 @@ def _deploy(client: httpx.Client, model: str) -> None:
         return
     api.raise_for_error(response)
     deployment_id = response.json()["data"]["deployment_id"]
-    for event in events(client, deployment_id):
+    for event in events(client, f"/models/local/deployments/{deployment_id}"):
         if event["event"] == "stage" and event["status"] in ("completed", "failed"):
             say(f"{model}: {event['stage']} {event['status']}")
     end = client.get(f"/models/local/deployments/{deployment_id}").json()["data"]

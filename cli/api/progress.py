@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import click
+import httpx
+
+from cli.client import EventStream, raise_for_error
 
 _BAR = 24
 
@@ -51,6 +55,34 @@ class Bars:
         if self.stage:
             click.echo()
         self.stage = ""
+
+
+def follow(client: httpx.Client, path: str) -> dict[str, Any]:
+    """Show a deployment or an addition, by its path, to its end. Returns how it ended. Ctrl-C cancels it.
+
+    Raises:
+        ServerError: it is not known any more, or the server did not come back.
+    """
+    bars = Bars()
+    try:
+        for event in events(client, path):
+            bars.show(event)
+    except KeyboardInterrupt:
+        client.delete(path)
+        click.echo("\ncancelling; what was done is undone")
+        for event in events(client, path):
+            bars.show(event)
+    ended = client.get(path)
+    raise_for_error(ended)
+    data: dict[str, Any] = ended.json()["data"]
+    return data
+
+
+def events(client: httpx.Client, path: str) -> Iterator[dict[str, Any]]:
+    """The events of a deployment or an addition up to its end, across broken connections, without its failure."""
+    for event in EventStream(client, url=f"{path}/events"):
+        if event.event != "error":
+            yield json.loads(event.data)
 
 
 def described(found: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ import click
 import httpx
 
 from cli import client as api
-from cli.deployments import connect, key_option, url_option
+from cli.api.connection import connect, key_option, url_option
 from gateway.settings import Settings
 from schemas.cluster.nodes import LABEL_KEY, LABEL_RULE, LABEL_VALUE
 

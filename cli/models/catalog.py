@@ -5,26 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 import httpx
 
 from cli import client as api
-from cli.api.connection import connect, http_url, key_option, url_option
-from cli.api.progress import Bars
-from cli.deployments import follow_deployment
+from cli.api.connection import connect, key_option, url_option
+from cli.api.progress import follow
+from cli.deployments import DEPLOYED, follow_deployment, start
 from cli.detach import up_detached
 from cli.models.chat import say, talk
 from gateway.models.catalog import load_catalog
 from gateway.models.names import is_path
 from gateway.settings import Settings
 from gateway.store.connection import connect as redis_client
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 as_option = click.option("--as", "model_id", help="Its id here; else one is made of the name.")
 node_option = click.option("--node", help="The node, or node.device, that looks it up and gets its files.")
@@ -69,8 +67,10 @@ def run(
             added = _add(client, settings, name, model_id=model_id, node=node, table=table)
             found = _known(client, added["model_id"])
         assert found is not None
-        if found["provider"] == "local" and found["status"] not in ("active", "loading", "asleep"):
-            _deploy(client, found["id"], node)
+        if found["provider"] == "local" and found["status"] not in DEPLOYED:
+            body = {"model_type": found["id"], "target_nodes": [node] if node else []}
+            if not follow_deployment(client, start(client, body)["deployment_id"]):
+                raise click.ClickException(f"{found['id']} was not deployed")
         _ask(client, found, " ".join(prompt), options)
 
 
@@ -162,8 +162,10 @@ COMMANDS = (run, pull, add, show, set_fields, remove, check)
 
 
 def _is_up(settings: Settings) -> bool:
+    """Whether something answers where this machine's gateway would. What does is known by the first real request."""
     try:
-        httpx.get(f"{http_url(settings)}/health/live", timeout=5, trust_env=False)
+        with connect(settings, None, None) as client:
+            client.get("/health/live")
     except httpx.TransportError:
         return False
     return True
@@ -195,41 +197,13 @@ def _add(
     body = {"source": name, "id": model_id, "node": node, "model": _table(table), **more}
     response = client.post("/models", json={field: value for field, value in body.items() if value is not None})
     api.raise_for_error(response)
-    job = response.json()["data"]["job_id"]
-    bars = Bars()
-    try:
-        _show(client, job, bars)
-    except KeyboardInterrupt:
-        client.delete(f"/jobs/{job}")
-        click.echo("\ncancelling")
-        _show(client, job, bars)
-    ended = client.get(f"/jobs/{job}")
-    api.raise_for_error(ended)
-    data = ended.json()["data"]
+    data = follow(client, f"/jobs/{response.json()['data']['job_id']}")
     if data["status"] != "completed":
         error = data["error"] or {"message": f"it was {data['status']}"}
         remedy = f" {error['remedy']}" if error.get("remedy") else ""
         raise click.ClickException(f"{name}: {error['message']}{remedy}")
     result: dict[str, Any] = data["result"]
     return {**result, "model_id": result["model_id"] or name}
-
-
-def _show(client: httpx.Client, job: str, bars: Bars) -> None:
-    for event in api.EventStream(client, url=f"/jobs/{job}/events"):
-        if event.event != "error":
-            bars.show(json.loads(event.data))
-
-
-def _deploy(client: httpx.Client, model_id: str, node: str | None) -> None:
-    """Deploy a model and wait until it serves. Raises: ServerError; ClickException."""
-    body = {"model_type": model_id, "target_nodes": [node] if node else []}
-    response = client.post("/models/local/deploy", json=body)
-    api.raise_for_error(response)
-    data = response.json()["data"]
-    for warning in data.get("warnings", ()):
-        click.echo(f"  note: {warning}")
-    if not follow_deployment(client, data["deployment_id"]):
-        raise click.ClickException(f"{model_id} was not deployed")
 
 
 def _ask(client: httpx.Client, model: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> None:
