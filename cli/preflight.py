@@ -21,6 +21,7 @@ from gateway.models.tables import Problem
 from gateway.process.start import private_folder
 from gateway.settings import Settings
 from gateway.store.connection import connect
+from gateway.store.durability import durability
 from gateway.store.embedded import MAX_SOCKET_PATH, is_served, socket_path
 from gateway.store.redis_url import masked
 from schemas.sources import PackageRef, parse_source
@@ -188,35 +189,12 @@ def check_worker_redis(settings: Settings) -> None:
         check_redis(client)
 
 
-#: What each value of `appendfsync` means for durability.
-_PROMISES = {
-    "always": "on, synced at each write: accepted jobs survive restarts and power cuts",
-    "everysec": "on, synced each second: jobs survive a restart of Redis; a power cut may lose the last second",
-    "no": "on, NOT synced by Redis: a power cut may lose what the system has not written yet, half a minute or more",
-    "": "on: jobs survive a restart of Redis; how often it is synced, it does not say",
-}
-
-
 def check_redis(client: redis.Redis) -> str:
     """A text on what the append-only setting means for durability. Raises: InvalidSetting if Redis may evict jobs."""
-    memory = client.info("memory")
-    policy = memory.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction":
-        raise InvalidSetting(
-            f"Redis' maxmemory-policy is {policy}, which may drop jobs. "
-            "Run: redis-cli CONFIG SET maxmemory-policy noeviction"
-        )
-    if not client.info("persistence").get("aof_enabled"):
-        return "append-only file OFF: jobs survive workers, but not a restart of Redis"
-    return f"append-only file {_PROMISES[appendfsync(client)]}"
-
-
-def appendfsync(client: redis.Redis) -> str:
-    """The setting of that name; empty if Redis forbids CONFIG, as hosted ones do."""
-    try:
-        return str(client.config_get("appendfsync").get("appendfsync", ""))
-    except redis.exceptions.ResponseError:
-        return ""
+    found = durability(client)
+    if found.evicts:
+        raise InvalidSetting(found.text)
+    return found.text
 
 
 def secret_file(settings: Settings, name: str, given: str = "") -> str:

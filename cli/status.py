@@ -85,6 +85,8 @@ def _show_health(data: dict[str, Any], *, is_ready: bool) -> None:
     click.echo(f"  ready    {'yes' if is_ready else 'no'} (redis {data['redis']}, keeper {data['keeper']})")
     if data["redis"] == "lost":
         click.echo(f"  REDIS HAS LOST ITS DATA. {REMEDY}")
+    if data.get("durability"):
+        click.echo(f"  redis    {data['durability']}")
     for problem in data.get("catalog_problems", ()):
         click.echo(f"  catalog  {problem}")
     for replica, health in data["replicas"].items():

@@ -19,8 +19,10 @@ from gateway.store.connection import NOT_NOW
 class Readiness:
     """The state of each component, in the document's words."""
 
-    #: `lost`: Redis answers, but its data is gone.
+    #: `lost`: Redis answers, but its data is gone. `evicting`: by its settings it may drop jobs.
     redis: str = "unhealthy"
+    #: What Redis does for the durability of jobs, for people.
+    durability: str = ""
     keeper: str = "unknown"
     #: Duration of the keeper's last round, and whether it recovers lost jobs: not at once after an outage of Redis.
     keeper_round_s: float = 0.0
@@ -46,7 +48,8 @@ def check(gateway: Gateway) -> Readiness:
     try:
         keeper = gateway.registry.keeper()
         return Readiness(
-            redis="lost" if gateway.installation.check() else "healthy",
+            redis="lost" if gateway.installation.check() else "evicting" if keeper and keeper.evicts else "healthy",
+            durability=keeper.durability if keeper else "",
             keeper="healthy" if keeper else "unhealthy",
             keeper_round_s=keeper.round_s if keeper else 0.0,
             keeper_trusted=keeper.trusted if keeper else False,

@@ -31,7 +31,13 @@ class ReadyQuerySchema(Schema):
 class ReadySchema(LiveSchema):
     """Each part, and whether requests can be served."""
 
-    redis = fields.String(required=True, metadata={"description": "`lost`: it answers, but its data is gone"})
+    redis = fields.String(
+        required=True,
+        metadata={
+            "description": "`lost`: it answers, but its data is gone; `evicting`: by its settings it may drop jobs"
+        },
+    )
+    durability = fields.String(required=True, metadata={"description": "What it does to keep jobs, for people"})
     keeper = fields.String(required=True)
     keeper_round_s = fields.Float(required=True, metadata={"description": "How long its last round took"})
     keeper_trusted = fields.Boolean(

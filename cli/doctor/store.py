@@ -6,8 +6,8 @@ import time
 from collections.abc import Iterable
 
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from cli.preflight import appendfsync
 from gateway.inference.service import MEMORY_LIMIT
+from gateway.store.durability import durability
 from gateway.store.installation import REMEDY, Installation
 
 #: The oldest supported version.
@@ -29,25 +29,25 @@ def version(installed: Installed) -> Iterable[Finding]:
 
 def eviction(installed: Installed) -> Iterable[Finding]:
     """A Redis that evicts loses jobs."""
-    policy = installed.redis.info("memory").get("maxmemory_policy", "noeviction")
-    if policy == "noeviction":
-        yield ok("nothing is evicted")
-    else:
+    found = durability(installed.redis)
+    if found.evicts:
         remedy = "redis-cli CONFIG SET maxmemory-policy noeviction, and in its configuration."
-        yield problem(f"maxmemory-policy is {policy}: Redis may drop jobs", remedy)
+        yield problem(f"maxmemory-policy is {found.policy}: Redis may drop jobs", remedy)
+    else:
+        yield ok("nothing is evicted")
 
 
 def append_only(installed: Installed) -> Iterable[Finding]:
     """Without an append-only file a restart of Redis loses all jobs."""
-    if not installed.redis.info("persistence").get("aof_enabled"):
+    found = durability(installed.redis)
+    if not found.append_only:
         remedy = "redis-cli CONFIG SET appendonly yes, and in its configuration."
         yield problem("the append-only file is off: a restart of Redis loses jobs", remedy)
         return
-    setting = appendfsync(installed.redis)
-    if setting == "no":
+    if found.appendfsync == "no":
         yield warning("appendfsync is no: a power cut may lose half a minute", "Set appendfsync to everysec or always.")
     else:
-        yield ok(f"on, appendfsync {setting or 'is unknown'}")
+        yield ok(f"on, appendfsync {found.appendfsync or 'is unknown'}")
 
 
 def persistence(installed: Installed) -> Iterable[Finding]:

@@ -161,6 +161,9 @@ class KeeperState:
     round_s: float = 0.0
     #: It recovers lost jobs. False for a while after Redis was away or its clock has jumped.
     trusted: bool = True
+    #: What Redis does for the durability of jobs, and whether it may drop some.
+    durability: str = ""
+    evicts: bool = False
 
 
 class Registry:

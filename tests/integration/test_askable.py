@@ -19,6 +19,7 @@ from gateway.store import keys
 from gateway.store.codec import dumps
 from tests.stack import eventually
 from web.app import create_app
+from workers.keeper.keeper import Keeper
 
 MODELS = {
     "fake": {"engine": "fake", "capabilities": ["chat"]},
@@ -103,3 +104,17 @@ def test_a_gateway_is_ready_before_its_models_are(
     eventually(lambda: check(gateway).replicas == {"r": "healthy"}, "it is seen that it serves")
     redis_client.delete(keys.KEEPER)
     assert not check(gateway).ready
+
+
+def test_a_redis_that_may_drop_jobs_is_not_ready(
+    client: FlaskClient, redis_client: redis.Redis, keeper: Keeper
+) -> None:
+    policy = redis_client.config_get("maxmemory-policy")["maxmemory-policy"]
+    redis_client.config_set("maxmemory-policy", "volatile-lru")
+    try:
+        keeper.round()
+    finally:
+        redis_client.config_set("maxmemory-policy", policy)
+    ready = client.get("/health/ready")
+    assert (ready.status_code, ready.get_json()["data"]["redis"]) == (503, "evicting")
+    assert "Run: redis-cli CONFIG SET maxmemory-policy noeviction" in ready.get_json()["data"]["durability"]

@@ -80,6 +80,7 @@ def test_status_and_logs_tell_what_runs(home: Home) -> None:
     for name in ("redis", "web", "rpc", "agent", "provider", "keeper", "flower"):
         assert f"  {name}" in status.stdout
     assert "ready    yes" in status.stdout
+    assert "redis    append-only file on, synced each second" in status.stdout
     assert "fake." in status.stdout
     assert "remote   openai: healthy" in status.stdout
     assert "anthropic" not in status.stdout, "its key is not set"

@@ -32,8 +32,9 @@ from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue_key, is_device
 from gateway.settings import Settings
 from gateway.store import keys
-from gateway.store.cached import by_name
+from gateway.store.cached import Cached, by_name
 from gateway.store.connection import NOT_NOW, connect, pipeline, run_id
+from gateway.store.durability import Durability, durability
 from gateway.store.installation import Installation
 from gateway.store.joined import Command
 from gateway.store.loop import guarded, repeat
@@ -48,6 +49,8 @@ ROUND_S = 1.0
 UNSERVED_LEASES = 2
 #: How often the sets by model are completed, see `gateway/cluster/by_model.py`.
 SETS_S = 5.0
+#: How often Redis is asked whether it keeps what it is given.
+DURABILITY_S = 60.0
 #: A journal is compacted this long after the job's end. Until then the drain rate counts the job, and clients resume.
 COMPACT_MS = 60_000
 
@@ -87,6 +90,7 @@ class Keeper:
         #: By queue key: when it had a worker that asks for its jobs.
         self._served_at: dict[str, float] = {}
         self._round_s = 0.0
+        self._durability: Cached[Durability] = Cached(DURABILITY_S)
         #: The living replicas by model, the living provider workers, and the provider of each remote model.
         self._replicas: Mapping[str, Sequence[Replica]] = {}
         self._providers: Sequence[ProviderWorker] = ()
@@ -128,10 +132,23 @@ class Keeper:
         self._beat()
 
     def _beat(self) -> None:
-        """Send a heartbeat with the duration of a round, and whether lost jobs are recovered now."""
+        """Send a heartbeat with the duration of a round, whether lost jobs are recovered now, and what Redis keeps."""
         lease_s = self.settings.lease_s
-        state = KeeperState(round_s=round(self._round_s, 3), trusted=self.trust.held_for(lease_s))
+        found = self._durability.get(self._look_at_redis)
+        state = KeeperState(
+            round_s=round(self._round_s, 3),
+            trusted=self.trust.held_for(lease_s),
+            durability=found.text,
+            evicts=found.evicts,
+        )
         self.registry.beat_keeper(state, lease_s=lease_s)
+
+    def _look_at_redis(self) -> Durability:
+        """Raises: NOT_NOW."""
+        found = durability(self.store.redis)
+        if found.evicts:
+            log.error(found.text)
+        return found
 
     def _look_at_queues(self, now_ms: int) -> None:
         models = sorted(cast("set[str]", self.store.redis.smembers(keys.QUEUES)))
