@@ -171,7 +171,25 @@ def test_the_proxys_limit_of_bodies_is_ours(proxy: ReverseProxy) -> None:
             assert client.post(PATH, content=text.ljust(size), headers=headers).status_code == status
 
 
-@pytest.mark.parametrize("path", ["/keys", "/keys/x", "/usage?x=1", "/models/local", "/models/local/deploy"])
+ADMIN = [
+    "/keys",
+    "/keys/x",
+    "/usage?x=1",
+    "/queue",
+    "/nodes/x",
+    "/join-tokens",
+    "/models/local",
+    "/models/local/deploy",
+]
+#: What everybody's clients need, of REST and of gRPC.
+OPEN = re.compile(
+    r"(GET|HEAD) /(models(/{model_id})?|health/.*|docs/.*|openapi.json)?|.* /v1/.*|.* /jobs.*"
+    r"|POST /models/{model_id}/((chat/)?completions|embeddings)"
+    r"|(List|Get)(Models?|Jobs?)|(Watch|Cancel)Job|Create(Completion|ChatCompletion|Embeddings|Job)(Stream)?"
+)
+
+
+@pytest.mark.parametrize("path", ADMIN)
 def test_what_admins_need_is_not_handed_on(proxy: ReverseProxy, path: str) -> None:
     """However it is written."""
     first, _, rest = path[1:].partition("/")
@@ -183,6 +201,40 @@ def test_what_admins_need_is_not_handed_on(proxy: ReverseProxy, path: str) -> No
                     assert response.status_code in (400, 403, 404), target
         headers = {"PATH_INFO": path, "X-Original-URL": path, "X-Forwarded-Prefix": path, "SCRIPT_NAME": path}
         assert client.get("/health/live", headers=headers).json()["data"] == {"status": "healthy"}
+
+
+def test_nothing_else_is_handed_on(proxy: ReverseProxy) -> None:
+    with proxy.client() as client:
+        paths = client.get("/openapi.json").json()["paths"]
+        asked = {
+            (method.upper(), path) for path, methods in paths.items() for method in methods if method != "parameters"
+        }
+        refused = {
+            (method, path)
+            for method, path in asked
+            if client.request(method, re.sub("{.*?}", "x", path)).status_code == 403
+        }
+    assert refused == {(method, path) for method, path in asked if not OPEN.fullmatch(f"{method} {path}")}
+    assert ("POST", "/models") in refused
+
+
+def test_no_other_call_is_handed_on(proxy: ReverseProxy) -> None:
+    """Whoever is refused by a proxy gets PERMISSION_DENIED; with a wrong key Headrace says UNAUTHENTICATED."""
+    credentials = grpc.ssl_channel_credentials(proxy.ca.read_bytes())
+    refused, asked = set(), set()
+    with grpc.secure_channel(f"localhost:{proxy.port}", credentials) as channel:
+        for service in pb.DESCRIPTOR.services_by_name.values():
+            for method in service.methods:
+                asked.add(method.name)
+                call = channel.unary_stream(f"/{service.full_name}/{method.name}", request_serializer=None)
+                with pytest.raises(grpc.RpcError) as caught:
+                    list(call(b"", timeout=PATIENCE_S))
+                if caught.value.code() is grpc.StatusCode.PERMISSION_DENIED:
+                    refused.add(method.name)
+                else:
+                    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED, method.name
+    assert refused == {name for name in asked if not OPEN.fullmatch(name)}
+    assert "CreateKey" in refused
 
 
 def test_grpc_comes_through(proxy: ReverseProxy) -> None:

@@ -176,7 +176,8 @@ def test_it_holds_all_that_is_read_at_run_time(wheel: Path) -> None:
     files = {path.relative_to(REPOSITORY) for top in tops for path in (REPOSITORY / top).rglob("*") if path.is_file()}
     wanted = {str(path) for path in files if "__pycache__" not in path.parts}
     assert wanted - names == set()
-    assert {"lib/headrace/Procfile", "lib/headrace/proto/model.proto"} <= names
+    copied = {"Procfile", "proto/model.proto", "docs/redis.md", "docs/examples/nginx.conf", "docs/examples/Caddyfile"}
+    assert {f"lib/headrace/{name}" for name in copied} <= names
     assert not {name for name in names if name.startswith(("tests", "docs", "docker"))}
 
 
