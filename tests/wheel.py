@@ -14,7 +14,7 @@ from tests.stack import REPOSITORY
 #: Where the other packages lie.
 OTHERS = Path(str(metadata.distribution("celery").locate_file("")))
 #: What is built from.
-SOURCE = ("cli", "gateway", "schemas", "tasks", "web", "workers", "proto")
+SOURCE = ("cli", "gateway", "schemas", "tasks", "web", "workers", "proto", "docs")
 FILES = ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "Procfile", "MANIFEST.in")
 
 
