@@ -102,6 +102,12 @@ def processes_of(data: Path | str) -> list[psutil.Process]:
     return found
 
 
+def family(pid: int) -> list[psutil.Process]:
+    """A process and all below it."""
+    process = psutil.Process(pid)
+    return [process, *process.children(recursive=True)]
+
+
 class Stack:
     """Redis, web, keeper and agents over one data folder."""
 

@@ -53,6 +53,8 @@ class Device:
     available_bytes: int = 0
     #: Engines that are installed there.
     engines: tuple[str, ...] = ()
+    #: Whether its agent has looked which models' files it has.
+    inspected: bool = True
     #: Of Headrace.
     version: str = ""
     #: The address from which it reaches Redis; empty over a socket.

@@ -140,6 +140,9 @@ class OnDemand:
             why = "no agent is alive that takes new replicas. Start one with 'headrace up', or 'headrace worker'."
         elif not able:
             why = f"the engine {model.engine!r} is on no machine. Install it on one: pip install 'headrace[worker]'."
+        elif not known and not all(device.inspected for device in able):
+            text = f"Model {model.id!r} is not ready: an agent still looks which models it has. Ask again in a second."
+            raise ModelNotReady(text, retry_after_s=1)
         elif not known:
             why = "its weights are on no machine. Install them on one, or set its `source` in headrace.toml."
         else:

@@ -20,7 +20,7 @@ from gateway.settings import Settings
 from tests.deployments import deploy, ended, status
 from tests.faults.conftest import FULL
 from tests.hub_server import Fault, HubServer
-from tests.stack import Stack, chat, eventually, processes_of, running
+from tests.stack import Stack, chat, eventually, family, processes_of, running
 
 #: How often a deployment is cancelled in each stage.
 CANCELS = 10 if FULL else 1
@@ -105,7 +105,7 @@ def workers(stack: Stack, model: str) -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
             line = process.cmdline()
             if "workers.replica" in line and model in line:
-                found += [process, *process.children(recursive=True)]
+                found += family(process.pid)
     return found
 
 
@@ -224,7 +224,7 @@ def test_two_nodes_share_and_take_over(stack: Stack, client: httpx.Client) -> No
         shared_by(stack, {"n1", "n2"})
         streams = [chat(stack, model="slow", max_tokens=200) for _ in range(8)]
         eventually(lambda: all(len(s.ids) > 5 for s in streams), "all run")
-        node = [p for r in stack.registry.replicas("slow") if r.node == "n2" for p in _tree(r.pid)]
+        node = [p for r in stack.registry.replicas("slow") if r.node == "n2" for p in family(r.pid)]
         kill_node(stack, "agent-n2", node)
         for stream in streams:
             stream.join()
@@ -261,8 +261,3 @@ def kill_node(stack: Stack, agent: str, others: list[psutil.Process]) -> None:
         if process.is_running():
             process.send_signal(signal.SIGKILL)
     stack.processes[agent].wait(60)
-
-
-def _tree(pid: int) -> list[psutil.Process]:
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]

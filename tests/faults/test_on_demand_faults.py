@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import httpx
 import pytest
 
 from tests.on_demand import ask, deployments, entry, status, unloaded
-from tests.stack import Stack, chat, eventually, running
+from tests.stack import Stack, chat, eventually, family, running
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     catalog = entry("slow", load_s=4)
-    with running(tmp_path_factory.mktemp("demand"), {}, catalog=catalog, load_on_demand=True) as stack:
+    folder = tmp_path_factory.mktemp("demand")
+    with running(folder, {}, catalog=catalog, load_on_demand=True, node_gone_s=3.0) as stack:
         with stack.client() as client:
             eventually(lambda: status(client, "slow") == "available", "the agent says which weights it has")
         yield stack
@@ -74,3 +76,24 @@ def test_a_load_outlives_an_outage_of_redis(stack: Stack, client: httpx.Client) 
     stack.start_redis()
     assert stream.join().error is None
     assert stream.finish_reason == "length"
+
+
+def test_what_waits_on_a_node_that_is_gone_is_loaded_elsewhere(stack: Stack, client: httpx.Client) -> None:
+    second = replace(stack.settings, node="n2")
+    stack.start("agent-n2", settings=second)
+    eventually(lambda: {one.node for one in stack.registry.devices()} == {"n1", "n2"}, "both nodes live")
+    assert client.post("/nodes/n1/cordon").status_code == 200
+    try:
+        eventually(lambda: client.get("/health/ready?model=slow").status_code == 200, "n2 has the weights, too")
+        stream = chat(stack, model="slow", max_tokens=1000)
+        eventually(lambda: len(stream.ids) > 3, "it runs on n2")
+        (replica,) = stack.registry.replicas("slow")
+        assert replica.node == "n2"
+    finally:
+        client.post("/nodes/n1/uncordon")
+    stack.kill("agent-n2")
+    for process in family(replica.pid):
+        process.kill()
+    stream.join()
+    assert (stream.error, stream.finish_reason) == (None, "length")
+    assert {one.node for one in stack.registry.replicas("slow")} == {"n1"}

@@ -17,16 +17,10 @@ import pytest
 
 from gateway.cluster.startup import STAGES
 from tests.homes import Home, new_home
-from tests.stack import eventually
+from tests.stack import eventually, family
 
 #: How long `headrace up` may take on a busy machine.
 UP_S = 150
-
-
-def family(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
 
 
 def gone(processes: list[psutil.Process]) -> bool:

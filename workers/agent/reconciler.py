@@ -162,6 +162,7 @@ class Agent:
             memory_total=facts.memory_total,
             memory_free=facts.memory_free,
             engines=self._engines,
+            inspected=bool(self._next_inspection),
             version=own_version(),
             host=self._host,
             labels=self._labels,
