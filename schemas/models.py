@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
+from schemas.base.fields import StrictSchema, Text
 from schemas.catalog import CAPABILITIES
 
 #: How a model can be, in one word; README says what each means.
 MODEL_STATUSES = (
-    *("active", "loading", "asleep", "inactive", "failed", "unloading", "no_weights"),
+    *("active", "loading", "asleep", "available", "inactive", "failed", "unloading", "no_weights"),
     *("degraded", "unavailable", "no_credentials"),
 )
+
+
+class ModelsQuerySchema(StrictSchema):
+    """Query of the list."""
+
+    requested = Text(
+        load_default="", metadata={"description": "Those that were added by this name, for keys that may deploy"}
+    )
 
 
 class DeploymentSchema(Schema):

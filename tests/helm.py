@@ -5,6 +5,7 @@ broken pipe ends the process.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from typing import Any
@@ -40,9 +41,8 @@ def linted(values: dict[str, Any]) -> Any:
 
 def _asked(request: dict[str, Any]) -> Any:
     command = [sys.executable, "-m", "tests.helm"]
-    done = subprocess.run(
-        command, input=json.dumps(request), capture_output=True, text=True, cwd=REPOSITORY, check=False
-    )
+    environ = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(command, input=json.dumps(request), capture_output=True, text=True, env=environ, check=False)
     if done.returncode:
         raise HelmError(done.stderr)
     return json.loads(done.stdout)

@@ -171,9 +171,12 @@ def _is_up(settings: Settings) -> bool:
     return True
 
 
-def _known(client: httpx.Client, model_id: str) -> dict[str, Any] | None:
-    """The model of that id; None if there is none. Raises: ServerError."""
-    response = client.get(f"/models/{model_id}")
+def _known(client: httpx.Client, name: str) -> dict[str, Any] | None:
+    """The model that was added by that name, or has it as its id; None if there is none. Raises: ServerError."""
+    listed = client.get("/models", params={"requested": name})
+    api.raise_for_error(listed)
+    ids = [model["id"] for model in listed.json()["data"]["models"]]
+    response = client.get(f"/models/{ids[0] if ids else name}")
     if response.status_code == 404:
         return None
     api.raise_for_error(response)

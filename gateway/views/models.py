@@ -10,6 +10,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.cluster.registry import Replica, ReplicaStatus
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import WINDOW_S, read_stats
+from gateway.models.catalog_store import Added
 from gateway.models.entry import Model
 from gateway.models.footprint import UNSTATED_CONTEXT
 from gateway.views.local_models import quantization
@@ -23,10 +24,16 @@ class Models:
         self._inference = inference
         self._catalog = inference.catalog
 
-    def list(self, key: KeyRecord) -> list[dict[str, Any]]:
-        """Every model of the catalog that the key may use, in the catalog's order."""
+    def list(self, key: KeyRecord, *, requested: str = "") -> list[dict[str, Any]]:
+        """Every model of the catalog that the key may use, in the catalog's order; with `requested`, for keys that may
+        deploy, those that were added by this name.
+        """
+        found = list(self._catalog.seen_by(key))
+        if requested:
+            named = [one for one in found if (added := self._added(one)) and added.requested == requested]
+            found = named if key.allows("deploy") else []
         self._inference.router.everything()
-        return [self.entry(model) for model in self._catalog.seen_by(key)]
+        return [self.entry(model) for model in found]
 
     def entry(self, model: Model) -> dict[str, Any]:
         """A model's entry in the list."""
@@ -56,7 +63,7 @@ class Models:
 
     def _entry(self, model: Model) -> dict[str, Any]:
         """What was decided about a model, and where, for those who deploy it."""
-        added = self._catalog.sources.added(model.id)
+        added = self._added(model)
         return {
             "origin": self._catalog.sources.origin(model.id),
             "source": model.source,
@@ -69,6 +76,9 @@ class Models:
             "requested": added.requested if added else "",
             "added_at": iso(added.added_at) if added and added.added_at else None,
         }
+
+    def _added(self, model: Model) -> Added | None:
+        return self._catalog.sources.added(model.id)
 
     def _parameters(self, model: Model) -> dict[str, Any]:
         """The parameters that a request may set, for the model's capabilities."""

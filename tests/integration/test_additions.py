@@ -110,6 +110,9 @@ def test_a_repository_of_the_hub_becomes_a_served_model_by_its_name(
     assert shown["entry"]["source"] == found["source"]
     assert (shown["entry"]["origin"], shown["entry"]["facts"]["license"]) == ("the API", found["facts"]["license"])
     assert shown["parameters"]["context_length"] == found["facts"]["context_length"] > 0
+    by_name = rest.get("/models", params={"requested": source_of(hub)}).json()["data"]["models"]
+    assert [one["id"] for one in by_name] == [model]
+    assert rest.get("/models", params={"requested": "org/other"}).json()["data"]["models"] == []
     assert ended(rest, deploy(rest, model))["status"] == "completed"
     answer = rest.post(f"/models/{model}/chat/completions", json=CHAT)
     assert answer.json()["data"]["usage"]["completion_tokens"] >= 1, answer.text
@@ -266,6 +269,8 @@ def test_grpc_adds_watches_changes_and_removes(stack: Stack, rest: httpx.Client,
     assert (job.status, job.addition.model_id) == ("completed", "small")
     model = rpc.call("GetModel", pb.GetModelRequest(model_id="small"))
     assert (model.entry.engine, model.entry.requested) == ("openvino", str(path))
+    named = rpc.call("ListModels", pb.ListModelsRequest(requested=str(path))).models
+    assert [one.id for one in named] == ["small"]
     change = pb.ChangeModelRequest(model_id="small")
     change.model.update({"max_tokens": 5})
     assert rpc.call("ChangeModel", change).parameters.max_tokens == 5

@@ -48,6 +48,7 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (chat.ToolCallSchema, pb.ToolCall, {"index", "extra", "custom"}),
         (chat.CalledFunctionSchema, pb.FunctionCall, {"extra"}),
         (models.ModelSchema, pb.Model, set()),
+        (models.ModelsQuerySchema, pb.ListModelsRequest, set()),
         (models.ModelDetailSchema, pb.GetModelResponse, set()),
         (models.ParametersSchema, pb.ModelParameters, set()),
         (models.StatsSchema, pb.ModelStats, set()),

@@ -17,7 +17,7 @@ from schemas.catalog_changes import (
 )
 from schemas.envelope import enveloped
 from schemas.examples import ADD_MODEL, CHANGE_MODEL
-from schemas.models import ModelDetailSchema, ModelListSchema
+from schemas.models import ModelDetailSchema, ModelListSchema, ModelsQuerySchema
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
 from web.http.envelope import caller, gateway, success
@@ -28,10 +28,11 @@ blueprint.before_request(authenticate)
 
 
 @blueprint.route("")
+@blueprint.arguments(ModelsQuerySchema, location="query")
 @blueprint.response(200, enveloped(ModelListSchema))
-def models() -> Response:
+def models(query: dict[str, str]) -> Response:
     """All models of the catalog that the key may use."""
-    return success({"models": gateway().models.list(caller())})
+    return success({"models": gateway().models.list(caller(), **query)})
 
 
 @blueprint.route("/<model:model_id>")

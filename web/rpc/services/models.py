@@ -9,9 +9,9 @@ from web.rpc.messages import build, to_dict
 from web.rpc.stubs import model_pb2 as pb
 
 
-def list_models(call: Call, _: pb.ListModelsRequest) -> pb.ListModelsResponse:
+def list_models(call: Call, request: pb.ListModelsRequest) -> pb.ListModelsResponse:
     """All models of the catalog that the key may use."""
-    return build(pb.ListModelsResponse, {"models": call.gateway.models.list(call.key)})
+    return build(pb.ListModelsResponse, {"models": call.gateway.models.list(call.key, requested=request.requested)})
 
 
 def get_model(call: Call, request: pb.GetModelRequest) -> pb.GetModelResponse:
