@@ -252,12 +252,13 @@ class Registry:
         return (len(self.replicas(model)) if found is None else found) <= 1
 
     def _beat(self, index: str, worker: Replica | ProviderWorker | Device, lease_s: float) -> None:
-        commands: list[Command] = [("SADD", index, worker.incarnation)]
+        # First the heartbeat: who finds a name without one removes it.
+        beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
+        commands: list[Command] = [beat, ("SADD", index, worker.incarnation)]
         if isinstance(worker, Replica):
             of_model = keys.workers_of(worker.model)
             commands += [("SADD", of_model, worker.incarnation), ("PEXPIRE", of_model, OF_MODEL_MS)]
-        beat = ("SET", keys.worker(worker.incarnation), dumps(asdict(worker)), "PX", int(lease_s * 1000))
-        pipeline(self.redis, [*commands, beat])
+        pipeline(self.redis, commands)
 
     def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
         """The heartbeats of all workers of one kind."""

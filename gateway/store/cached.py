@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Generic, TypeVar
@@ -12,31 +13,33 @@ T = TypeVar("T")
 
 
 class Cached(Generic[T]):
-    """The last value that was read. While one reads it anew, others have the one before."""
+    """The last value that was read. While one reads it anew, others have the one before, if that is hardly older."""
 
     def __init__(self, for_s: float = RECENT_S) -> None:
         self._for_s = for_s
-        self._read_at = -for_s
+        #: When the value was read, and when the one who reads it now has begun.
+        self._read_at = self._begun_at = -math.inf
         self._value: list[T] = []
 
     @property
     def is_recent(self) -> bool:
         """Whether it need not be read now."""
-        return bool(self._value) and time.monotonic() <= self._read_at + self._for_s
+        now, begun_at = time.monotonic(), self._begun_at
+        age_s = now - self._read_at
+        return age_s <= self._for_s or (age_s <= 2 * self._for_s and now - begun_at <= self._for_s)
 
     def get(self, read: Callable[[], T]) -> T:
-        """The value, at most so old, but for the time that reading it takes. Raises: what `read` raises."""
+        """The value, at most so old, or twice that while it is read anew. Raises: what `read` raises."""
         return self._value[0] if self.is_recent else self.renew(read)
 
     def renew(self, read: Callable[[], T]) -> T:
         """The value, read now. Raises: what `read` raises."""
-        before, self._read_at = self._read_at, time.monotonic()
+        self._begun_at = time.monotonic()
         try:
             self._value = [read()]
-        except BaseException:
-            self._read_at = before
-            raise
-        self._read_at = time.monotonic()
+            self._read_at = time.monotonic()
+        finally:
+            self._begun_at = -math.inf
         return self._value[0]
 
 

@@ -9,12 +9,14 @@ import pytest
 from gateway.store.cached import Cached, CachedByName
 
 
-def test_while_one_reads_the_value_anew_others_have_the_one_before() -> None:
-    cached: Cached[str] = Cached(for_s=0)
+@pytest.mark.parametrize(("age_s", "is_shown"), [(61, True), (121, False)])
+def test_while_one_reads_the_value_anew_others_have_the_one_before_unless_it_is_old(
+    age_s: float, is_shown: bool
+) -> None:
+    """What nobody has asked for in hours is nothing to tell the many who ask at once now."""
+    cached: Cached[str] = Cached(for_s=60)
     assert cached.get(lambda: "first") == "first"
-    cached = Cached(for_s=60)
-    cached.get(lambda: "first")
-    cached._read_at -= 61
+    cached._read_at -= age_s
     reading, may_end = threading.Event(), threading.Event()
 
     def read() -> str:
@@ -25,7 +27,7 @@ def test_while_one_reads_the_value_anew_others_have_the_one_before() -> None:
     reader = threading.Thread(target=cached.get, args=(read,))
     reader.start()
     assert reading.wait(60)
-    assert cached.get(lambda: pytest.fail("it is being read")) == "first"
+    assert cached.get(lambda: "third") == ("first" if is_shown else "third")
     may_end.set()
     reader.join()
     assert cached.get(lambda: pytest.fail("it was read")) == "second"
