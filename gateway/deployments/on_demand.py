@@ -6,7 +6,7 @@ The load is a deployment, which Headrace itself asks for: two requests at once h
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from gateway.backoff import Backoff
 from gateway.cluster.desired import ReplicaSpec, SpecState
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 #: After a load that has failed, the next one is tried so much later.
 BACKOFF = Backoff(first_s=5.0, last_s=300.0)
+#: Devices that are asked at once what they know of a model.
+ASKED_AT_ONCE = 8
 
 
 class OnDemand:
@@ -113,12 +115,11 @@ class OnDemand:
 
         Raises: ModelNotReady, InvalidRequest.
         """
-        devices = self._devices(model)
-        freest = max(devices, key=lambda one: (one.memory_free, one.name))
+        freest = next(self._devices(model))
         planned = self._on(model, freest, deployment_id)
         if all(plan is None or plan.peak_bytes <= freest.memory_free * USABLE for plan in planned.plans.values()):
             return planned
-        roomiest = max(devices, key=lambda one: (one.available_bytes, one.name))
+        roomiest = max(self._devices(model), key=lambda one: (one.available_bytes, one.name))
         return self._on(model, roomiest, deployment_id)
 
     def _on(self, model: Model, device: Device, deployment_id: str) -> Planned:
@@ -127,27 +128,24 @@ class OnDemand:
         request = DeployRequest(model_type=model.id, target_nodes=[device.name], deployment_config=idle)
         return self._planner.deployment(model, request, deployment_id, on_demand=True)
 
-    def _devices(self, model: Model) -> list[Device]:
-        """Those that could load it now. Raises: ModelNotReady."""
+    def _devices(self, model: Model) -> Iterator[Device]:
+        """Those that could load it now, the one with the most free memory first. A few at a time are asked what they
+        know of it: usually the first does. Raises: ModelNotReady.
+        """
         alive, _ = self._planner.open_devices(on_demand=True)
         able = [device for device in alive if model.engine in device.engines]
-        known = self._planner.footprints(able, model)
-        fetches = self._settings.load_on_demand_fetch
-        here = [device for device in able if device.name in known and (known[device.name].here or fetches)]
-        if here:
-            return here
-        if not alive:
-            why = "no agent is alive that takes new replicas. Start one with 'headrace up', or 'headrace worker'."
-        elif not able:
-            why = f"the engine {model.engine!r} is on no machine. Install it on one: pip install 'headrace[worker]'."
-        elif not known and not all(device.inspected for device in able):
-            text = f"Model {model.id!r} is not ready: an agent still looks which models it has. Ask again in a second."
-            raise ModelNotReady(text, retry_after_s=1)
-        elif not known:
-            why = "its weights are on no machine. Install them on one, or set its `source` in headrace.toml."
-        else:
-            why = "its weights are not downloaded. Deploy it once, or set HEADRACE_LOAD_ON_DEMAND_FETCH=true."
-        raise ModelNotReady(f"Model {model.id!r} is not ready: {why}", headers=DO_NOT_RETRY)
+        able.sort(key=lambda one: (one.memory_free, one.name), reverse=True)
+        known, here = False, False
+        for at in range(0, len(able), ASKED_AT_ONCE):
+            sizes = self._planner.footprints(able[at : at + ASKED_AT_ONCE], model)
+            for device in able[at : at + ASKED_AT_ONCE]:
+                if size := sizes.get(device.name):
+                    known = True
+                    if size.here or self._settings.load_on_demand_fetch:
+                        here = True
+                        yield device
+        if not here:
+            raise _nowhere(model, alive, able, known=known)
 
     def _failed_lately(self, last: Job | None) -> LoadFailed | None:
         """The error of a load that has failed, until it is tried again."""
@@ -176,6 +174,22 @@ def load_failed(deployment: Job, retry_after_s: float | None = None) -> LoadFail
         retry_after_s=max(1.0, retry_after_s) if retry_after_s else None,
         details={name: deployment.error[name] for name in ("remedy", "log") if name in deployment.error},
     )
+
+
+def _nowhere(model: Model, alive: Sequence[Device], able: Sequence[Device], *, known: bool) -> ModelNotReady:
+    """The error for a model that no living device can load; `able` have its engine, and one of them `known` files."""
+    if able and not known and not all(device.inspected for device in able):
+        text = f"Model {model.id!r} is not ready: an agent still looks which models it has. Ask again in a second."
+        return ModelNotReady(text, retry_after_s=1)
+    if not alive:
+        why = "no agent is alive that takes new replicas. Start one with 'headrace up', or 'headrace worker'."
+    elif not able:
+        why = f"the engine {model.engine!r} is on no machine. Install it on one: pip install 'headrace[worker]'."
+    elif not known:
+        why = "its weights are on no machine. Install them on one, or set its `source` in headrace.toml."
+    else:
+        why = "its weights are not downloaded. Deploy it once, or set HEADRACE_LOAD_ON_DEMAND_FETCH=true."
+    return ModelNotReady(f"Model {model.id!r} is not ready: {why}", headers=DO_NOT_RETRY)
 
 
 def _tries(last: Job | None) -> int:

@@ -188,8 +188,9 @@ class Planner:
         self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None], *, on_demand: bool
     ) -> list[dict[str, Any]]:
         """What would fit instead: other options on the tightest device, then other devices."""
+        if not (short := tight(plans)):
+            return []
         devices = {device.name: device for device in self.open_devices(on_demand=on_demand)[0]}
-        short = tight(plans)
         name = next((name for name in short if name in devices), None)
         footprint = self._footprints.get(devices[name], model.id) if name else None
         if name is None or footprint is None:

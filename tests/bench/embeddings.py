@@ -12,6 +12,7 @@ import os
 import random
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 from tests.bench.server import Helper
@@ -85,7 +86,7 @@ def one_round(stack: Stack, library: Helper, turn: int) -> dict[str, float]:
     """Vectors a second of each contestant, with texts of this round. The order turns round each time."""
     texts = sentences(INPUTS if turn else CALLS, turn)
     few = [[text] for text in texts[:CALLS]]
-    contestants = {
+    contestants: dict[str, Callable[[], float]] = {
         LIBRARY: lambda: len(texts) / library.ask(texts)["seconds"],
         "one call": lambda: len(texts) / asyncio.run(call(stack, [texts], 1)),
         ONE_BY_ONE: lambda: CALLS / sum(library.ask(one)["seconds"] for one in few),

@@ -8,6 +8,7 @@ import resource
 import struct
 import sys
 import time
+from functools import partial
 from typing import Any
 
 from google.protobuf.json_format import ParseDict
@@ -123,7 +124,7 @@ async def run(port: int, path: str, headers: dict[str, str], bodies: list[dict[s
     for body in bodies:
         request = opening(path, headers, ParseDict(body, pb.ChatCompletionRequest()).SerializeToString())
         done: asyncio.Future[Sample] = loop.create_future()
-        await loop.create_connection(lambda request=request, done=done: StreamingCall(request, done), "127.0.0.1", port)
+        await loop.create_connection(partial(StreamingCall, request, done), "127.0.0.1", port)
         waiting.append(done)
     return list(await asyncio.gather(*waiting))
 

@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from tests.bench.workload import Sample, summary
@@ -77,7 +78,7 @@ async def run(host: str, port: int, path: str, headers: dict[str, str], bodies: 
     for body in bodies:
         done: asyncio.Future[Sample] = loop.create_future()
         request = request_bytes(host, path, headers, body)
-        await loop.create_connection(lambda request=request, done=done: StreamingRequest(request, done), host, port)
+        await loop.create_connection(partial(StreamingRequest, request, done), host, port)
         waiting.append(done)
     return list(await asyncio.gather(*waiting))
 

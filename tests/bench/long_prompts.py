@@ -12,7 +12,7 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,7 @@ SENTENCES = 246
 SHORT_EACH_S = 1.0
 
 #: Sends bodies at once, and waits for all streams.
-Ask = Callable[[list[dict[str, Any]]], Awaitable[list[Sample]]]
+Ask = Callable[[list[dict[str, Any]]], Coroutine[Any, Any, list[Sample]]]
 
 
 def long_prompt(salt: int) -> str:

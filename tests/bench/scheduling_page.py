@@ -27,7 +27,8 @@ class Row:
         found: Any = results.get(self.scenario)
         for name in self.figure.split("."):
             found = found.get(name) if isinstance(found, Mapping) else None
-        return found
+        value: float | None = found
+        return value
 
     def promise(self) -> str:
         """In words."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import gguf
 import numpy
@@ -14,9 +15,9 @@ def save_safetensors(source: Path, folder: Path) -> Path:
     import torch
     from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
-    read = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
+    read: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     read.config.__dict__.pop("quantization_config", None)
-    model = LlamaForCausalLM(read.config)
+    model: Any = LlamaForCausalLM(read.config)
     model.load_state_dict(read.state_dict())
     model.to(torch.bfloat16).save_pretrained(folder)
     return folder

@@ -178,9 +178,17 @@ def test_models_are_deployed_listed_and_unloaded(home: Home, tmp_path: Path) -> 
         assert worker.wait(60) == 0
 
 
-@pytest.mark.slow
-def test_detach_returns_when_it_is_up_and_down_ends_it(tmp_path: Path) -> None:
+@pytest.fixture
+def left(tmp_path: Path) -> Iterator[Home]:
+    """A home in which what a failed test has left running is ended."""
     home = new_home(tmp_path)
+    yield home
+    home.command("down")
+
+
+@pytest.mark.slow
+def test_detach_returns_when_it_is_up_and_down_ends_it(left: Home) -> None:
+    home = left
     assert home.command("status").returncode == 3
     detached = home.command("up", "--detach")
     assert detached.returncode == 0, detached.stdout

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, ReplicaSpec, replica_id
@@ -133,7 +134,11 @@ class Cluster:
     def _replica(self, number: int) -> SimulatedReplica:
         model, node = self.models[number % len(self.models)], f"n{number // PER_NODE:03}"
         name = replica_id(model, node, DEVICE, str(number))
-        about = {"deployment_id": "deploy-0123456789abcdef01234567", "max_batch_size": 32, "context_length": 4096}
+        about: dict[str, Any] = {
+            "deployment_id": "deploy-0123456789abcdef01234567",
+            "max_batch_size": 32,
+            "context_length": 4096,
+        }
         spec = ReplicaSpec(name, model, node, DEVICE, **about)
         Desired(self.redis).put(spec)
         home = self._home(node)

@@ -9,7 +9,6 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
 
 import redis
 
@@ -68,7 +67,7 @@ class Meter:
         return Cost(*self._counters()).less(Cost(*before))
 
     def _counters(self) -> tuple[float, ...]:
-        found = cast("dict[str, Any]", self._redis.info("stats")) | cast("dict[str, Any]", self._redis.info("cpu"))
+        found = self._redis.info("stats") | self._redis.info("cpu")
         cpu_s = found["used_cpu_user"] + found["used_cpu_sys"]
         return (
             found["total_commands_processed"],

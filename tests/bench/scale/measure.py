@@ -185,7 +185,7 @@ class Measurement:
         one = cluster.replicas[0]
         job = cluster.submit(one.spec.model, max_tokens=TOKENS).job
         one.take()
-        while store.head(job.id).state is JobState.RUNNING:
+        while (head := store.head(job.id)) and head.state is JobState.RUNNING:
             one.work()
         ended = self._job_bytes(job.id)
         compact_ended(store, one.spec.model, before_ms=store.clock.now_ms() + 1)

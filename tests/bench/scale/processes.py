@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.access.api_keys import Credentials
+from gateway.access.bootstrap import bootstrap
 from gateway.cluster.registry import Registry
 from gateway.jobs.store import JobStore
 from gateway.settings import Settings
@@ -32,7 +33,7 @@ def idle_processes() -> dict[str, dict[str, float]]:
             stack.start_redis()
             stack.redis = connect(stack.settings, retries=3)
             stack.store, stack.registry = JobStore(stack.redis), Registry(stack.redis)
-            Credentials(stack.redis).bootstrap(KEY)
+            bootstrap(Credentials(stack.redis), KEY)
             return _added(stack)
 
 
