@@ -199,6 +199,7 @@ def test_a_killed_machine(stack: Stack, hub: HubServer, client: httpx.Client, st
     assert data["status"] == "completed", data
 
 
+@pytest.mark.slow
 def test_a_machine_that_does_not_come_back(stack: Stack, hub: HubServer, client: httpx.Client) -> None:
     begun = begin(stack, hub, client, "model_loading")
     kill_node(stack, "agent", workers(stack, "slow"))

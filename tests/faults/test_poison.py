@@ -45,6 +45,7 @@ def kill_the_client(handler: BaseHTTPRequestHandler) -> None:
         os.kill(pid, signal.SIGSEGV)
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_provider_workers_ends_and_the_others_go_on(world: World) -> None:
     handle = world.openai.handle
     calls: list[str] = []

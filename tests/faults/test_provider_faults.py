@@ -108,6 +108,7 @@ def test_provider_worker_killed_between_its_offers_and_its_claims(
     all_whole(world, offered_to_second(world, second, lambda pid: os.kill(pid, signal.SIGKILL)))
 
 
+@pytest.mark.slow
 def test_a_zombie_with_offers_in_its_hands_takes_no_job_of_another(world: World, second: SwallowingProxy) -> None:
     stack = world.stack
     streams = offered_to_second(world, second, lambda pid: os.kill(pid, signal.SIGSTOP))

@@ -75,6 +75,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
         process.wait(60)
 
 
+@pytest.mark.slow
 def test_what_a_killed_supervisor_leaves_is_seen_and_ended(home: Home) -> None:
     supervisor = start(home)
     (worker,) = named(home, "workers.replica")
@@ -141,6 +142,7 @@ def test_a_supervisor_that_does_not_end_is_killed(home: Home) -> None:
     assert of(home) == []
 
 
+@pytest.mark.slow
 def test_all_python_processes_killed_leave_no_second_redis(home: Home) -> None:
     supervisor = start(home)
     (server,) = named(home, "redis-server")

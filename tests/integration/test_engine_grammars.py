@@ -171,6 +171,7 @@ def test_the_fake_engine_goes_on_behind_a_beginning_as_if_nobody_had_disturbed_i
     assert [i for part in run(case.engine)[0] for i in part.token_ids] == whole[begun:]
 
 
+@pytest.mark.slow
 def test_a_grammar_that_takes_too_much_is_tried_where_it_harms_nobody(tmp_path: Path) -> None:
     """The process that tries it is ended, and another tries the next one."""
     with closing(Trial(str(save_tiny_gguf(tmp_path / "tiny.gguf")), 49_152, 2, cpu_s=1)) as trial:

@@ -243,6 +243,7 @@ def test_a_weak_bootstrap_key_is_refused_in_one_line(stack: Stack, name: str) ->
     assert not any("Traceback" in line for line in said)
 
 
+@pytest.mark.slow
 def test_what_to_do_about_a_revoked_bootstrap_key_is_said_at_once(tmp_path: Path) -> None:
     """`headrace up` goes on without it."""
     home = new_home(tmp_path)

@@ -188,6 +188,7 @@ def test_the_demo_model_takes_a_gib_at_most(stack: Stack, client: httpx.Client) 
     client.delete("/models/local/smollm2-135m")
 
 
+@pytest.mark.slow
 def test_chats_that_outgrow_the_cache_together_end_well(stack: Stack, client: httpx.Client) -> None:
     serves(client, stack, "small")
 
@@ -204,6 +205,7 @@ def test_chats_that_outgrow_the_cache_together_end_well(stack: Stack, client: ht
     assert sum(used) > 2 * 1024  # the cache's tokens
 
 
+@pytest.mark.slow
 def test_a_deployments_context_is_in_force(stack: Stack, client: httpx.Client) -> None:
     serves(client, stack, "small", deployment_config={"context_length": 64, "max_batch_size": 2})
     ask = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64}

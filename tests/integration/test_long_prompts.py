@@ -67,6 +67,7 @@ def ends(engine: Engine) -> dict[int, tuple[list[int], str]]:
     return ended
 
 
+@pytest.mark.slow
 def test_an_answer_is_the_same_with_pieces_and_without(engine: Any, config: EngineConfig) -> None:
     # One at a time: some processors round otherwise in a pass with others, and choose another of two likely tokens.
     lengths = {1: 447, 2: 33}
@@ -101,6 +102,7 @@ def test_a_stream_goes_on_while_a_long_prompt_is_computed_and_a_short_one_passes
     ends(engine)
 
 
+@pytest.mark.slow
 def test_a_prompt_that_is_cancelled_while_it_is_computed_leaves_its_cache(engine: Any) -> None:
     engine.add(request(21, 1900))
     for _ in range(5):
@@ -110,6 +112,7 @@ def test_a_prompt_that_is_cancelled_while_it_is_computed_leaves_its_cache(engine
     assert {sequence_id: finish for sequence_id, (_, finish) in ends(engine).items()} == {21: "cancelled", 22: "length"}
 
 
+@pytest.mark.slow
 def test_prompts_that_do_not_fit_together_come_one_behind_the_other(engine: Any) -> None:
     for sequence_id in (31, 32, 33):
         engine.add(request(sequence_id, 1200))

@@ -46,6 +46,7 @@ def test_embeddings_just_work(client: httpx.Client) -> None:
     assert [len(one["embedding"]) for one in answer.json()["data"]] == [384, 384]
 
 
+@pytest.mark.slow
 def test_and_so_does_a_chat_with_a_model_that_is_not_the_demo(client: httpx.Client) -> None:
     body = {"messages": [{"role": "user", "content": "Say hello."}], "max_tokens": 8, "temperature": 0}
     answer = client.post("/models/smollm2-135m/chat/completions", json=body)
