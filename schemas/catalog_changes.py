@@ -71,7 +71,9 @@ class AddModelRequestSchema(StrictSchema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> AddModelRequest:
-        return AddModelRequest(**{name: value for name, value in data.items() if value is not None})
+        given = {name: value for name, value in data.items() if value is not None}
+        given["model"] = {name: value for name, value in given["model"].items() if value is not None}
+        return AddModelRequest(**given)
 
 
 class AdditionSchema(Schema):

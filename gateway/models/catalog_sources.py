@@ -89,6 +89,8 @@ class CatalogSources:
 
     def proposed(self, model_id: str, table: Mapping[str, Any]) -> Model | Problem:
         """The model that a table would make next to all that is there, or what would be wrong with it."""
+        if not table.get("enabled", True):
+            return Problem("", "what was added is taken out by removing it", ("models", model_id, "enabled"))
         asked = Source("", {"models": {model_id: {"enabled": True, **table}}})
         found = build([*self._all(), asked], models_dir=self._models_dir)
         wrong = next((problem for problem in found.problems if problem.is_about(model_id)), None)

@@ -174,6 +174,8 @@ def test_a_model_by_its_whole_table_is_there_at_once(rest: httpx.Client) -> None
         ({"id": "x", "model": {"capabilities": ["fly"]}}, 422, "Got 'fly'"),
         ({"id": "x", "model": {"engine": "fake"}}, 422, "capabilities"),
         ({"id": "x", "model": {"capabilities": ["chat"], "provider": "nobody"}}, 422, "no provider 'nobody'"),
+        ({"id": "x", "model": {"capabilities": ["chat"], "enabled": False}}, 422, "is taken out by removing it"),
+        ({"source": "org/x", "id": "x", "model": {"enabled": False}}, 422, "is taken out by removing it"),
     ],
 )
 def test_what_can_not_be_added_is_refused_with_what_is_wrong(

@@ -118,8 +118,8 @@ def test_what_waits_for_a_load_that_fails_gets_the_reason(client: httpx.Client, 
     assert "The option fail_load says BAD_QUANTIZATION." in job["error"]["message"]
     assert stream.error is not None
     assert stream.error["data"]["reason"] == "load_failed"
-    # It is not tried again at once.
-    assert status(client, "broken") == "failed"
+    # It is not tried again at once. What is known of it may be half a second old.
+    eventually(lambda: status(client, "broken") == "failed", "that is known")
     refused = ask(client, "broken")
     assert refused.status_code == 503
     assert refused.json()["data"]["reason"] == "load_failed"
@@ -156,7 +156,7 @@ def test_who_waits_is_told_how_far_its_model_is(stack: Stack, client: httpx.Clie
         percents = [int(line.split()[2]) for line in stream.comments if line.startswith(": loading ")]
         assert percents == sorted(percents)
         assert 0 < percents[-1] < 100
-        assert any(line.endswith(" stage=model_loading") for line in stream.comments)
+        assert {line.rpartition("=")[2] for line in stream.comments if " stage=" in line} & set(STAGES)
 
 
 def test_a_job_that_is_looked_at_says_how_far_its_model_is(stack: Stack, client: httpx.Client) -> None:
