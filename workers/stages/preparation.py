@@ -10,8 +10,6 @@ from gateway.errors import InvalidRequest
 from gateway.models.engines import SPECS, resolve
 from workers.formats.files import Remembered
 from workers.host.devices import describe_device, installed_engines
-from workers.lookup.judge import judge
-from workers.lookup.requirements import require_known
 from workers.sources import source_of
 from workers.sources.pump import run as run_apart
 from workers.stages.base import Startup
@@ -77,6 +75,10 @@ def _require_servable(up: Startup, format: str) -> None:
     source, engine = up.source, up.model.engine
     if source is None or not format:
         return
+    # With the packages of engines, which a model without files does not need.
+    from workers.lookup.judge import judge
+    from workers.lookup.requirements import require_known
+
     is_cancelled = up.cancelled.is_set
     files = source.files(is_cancelled=is_cancelled, log=up.say)
     judged = run_apart(lambda: judge(Remembered(files), engine, format), is_cancelled)
