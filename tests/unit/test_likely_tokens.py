@@ -147,10 +147,10 @@ def test_the_room_of_an_answer() -> None:
 @pytest.mark.parametrize(
     ("asked", "field", "engines"),
     [
-        ({"logit_bias": {"1": 1.0}}, "logit_bias", "fake or transformers"),
-        ({"logprobs": True, "top_logprobs": 1}, "top_logprobs", "fake or transformers"),
-        ({"logprobs": True, "top_logprobs": 1, "prompt": "a"}, "logprobs", "fake or transformers"),
-        ({"logprobs": True, "echo": True, "prompt": "a"}, "echo", "fake or transformers"),
+        ({"logit_bias": {"1": 1.0}}, "logit_bias", "fake or transformers or vllm"),
+        ({"logprobs": True, "top_logprobs": 1}, "top_logprobs", "fake or transformers or vllm"),
+        ({"logprobs": True, "top_logprobs": 1, "prompt": "a"}, "logprobs", "fake or transformers or vllm"),
+        ({"logprobs": True, "echo": True, "prompt": "a"}, "echo", "fake or transformers or vllm"),
     ],
 )
 def test_what_an_engine_can_not_do_is_refused_with_those_that_can(

@@ -34,6 +34,7 @@ from gateway.process.version import own_version
 from gateway.queue.celery_app import make_celery
 from gateway.queue.names import device_queue
 from gateway.settings import Settings
+from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW, connect
 from gateway.store.installation import Installation
 from gateway.store.loop import Loop, guarded
@@ -57,6 +58,8 @@ SEARCH_S = 2.0
 #: Seconds between two checks of the catalog, and between two inspections of the same models, since a hub may answer
 #: later, and files may arrive.
 CATALOG_S, INSPECT_S = 0.5, 300.0
+#: How often it is looked which engines are installed.
+ENGINES_S = 5.0
 #: Deployments that one agent runs at once; the others wait.
 CONCURRENCY = 8
 
@@ -86,7 +89,7 @@ class Agent:
         self._next_search = self._next_inspection = 0.0
         #: The models that were inspected, and those of them whose downloads were complete.
         self._inspected: tuple[list[Model], list[str]] = ([], [])
-        self._engines = installed_engines()
+        self._engines: Cached[tuple[str, ...]] = Cached(ENGINES_S)
         self._nodes = Nodes(client)
         self._labels = parse_labels(settings.labels)
         self._host = address_towards(settings.effective_redis_url)
@@ -161,7 +164,7 @@ class Agent:
             hardware=facts.hardware,
             memory_total=facts.memory_total,
             memory_free=facts.memory_free,
-            engines=self._engines,
+            engines=self._engines.get(lambda: installed_engines(self.settings.data_dir)),
             inspected=bool(self._next_inspection),
             version=own_version(),
             host=self._host,

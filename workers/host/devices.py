@@ -11,7 +11,8 @@ import psutil
 
 from gateway.errors import InvalidSetting
 from gateway.models.devices import DeviceName
-from gateway.models.engines import SPECS
+from gateway.models.engines import SPECS, EngineSpec
+from workers.host.venvs import Environment
 from workers.host.vitals import hardware
 
 #: cgroup v2's memory limit of this process, if it has one.
@@ -37,10 +38,15 @@ def describe_device(device: str) -> Facts:
     raise InvalidSetting(f"HEADRACE_DEVICE is {device!r}; it must be cpu0, or cuda0, cuda1, ...")
 
 
-def installed_engines() -> tuple[str, ...]:
-    """The engines that are installed here. What another interpreter has is only known when it is started."""
-    found = importlib.util.find_spec
-    return tuple(name for name, spec in SPECS.items() if spec.python or all(map(found, spec.requires)))
+def installed_engines(data_dir: Path) -> tuple[str, ...]:
+    """The engines that are installed here: in this environment, or in one of their own."""
+    return tuple(name for name, spec in SPECS.items() if _is_installed(spec, data_dir))
+
+
+def _is_installed(spec: EngineSpec, data_dir: Path) -> bool:
+    if spec.is_apart:
+        return Environment.of(spec.name, data_dir).installed() is not None
+    return all(map(importlib.util.find_spec, spec.requires))
 
 
 def _cpu() -> Facts:

@@ -54,17 +54,18 @@ class EngineProcess:
         self._ended_by_us = False
 
     @classmethod
-    def start(cls, config: EngineConfig, pace: FlushInterval) -> EngineProcess:
-        """Spawn the process. It inherits stdout and stderr, so it writes into the worker's log.
+    def start(cls, config: EngineConfig, pace: FlushInterval, *, python: str = "") -> EngineProcess:
+        """Spawn the process, under this interpreter or another one. It inherits stdout and stderr, so it writes into
+        the worker's log.
 
         Raises: ValueError if there is no such engine.
         """
         spec = spec_of(config.engine)
         # It gets local files. Without this its libraries may download more from the hub, even kernels to run.
         env = {**public(os.environ), "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
-        if spec.python:  # the packages of this interpreter are of no use to another
+        if python:  # the packages of this interpreter are of no use to another
             env = {name: value for name, value in env.items() if name not in OF_THIS_INTERPRETER}
-        process, ours = spawn("workers.engines.process", python=spec.python, env=env)
+        process, ours = spawn("workers.engines.process", python=python, env=env)
         ours.settimeout(SEND_S)
         engine = cls(process, FrameSocket(ours, dumps=dumps, loads=loads))
         engine._send({"implementation": spec.implementation, "config": asdict(config), "pace": list(pace)})

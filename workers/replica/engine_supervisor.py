@@ -16,6 +16,7 @@ from gateway.jobs.record import Cause
 from gateway.settings import Settings
 from workers.engines.base import EngineConfig, EngineInfo, SequenceRequest
 from workers.engines.steps import StepFrame
+from workers.host.venvs import interpreter
 from workers.host.vitals import with_children
 from workers.journal.pace import flush_interval_of
 from workers.replica.engine_client import EngineDied, EngineProcess
@@ -81,7 +82,7 @@ class EngineSupervisor:
 
     def start(self) -> None:
         """Spawn the process, which begins to load."""
-        self._process = EngineProcess.start(self._config, flush_interval_of(self._settings))
+        self._process = self._spawned()
 
     def wait(self, up: Startup, *, until_stage: str = "") -> None:
         """Follow the loading, up to a stage or to its end. Raises: EngineStartFailed."""
@@ -237,9 +238,13 @@ class EngineSupervisor:
         self._life.lost.set()
         self._life.over.set()
 
+    def _spawned(self) -> EngineProcess:
+        python = interpreter(self._config.engine, self._settings.data_dir)
+        return EngineProcess.start(self._config, flush_interval_of(self._settings), python=python)
+
     def _start_again(self) -> None:
         started = time.monotonic()
-        process = EngineProcess.start(self._config, flush_interval_of(self._settings))
+        process = self._spawned()
         try:
             self.info = process.wait_ready(self._settings.load_timeout_s, until=self._life.stopping.is_set)
         except BaseException:

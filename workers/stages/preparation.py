@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from gateway.deployments.memory import Load, plan, require_a_sequence
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.errors import InvalidRequest
-from gateway.models.engines import SPECS, resolve
+from gateway.models.engines import SPECS, how_to_install, resolve
 from workers.formats.files import Remembered
 from workers.host.devices import describe_device, installed_engines
 from workers.sources import source_of
@@ -18,10 +18,10 @@ from workers.stages.base import Startup
 def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     model = up.model
-    if model.engine not in installed_engines():
+    if model.engine not in installed_engines(up.settings.data_dir):
         raise DeploymentFailed(
             FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"The engine {model.engine!r} is not installed on {up.spec.node}: pip install 'headrace[worker]'.",
+            f"The engine {model.engine!r} is not installed on {up.spec.node}: {how_to_install(model.engine)}.",
         )
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)

@@ -1,0 +1,89 @@
+"""`headrace engine`: the environments of engines whose packages do not agree with Headrace's, on this machine."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from cli.output import say
+from gateway.errors import InvalidSetting
+from gateway.models.engines import SPECS, EngineSpec, how_to_install
+from gateway.settings import Settings
+from workers.host.devices import describe_device, installed_engines
+from workers.host.venvs import RECIPES, Environment, recipe
+
+name_argument = click.argument("name", type=click.Choice(sorted(RECIPES)))
+
+
+@click.group()
+def engine() -> None:
+    """Engines of this machine, and those that have an environment of their own."""
+
+
+@engine.command()
+@name_argument
+@click.option("--for", "kind", type=click.Choice(["cpu", "cuda"]), help="Kind of device; else cuda where there is one.")
+@click.option("--again", is_flag=True, help="Also if it is there: it is made anew.")
+@click.pass_obj
+def install(settings: Settings, name: str, kind: str | None, again: bool) -> None:
+    """Install an engine with its packages, below the data folder. An agent that runs finds it by itself."""
+    kind, place = kind or _kind(), Environment.of(name, settings.data_dir)
+    wanted, found = recipe(name, kind), place.installed()
+    if found and not again and (found.package, found.version) == (wanted.package, wanted.version):
+        say(f"{name} is there already: {found.package} {found.version} for {found.kind}")
+        return
+    started = time.monotonic()
+    made = place.install(kind, lambda what: say(f"{name}: {what}"))
+    say(f"{name}: {made.package} {made.version} for {made.kind}, after {time.monotonic() - started:.0f} s")
+
+
+@engine.command("list")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.pass_obj
+def list_engines(settings: Settings, as_json: bool) -> None:
+    """List all engines, and say what is missing."""
+    here = installed_engines(settings.data_dir)
+    found = [_described(spec, settings, is_here=name in here) for name, spec in SPECS.items() if not spec.weightless]
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found:
+        what = f"{one['package']} {one['version']} for {one['kind']}" if one.get("package") else "with Headrace"
+        click.echo(f"{one['name']:14} {what if one['installed'] else 'not installed: ' + one['install']}")
+
+
+@engine.command()
+@name_argument
+@click.pass_obj
+def remove(settings: Settings, name: str) -> None:
+    """Remove an engine's environment. Replicas that run on it should be unloaded before."""
+    place = Environment.of(name, settings.data_dir)
+    if not place.folder.exists():
+        raise InvalidSetting(f"{name} is not installed in {settings.data_dir}.")
+    place.remove()
+    say(f"{name}: removed")
+
+
+def _kind() -> str:
+    """Of the devices of this machine."""
+    try:
+        describe_device("cuda0")
+    except InvalidSetting:
+        return "cpu"
+    return "cuda"
+
+
+def _described(spec: EngineSpec, settings: Settings, *, is_here: bool) -> dict[str, Any]:
+    own = Environment.of(spec.name, settings.data_dir).installed() if spec.is_apart else None
+    return {
+        "name": spec.name,
+        "installed": is_here,
+        "install": how_to_install(spec.name),
+        "devices": list(spec.devices),
+        "formats": list(spec.formats),
+        **(asdict(own) if own else {}),
+    }

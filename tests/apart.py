@@ -1,0 +1,60 @@
+"""Engines in environments of their own, for tests: `python -m tests.apart` (`make deps-engines`) installs them.
+
+They lie in `.engines`, made by the product's own means.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.stack import REPOSITORY
+from tests.wheel import OTHERS
+from workers.host.venvs import RECIPES, Environment
+
+FOLDER = REPOSITORY / ".engines"
+#: Of a tiny Llama that vLLM computes on any CPU: one of other heads, or in float32, has ended its process by SIGILL.
+VLLM_SHAPE: dict[str, Any] = {
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "dtype": "bfloat16",
+}
+
+
+def environment(engine: str) -> Environment:
+    """That of an engine; the test fails if it is not there."""
+    found = Environment.of(engine, FOLDER)
+    if not found.installed():
+        pytest.fail(f"The environment of {engine} is not installed. Run: make deps-engines", pytrace=False)
+    return found
+
+
+def lend(engine: str, data_dir: Path) -> None:
+    """Let a data folder have it, too."""
+    place = Environment.of(engine, data_dir)
+    place.folder.parent.mkdir(parents=True, exist_ok=True)
+    place.folder.symlink_to(environment(engine).folder)
+
+
+def run_pytest(engine: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run tests under the interpreter of an engine: its own packages first, then those of this environment."""
+    paths = f"import sys; sys.path[:] = [{str(REPOSITORY)!r}, *sys.path, {str(OTHERS)!r}]"
+    code = f"{paths}; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+    command = [str(environment(engine).python), "-P", "-c", code, *args]
+    return subprocess.run(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+
+
+if __name__ == "__main__":
+    for name in RECIPES:
+        place = Environment.of(name, FOLDER)
+        if not place.installed():
+            place.install("cpu", lambda what, name=name: print(f"{name}: {what}", flush=True))
+    sys.exit(0)
