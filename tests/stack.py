@@ -184,7 +184,8 @@ class Stack:
 
     def replica(self, model: str = "fake") -> Replica:
         """The first living replica of a model."""
-        return eventually(lambda: self.registry.replicas(model), f"a replica of {model}")[0]
+        found: list[Replica] = eventually(lambda: self.registry.replicas(model), f"a replica of {model}")
+        return found[0]
 
     def kill(self, name: str, number: int = signal.SIGKILL) -> None:
         """Send a signal to one of the processes, and reap it if it dies."""
@@ -272,7 +273,7 @@ class Stack:
 
     def running(self) -> list[str]:
         """Ids of the running jobs, by the index."""
-        return list(self.redis.zrange(keys.RUNNING, 0, -1))
+        return [str(job_id) for job_id in self.redis.zrange(keys.RUNNING, 0, -1)]
 
     def logs(self) -> str:
         """The end of every log, for a failed test."""

@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from gateway.cluster.registry import Device
 from gateway.errors import InvalidRequest, NoDevice
+from gateway.models.engines import how_to_install
 
 #: A target that begins so is a label: all devices that have it.
 LABEL = "label:"
@@ -73,7 +74,7 @@ def _with_most_memory(
     if not able:
         names = ", ".join(sorted(device.name for device in devices))
         raise InvalidRequest(
-            f"The engine {engine!r} is not installed on {names}. Install it there (pip install 'headrace[worker]'), "
+            f"The engine {engine!r} is not installed on {names}. Install it there ({how_to_install(engine)}), "
             "or choose another node.",
             reason="option_not_supported",
         )

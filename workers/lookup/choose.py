@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from gateway.cluster.registry import Device
 from gateway.deployments.reasons import FailureReason, SourceFailed
-from gateway.models.engines import SPECS, spec_of
+from gateway.models.engines import SPECS, how_to_install, spec_of
 from workers.formats.files import Remembered
 from workers.lookup.candidates import Candidate, candidates, readable
 from workers.lookup.fitting import Fit, Fitting
@@ -106,10 +106,10 @@ def _runs(device: Device, engine: str) -> bool:
 
 
 def _missing(device: Device, engines: Sequence[str]) -> SourceFailed:
+    commands = " or ".join(dict.fromkeys(map(how_to_install, engines)))
     return SourceFailed(
         FailureReason.UNSUPPORTED_ARCHITECTURE,
-        f"The {' or '.join(engines)} engine is needed and not installed on {device.node}: "
-        "pip install 'headrace[worker]'.",
+        f"The {' or '.join(engines)} engine is needed and not installed on {device.node}: {commands}.",
     )
 
 
