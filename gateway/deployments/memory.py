@@ -14,7 +14,7 @@ from gateway.models.footprint import Footprint
 GIB = 1 << 30
 #: Bytes of one weight in memory, with its share of the scales, by quantization; for `none` as it is stored.
 BYTES_PER_WEIGHT = {"bf16": 2.0, "int8": 1.06, "int4": 0.63}
-#: Tokens in one block of the KV cache. Sequences are given whole blocks.
+#: Tokens in one block of the KV cache, if the engine says nothing else. Sequences are given whole blocks.
 KV_BLOCK_TOKENS = 32
 #: Bytes of one element of keys and values, with its share of the scales, by the type it is kept in. OpenVINO keeps u8
 #: with a scale and an offset, 4 bytes each: for each channel of a block of keys, and for each head's values of a token.
@@ -24,7 +24,8 @@ KV_BYTES_PER_ELEMENT = {"u8": 1.1875, "f16": 2.0, "bf16": 2.0, "f32": 4.0}
 KV_LIMIT_BYTES, KV_LIMIT_SHARE = GIB, 0.25
 #: Tokens in a KV cache by default if the files don't say how many bytes a token takes.
 UNMEASURED_KV_TOKENS = 16_384
-#: Tokens computed in one step, and the float32 values that each needs per hidden unit, at most.
+#: Tokens computed in one step, if the engine says nothing else, and the float32 values that each needs per hidden unit,
+#: at most.
 STEP_TOKENS, UNITS_PER_TOKEN = 512, 24
 #: Share of the device's free memory that may be planned for.
 USABLE = 0.95
@@ -75,6 +76,11 @@ class Load:
     def device_kind(self) -> str:
         """Such as `cuda`."""
         return DeviceName.parse(self.device).kind
+
+    @property
+    def block_tokens(self) -> int:
+        """Tokens in one block of its KV cache."""
+        return self.spec.kv_block_tokens.get(self.device_kind, KV_BLOCK_TOKENS)
 
     @property
     def on_cpu(self) -> bool:
@@ -135,7 +141,8 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
     making = load.spec.making_bytes_per_weight.get(load.quantization, 0.0)
     base = load.spec.base_bytes
     kv_capacity_tokens, kv_bytes = _kv_capacity_tokens(footprint, load), _kv_bytes_per_token(footprint, load)
-    activations = STEP_TOKENS * footprint.hidden_size * UNITS_PER_TOKEN * 4
+    step_tokens = load.spec.step_tokens.get(load.device_kind, STEP_TOKENS)
+    activations = step_tokens * footprint.hidden_size * UNITS_PER_TOKEN * 4
     logits = load.max_batch_size * footprint.vocabulary_size * 4
     share = MemoryPlan(
         weights_bytes=weights,
@@ -167,16 +174,16 @@ def _kv_capacity_tokens(footprint: Footprint, load: Load) -> int:
     As the options say; else enough for a full batch within the default limit, but at least for one sequence.
     """
     if load.cache_tokens:
-        return _in_blocks(int(load.cache_tokens))
+        return _in_blocks(load, int(load.cache_tokens))
     # Each device has its share of the keys and values of all tokens.
     block_bytes = (
-        KV_BLOCK_TOKENS * _kv_bytes_per_token(footprint, load) // (1 if load.on_cpu else load.tensor_parallel_size)
+        load.block_tokens * _kv_bytes_per_token(footprint, load) // (1 if load.on_cpu else load.tensor_parallel_size)
     )
     limit = load.cache_gib * GIB or _default_limit(load)
-    within = int(limit // block_bytes) * KV_BLOCK_TOKENS if block_bytes else UNMEASURED_KV_TOKENS
+    within = int(limit // block_bytes) * load.block_tokens if block_bytes else UNMEASURED_KV_TOKENS
     if load.cache_gib and block_bytes:
         return within
-    return min(_full_batch_tokens(load), max(within, _in_blocks(load.context_length)))
+    return min(_full_batch_tokens(load), max(within, _in_blocks(load, load.context_length)))
 
 
 def _default_limit(load: Load) -> float:
@@ -184,12 +191,12 @@ def _default_limit(load: Load) -> float:
 
 
 def _full_batch_tokens(load: Load) -> int:
-    return load.max_batch_size * _in_blocks(load.context_length)
+    return load.max_batch_size * _in_blocks(load, load.context_length)
 
 
-def _in_blocks(tokens: int) -> int:
+def _in_blocks(load: Load, tokens: int) -> int:
     """Tokens, rounded up to whole blocks."""
-    return -(-tokens // KV_BLOCK_TOKENS) * KV_BLOCK_TOKENS
+    return -(-tokens // load.block_tokens) * load.block_tokens
 
 
 def _kv_bytes_per_token(footprint: Footprint, load: Load) -> int:

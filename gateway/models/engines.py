@@ -62,6 +62,9 @@ class EngineSpec:
     #: Default type of keys and values by kind of device, if neither files nor options set it; for other kinds it is
     #: the type in which the model computes.
     kv_precision: Mapping[str, str] = field(default_factory=dict)
+    #: Tokens of a block of the KV cache, and of a step, by kind of device, where they are not the usual ones.
+    kv_block_tokens: Mapping[str, int] = field(default_factory=dict)
+    step_tokens: Mapping[str, int] = field(default_factory=dict)
     #: Bytes of one embedding parameter, by quantization, if it is quantized less than the others.
     bytes_per_embedding_parameter: Mapping[str, float] = field(default_factory=dict)
     #: Bytes of one 16- or 32-bit weight on a CPU; 0 = as it is stored.
@@ -124,6 +127,8 @@ SPECS = {
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
             flash_attention=("cuda",),
+            kv_block_tokens={"cuda": 256},
+            step_tokens={"cuda": 4096},
             bytes_per_embedding_parameter={"int8": 2.0, "int4": 2.0},
             # All weights are loaded in bfloat16 first.
             making_bytes_per_weight={"int8": 2.0, "int4": 2.0},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from workers.engines.fake import VOCABULARY, FakeEngine, fake_token
 PROMPT = [7, 300, 12, 90, 5, 77, 301, 13]
 LONG = [(37 * i) % 500 + 3 for i in range(100)]
 GREEDY = Sampling(6, temperature=0.0)
+SEEDLESS = Sampling(6, temperature=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +139,26 @@ def test_a_seed_draws_the_same_tokens_whoever_is_beside(engine: Engine) -> None:
     beside = run(engine, (LONG, replace(seeded, seed=None)), (PROMPT, seeded), (PROMPT, replace(seeded, seed=10)))
     assert list(beside[1].token_ids) == alone
     assert sum(a == b for a, b in zip(alone, beside[2].token_ids, strict=True)) < 3
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_a_seeded_answer_goes_on_as_if_nothing_had_been(engine: Engine, number: int) -> None:
+    """Behind any of its tokens, beside others, with all that may change what comes."""
+    chosen = random.Random(number)
+    wanted = Sampling(20, temperature=1.5, seed=number, top_p=0.95, top_k=300, min_p=0.001)
+    wanted = replace(wanted, presence_penalty=0.5, frequency_penalty=0.5, repetition_penalty=1.2, logprobs=True)
+    (whole,) = run(engine, (PROMPT, wanted))
+    made = chosen.randrange(1, 20)
+    others = [SequenceRequest(i, LONG[i:], replace(SEEDLESS, max_tokens=3 * i)) for i in range(1, 3)]
+    begun = [*PROMPT, *whole.token_ids[:made]]
+    for request in [SequenceRequest(0, begun, replace(wanted, max_tokens=20 - made), generated=made), *others]:
+        engine.add(request)
+    rest: list[SequenceOutput] = []
+    while engine.has_work():
+        rest += [output for output in engine.step() if output.sequence_id == 0]
+    assert [i for output in rest for i in output.token_ids] == list(whole.token_ids[made:])
+    found = [one for output in rest for one in output.logprobs or ()]
+    assert found == pytest.approx((whole.logprobs or [])[made:], abs=1e-4)
 
 
 def test_min_p_leaves_only_the_likeliest(engine: Engine) -> None:

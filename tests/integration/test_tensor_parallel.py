@@ -58,11 +58,13 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def request(i: int, max_tokens: int = ANSWER) -> SequenceRequest:
-    return SequenceRequest(i, PROMPTS[i], Sampling(max_tokens, temperature=0.0))
+    """Every second one is drawn."""
+    greedy, drawn = Sampling(max_tokens, temperature=0.0), Sampling(max_tokens, seed=i, top_p=0.9, presence_penalty=1.0)
+    return SequenceRequest(i, PROMPTS[i], replace(drawn, logit_bias={"9": 2.0}) if i % 2 else greedy)
 
 
 def answers(engine: EngineProcess, *, cancelled: int | None = None) -> list[list[int]]:
-    """The greedy continuation of each prompt, all in one batch; one may be cancelled at its first tokens."""
+    """The continuation of each prompt, all in one batch; one may be cancelled at its first tokens."""
     tokens: list[list[int]] = [[] for _ in PROMPTS]
     open_ids = set(range(len(PROMPTS)))
     engine.submit([request(i) for i in open_ids])

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.models.engines import SPECS
 from tests.tiny_models import save_tiny_llama
-from workers.engines.base import EngineConfig
+from workers.engines.base import EngineConfig, Sampling, SequenceRequest
 from workers.engines.failures import LoadFailed, Reason
 
 
@@ -105,3 +107,57 @@ def refused(config: EngineConfig) -> LoadFailed:
     with pytest.raises(LoadFailed) as caught:
         (check_shares if config.tensor_parallel_size > 1 else load_causal_lm)(config)
     return caught.value
+
+
+@pytest.mark.parametrize(("has_flash", "tokens", "blocks"), [(True, 4096, 9), (False, 1024, 0)])
+def test_settings_of_a_cuda_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, has_flash: bool, tokens: int, blocks: int
+) -> None:
+    """Pages that flash attention takes, steps that fill the device, graphs where no mask is needed."""
+    import torch
+
+    from workers.engines.pytorch import loading
+
+    monkeypatch.setattr(loading, "device_of", lambda config: torch.device("cuda", 0))
+    monkeypatch.setattr(loading, "_has_flash_attention", lambda device: has_flash)
+    config = EngineConfig("transformers", str(tmp_path), "cuda:0", 64, 2100, kv_capacity_tokens=100_000)
+    found = loading._batching(config)
+    assert (found.page_size, found.num_blocks) == (SPECS["transformers"].kv_block_tokens["cuda"], 391)
+    assert (found.max_batch_tokens, found.max_blocks_per_request) == (tokens, blocks)
+    assert max(tokens, 4096) == SPECS["transformers"].step_tokens["cuda"]
+    assert (found.max_requests_per_batch, found.use_cuda_graph) == (64, has_flash)
+    assert not loading._batching(replace(config, use_flash_attention=False)).use_cuda_graph
+    assert not loading._batching(replace(config, cpu_offload=True)).use_cuda_graph
+
+
+def test_pages_and_scores_of_a_cuda_device_give_the_same_answers(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the CPU can show: pages of 256, and scores that are taken from where a graph would leave them."""
+    import torch
+
+    from workers.engines.pytorch import loading
+    from workers.engines.pytorch.transformers import TransformersEngine
+
+    config = EngineConfig("transformers", str(save_tiny_llama(tmp_path)), "CPU", 4, 512)
+    prompts = [[7, 300, 12], [(37 * i) % 500 for i in range(300)]]
+    wanted = Sampling(8, seed=3, top_p=0.9, logprobs=True)
+
+    def answers(*, as_on_cuda: bool) -> list[list[int]]:
+        engine = TransformersEngine(config)
+        if as_on_cuda:
+            stepping = engine._manager.batch_processor.model_runner.compute_batch.__self__
+            stepping._left = torch.empty((4, 512))
+        for i, prompt in enumerate(prompts):
+            engine.add(SequenceRequest(i, prompt, wanted))
+        made: list[list[int]] = [[] for _ in prompts]
+        while engine.has_work():
+            for output in engine.step():
+                made[output.sequence_id] += output.token_ids
+        engine.close()
+        return made
+
+    plain = answers(as_on_cuda=False)
+    monkeypatch.setattr(loading, "PAGE_TOKENS", loading.CUDA_PAGE_TOKENS)
+    assert answers(as_on_cuda=True) == plain
+    assert [len(one) for one in plain] == [8, 8]

@@ -94,7 +94,7 @@ def test_one_sequence_fits_whatever_the_limit_is() -> None:
 
 
 def test_the_options_of_an_engine_say_the_size() -> None:
-    config = {"max_batch_size": 4, "context_length": 1024, "device": "cuda0"}
+    config = {"max_batch_size": 4, "context_length": 1024, "device": "cpu0"}
 
     def sized(**options: Any) -> int:
         return capacity(Load.from_config("transformers", {**config, "options": options}))
@@ -109,7 +109,7 @@ def test_the_options_of_an_engine_say_the_size() -> None:
 
 
 def test_a_cache_that_holds_no_full_sequence_is_refused() -> None:
-    load = replace(LOAD, cache_gib=0.0009)
+    load = replace(LOAD, device="cpu0", cache_gib=0.0009)
     with pytest.raises(
         InvalidRequest, match=r"cache_gib 0\.0009 holds 928 tokens, .* lower context_length to 928 "
     ) as caught:
@@ -117,7 +117,18 @@ def test_a_cache_that_holds_no_full_sequence_is_refused() -> None:
     assert caught.value.reason == "option_not_supported"
     require_a_sequence(MODEL, replace(load, context_length=928))
     with pytest.raises(InvalidRequest, match="cache_tokens 1000 holds 1024 tokens"):
-        require_a_sequence(MODEL, replace(LOAD, cache_tokens=1000, context_length=2000))
+        require_a_sequence(MODEL, replace(load, cache_tokens=1000, context_length=2000))
+
+
+def test_blocks_and_steps_are_larger_where_the_engine_says_so() -> None:
+    assert capacity(replace(LOAD, context_length=1000, max_batch_size=1)) == 1024
+    assert capacity(replace(LOAD, context_length=1030, max_batch_size=1)) == 1280
+    assert capacity(replace(LOAD, context_length=1030, max_batch_size=1, device="cpu0")) == 1056
+    wide = replace(MODEL, hidden_size=4096)
+    on_cuda, on_cpu = (
+        plan(wide, replace(LOAD, device=device), 1 << 40).workspace_bytes for device in ("cuda0", "cpu0")
+    )
+    assert on_cuda - on_cpu == (4096 - 512) * 4096 * 24 * 4
 
 
 def test_processes_share_the_keys_and_values_of_all_tokens() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +73,8 @@ class EngineInfo:
 class Sampling:
     """How one sequence is sampled. The ranges are those that requests are checked against.
 
-    `temperature` is 0 (greedy) to 100, `top_p` 0 to 1, `top_k` from 1 (0 = off); `seed` None = random. Presence and
+    `temperature` is 0 (greedy) to 100, `top_p` 0 to 1, `top_k` from 1 (0 = off); `seed` None = random, and a resume has
+    the same one. Presence and
     frequency penalties are -2 to 2, the repetition penalty 0.1 to 10 (1 = off). OpenVINO applies presence and frequency
     penalties to generated tokens only: those from before a resume are part of its prompt, and not counted.
     """
@@ -205,6 +207,17 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End its threads. Only tests need it: an engine process just ends."""
+
+
+def fresh_seed(seed: int, generated: int) -> int:
+    """For an engine that draws the noise of the first token anew with each sequence: a seed for the rest of an answer.
+
+    It differs by the number of `generated` tokens, and is the same for the same number.
+    """
+    if not generated:
+        return seed
+    digest = hashlib.blake2b(f"{seed}/{generated}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") >> 1
 
 
 def require_known(token_ids: Sequence[int], vocabulary: int, what: str = "It") -> None:

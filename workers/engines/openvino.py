@@ -27,6 +27,7 @@ from workers.engines.base import (
     Sampling,
     SequenceOutput,
     SequenceRequest,
+    fresh_seed,
     no_report,
     require,
     require_room,
@@ -145,7 +146,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         """Admit a sequence. Raises: EngineRequestError."""
         sampling = require(request, _CAN, "openvino", vocabulary=self._vocabulary)
         require_room(request, sampling, self._cache.capacity)
-        generation = _generation_config(sampling, request.eos_ids)
+        generation = _generation_config(sampling, request.eos_ids, generated=request.generated)
         generation.validate()
         ids, grammar = list(request.prompt_ids), sampling.grammar
         held = Held(ids, len(ids), generation, self._prefixes.names(ids), request.yields, compiled=not grammar)
@@ -364,7 +365,7 @@ def _last_line(error: Exception) -> str:
     return str(error).strip().splitlines()[-1]
 
 
-def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
+def _generation_config(sampling: Sampling, eos_ids: Sequence[int], *, generated: int) -> Any:
     config = openvino_genai.GenerationConfig()
     config.max_new_tokens = sampling.max_tokens
     config.stop_token_ids = set(eos_ids)
@@ -382,9 +383,9 @@ def _generation_config(sampling: Sampling, eos_ids: Sequence[int]) -> Any:
         if sampling.top_k:
             config.top_k = sampling.top_k
         seed = sampling.seed if sampling.seed is not None else int.from_bytes(os.urandom(4), "little")
-        config.rng_seed = seed
+        config.rng_seed = fresh_seed(seed, generated)
     return config
 
 
 #: What a piece of a prompt is asked for.
-_PIECE = _generation_config(Sampling(max_tokens=1, temperature=0.0), [])
+_PIECE = _generation_config(Sampling(max_tokens=1, temperature=0.0), [], generated=0)

@@ -7,7 +7,7 @@ Options: `eager` (no compilation, so it loads sooner), `args` for vLLM's `Engine
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from workers.engines.base import (
     SequenceOutput,
     SequenceRequest,
     TokenLogprob,
+    fresh_seed,
     no_report,
     require,
     require_room,
@@ -79,7 +80,7 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         sampling = require(request, _CAN, "vllm", vocabulary=self._vocabulary)
         require_room(request, sampling, self._capacity)
         try:
-            params = _params(sampling, request.eos_ids)
+            params = _params(sampling, request)
         except ValueError as error:
             raise EngineRequestError(f"vLLM refuses this: {error}") from error
         priority = YIELDING if request.yields else FIRST
@@ -128,21 +129,21 @@ def _arguments(config: EngineConfig) -> dict[str, Any]:
     }
 
 
-def _params(sampling: Sampling, eos_ids: Sequence[int]) -> SamplingParams:
+def _params(sampling: Sampling, request: SequenceRequest) -> SamplingParams:
     """Raises: ValueError."""
     return SamplingParams(
         temperature=0.0 if sampling.greedy else sampling.temperature,
         top_p=1.0 if sampling.greedy else sampling.top_p,
         top_k=sampling.top_k,
         min_p=sampling.min_p,
-        seed=sampling.seed,
+        seed=None if sampling.seed is None else fresh_seed(sampling.seed, request.generated),
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,
         logit_bias={int(token_id): bias for token_id, bias in sampling.logit_bias.items()} or None,
         logprobs=sampling.top_logprobs if sampling.logprobs or sampling.top_logprobs else None,
         prompt_logprobs=sampling.top_logprobs if sampling.prompt_logprobs else None,
-        stop_token_ids=list(eos_ids),
+        stop_token_ids=list(request.eos_ids),
         ignore_eos=True,
         max_tokens=max(1, sampling.max_tokens),
         structured_outputs=StructuredOutputsParams(grammar=sampling.grammar) if sampling.grammar else None,

@@ -39,17 +39,6 @@ def digest_of(prompts: Sequence[Sequence[int]]) -> str:
     return hashlib.sha256(dumps(prompts).encode()).hexdigest()[:16]
 
 
-def fresh_seed(seed: int, index: int, generated: int) -> int:
-    """The seed of one answer after a resume: an engine would draw the same noise again that the first tokens had.
-
-    It differs by the number of `generated` tokens, and is the same for the same number.
-    """
-    if not generated:
-        return (seed + index) % 2**32
-    digest = hashlib.blake2b(f"{seed}/{index}/{generated}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big") >> 1
-
-
 @dataclass
 class Choice:
     """One answer: its prompt, its state so far, and the reader that turns ids into certain text."""
@@ -174,7 +163,7 @@ class Run(EngineRun):
                     temperature=float(wanted["temperature"]),
                     top_p=float(wanted["top_p"]),
                     top_k=int(wanted.get("top_k") or 0),
-                    seed=None if seed is None else fresh_seed(int(seed), choice.index, choice.num_tokens),
+                    seed=None if seed is None else (int(seed) + choice.index) % 2**32,
                     presence_penalty=float(wanted.get("presence_penalty") or 0),
                     frequency_penalty=float(wanted.get("frequency_penalty") or 0),
                     repetition_penalty=float(wanted.get("repetition_penalty") or 1),

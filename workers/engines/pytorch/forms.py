@@ -8,28 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
 import numpy
 import torch
 from numpy.typing import NDArray
 from torch import distributed
-from transformers.generation.continuous_batching.cb_logits_processors import ContinuousBatchingLogitsProcessor
 
 from workers.engines.base import EngineRequestError
 from workers.engines.grammars.token_masks import Matcher
 
 log = logging.getLogger("headrace.engine")
 
-#: How long a step waits for masks that are late.
-LATE_S = 0.005
 _THREADS = ThreadPoolExecutor(2, "masks")
 Mask = NDArray[numpy.bool_]
 
 
 class Form:
-    """What one sequence may go on with. The manager carries it with the sequence, as it is."""
+    """What one sequence may go on with."""
 
     def __init__(self, matcher: Matcher, eos_ids: Sequence[int]) -> None:
         """Raises: EngineRequestError if nothing may come at all."""
@@ -41,10 +38,6 @@ class Form:
         self._mask.set_result(matcher.allowed(eos_ids))
         #: Why it can't go on.
         self.error = ""
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Form:
-        """The manager copies sequences that it has moved out of the cache: it is still the same answer."""
-        return self
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[()]]:
         """For another rank: that there is one."""
@@ -78,83 +71,43 @@ class Form:
         return None
 
 
+class Formed(Protocol):
+    """A sequence that may have a form."""
+
+    form: Form | None
+
+    @property
+    def made(self) -> list[int]:
+        """The tokens of its answer since it was added."""
+
+
 def _elsewhere() -> Form:
     form = Form.__new__(Form)
     form._matcher, form.error = None, ""
     return form
 
 
-def form_of(state: Any) -> Form | None:
-    """That of a sequence of the manager."""
-    found = state.logit_processor_kwargs.get("form")
-    return found if isinstance(found, Form) else None
+class FormMasks:
+    """Blocks tokens that no grammar allows. Of the ranks that share a model (`group`) the `first` has the grammars."""
 
-
-def made_by(state: Any) -> list[int]:
-    """The tokens of its answer; a sequence that had to begin again has the first behind its prompt."""
-    prompt = state._true_initial_tokens or len(state.initial_tokens)
-    return [*state.initial_tokens[prompt:], *state.generated_tokens]
-
-
-def in_time(states: Sequence[Any], *, alone: bool) -> list[Any]:
-    """Those of sequences that are to make a token whose masks are there, all of them in most steps.
-
-    If they are `alone` in the step, it waits for the first.
-    """
-    formed = {id(state): form.prepare(made_by(state)) for state in states if (form := form_of(state))}
-    if formed:
-        wait(formed.values(), timeout=LATE_S)
-        if alone and len(formed) == len(states):
-            wait(formed.values(), return_when=FIRST_COMPLETED)
-    return [state for state in states if id(state) not in formed or formed[id(state)].done()]
-
-
-class FormMasks(ContinuousBatchingLogitsProcessor):
-    """Blocks tokens that no grammar allows, before all other processors. Row 0 of its table blocks none."""
-
-    supported_kwargs: dict[str, type] = {"form": Form}
-    ignored_kwargs: tuple[str, ...] = ()
-
-    def __init__(self, *, rows: int, vocabulary: int, device: torch.device, group: Any = None, first: bool = True):
-        """`group` has the ranks that share the model, of which this is the `first` or not."""
+    def __init__(self, group: Any = None, *, first: bool = True) -> None:
         self._group, self._first = group, first
-        self._vocabulary = vocabulary
-        # At one place for ever: a CUDA graph reads it there.
-        self._blocked = torch.zeros((rows + 1, vocabulary), dtype=torch.bool, device=device)
-        self._needed = False
 
-    def fill_defaults(self, int32_tensor: torch.Tensor) -> None:
-        """Nothing is blocked."""
-        int32_tensor.zero_()
-
-    def prepare_tensor_args(self, requests_with_new_token: list[Any]) -> torch.Tensor:
-        """The row of the table for each sequence."""
-        states = [request.state for request in requests_with_new_token]
-        formed = [at for at, state in enumerate(states) if form_of(state)]
-        rows = torch.zeros(len(states), dtype=torch.int32)
-        self._needed = bool(formed)
+    def __call__(self, scores: torch.Tensor, rows: Sequence[Formed]) -> None:
+        """Change the scores of such rows in place, shape (B, V)."""
+        formed = [at for at, row in enumerate(rows) if row.form]
         if formed:
-            blocked = torch.from_numpy(self._masks([states[at] for at in formed]))
-            self._blocked[1 : len(formed) + 1] = blocked.to(self._blocked.device)
-            rows[formed] = torch.arange(1, len(formed) + 1, dtype=torch.int32)
-        return rows
+            blocked = torch.from_numpy(self._masks([rows[at] for at in formed], scores.shape[-1]))
+            scores[formed] = scores[formed].masked_fill_(blocked.to(scores.device), -torch.inf)
 
-    def __call__(self, scores: torch.Tensor, tensor_arg: torch.Tensor) -> torch.Tensor:
-        """Where nothing is recorded to be played again, nothing is done for steps without grammars."""
-        if scores.device.type == "cpu" and not self._needed:
-            return scores
-        blocked = self._blocked[tensor_arg[: scores.size(0)].long()]
-        return scores.masked_fill(blocked, float("-inf"))
-
-    def _masks(self, states: Sequence[Any]) -> NDArray[numpy.bool_]:
+    def _masks(self, rows: Sequence[Formed], vocabulary: int) -> NDArray[numpy.bool_]:
         """What is blocked for each of these, the same in all ranks."""
-        blocked = numpy.zeros((len(states), self._vocabulary), numpy.bool_)
-        for row, state in zip(blocked, states, strict=True):
-            form = form_of(state)
-            mask = form.mask(made_by(state)) if form and self._first else None
+        blocked = numpy.zeros((len(rows), vocabulary), numpy.bool_)
+        for out, row in zip(blocked, rows, strict=True):
+            mask = row.form.mask(row.made) if row.form and self._first else None
             if mask is not None:
-                row[:] = True
-                row[: len(mask) - 1] = ~mask[:-1]
+                out[:] = True
+                out[: len(mask) - 1] = ~mask[:-1]
         if self._group is None:
             return blocked
         packed = torch.from_numpy(numpy.packbits(blocked))

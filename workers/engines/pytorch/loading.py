@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import torch
@@ -21,17 +22,20 @@ from transformers import (
 )
 from transformers.distributed.configuration_utils import DistributedConfig
 from transformers.utils import logging
+from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
-from workers.engines.pytorch.extras import add_processors
-from workers.engines.pytorch.forms import FormMasks
 from workers.engines.pytorch.offload import keep_on_host
-from workers.engines.pytorch.paced_scheduler import PACED, PAGE_TOKENS
+from workers.engines.pytorch.paced_scheduler import PACED
 from workers.engines.pytorch.quantization import quantize
+from workers.engines.pytorch.stepping import Stepping
 
-#: Prompt and decode tokens that one step may hold.
-MAX_BATCHED_TOKENS = 512
+#: Tokens of one block of the KV cache; flash attention takes no fewer.
+PAGE_TOKENS, CUDA_PAGE_TOKENS = 32, 256
+#: Prompt and decode tokens that one step may hold: on a CPU, on CUDA, and there with flash attention, which needs no
+#: mask of so many tokens by all of the cache.
+MAX_BATCHED_TOKENS, CUDA_BATCHED_TOKENS, FLASH_BATCHED_TOKENS = 512, 1024, 4096
 #: Made of bfloat16 weights after loading.
 QUANTIZED = ("int8", "int4")
 _DTYPES = {"none": "auto", "bf16": "bfloat16", **dict.fromkeys(QUANTIZED, "bfloat16")}
@@ -171,17 +175,26 @@ def _shape(config: EngineConfig) -> Any:
     return shape
 
 
-def start_manager(model: Any, config: EngineConfig, wake_up: threading.Event | None = None) -> Any:
+def page_tokens(config: EngineConfig) -> int:
+    """Tokens of one block of the KV cache."""
+    return PAGE_TOKENS if device_of(config).type == "cpu" else CUDA_PAGE_TOKENS
+
+
+def start_manager(
+    model: Any, config: EngineConfig, outputs: SimpleQueue[Any], wake_up: threading.Event | None = None
+) -> Any:
     """The manager of the model's batch, which steps in a thread of its own: a daemon, so that the process can end.
 
-    `wake_up` is what its idle loop waits for, up to 0.1 s at a time; by default it is set by new requests.
+    What each step makes goes into `outputs`, as do the manager's own results. `wake_up` is what its idle loop waits
+    for, up to 0.1 s at a time; by default it is set by new requests.
     """
-    manager = model.init_continuous_batching(_sampled(), _batching(config))
+    manager = model.init_continuous_batching(_drawn_by_us(), _batching(config))
     if wake_up is not None:
         manager._wake_up_loop = wake_up
-    _add_masks(manager, config, int(model.config.get_text_config().vocab_size))
-    if config.tensor_parallel_size == 1:
-        add_processors(manager)
+    manager.output_router.output_queue = outputs
+    manager.batch_processor = manager._create_batch_processor()
+    Stepping(manager, outputs)
+    manager.warmup()
     # The manager's thread is a daemon if its starter is one.
     starter = threading.Thread(target=manager.start, daemon=True)
     starter.start()
@@ -189,48 +202,34 @@ def start_manager(model: Any, config: EngineConfig, wake_up: threading.Event | N
     return manager
 
 
-def _add_masks(manager: Any, config: EngineConfig, vocabulary: int) -> None:
-    """Grammars come before all that samples. The manager's batch is not made yet."""
-    processors, ranks = manager.logit_processor, manager.distributed_helper
-    processors.logits_processor.insert(
-        0,
-        FormMasks(
-            rows=config.max_batch_size,
-            vocabulary=vocabulary,
-            device=manager.model.device,
-            group=ranks.cpu_comm_group,
-            first=ranks.is_tp_driver,
-        ),
-    )
-    processors.tensors_required += 1
-    processors._retrieve_processors_kwargs()
-
-
-def _sampled() -> Any:
-    """Each of the three has a value that makes the manager build its processor; every request brings its own."""
-    return GenerationConfig(  # type: ignore[no-untyped-call]
-        do_sample=True, temperature=0.5, top_k=50, top_p=0.5, eos_token_id=-1
-    )
+def _drawn_by_us() -> Any:
+    """So the library processes no scores."""
+    return GenerationConfig(do_sample=False, eos_token_id=-1)  # type: ignore[no-untyped-call]
 
 
 def _batching(config: EngineConfig) -> ContinuousBatchingConfig:
     device = device_of(config)
-    on_cpu = device.type == "cpu"
+    has_flash = config.use_flash_attention and _has_flash_attention(device)
+    tokens = page_tokens(config)
+    most = MAX_BATCHED_TOKENS if device.type == "cpu" else CUDA_BATCHED_TOKENS
     return ContinuousBatchingConfig(
-        page_size=PAGE_TOKENS,
-        num_blocks=config.kv_blocks(PAGE_TOKENS),
-        max_batch_tokens=MAX_BATCHED_TOKENS,
+        page_size=tokens,
+        num_blocks=config.kv_blocks(tokens),
+        max_batch_tokens=FLASH_BATCHED_TOKENS if has_flash else most,
         max_requests_per_batch=config.max_batch_size,
+        # Of a sequence of full length: steps without prompts read the cache through a table of its blocks.
+        max_blocks_per_request=-(-config.context_length // tokens) if has_flash else 0,
         scheduler_type=PACED if config.tensor_parallel_size == 1 else "fifo",
-        per_request_processors=True,
-        auto_switch_to_flash=config.use_flash_attention and _has_flash_attention(device),
-        # A grammar must know the last token when the next step is prepared.
+        auto_switch_to_flash=has_flash,
+        # A grammar and the penalties must know the last token when the next step is prepared.
         use_async_batching=False,
-        # A means of CUDA; weights that come and go can't be part of a graph.
-        use_cuda_graph=False if on_cpu or config.cpu_offload else None,
+        # Weights that come and go can't be part of a graph; nor pays one whose mask of attention has to be padded.
+        use_cuda_graph=has_flash and not config.cpu_offload,
     )
 
 
 def _has_flash_attention(device: torch.device) -> bool:
-    """Its kernels need compute capability 8.0 (Ampere). Whether they are installed, the manager sees for itself."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether its kernels are installed, and the device is one of those that they need: Ampere, or later."""
+    if device.type != "cuda" or torch.cuda.get_device_capability(device) < (8, 0):
+        return False
+    return bool(is_flash_attn_2_available() or is_flash_attn_3_available())

@@ -6,23 +6,22 @@ Not for a model that several processes share: they must schedule alike, and each
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, wait
 from typing import Any
 
 from transformers.generation.continuous_batching.requests import RequestStatus
 from transformers.generation.continuous_batching.scheduler import SCHEDULER_MAPPING, FIFOScheduler
 
 from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, Prompt
-from workers.engines.pytorch.extras import wants_whole_prompt
-from workers.engines.pytorch.forms import in_time
+from workers.engines.pytorch.row import row_of
 
 #: The `scheduler_type` of a ContinuousBatchingConfig.
 PACED = "paced"
-#: Tokens of one block of the KV cache.
-PAGE_TOKENS = 32
 #: The least of a prompt that a step computes.
 PIECE_TOKENS = 32
-#: Ends the name of a request that yields, see `SequenceRequest`.
-YIELDS = "~"
+#: How long a step waits for the masks of grammars that are late.
+LATE_S = 0.005
 
 
 class PacedScheduler(FIFOScheduler):
@@ -31,7 +30,9 @@ class PacedScheduler(FIFOScheduler):
     def reset(self) -> None:
         """Before anything is scheduled."""
         super().reset()
-        self._room = CacheRoom[str](self.cache.num_blocks * PAGE_TOKENS)
+        #: Tokens of one block of the KV cache.
+        self._page_tokens = max(int(one.tokens_per_page) for one in self.cache.cache_allocators.values())
+        self._room = CacheRoom[str](self.cache.num_blocks * self._page_tokens)
         self._answers = AnswerLengths()
         self._prefill: Prefill | None = None
         #: When the present step was scheduled, how many tokens of prompts it has, and whether answers go on in it.
@@ -53,7 +54,7 @@ class PacedScheduler(FIFOScheduler):
         decoding = [state for state in active if state.status == RequestStatus.DECODING]
         prompts = [state for state in active if state.status == RequestStatus.PREFILLING]
         prompts += [] if self.block_new_requests else self._fitting()
-        decoding = in_time(decoding, alone=not prompts)
+        decoding = _in_time(decoding, alone=not prompts)
         plan = self._prefill.plan(
             [Prompt(i, len(state.remaining_prefill_tokens), _yields(state)) for i, state in enumerate(prompts)],
             decoding=len(decoding),
@@ -74,7 +75,8 @@ class PacedScheduler(FIFOScheduler):
 
     def _infer_request_tokens(self, state: Any, begun: set[str]) -> list[int]:
         """The tokens of a request that a step may compute: all, where something is asked of each of its prompt."""
-        if state.status == RequestStatus.PENDING and wants_whole_prompt(state):
+        row = row_of(state)
+        if state.status == RequestStatus.PENDING and row and row.wants_prompt:
             return list(state.remaining_prefill_tokens)
         found: list[int] = super()._infer_request_tokens(state, begun)
         return found
@@ -97,7 +99,21 @@ class PacedScheduler(FIFOScheduler):
         made = _made(state)
         most = made - len(state.generated_tokens) + state.max_new_tokens
         tokens = _prompt(state) + self._answers.expected(made=made, max_tokens=most)
-        return int(-(-tokens // PAGE_TOKENS) * PAGE_TOKENS)
+        return int(-(-tokens // self._page_tokens) * self._page_tokens)
+
+
+def _in_time(states: Sequence[Any], *, alone: bool) -> list[Any]:
+    """Those of sequences that are to make a token whose masks are there, all of them in most steps.
+
+    If they are `alone` in the step, it waits for the first.
+    """
+    rows = {id(state): row for state in states if (row := row_of(state)) and row.form}
+    masks = {name: row.form.prepare(row.made) for name, row in rows.items() if row.form}
+    if masks:
+        wait(masks.values(), timeout=LATE_S)
+        if alone and len(masks) == len(states):
+            wait(masks.values(), return_when=FIRST_COMPLETED)
+    return [state for state in states if id(state) not in masks or masks[id(state)].done()]
 
 
 def _prompt(state: Any) -> int:
@@ -111,7 +127,8 @@ def _made(state: Any) -> int:
 
 
 def _yields(state: Any) -> bool:
-    return bool(state.request_id.endswith(YIELDS))
+    row = row_of(state)
+    return row is not None and row.yields
 
 
 SCHEDULER_MAPPING[PACED] = PacedScheduler

@@ -9,6 +9,7 @@ import logging
 import os
 import threading
 from datetime import timedelta
+from queue import SimpleQueue
 
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
@@ -40,7 +41,7 @@ def main() -> None:
     try:
         store = TCPStore("127.0.0.1", asked["port"], timeout=timedelta(seconds=MEET_S))
         join(config, rank, store)
-        manager = start_manager(load_causal_lm(config, rank), config, wake_up=_AlwaysSet())
+        manager = start_manager(load_causal_lm(config, rank), config, SimpleQueue(), wake_up=_AlwaysSet())
     except Exception as error:  # the process' edge: say why, then end
         log.exception("rank failed to load")
         frames.send(to_payload(error))
