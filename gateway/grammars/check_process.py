@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
+import psutil
 
 from gateway.errors import InvalidRequest
 from gateway.grammars.checks import received
@@ -38,7 +39,8 @@ def main() -> None:
     parent.setblocking(True)  # gevent makes sockets that do not block
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.nice(NICENESS)
-    memory, space = _memory_bytes("VmRSS") + FULL_BYTES, _memory_bytes("VmSize")
+    process = psutil.Process()
+    memory, space = process.memory_info().rss + FULL_BYTES, process.memory_info().vms
     resource.setrlimit(resource.RLIMIT_AS, (space + MEMORY_BYTES, space + MEMORY_BYTES))
     with contextlib.suppress(EOFError, ConnectionError):
         while True:
@@ -46,7 +48,8 @@ def main() -> None:
             signal.setitimer(signal.ITIMER_VIRTUAL, CPU_S)  # its signal ends the process
             errors = flaws(asked)
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-            full = _memory_bytes("VmRSS") > memory or _memory_bytes("VmSize") > space + FULL_SPACE
+            taken = process.memory_info()
+            full = taken.rss > memory or taken.vms > space + FULL_SPACE
             told = orjson.dumps({"errors": errors, "full": full})
             parent.sendall(len(told).to_bytes(4, "big") + told)
 
@@ -61,11 +64,6 @@ def flaws(request: Mapping[str, Any]) -> Mapping[str, list[str]]:
     except MemoryError:
         os._exit(1)  # what is left of this process is in an unknown state
     return {}
-
-
-def _memory_bytes(field: str) -> int:
-    with open("/proc/self/status") as status:
-        return next(int(line.split()[1]) << 10 for line in status if line.startswith(f"{field}:"))
 
 
 if __name__ == "__main__":

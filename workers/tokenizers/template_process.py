@@ -12,9 +12,9 @@ import resource
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
+import psutil
 from jinja2 import TemplateError, TemplateSyntaxError
 from transformers.utils import chat_template_utils
 
@@ -37,7 +37,7 @@ def main() -> int:
     answer({"template": "{{ messages }}", "messages": [], "tools": None, "at_ms": 0, "variables": {}})
     frames = FrameSocket(socket.socket(fileno=int(sys.argv[1])), dumps=dumps, loads=loads)
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + MEMORY_BYTES, hard))
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + MEMORY_BYTES, hard))
     while True:
         try:
             asked = frames.receive()
@@ -84,11 +84,6 @@ def _rendered(asked: dict[str, Any]) -> str:
     if len(text) > MAX_CHARACTERS:
         raise OverflowError(f"it makes {len(text)} characters, of {MAX_CHARACTERS} at most")
     return mended(text)
-
-
-def _address_space() -> int:
-    """Bytes of this process' memory, used or not."""
-    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
 if __name__ == "__main__":
