@@ -23,6 +23,8 @@ _PACKED = ("int8", "int4")
 _DRAWS = frozenset({"top_p", "top_k"})
 _PENALTIES = frozenset({"presence_penalty", "frequency_penalty", "repetition_penalty"})
 _LIKELY = frozenset({"top_logprobs", "prompt_logprobs"})
+#: What every engine keeps that makes text: the scores, and what is done with them, whatever came before.
+_KEPT = _DRAWS | {"greedy", "grammar", "min_p", "logprobs"}
 _KINDS_OF_DEVICE = ("cpu", "cuda", "gpu")
 
 
@@ -51,6 +53,9 @@ class EngineSpec:
     grammar_language: str = ""
     #: What a request may ask of it beside temperature and max_tokens, in the words of `Sampling`.
     can: frozenset[str] = frozenset()
+    #: With what of these, and `greedy` and `grammar`, a resume goes on as if nothing had happened (docs/engines.md). Of
+    #: the others, a seed draws fresh noise, and a penalty has forgotten what it had counted.
+    keeps: frozenset[str] = frozenset()
     #: For a format of which it reads only some: the architectures that it knows, and the types its matrices may have.
     architectures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     weight_types: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -104,6 +109,7 @@ SPECS = {
             grammar_language="ebnf",
             base_bytes=480 << 20,
             can=_DRAWS | _PENALTIES | {"seed", "min_p", "logprobs"},
+            keeps=_KEPT | {"repetition_penalty"},
             architectures={"gguf": ("llama", "qwen2", "qwen3")},
             weight_types={"gguf": ("F16", "Q8_0", "Q6_K", "Q4_K", "Q4_1", "Q4_0")},
             kv_precision={"cpu": "u8", "gpu": "f16"},
@@ -123,6 +129,7 @@ SPECS = {
             base_bytes=810 << 20,
             grammar_language="lark",
             can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
+            keeps=_KEPT | _PENALTIES | _LIKELY | {"seed", "logit_bias"},
             # Enough for the devices of one machine. Whether a model can be split shows when it is loaded.
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
@@ -144,6 +151,7 @@ SPECS = {
             base_bytes=2200 << 20,
             grammar_language="ebnf",
             can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
+            keeps=_KEPT | _LIKELY | {"repetition_penalty", "logit_bias"},
             max_tensor_parallel=8,
             flash_attention=("cuda",),
         ),
@@ -168,6 +176,7 @@ SPECS = {
             base_bytes=110 << 20,
             grammar_language="lark",
             can=_DRAWS | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
+            keeps=_KEPT | _LIKELY | {"seed", "logit_bias"},
         ),
     )
 }

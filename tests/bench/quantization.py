@@ -30,6 +30,7 @@ from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from tests.bench.sources import save_ir, save_safetensors
 from tests.engines import loaded_engine
+from tests.made_parts import put
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
 from workers.engines.copies import compressed
 from workers.engines.pytorch.quantization import _release
@@ -90,10 +91,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     """Write what is known so far into the docs."""
     result = {"model": MODEL, "machine": machine(), "versions": versions(), "rows": rows}
     (DOCS / "quantization.json").write_text(json.dumps(result, indent=2) + "\n")
-    page = DOCS / "engines.md"
-    begin, end = "<!-- quantization: made by tests/bench/quantization.py -->\n", "<!-- end -->"
-    before, _, rest = page.read_text().partition(begin)
-    page.write_text(before + begin + table(rows) + end + rest.partition(end)[2])
+    put(DOCS / "engines.md", "quantization", table(rows))
 
 
 def measured(folder: Path) -> Iterator[list[dict[str, Any]]]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.made_parts import put
+
 PAGE = Path(__file__).parents[2] / "docs" / "scheduling.md"
-BEGIN, END = "<!-- scheduling: made by tests/bench/scheduling.py -->\n", "<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,4 @@ def table(results: Mapping[str, Any], rows: Sequence[Row] = ROWS) -> str:
 def write(results: Mapping[str, Any], page: Path = PAGE) -> None:
     """Put the table into the page, between its marks, if there is one."""
     if page.exists():
-        before, begin, rest = page.read_text().partition(BEGIN)
-        _, end, after = rest.partition(END)
-        page.write_text(before + begin + table(results) + end + after)
+        put(page, "scheduling", table(results))

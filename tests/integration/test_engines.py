@@ -218,17 +218,6 @@ def test_an_unknown_engine_is_named_with_those_that_exist() -> None:
         loaded_engine(type(config)(**{**vars(config), "engine": "steam"}))
 
 
-def test_a_sequence_goes_on_where_an_earlier_claim_has_ended(load: Loader) -> None:
-    """Greedy: prompt and the first tokens give the tokens after them."""
-    engine = load("transformers").engine
-    engine.add(SequenceRequest(0, PROMPTS[3], Sampling(12, temperature=0.0)))
-    whole = [i for part in run(engine)[0] for i in part.token_ids]
-    assert len(whole) == 12
-    begun = [*PROMPTS[3], *whole[:5]]
-    engine.add(SequenceRequest(1, begun, Sampling(7, temperature=0.0), generated=5))
-    assert [i for part in run(engine)[1] for i in part.token_ids] == whole[5:]
-
-
 def test_one_batch_samples_each_sequence_in_its_own_way(load: Loader) -> None:
     engine = load("transformers").engine
     engine.add(SequenceRequest(0, PROMPTS[0], Sampling(12, temperature=0.0)))
@@ -282,35 +271,6 @@ def test_transformers_refuses_what_its_manager_could_not_hold(load: Loader) -> N
     with pytest.raises(EngineRequestError, match="take 1005 tokens, and the KV cache of this engine has 768"):
         engine.add(SequenceRequest(0, [1] * 5, Sampling(1000, 0.0)))
     assert not engine.has_work()
-
-
-def made(engine: Engine, prompt: list[int], sampling: Sampling, *, generated: int = 0) -> list[int]:
-    engine.add(SequenceRequest(0, prompt, sampling, generated=generated))
-    return [i for part in run(engine)[0] for i in part.token_ids]
-
-
-def test_a_resumed_answer_is_not_drawn_with_the_noise_of_its_beginning(load: Loader) -> None:
-    """At such a temperature all tokens are alike, and what is drawn shows the noise."""
-    engine = load("openvino").engine
-    whole = made(engine, PROMPTS[0], Sampling(30, temperature=1e4, seed=7))
-    begun = [*PROMPTS[0], *whole[:12]]
-    as_before = made(engine, begun, Sampling(18, temperature=1e4, seed=7))
-    assert sum(a == b for a, b in zip(whole, as_before, strict=False)) > 9
-    fresh = made(engine, begun, Sampling(18, temperature=1e4, seed=7), generated=12)
-    assert sum(a == b for a, b in zip(whole, fresh, strict=False)) < 3
-
-
-def test_a_repetition_penalty_holds_over_a_resume_and_the_others_do_not(load: Loader) -> None:
-    """As docs/engines.md says of OpenVINO: the former counts the prompt, too."""
-    engine = load("openvino").engine
-    plain, of_all = Sampling(35, temperature=0.0), Sampling(35, temperature=0.0, repetition_penalty=1.5)
-    of_new = Sampling(35, temperature=0.0, frequency_penalty=1.5, presence_penalty=1.0)
-    again = {}
-    for name, sampling in {"none": plain, "all": of_all, "new": of_new}.items():
-        first = made(engine, PROMPTS[4], replace(sampling, max_tokens=25))
-        again[name] = len(set(first) & set(made(engine, [*PROMPTS[4], *first], sampling)))
-    assert again["all"] == 0
-    assert again["new"] > 0
 
 
 def test_engines_say_how_long_a_step_took_when_they_were_warmed_up(case: Case) -> None:

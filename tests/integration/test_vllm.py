@@ -29,10 +29,9 @@ options = {{ eager = true }}
 """
 
 
-def test_it_keeps_the_contract_of_engines() -> None:
-    done = run_pytest(
-        "vllm", "tests/integration/test_engines.py", "-k", "vllm", "-q", "-W", "default", "-p", "no:faulthandler"
-    )
+@pytest.mark.parametrize("file", ["test_engines.py", "test_resumes.py"])
+def test_it_keeps_the_contract_of_engines(file: str) -> None:
+    done = run_pytest("vllm", f"tests/integration/{file}", "-k", "vllm", "-q", "-W", "default", "-p", "no:faulthandler")
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout
 

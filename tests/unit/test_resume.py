@@ -2,82 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from gateway.jobs.events import Event
-from gateway.jobs.record import RECORD_VERSION, Job, JobState
-from gateway.jobs.resume_point import ResumePoint, last_weights
-from workers.engines.base import SequenceOutput, fresh_seed
-from workers.handlers.generation_run import Run, digest_of
-from workers.tokenizers.load import Messages
-
-
-class Letters:
-    """A tokenizer whose tokens are letters, each `shift` further than its code."""
-
-    eos_ids: tuple[int, ...] = ()
-    control: Mapping[str, int] = {}
-    template_texts: Sequence[str] = ()
-
-    def __init__(self, shift: int) -> None:
-        self.shift, self.digest = shift, f"letters-{shift}"
-
-    def encode(self, text: str) -> list[int]:
-        return [ord(letter) + self.shift for letter in text]
-
-    def render_chat(self, messages: Messages, *, tools: Messages | None = None, at_ms: int = 0) -> list[int]:
-        return self.encode("".join(str(message["content"]) for message in messages))
-
-    def token_bytes(self, token_id: int) -> bytes:
-        return chr(token_id - self.shift).encode()
-
-    def decode(self, ids: Sequence[int]) -> str:
-        return b"".join(map(self.token_bytes, ids)).decode()
-
+from gateway.jobs.record import RECORD_VERSION
+from gateway.jobs.resume_point import last_weights
+from tests.journals import Journal, Letters
+from workers.engines.base import fresh_seed
+from workers.handlers.generation_run import digest_of
 
 ONE, OTHER = Letters(0), Letters(1000)
-ASKED = {"temperature": 1.0, "top_p": 1.0, "seed": 5}
-JOB = Job("chatcmpl-1", JobState.RUNNING, "chat", "m", "key", ASKED, claim="c")
-
-
-class Journal:
-    """A journal that claims write one behind the other."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def claim(self, tokenizer: Letters, *, prompt: str = "hi", weights: str = "w1", n: int = 1, **asked: Any) -> Run:
-        """A run behind what the journal holds; what it writes goes there, by `take`."""
-        job = replace(JOB, seq=len(self.events), request={**ASKED, "n": n, **asked})
-        resume_point = ResumePoint.from_journal(job, self.events) if self.events else None
-        run = Run(
-            job, prompts=[tokenizer.encode(prompt)], tokenizer=tokenizer, max_tokens=50, resume_point=resume_point
-        )
-        run.begin({"model": "m", "tokenizer": tokenizer.digest, "weights": weights})
-        self.take(run)
-        return run
-
-    def make(self, run: Run, text: str, *, index: int = 0, finish: str | None = None) -> None:
-        run.take(index, SequenceOutput(index, run.tokenizer.encode(text), None, finish))
-        self.take(run)
-
-    def take(self, run: Run) -> None:
-        while append := run.unconfirmed():
-            for event in append.events:
-                self.events.append(Event(len(self.events) + 1, json.loads(event)))
-            run.confirm(append)
-
-    @property
-    def text(self) -> str:
-        return "".join(str(event.body.get("text", "")) for event in self.events)
-
-    def of(self, kind: str) -> dict[str, Any]:
-        return dict([event.body for event in self.events if event.type.value == kind][-1])
 
 
 def test_the_first_event_names_version_prompt_and_digests() -> None:

@@ -148,11 +148,10 @@ def test_the_table_has_what_was_measured_beside_what_was_promised() -> None:
 
 def test_the_table_is_put_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
-    page.write_text(f"# Before\n\n{scheduling_page.BEGIN}old\n{scheduling_page.END}\n\nafter\n")
+    begin = "# Before\n\n<!-- scheduling: made by tests/bench/scheduling.py -->\n"
+    page.write_text(f"{begin}old\n<!-- end -->\n\nafter\n")
     scheduling_page.write(RESULTS, page)
-    assert page.read_text() == (
-        f"# Before\n\n{scheduling_page.BEGIN}{scheduling_page.table(RESULTS)}{scheduling_page.END}\n\nafter\n"
-    )
+    assert page.read_text() == f"{begin}{scheduling_page.table(RESULTS)}<!-- end -->\n\nafter\n"
 
 
 def test_every_row_is_of_a_scenario() -> None:

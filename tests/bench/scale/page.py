@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.made_parts import put
+
 PAGE = Path(__file__).parents[3] / "docs" / "scaling.md"
-BEGIN, END = "<!-- {}: made by tests/bench/scale/page.py -->\n", "<!-- end -->"
 #: The cluster in a second, and one request: what is measured, and what the page calls it.
 SECONDS = {
     "replicas, a second": "all replicas, idle: heartbeats, asking for jobs",
@@ -42,12 +43,8 @@ def write(results: Mapping[str, Any], page: Path = PAGE) -> None:
     now, before = results["now"], results["before"]
     tables = {"seconds": table(SECONDS, now, before), "requests": table(REQUESTS, now, before)}
     tables |= {"memory": memory(now), "processes": processes(results["processes"])}
-    text = page.read_text()
     for name, made in tables.items():
-        head, begin, rest = text.partition(BEGIN.format(name))
-        _, end, tail = rest.partition(END)
-        text = head + begin + made + end + tail
-    page.write_text(text)
+        put(page, name, made)
 
 
 def table(rows: Mapping[str, str], now: Sizes, before: Sizes) -> str:
