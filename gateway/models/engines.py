@@ -142,7 +142,7 @@ SPECS = {
         ),
         EngineSpec(
             name="vllm",
-            implementation="workers.engines.vllm:VllmEngine",
+            implementation="workers.engines.vllm.vllm_engine:VllmEngine",
             requires=("vllm",),
             is_apart=True,
             devices=("cpu", "cuda"),

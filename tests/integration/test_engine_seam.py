@@ -9,8 +9,10 @@ import subprocess
 import sys
 import venv
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from gateway.deployments.memory import Footprint, Load, plan
@@ -19,6 +21,7 @@ from gateway.jobs.record import Job, JobState
 from gateway.models.catalog import load_catalog
 from gateway.models.engines import SPECS, EngineSpec
 from gateway.settings import Settings
+from tests.stack import eventually
 from workers import engines
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.failures import Reason
@@ -53,6 +56,25 @@ class EchoEngine:
     def step(self):
         done, self._requests = self._requests, {}
         return [SequenceOutput(i, list(request.prompt_ids), None, "stop") for i, request in done.items()]
+"""
+#: And of one whose library starts a process of its own, which says where it may be found.
+PARENT = """
+import multiprocessing
+import time
+
+from echo_engine import EchoEngine
+from workers.engines.base import EngineConfig
+
+
+def live(config, path):
+    open(path, "w").write(str(multiprocessing.current_process().pid))
+    time.sleep(1000)
+
+
+class ParentEngine(EchoEngine):
+    def __init__(self, config, report):
+        super().__init__(config, report)
+        multiprocessing.get_context("spawn").Process(target=live, args=(config, config.model_path)).start()
 """
 ENTRY = EngineSpec(
     name="echo",
@@ -103,6 +125,21 @@ def test_a_new_engine_is_one_module_and_one_entry(tmp_path: Path, monkeypatch: p
         (output,) = answer(engine, request)
     assert output.token_ids == request.prompt_ids
     assert len(output.token_ids) == 3
+
+
+def test_what_a_library_starts_by_multiprocessing_has_the_room_and_ends_with_the_engine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "echo_engine.py").write_text(MODULE)
+    (tmp_path / "parent_engine.py").write_text(PARENT)
+    (tmp_path / "pid").touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setitem(SPECS, "parent", replace(ENTRY, name="parent", implementation="parent_engine:ParentEngine"))
+    with closing(EngineProcess.start(EngineConfig("parent", str(tmp_path / "pid"), "CPU", 2, 64), IMMEDIATE)) as engine:
+        engine.wait_ready(30)
+        child = psutil.Process(int(eventually((tmp_path / "pid").read_text, "it has begun")))
+        engine.kill()
+    eventually(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE, "it has ended")
 
 
 @pytest.fixture(scope="module")

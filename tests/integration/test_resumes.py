@@ -35,7 +35,7 @@ EXACT: dict[str, dict[str, Any]] = {
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
         }
     },
-    "vllm": {"eager": True, "args": {"dtype": "float32", "gpu_memory_utilization": 0.2}},
+    "vllm": {"eager": True},
 }
 #: vLLM has an interpreter of its own: test_vllm.py runs this file under it.
 ENGINES = ["fake", "openvino", "transformers", *(["vllm"] if find_spec("vllm") else [])]

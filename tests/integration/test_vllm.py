@@ -18,6 +18,7 @@ from tests.named_models import save_safetensors
 from tests.stack import Stack, chat, eventually, family, running
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+SHARED_MEMORY = Path("/dev/shm")
 CATALOG = """
 [models.small]
 capabilities = ["chat", "completion"]
@@ -57,13 +58,26 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         yield stack
 
 
-def test_streams_go_on_whole_when_its_process_is_killed(stack: Stack) -> None:
-    """What was said stays. Where tokens are nearly alike in 16 bits, what follows may be another answer."""
+def engine_of(stack: Stack) -> list[psutil.Process]:
+    """The processes of the engine, its own first."""
+    return family(stack.replica("small").engine_pid)
+
+
+def is_gone(process: psutil.Process) -> bool:
+    """Whether it has ended; nobody may have reaped it."""
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def stream_through(stack: Stack, *, victim: int) -> None:
+    """Eight streams go on whole when a process of the engine is killed. What was said stays.
+
+    Where tokens are nearly alike, what follows may be another answer.
+    """
     streams = [chat(stack, model="small", max_tokens=200, temperature=0) for _ in range(8)]
     eventually(lambda: all(len(stream.ids) > 3 for stream in streams), "all run")
-    (engine,) = [one for one in family(stack.replica("small").pid) if "engines/vllm" in " ".join(one.cmdline())]
     before = [stream.text for stream in streams]
-    engine.kill()
+    engine = engine_of(stack)
+    engine[victim].kill()
     for stream, said in zip(streams, before, strict=True):
         stream.join()
         assert (stream.error, stream.finish_reason) == (None, "length")
@@ -72,4 +86,23 @@ def test_streams_go_on_whole_when_its_process_is_killed(stack: Stack) -> None:
             job = client.get(f"/jobs/{stream.job_id}").json()["data"]
         assert job["usage"]["completion_tokens"] == 200
     assert stack.replica("small").status == "active"
-    assert not engine.is_running() or engine.status() == psutil.STATUS_ZOMBIE
+    assert all(map(is_gone, engine))
+
+
+def test_streams_go_on_whole_when_its_process_is_killed(stack: Stack) -> None:
+    stream_through(stack, victim=0)
+
+
+@pytest.mark.slow
+def test_two_processes_that_share_a_model_have_one_fate(stack: Stack) -> None:
+    before = set(SHARED_MEMORY.iterdir())
+    with stack.client() as client:
+        body = {"deployment_config": {"tensor_parallel_size": 2}, "quantization": "bf16"}
+        assert ended(client, deploy(client, "small", **body), 300)["status"] == "completed"
+        assert len([one for one in engine_of(stack) if "Worker_TP" in one.name()]) == 2
+        for victim in (0, -1):
+            stream_through(stack, victim=victim)
+        engine = engine_of(stack)
+        client.delete("/models/local/small")
+        eventually(lambda: all(map(is_gone, engine)), "its processes have ended")
+    eventually(lambda: set(SHARED_MEMORY.iterdir()) <= before, "what they have shared is gone")

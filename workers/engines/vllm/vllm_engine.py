@@ -1,18 +1,16 @@
-"""vLLM as an engine: continuous batching with a paged KV cache, prefix sharing, and prompts in pieces.
-
-Runs in an environment of its own (`workers/host/venvs.py`): vLLM pins other versions than Headrace.
-Options: `eager` (no compilation, so it loads sooner), `args` for vLLM's `EngineArgs`.
-"""
+"""Continuous batching by vLLM, with a paged KV cache, prefix sharing, and prompts in pieces."""
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
+from multiprocessing import connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
-
-# Before vLLM is imported: the scheduler runs in this process, and nobody is told that it is used.
-os.environ |= {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
 
 from vllm.engine.arg_utils import EngineArgs
 from vllm.inputs import TokensPrompt
@@ -37,16 +35,15 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.batch_engine import BatchEngine
+from workers.engines.vllm.arguments import claim_devices, devices, engine_args
 from workers.engines.weights import weights_digest
+
+log = logging.getLogger("headrace.engine")
 
 #: What one request may ask for.
 _CAN = frozenset({"top_p", "top_k", "min_p", "seed", "logprobs", "top_logprobs", "prompt_logprobs", "logit_bias"}) | {
     *("presence_penalty", "frequency_penalty", "repetition_penalty", "grammar")
 }
-#: The most likely tokens that a request may ask for at each place.
-MOST_LIKELY = 20
-#: Tokens of a block of the KV cache.
-BLOCK_TOKENS = 32
 #: vLLM's own priorities: the lower is first.
 FIRST, YIELDING = 0, 1
 
@@ -57,18 +54,22 @@ class VllmEngine(BatchEngine[SequenceRequest]):
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         super().__init__()
         report("model_initialization", 0, 1)
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**_arguments(config)))
+        claim_devices(config)
+        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_args(config)))
+        self._engine.collective_rpc("unlink_meeting_place")
+        if children := multiprocessing.active_children():
+            threading.Thread(target=_end_with, args=(children,), daemon=True).start()
         report("model_initialization", 1, 1)
         made = self._engine.vllm_config
         cache = made.cache_config
-        self._capacity = int(cache.num_gpu_blocks or 0) * int(cache.block_size)
+        self._capacity = (int(cache.num_gpu_blocks or 1) - 1) * int(cache.block_size)
         self._vocabulary = int(made.model_config.get_vocab_size())
         slowest_s = warm_up(self, report)
         effective = {
             "attention": "paged",
             "quantization": made.model_config.quantization or config.quantization,
             "dtype": str(made.model_config.dtype).removeprefix("torch."),
-            "devices": [config.device],
+            "devices": devices(config),
             "kv_cache": True,
             "kv_capacity_tokens": self._capacity,
         }
@@ -104,29 +105,11 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         return outputs
 
 
-def _arguments(config: EngineConfig) -> dict[str, Any]:
-    """Of vLLM's `EngineArgs`."""
-    options = dict(config.options)
-    eager, own = options.pop("eager", False), options.pop("args", {})
-    return {
-        "model": config.model_path,
-        # Prompts come as ids; grammars need it.
-        "skip_tokenizer_init": not (Path(config.model_path) / "tokenizer.json").exists(),
-        "max_model_len": config.context_length,
-        "max_num_seqs": config.max_batch_size,
-        "tensor_parallel_size": config.tensor_parallel_size,
-        "dtype": "bfloat16" if config.quantization == "bf16" else "auto",
-        "enforce_eager": eager,
-        "enable_prefix_caching": True,
-        "scheduling_policy": "priority",
-        "max_logprobs": MOST_LIKELY,
-        "logprobs_mode": "raw_logprobs",
-        "generation_config": "vllm",
-        "disable_log_stats": True,
-        "block_size": BLOCK_TOKENS,
-        "num_gpu_blocks_override": config.kv_blocks(BLOCK_TOKENS),
-        **own,
-    }
+def _end_with(children: Sequence[BaseProcess]) -> None:
+    """The processes that share a model live and die together. They end with this one by themselves."""
+    connection.wait([child.sentinel for child in children])
+    log.error("a process that shares the model has ended, and the engine ends with it")
+    os._exit(1)
 
 
 def _params(sampling: Sampling, request: SequenceRequest) -> SamplingParams:
