@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import pytest
 
 from gateway.models.catalog import load_catalog
+from tests.engines import IN_32_BITS
 from tests.faults.conftest import FULL, TIMES, Ledger
 from tests.stack import Stack, Stream, chat, eventually, running
 from workers.tokenizers.load import Tokenizer, load_tokenizer
@@ -20,13 +21,11 @@ from workers.tokenizers.load import Tokenizer, load_tokenizer
 MODEL, STREAMS, TOKENS = "smollm2-135m", 8 if FULL else 4, 80
 #: What else may be killed; others do it with the fake engine.
 OTHERS = ("model_worker", "agent")
-#: With its defaults the engine's last bits depend on what else is in the batch, which may turn a greedy answer.
-EXACT = {"INFERENCE_PRECISION_HINT": "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0}
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("r"), {MODEL: {"properties": EXACT}}, grace_s=30.0) as stack:
+    with running(tmp_path_factory.mktemp("r"), {MODEL: IN_32_BITS}, grace_s=30.0) as stack:
         yield stack
 
 

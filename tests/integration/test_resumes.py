@@ -18,7 +18,7 @@ import pytest
 
 from gateway.models.engines import SPECS
 from tests.apart import VLLM_SHAPE
-from tests.engines import loaded_engine
+from tests.engines import IN_32_BITS, loaded_engine
 from tests.journals import Journal
 from tests.named_models import save_safetensors
 from tests.tiny_models import save_tiny_gguf
@@ -26,15 +26,9 @@ from workers.engines.base import Engine, EngineConfig, SequenceOutput
 from workers.handlers.generation_run import Run
 from workers.tokenizers.load import Tokenizer, load_tokenizer
 
-#: What computes in 32 bits, keys and values and whatever is quantized on the way, too.
+#: Options with which they compute in 32 bits.
 EXACT: dict[str, dict[str, Any]] = {
-    "openvino": {
-        "properties": {
-            "INFERENCE_PRECISION_HINT": "f32",
-            "KV_CACHE_PRECISION": "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-        }
-    },
+    "openvino": IN_32_BITS,
     "vllm": {"eager": True},
 }
 #: vLLM has an interpreter of its own: test_vllm.py runs this file under it.
