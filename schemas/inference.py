@@ -1,4 +1,4 @@
-"""What a client may ask of a model, and what it gets back: dataclass and marshmallow schema side by side."""
+"""What a client may ask of a model: dataclass and marshmallow schema side by side."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, post_load, pre_load, validates_schema
+from marshmallow import ValidationError, fields, post_load, pre_load, validates_schema
 
 from schemas.base.custom_tools import OrCustom, custom_tool
 from schemas.base.fields import Boolean, Integer, Items, Number, StrictSchema, Text, Word, as_text, shaped, shown
@@ -272,83 +272,3 @@ class CompletionRequestSchema(InferenceRequestSchema):
         data = with_form(data)
         data |= {"logprobs": others is not None, "top_logprobs": others or None}
         return CompletionRequest(**data)
-
-
-class PromptTokensDetailsSchema(Schema):
-    """What is known of the prompt's tokens."""
-
-    cached_tokens = fields.Integer(metadata={"description": "Those that a provider had in its cache"})
-
-
-class CompletionTokensDetailsSchema(Schema):
-    """What is known of the answer's tokens."""
-
-    reasoning_tokens = fields.Integer(metadata={"description": "Those that nobody sees"})
-
-
-class UsageSchema(Schema):
-    """Tokens, counted by the model's own tokenizer, or by its provider."""
-
-    prompt_tokens = fields.Integer(required=True)
-    completion_tokens = fields.Integer()
-    total_tokens = fields.Integer(required=True)
-    prompt_tokens_details = fields.Nested(PromptTokensDetailsSchema)
-    completion_tokens_details = fields.Nested(CompletionTokensDetailsSchema)
-
-
-class AnswerMessageSchema(Schema):
-    """What the model said, and whatever else its provider has put there: `reasoning_content`, `refusal` and others."""
-
-    class Meta:
-        unknown = INCLUDE
-
-    role = fields.String(required=True)
-    content = fields.String(required=True, allow_none=True)
-    tool_calls = fields.List(fields.Dict())
-
-
-class ChoiceSchema(Schema):
-    """What chat and completion choices share."""
-
-    index = fields.Integer(required=True)
-    finish_reason = fields.String(
-        required=True, allow_none=True, metadata={"description": "stop, length, tool_calls or cancelled"}
-    )
-    logprobs = fields.Dict(allow_none=True)
-
-
-class ChatChoiceSchema(ChoiceSchema):
-    """One answer of a chat."""
-
-    message = fields.Nested(AnswerMessageSchema, required=True)
-
-
-class CompletionChoiceSchema(ChoiceSchema):
-    """One answer of a completion."""
-
-    text = fields.String(required=True)
-
-
-class AnswerSchema(Schema):
-    """What full answers of chats and completions share."""
-
-    id = fields.String(required=True)
-    object = fields.String(required=True)
-    created = fields.Integer(required=True)
-    model = fields.String(required=True)
-    usage = fields.Nested(UsageSchema, required=True)
-    served_by = fields.List(
-        fields.String(), metadata={"description": "Which models worked on it, if not the one that was asked alone"}
-    )
-
-
-class ChatAnswerSchema(AnswerSchema):
-    """A full answer of a chat."""
-
-    choices = fields.List(fields.Nested(ChatChoiceSchema), required=True)
-
-
-class CompletionAnswerSchema(AnswerSchema):
-    """A full answer of a completion."""
-
-    choices = fields.List(fields.Nested(CompletionChoiceSchema), required=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from marshmallow import Schema, fields, validate
 
+from schemas.answers import UsageSchema
 from schemas.base.fields import StrictSchema, Text
-from schemas.inference import UsageSchema
 
 #: States of a job, in the words of the customer's document.
 STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")

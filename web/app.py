@@ -8,7 +8,7 @@ from flask_smorest import Api
 from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.store.codec import dumps
-from schemas.chunks import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
+from schemas.answers import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
 from schemas.lenient.openai import OpenAIErrorSchema

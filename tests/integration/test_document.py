@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas.chunks import ChatChunkSchema, CompletionChunkSchema
+from schemas.answers import ChatChunkSchema, CompletionChunkSchema
 from tests.curl import DOCUMENT, example, send
 from tests.integration.conftest import CHAT_MODEL, DEPLOYED, ENCODER
 from tests.shape import lacks

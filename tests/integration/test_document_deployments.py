@@ -16,7 +16,7 @@ import pytest
 from gateway.cluster.startup import STAGES
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
-from schemas.chunks import DeploymentEventSchema
+from schemas.answers import DeploymentEventSchema
 from tests.curl import example, send
 from tests.shape import lacks
 from tests.stack import Stack, eventually, running

@@ -14,14 +14,13 @@ from flask_smorest import Blueprint
 from gateway.jobs.record import Job
 from gateway.views.whole_answer import whole
 from gateway.watching.watcher import Watcher
+from schemas.answers import ChatAnswerSchema, CompletionAnswerSchema
 from schemas.embeddings import EmbeddingRequest, EmbeddingRequestSchema, EmbeddingsSchema
 from schemas.envelope import enveloped
 from schemas.examples import CHAT, COMPLETION, EMBEDDING, EMBEDDING_MODEL, path_example
 from schemas.inference import (
-    ChatAnswerSchema,
     ChatRequest,
     ChatRequestSchema,
-    CompletionAnswerSchema,
     CompletionRequest,
     CompletionRequestSchema,
 )

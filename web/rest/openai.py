@@ -10,9 +10,10 @@ from flask_smorest import Blueprint
 from gateway.inference.passed_on import unused_fields
 from gateway.models.entry import Model
 from gateway.models.protocols import without
+from schemas.answers import ChatAnswerSchema, CompletionAnswerSchema
 from schemas.embeddings import EmbeddingRequest, EmbeddingsSchema
 from schemas.examples import CHAT, CHAT_MODEL, COMPLETION, EMBEDDING, EMBEDDING_MODEL, with_model
-from schemas.inference import ChatAnswerSchema, ChatRequest, CompletionAnswerSchema, CompletionRequest
+from schemas.inference import ChatRequest, CompletionRequest
 from schemas.lenient.known_fields import require_known
 from schemas.lenient.openai import (
     Asked,
