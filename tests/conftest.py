@@ -133,6 +133,15 @@ def model_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
         yield server
 
 
+#: What installs packages for minutes: others run beside it.
+FIRST = "tests/integration/test_vllm.py"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the files, but for one."""
+    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+
+
 #: Files whose tests share one system, see integration/conftest.py: one worker runs them all, so that it starts once.
 SHARED = ("asked", "document", "faces", "fields", "local_tools", "openai", "openai_edges", "openai_fields", "rest")
 SHARING = {f"tests/integration/test_{name}.py" for name in SHARED}

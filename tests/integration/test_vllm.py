@@ -11,13 +11,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.apart import VLLM_SHAPE, lend, run_pytest
+from tests.apart import VLLM_SHAPE, environment, lend, run_pytest
 from tests.deployments import deploy, ended
 from tests.homes import new_home
 from tests.named_models import save_safetensors
 from tests.stack import Stack, chat, eventually, family, running
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.timeout(900)
 SHARED_MEMORY = Path("/dev/shm")
 CATALOG = """
 [models.small]
@@ -30,15 +30,21 @@ options = {{ eager = true }}
 """
 
 
-@pytest.mark.parametrize("file", ["test_engines.py", "test_resumes.py"])
-def test_it_keeps_the_contract_of_engines(file: str) -> None:
-    done = run_pytest("vllm", f"tests/integration/{file}", "-k", "vllm", "-q", "-W", "default", "-p", "no:faulthandler")
+@pytest.fixture(scope="module", autouse=True)
+def installed() -> None:
+    """Its environment. One that can't be made fails each test with the reason."""
+    environment("vllm")
+
+
+def test_it_keeps_the_contract_of_engines() -> None:
+    files = [f"tests/integration/{name}.py" for name in ("test_engines", "test_resumes")]
+    done = run_pytest("vllm", *files, "-k", "vllm", "-q", "-W", "default", "-p", "no:faulthandler")
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout
 
 
 def test_the_commands_of_engines_md(tmp_path: Path) -> None:
-    """It was installed by them: `make deps-engines` calls what the command calls."""
+    """It was installed by what the command calls."""
     home = new_home(tmp_path)
     missing = home.command("engine", "list")
     assert "vllm           not installed: headrace engine install vllm" in missing.stdout

