@@ -45,6 +45,8 @@ class EngineSpec:
     attention: str
     #: Measured memory of a model worker and its engine process without weights, in bytes.
     base_bytes: int
+    #: Kinds of devices for which it comes before the others, where nobody has named an engine.
+    preferred_on: Sequence[str] = ()
     #: What turns jobs into sequences, `module:function`, imported in the model worker.
     job_handler: str = "workers.handlers.generation:load_generation"
     #: It runs in an environment of its own (`workers/host/venvs.py`), since its packages do not agree with ours.
@@ -146,6 +148,7 @@ SPECS = {
             requires=("vllm",),
             is_apart=True,
             devices=("cpu", "cuda"),
+            preferred_on=("cuda",),
             quantizations={"safetensors": ("none", "bf16")},
             attention="paged attention",
             base_bytes=2200 << 20,

@@ -9,6 +9,7 @@ from gateway.deployments.reasons import SourceFailed
 from gateway.models.footprint import Footprint
 from schemas.catalog import ModelEntrySchema
 from workers.lookup.candidates import Candidate, candidates, label_of
+from workers.lookup.choose import engines_for
 from workers.lookup.fitting import Fitting
 from workers.lookup.propose import valid_id
 
@@ -55,6 +56,22 @@ def test_a_folder_that_has_a_model_hides_those_below_it() -> None:
 def test_nothing_is_no_model(names: list[str]) -> None:
     with pytest.raises(SourceFailed, match=r"no model\.safetensors, openvino_model\.xml or GGUF file"):
         candidates(dict.fromkeys(names, 1))
+
+
+@pytest.mark.parametrize(
+    ("device", "installed", "engines"),
+    [
+        ("cuda0", ("openvino", "transformers", "vllm", "embedding", "fake"), ["vllm", "transformers"]),
+        ("cuda1", ("openvino", "transformers", "embedding"), ["transformers"]),
+        ("cpu0", ("vllm", "fake", "transformers", "openvino"), ["openvino", "transformers", "vllm"]),
+        ("cpu0", ("vllm",), ["vllm"]),
+        ("gpu0", ("openvino", "vllm"), ["openvino"]),
+    ],
+)
+def test_an_engine_that_nobody_names_is_the_preferred_one_of_the_device(
+    device: str, installed: tuple[str, ...], engines: list[str]
+) -> None:
+    assert engines_for(Device("a", "n", device, 1, memory_total=1, memory_free=1, engines=installed)) == engines
 
 
 def fitting(free: float, *, own: int = 32_768, engine: str = "transformers") -> Fitting:

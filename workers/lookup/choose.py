@@ -42,7 +42,7 @@ def choices(place: Place, device: Device, engine: str, max_batch_size: int) -> l
     there = candidates(place.sizes, path=place.path, quantization=place.quantization)
     found: list[Choice] = []
     refusals: list[SourceFailed] = []
-    for name in _engines(device, engine):
+    for name in engines_for(device, engine):
         for of_format in _by_format(readable(there, name)):
             for candidate, judged in _judged(place, of_format, name, refusals):
                 found.append(_fitted(candidate, judged, device, max_batch_size))
@@ -83,10 +83,14 @@ def _fitted(candidate: Candidate, judged: Judged, device: Device, max_batch_size
     return Choice(candidate, judged, fitting, fitting.best())
 
 
-def _engines(device: Device, wanted: str) -> list[str]:
-    """Those that are installed there and run on the device. Raises: SourceFailed for one that does not."""
+def engines_for(device: Device, wanted: str = "") -> list[str]:
+    """Those that are installed there and run on the device, the preferred one first.
+
+    Raises: SourceFailed for one that does not.
+    """
     if not wanted:
-        return [name for name, spec in SPECS.items() if _runs(device, name) and not spec.weightless]
+        found = [spec for name, spec in SPECS.items() if _runs(device, name) and not spec.weightless]
+        return [spec.name for spec in sorted(found, key=lambda spec: device.kind not in spec.preferred_on)]
     try:
         spec = spec_of(wanted)
     except ValueError as error:
