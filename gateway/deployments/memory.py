@@ -229,10 +229,8 @@ def _weights_bytes(footprint: Footprint, load: Load) -> int:
         per_embedding = load.spec.bytes_per_embedding_parameter.get(load.quantization, per_weight)
         embedding = footprint.outer_parameters
         return int((footprint.num_parameters - embedding) * per_weight + embedding * per_embedding)
-    per_float = load.spec.bytes_per_float_on_cpu
-    if per_float and load.on_cpu and footprint.bits_per_weight >= 16:
-        return int(footprint.num_parameters * per_float)
-    return footprint.weights_bytes
+    packed, floats = load.spec.held_on_cpu.get(footprint.format, (1.0, 1.0)) if load.on_cpu else (1.0, 1.0)
+    return int(footprint.weights_bytes * (floats if footprint.bits_per_weight >= 16 else packed))
 
 
 def alternatives(

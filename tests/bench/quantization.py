@@ -32,7 +32,7 @@ from tests.bench.sources import save_ir, save_safetensors
 from tests.engines import loaded_engine
 from tests.made_parts import put
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
-from workers.engines.copies import compressed
+from workers.engines.openvino.copies import compressed
 from workers.engines.pytorch.quantization import _release
 from workers.tokenizers.load import load_tokenizer
 

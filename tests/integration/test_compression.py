@@ -15,10 +15,10 @@ from gateway.deployments.reasons import FailureReason
 from tests.tiny_models import save_tiny_ir
 from workers.engines.base import EngineConfig
 from workers.engines.children import spawn
-from workers.engines.copies import compressed
 from workers.engines.failures import LoadFailed
 from workers.engines.flush_interval import IMMEDIATE
 from workers.engines.frames import FrameSocket
+from workers.engines.openvino.copies import compressed
 from workers.replica.engine_client import EngineProcess, EngineStartFailed
 
 #: Seconds that anything here may take.
@@ -59,7 +59,7 @@ def test_a_process_that_ends_before_it_was_asked_is_the_reason(folder: Path, mon
         process.wait()
         return process, ours
 
-    monkeypatch.setattr("workers.engines.copies.spawn", doomed)
+    monkeypatch.setattr("workers.engines.openvino.copies.spawn", doomed)
     with pytest.raises(LoadFailed, match="compressing the weights ended with status -9"), compressed(folder, "int8"):
         pass
 
@@ -88,7 +88,7 @@ def test_a_death_while_it_compresses_leaves_nothing(
 def test_an_engine_that_is_gone_when_the_copy_is_ready_leaves_none(folder: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
-    process, ours = spawn("workers.engines.compression_process")
+    process, ours = spawn("workers.engines.openvino.compression_process")
     with ours:
         FrameSocket(ours).send({"folder": str(folder), "copy": str(copy), "quantization": "int8"})
     assert process.wait(WAIT_S) == 0
@@ -99,7 +99,7 @@ def compressing(engine: EngineProcess) -> psutil.Process | None:
     """The process that compresses for an engine, once there is one."""
     for child in psutil.Process(engine.pid).children():
         with suppress(psutil.Error):
-            if "workers.engines.compression_process" in child.cmdline():
+            if "workers.engines.openvino.compression_process" in child.cmdline():
                 return child
     return None
 

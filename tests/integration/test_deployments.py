@@ -271,7 +271,7 @@ def test_memory_is_planned_before_anything_is_loaded(stack: Stack, client: httpx
         plan = dry["memory_plan"]["small.cpu0"]
         path = load_catalog(stack.settings).get("huge").path()
         assert path is not None
-        assert plan["weights_bytes"] == pytest.approx(path.stat().st_size, rel=0.05)
+        assert plan["weights_bytes"] == pytest.approx(2.2 * path.stat().st_size, rel=0.05)
         assert plan["total_bytes"] > plan["free_bytes"]
         response = client.post("/models/local/deploy", json=body)
         assert response.status_code == 409

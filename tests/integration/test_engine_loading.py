@@ -21,7 +21,7 @@ from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
 from tests.engines import config_of
 from tests.stack import REPOSITORY
-from tests.tiny_models import save_tiny_gguf
+from tests.tiny_models import save_tiny_gguf, save_tiny_ir
 from workers.engines.base import EngineConfig
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.fake import LOAD_PARTS
@@ -58,7 +58,7 @@ def started(config: EngineConfig) -> Iterator[EngineProcess]:
 LOAD = """
 import os, sys, tempfile
 from workers.engines.base import EngineConfig
-from workers.engines.openvino import OpenVinoEngine
+from workers.engines.openvino.openvino_engine import OpenVinoEngine
 
 assert not os.access(sys.argv[1], os.W_OK)
 engine = OpenVinoEngine(EngineConfig("openvino", sys.argv[1], "CPU", 2, 256))
@@ -150,10 +150,35 @@ def test_a_load_that_takes_too_long_is_timed_out() -> None:
         ({"model_path": "/nowhere/model.gguf"}, FailureReason.MISSING_FILE),
         ({"quantization": "int8"}, FailureReason.BAD_QUANTIZATION),
         ({"kv_capacity_tokens": 10**10}, FailureReason.OUT_OF_MEMORY),
+        ({"options": {"properties": {"INFERENCE_PRECISION_HINT": "f7"}}}, FailureReason.UNSUPPORTED_OPTION),
+        ({"options": {"properties": {"SPEED": 11}}}, FailureReason.UNSUPPORTED_OPTION),
     ],
 )
 def test_openvino_fails_with_a_reason(tiny: EngineConfig, changed: dict[str, Any], reason: FailureReason) -> None:
     assert failure_of(replace(tiny, **changed)).reason is reason
+
+
+@pytest.mark.parametrize(
+    ("properties", "dtypes"),
+    [
+        ({}, {"f32", "bf16"}),
+        ({"INFERENCE_PRECISION_HINT": "f32"}, {"f32"}),
+        ({"EXECUTION_MODE_HINT": "ACCURACY"}, {"dynamic"}),
+    ],
+)
+def test_openvino_says_what_it_computes_in(tiny: EngineConfig, properties: dict[str, Any], dtypes: set[str]) -> None:
+    with started(replace(tiny, options={"properties": {"INFERENCE_NUM_THREADS": 2, **properties}})) as engine:
+        effective = engine.wait_ready(WAIT_S).effective
+    assert effective["dtype"] in dtypes
+    assert effective["threads"] == 2
+
+
+def test_openvino_serves_with_one_thread(tmp_path: Path) -> None:
+    """Weights in 16 bits, on a processor with AMX: in bf16 it would be killed by SIGFPE."""
+    one = {"properties": {"INFERENCE_NUM_THREADS": 1}}
+    with started(EngineConfig("openvino", str(save_tiny_ir(tmp_path)), "CPU", 2, 64, options=one)) as engine:
+        effective = engine.wait_ready(WAIT_S).effective
+    assert (effective["dtype"], effective["threads"]) == ("f32", 1)
 
 
 def test_openvino_names_an_architecture_that_it_does_not_know(tmp_path: Path, tiny: EngineConfig) -> None:

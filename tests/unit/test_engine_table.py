@@ -44,6 +44,7 @@ def test_preferences_that_are_not_there_become_warnings_that_say_what_is_used() 
     ("wrong", "field", "text"),
     [
         ({"quantization": "int8"}, "quantization", "A GGUF file runs as it is stored"),
+        ({"format": "openvino", "quantization": "bf16"}, "quantization", "With `none` it computes in bf16 where"),
         ({"quantization": "int3"}, "quantization", "allowed: none, bf16, int8, int4"),
         ({"tensor_parallel_size": 2}, "tensor_parallel_size", "in one process, not in 2"),
         ({"cpu_offload": True}, "cpu_offload", "in the host's memory already"),

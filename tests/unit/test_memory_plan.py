@@ -50,10 +50,21 @@ def test_the_vocabularys_matrices_stay_as_large_as_the_engine_keeps_them() -> No
         assert plan(model, load, 1 << 40).weights_bytes == int(size), (engine, quantization)
 
 
-def test_openvino_computes_floats_in_32_bits_on_a_cpu() -> None:
-    load = Load("openvino", device="cpu0")
-    assert plan(replace(MODEL, bits_per_weight=16.0), load, 1 << 40).weights_bytes == 4 * MODEL.num_parameters
-    assert plan(replace(MODEL, bits_per_weight=4.5), load, 1 << 40).weights_bytes == MODEL.weights_bytes
+@pytest.mark.parametrize(
+    ("format", "bits", "device", "times"),
+    [
+        ("gguf", 4.5, "cpu0", 2.2),
+        ("gguf", 16.0, "cpu0", 3.0),
+        ("gguf", 16.0, "gpu0", 1.0),
+        ("openvino", 16.0, "cpu0", 1.0),
+        ("openvino", 8.1, "cpu0", 1.0),
+    ],
+)
+def test_openvino_holds_the_weights_of_gguf_on_a_cpu_also_as_they_are_stored(
+    format: str, bits: float, device: str, times: float
+) -> None:
+    model, load = replace(MODEL, format=format, bits_per_weight=bits), Load("openvino", device=device)
+    assert plan(model, load, 1 << 40).weights_bytes == int(times * MODEL.weights_bytes)
 
 
 def test_a_load_must_fit_while_weights_are_made_smaller() -> None:

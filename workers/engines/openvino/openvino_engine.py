@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,10 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.batch_engine import BatchEngine
-from workers.engines.copies import COMPRESSED, compressed, writable
-from workers.engines.failures import LoadFailed, Reason
 from workers.engines.grammars.compiling import Compiling
 from workers.engines.grammars.openvino_grammars import OpenVinoGrammars
 from workers.engines.grammars.stand_in import structured
+from workers.engines.openvino.loading import MAX_BATCHED_TOKENS, block_tokens, kv_blocks, load
 from workers.engines.prefill import AnswerLengths, CacheRoom, Prefill, PrefixIndex, Prompt
 from workers.engines.weights import weights_digest
 
@@ -53,12 +52,8 @@ _FINISH = {
     openvino_genai.GenerationFinishReason.LENGTH: "length",
 }
 _LEFT_OUT = "The engine has left it out: its cache may have no room for so long a prompt."
-#: Tokens of one block of the KV cache on a CPU, and on a GPU.
-CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
 #: The library takes no 1.
 MOST_MIN_P = 0.999999
-#: Prompt and decode tokens that one step may hold.
-MAX_BATCHED_TOKENS = 512
 #: Pieces of prompts are requests with ids of their own, which no sequence has.
 FIRST_PIECE_ID = 2**41
 #: Processor time that grammars may take in one step, all sequences together. One that takes more has its turn alone.
@@ -67,12 +62,6 @@ FORMS_S = 0.03
 CHEAP_S = 0.003
 #: How long a step waits for a grammar if nothing else is to be done.
 COMPILE_WAIT_S = 0.05
-#: OpenVINO tells these apart by their text only.
-_LOAD_ERRORS = {
-    "unordered_map::at": Reason.UNSUPPORTED_ARCHITECTURE,
-    "Unsupported model architecture": Reason.UNSUPPORTED_ARCHITECTURE,
-    "Could not find a model in the directory": Reason.MISSING_FILE,
-}
 
 
 @dataclass
@@ -118,13 +107,13 @@ class OpenVinoEngine(BatchEngine[Held]):
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         super().__init__()
         report("model_initialization", 0, 1)
-        self._cache = CacheRoom[int](_kv_blocks(config) * _block_tokens(config))
-        self._pipeline = _loaded(config)
+        self._cache = CacheRoom[int](kv_blocks(config) * block_tokens(config))
+        loaded = load(config)
         report("model_initialization", 1, 1)
-        self._vocabulary = _vocabulary(Path(config.model_path), self._pipeline)
-        self._block_tokens = _block_tokens(config)
+        self._pipeline, self._vocabulary = loaded.pipeline, loaded.vocabulary
+        self._block_tokens = block_tokens(config)
         self._prefill = Prefill(block_tokens=self._block_tokens, max_step_tokens=MAX_BATCHED_TOKENS)
-        self._prefixes = PrefixIndex(block_tokens=self._block_tokens, num_blocks=_kv_blocks(config))
+        self._prefixes = PrefixIndex(block_tokens=self._block_tokens, num_blocks=kv_blocks(config))
         self._answers = AnswerLengths()
         self._piece_ids = itertools.count(FIRST_PIECE_ID)
         self._grammars = OpenVinoGrammars.of(self._pipeline, config.model_path, self._vocabulary)
@@ -135,6 +124,8 @@ class OpenVinoEngine(BatchEngine[Held]):
             "attention": "paged",
             "quantization": config.quantization,
             "devices": [config.device],
+            "dtype": loaded.in_force.dtype,
+            "threads": loaded.in_force.threads,
             "kv_cache": True,
             "kv_capacity_tokens": self._cache.capacity,
             # The cache is made with the first step.
@@ -309,60 +300,6 @@ def _read(sequence_id: int, handle: Any) -> list[SequenceOutput]:
     except Exception as error:
         log.exception("sequence %d can't be read", sequence_id)
         return [_failed(sequence_id, error)]
-
-
-def _loaded(config: EngineConfig) -> Any:
-    """The pipeline over weights as they are stored, or compressed ones. Raises: LoadFailed."""
-    folder = Path(config.model_path)
-    if config.quantization == "none":
-        with writable(folder) as path:
-            return _pipeline(replace(config, model_path=str(path)))
-    if config.quantization not in COMPRESSED or not folder.is_dir():
-        raise LoadFailed(
-            Reason.BAD_QUANTIZATION,
-            f"The openvino engine can't make {config.quantization} of {folder.name}: it makes "
-            f"{', '.join(COMPRESSED)} of OpenVINO IR folders, and runs GGUF files as they are stored.",
-        )
-    with compressed(folder, config.quantization) as copy:
-        return _pipeline(replace(config, model_path=str(copy)))
-
-
-def _pipeline(config: EngineConfig) -> Any:
-    """Raises: LoadFailed for what OpenVINO can't read, or its own RuntimeError."""
-    scheduler = openvino_genai.SchedulerConfig()
-    scheduler.max_num_seqs = config.max_batch_size
-    scheduler.max_num_batched_tokens = MAX_BATCHED_TOKENS
-    scheduler.num_kv_blocks = _kv_blocks(config)
-    scheduler.dynamic_split_fuse = True
-    scheduler.enable_prefix_caching = True
-    properties = dict(config.options.get("properties", {}))
-    try:
-        return openvino_genai.ContinuousBatchingPipeline(config.model_path, scheduler, config.device, properties, {})
-    except (RuntimeError, IndexError) as error:
-        for text, reason in _LOAD_ERRORS.items():
-            if text in str(error):
-                name = Path(config.model_path).name
-                raise LoadFailed(reason, f"OpenVINO can't read {name}: {_last_line(error)}") from error
-        raise
-
-
-def _kv_blocks(config: EngineConfig) -> int:
-    return config.kv_blocks(_block_tokens(config))
-
-
-def _block_tokens(config: EngineConfig) -> int:
-    return GPU_BLOCK_TOKENS if config.device.upper().startswith("GPU") else CPU_BLOCK_TOKENS
-
-
-def _vocabulary(path: Path, pipeline: Any) -> int:
-    """How many token ids the model has. For a larger one the pipeline would take another without a word."""
-    if path.is_dir():  # the last size of the logits, (B, T, vocabulary); its tokenizer may not be there
-        return int(openvino.Core().read_model(path / "openvino_model.xml").output(0).partial_shape[-1].get_length())
-    return len(pipeline.get_tokenizer().get_vocab())
-
-
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
 
 
 def _generation_config(sampling: Sampling, eos_ids: Sequence[int], *, generated: int) -> Any:

@@ -1,4 +1,4 @@
-"""Compresses the weights of an OpenVINO IR folder: `python -m workers.engines.compression_process FD`.
+"""Compresses the weights of an OpenVINO IR folder: `python -m workers.engines.openvino.compression_process FD`.
 
 It keeps its copy until the socket closes, and then removes it and ends.
 """

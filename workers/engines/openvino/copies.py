@@ -30,7 +30,7 @@ def compressed(folder: Path, quantization: str) -> Iterator[Path]:
         LoadFailed: it can't be compressed; the reason is in the text.
     """
     copy = Path(mkdtemp(prefix="headrace-"))
-    process, ours = spawn("workers.engines.compression_process", stdout=subprocess.DEVNULL)
+    process, ours = spawn("workers.engines.openvino.compression_process", stdout=subprocess.DEVNULL)
     try:
         with ours:
             frames = FrameSocket(ours)
