@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from gateway.models.engines import spec_of
 from gateway.settings import Settings
+from tests.apart import VLLM_SHAPE
 from tests.engines import config_of, loaded_engine
 from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from tests.tokenizers import qwen2, save_folder
@@ -80,16 +82,18 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], C
         folder = tmp_path_factory.mktemp(engine)
         if engine == "openvino":
             return EngineConfig(engine, str(save_tiny_gguf(folder / "tiny.gguf")), "CPU", 4, 256)
-        tokenizer = qwen2()
-        save_folder(save_tiny_llama(folder, vocab_size=1216, eos_token_id=1), tokenizer)
+        shape = VLLM_SHAPE if engine == "vllm" else {}
+        save_folder(save_tiny_llama(folder, vocab_size=1216, eos_token_id=1, **shape), qwen2())
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1}))
-        return EngineConfig(engine, str(folder), "CPU", 4, 256)
+        return EngineConfig(engine, str(folder), "CPU", 4, 256, {"eager": True} if engine == "vllm" else {})
 
     with ExitStack() as stack:
         yield loaded
 
 
-ENGINES = ["fake", "openvino", "transformers", pytest.param("transformers-2", marks=pytest.mark.slow)]
+#: vLLM has an interpreter of its own: test_vllm.py runs this file under it.
+APART = ["vllm"] if find_spec("vllm") else []
+ENGINES = ["fake", "openvino", "transformers", pytest.param("transformers-2", marks=pytest.mark.slow), *APART]
 
 
 @pytest.fixture(params=ENGINES)

@@ -37,7 +37,7 @@ def installed() -> None:
 
 
 def test_it_keeps_the_contract_of_engines() -> None:
-    files = [f"tests/integration/{name}.py" for name in ("test_engines", "test_resumes")]
+    files = [f"tests/integration/{name}.py" for name in ("test_engines", "test_resumes", "test_engine_grammars")]
     done = run_pytest("vllm", *files, "-k", "vllm", "-q", "-W", "default", "-p", "no:faulthandler")
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout

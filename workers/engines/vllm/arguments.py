@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from workers.engines.base import EngineConfig
+from workers.engines.pytorch.vocabulary import TOKENIZER
 
 #: The most likely tokens that a request may ask for at each place.
 MOST_LIKELY = 20
@@ -44,8 +45,9 @@ def engine_args(config: EngineConfig) -> dict[str, Any]:
     eager, own = options.pop("eager", False), options.pop("args", {})
     return {
         "model": config.model_path,
-        # Prompts come as ids; grammars need it.
-        "skip_tokenizer_init": not (Path(config.model_path) / "tokenizer.json").exists(),
+        # Prompts come as ids, but vLLM takes no grammars without one.
+        "skip_tokenizer_init": not (Path(config.model_path) / TOKENIZER).exists(),
+        "structured_outputs_config": {"backend": "guidance"},
         "max_model_len": config.context_length,
         "max_num_seqs": config.max_batch_size,
         "tensor_parallel_size": config.tensor_parallel_size,
