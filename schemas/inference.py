@@ -80,6 +80,8 @@ class InferenceRequest(JobRequest):
     #: How many other likely tokens to return for each token.
     top_logprobs: int | None = None
     stream_options: Mapping[str, Any] | None = None
+    #: Should it be interrupted, it goes on as if nothing had happened, or not at all.
+    require_exact_resume: bool = False
     #: What the answer must look like: OpenAI's object (None for text).
     response_format: Mapping[str, Any] | None = None
     #: The same as vLLM says it: one of json, regex, choice, grammar, json_object.
@@ -205,6 +207,10 @@ class InferenceRequestSchema(JobRequestSchema, FormSchema):
     min_p = Number(0, 1, metadata={"description": "Leaves out tokens less likely than this part of the likeliest one"})
     stream = Boolean(load_default=False, allow_none=True)
     stream_options = fields.Nested(StreamOptionsSchema, allow_none=True, load_default=None)
+    require_exact_resume = Boolean(
+        load_default=False,
+        metadata={"description": "Refused unless an interrupted answer would go on as if nothing had happened"},
+    )
 
 
 class ChatRequestSchema(InferenceRequestSchema, ReasoningSchema):

@@ -12,13 +12,7 @@ from workers.replica.__main__ import engine_config
 
 #: Options with which OpenVINO computes in 32 bits, keys and values and whatever is quantized on the way, too: with its
 #: defaults the last bits depend on what else is in the batch, and may turn an answer.
-IN_32_BITS = {
-    "properties": {
-        "INFERENCE_PRECISION_HINT": "f32",
-        "KV_CACHE_PRECISION": "f32",
-        "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0",
-    }
-}
+IN_32_BITS = {"properties": {"EXECUTION_MODE_HINT": "ACCURACY", "INFERENCE_PRECISION_HINT": "f32"}}
 
 
 def config_of(model_id: str, settings: Settings) -> EngineConfig:

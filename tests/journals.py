@@ -53,6 +53,7 @@ class Journal:
         *,
         prompt: str | Sequence[int] = "hi",
         weights: str = "w1",
+        engine: str = "",
         max_tokens: int = 50,
         grammar_language: str = "",
         **asked: Any,
@@ -68,7 +69,9 @@ class Journal:
             resume_point=ResumePoint.from_journal(job, self.events) if self.events else None,
             grammar_language=grammar_language,
         )
-        run.begin({"model": "m", "tokenizer": tokenizer.digest, "weights": weights})
+        run.begin(
+            {"model": "m", "tokenizer": tokenizer.digest, "weights": weights, **({"engine": engine} if engine else {})}
+        )
         self.take(run)
         return run
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import httpx
@@ -23,7 +24,11 @@ options = {{ {options} }}
 
 def entry(name: str, **options: Any) -> str:
     """A model of the fake engine for headrace.toml."""
-    shown = ", ".join(f"{option} = {value!r}" for option, value in options.items()).replace("True", "true")
+    shown = (
+        ", ".join(f"{option} = {value!r}" for option, value in options.items())
+        .replace("True", "true")
+        .replace("False", "false")
+    )
     return _ENTRY.format(name=name, options=shown)
 
 
@@ -31,8 +36,8 @@ def status(client: httpx.Client, model: str) -> str:
     return str(client.get(f"/models/{model}").json()["data"]["status"])
 
 
-def ask(client: httpx.Client, model: str, **headers: str) -> httpx.Response:
-    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4}
+def ask(client: httpx.Client, model: str, asked: Mapping[str, Any] = {}, **headers: str) -> httpx.Response:
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4, **asked}
     return client.post(f"/models/{model}/chat/completions", json=body, headers=headers)
 
 

@@ -29,11 +29,11 @@ def beyond(model: Model, request: Mapping[str, Any]) -> dict[str, list[str]]:
     spec = SPECS.get(model.engine)
     if spec is None:
         return {}
-    lacking = {field: feature for field, feature in _asked(request).items() if feature not in spec.can}
+    lacking = {field: feature for field, feature in features_of(request).items() if feature not in spec.can}
     return {field: [_refusal(model, field, feature)] for field, feature in lacking.items()}
 
 
-def _asked(request: Mapping[str, Any]) -> dict[str, str]:
+def features_of(request: Mapping[str, Any]) -> dict[str, str]:
     """The features that a request uses, by the field that asks for them."""
     asked = {name: name for name, neutral in _NEUTRAL.items() if request.get(name) not in neutral}
     if request.get("logprobs") and request.get("top_logprobs"):

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.errors import InvalidRequest
 from gateway.inference.abilities import beyond
+from gateway.inference.exact_resume import not_kept
 from gateway.inference.local_limits import only_remote
 from gateway.models.entry import Model
 from gateway.models.protocols import refusals, unsendable, without
@@ -38,6 +39,7 @@ def with_defaults(model: Model, request: Mapping[str, Any]) -> dict[str, Any]:
     if wanted is not None and not (1 if may_be_remote else 0) <= wanted <= model.longest_answer:
         errors["max_tokens"] = [f"Got {wanted}; {model.id} allows 1 to {model.longest_answer}."]
     errors = (_beyond_local(model, request) if model.local else refusals(model, request)) | errors
+    errors |= not_kept(model, {**request, **left})
     if errors:
         raise InvalidRequest.of(errors)
     return full

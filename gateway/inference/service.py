@@ -16,10 +16,11 @@ from celery import Celery
 from gateway.access.api_keys import KeyRecord
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.loading import Loads
-from gateway.cluster.registry import Replica
+from gateway.cluster.registry import Replica, ReplicaStatus
 from gateway.errors import DoesNotFit, HeadraceError, JobNotFound, StoreUnavailable, Unavailable
 from gateway.grammars.checks import Checks
 from gateway.inference.estimates import estimate_prompt
+from gateway.inference.exact_resume import require_32_bits
 from gateway.inference.idempotency import IdempotencyToken
 from gateway.inference.routing import ModelStatus, Router
 from gateway.inference.waiting import WaitingRoom
@@ -129,6 +130,8 @@ class Inference:
         runs_on = self._route(model, what, request)
         if runs_on is not model:  # the defaults of one may be nothing that the other can be told
             full = without(full, [name for name in unsendable(runs_on, full) if name not in request])
+        active = [one.effective for one in self.replicas(runs_on) if one.status == ReplicaStatus.ACTIVE]
+        require_32_bits(runs_on.id, full, active)
         self._require_memory()
         tokens, timeout_s = what.estimate(model, full), full.get("timeout") or timeout_s
         job = Job(

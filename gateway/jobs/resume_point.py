@@ -32,8 +32,9 @@ class ResumePoint:
     mode: str = ""
     #: `tokenizer` or `prompt` if the previous worker had another one, so that its token ids can't be used.
     changed: str = ""
-    #: Digests of the weights that were used since this model took over.
+    #: Digests of the weights, and names of the engines, that were used since this model took over.
     weights: frozenset[str] = frozenset()
+    engines: frozenset[str] = frozenset()
 
     def announcement(self) -> dict[str, object]:
         """Fields of the event with which a model takes over from another: the mode, and the text that stays.
@@ -92,8 +93,11 @@ class ResumePoint:
         if mode == "restart":
             before = [choice if choice.finish_reason else Choice() for choice in before]
         own = journal[at:]
-        weights = frozenset(str(e.body["weights"]) for e in own if e.type in _CLAIMS and e.body.get("weights"))
-        return cls(before, own, usage(journal[:at]), tried, mode, weights=weights)
+        weights, engines = (
+            frozenset(str(e.body[name]) for e in own if e.type in _CLAIMS and e.body.get(name))
+            for name in ("weights", "engine")
+        )
+        return cls(before, own, usage(journal[:at]), tried, mode, weights=weights, engines=engines)
 
 
 def last_weights(journal: Sequence[Event]) -> str:

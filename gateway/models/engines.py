@@ -8,7 +8,7 @@ and use_kv_cache are preferences: a warning says what is used instead.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -203,6 +203,11 @@ def how_to_install(engine: str) -> str:
 def able(feature: str) -> list[str]:
     """The engines that can do it, see `EngineSpec.can`."""
     return sorted(name for name, spec in SPECS.items() if feature in spec.can)
+
+
+def keeping(features: Collection[str]) -> list[str]:
+    """The engines that keep all of them over a resume, see `EngineSpec.keeps`."""
+    return sorted(name for name, spec in SPECS.items() if spec.keeps.issuperset(features))
 
 
 def formats_of(engine: str) -> tuple[str, ...]:

@@ -107,7 +107,9 @@ _DELTA: Mapping[str, Check] = {
 }
 _FIELDS: Mapping[str, Check] = {
     **_DELTA,
-    **dict.fromkeys(("c", "model", "mode", "reason", "message", "next", "weights", "tokenizer", "prompt"), _text),
+    **dict.fromkeys(
+        ("c", "model", "mode", "reason", "message", "next", "weights", "tokenizer", "prompt", "engine"), _text
+    ),
     **dict.fromkeys(("replica", "stage", "status", "level", "end", "entry"), _text),
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), _count),
     "at": _time,

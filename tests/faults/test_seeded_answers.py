@@ -33,7 +33,7 @@ WAYS: Sequence[dict[str, Any]] = (
     {"temperature": 1.0, "presence_penalty": 0.5, "frequency_penalty": 0.5, "logprobs": True, "top_logprobs": 2},
     {"temperature": 1.0, "structured_outputs": {"regex": "[a-z]+( [a-zäöü€]{2,9})*"}},
 )
-ENDLESS = {"logit_bias": {"0": -100, "1": -100, "2": -100}, "max_tokens": TOKENS}
+EXACT = {"logit_bias": {"0": -100, "1": -100, "2": -100}, "max_tokens": TOKENS, "require_exact_resume": True}
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 def ask(stack: Stack, seeds: Sequence[int]) -> list[Stream]:
-    return [chat(stack, model="small", seed=seed, **ENDLESS, **WAYS[seed % len(WAYS)]) for seed in seeds]
+    return [chat(stack, model="small", seed=seed, **EXACT, **WAYS[seed % len(WAYS)]) for seed in seeds]
 
 
 def ids(stack: Stack, stream: Stream) -> dict[int, list[int]]:

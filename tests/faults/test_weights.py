@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -34,15 +35,14 @@ def by_weights(stack: Stack, weights: str) -> list[Replica]:
     return [replica for replica in stack.registry.replicas("fake") if replica.weights == weights]
 
 
-def begun_on(stack: Stack, weights: str) -> tuple[Stream, Replica]:
+def begun_on(stack: Stack, weights: str, **asked: Any) -> tuple[Stream, Replica]:
     """A stream that runs on such weights, and the replica that it runs on."""
     for _ in range(20):
-        stream = chat(stack, max_tokens=TOKENS)
+        stream = chat(stack, max_tokens=TOKENS, **asked)
         eventually(lambda stream=stream: len(stream.ids) > 5, "it runs")
         first = stack.journal(stream.job_id)[0].body
         if first["weights"] == weights:
             return stream, next(r for r in stack.registry.replicas() if r.replica_id == first["replica"])
-        stream.join()
     raise AssertionError(f"no stream came to the weights {weights}")
 
 
@@ -68,9 +68,10 @@ def test_an_answer_goes_on_where_its_weights_are_then_anywhere_and_says_so(stack
     assert {body["weights"] for body in resumed} == {"old"}
     assert "weights_changed" not in journal[-1].body
 
-    # With no equal replica left, another one goes on at once.
+    # With no equal replica left, another one goes on at once; but not with what must go on exactly.
     stack.wait_active(3)
     stream, replica = begun_on(stack, "old")
+    exact, _ = begun_on(stack, "old", seed=1, require_exact_resume=True)
     for name in ("agent", "agent-cpu1"):
         stack.kill(name)
     for old in by_weights(stack, "old"):
@@ -81,3 +82,7 @@ def test_an_answer_goes_on_where_its_weights_are_then_anywhere_and_says_so(stack
     resumed = [event.body for event in journal if event.type.value == "resumed"]
     assert [(body["weights"], body.get("weights_changed")) for body in resumed] == [("new", True)]
     assert journal[-1].body["weights_changed"] is True
+    assert (exact.join().error or {})["data"]["reason"] == "resume_not_exact"
+    assert "its weights changed" in (exact.error or {})["message"]
+    tokens = [f" w{fake_token(f'{exact.job_id}/0', i)}" for i in range(TOKENS)]
+    assert "".join(tokens).startswith(exact.text)

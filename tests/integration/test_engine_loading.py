@@ -19,7 +19,7 @@ import pytest
 from gateway.deployments.reasons import DeploymentFailed, FailureReason
 from gateway.process.crashes import oom_kills
 from gateway.settings import Settings
-from tests.engines import config_of
+from tests.engines import IN_32_BITS, config_of
 from tests.stack import REPOSITORY
 from tests.tiny_models import save_tiny_gguf, save_tiny_ir
 from workers.engines.base import EngineConfig
@@ -159,17 +159,21 @@ def test_openvino_fails_with_a_reason(tiny: EngineConfig, changed: dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("properties", "dtypes"),
+    ("properties", "dtypes", "in_32_bits"),
     [
-        ({}, {"f32", "bf16"}),
-        ({"INFERENCE_PRECISION_HINT": "f32"}, {"f32"}),
-        ({"EXECUTION_MODE_HINT": "ACCURACY"}, {"dynamic"}),
+        ({}, {"f32", "bf16"}, False),
+        ({"INFERENCE_PRECISION_HINT": "f32"}, {"f32"}, False),
+        ({"EXECUTION_MODE_HINT": "ACCURACY"}, {"dynamic"}, False),
+        (IN_32_BITS["properties"], {"f32"}, True),
     ],
 )
-def test_openvino_says_what_it_computes_in(tiny: EngineConfig, properties: dict[str, Any], dtypes: set[str]) -> None:
+def test_openvino_says_what_it_computes_in(
+    tiny: EngineConfig, properties: dict[str, Any], dtypes: set[str], in_32_bits: bool
+) -> None:
     with started(replace(tiny, options={"properties": {"INFERENCE_NUM_THREADS": 2, **properties}})) as engine:
         effective = engine.wait_ready(WAIT_S).effective
     assert effective["dtype"] in dtypes
+    assert effective["in_32_bits"] is in_32_bits
     assert effective["threads"] == 2
 
 

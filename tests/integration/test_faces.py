@@ -188,6 +188,23 @@ ERRORS = [
     bad("1,000 stop strings", {"stop": ["x"] * 1000}, stop=["x"] * 1000),
     bad("two flaws", {"n": 100, "top_p": 2.0}, n=100, top_p=2.0),
     bad("a feature the engine lacks", {"presence_penalty": 1.0}, presence_penalty=1.0),
+    bad("an exact resume without a seed", {"require_exact_resume": True}, require_exact_resume=True),
+    Case(
+        "an exact resume of what is not kept",
+        ("POST", COMPLETION, {"prompt": "a", "seed": 1, "frequency_penalty": 1.0, "require_exact_resume": True}),
+        (
+            "CreateCompletion",
+            pb.CompletionRequest(model_id=MODEL, prompt="a", seed=1, frequency_penalty=1.0, require_exact_resume=True),
+        ),
+    ),
+    Case(
+        "an exact resume in few bits",
+        ("POST", COMPLETION, {"prompt": "a", "temperature": 0, "require_exact_resume": True}),
+        (
+            "CreateCompletion",
+            pb.CompletionRequest(model_id=MODEL, prompt="a", exact=GREEDY, require_exact_resume=True),
+        ),
+    ),
     bad("tool_choice without tools", {"tool_choice": "auto"}, tool_choice="auto"),
     bad("a bad priority", {"priority": "vip"}, priority="vip"),
     embeddings("no input", {}),

@@ -64,7 +64,8 @@ THINKING: dict[str, Any] = {
     "thinking": {"type": "disabled"},
     "chat_template_kwargs": {"custom": 1},
 }
-PUSHED: dict[str, Any] = {"max_tokens": 2, "logit_bias": {"7": 100}}
+#: What not every engine can, nor keeps over a resume.
+PUSHED: dict[str, Any] = {"max_tokens": 2, "logit_bias": {"7": 100}, "seed": 7, "require_exact_resume": True}
 COMPLETION = {**COMMON, **JOB, "prompt": "One, two,", "echo": False, "logprobs": 0}
 EMBEDDING = {**JOB, "input": ["a"], "encoding_format": "float", "dimensions": 384, "truncate": True}
 

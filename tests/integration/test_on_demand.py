@@ -23,6 +23,7 @@ MODELS = {
     "slow": {"load_s": 3},
     "broken": {"fail_load": "BAD_QUANTIZATION"},
     "sleepy": {"load_s": 0.2},
+    "rough": {"in_32_bits": False},
 }
 HUGE = """
 [models.huge]
@@ -130,6 +131,20 @@ def test_what_waits_for_a_load_that_fails_gets_the_reason(client: httpx.Client, 
     assert ask(client, "broken").json()["data"]["reason"] == "load_failed"
     assert len(deployments(client, "broken")) == tried + 1
     assert int(ask(client, "broken").headers["Retry-After"]) > 5
+
+
+def test_an_exact_resume_is_refused_once_it_is_known_how_the_model_computes(client: httpx.Client) -> None:
+    """The first request is taken, as nothing is loaded yet, and fails in the model worker; the next is refused."""
+    exact = {"seed": 1, "require_exact_resume": True}
+    assert ask(client, "quick", exact).status_code == 200
+    accepted = ask(client, "rough", exact, Prefer="respond-async")
+    assert accepted.status_code == 202, accepted.text
+    job = eventually(lambda: ended(client, accepted.json()["data"]["location"]), "the job ends")
+    refused = ask(client, "rough", exact)
+    assert (job["error"]["reason"], refused.status_code) == ("invalid_request", 422)
+    assert job["error"]["message"] == refused.json()["message"]
+    assert "rough is computed or kept in fewer than 32 bits" in refused.json()["message"]
+    assert ask(client, "rough", {"seed": 1}).status_code == 200
 
 
 def ended(client: httpx.Client, path: str) -> dict[str, Any] | None:

@@ -158,3 +158,13 @@ def test_a_job_that_is_cancelled_elsewhere_ends_with_an_error(sdk: openai.OpenAI
     with pytest.raises(openai.APIError, match="cancelled"):
         list(chunks)
     eventually(lambda: client.get(f"/jobs/{job_id}").json()["data"]["status"] == "cancelled", "it has ended")
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "completions"])
+def test_an_exact_resume_is_required_or_refused(client: httpx.Client, path: str) -> None:
+    asked = {"model": "fake", "max_tokens": 2, "require_exact_resume": True}
+    asked |= {"messages": QUESTION} if path.startswith("chat") else {"prompt": "a"}
+    assert client.post(f"/v1/{path}", json={**asked, "seed": 1}).status_code == 200
+    refused = client.post(f"/v1/{path}", json=asked)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "require_exact_resume")
+    assert "Give a seed, or temperature 0." in refused.json()["error"]["message"]

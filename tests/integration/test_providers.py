@@ -193,6 +193,7 @@ def test_parameters_reach_their_provider_in_its_own_words(world: World) -> None:
         ("an-model/chat/completions", {"messages": [{"role": "user", "content": "hi"}], "logprobs": True}, "logprobs"),
         ("an-model/embeddings", {"input": "hi"}, "input"),
         ("oa-model/completions", {"prompt": "hi", "echo": True, "logprobs": 0}, "echo"),
+        ("oa-model/completions", {"prompt": "hi", "seed": 1, "require_exact_resume": True}, "require_exact_resume"),
     ],
 )
 def test_what_a_provider_has_no_word_for_is_refused(world: World, path: str, body: Any, field: str) -> None:

@@ -265,6 +265,28 @@ BAD: list[tuple[str, str, Any, int, str]] = [
         "gives the chosen tokens only",
     ),
     ("a bias", f"/models/{MODEL}/completions", {"prompt": "x", "logit_bias": {"7": 1}}, 422, "leave out logit_bias"),
+    (
+        "an exact resume without a seed",
+        "/models/fake/chat/completions",
+        {**CHAT, "require_exact_resume": True},
+        422,
+        "require_exact_resume: A sampled answer without a seed is another one each time. Give a seed, or temperature",
+    ),
+    (
+        "an exact resume of a seed and a penalty",
+        f"/models/{MODEL}/chat/completions",
+        {**CHAT, "seed": 1, "presence_penalty": 1, "repetition_penalty": 1.1, "require_exact_resume": True},
+        422,
+        f"The openvino engine of {MODEL} does not keep presence_penalty and a seed (at temperature 0 none is needed) "
+        "over a resume. Ask without, or a model on an engine that keeps all of it: transformers.",
+    ),
+    (
+        "an exact resume in few bits",
+        f"/models/{MODEL}/chat/completions",
+        {**CHAT, "temperature": 0, "seed": 1, "require_exact_resume": True},
+        422,
+        f"{MODEL} is computed or kept in fewer than 32 bits: near ties may fall otherwise after a resume. Deploy it in",
+    ),
     ("min_p 2", "/models/fake/completions", {"prompt": "x", "min_p": 2}, 422, "min_p: Got 2"),
     ("an empty prompt", "/models/fake/completions", {"prompt": ""}, 422, "prompt: Must not be empty"),
     ("21 likely tokens", "/models/fake/completions", {"prompt": "x", "logprobs": 21}, 422, "from 0 to 20"),

@@ -68,6 +68,7 @@ class Pair:
         config = EngineConfig(name, model, "CPU", CUTS, 512, EXACT.get(name, {}))
         self.tokenizer: Tokenizer = load_tokenizer(model, name)
         self.undisturbed, self.other = loaded_engine(config), loaded_engine(config)
+        assert self.other.info.effective["in_32_bits"]
         closing.callback(self.undisturbed.close)
         closing.callback(self.other.close)
 

@@ -63,7 +63,8 @@ class EngineInfo:
     weights_digest: str
     capabilities: Sequence[str]
     #: The effective options: attention, quantization, devices, threads, kv_cache, and, as the library counts them,
-    #: kv_capacity_tokens and kv_cache_bytes.
+    #: kv_capacity_tokens and kv_cache_bytes. `in_32_bits`: nothing is computed in fewer, nor kept so, on which an exact
+    #: resume depends.
     effective: Mapping[str, Any] = field(default_factory=dict)
     #: Duration of the slowest warm-up step; 0 = unknown.
     warm_up_step_s: float = 0.0

@@ -6,7 +6,8 @@ Options: `step_s` pause per step; `prefill_s` so long a prompt takes, in steps t
 prompt behind the other while begun sequences go on; `prefill_tokens_per_s` how fast prompts are computed, in pieces as
 `workers/engines/prefill.py` says; `load_s` time until it is ready, in `LOAD_PARTS` parts for each
 stage; `fail_load`: a Reason with which the second stage fails at half; `crash_load`: the process ends there;
-`digest` of its weights; and the faults of `workers.engines.fakes.faults.py`.
+`digest` of its weights; `in_32_bits`: whether it says that it computes so; and the faults of
+`workers.engines.fakes.faults.py`.
 """
 
 from __future__ import annotations
@@ -88,7 +89,12 @@ class FakeEngine(BatchEngine[Running]):
         self._prefill = Prefill(block_tokens=1, max_step_tokens=MAX_STEP_TOKENS)
         self._faults = Faults(config.options, fake_word)
         self._load(report)
-        effective = {"quantization": config.quantization, "devices": [config.device], "kv_cache": config.use_kv_cache}
+        effective = {
+            "quantization": config.quantization,
+            "in_32_bits": config.options.get("in_32_bits", True),
+            "devices": [config.device],
+            "kv_cache": config.use_kv_cache,
+        }
         digest = str(config.options.get("digest", "fake"))
         self.info = EngineInfo("fake", config.context_length, digest, sorted(_CAN), effective)
 

@@ -12,7 +12,7 @@ from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Catalog, Model
 from gateway.models.engines import spec_of
-from workers.engines.base import EngineConfig, SequenceOutput, SequenceRequest
+from workers.engines.base import EngineConfig, EngineInfo, SequenceOutput, SequenceRequest
 from workers.journal.claimed_job import ClaimedJob
 
 #: Finish reasons that fail the whole job, and the reason of its error.
@@ -28,6 +28,9 @@ class EngineRun(ClaimedJob):
     reserved_tokens = 0
     #: Its sequences give way to those of others, see `SequenceRequest`.
     yields = False
+
+    def require_exact(self, model: Model, engine: EngineInfo) -> None:
+        """Raises: HeadraceError if it must go on exactly, and would not on this engine."""
 
     def requests(self, first_sequence_id: int) -> list[SequenceRequest]:
         """The requests for all unfinished sequences: sequence `i` of the job has the id `first_sequence_id + i`."""

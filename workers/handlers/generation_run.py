@@ -18,13 +18,15 @@ from gateway.jobs.events import EventType
 from gateway.jobs.journal import as_usage, echoed_by_worker, fold, prompts_of
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.resume_point import ResumePoint
+from gateway.models.entry import Model
 from gateway.store.codec import dumps
 from workers.answers.of_model import ModelAnswers
 from workers.answers.pieces import REASONING, Pieces
 from workers.answers.plan import Plan
 from workers.answers.reader import Reader
-from workers.engines.base import Sampling, SequenceOutput, SequenceRequest
+from workers.engines.base import EngineInfo, Sampling, SequenceOutput, SequenceRequest
 from workers.handlers.base import ENGINE_ERRORS, EngineRun
+from workers.handlers.exact_resume import require_exact
 from workers.handlers.keeping_form import WholeCharacters, still_to_come
 from workers.handlers.logprobs import answer_entries, prompt_entries
 from workers.tokenizers.detokenizer import Offsets
@@ -131,6 +133,10 @@ class Run(EngineRun):
         """Tokens of reasoning, if there are any."""
         reasoning = sum(choice.reader.reasoning_tokens for choice in self.choices)
         return {"reasoning_tokens": reasoning} if reasoning else {}
+
+    def require_exact(self, model: Model, engine: EngineInfo) -> None:
+        """Raises: InvalidRequest, GenerationFailed if it must go on exactly, and would not on this engine."""
+        require_exact(self.job.request, self.resume_point, model, engine)
 
     def begin(self, info: Mapping[str, Any]) -> None:
         """Write the first event of this claim, then what the replay found missing in the journal."""

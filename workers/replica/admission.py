@@ -17,7 +17,7 @@ from gateway.cluster.registry import Registry
 from gateway.jobs.record import Cause, Job, JobHead
 from gateway.jobs.resume_point import ResumePoint
 from gateway.models.catalog import Model
-from workers.engines.base import SequenceRequest
+from workers.engines.base import EngineInfo, SequenceRequest
 from workers.handlers.base import EngineRun, Work
 from workers.journal.claim_loop import ClaimLoop
 from workers.journal.quarantine import QUARANTINE_CRASHES, PoisonRule, Turnstile
@@ -155,17 +155,21 @@ class Admission:
         """Tokenize, and replay the journal. Raises: HeadraceError if the job can't run."""
         begun = ResumePoint.from_journal(job, self._store.journals.read(job.id)) if job.seq else None
         run = self.work.prepare(job, begun)
+        engine = self._engine.info
+        assert engine is not None  # it takes no job before it is loaded
+        run.require_exact(self.model, engine)
         self._limits.correct(job.key_id, job.id, reserved=job.reserved, tokens=run.reserved_tokens)
         run.yields = job.background or ticket.yields
         ticket.owner = run
-        run.begin(self._about())
+        run.begin(self._about(engine))
         return run
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self, engine: EngineInfo) -> dict[str, Any]:
         """Fields of the first event of a claim that say which worker runs the job."""
         return {
             "model": self.model.id,
             "tokenizer": self.work.digest,
-            "weights": self._engine.weights,
+            "engine": engine.name,
+            "weights": engine.weights_digest,
             "replica": self._spec.replica_id,
         }

@@ -364,7 +364,7 @@ class StreamOptions(_message.Message):
     def __init__(self, include_usage: _Optional[bool] = ...) -> None: ...
 
 class ChatCompletionRequest(_message.Message):
-    __slots__ = ("model_id", "messages", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "tool_choice_function", "parallel_tool_calls", "timeout", "response_format", "structured_outputs", "logit_bias", "min_p", "tool_choice_object", "reasoning_effort", "enable_thinking", "thinking", "chat_template_kwargs", "exact")
+    __slots__ = ("model_id", "messages", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "max_completion_tokens", "top_logprobs", "tools", "tool_choice", "tool_choice_function", "parallel_tool_calls", "timeout", "response_format", "structured_outputs", "logit_bias", "min_p", "tool_choice_object", "reasoning_effort", "enable_thinking", "thinking", "chat_template_kwargs", "require_exact_resume", "exact")
     class LogitBiasEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -407,6 +407,7 @@ class ChatCompletionRequest(_message.Message):
     ENABLE_THINKING_FIELD_NUMBER: _ClassVar[int]
     THINKING_FIELD_NUMBER: _ClassVar[int]
     CHAT_TEMPLATE_KWARGS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_EXACT_RESUME_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     messages: _containers.RepeatedCompositeFieldContainer[Message]
@@ -443,8 +444,9 @@ class ChatCompletionRequest(_message.Message):
     enable_thinking: bool
     thinking: _struct_pb2.Struct
     chat_template_kwargs: _struct_pb2.Struct
+    require_exact_resume: bool
     exact: Exact
-    def __init__(self, model_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[bool] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., max_completion_tokens: _Optional[int] = ..., top_logprobs: _Optional[int] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., tool_choice_function: _Optional[str] = ..., parallel_tool_calls: _Optional[bool] = ..., timeout: _Optional[float] = ..., response_format: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., structured_outputs: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., logit_bias: _Optional[_Mapping[str, float]] = ..., min_p: _Optional[float] = ..., tool_choice_object: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., reasoning_effort: _Optional[str] = ..., enable_thinking: _Optional[bool] = ..., thinking: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., chat_template_kwargs: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[bool] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., max_completion_tokens: _Optional[int] = ..., top_logprobs: _Optional[int] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[str] = ..., tool_choice_function: _Optional[str] = ..., parallel_tool_calls: _Optional[bool] = ..., timeout: _Optional[float] = ..., response_format: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., structured_outputs: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., logit_bias: _Optional[_Mapping[str, float]] = ..., min_p: _Optional[float] = ..., tool_choice_object: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., reasoning_effort: _Optional[str] = ..., enable_thinking: _Optional[bool] = ..., thinking: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., chat_template_kwargs: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., require_exact_resume: _Optional[bool] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
 
 class ChatCompletionResponse(_message.Message):
     __slots__ = ("id", "object", "created", "model", "choices", "usage", "served_by")
@@ -529,7 +531,7 @@ class Delta(_message.Message):
     def __init__(self, role: _Optional[str] = ..., content: _Optional[str] = ..., tool_calls: _Optional[_Iterable[_Union[ToolCall, _Mapping]]] = ..., extra: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., reasoning_content: _Optional[str] = ..., refusal: _Optional[str] = ...) -> None: ...
 
 class CompletionRequest(_message.Message):
-    __slots__ = ("model_id", "prompt", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "echo", "prompts", "timeout", "response_format", "structured_outputs", "logit_bias", "min_p", "prompt_ids", "exact")
+    __slots__ = ("model_id", "prompt", "max_tokens", "temperature", "stream", "top_p", "top_k", "n", "seed", "stop", "presence_penalty", "frequency_penalty", "repetition_penalty", "logprobs", "stream_options", "priority", "detach", "user", "store", "echo", "prompts", "timeout", "response_format", "structured_outputs", "logit_bias", "min_p", "prompt_ids", "require_exact_resume", "exact")
     class LogitBiasEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -564,6 +566,7 @@ class CompletionRequest(_message.Message):
     LOGIT_BIAS_FIELD_NUMBER: _ClassVar[int]
     MIN_P_FIELD_NUMBER: _ClassVar[int]
     PROMPT_IDS_FIELD_NUMBER: _ClassVar[int]
+    REQUIRE_EXACT_RESUME_FIELD_NUMBER: _ClassVar[int]
     EXACT_FIELD_NUMBER: _ClassVar[int]
     model_id: str
     prompt: str
@@ -592,8 +595,9 @@ class CompletionRequest(_message.Message):
     logit_bias: _containers.ScalarMap[str, float]
     min_p: float
     prompt_ids: _containers.RepeatedCompositeFieldContainer[TokenIds]
+    require_exact_resume: bool
     exact: Exact
-    def __init__(self, model_id: _Optional[str] = ..., prompt: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[int] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., echo: _Optional[bool] = ..., prompts: _Optional[_Iterable[str]] = ..., timeout: _Optional[float] = ..., response_format: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., structured_outputs: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., logit_bias: _Optional[_Mapping[str, float]] = ..., min_p: _Optional[float] = ..., prompt_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
+    def __init__(self, model_id: _Optional[str] = ..., prompt: _Optional[str] = ..., max_tokens: _Optional[int] = ..., temperature: _Optional[float] = ..., stream: _Optional[bool] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., n: _Optional[int] = ..., seed: _Optional[int] = ..., stop: _Optional[_Iterable[str]] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., logprobs: _Optional[int] = ..., stream_options: _Optional[_Union[StreamOptions, _Mapping]] = ..., priority: _Optional[str] = ..., detach: _Optional[bool] = ..., user: _Optional[str] = ..., store: _Optional[bool] = ..., echo: _Optional[bool] = ..., prompts: _Optional[_Iterable[str]] = ..., timeout: _Optional[float] = ..., response_format: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., structured_outputs: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., logit_bias: _Optional[_Mapping[str, float]] = ..., min_p: _Optional[float] = ..., prompt_ids: _Optional[_Iterable[_Union[TokenIds, _Mapping]]] = ..., require_exact_resume: _Optional[bool] = ..., exact: _Optional[_Union[Exact, _Mapping]] = ...) -> None: ...
 
 class CompletionResponse(_message.Message):
     __slots__ = ("id", "object", "created", "model", "choices", "usage", "served_by")

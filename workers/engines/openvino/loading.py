@@ -20,6 +20,8 @@ CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
 #: Prompt and decode tokens that one step may hold.
 MAX_BATCHED_TOKENS = 512
 PRECISION, THREADS = "INFERENCE_PRECISION_HINT", "INFERENCE_NUM_THREADS"
+#: With these a device computes nothing in fewer bits, nor keeps anything so.
+_IN_32_BITS = {PRECISION: "f32", "KV_CACHE_PRECISION": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
 #: OpenVINO tells these apart by their text only.
 _LOAD_ERRORS = {
     "unordered_map::at": Reason.UNSUPPORTED_ARCHITECTURE,
@@ -35,6 +37,8 @@ class InForce:
 
     #: The type that it computes in, such as `bf16`; `dynamic`: that of each operation in the model.
     dtype: str
+    #: Whether it does all in 32 bits: keys and values, and what is quantized on the way, too.
+    in_32_bits: bool
     #: Of the processor; 0 on a GPU.
     threads: int
 
@@ -55,7 +59,8 @@ def load(config: EngineConfig) -> Loaded:
     found = in_force(config.device, properties)
     if found.threads == 1 and found.dtype == "bf16" and PRECISION not in properties:
         # Where the processor has AMX, OpenVINO shares 16-bit layers out to pairs of threads, and one thread ends it.
-        properties, found = {**properties, PRECISION: "f32"}, replace(found, dtype="f32")
+        properties = {**properties, PRECISION: "f32"}
+        found = in_force(config.device, properties)
     pipeline = _loaded(replace(config, options={**config.options, "properties": properties}))
     return Loaded(pipeline, _vocabulary(Path(config.model_path), pipeline), found)
 
@@ -76,10 +81,12 @@ def in_force(device: str, properties: Mapping[str, Any]) -> InForce:
         raise LoadFailed(
             Reason.UNSUPPORTED_OPTION, f"The device does not take options.properties: {_last_line(error)}"
         ) from error
-    return InForce(
-        compiled.get_property(PRECISION).to_string(),
-        int(compiled.get_property(THREADS)) if THREADS in known else 0,
-    )
+    values = {name: _word(compiled.get_property(name)) for name in (*_IN_32_BITS, THREADS) if name in known}
+    return InForce(values[PRECISION], _IN_32_BITS.items() <= values.items(), int(values.get(THREADS, 0)))
+
+
+def _word(value: Any) -> str:
+    return value.to_string() if isinstance(value, openvino.Type) else str(value)
 
 
 def kv_blocks(config: EngineConfig) -> int:

@@ -125,6 +125,7 @@ class OpenVinoEngine(BatchEngine[Held]):
             "quantization": config.quantization,
             "devices": [config.device],
             "dtype": loaded.in_force.dtype,
+            "in_32_bits": loaded.in_force.in_32_bits,
             "threads": loaded.in_force.threads,
             "kv_cache": True,
             "kv_capacity_tokens": self._cache.capacity,

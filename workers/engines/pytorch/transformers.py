@@ -73,10 +73,12 @@ class TransformersEngine(BatchEngine[Row]):
             model = self._ranks.run(lambda: self._load(config, report))
         else:
             model = self._load(config, report)
-        quantized = config.quantization if config.quantization in QUANTIZED else ""
+        dtype = str(model.dtype).removeprefix("torch.")
         effective = {
             "attention": model.config._attn_implementation,
-            "quantization": quantized or str(model.dtype).removeprefix("torch."),
+            "quantization": config.quantization if config.quantization in QUANTIZED else dtype,
+            "dtype": dtype,
+            "in_32_bits": model.dtype == torch.float32,
             "devices": [str(device_of(config, rank)) for rank in range(config.tensor_parallel_size)],
             "threads": torch.get_num_threads(),
             "kv_cache": True,

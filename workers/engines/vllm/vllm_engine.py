@@ -11,6 +11,7 @@ from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from vllm.config import VllmConfig
 from vllm.engine.arg_utils import EngineArgs
 from vllm.exceptions import VLLMClientError
 from vllm.inputs import TokensPrompt
@@ -68,6 +69,7 @@ class VllmEngine(BatchEngine[SequenceRequest]):
             "attention": "paged",
             "quantization": made.model_config.quantization or config.quantization,
             "dtype": str(made.model_config.dtype).removeprefix("torch."),
+            "in_32_bits": _in_32_bits(made),
             "devices": devices(config),
             "kv_cache": True,
             "kv_capacity_tokens": self._capacity,
@@ -126,6 +128,13 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         if self._forms and request.sampling and request.sampling.grammar:
             return SequenceOutput(output.sequence_id, [], None, "error", self._forms.why(request.sampling.grammar))
         return output._replace(error="vLLM has ended it with an error.")
+
+
+def _in_32_bits(made: VllmConfig) -> bool:
+    """Whether nothing is computed in fewer bits, nor kept so."""
+    model = made.model_config
+    kept = str(made.cache_config.cache_dtype) in ("auto", "float32")
+    return kept and model.quantization is None and str(model.dtype) == "torch.float32"
 
 
 def _end_with(children: Sequence[BaseProcess]) -> None:
