@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from workers.engines.base import EngineConfig
 
-def weights_digest(path: Path) -> str:
-    """Short digest of the weights: of the sizes and the first and last MiB of each file."""
-    digest = hashlib.sha256()
+
+def weights_digest(config: EngineConfig) -> str:
+    """Of the weights as they are computed with: the quantization, and of each file the size, first and last MiB."""
+    path = Path(config.model_path)
+    digest = hashlib.sha256(b"" if config.quantization == "none" else config.quantization.encode())
     for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
         size = file.stat().st_size
         digest.update(f"{file.name}:{size}:".encode())

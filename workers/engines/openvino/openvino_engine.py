@@ -12,7 +12,6 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy
@@ -119,7 +118,7 @@ class OpenVinoEngine(BatchEngine[Held]):
         self._grammars = OpenVinoGrammars.of(self._pipeline, config.model_path, self._vocabulary)
         self._compiling = Compiling[float]()
         slowest_s = warm_up(self, report)
-        digest = weights_digest(Path(config.model_path))
+        digest = weights_digest(config)
         effective = {
             "attention": "paged",
             "quantization": config.quantization,

@@ -58,7 +58,7 @@ class EmbeddingEngine(BatchEngine[SequenceRequest]):
         positions = getattr(self._model.config, "max_position_embeddings", 0)
         self._length = min(config.context_length, positions) if positions > 0 else config.context_length
         slowest_s = warm_up(self, report, None)
-        digest = weights_digest(folder)
+        digest = weights_digest(config)
         self.info = EngineInfo("embedding", self._length, digest, ["embedding"], self._effective(), slowest_s)
 
     def add(self, request: SequenceRequest) -> None:

@@ -84,7 +84,7 @@ class TransformersEngine(BatchEngine[Row]):
             "kv_cache": True,
             **self._kv_cache(),
         }
-        digest = weights_digest(Path(config.model_path))
+        digest = weights_digest(config)
         length, can = config.context_length, sorted(self._can)
         self.info = EngineInfo("transformers", length, digest, can, effective, self._warm_up_step_s)
 

@@ -74,7 +74,7 @@ class VllmEngine(BatchEngine[SequenceRequest]):
             "kv_cache": True,
             "kv_capacity_tokens": self._capacity,
         }
-        digest = weights_digest(Path(config.model_path))
+        digest = weights_digest(config)
         self.info = EngineInfo("vllm", config.context_length, digest, sorted(_CAN), effective, slowest_s)
 
     def add(self, request: SequenceRequest) -> None:
