@@ -36,13 +36,24 @@ def lend(engine: str, data_dir: Path) -> None:
     place.folder.symlink_to(environment(engine).folder)
 
 
+def command(engine: str, module: str, *args: str) -> list[str]:
+    """Runs a module under the interpreter of an engine: its own packages first, then those of this environment.
+
+    The processes that it starts find ours first.
+    """
+    code = (
+        f"import os, runpy, sys; ours, others = {str(REPOSITORY)!r}, {str(OTHERS)!r}; "
+        "sys.path[:] = [ours, *sys.path, others]; os.environ['PYTHONPATH'] = os.pathsep.join((ours, others)); "
+        "sys.argv = sys.argv[1:]; runpy.run_module(sys.argv[0], run_name='__main__', alter_sys=True)"
+    )
+    return [str(environment(engine).python), "-P", "-c", code, module, *args]
+
+
 def run_pytest(engine: str, *args: str) -> subprocess.CompletedProcess[str]:
-    """Run tests under the interpreter of an engine: its own packages first, then those of this environment."""
-    paths = f"import sys; sys.path[:] = [{str(REPOSITORY)!r}, *sys.path, {str(OTHERS)!r}]"
-    code = f"{paths}; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
-    command = [str(environment(engine).python), "-P", "-c", code, *args]
+    """Run tests under the interpreter of an engine."""
+    told = command(engine, "pytest", *args)
     return subprocess.run(
-        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        told, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
 
 

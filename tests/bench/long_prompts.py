@@ -17,8 +17,8 @@ from functools import partial
 from typing import Any
 
 from tests.bench.checkout import Checkout
+from tests.bench.headrace import contestant, headrace
 from tests.bench.load import run
-from tests.bench.run import contestant, headrace
 from tests.bench.server import Server
 from tests.bench.workload import MODEL, Sample, percentile, prompts
 
@@ -38,16 +38,16 @@ def long_prompt(salt: int) -> str:
     )
 
 
-def measure(server: Server, *, salt: int = 0, rounds: int = 1, longs: Sequence[int] = (1,)) -> dict[str, Any]:
+def beside_a_stream(server: Server, *, salt: int = 0, rounds: int = 1, longs: Sequence[int] = (1,)) -> dict[str, Any]:
     """Prompts a minute of those that are alone, and what it is like beside so many of them, in ms.
 
     `salt` differs from run to run, so that the prompts do.
     """
     ask = partial(run, "127.0.0.1", server.port, server.path, server.headers)
-    return asyncio.run(_measure(ask, salt, rounds, longs))
+    return asyncio.run(_beside_a_stream(ask, salt, rounds, longs))
 
 
-async def _measure(ask: Ask, salt: int, rounds: int, longs: Sequence[int]) -> dict[str, Any]:
+async def _beside_a_stream(ask: Ask, salt: int, rounds: int, longs: Sequence[int]) -> dict[str, Any]:
     await ask([_body(prompts(1, salt)[0], 32)])  # it warms up
     salts = itertools.count(1000 * salt)
     alone = [await _alone(ask, next(salts)) for _ in range(rounds)]
@@ -127,7 +127,7 @@ def main() -> None:
     parser.add_argument("--longs", type=int, nargs="*", default=[1], help="long prompts beside a stream")
     args = parser.parse_args()
     with headrace(MODEL) as stack:
-        report = measure(contestant(stack), rounds=args.rounds, longs=args.longs)
+        report = beside_a_stream(contestant(stack), rounds=args.rounds, longs=args.longs)
         print(json.dumps(report, indent=1), flush=True)
 
 

@@ -1,37 +1,33 @@
-"""Other servers on the same machine and model, for `make bench`, if their packages (extra `bench-peers`) are there.
-
-`python -m tests.bench.peers FOLDER` writes the demo model as safetensors, which `transformers serve` needs.
-"""
+"""Other servers on the same machine and model, for `make bench`, if their packages (extra `bench-peers`) are there."""
 
 from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import httpx
 
-from gateway.models.catalog import load_catalog
-from gateway.settings import Settings
+from tests.apart import environment
+from tests.bench.headrace import LOAD_S
 from tests.bench.server import Server
+from tests.bench.sources import gguf_file
 from tests.bench.workload import MODEL
-from tests.stack import free_port
+from tests.stack import family, free_port
 
-#: Loading and, for some, compiling.
-START_S = 180
-
-
-def weights() -> Path:
-    """The GGUF file that Headrace serves too."""
-    path = load_catalog(Settings.load({})).get(MODEL).path()
-    assert path is not None
-    return path
+VLLM_SERVE = "vllm serve"
+#: What is the best for it on this machine, of what was tried.
+VLLM_OPTIONS = (
+    *("--dtype", "bfloat16", "--max-model-len", "8192", "--max-num-seqs", "32"),
+    *("--disable-log-stats", "--disable-uvicorn-access-log"),
+)
+VLLM_ENVIRON = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_USE_AOT_COMPILE": "0"}
 
 
 @contextlib.contextmanager
@@ -49,7 +45,7 @@ def peers() -> Iterator[list[Server]]:
 @contextlib.contextmanager
 def _llama_cpp() -> Iterator[Server | None]:
     """llama-cpp-python's server. It takes one request at a time; by default a new one even ends the present one."""
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(weights()), "--n_ctx", "8192"]
+    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(gguf_file()), "--n_ctx", "8192"]
     with _serve("llama-cpp-python", [*command, "--interrupt_requests", "false"], MODEL) as server:
         yield server
 
@@ -58,7 +54,7 @@ def _llama_cpp() -> Iterator[Server | None]:
 def _transformers() -> Iterator[Server | None]:
     """`transformers serve` with continuous batching, in bf16."""
     with tempfile.TemporaryDirectory(prefix="hr-bench-") as folder:
-        subprocess.run([sys.executable, "-m", "tests.bench.peers", folder], check=True, stderr=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "tests.bench.sources", folder], check=True, stderr=subprocess.DEVNULL)
         program = Path(sys.executable).parent / "transformers"
         command = [str(program), "serve", folder, "--continuous-batching", "--dtype", "bfloat16", "--device", "cpu"]
         with _serve("transformers serve", command, folder) as server:
@@ -66,15 +62,32 @@ def _transformers() -> Iterator[Server | None]:
 
 
 @contextlib.contextmanager
-def _serve(name: str, command: list[str], model: str) -> Iterator[Server | None]:
+def vllm_serve(folder: Path) -> Iterator[Server | None]:
+    """vLLM's own server, from the environment that Headrace has made for it.
+
+    The command `vllm` itself wants a package of that name, which the build for CPUs is not.
+    """
+    command = [str(environment("vllm").python), "-P", "-m", "vllm.entrypoints.openai.api_server"]
+    with _serve(VLLM_SERVE, [*command, "--model", str(folder), *VLLM_OPTIONS], str(folder), VLLM_ENVIRON) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serve(name: str, command: list[str], model: str, environ: Mapping[str, str] = {}) -> Iterator[Server | None]:
     """One server, up and warm; None, and a line that says so, if it does not answer."""
     port = free_port()
     extra = {"model": model, "stream_options": {"include_usage": True}}
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], stdout=log, stderr=log)
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            stdout=log,
+            stderr=log,
+            env={**os.environ, **environ},
+        )
         try:
             if _answers(f"http://127.0.0.1:{port}", process, model):
-                yield Server(name, port, "/v1/chat/completions", {}, extra, {"server": process.pid})
+                parts = {one.name(): one.pid for one in family(process.pid)[1:]}
+                yield Server(name, port, "/v1/chat/completions", {}, extra, parts | {"server": process.pid})
             else:
                 log.seek(0)
                 print(f"{name} does not answer: ...{log.read()[-300:].decode(errors='replace')}", flush=True)
@@ -90,26 +103,9 @@ def _serve(name: str, command: list[str], model: str) -> Iterator[Server | None]
 def _answers(url: str, process: subprocess.Popen[bytes], model: str) -> bool:
     """Ask for a token until there is one."""
     body = {"model": model, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 1}
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + LOAD_S
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):
-            return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=START_S).is_success
+            return httpx.post(f"{url}/v1/chat/completions", json=body, timeout=LOAD_S).is_success
         time.sleep(0.5)
     return False
-
-
-def main() -> None:
-    """Convert."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
-
-    folder, name = weights().parent, weights().name
-    config: Any = GgufConfig(gguf_file=name, dequantize=True)
-    AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, quantization_config=config, dtype=torch.bfloat16
-    ).save_pretrained(sys.argv[1])
-    AutoTokenizer.from_pretrained(folder, gguf_file=name).save_pretrained(sys.argv[1])
-
-
-if __name__ == "__main__":
-    main()

@@ -26,9 +26,8 @@ from unittest.mock import patch
 import numpy
 import psutil
 
-from gateway.models.catalog import load_catalog
-from gateway.settings import Settings
-from tests.bench.sources import save_ir, save_safetensors
+from tests.bench.sources import gguf_file, save_ir, save_safetensors
+from tests.bench.workload import MODEL
 from tests.engines import loaded_engine
 from tests.made_parts import put
 from workers.engines.base import Engine, EngineConfig, Sampling, SequenceRequest
@@ -36,7 +35,6 @@ from workers.engines.openvino.copies import compressed
 from workers.engines.pytorch.quantization import _release
 from workers.tokenizers.load import load_tokenizer
 
-MODEL = "smollm2-135m"
 DOCS = Path(__file__).parents[2] / "docs"
 #: Tokens of each window of the text; how many windows.
 WINDOW, WINDOWS = 512, 4
@@ -187,13 +185,6 @@ def _by_quanto(model: Any, quantization: str) -> None:
     quanto.quantize(model.base_model, weights=getattr(quanto, f"q{quantization}"))
     quanto.freeze(model.base_model)
     _release(model)
-
-
-def gguf_file() -> Path:
-    """The installed model."""
-    path = load_catalog(Settings.load({})).get(MODEL).path()
-    assert path is not None
-    return path
 
 
 def text() -> str:

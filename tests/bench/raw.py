@@ -1,13 +1,18 @@
-"""The raw engine in process, `python -m tests.bench.raw`: prompts (a JSON list a line) on stdin, results on stdout."""
+"""A raw engine in process: prompts (a JSON list a line) on stdin, results on stdout.
+
+`python -m tests.bench.raw MODEL CATALOG`: a model of the catalog, to which a headrace.toml may add.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
+from collections.abc import Callable
 
 from gateway.settings import Settings
-from tests.bench.workload import MAX_TOKENS, MODEL, Sample, summary
+from tests.bench.workload import MAX_TOKENS, Sample, summary
 from tests.engines import config_of, loaded_engine
 from workers.engines.base import Engine, Sampling, SequenceRequest
 from workers.tokenizers.load import Tokenizer, load_tokenizer
@@ -29,16 +34,38 @@ def run(engine: Engine, tokenizer: Tokenizer, prompts: list[str], max_tokens: in
     return list(samples.values())
 
 
+class Answers:
+    """Lines of results on stdout, where libraries that write there can't spoil them."""
+
+    def __enter__(self) -> Answers:
+        self._lines = os.fdopen(os.dup(1), "w")
+        os.dup2(2, 1)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+
+    def serve(self, ask: Callable[[list[str]], list[Sample]]) -> None:
+        """Warm up, say so, and answer until stdin closes."""
+        ask(["warm up"] * 4)
+        self._write("ready")
+        for line in sys.stdin:
+            self._write(summary(ask(json.loads(line))))
+
+    def _write(self, answer: object) -> None:
+        print(json.dumps(answer), file=self._lines, flush=True)
+
+
 def main() -> None:
-    """Serve runs until stdin closes."""
-    settings = Settings.load({})
-    config = config_of(MODEL, settings)
-    engine, tokenizer = loaded_engine(config), load_tokenizer(config.model_path, config.engine)
-    run(engine, tokenizer, ["warm up"] * 4, 16)
-    print(json.dumps("ready"), flush=True)
-    for line in sys.stdin:
-        print(json.dumps(summary(run(engine, tokenizer, json.loads(line), MAX_TOKENS))), flush=True)
+    """Load the engine, then serve."""
+    with Answers() as answers:
+        model, catalog = sys.argv[1:]
+        settings = Settings.load({"HEADRACE_CONFIG": catalog})
+        config = config_of(model, settings)
+        engine, tokenizer = loaded_engine(config), load_tokenizer(config.model_path, config.engine)
+        answers.serve(lambda texts: run(engine, tokenizer, texts, MAX_TOKENS))
 
 
 if __name__ == "__main__":
     main()
+    os._exit(0)  # an engine's threads may still run

@@ -1,7 +1,4 @@
-"""`make bench`: one run, one table. The raw engine, the whole path, and other servers that are installed.
-
-Contestants take turns within each round, so that a noisy machine is noisy for all; ratios are medians over rounds.
-"""
+"""`make bench`: one run, one table. The raw engine, the whole path, and other servers that are installed."""
 
 from __future__ import annotations
 
@@ -12,98 +9,27 @@ import json
 import os
 import platform
 import socket
-import statistics
-import tempfile
 import time
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from tests.bench import embeddings, formed, gateway, scheduling, scheduling_page
+from tests.bench import embeddings, engines_page, formed, gateway, on_vllm, scheduling, scheduling_page
+from tests.bench.contest import compare
 from tests.bench.grpc_server import grpc_face
+from tests.bench.headrace import contestant, headrace
 from tests.bench.peers import peers
 from tests.bench.scale import page as scale_page
 from tests.bench.scale.measure import SIZES, measure
 from tests.bench.scale.processes import idle_processes
 from tests.bench.server import Helper, Server
-from tests.bench.workload import MAX_TOKENS, MODEL, prompts
+from tests.bench.workload import MAX_TOKENS, MODEL
 from tests.stack import KEY, Stack
 
 ROOT = Path(__file__).parents[2]
-#: One stream has so many times the rounds: it is over soon, and brings a single time to first token.
-ALONE_ROUNDS = 4
-
-
-@contextlib.contextmanager
-def headrace(*models: str, step_s: float = 0.0, **settings: Any) -> Iterator[Stack]:
-    """The whole path, with a replica of each model. `step_s`: what a step of the fake engine takes."""
-    with tempfile.TemporaryDirectory(prefix="hr-") as folder:
-        common = {"queue_limit": 5_000, "log_level": "warning", "lease_s": 5.0, "grace_s": 10.0}
-        stack = Stack(Path(folder) / "s", **common, **settings)
-        try:
-            stack.up({model: {"step_s": step_s} if model == "fake" else {} for model in models})
-            yield stack
-        finally:
-            stack.close()
-
-
-def contestant(stack: Stack, model: str = MODEL) -> Server:
-    """Its chat."""
-    replica = stack.replica(model)
-    web = psutil.Process(stack.processes["web"].pid).children()[0].pid
-    processes = {name: stack.processes[name].pid for name in ("redis", "keeper", "agent")}
-    processes |= {"web": web, "model worker": replica.pid, "engine": replica.engine_pid}
-    return Server(
-        "headrace",
-        stack.settings.http_port,
-        f"/models/{model}/chat/completions",
-        {"Authorization": f"Bearer {KEY}"},
-        {"stream_options": {"include_usage": True}},
-        processes,
-    )
-
-
-def compare(
-    raw: Helper, load: Helper, servers: list[Server], streams: list[int], rounds: int
-) -> dict[str, dict[str, Any]]:
-    """Rounds in which all take turns; the median of each figure."""
-    results: dict[str, dict[str, Any]] = {}
-    for count in streams:
-        runs: dict[str, list[dict[str, Any]]] = {}
-        for turn in range((rounds * ALONE_ROUNDS if count == 1 else rounds) + 1):
-            # Prompts of its own for each, since our two faces ask one engine, whose prefix cache would help the second.
-            texts = [prompts(count, salt=count * 10 + turn + 1000 * i) for i in range(len(servers) + 1)]
-            order: list[tuple[str, Any]] = [("raw engine", lambda texts=texts[0]: raw.ask(texts))]
-            order += [(s.name, lambda s=s, texts=texts[i]: s.run(load, texts)) for i, s in enumerate(servers, start=1)]
-            for name, run in order if turn % 2 else order[::-1]:
-                measured = run()
-                if turn:  # the first turn warms up
-                    runs.setdefault(name, []).append(measured)
-        for name, measured in runs.items():
-            entry = {key: statistics.median(m[key] for m in measured) for key in measured[0] if key != "cpu_s"}
-            if "cpu_s" in measured[0]:
-                total = sum(m["tokens"] for m in measured)
-                parts = measured[0]["cpu_s"]
-                entry["cpu_ms_per_token"] = {p: 1000 * sum(m["cpu_s"][p] for m in measured) / total for p in parts}
-            ratios = [m["tokens_per_s"] / r["tokens_per_s"] for m, r in zip(measured, runs["raw engine"], strict=True)]
-            entry["ratio_to_raw"] = statistics.median(ratios)
-            results.setdefault(name, {})[str(count)] = entry
-            show(name, count, entry)
-    return results
-
-
-def show(name: str, count: int, entry: dict[str, Any]) -> None:
-    """One line of the table."""
-    line = (
-        f"{name:22} {count:3} streams  {entry['tokens_per_s']:7.0f} tok/s  x{entry['ratio_to_raw']:.2f}"
-        f"  ttft {entry['ttft_p50_ms']:6.0f}/{entry['ttft_p99_ms']:6.0f} ms"
-        f"  gap {entry['gap_p50_ms']:5.1f}/{entry['gap_p99_ms']:6.1f} ms"
-    )
-    if cpu := entry.get("cpu_ms_per_token"):
-        line += "  cpu ms/token " + " ".join(f"{part}={ms:.3f}" for part, ms in cpu.items())
-    print(line, flush=True)
+RAW = "raw engine"
 
 
 def queue_path(stack: Stack, load: Helper) -> dict[str, float]:
@@ -179,22 +105,21 @@ def picture(results: dict[str, dict[str, Any]], path: Path) -> None:
 
 def generation(streams: list[int], rounds: int, *, quick: bool) -> dict[str, Any]:
     """Streams of chat beside the raw engine and other servers; then, unless quick, what the path itself costs."""
-    raw, load = Helper("tests.bench.raw"), Helper("tests.bench.load")
-    raw.read()
-    try:
-        with contextlib.ExitStack() as open_servers:
-            stack = open_servers.enter_context(headrace(MODEL, "fake"))
-            ours = contestant(stack)
-            servers = [ours, open_servers.enter_context(grpc_face(stack, ours.processes))]
-            servers += [] if quick else open_servers.enter_context(peers())
-            results: dict[str, Any] = {"results": compare(raw, load, servers, streams, rounds)}
-            if not quick:
-                results |= {"queue_path": queue_path(stack, load), "idle_streams": idle_streams(stack)}
-                results["job_in_redis"] = job_memory(stack)
-            return results
-    finally:
-        raw.close()
-        load.close()
+    with contextlib.ExitStack() as opened:
+        stack = opened.enter_context(headrace(MODEL, "fake"))
+        raw, load = Helper("tests.bench.raw", MODEL, str(stack.settings.config)), Helper("tests.bench.load")
+        opened.callback(raw.close)
+        opened.callback(load.close)
+        raw.read()
+        ours = contestant(stack)
+        servers = [ours, opened.enter_context(grpc_face(stack, ours.processes))]
+        servers += [] if quick else opened.enter_context(peers())
+        contestants = {RAW: raw.ask} | {server.name: partial(server.run, load) for server in servers}
+        results: dict[str, Any] = {"results": compare(contestants, streams, rounds, against=[RAW])}
+        if not quick:
+            results |= {"queue_path": queue_path(stack, load), "idle_streams": idle_streams(stack)}
+            results["job_in_redis"] = job_memory(stack)
+        return results
 
 
 def gateway_alone(rounds: int) -> dict[str, Any]:
@@ -218,7 +143,9 @@ def main() -> None:
     parser.add_argument("--streams", default="1,4,16,32")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="only the comparisons, and no files")
-    parser.add_argument("--only", choices=["generation", "gateway", "embeddings", "scheduling", "grammars", "scale"])
+    parser.add_argument(
+        "--only", choices=["generation", "vllm", "gateway", "embeddings", "scheduling", "grammars", "scale"]
+    )
     parser.add_argument("--scenario", action="append", default=[], choices=scheduling.SCENARIOS, help="of scheduling")
     parser.add_argument("--model", default=MODEL, choices=[MODEL, "fake"], help="of scheduling; no files with fake")
     parser.add_argument("--against", type=Path, help="another checkout, measured beside this one")
@@ -228,6 +155,8 @@ def main() -> None:
     report |= {"machine": platform.processor() or platform.machine(), "cpus": os.cpu_count()}
     if args.only in (None, "generation"):
         report |= generation([int(n) for n in args.streams.split(",")], args.rounds, quick=args.quick)
+    if args.only == "vllm" or (args.only is None and on_vllm.is_installed()):
+        report["vllm"] = on_vllm.measure([int(n) for n in args.streams.split(",")], args.rounds)
     if args.only in (None, "gateway"):
         report["gateway"] = gateway_alone(args.rounds)
     if args.only in (None, "embeddings"):
@@ -244,6 +173,7 @@ def main() -> None:
         report["scale"] = report.get("scale", {}) | measured | {"processes": idle_processes()}
     if args.quick or args.model == "fake":
         return
+    engines_page.write(report.get("vllm", {}))
     scheduling_page.write(report.get("scheduling", {}))
     scale_page.write(report.get("scale", {}))
     path.write_text(json.dumps(report, indent=1) + "\n")

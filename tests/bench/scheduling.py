@@ -15,7 +15,9 @@ from typing import Any
 
 from tests.bench import interactive_load, queue_cost
 from tests.bench.checkout import checkouts
+from tests.bench.headrace import contestant, headrace
 from tests.bench.loaded_stack import LoadedStack
+from tests.bench.long_prompts import alone_per_min, beside_a_stream
 from tests.bench.scheduling_page import lines
 from tests.bench.server import Helper
 from tests.bench.workload import MODEL
@@ -87,11 +89,8 @@ def long_prompts(against: Path | None, *, quick: bool) -> dict[str, Any]:
     """A long prompt beside a running stream and short ones: the stream's gaps, how long the short ones wait, and how
     many long prompts a minute there are when nobody else comes, here and in another checkout.
     """
-    from tests.bench.long_prompts import alone_per_min, measure  # which needs what imports this module
-    from tests.bench.run import contestant, headrace
-
     with headrace(MODEL) as stack:
-        found = measure(contestant(stack), rounds=1 if quick else 3)
+        found = beside_a_stream(contestant(stack), rounds=1 if quick else 3)
     beside = found["beside_1"]
     gaps = {name: beside[name] for name in ("gap_p50_ms", "gap_p99_ms", "short_ttft_p50_ms", "long_ttft_ms")}
     with checkouts(against, MODEL, log_level="warning") as servers:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import psutil
 
+from tests.apart import command
 from tests.bench.workload import MAX_TOKENS
 
 ROOT = Path(__file__).parents[2]
@@ -19,10 +21,10 @@ ROOT = Path(__file__).parents[2]
 class Helper:
     """A child that answers a line of JSON with a line of JSON."""
 
-    def __init__(self, module: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
-        )
+    def __init__(self, module: str, *args: str, apart: str = "") -> None:
+        """`apart`: the engine under whose interpreter it runs."""
+        told = command(apart, module, *args) if apart else [sys.executable, "-m", module, *args]
+        self._process = subprocess.Popen(told, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
 
     def read(self) -> Any:
         """The next answer."""
@@ -43,7 +45,10 @@ class Helper:
         """End it."""
         assert self._process.stdin
         self._process.stdin.close()
-        self._process.wait(30)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(30)
+        self._process.kill()
+        self._process.wait()
 
 
 @dataclass

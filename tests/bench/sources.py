@@ -1,25 +1,41 @@
-"""SmolLM2 in other formats, made of its GGUF file: bfloat16 safetensors and float16 OpenVINO IR. No hub needed."""
+"""SmolLM2 in other formats, made of its GGUF file: bfloat16 safetensors and float16 OpenVINO IR. No hub needed.
+
+`python -m tests.bench.sources FOLDER` saves safetensors.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy
 
+from gateway.models.catalog import load_catalog
+from gateway.settings import Settings
+from tests.bench.workload import MODEL
+
+
+def gguf_file() -> Path:
+    """The installed model."""
+    path = load_catalog(Settings.load({})).get(MODEL).path()
+    assert path is not None
+    return path
+
 
 def save_safetensors(source: Path, folder: Path) -> Path:
-    """Save the weights of a GGUF file of a Llama in bfloat16."""
+    """Save a GGUF file of a Llama in bfloat16, with its tokenizer."""
     import torch
-    from transformers import AutoModelForCausalLM, LlamaForCausalLM
+    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
     read: Any = AutoModelForCausalLM.from_pretrained(source.parent, gguf_file=source.name, dtype=torch.float32)
     read.config.__dict__.pop("quantization_config", None)
     model: Any = LlamaForCausalLM(read.config)
     model.load_state_dict(read.state_dict())
     model.to(torch.bfloat16).save_pretrained(folder)
+    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(folder)
     return folder
 
 
@@ -55,3 +71,7 @@ def _save_float16(source: Path, file: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+if __name__ == "__main__":
+    save_safetensors(gguf_file(), Path(sys.argv[1]))
