@@ -16,7 +16,7 @@ LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-
 	--no-annotate --no-header --quiet
 
 .PHONY: run test check docs locks locks-engines containers deps-go deps-clients deps-engines deps-pythons format bench \
-	figures faults fuzz clean
+	gpu gpu-wheels figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -84,6 +84,15 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
 	$(BIN)/python -m tests.bench.run $(ARGS)
+
+# What it needs beside torch and transformers, as wheels that can be carried: `make gpu-wheels ARGS="--python 3.12"`.
+gpu-wheels: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/python -m tests.gpu.wheels $(ARGS)
+
+# On a machine with a CUDA device, by any Python that has torch and transformers; nothing is fetched. See docs/gpu.md.
+gpu:
+	$(PYTHON) -m tests.gpu $(ARGS)
 
 figures: $(STAMP)
 	@$(BIN)/python -m tests.figures

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.engines import PLACE
 from tests.named_models import save_safetensors
 from tests.stack import Stack, Stream, chat, eventually, running
 
@@ -41,7 +42,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("s")
     source = save_safetensors(folder / "small")
     catalog = CATALOG.format(source=source)
-    with running(folder / "h", {"small": {}}, catalog=catalog, grace_s=30.0) as stack:
+    with running(folder / "h", {"small": {}}, catalog=catalog, device=PLACE, grace_s=30.0) as stack:
         yield stack
 
 

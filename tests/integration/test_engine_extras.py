@@ -13,7 +13,7 @@ import torch
 import transformers
 
 from gateway.models.engines import SPECS
-from tests.engines import loaded_engine
+from tests.engines import DEVICE, loaded_engine
 from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.fake import VOCABULARY, FakeEngine, fake_token
@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def engine(folder: Path) -> Iterator[Engine]:
-    engine = loaded_engine(EngineConfig("transformers", str(folder), "CPU", 4, 256))
+    engine = loaded_engine(EngineConfig("transformers", str(folder), DEVICE, 4, 256))
     yield engine
     engine.close()
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.engines import DEVICE
 from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from workers.engines.base import EngineConfig, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.flush_interval import IMMEDIATE
@@ -54,7 +55,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         path = save_tiny_gguf(folder / "tiny.gguf")
     else:
         path = save_tiny_llama(folder, max_position_embeddings=512)
-    config = EngineConfig(request.param, str(path), "CPU", 8, 512)
+    config = EngineConfig(request.param, str(path), DEVICE, 8, 512)
     with closing(EngineProcess.start(config, IMMEDIATE)) as process:
         process.wait_ready(120)
         yield process

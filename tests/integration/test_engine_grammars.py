@@ -16,7 +16,7 @@ import pytest
 from gateway.models.engines import spec_of
 from gateway.settings import Settings
 from tests.apart import VLLM_SHAPE
-from tests.engines import config_of, loaded_engine
+from tests.engines import DEVICE, config_of, loaded_engine
 from tests.tiny_models import save_tiny_gguf, save_tiny_llama
 from tests.tokenizers import qwen2, save_folder
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
@@ -85,7 +85,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], C
         shape = VLLM_SHAPE if engine == "vllm" else {}
         save_folder(save_tiny_llama(folder, vocab_size=1216, eos_token_id=1, **shape), qwen2())
         (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 1}))
-        return EngineConfig(engine, str(folder), "CPU", 4, 256, {"eager": True} if engine == "vllm" else {})
+        return EngineConfig(engine, str(folder), DEVICE, 4, 256, {"eager": True} if engine == "vllm" else {})
 
     with ExitStack() as stack:
         yield loaded

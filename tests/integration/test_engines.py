@@ -19,7 +19,7 @@ import pytest
 
 from gateway.settings import Settings
 from tests.apart import VLLM_SHAPE
-from tests.engines import config_of, loaded_engine
+from tests.engines import DEVICE, config_of, loaded_engine
 from tests.tiny_models import save_tiny_ir, save_tiny_llama
 from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.engines.flush_interval import IMMEDIATE
@@ -81,7 +81,7 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Loader]:
     def made(engine: str) -> EngineConfig:
         folder = tmp_path_factory.mktemp(engine)
         save = SAVES.get(engine, save_tiny_llama)
-        return EngineConfig(engine, str(save(folder)), "CPU", SLOTS, 256, OPTIONS.get(engine, {}))
+        return EngineConfig(engine, str(save(folder)), DEVICE, SLOTS, 256, OPTIONS.get(engine, {}))
 
     @cache
     def loaded(name: str) -> Case:
@@ -260,7 +260,7 @@ def test_a_process_that_holds_an_engine_ends_when_its_main_thread_does(tmp_path:
         "import json, sys; from tests.engines import loaded_engine; from workers.engines.base import EngineConfig;"
         "engine = loaded_engine(EngineConfig(**json.loads(sys.argv[1])))"
     )
-    config = json.dumps(vars(EngineConfig("transformers", str(save_tiny_llama(tmp_path)), "CPU", SLOTS, 256)))
+    config = json.dumps(vars(EngineConfig("transformers", str(save_tiny_llama(tmp_path)), DEVICE, SLOTS, 256)))
     subprocess.run([sys.executable, "-c", code, config], check=True, timeout=100)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from gateway.models.engines import SPECS
 from tests.apart import VLLM_SHAPE
-from tests.engines import IN_32_BITS, loaded_engine
+from tests.engines import DEVICE, IN_32_BITS, loaded_engine
 from tests.journals import Journal
 from tests.named_models import save_safetensors
 from tests.tiny_models import save_tiny_gguf
@@ -65,7 +65,7 @@ class Pair:
     def __init__(self, name: str, folder: Path, closing: ExitStack) -> None:
         self.spec = SPECS[name]
         model = _saved(name, folder)
-        config = EngineConfig(name, model, "CPU", CUTS, 512, EXACT.get(name, {}))
+        config = EngineConfig(name, model, DEVICE, CUTS, 512, EXACT.get(name, {}))
         self.tokenizer: Tokenizer = load_tokenizer(model, name)
         self.undisturbed, self.other = loaded_engine(config), loaded_engine(config)
         assert self.other.info.effective["in_32_bits"]

@@ -19,12 +19,13 @@ from transformers.generation.logits_process import (
     TopPLogitsWarper,
 )
 
+from tests import engines
 from workers.engines.base import Sampling, SequenceRequest
 from workers.engines.pytorch.row import Row
 from workers.engines.pytorch.sampler import draw, key_of, noise
 
 VOCABULARY = 800
-CPU = torch.device("cpu")
+DEVICE = torch.device(engines.DEVICE.lower())
 SEEDED = Sampling(100, temperature=1.0, seed=7)
 
 
@@ -37,13 +38,17 @@ def scores_of(count: int, *, seed: int = 0, spread: float = 3.0) -> torch.Tensor
 
 
 def drawn(logits: torch.Tensor, rows: Sequence[Row]) -> list[int]:
-    return draw(logits, rows, lambda scores, rows: None).tolist()
+    return draw(logits.to(DEVICE), rows, lambda scores, rows: None).tolist()
+
+
+def noise_of(keys: Sequence[int]) -> torch.Tensor:
+    return noise(keys, VOCABULARY, DEVICE).cpu()
 
 
 def test_noise_is_the_counter_that_it_is_said_to_be() -> None:
     """The same in 32-bit integers of Python, so that it is the same on every device and in every version."""
     keys = [key_of(5, 0), key_of(5, 1), 2**64 - 1]
-    found = noise(keys, VOCABULARY, CPU)
+    found = noise_of(keys)
     for at, key in enumerate(keys):
         for token in (0, 1, 2, 99, VOCABULARY - 1):
             mixed = (token * 0x9E3779B1 & 0xFFFFFFFF) ^ (key & 0xFFFFFFFF)
@@ -56,7 +61,7 @@ def test_noise_is_the_counter_that_it_is_said_to_be() -> None:
 
 
 def test_noise_is_gumbel_noise_and_no_row_tells_of_another() -> None:
-    found = noise([key_of(seed, at) for seed in range(20) for at in range(20)], VOCABULARY, CPU).double()
+    found = noise_of([key_of(seed, at) for seed in range(20) for at in range(20)]).double()
     assert float(found.mean()) == pytest.approx(0.5772, abs=0.01)
     assert float(found.var()) == pytest.approx(math.pi**2 / 6, abs=0.02)
     uniform = torch.exp(-torch.exp(-found))
@@ -108,7 +113,7 @@ def test_filters_leave_what_the_libraries_leave(seed: int) -> None:
             left = TopPLogitsWarper(wanted.top_p)(None, left)
         if wanted.min_p:
             left = MinPLogitsWarper(wanted.min_p)(None, left)
-        expected.append(int((left + noise([key_of(one.seed, len(one.answer))], VOCABULARY, CPU)).argmax()))
+        expected.append(int((left + noise_of([key_of(one.seed, len(one.answer))])).argmax()))
     assert drawn(logits, rows) == expected
 
 
