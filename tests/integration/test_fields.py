@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.json_format import ParseDict
 
 from gateway.jobs.compaction import snapshot
-from schemas import chat, chunks, embeddings, inference, jobs
+from schemas import answers, chat, embeddings, inference, jobs
 from schemas.lenient import openai
 from tests.integration.conftest import ABSENT, ENCODER, TOOLS
 from tests.integration.conftest import CHAT_MODEL as MODEL
@@ -193,8 +193,8 @@ def test_a_completion_is_streamed_over_grpc(rpc: Client, rest: httpx.Client) -> 
 @pytest.mark.parametrize(
     ("path", "body", "schema", "field"),
     [
-        ("chat/completions", {"messages": MESSAGES, "logprobs": True}, chunks.ChatChunkSchema, "chat"),
-        ("completions", {"prompt": "One, two,", "logprobs": 0}, chunks.CompletionChunkSchema, "completion"),
+        ("chat/completions", {"messages": MESSAGES, "logprobs": True}, answers.ChatChunkSchema, "chat"),
+        ("completions", {"prompt": "One, two,", "logprobs": 0}, answers.CompletionChunkSchema, "completion"),
     ],
 )
 def test_streams_have_the_same_chunks_over_both_faces(
@@ -269,9 +269,9 @@ def test_a_watcher_of_a_job_that_waits_is_told_its_position(stack: Stack, rest: 
 @pytest.mark.parametrize(
     ("path", "body", "schema", "kind"),
     [
-        ("/models/fake/chat/completions", {"messages": MESSAGES, "max_tokens": 6}, chunks.ChatChunkSchema, "chat"),
-        ("/models/fake/completions", {"prompt": "a", "max_tokens": 6}, chunks.CompletionChunkSchema, "completion"),
-        (f"/models/{ENCODER}/embeddings", {"input": ["a", "b"]}, chunks.EmbeddingProgressSchema, "embedding"),
+        ("/models/fake/chat/completions", {"messages": MESSAGES, "max_tokens": 6}, answers.ChatChunkSchema, "chat"),
+        ("/models/fake/completions", {"prompt": "a", "max_tokens": 6}, answers.CompletionChunkSchema, "completion"),
+        (f"/models/{ENCODER}/embeddings", {"input": ["a", "b"]}, answers.EmbeddingProgressSchema, "embedding"),
     ],
 )
 def test_a_cursor_that_the_journal_lacks_is_told_what_stands(
@@ -308,7 +308,7 @@ def test_a_cursor_in_a_compacted_journal_gets_the_whole_text(
     assert stack.store.journals.replace(job_id, snapshot(stack.journal(job_id)))
     lines = rest.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": f"2-{claim}"}).text.splitlines()
     told = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
-    schema = chunks.ChatChunkSchema() if kind == "chat" else chunks.CompletionChunkSchema()
+    schema = answers.ChatChunkSchema() if kind == "chat" else answers.CompletionChunkSchema()
     assert [schema.validate(chunk) for chunk in told] == [{}] * len(told)
     assert told[0]["snapshot"]["text"] == texts
     assert [choice["finish_reason"] for chunk in told for choice in chunk["choices"]] == ["length"] * 2
