@@ -61,6 +61,11 @@ class EngineSpec:
     #: For a format of which it reads only some: the architectures that it knows, and the types its matrices may have.
     architectures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     weight_types: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: Kinds of devices on which it computes weights that others have packed, by the word for it in config.json; empty =
+    #: this is not known of it.
+    packed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    #: Modules of other packages that such weights need, by the same words.
+    packed_require: Mapping[str, str] = field(default_factory=dict)
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
@@ -134,6 +139,12 @@ SPECS = {
             grammar_language="lark",
             can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
             keeps=_KEPT | _PENALTIES | _LIKELY | {"seed", "logit_bias"},
+            packed_require={
+                "awq": "gptqmodel",
+                "gptq": "gptqmodel",
+                "compressed-tensors": "compressed_tensors",
+                "bitsandbytes": "bitsandbytes",
+            },
             # Enough for the devices of one machine. Whether a model can be split shows when it is loaded.
             max_tensor_parallel=8,
             cpu_offload=("cuda",),
@@ -157,6 +168,10 @@ SPECS = {
             grammar_language="lark",
             can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
             keeps=_KEPT | _LIKELY | {"repetition_penalty", "logit_bias"},
+            packed={
+                **dict.fromkeys(("awq", "gptq", "compressed-tensors"), ("cpu", "cuda")),
+                **dict.fromkeys(("fp8", "mxfp4", "modelopt", "quark", "torchao"), ("cuda",)),
+            },
             max_tensor_parallel=8,
             flash_attention=("cuda",),
         ),

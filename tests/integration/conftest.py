@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 
@@ -10,6 +11,8 @@ from tests import openai_types
 from tests.rpc import start_rpc
 from tests.stack import Stack, running
 
+#: For an interpreter with vLLM: test_vllm.py runs it there.
+collect_ignore = [] if find_spec("vllm") else ["test_packed_weights.py"]
 CHAT_MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 #: Fake models that take tools; one has an odd id.
 TOOLS, ODD = "with-tools", "org/name:7b"

@@ -23,6 +23,7 @@ from schemas.sources import parse_source
 from tests.downloads import LIMITS
 from tests.hub_server import TOKEN, Fault, HubServer
 from tests.named_models import PLAIN, save_gguf, save_safetensors, small_bpe
+from tests.packed_models import declare
 from tests.stack import REPOSITORY
 from tests.tiny_models import demo_path, save_tiny_ir
 from tests.tokenizers import save_folder
@@ -425,6 +426,36 @@ class TestDevice:
         (folder / "model.safetensors").unlink()
         error = refusal(str(folder), settings, cuda)
         assert "gguf: read by openvino, but not on n1.cuda0." in error.message
+
+    @pytest.mark.parametrize(
+        ("how", "device", "says"),
+        [
+            ("gptq", "cpu0", ""),
+            ("compressed-tensors", "cuda0", ""),
+            ("fp8", "cuda0", ""),
+            ("fp8", "cpu0", "packed by fp8: the vllm engine computes them on cuda only"),
+            ("secret", "cuda0", "packed by secret, and the vllm engine computes those of awq, gptq, "),
+        ],
+    )
+    def test_packed_weights_go_to_an_engine_that_computes_them_there(
+        self, tmp_path: Path, settings: Settings, how: str, device: str, says: str
+    ) -> None:
+        folder = str(declare(save_safetensors(tmp_path / "m"), {"quant_method": how, "bits": 4}))
+        place = replace(CPU, device=device)
+        if says:
+            assert says in refusal(folder, settings, place, engine="vllm").message
+        else:
+            proposal = found(folder, settings, place)
+            assert (proposal.entry["engine"], proposal.entry["quantization"]) == ("vllm", "none")
+
+    def test_packed_weights_that_take_another_package_are_refused_with_its_name(
+        self, tmp_path: Path, settings: Settings
+    ) -> None:
+        folder = str(declare(save_safetensors(tmp_path / "m"), {"quant_method": "awq", "bits": 4}))
+        error = refusal(folder, settings, engine="transformers")
+        assert (
+            "packed by awq: that takes the package gptqmodel beside transformers, or the vllm engine." in error.message
+        )
 
     def test_an_engine_that_is_not_installed_is_named_with_the_line_that_installs_it(
         self, tmp_path: Path, settings: Settings

@@ -36,11 +36,21 @@ def installed() -> None:
     environment("vllm")
 
 
-def test_it_keeps_the_contract_of_engines() -> None:
-    files = [f"tests/integration/{name}.py" for name in ("test_engines", "test_resumes", "test_engine_grammars")]
-    done = run_pytest("vllm", *files, "-k", "vllm", "-q", "-W", "default", "-p", "no:faulthandler")
+def passes(*args: str) -> None:
+    """Tests pass under its interpreter."""
+    done = run_pytest("vllm", *args, "-q", "-W", "default", "-p", "no:faulthandler")
     assert done.returncode == 0, done.stdout[-5000:]
     assert " passed" in done.stdout
+
+
+def test_it_keeps_the_contract_of_engines() -> None:
+    files = ("test_engines", "test_resumes", "test_engine_grammars")
+    passes(*(f"tests/integration/{name}.py" for name in files), "-k", "vllm")
+
+
+@pytest.mark.slow
+def test_it_computes_weights_that_others_have_packed() -> None:
+    passes("tests/integration/test_packed_weights.py")
 
 
 def test_the_commands_of_engines_md(tmp_path: Path) -> None:

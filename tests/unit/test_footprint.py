@@ -144,11 +144,20 @@ def test_models_without_a_cache_take_none(tmp_path: Path, config: dict[str, obje
     assert read_footprint(write_safetensors(tmp_path, **config)).kv_bytes_per_token == 0
 
 
-def test_packed_weights_are_counted_one_by_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"quant_method": "gptq", "bits": 4},
+        {"quant_method": "awq", "w_bit": 4},
+        {"quant_method": "bitsandbytes", "load_in_4bit": True},
+        {"quant_method": "compressed-tensors", "config_groups": {"0": {"weights": {"num_bits": 4}}, "1": {}}},
+    ],
+)
+def test_packed_weights_are_counted_one_by_one(tmp_path: Path, said: dict[str, object]) -> None:
     import numpy
     from safetensors.numpy import save_file
 
-    write_safetensors(tmp_path, quantization_config={"quant_method": "gptq", "bits": 4})
+    write_safetensors(tmp_path, quantization_config=said)
     save_file({"qweight": numpy.zeros((8, 64), numpy.int32)}, tmp_path / "model.safetensors")
     footprint = read_footprint(tmp_path)
     assert (footprint.num_parameters, footprint.bits_per_weight) == (8 * 64 * 8, 4.0)

@@ -90,4 +90,6 @@ def _stored_bits(quantization: dict[str, Any]) -> int:
     """Bits of a packed weight; 0 if unknown."""
     if quantization.get("load_in_4bit"):
         return 4
-    return int(quantization.get("bits") or quantization.get("w_bit") or 0)
+    groups = (quantization.get("config_groups") or {}).values()
+    of_groups = [(group.get("weights") or {}).get("num_bits") or 0 for group in groups]
+    return int(quantization.get("bits") or quantization.get("w_bit") or max(of_groups, default=0))

@@ -13,7 +13,7 @@ from workers.lookup.candidates import Candidate, candidates, readable
 from workers.lookup.fitting import Fit, Fitting
 from workers.lookup.judge import Judged, judge
 from workers.lookup.places import Place
-from workers.lookup.requirements import OtherWeights, require_known
+from workers.lookup.requirements import OtherWeights, require_known, require_packed
 
 #: GGUF files of one repository whose headers are read, at most.
 MAX_HEADERS = 6
@@ -44,7 +44,7 @@ def choices(place: Place, device: Device, engine: str, max_batch_size: int) -> l
     refusals: list[SourceFailed] = []
     for name in engines_for(device, engine):
         for of_format in _by_format(readable(there, name)):
-            for candidate, judged in _judged(place, of_format, name, refusals):
+            for candidate, judged in _judged(place, of_format, name, device, refusals):
                 found.append(_fitted(candidate, judged, device, max_batch_size))
                 if found[-1].fit.plan.fits:
                     return found
@@ -54,12 +54,13 @@ def choices(place: Place, device: Device, engine: str, max_batch_size: int) -> l
 
 
 def _judged(
-    place: Place, of_format: Sequence[Candidate], engine: str, refusals: list[SourceFailed]
+    place: Place, of_format: Sequence[Candidate], engine: str, device: Device, refusals: list[SourceFailed]
 ) -> Iterator[tuple[Candidate, Judged]]:
     """The candidates that the engine can serve. Why not the others goes into `refusals`."""
     for candidate in of_format[:MAX_HEADERS]:
         try:
             judged = judge(Remembered(place.open(candidate.path)), engine, candidate.format)
+            require_packed(spec_of(engine), device.device, judged.description)
             require_known(engine, candidate.format, judged.description)
             yield candidate, judged
         except SourceFailed as error:

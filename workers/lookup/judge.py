@@ -131,7 +131,7 @@ def _remarks(found: Judged) -> Sequence[tuple[str, Any]]:
         (
             f"Its weights were packed by {described.packed_by}, which may need a package beside transformers; whether "
             "it is there shows when the model is loaded.",
-            described.packed_by,
+            described.packed_by and not spec_of(found.engine).packed,
         ),
     )
 

@@ -6,9 +6,11 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
 from gateway.deployments.reasons import DeploymentFailed, FailureReason, SourceFailed
-from gateway.models.engines import EngineSpec
+from gateway.models.devices import DeviceName
+from gateway.models.engines import SPECS, EngineSpec
 from gateway.process.environment import public
 from workers.engines.failures import LoadFailed
 from workers.engines.pytorch.model_types import ModelTypes, ask_model_types
@@ -62,6 +64,25 @@ def require_read(spec: EngineSpec, format: str, description: Description) -> Non
             FailureReason.UNSUPPORTED_ARCHITECTURE,
             f"The {spec.name} engine does not read weights in {', '.join(others)} ({description.dtype}) from {format}; "
             f"it reads {', '.join(types)}, of which files in Q4_K_M, Q8_0 and F16 are made.",
+        )
+
+
+def require_packed(spec: EngineSpec, device: str, description: Description) -> None:
+    """Raises: SourceFailed for weights that were packed in a way which the engine does not compute on this device."""
+    how, kind = description.packed_by, DeviceName.parse(device).kind
+    if not how:
+        return
+    kinds, package = spec.packed.get(how, ()), spec.packed_require.get(how)
+    if kinds and kind not in kinds:
+        raise unsupported(f"Its weights were packed by {how}: the {spec.name} engine computes them on {kinds[0]} only.")
+    if spec.packed and not kinds:
+        known = ", ".join(spec.packed)
+        raise unsupported(f"Its weights were packed by {how}, and the {spec.name} engine computes those of {known}.")
+    if package and not find_spec(package):
+        others = [name for name, other in SPECS.items() if kind in other.packed.get(how, ())]
+        instead = f", or the {' or the '.join(others)} engine" if others else ""
+        raise unsupported(
+            f"Its weights were packed by {how}: that takes the package {package} beside transformers{instead}."
         )
 
 

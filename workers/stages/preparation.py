@@ -77,11 +77,12 @@ def _require_servable(up: Startup, format: str) -> None:
         return
     # With the packages of engines, which a model without files does not need.
     from workers.lookup.judge import judge
-    from workers.lookup.requirements import require_known
+    from workers.lookup.requirements import require_known, require_packed
 
     is_cancelled = up.cancelled.is_set
     files = source.files(is_cancelled=is_cancelled, log=up.say)
     judged = run_apart(lambda: judge(Remembered(files), engine, format), is_cancelled)
+    require_packed(SPECS[engine], up.spec.device, judged.description)
     if not source.present():
         require_known(engine, format, judged.description)
 

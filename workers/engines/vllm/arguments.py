@@ -71,8 +71,9 @@ def engine_args(config: EngineConfig) -> dict[str, Any]:
 
 
 def _dtype(config: EngineConfig) -> str:
-    """The type in which it computes. vLLM's `auto` would take 16 bits for weights of 32."""
+    """The type in which it computes. vLLM's `auto` would take 16 bits for weights of 32; it must for packed ones."""
     if config.quantization == "bf16":
         return "bfloat16"
     said = json.loads((Path(config.model_path) / "config.json").read_text())
-    return "float32" if "float32" in (said.get("dtype"), said.get("torch_dtype")) else "auto"
+    stored = said.get("dtype") or said.get("torch_dtype")
+    return "float32" if stored == "float32" and "quantization_config" not in said else "auto"

@@ -31,6 +31,7 @@ from workers.engines.base import (
     warm_up,
 )
 from workers.engines.batch_engine import BatchEngine
+from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.vocabulary import grammars_of
 from workers.engines.vllm.arguments import claim_devices, devices, engine_args
 from workers.engines.vllm.conversion import output_of, params_of
@@ -54,7 +55,11 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         super().__init__()
         report("model_initialization", 0, 1)
         claim_devices(config)
-        self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_args(config)))
+        try:
+            self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_args(config)))
+        except (ValueError, NotImplementedError) as error:
+            text = " ".join(str(error).split())
+            raise LoadFailed(Reason.UNSUPPORTED_OPTION, f"vLLM can't load it: {text:.1000}") from error
         self._engine.collective_rpc("unlink_meeting_place")
         if children := multiprocessing.active_children():
             threading.Thread(target=_end_with, args=(children,), daemon=True).start()
