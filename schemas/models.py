@@ -136,6 +136,7 @@ class LocalDeploymentSchema(Schema):
     memory_bytes = fields.Integer(required=True, metadata={"description": "Resident memory of its processes"})
     planned_bytes = fields.Integer(required=True, allow_none=True)
     sequences = fields.Integer(required=True, metadata={"description": "Running now"})
+    kv_used_tokens = fields.Integer(required=True, metadata={"description": "Taken of the KV cache; 0: not told"})
     engine_steps = fields.Integer(required=True)
     tokens_per_second = fields.Float(required=True)
     effective_config = fields.Dict(required=True, metadata={"description": "Options as the engine has them"})

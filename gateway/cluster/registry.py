@@ -115,6 +115,8 @@ class Replica:
     engine: str = ""
     max_batch_size: int = 0
     sequences: int = 0
+    #: Tokens of the KV cache that are taken; 0: the engine has none, or does not tell.
+    kv_used_tokens: int = 0
     steps: int = 0
     tokens_per_second: float = 0.0
     memory_bytes: int = 0

@@ -20,7 +20,7 @@ _PREFIXES = (
     *("LC_", "LD_", "PYTHON", "XDG_", "MALLOC_", "OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_"),
     *("OV_", "OPENVINO_", "CUDA_", "CUBLAS_", "CUDNN_", "NVIDIA_", "NCCL_", "GLOO_", "TORCH", "PYTORCH_", "TRITON_"),
     *("TRANSFORMERS_", "TOKENIZERS_", "SAFETENSORS_", "ROCR_", "HIP_", "HSA_", "ZE_", "ZES_", "SYCL_", "ONEAPI_"),
-    *("TBB_", "RAYON_"),
+    *("TBB_", "RAYON_", "VLLM_"),
 )
 _SECRET = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSW|CREDENTIAL|AUTH|(^|_)(API_?)?KEYS?($|_)")
 #: Of a person at the command line; no process that it starts needs it.

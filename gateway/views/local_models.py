@@ -56,6 +56,7 @@ def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
         "memory_bytes": replica.memory_bytes,
         "planned_bytes": replica.planned_bytes or None,
         "sequences": replica.sequences,
+        "kv_used_tokens": replica.kv_used_tokens,
         "engine_steps": replica.steps,
         "tokens_per_second": replica.tokens_per_second,
         "effective_config": dict(replica.effective),

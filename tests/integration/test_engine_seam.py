@@ -53,6 +53,9 @@ class EchoEngine:
     def num_sequences(self):
         return len(self._requests)
 
+    def kv_used_tokens(self):
+        return 0
+
     def step(self):
         done, self._requests = self._requests, {}
         return [SequenceOutput(i, list(request.prompt_ids), None, "stop") for i, request in done.items()]

@@ -131,6 +131,20 @@ def test_what_a_step_takes_is_learned_from_what_it_makes(case: Case) -> None:
     assert (frame.base_s + frame.each_s > 0) is not case.embeds, "whose sequences end with their only step"
 
 
+def test_it_tells_what_its_sequences_take_of_its_cache(case: Case) -> None:
+    idle = case.engine.kv_used_tokens()
+    for i in range(SLOTS):
+        case.engine.add(case.request(i, max_tokens=3))
+    case.engine.step()
+    busy = case.engine.kv_used_tokens()
+    run(case.engine)
+    if case.engine.info.effective.get("kv_capacity_tokens"):
+        assert idle < busy <= case.engine.info.effective["kv_capacity_tokens"]
+        assert case.engine.kv_used_tokens() <= busy
+    else:
+        assert (idle, busy) == (0, 0)
+
+
 def test_it_says_what_it_is(case: Case) -> None:
     info = case.engine.info
     assert info.name in NAMES

@@ -159,7 +159,14 @@ def _forget_measurements(message: Any) -> None:
             for name in ("tokens_per_second", "avg_latency_ms"):
                 model.performance.ClearField(name)
             for replica in (model.deployment, *model.replicas):
-                for name in ("memory_usage", "memory_bytes", "sequences", "engine_steps", "tokens_per_second"):
+                for name in (
+                    "memory_usage",
+                    "memory_bytes",
+                    "sequences",
+                    "kv_used_tokens",
+                    "engine_steps",
+                    "tokens_per_second",
+                ):
                     replica.ClearField(name)
 
 

@@ -206,6 +206,9 @@ class Engine(Protocol):
     def num_sequences(self) -> int:
         """Running and waiting sequences."""
 
+    def kv_used_tokens(self) -> int:
+        """Tokens of the KV cache that are taken; 0 if it has none, or does not tell."""
+
     def close(self) -> None:
         """End its threads. Only tests need it: an engine process just ends."""
 

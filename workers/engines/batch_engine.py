@@ -36,6 +36,10 @@ class BatchEngine(Generic[Held]):
         """Running and waiting sequences."""
         return len(self._held)
 
+    def kv_used_tokens(self) -> int:
+        """Tokens of the KV cache that are taken: unless an engine says more, it does not tell."""
+        return 0
+
     def close(self) -> None:
         """End the threads that it has started: none, unless an engine says more."""
 

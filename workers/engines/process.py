@@ -74,8 +74,10 @@ class Outbox:
         self._steps = 0
         self._sent_at = float("-inf")
 
-    def put(self, outputs: Sequence[SequenceOutput], *, step_s: float, sequences: int, streams: int) -> None:
-        """Take the outputs of one step that took so long, and the numbers of sequences and streams after it.
+    def put(
+        self, outputs: Sequence[SequenceOutput], *, step_s: float, sequences: int, streams: int, kv_used_tokens: int = 0
+    ) -> None:
+        """Take the outputs of one step that took so long, and the numbers of sequences, streams and tokens after it.
 
         Raises: OSError.
         """
@@ -100,7 +102,8 @@ class Outbox:
             self._held, self._sent_at = {}, now
         elif not urgent:
             return
-        self._send(StepFrame(urgent, sequences, self._steps, self._times.base_s, self._times.each_s).pack())
+        times = self._times.base_s, self._times.each_s
+        self._send(StepFrame(urgent, sequences, self._steps, *times, kv_used_tokens).pack())
         self._steps = 0
 
     def _only_went_on(self, outputs: Sequence[SequenceOutput], sequences: int) -> bool:
@@ -130,7 +133,8 @@ def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:
         begun = time.monotonic()
         outputs = batch.step()
         step_s = time.monotonic() - begun
-        outbox.put(outputs, step_s=step_s, sequences=engine.num_sequences(), streams=batch.num_jobs())
+        counts = {"sequences": engine.num_sequences(), "streams": batch.num_jobs()}
+        outbox.put(outputs, step_s=step_s, kv_used_tokens=engine.kv_used_tokens(), **counts)
 
 
 class Batch:

@@ -22,7 +22,7 @@ MOST_CHANGE = 2.0
 
 @dataclass(frozen=True)
 class StepFrame:
-    """The outputs of one or more steps, and the number of sequences in the engine after them.
+    """The outputs of one or more steps, and the numbers of sequences and of cached tokens in the engine after them.
 
     A step takes `base_s` seconds, and `each_s` more for each sequence; both are 0 if that is not known.
     """
@@ -32,12 +32,13 @@ class StepFrame:
     steps: int
     base_s: float = 0.0
     each_s: float = 0.0
+    kv_used_tokens: int = 0
 
     def pack(self) -> dict[str, Any]:
         """As it crosses processes."""
         outputs = [_packed(output) for output in self.outputs]
-        times = [self.base_s, self.each_s]
-        return {"op": "step", "out": outputs, "sequences": self.sequences, "steps": self.steps, "times": times}
+        times, counts = [self.base_s, self.each_s], {"sequences": self.sequences, "kv_used": self.kv_used_tokens}
+        return {"op": "step", "out": outputs, "steps": self.steps, "times": times, **counts}
 
     @classmethod
     def parse(cls, frame: Any) -> StepFrame:
@@ -49,8 +50,9 @@ class StepFrame:
                 "sequences": int(sequences),
                 "steps": int(steps),
                 "times": [float(base_s), float(each_s)],
+                "kv_used": int(kv_used),
             }:
-                return cls([_unpacked(fields) for fields in outputs], sequences, steps, base_s, each_s)
+                return cls([_unpacked(fields) for fields in outputs], sequences, steps, base_s, each_s, kv_used)
         named = sorted(frame) if isinstance(frame, Mapping) else type(frame).__name__
         raise ValueError(f"what is no step: {named!r:.200}")
 

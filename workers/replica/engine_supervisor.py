@@ -214,7 +214,7 @@ class EngineSupervisor:
             return
         log.error("engine %d died: %s", process.pid, why)
         self.ready.clear()
-        self._heartbeat.update(status=ReplicaStatus.LOADING, engine_pid=0, sequences=0)
+        self._heartbeat.update(status=ReplicaStatus.LOADING, engine_pid=0, sequences=0, kv_used_tokens=0)
         try:
             self._on_death(Cause.LOST if process.was_killed else Cause.CRASHED)
         finally:

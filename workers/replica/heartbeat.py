@@ -49,11 +49,12 @@ class ReplicaHeartbeat:
         about = {"effective": dict(info.effective), "weights": info.weights_digest}
         self.update(engine_pid=pid, loaded_at=iso_seconds(time.time()), message="", **about)
 
-    def count(self, *, steps: int, tokens: int, sequences: int) -> None:
-        """Count steps of the engine and their tokens, and note its number of sequences."""
+    def count(self, *, steps: int, tokens: int, sequences: int, kv_used_tokens: int) -> None:
+        """Count steps of the engine and their tokens, and note its load."""
         with self._changing:
             self._rate.add(tokens)
-            self._record = replace(self._record, steps=self._record.steps + steps, sequences=sequences)
+            steps += self._record.steps
+            self._record = replace(self._record, steps=steps, sequences=sequences, kv_used_tokens=kv_used_tokens)
 
     def measure(self, children: Iterable[int], **changes: Any) -> None:
         """Note the resident memory of this process and its children, and the token rate."""

@@ -852,7 +852,7 @@ class LocalModel(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., status: _Optional[str] = ..., deployment: _Optional[_Union[LocalDeployment, _Mapping]] = ..., performance: _Optional[_Union[Performance, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[LocalDeployment, _Mapping]]] = ...) -> None: ...
 
 class LocalDeployment(_message.Message):
-    __slots__ = ("node_id", "hardware", "memory_usage", "quantization", "loaded_at", "health", "replica_id", "device", "status", "deployment_id", "engine", "memory_bytes", "planned_bytes", "sequences", "engine_steps", "tokens_per_second", "effective_config")
+    __slots__ = ("node_id", "hardware", "memory_usage", "quantization", "loaded_at", "health", "replica_id", "device", "status", "deployment_id", "engine", "memory_bytes", "planned_bytes", "sequences", "engine_steps", "tokens_per_second", "effective_config", "kv_used_tokens")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -870,6 +870,7 @@ class LocalDeployment(_message.Message):
     ENGINE_STEPS_FIELD_NUMBER: _ClassVar[int]
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_CONFIG_FIELD_NUMBER: _ClassVar[int]
+    KV_USED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     hardware: str
     memory_usage: str
@@ -887,7 +888,8 @@ class LocalDeployment(_message.Message):
     engine_steps: int
     tokens_per_second: float
     effective_config: _struct_pb2.Struct
-    def __init__(self, node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., memory_usage: _Optional[str] = ..., quantization: _Optional[str] = ..., loaded_at: _Optional[str] = ..., health: _Optional[str] = ..., replica_id: _Optional[str] = ..., device: _Optional[str] = ..., status: _Optional[str] = ..., deployment_id: _Optional[str] = ..., engine: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., planned_bytes: _Optional[int] = ..., sequences: _Optional[int] = ..., engine_steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., effective_config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
+    kv_used_tokens: int
+    def __init__(self, node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., memory_usage: _Optional[str] = ..., quantization: _Optional[str] = ..., loaded_at: _Optional[str] = ..., health: _Optional[str] = ..., replica_id: _Optional[str] = ..., device: _Optional[str] = ..., status: _Optional[str] = ..., deployment_id: _Optional[str] = ..., engine: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., planned_bytes: _Optional[int] = ..., sequences: _Optional[int] = ..., engine_steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., effective_config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., kv_used_tokens: _Optional[int] = ...) -> None: ...
 
 class Performance(_message.Message):
     __slots__ = ("tokens_per_second", "avg_latency_ms", "max_batch_size")

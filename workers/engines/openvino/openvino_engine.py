@@ -154,6 +154,10 @@ class OpenVinoEngine(BatchEngine[Held]):
             raise EngineRequestError("A grammar needs a token that ends the answer, and this model has none.")
         return lambda: grammars.compile(grammar)
 
+    def kv_used_tokens(self) -> int:
+        """Those of the sequences that have begun."""
+        return sum(len(held.ids) for held in self._held.values() if held.begun)
+
     def close(self) -> None:
         """End the process that tries grammars."""
         if self._grammars:

@@ -88,6 +88,10 @@ class TransformersEngine(BatchEngine[Row]):
         length, can = config.context_length, sorted(self._can)
         self.info = EngineInfo("transformers", length, digest, can, effective, self._warm_up_step_s)
 
+    def kv_used_tokens(self) -> int:
+        """Those of the sequences that it has."""
+        return sum(len(row.prompt) + len(row.answer) for row in self._held.values())
+
     def _load(self, config: EngineConfig, report: Report) -> Any:
         model = load_causal_lm(config)
         report("model_initialization", 1, 1)

@@ -13,14 +13,18 @@ from workers.engines.base import Likely, Sampling, SequenceOutput, SequenceReque
 _FINISH = {None: None, "stop": "stop", "length": "length"}
 
 
-def params_of(sampling: Sampling, request: SequenceRequest) -> SamplingParams:
-    """How it is sampled. Raises: ValueError, VLLMClientError."""
+def params_of(sampling: Sampling, request: SequenceRequest, *, keeps_noise: bool) -> SamplingParams:
+    """How it is sampled. `keeps_noise`: what is drawn depends on the seed and the place in the text alone.
+
+    Raises: ValueError, VLLMClientError.
+    """
+    generated = 0 if keeps_noise else request.generated
     return SamplingParams(
         temperature=0.0 if sampling.greedy else sampling.temperature,
         top_p=1.0 if sampling.greedy else sampling.top_p,
         top_k=sampling.top_k,
         min_p=sampling.min_p,
-        seed=None if sampling.seed is None else fresh_seed(sampling.seed, request.generated),
+        seed=None if sampling.seed is None else fresh_seed(sampling.seed, generated),
         presence_penalty=sampling.presence_penalty,
         frequency_penalty=sampling.frequency_penalty,
         repetition_penalty=sampling.repetition_penalty,

@@ -67,6 +67,8 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         made = self._engine.vllm_config
         cache = made.cache_config
         self._capacity = (int(cache.num_gpu_blocks or 1) - 1) * int(cache.block_size)
+        #: The newer one of vLLM's runners does, which CUDA has.
+        self._keeps_noise = bool(made.use_v2_model_runner)
         self._vocabulary = int(made.model_config.get_vocab_size())
         self._forms = self._with_forms(Path(config.model_path))
         slowest_s = warm_up(self, report)
@@ -91,11 +93,16 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         priority = YIELDING if request.yields else FIRST
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
         try:
-            params = params_of(sampling, request)
+            params = params_of(sampling, request, keeps_noise=self._keeps_noise)
             self._engine.add_request(str(request.sequence_id), prompt, params, priority=priority)
         except (ValueError, VLLMClientError) as error:
             raise EngineRequestError(f"vLLM refuses this: {error}") from error
         self._held[request.sequence_id] = request
+
+    def kv_used_tokens(self) -> int:
+        """What running sequences hold; ended ones leave their blocks to whoever begins alike, or needs room."""
+        cache = self._engine.engine_core.engine_core.scheduler.kv_cache_manager
+        return round(float(cache.usage) * self._capacity)
 
     def _with_forms(self, folder: Path) -> FormBackend | None:
         """What vLLM's scheduler asks about grammars; None if it can follow none."""
