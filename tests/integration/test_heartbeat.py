@@ -44,7 +44,7 @@ def test_no_change_of_any_thread_is_lost(redis_client: redis.Redis) -> None:
 
     def step() -> None:
         for _ in range(3000):
-            heartbeat.count(steps=2, tokens=1, sequences=1)
+            heartbeat.count(steps=2, tokens=1, sequences=1, kv_used_tokens=7)
             heartbeat.measure(())
 
     fields = ("engine_pid", "planned_bytes", "max_batch_size")
