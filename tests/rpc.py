@@ -65,10 +65,13 @@ def client(stack: Stack, key: str = KEY) -> Iterator[Client]:
 def start_rpc(
     stack: Stack, name: str = "rpc", settings: Settings | None = None, command: list[str] | None = None
 ) -> None:
-    """Start a gRPC process, and wait until it listens."""
-    stack.start(name, command, settings)
+    """Start a gRPC process, and wait until it listens; its log may hold what one of the same name said before it."""
     log = stack.folder / "logs" / f"{name}.log"
-    eventually(lambda: "gRPC on" in log.read_text() or stack.processes[name].poll() is not None, "gRPC listens")
+    before = log.stat().st_size if log.exists() else 0
+    stack.start(name, command, settings)
+    eventually(
+        lambda: b"gRPC on" in log.read_bytes()[before:] or stack.processes[name].poll() is not None, "gRPC listens"
+    )
     assert stack.processes[name].poll() is None, log.read_text()
 
 
