@@ -1,6 +1,8 @@
 """vLLM as an engine. It runs in an environment of its own, since vLLM pins other versions than Headrace."""
 
 import os
+import sys
+from pathlib import Path
 
 # Read by vLLM, also when it is imported. Nobody is told that it is used.
 os.environ |= {
@@ -11,6 +13,8 @@ os.environ |= {
     "VLLM_HOST_IP": "127.0.0.1",
     "GLOO_SOCKET_IFNAME": "lo",
     "NCCL_SOCKET_IFNAME": "lo",
+    # What is compiled lies beside the packages that have compiled it, where the next load finds it.
+    "TORCHINDUCTOR_CACHE_DIR": str(Path(sys.prefix) / "compiled"),
     "VLLM_CONFIGURE_LOGGING": "0",
     "VLLM_NO_USAGE_STATS": "1",
     "DO_NOT_TRACK": "1",

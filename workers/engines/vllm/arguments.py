@@ -25,6 +25,8 @@ def claim_devices(config: EngineConfig) -> None:
     if size > 1:
         os.environ["OMP_NUM_THREADS"] = str(max(1, len(os.sched_getaffinity(0)) // size))
     kind, _, number = config.device.partition(":")
+    if kind.lower() == "cpu":
+        os.environ["VLLM_USE_AOT_COMPILE"] = "0"  # on a CPU it can't read what it has written so
     if kind == "cuda":
         first = int(number or 0)
         os.environ |= {
