@@ -22,7 +22,7 @@ from tests.bench.workload import MODEL
 from tests.stack import family, free_port
 
 VLLM_SERVE = "vllm serve"
-#: What is the best for it on this machine, of what was tried.
+#: As many sequences as Headrace has, all cores (by default it leaves one to its server), and nothing logged.
 VLLM_OPTIONS = (
     *("--dtype", "bfloat16", "--max-model-len", "8192", "--max-num-seqs", "32"),
     *("--disable-log-stats", "--disable-uvicorn-access-log"),
