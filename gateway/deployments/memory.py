@@ -139,6 +139,8 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
     shards = load.tensor_parallel_size
     weights = 0 if load.cpu_offload else _weights_bytes(footprint, load) // shards
     making = load.spec.making_bytes_per_weight.get(load.quantization, 0.0)
+    exports = footprint.format in load.spec.exports
+    exporting = int(footprint.weights_bytes * load.spec.export_bytes_per_byte) if exports else 0
     base = load.spec.base_bytes
     kv_capacity_tokens, kv_bytes = _kv_capacity_tokens(footprint, load), _kv_bytes_per_token(footprint, load)
     step_tokens = load.spec.step_tokens.get(load.device_kind, STEP_TOKENS)
@@ -151,7 +153,7 @@ def plan(footprint: Footprint, load: Load, free_bytes: int) -> MemoryPlan:
         free_bytes=free_bytes,
         kv_cache_full_bytes=_full_batch_tokens(load) * kv_bytes // shards,
         kv_capacity_tokens=kv_capacity_tokens,
-        loading_bytes=base + max(weights, int(footprint.num_parameters * making) // shards),
+        loading_bytes=base + max(weights, int(footprint.num_parameters * making) // shards, exporting),
     )
     return share.times(shards) if load.on_cpu else share
 

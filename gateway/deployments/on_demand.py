@@ -17,7 +17,7 @@ from gateway.deployments.reasons import FailureReason
 from gateway.deployments.service import Change, Deployments
 from gateway.errors import DO_NOT_RETRY, Conflict, DoesNotFit, HeadraceError, InvalidRequest, LoadFailed, ModelNotReady
 from gateway.jobs.record import DEPLOYMENT, OURS, Job, JobState, new_job_id
-from gateway.models.engines import how_to_install
+from gateway.models.engines import SPECS, how_to_install
 from gateway.models.entry import Model
 from gateway.store.cached import Cached
 from schemas.deployments import DeployRequest
@@ -136,17 +136,20 @@ class OnDemand:
         alive, _ = self._planner.open_devices(on_demand=True)
         able = [device for device in alive if model.engine in device.engines]
         able.sort(key=lambda one: (one.memory_free, one.name), reverse=True)
-        known, here = False, False
+        known, here, lacks = False, False, ""
         for at in range(0, len(able), ASKED_AT_ONCE):
             sizes = self._planner.footprints(able[at : at + ASKED_AT_ONCE], model)
             for device in able[at : at + ASKED_AT_ONCE]:
                 if size := sizes.get(device.name):
+                    if not device.has(needs := SPECS[model.engine].needs(size.format)):
+                        lacks = needs[-1]
+                        continue
                     known = True
                     if size.here or self._settings.load_on_demand_fetch:
                         here = True
                         yield device
         if not here:
-            raise _nowhere(model, alive, able, known=known)
+            raise _nowhere(model, alive, able, known=known, lacks=lacks)
 
     def _failed_lately(self, last: Job | None) -> LoadFailed | None:
         """The error of a load that has failed, until it is tried again."""
@@ -177,8 +180,12 @@ def load_failed(deployment: Job, retry_after_s: float | None = None) -> LoadFail
     )
 
 
-def _nowhere(model: Model, alive: Sequence[Device], able: Sequence[Device], *, known: bool) -> ModelNotReady:
-    """The error for a model that no living device can load; `able` have its engine, and one of them `known` files."""
+def _nowhere(
+    model: Model, alive: Sequence[Device], able: Sequence[Device], *, known: bool, lacks: str
+) -> ModelNotReady:
+    """The error for a model that no living device can load; `able` have its engine, and one of them `known` files, or
+    others have them and lack a tool.
+    """
     if able and not known and not all(device.inspected for device in able):
         text = f"Model {model.id!r} is not ready: an agent still looks which models it has. Ask again in a second."
         return ModelNotReady(text, retry_after_s=1)
@@ -186,6 +193,8 @@ def _nowhere(model: Model, alive: Sequence[Device], able: Sequence[Device], *, k
         why = "no agent is alive that takes new replicas. Start one with 'headrace up', or 'headrace worker'."
     elif not able:
         why = f"the engine {model.engine!r} is on no machine. Install it on one: {how_to_install(model.engine)}."
+    elif not known and lacks:
+        why = f"{lacks!r} is on no machine that has its files. Install it there: {how_to_install(lacks)}."
     elif not known:
         why = "its weights are on no machine. Install them on one, or set its `source` in headrace.toml."
     else:

@@ -17,24 +17,24 @@ def place(
     devices: Sequence[Device],
     targets: Sequence[str],
     *,
-    engine: str,
+    needs: Sequence[str],
     replicas: int | None,
     held: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Device]:
     """The device of each replica: one on each target, or on those with the most free memory.
 
     A target is a node, `node.device`, or `label:KEY=VALUE`, the devices with that label. With more replicas than
-    targets, the targets are used in turn, and so are the devices of a label. `held` has the nodes that take none, and
-    why.
+    targets, the targets are used in turn, and so are the devices of a label. `needs` must be installed there: the
+    engine, and perhaps a tool. `held` has the nodes that take none, and why.
 
     Raises:
         NoDevice: a target is not alive, or none is.
-        InvalidRequest: a target lacks the engine.
+        InvalidRequest: a target lacks what is needed.
     """
     if targets:
-        groups = [_on(devices, target, engine=engine, held=held) for target in targets]
+        groups = [_on(devices, target, needs=needs, held=held) for target in targets]
     else:
-        groups = [_with_most_memory(devices, engine=engine, held=held)]
+        groups = [_with_most_memory(devices, needs=needs, held=held)]
     return [_in_turn(groups, i) for i in range(replicas or len(groups))]
 
 
@@ -43,7 +43,7 @@ def _in_turn(groups: Sequence[Sequence[Device]], i: int) -> Device:
     return group[i // len(groups) % len(group)]
 
 
-def _on(devices: Sequence[Device], target: str, *, engine: str, held: Mapping[str, str]) -> list[Device]:
+def _on(devices: Sequence[Device], target: str, *, needs: Sequence[str], held: Mapping[str, str]) -> list[Device]:
     """The devices of a target: one of a node, all of a label."""
     if target.startswith(LABEL):
         key, _, value = target.removeprefix(LABEL).partition("=")
@@ -51,7 +51,7 @@ def _on(devices: Sequence[Device], target: str, *, engine: str, held: Mapping[st
     else:
         there = [device for device in devices if target in (device.node, device.name)]
     if there:
-        able = _with_most_memory(there, engine=engine)
+        able = _with_most_memory(there, needs=needs)
         return able if target.startswith(LABEL) else able[:1]
     if node := next((node for node in held if target == node or target.startswith(f"{node}.")), ""):
         raise NoDevice(
@@ -63,9 +63,9 @@ def _on(devices: Sequence[Device], target: str, *, engine: str, held: Mapping[st
 
 
 def _with_most_memory(
-    devices: Sequence[Device], *, engine: str, held: Mapping[str, str] = MappingProxyType({})
+    devices: Sequence[Device], *, needs: Sequence[str], held: Mapping[str, str] = MappingProxyType({})
 ) -> list[Device]:
-    able = [device for device in devices if engine in device.engines]
+    able = [device for device in devices if device.has(needs)]
     if not devices and held:
         names = ", ".join(f"{name} ({why})" for name, why in sorted(held.items()))
         raise NoDevice(f"No node that takes new replicas is alive. Those that take none: {names}.")
@@ -73,9 +73,10 @@ def _with_most_memory(
         raise NoDevice("No agent is alive. Start one with 'headrace up', or 'headrace worker --node NAME'.")
     if not able:
         names = ", ".join(sorted(device.name for device in devices))
+        missing = [name for name in needs if not any(device.has([name]) for device in devices)] or needs
+        commands = " && ".join(dict.fromkeys(map(how_to_install, missing)))
         raise InvalidRequest(
-            f"The engine {engine!r} is not installed on {names}. Install it there ({how_to_install(engine)}), "
-            "or choose another node.",
+            f"Not installed on {names}: {', '.join(missing)}. Install it there ({commands}), or choose another node.",
             reason="option_not_supported",
         )
     return sorted(able, key=lambda device: device.memory_free, reverse=True)

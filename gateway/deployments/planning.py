@@ -82,7 +82,8 @@ class Planner:
         """The replicas that a request asks for; `on_demand`: for a job that waits. Raises: NoDevice, InvalidRequest."""
         open_devices, held = self.open_devices(on_demand=on_demand)
         targets, replicas = request.target_nodes, request.replicas or None
-        devices = place(open_devices, targets, engine=model.engine, replicas=replicas, held=held)
+        known = self._footprints.find(open_devices, model.id)
+        devices = place(open_devices, targets, needs=_needs(model, known), replicas=replicas, held=held)
         footprint = self._footprints.get(devices[0], model.id)
         options = request.options()
         effective = _effective(model, request, options, devices[0], footprint)
@@ -120,10 +121,11 @@ class Planner:
         """
         busy = Counter(one.address for one in present)
         devices, held = self.open_devices()
-        able = [device for device in devices if model.engine in device.engines]
+        needs = _needs(model, self._footprints.find(devices, model.id))
+        able = [device for device in devices if device.has(needs)]
         able.sort(key=lambda one: (busy[one.address], -one.memory_free))
         targets = [device.name for device in able]
-        chosen = place(able or devices, targets, engine=model.engine, replicas=count, held=held)
+        chosen = place(able or devices, targets, needs=needs, replicas=count, held=held)
         return self._planned(model, present[0], chosen, deployment_id)
 
     def _longest(self, model: Model, like: ReplicaSpec, devices: Sequence[Device], deployment_id: str) -> Planned:
@@ -248,6 +250,11 @@ def _allowed(model: Model, source_format: str, load: Load) -> bool:
     except InvalidRequest:
         return False
     return True
+
+
+def _needs(model: Model, footprint: Footprint | None) -> tuple[str, ...]:
+    """What must be installed on a machine that is to serve it."""
+    return SPECS[model.engine].needs(footprint.format if footprint else "")
 
 
 def _context(model: Model, footprint: Footprint | None, requested: int) -> int:

@@ -26,6 +26,12 @@ _LIKELY = frozenset({"top_logprobs", "prompt_logprobs"})
 #: What every engine keeps that makes text: the scores, and what is done with them, whatever came before.
 _KEPT = _DRAWS | {"greedy", "grammar", "min_p", "logprobs"}
 _KINDS_OF_DEVICE = ("cpu", "cuda", "gpu")
+#: The types of models that are exported to OpenVINO IR. A test compares the answers of one of each.
+EXPORTED = (
+    *("arcee", "bloom", "codegen", "cohere", "cohere2", "falcon", "glm4", "gpt2", "gpt_bigcode", "gpt_neox"),
+    *("gpt_oss", "gptj", "granite", "granitemoe", "llama", "mistral", "mixtral", "olmo", "olmo2", "opt", "phi"),
+    *("phi3", "qwen2", "qwen2_moe", "qwen3", "qwen3_moe", "smollm3", "stablelm", "starcoder2"),
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +45,7 @@ class EngineSpec:
     requires: Sequence[str]
     #: Kinds of devices, a device's name without its number; `gpu` is Intel's.
     devices: Sequence[str]
-    #: For each format that it reads (`gguf`, `openvino`, `safetensors`, empty without weights): the quantizations.
+    #: For each format that it serves (`gguf`, `openvino`, `safetensors`, empty without weights): the quantizations.
     quantizations: Mapping[str, Sequence[str]]
     #: The attention that runs where flash attention does not; empty if it has none.
     attention: str
@@ -51,6 +57,8 @@ class EngineSpec:
     job_handler: str = "workers.handlers.generation:load_generation"
     #: It runs in an environment of its own (`workers/host/venvs.py`), since its packages do not agree with ours.
     is_apart: bool = False
+    #: Formats that it serves where a tool is installed, in an environment of its own, too, that makes others of them.
+    exports: Mapping[str, str] = field(default_factory=dict)
     #: The language of `Sampling.grammar`: `lark` (llguidance's) or `ebnf` (xgrammar's); empty if it has none.
     grammar_language: str = ""
     #: What a request may ask of it beside temperature and max_tokens, in the words of `Sampling`.
@@ -58,7 +66,8 @@ class EngineSpec:
     #: With what of these, and `greedy` and `grammar`, a resume goes on as if nothing had happened (docs/engines.md). Of
     #: the others, a seed draws fresh noise, and a penalty has forgotten what it had counted.
     keeps: frozenset[str] = frozenset()
-    #: For a format of which it reads only some: the architectures that it knows, and the types its matrices may have.
+    #: For a format of which it serves only some: the architectures (in safetensors the types of models) that it knows,
+    #: and the types its matrices may have.
     architectures: Mapping[str, Sequence[str]] = field(default_factory=dict)
     weight_types: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: Kinds of devices on which it computes weights that others have packed, by the word for it in config.json; empty =
@@ -84,11 +93,17 @@ class EngineSpec:
     held_on_cpu: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     #: Bytes of one weight while it is being quantized, by quantization.
     making_bytes_per_weight: Mapping[str, float] = field(default_factory=dict)
+    #: Bytes for each byte of a file while it is being exported.
+    export_bytes_per_byte: float = 0.0
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """The formats that it reads, the preferred one first."""
-        return tuple(name for name in self.quantizations if name)
+        """The formats that it reads as they are, the preferred one first."""
+        return tuple(name for name in self.quantizations if name and name not in self.exports)
+
+    def needs(self, format: str) -> tuple[str, ...]:
+        """What must be installed on a machine that is to serve a format with it: itself, and perhaps a tool."""
+        return (self.name, *([self.exports[format]] if format in self.exports else []))
 
     @property
     def weightless(self) -> bool:
@@ -112,13 +127,18 @@ SPECS = {
             implementation="workers.engines.openvino.openvino_engine:OpenVinoEngine",
             requires=("openvino_genai",),
             devices=("cpu", "gpu"),
-            quantizations={"gguf": ("none",), "openvino": ("none", "int8", "int4")},
+            quantizations={
+                "gguf": ("none",),
+                "openvino": ("none", "int8", "int4"),
+                "safetensors": ("none", "int8", "int4"),
+            },
+            exports={"safetensors": "openvino-export"},
             attention="paged attention",
             grammar_language="ebnf",
             base_bytes=480 << 20,
             can=_DRAWS | _PENALTIES | {"seed", "min_p", "logprobs"},
             keeps=_KEPT | {"repetition_penalty"},
-            architectures={"gguf": ("llama", "qwen2", "qwen3")},
+            architectures={"gguf": ("llama", "qwen2", "qwen3"), "safetensors": EXPORTED},
             weight_types={"gguf": ("F16", "Q8_0", "Q6_K", "Q4_K", "Q4_1", "Q4_0")},
             kv_precision={"cpu": "u8", "gpu": "f16"},
             bytes_per_embedding_parameter={"int4": 1.06},
@@ -127,6 +147,7 @@ SPECS = {
             held_on_cpu={"gguf": (2.2, 3.0)},
             # NNCF's process holds the stored weights, a 32-bit copy, and the result.
             making_bytes_per_weight={"int8": 4.0, "int4": 4.0},
+            export_bytes_per_byte=1.3,
         ),
         EngineSpec(
             name="transformers",
@@ -209,10 +230,14 @@ def spec_of(engine: str) -> EngineSpec:
     return SPECS[engine]
 
 
-def how_to_install(engine: str) -> str:
-    """The command that installs an engine on a machine."""
-    is_apart = engine in SPECS and SPECS[engine].is_apart
-    return f"headrace engine install {engine}" if is_apart else "pip install 'headrace[worker]'"
+#: See `EngineSpec.exports`.
+TOOLS = frozenset(tool for spec in SPECS.values() for tool in spec.exports.values())
+
+
+def how_to_install(name: str) -> str:
+    """The command that installs an engine, or a tool, on a machine."""
+    is_apart = name in TOOLS or (name in SPECS and SPECS[name].is_apart)
+    return f"headrace engine install {name}" if is_apart else "pip install 'headrace[worker]'"
 
 
 def able(feature: str) -> list[str]:

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,6 +26,7 @@ from unittest.mock import patch
 import numpy
 import psutil
 
+from tests.apart import environment
 from tests.bench.sources import gguf_file, save_ir, save_safetensors
 from tests.bench.workload import MODEL
 from tests.engines import loaded_engine
@@ -56,12 +57,20 @@ class Row:
         """For the table."""
         return f"{self.engine} {self.source} {self.quantization} {self.means}".strip()
 
+    @property
+    def is_exported(self) -> bool:
+        """Whether the engine has other files made of the source."""
+        return self.engine == "openvino" and self.source == "safetensors"
+
 
 ROWS = [
     Row("openvino", "ir", "none"),
     Row("openvino", "ir", "int8"),
     Row("openvino", "ir", "int4"),
     Row("openvino", "gguf", "none"),
+    Row("openvino", "safetensors", "none"),
+    Row("openvino", "safetensors", "int8"),
+    Row("openvino", "safetensors", "int4"),
     Row("transformers", "safetensors", "none"),
     Row("transformers", "safetensors", "int8"),
     Row("transformers", "safetensors", "int4"),
@@ -118,6 +127,9 @@ def measure(row: Row, folder: Path) -> dict[str, Any]:
     path = gguf_file() if row.source == "gguf" else folder / row.source
     options = {"threads": 1, "properties": {"INFERENCE_NUM_THREADS": 1}}
     config = EngineConfig(row.engine, str(path), "CPU", max(STREAMS), 1024, options, quantization=row.quantization)
+    if row.is_exported:
+        python = environment("openvino-export").python
+        config = replace(config, cache_dir=str(folder / "exports"), exporter=str(python))
     ids = list(load_tokenizer(str(gguf_file()), "openvino").encode(text()))[: WINDOW * WINDOWS]
     started = time.monotonic()
     with patch("workers.engines.pytorch.loading.quantize", _by_quanto) if row.means else nullcontext():
@@ -165,7 +177,10 @@ def logits(engine: Any, row: Row, folder: Path, ids: list[int]) -> Any:
     import openvino
 
     stored = folder / ("gguf-ir" if row.source == "gguf" else "ir")
-    with nullcontext(stored) if row.quantization == "none" else compressed(stored, row.quantization) as copy:
+    if row.is_exported:
+        (stored,) = (folder / "exports").glob(f"*-{row.quantization}")
+    as_it_is = row.is_exported or row.quantization == "none"
+    with nullcontext(stored) if as_it_is else compressed(stored, row.quantization) as copy:
         compiled = openvino.Core().compile_model(copy / "openvino_model.xml", "CPU")
         request = compiled.create_infer_request()
         parts = []

@@ -457,6 +457,22 @@ class TestDevice:
             "packed by awq: that takes the package gptqmodel beside transformers, or the vllm engine." in error.message
         )
 
+    def test_a_cpu_that_can_export_serves_safetensors_with_openvino(self, tmp_path: Path, settings: Settings) -> None:
+        folder, exporting = save_safetensors(tmp_path / "m"), replace(CPU, engines=(*SPECS, "openvino-export"))
+        taken = found(str(folder), settings, exporting)
+        assert (taken.entry["engine"], taken.facts.format) == ("openvino", "safetensors")
+        assert any("made into OpenVINO IR when it is first loaded" in line for line in taken.warnings)
+        assert found(str(folder), settings).entry["engine"] == "transformers"
+        error = refusal(str(folder), settings, engine="openvino")
+        assert "where openvino-export is installed: headrace engine install openvino-export." in error.message
+        config = json.loads((folder / "config.json").read_text())
+        for changed, why in (
+            ({"model_type": "gemma3"}, "does not read the architecture gemma3 from safetensors"),
+            ({"quantization_config": {"quant_method": "awq"}}, "these weights were packed by awq. Serve it with ano"),
+        ):
+            (folder / "config.json").write_text(json.dumps({**config, **changed}))
+            assert why in refusal(str(folder), settings, exporting, engine="openvino").message
+
     def test_an_engine_that_is_not_installed_is_named_with_the_line_that_installs_it(
         self, tmp_path: Path, settings: Settings
     ) -> None:

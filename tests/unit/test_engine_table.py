@@ -50,7 +50,7 @@ def test_preferences_that_are_not_there_become_warnings_that_say_what_is_used() 
         ({"cpu_offload": True}, "cpu_offload", "in the host's memory already"),
         ({"cpu_offload": True, "device": "gpu0"}, "cpu_offload", "can't keep weights of gpu"),
         ({"device": "cuda1"}, "device", "cpu, gpu, not on cuda"),
-        ({"format": "safetensors"}, "source", "it reads: gguf, openvino"),
+        ({"format": "pickle"}, "source", "it reads: gguf, openvino, safetensors"),
         ({"format": ""}, "source", "can't read a model without files"),
     ],
 )

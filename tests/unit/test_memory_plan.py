@@ -17,6 +17,7 @@ from schemas.deployments import PlanSchema
 from workers.replica.__main__ import engine_config
 
 MODEL = Footprint(format="safetensors", weights_bytes=8 << 20, num_parameters=4 << 20, kv_bytes_per_token=1 << 10)
+FORMATS = ("safetensors", "openvino")
 LOAD = Load("transformers", max_batch_size=4, context_length=1024, device="cuda0")
 
 
@@ -65,6 +66,13 @@ def test_openvino_holds_the_weights_of_gguf_on_a_cpu_also_as_they_are_stored(
 ) -> None:
     model, load = replace(MODEL, format=format, bits_per_weight=bits), Load("openvino", device=device)
     assert plan(model, load, 1 << 40).weights_bytes == int(times * MODEL.weights_bytes)
+
+
+def test_what_is_exported_must_fit_meanwhile() -> None:
+    model = replace(MODEL, weights_bytes=10 << 30, bits_per_weight=16.0)
+    exported, read = (plan(replace(model, format=name), Load("openvino", device="cpu0"), 1 << 40) for name in FORMATS)
+    assert exported.loading_bytes - read.loading_bytes == pytest.approx(0.3 * model.weights_bytes, rel=0.001)
+    assert exported.total_bytes == read.total_bytes
 
 
 def test_a_load_must_fit_while_weights_are_made_smaller() -> None:

@@ -34,12 +34,12 @@ ALL = (SMALL, LARGE, BARE)
 
 
 def names(*args: Any, **kwargs: Any) -> list[str]:
-    return [found.name for found in place(*args, **{"engine": "openvino", "replicas": None, **kwargs})]
+    return [found.name for found in place(*args, **{"needs": ["openvino"], "replicas": None, **kwargs})]
 
 
 def test_without_a_target_it_goes_where_most_memory_is_free_and_the_engine_is() -> None:
     assert names(ALL, []) == ["n2.cpu0"]
-    assert names(ALL, [], engine="fake") == ["n3.cpu0"]
+    assert names(ALL, [], needs=["fake"]) == ["n3.cpu0"]
 
 
 def test_more_replicas_than_devices_take_turns() -> None:
@@ -56,9 +56,11 @@ def test_a_target_is_a_node_or_one_device_of_it_and_each_gets_one() -> None:
 def test_a_target_that_can_not_take_it_is_named_with_what_can_be_done() -> None:
     with pytest.raises(NoDevice, match=r"no node 'n9' .* alive are: n1.cpu0, n2.cpu0, n3.cpu0"):
         names(ALL, ["n9"])
-    with pytest.raises(InvalidRequest, match=r"'openvino' is not installed on n3.cpu0") as lacking:
+    with pytest.raises(InvalidRequest, match=r"Not installed on n3.cpu0: openvino") as lacking:
         names(ALL, ["n3"])
     assert lacking.value.reason == "option_not_supported"
+    with pytest.raises(InvalidRequest, match=r"n2.cpu0, .*: openvino-export. .* \(headrace engine install open"):
+        names(ALL, [], needs=["openvino", "openvino-export"])
     with pytest.raises(NoDevice, match="No agent is alive"):
         names([], [])
 
@@ -90,6 +92,16 @@ def request(**fields: Any) -> DeployRequest:
     found = DeployRequestSchema().load({"model_type": "m", **fields})
     assert isinstance(found, DeployRequest)
     return found
+
+
+def test_what_an_engine_must_export_goes_where_the_tool_for_it_is(planner: Planner) -> None:
+    exporting = device("n4.cpu0", engines=("openvino", "openvino-export"))
+    stored = replace(FOOTPRINT, format="safetensors")
+    alive(planner, LARGE, footprint=stored)
+    with pytest.raises(InvalidRequest, match="headrace engine install openvino-export"):
+        planner.deployment(MODEL, request(), "deploy-1")
+    alive(planner, exporting, footprint=stored)
+    assert [one.node for one in planner.deployment(MODEL, request(), "deploy-1").specs] == ["n4"]
 
 
 def test_a_plan_has_a_replica_with_a_name_of_its_own_for_each_device(planner: Planner) -> None:

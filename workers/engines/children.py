@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from workers.engines.frames import FrameSocket
 #: As `gateway/process/logs.py` writes them: a test holds both to the same lines.
 FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 CONTINUED = "    | "
+#: Variables that tell a Python interpreter where its packages are.
+OF_THIS_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 #: Only the owner may read what the processes write.
 UMASK = 0o077
 
@@ -31,6 +34,9 @@ def spawn(
     stdout: int | IO[bytes] | None = None,
 ) -> tuple[subprocess.Popen[bytes], socket.socket]:
     """Start a module of this room, under this interpreter or another. Returns the process and our end of its socket."""
+    env = os.environ if env is None else env
+    if python:  # the packages of this interpreter are of no use to another
+        env = {name: value for name, value in env.items() if name not in OF_THIS_INTERPRETER}
     ours, theirs = socket.socketpair()
     with theirs:
         command = [python or sys.executable, "-P", run_alone.__file__, module, str(theirs.fileno())]

@@ -11,7 +11,7 @@ import psutil
 
 from gateway.errors import InvalidSetting
 from gateway.models.devices import DeviceName
-from gateway.models.engines import SPECS, EngineSpec
+from gateway.models.engines import SPECS, TOOLS, EngineSpec
 from workers.host.venvs import Environment
 from workers.host.vitals import hardware
 
@@ -39,8 +39,9 @@ def describe_device(device: str) -> Facts:
 
 
 def installed_engines(data_dir: Path) -> tuple[str, ...]:
-    """The engines that are installed here: in this environment, or in one of their own."""
-    return tuple(name for name, spec in SPECS.items() if _is_installed(spec, data_dir))
+    """The engines and their tools that are installed here: in this environment, or in one of their own."""
+    tools = (tool for tool in sorted(TOOLS) if Environment.of(tool, data_dir).installed())
+    return (*(name for name, spec in SPECS.items() if _is_installed(spec, data_dir)), *tools)
 
 
 def _is_installed(spec: EngineSpec, data_dir: Path) -> bool:

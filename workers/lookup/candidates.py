@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
@@ -64,9 +64,10 @@ def candidates(sizes: Mapping[str, int], *, path: str = "", quantization: str = 
     return folders + _of_one_model(files)
 
 
-def readable(found: Sequence[Candidate], engine: str) -> list[Candidate]:
-    """Those in the formats of an engine, its preferred format first."""
-    formats = spec_of(engine).formats
+def readable(found: Sequence[Candidate], engine: str, tools: Collection[str] = ()) -> list[Candidate]:
+    """Those in the formats that an engine serves with these tools, its preferred format first."""
+    spec = spec_of(engine)
+    formats = (*spec.formats, *(format for format, tool in spec.exports.items() if tool in tools))
     return sorted((one for one in found if one.format in formats), key=lambda one: formats.index(one.format))
 
 

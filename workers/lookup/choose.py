@@ -43,7 +43,7 @@ def choices(place: Place, device: Device, engine: str, max_batch_size: int) -> l
     found: list[Choice] = []
     refusals: list[SourceFailed] = []
     for name in engines_for(device, engine):
-        for of_format in _by_format(readable(there, name)):
+        for of_format in _by_format(readable(there, name, device.engines)):
             for candidate, judged in _judged(place, of_format, name, device, refusals):
                 found.append(_fitted(candidate, judged, device, max_batch_size))
                 if found[-1].fit.plan.fits:
@@ -129,7 +129,10 @@ def _refused(there: Sequence[Candidate], device: Device, engine: str, refusals: 
     if not refusals:
         readers = [name for name, spec in SPECS.items() if set(spec.formats) & set(formats)]
         if engine:
-            text = f"The {engine} engine reads {', '.join(spec_of(engine).formats)}, and there is {', '.join(formats)}."
+            spec = spec_of(engine)
+            text = f"The {engine} engine reads {', '.join(spec.formats)}, and there is {', '.join(formats)}."
+            if lacks := next((spec.exports[format] for format in formats if format in spec.exports), ""):
+                text += f" It serves that where {lacks} is installed: {how_to_install(lacks)}."
             return SourceFailed(FailureReason.UNSUPPORTED_ARCHITECTURE, text)
         missing = [name for name in readers if name not in device.engines and device.kind in SPECS[name].devices]
         if missing:

@@ -129,6 +129,10 @@ def _remarks(found: Judged) -> Sequence[tuple[str, Any]]:
             found.engine == "openvino" and described.stretched,
         ),
         (
+            "It is made into OpenVINO IR when it is first loaded, which takes minutes for a large one.",
+            found.footprint.format in spec_of(found.engine).exports,
+        ),
+        (
             f"Its weights were packed by {described.packed_by}, which may need a package beside transformers; whether "
             "it is there shows when the model is loaded.",
             described.packed_by and not spec_of(found.engine).packed,

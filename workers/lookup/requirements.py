@@ -19,6 +19,11 @@ from workers.sources.model_footprint import DAMAGED, shown
 
 #: The engine whose models make vectors.
 ENCODERS = "embedding"
+#: What to do with a model that an engine does not serve in a format.
+_OTHERWISE = {
+    "gguf": "Take the model as safetensors or OpenVINO IR.",
+    "safetensors": "Serve it with another engine, or take the model as OpenVINO IR.",
+}
 
 
 class OtherWeights(SourceFailed):
@@ -51,11 +56,16 @@ def require_read(spec: EngineSpec, format: str, description: Description) -> Non
     if not description.generates and spec.name != ENCODERS:
         raise unsupported(f"It does not continue text ({what}); the {spec.name} engine serves models that do.")
     known = spec.architectures.get(format, ())
-    if known and (description.architecture not in known or description.num_experts):
+    if known and (description.model_type not in known or description.num_experts):
         experts = " with experts" if description.num_experts else ""
         raise unsupported(
-            f"The {spec.name} engine does not read the architecture {description.architecture}{experts} from {format}; "
-            f"it reads {', '.join(known)}. Take the model as safetensors or OpenVINO IR."
+            f"The {spec.name} engine does not read the architecture {description.model_type}{experts} from {format}; "
+            f"it reads {', '.join(known)}. {_OTHERWISE[format]}"
+        )
+    if format in spec.exports and description.packed_by:
+        raise unsupported(
+            f"The {spec.name} engine serves {format} of floats only, and these weights were packed by "
+            f"{description.packed_by}. {_OTHERWISE[format]}"
         )
     types = spec.weight_types.get(format, ())
     others = sorted(description.matrix_types - set(types)) if types else []
@@ -87,12 +97,13 @@ def require_packed(spec: EngineSpec, device: str, description: Description) -> N
 
 
 def require_known(engine: str, format: str, description: Description) -> None:
-    """What transformers knows, which takes seconds to find out. An engine says the same when it begins to load.
+    """What transformers knows, which takes seconds to find out. An engine says the same when it begins to load. What
+    one exports is in its table.
 
     Raises:
         SourceFailed: a kind of model that transformers does not know, or does not serve as the engine does.
     """
-    if format != "safetensors":
+    if format != "safetensors" or format in SPECS[engine].exports:
         return
     try:
         types = _model_types()

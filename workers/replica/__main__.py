@@ -35,6 +35,7 @@ from workers.celery_worker import consume
 from workers.engines.base import EngineConfig
 from workers.handlers.base import load_work
 from workers.host.failures import failure_of
+from workers.host.venvs import exporter
 from workers.replica.worker import ReplicaWorker
 from workers.stages import run_stages
 from workers.stages.base import Startup
@@ -62,6 +63,8 @@ def engine_config(
         use_flash_attention=spec.use_flash_attention,
         use_kv_cache=spec.use_kv_cache,
         cpu_offload=spec.cpu_offload,
+        cache_dir=str(settings.data_dir / "exports"),
+        exporter=exporter(model.engine, settings.data_dir),
         kv_capacity_tokens=kv_capacity_tokens,
     )
 

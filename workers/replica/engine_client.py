@@ -27,8 +27,6 @@ from workers.host.failures import failure_of_exit
 
 #: Longest wait until the engine process has read a frame. Its reader does nothing else, so it hangs.
 SEND_S = 10.0
-#: Variables that tell a Python interpreter where its packages are.
-OF_THIS_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 #: How long an engine may take to exit after it has closed its socket.
 END_S = 1.0
 
@@ -63,8 +61,6 @@ class EngineProcess:
         spec = spec_of(config.engine)
         # It gets local files. Without this its libraries may download more from the hub, even kernels to run.
         env = {**public(os.environ), "HF_HUB_OFFLINE": "1", "PYTHONSAFEPATH": "1"}
-        if python:  # the packages of this interpreter are of no use to another
-            env = {name: value for name, value in env.items() if name not in OF_THIS_INTERPRETER}
         process, ours = spawn("workers.engines.process", python=python, env=env)
         ours.settimeout(SEND_S)
         engine = cls(process, FrameSocket(ours, dumps=dumps, loads=loads))

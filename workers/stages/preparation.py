@@ -18,13 +18,10 @@ from workers.stages.base import Startup
 def run(up: Startup) -> None:
     """Raises: DeploymentFailed."""
     model = up.model
-    if model.engine not in installed_engines(up.settings.data_dir):
-        raise DeploymentFailed(
-            FailureReason.UNSUPPORTED_ARCHITECTURE,
-            f"The engine {model.engine!r} is not installed on {up.spec.node}: {how_to_install(model.engine)}.",
-        )
+    _require_installed(up, model.engine)
     up.source = source_of(model, up.settings)
     footprint = up.source.inspect(is_cancelled=up.cancelled.is_set, log=up.say)
+    _require_installed(up, *SPECS[model.engine].needs(footprint.format))
     _require_servable(up, footprint.format)
     up.report(1, 2)
     up.spec = up.spec.in_full(model, up.settings.max_batch_size, footprint.context_length)
@@ -55,6 +52,8 @@ def run(up: Startup) -> None:
         f"{found.workspace_bytes / 1e6:.0f}), {found.loading_bytes / 1e6:.0f} MB while it is loaded, "
         f"{found.free_bytes / 1e6:.0f} MB free"
     )
+    if tool := SPECS[model.engine].exports.get(footprint.format):
+        up.say(f"{tool} exports it when it is first loaded, which takes minutes for a large model")
     if found.kv_cache_bytes:
         sequences = found.kv_capacity_tokens / load.context_length
         up.say(f"KV cache: {found.kv_capacity_tokens} tokens, {sequences:.1f} sequences of {load.context_length}")
@@ -63,6 +62,16 @@ def run(up: Startup) -> None:
             FailureReason.OUT_OF_MEMORY,
             f"It needs {found.peak_bytes / 1e9:.2f} GB, and {spec.node}.{spec.device} has "
             f"{found.free_bytes / 1e9:.2f} GB free.",
+        )
+
+
+def _require_installed(up: Startup, *names: str) -> None:
+    """Raises: DeploymentFailed, with the command that installs the first that is not."""
+    here = installed_engines(up.settings.data_dir)
+    if missing := next((name for name in names if name not in here), ""):
+        raise DeploymentFailed(
+            FailureReason.UNSUPPORTED_ARCHITECTURE,
+            f"{missing!r} is needed and not installed on {up.spec.node}: {how_to_install(missing)}.",
         )
 
 

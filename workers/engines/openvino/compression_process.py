@@ -96,12 +96,16 @@ def _keep(frames: FrameSocket, copy: Path) -> None:
     try:
         frames.receive()
     except (EOFError, OSError):
-        # A file may appear while the folder is emptied.
-        for _ in range(_REMOVALS):
-            shutil.rmtree(copy, ignore_errors=True)
-            if not copy.exists():
-                break
+        remove(copy)
         os._exit(0)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder in which files may still appear."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            break
 
 
 if __name__ == "__main__":

@@ -11,9 +11,10 @@ import openvino
 import openvino_genai
 from openvino import opset13 as ops
 
-from workers.engines.base import EngineConfig
+from workers.engines.base import EngineConfig, Report
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.openvino.copies import COMPRESSED, compressed, writable
+from workers.engines.openvino.exports import PARTS, exported, needs_export
 
 #: Tokens of one block of the KV cache on a CPU, and on a GPU.
 CPU_BLOCK_TOKENS, GPU_BLOCK_TOKENS = 32, 16
@@ -50,19 +51,27 @@ class Loaded:
     pipeline: Any
     #: How many token ids the model has. For a larger one the pipeline would take another without a word.
     vocabulary: int
+    #: Where its tokenizer lies.
+    path: str
     in_force: InForce
 
 
-def load(config: EngineConfig) -> Loaded:
-    """The pipeline over weights as they are stored, or compressed ones. Raises: LoadFailed."""
+def load(config: EngineConfig, report: Report) -> Loaded:
+    """The pipeline over weights as they are stored, or compressed or exported ones. Raises: LoadFailed."""
+    total = 1 + PARTS if needs_export(Path(config.model_path)) else 1
+    report("model_initialization", 0, total)
     properties = dict(config.options.get("properties", {}))
     found = in_force(config.device, properties)
     if found.threads == 1 and found.dtype == "bf16" and PRECISION not in properties:
         # Where the processor has AMX, OpenVINO shares 16-bit layers out to pairs of threads, and one thread ends it.
         properties = {**properties, PRECISION: "f32"}
         found = in_force(config.device, properties)
+    if total > 1:
+        made = exported(config, lambda part: report("model_initialization", part, total))
+        config = replace(config, model_path=str(made), quantization="none")
     pipeline = _loaded(replace(config, options={**config.options, "properties": properties}))
-    return Loaded(pipeline, _vocabulary(Path(config.model_path), pipeline), found)
+    report("model_initialization", total, total)
+    return Loaded(pipeline, _vocabulary(Path(config.model_path), pipeline), config.model_path, found)
 
 
 def in_force(device: str, properties: Mapping[str, Any]) -> InForce:

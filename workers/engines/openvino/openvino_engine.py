@@ -1,7 +1,7 @@
 """OpenVINO GenAI's continuous batching pipeline as an engine: paged KV cache, prefix sharing, CPU and Intel GPU.
 
-Reads GGUF files and OpenVINO IR folders. Stop strings are not its business; it gets ids and gives ids.
-Options: `properties` for the OpenVINO device.
+Reads GGUF files and OpenVINO IR folders, and has IR made of safetensors. Stop strings are not its business; it gets ids
+and gives ids. Options: `properties` for the OpenVINO device.
 """
 
 from __future__ import annotations
@@ -105,17 +105,15 @@ class OpenVinoEngine(BatchEngine[Held]):
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         super().__init__()
-        report("model_initialization", 0, 1)
         self._cache = CacheRoom[int](kv_blocks(config) * block_tokens(config))
-        loaded = load(config)
-        report("model_initialization", 1, 1)
+        loaded = load(config, report)
         self._pipeline, self._vocabulary = loaded.pipeline, loaded.vocabulary
         self._block_tokens = block_tokens(config)
         self._prefill = Prefill(block_tokens=self._block_tokens, max_step_tokens=MAX_BATCHED_TOKENS)
         self._prefixes = PrefixIndex(block_tokens=self._block_tokens, num_blocks=kv_blocks(config))
         self._answers = AnswerLengths()
         self._piece_ids = itertools.count(FIRST_PIECE_ID)
-        self._grammars = OpenVinoGrammars.of(self._pipeline, config.model_path, self._vocabulary)
+        self._grammars = OpenVinoGrammars.of(self._pipeline, loaded.path, self._vocabulary)
         self._compiling = Compiling[float]()
         slowest_s = warm_up(self, report)
         digest = weights_digest(config)
