@@ -99,6 +99,8 @@ class ModelEntrySchema(StrictSchema):
     on_interrupt = Word(ON_INTERRUPT)
     pricing = fields.Nested(PricingSchema)
     source = Text()
+    base = Text()
+    adapter = Text()
     engine = Text()
     quantization = Text()
     dimensions = Integer(1, MOST_TOKENS)
@@ -116,7 +118,7 @@ class ModelEntrySchema(StrictSchema):
     reasoning_format = Word(REASONING_FORMATS)
     options = fields.Dict(Text())
 
-    @validates("source")
+    @validates("source", "adapter")
     def _readable(self, value: str | None, **_: Any) -> None:
         try:
             parse_source(value or "")

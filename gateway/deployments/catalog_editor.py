@@ -77,7 +77,7 @@ class CatalogEditor:
         key.require("admin")
         added = self._added(key, model_id)
         nodes: list[str] = []
-        if self._catalog.get(model_id).local:
+        if self._catalog.get(model_id).deployable:
             with contextlib.suppress(NotDeployed):
                 nodes = deployments.unload(model_id, key=key)["nodes"]
         downloaded = files and isinstance(parse_source(str(added.table.get("source", ""))), HubRef)

@@ -248,6 +248,11 @@ class Deployments:
                 f"Model {model.id!r} is served by {model.provider}; only local models can be deployed.",
                 reason="not_a_local_model",
             )
+        if model.base:
+            raise InvalidRequest(
+                f"Model {model.id!r} is an adapter: the replicas of {model.base!r} serve it. Deploy or unload that.",
+                reason="is_an_adapter",
+            )
         return model
 
     def _deployable(self, key: KeyRecord, model_id: str) -> Model:

@@ -98,6 +98,7 @@ class Router:
 
     def status(self, model: Model) -> ModelStatus:
         """The status of a model, at most half a second old."""
+        model = self._server(model)
         if not model.local:
             return self._obstacle(model) or BY_CIRCUIT[self.circuit(model).state]
         statuses: set[str] = {replica.status for replica in self.replicas(model)}
@@ -128,12 +129,12 @@ class Router:
         return next((model for model in self.catalog if model.id == model_id), None)
 
     def replicas(self, model: Model) -> Sequence[Replica]:
-        """The living replicas of a model."""
-        return self._replicas.get(model.id)
+        """The living replicas that serve a model."""
+        return self._replicas.get(model.base or model.id)
 
     def specs(self, model: Model) -> Sequence[ReplicaSpec]:
-        """The desired replicas of a model."""
-        return self._specs.get(model.id)
+        """The desired replicas that serve a model."""
+        return self._specs.get(model.base or model.id)
 
     def everything(self) -> tuple[list[Replica], list[ReplicaSpec]]:
         """The replicas and the specs of all models, read now. For a while those of single ones come from here.
@@ -222,7 +223,12 @@ class Router:
             return ModelStatus.NO_CREDENTIALS
         return None if workers else ModelStatus.INACTIVE
 
+    def _server(self, model: Model) -> Model:
+        """The model whose replicas serve this one: itself, unless it is an adapter."""
+        return self.catalog.get(model.base) if model.base else model
+
     def _require_ready(self, model: Model, besides: str = "") -> None:
+        model = self._server(model)
         status = self.status(model)
         if status is ModelStatus.UNAVAILABLE:
             wait_s = self.circuit(model).retry_after_s

@@ -103,7 +103,7 @@ def follow(job: Job, event: Event) -> Job:
     """The job after this event: another model may have taken over."""
     model = event.body.get("model")
     takes_over = event.type in (EventType.STARTED, EventType.RESUMED, EventType.SNAPSHOT)
-    return replace(job, route=model) if model and takes_over and model != job.runs_on else job
+    return replace(job, route=model, adapter="") if model and takes_over and model != job.runs_on else job
 
 
 def served_by(job: Job, events: Iterable[Event]) -> list[str]:
@@ -113,9 +113,9 @@ def served_by(job: Job, events: Iterable[Event]) -> list[str]:
         job = follow(job, event)
         if event.type is EventType.SNAPSHOT:
             names = list(event.body.get("served_by", names))
-        elif event.type in (EventType.STARTED, EventType.RESUMED) and job.runs_on not in names[-1:]:
-            names.append(job.runs_on)
-    return names or [job.runs_on]
+        elif event.type in (EventType.STARTED, EventType.RESUMED) and job.served_as not in names[-1:]:
+            names.append(job.served_as)
+    return names or [job.served_as]
 
 
 def deltas(event: Event) -> Sequence[Mapping[str, Any]]:

@@ -64,6 +64,8 @@ class JobHead:
     _: KW_ONLY
     #: The queue key under which it waits or runs now; empty: `model`, which the client has asked for.
     route: str = ""
+    #: The adapter of the model under `route` that it runs with; empty: none.
+    adapter: str = ""
     background: bool = False
     owner: str = ""
     claim: str = ""
@@ -110,6 +112,11 @@ class JobHead:
     def runs_on(self) -> str:
         """The queue key under which it waits, or runs: a model, or a device."""
         return self.route or self.model
+
+    @property
+    def served_as(self) -> str:
+        """The model that serves it, as clients know it."""
+        return self.adapter or self.runs_on
 
     @property
     def word(self) -> str:
@@ -170,7 +177,18 @@ class Job(JobHead):
 
 #: Fields that a new record may have from the beginning, including those of a restored job.
 _BROUGHT = (
-    *("route", "price", "fingerprint", "slots", "prompt_cost", "most_tokens", "weight", "reserved", "deadline"),
+    *(
+        "route",
+        "adapter",
+        "price",
+        "fingerprint",
+        "slots",
+        "prompt_cost",
+        "most_tokens",
+        "weight",
+        "reserved",
+        "deadline",
+    ),
     *("created_at", "crashes", "losses", "preemptions"),
 )
 #: Fields of the record that are whole numbers.
@@ -179,7 +197,7 @@ _NUMBERS = (
     *("preemptions", "prompt_cost", "most_tokens", "slots", "weight"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at", "deadline"),
 )
-_TEXTS = ("kind", "model", "key_id", "route", "owner", "claim", "cancel_reason", "price", "fingerprint")
+_TEXTS = ("kind", "model", "key_id", "route", "adapter", "owner", "claim", "cancel_reason", "price", "fingerprint")
 _FLAGS = ("background", "cancel")
 _OBJECTS = ("usage", "error")
 #: The fields of a `JobHead`, and the version that wrote the record.

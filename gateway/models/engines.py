@@ -75,6 +75,8 @@ class EngineSpec:
     packed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     #: Modules of other packages that such weights need, by the same words.
     packed_require: Mapping[str, str] = field(default_factory=dict)
+    #: One replica serves adapters (LoRA) of its model beside it.
+    adapters: bool = False
     max_tensor_parallel: int = 1
     #: Kinds of devices on which weights may stay in the host's memory.
     cpu_offload: Sequence[str] = ()
@@ -189,6 +191,7 @@ SPECS = {
             grammar_language="lark",
             can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
             keeps=_KEPT | _LIKELY | {"repetition_penalty", "logit_bias"},
+            adapters=True,
             packed={
                 **dict.fromkeys(("awq", "gptq", "compressed-tensors"), ("cpu", "cuda")),
                 **dict.fromkeys(("fp8", "mxfp4", "modelopt", "quark", "torchao"), ("cuda",)),

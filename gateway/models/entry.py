@@ -87,6 +87,9 @@ class Model:
     on_interrupt: str = "continue"
     pricing: Pricing = Pricing()
     source: str = ""
+    #: An adapter (LoRA) of another model, whose replicas serve it: that one's id, and the adapter's folder or package.
+    base: str = ""
+    adapter: str = ""
     engine: str = ""
     quantization: str = ""
     #: Length of the vectors of an embedding model; 0 = unknown.
@@ -122,6 +125,11 @@ class Model:
         return self.provider == LOCAL
 
     @property
+    def deployable(self) -> bool:
+        """Whether it has replicas of its own: an adapter is served by those of its base."""
+        return self.local and not self.base
+
+    @property
     def longest_answer(self) -> int:
         """The most tokens of one answer, as far as the catalog knows."""
         return min(filter(None, (self.max_tokens, self.context_length)), default=MOST_TOKENS)
@@ -152,6 +160,15 @@ class Model:
             case HubRef():
                 found = hub_path(self.models_dir, ref, formats_of(self.engine))
                 return found if found.exists() else None
+        return None
+
+    def adapter_path(self) -> Path | None:
+        """The folder of an adapter, or None if it can't be on this machine."""
+        match parse_source(self.adapter):
+            case FolderRef(path=path):
+                return Path(path)
+            case PackageRef() as ref:
+                return package_path(ref)
         return None
 
     @property

@@ -17,6 +17,7 @@ from gateway.models.engines import SPECS
 from gateway.models.entry import LOCAL, RANGED, Model, Pricing, Provider, Range
 from schemas.base.fields import leaves
 from schemas.catalog import ModelEntrySchema, ProviderEntrySchema
+from schemas.sources import HubRef, parse_source
 
 #: What a source may hold, in the order in which it is read: models name providers.
 KINDS = ("providers", "models")
@@ -105,6 +106,14 @@ def build(sources: Sequence[Source], *, models_dir: Path, before: Entries = Entr
             models[name] = _model(name, raw["models"][name], models_dir, providers, names)
         except Mistake as mistake:
             problems.append(_problem(sources, mistake))
+            if name in before.models:
+                models[name] = before.models[name]
+    for name, model in list(models.items()):
+        try:
+            models[name] = _of_base(model, models)
+        except Mistake as mistake:
+            problems.append(_problem(sources, mistake))
+            del models[name]
             if name in before.models:
                 models[name] = before.models[name]
     found = {name: replace(model, via=providers.get(model.provider)) for name, model in models.items()}
@@ -212,3 +221,30 @@ def _model(
         if name not in names or name == model.id:
             raise Mistake((*path, "fallbacks"), f"{name!r} is not the id of another model.")
     return model
+
+
+def _of_base(model: Model, models: Mapping[str, Model]) -> Model:
+    """An adapter with what it has of its base; any other model as it is. Raises: Mistake."""
+    path, base = ("models", model.id), models.get(model.base)
+    for name in model.fallbacks:
+        if name in models and models[name].base:
+            raise Mistake((*path, "fallbacks"), f"{name!r} is an adapter; name its base {models[name].base!r}.")
+    if not model.base and not model.adapter:
+        return model
+    if base is None or not base.deployable or base is model:
+        raise Mistake((*path, "base"), f"{model.base!r} is not the id of a local model that has weights of its own.")
+    if model.source or model.engine:
+        name = "source" if model.source else "engine"
+        raise Mistake((*path, name), f"An adapter has that of its base {base.id!r}: leave it out.")
+    if not model.adapter or isinstance(parse_source(model.adapter), HubRef):
+        raise Mistake((*path, "adapter"), f"Got {model.adapter!r}; must be a folder or package with an adapter.")
+    if base.engine not in SPECS or not SPECS[base.engine].adapters:
+        able = ", ".join(name for name, spec in SPECS.items() if spec.adapters)
+        raise Mistake((*path, "base"), f"The engine {base.engine!r} of {base.id!r} serves no adapters: {able} does.")
+    return replace(
+        model,
+        engine=base.engine,
+        context_length=model.context_length or base.context_length,
+        tool_format=model.tool_format or base.tool_format,
+        reasoning_format=model.reasoning_format or base.reasoning_format,
+    )

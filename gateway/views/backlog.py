@@ -13,8 +13,9 @@ from gateway.models.catalog import Model
 
 
 def queues(inference: Inference, model_id: str | None = None) -> list[dict[str, Any]]:
-    """Those of all models, or of one. Raises: ModelNotFound."""
-    models: Sequence[Model] = list(inference.catalog) if model_id is None else [inference.catalog.get(model_id)]
+    """Those of all models, or of one: an adapter's requests are in the queue of its base. Raises: ModelNotFound."""
+    one = None if model_id is None else inference.catalog.get(model_id)
+    models: Sequence[Model] = [one] if one else [model for model in inference.catalog if not model.base]
     found = backlogs(inference.store, [model.id for model in models])
     return [_shown(inference, model, found[model.id]) for model in models]
 

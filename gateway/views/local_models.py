@@ -17,7 +17,8 @@ def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
     `replicas` has them all.
     """
     inference.router.everything()
-    served = [(model, found) for model in inference.catalog.seen_by(key) if (found := inference.replicas(model))]
+    own = [model for model in inference.catalog.seen_by(key) if not model.base]
+    served = [(model, found) for model in own if (found := inference.replicas(model))]
     store = inference.store
     stats = read_stats(store.redis, [model.id for model, _ in served], now_ms=store.clock.estimated_now_ms())
     return [_entry(inference, model, found, stats[model.id]) for model, found in served]

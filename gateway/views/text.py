@@ -38,7 +38,7 @@ def echo(job: Job, index: int) -> str:
 def envelope(job: Job, *, chunk: bool) -> dict[str, Any]:
     """The fields that every chunk or answer of a job begins with."""
     kind = {"chat": "chat.completion.chunk" if chunk else "chat.completion"}.get(job.kind, "text_completion")
-    return {"id": job.id, "object": kind, "created": job.created_at // 1000, "model": job.runs_on}
+    return {"id": job.id, "object": kind, "created": job.created_at // 1000, "model": job.served_as}
 
 
 def chunks(job: Job, event: Event) -> list[dict[str, Any]]:
@@ -97,7 +97,8 @@ def answer(job: Job, events: Iterable[Event]) -> dict[str, Any]:
     """The full answer of a job that is done, or the partial one of a cancelled job."""
     journal = list(events)
     models = served_by(job, journal)
-    job = replace(job, route=models[-1])
+    if models[-1] != job.served_as:
+        job = replace(job, route=models[-1], adapter="")
     folded = fold(journal, num_choices=num_choices(job))
     choices = []
     for index, choice in enumerate(folded):

@@ -12,7 +12,7 @@ from tests.rpc import start_rpc
 from tests.stack import Stack, running
 
 #: For an interpreter with vLLM: test_vllm.py runs it there.
-collect_ignore = [] if find_spec("vllm") else ["test_packed_weights.py"]
+collect_ignore = [] if find_spec("vllm") else ["test_adapters.py", "test_packed_weights.py"]
 CHAT_MODEL, ENCODER = "smollm2-135m", "all-minilm-l6-v2"
 #: Fake models that take tools; one has an odd id.
 TOOLS, ODD = "with-tools", "org/name:7b"

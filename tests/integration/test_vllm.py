@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.adapters import save_adapter
 from tests.apart import VLLM_SHAPE, environment, lend, run_pytest
 from tests.deployments import deploy, ended
 from tests.homes import new_home
@@ -27,6 +28,13 @@ source = "{source}"
 context_length = 2048
 max_tokens = 2048
 options = {{ eager = true }}
+"""
+ADAPTERS = ("one", "other")
+ADAPTER = """
+[models.{name}]
+capabilities = ["chat"]
+base = "small"
+adapter = "{folder}"
 """
 
 
@@ -49,8 +57,9 @@ def test_it_keeps_the_contract_of_engines() -> None:
 
 
 @pytest.mark.slow
-def test_it_computes_weights_that_others_have_packed() -> None:
-    passes("tests/integration/test_packed_weights.py")
+@pytest.mark.parametrize("file", ["test_adapters.py", "test_packed_weights.py"])
+def test_it_computes_what_adapters_and_packed_weights_stand_for(file: str) -> None:
+    passes(f"tests/integration/{file}")
 
 
 def test_the_commands_of_engines_md(tmp_path: Path) -> None:
@@ -68,7 +77,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("v")
     lend("vllm", folder)
     source = save_safetensors(folder / "small", **VLLM_SHAPE)
-    with running(folder, {}, catalog=CATALOG.format(source=source)) as stack:
+    catalog = CATALOG.format(source=source)
+    for seed, name in enumerate(ADAPTERS):
+        catalog += ADAPTER.format(name=name, folder=save_adapter(folder / name, source, seed=seed))
+    with running(folder, {}, catalog=catalog) as stack:
         with stack.client() as client:
             assert ended(client, deploy(client, "small"), 300)["status"] == "completed"
         yield stack
@@ -85,24 +97,44 @@ def is_gone(process: psutil.Process) -> bool:
 
 
 def stream_through(stack: Stack, *, victim: int) -> None:
-    """Eight streams go on whole when a process of the engine is killed. What was said stays.
+    """Eight streams, of the model and of its adapters, go on whole when a process of the engine is killed. What was
+    said stays.
 
     Where tokens are nearly alike, what follows may be another answer.
     """
-    streams = [chat(stack, model="small", max_tokens=200, temperature=0) for _ in range(8)]
+    models = [*("small", *ADAPTERS) * 3][:8]
+    asked = {"max_tokens": 200, "temperature": 0, "logit_bias": {"1": -100}}  # no token ends an answer
+    streams = [chat(stack, model=model, **asked) for model in models]
     eventually(lambda: all(len(stream.ids) > 3 for stream in streams), "all run")
     before = [stream.text for stream in streams]
     engine = engine_of(stack)
     engine[victim].kill()
-    for stream, said in zip(streams, before, strict=True):
+    for stream, said, model in zip(streams, before, models, strict=True):
         stream.join()
         assert (stream.error, stream.finish_reason) == (None, "length")
         assert stream.text.startswith(said)
         with stack.client() as client:
             job = client.get(f"/jobs/{stream.job_id}").json()["data"]
-        assert job["usage"]["completion_tokens"] == 200
+        assert (job["model"], job["usage"]["completion_tokens"]) == (model, 200)
     assert stack.replica("small").status == "active"
     assert all(map(is_gone, engine))
+
+
+def test_adapters_are_models_that_the_replica_of_their_base_serves(stack: Stack) -> None:
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 20, "temperature": 0}
+    with stack.client() as client:
+        answers = [client.post(f"/models/{name}/chat/completions", json=body).json() for name in ("small", *ADAPTERS)]
+        assert [answer["data"]["model"] for answer in answers] == ["small", *ADAPTERS]
+        assert len({answer["data"]["choices"][0]["message"]["content"] for answer in answers}) == 3
+        assert not any("served_by" in answer["data"] for answer in answers)
+        assert client.get("/models/one").json()["data"]["status"] == "active"
+        assert [one["id"] for one in client.get("/models/local").json()["data"]["models"]] == ["small"]
+        for refused in (
+            client.post("/models/local/deploy", json={"model_type": "one"}),
+            client.delete("/models/local/other"),
+        ):
+            assert (refused.status_code, refused.json()["data"]["reason"]) == (422, "is_an_adapter")
+            assert "the replicas of 'small' serve it" in refused.json()["message"]
 
 
 def test_streams_go_on_whole_when_its_process_is_killed(stack: Stack) -> None:

@@ -132,6 +132,10 @@ BAD = [
         r"line 2: models.gpt-4.fallbacks: 'gpt-4' is not the id of another",
     ),
     (
+        '[models.gpt-4]\nbase = "fake"\nadapter = "/a"',
+        r"line 2: models.gpt-4.base: The engine 'fake' of 'fake' serves no adapters: vllm does",
+    ),
+    (
         '[providers.p]\nprotocol = "smoke"',
         r"line 2: providers.p.protocol: Got 'smoke'; allowed: openai, anthropic",
     ),
@@ -244,3 +248,46 @@ def test_the_example_of_the_page_on_providers_is_right(settings: Settings) -> No
     assert catalog.providers["openai"].api_key_env == "OPENAI_API_KEY", "what the file does not say stays"
     assert catalog.providers["openai"].first_byte_timeout_s == 60
     assert catalog.providers["other-headrace"].max_retries == 1
+
+
+BASE = """
+[models.big]
+capabilities = ["chat"]
+engine = "vllm"
+source = "/models/big"
+context_length = 4096
+tool_format = "hermes"
+[models.small]
+capabilities = ["chat"]
+"""
+
+
+def test_an_adapter_has_what_its_base_has(settings: Settings) -> None:
+    settings.config.write_text(BASE + 'base = "big"\nadapter = "/adapters/small"\nmax_tokens = 100\n')
+    catalog = load_catalog(settings)
+    small, big = catalog.get("small"), catalog.get("big")
+    assert (small.engine, small.context_length, small.tool_format) == ("vllm", 4096, "hermes")
+    assert (small.max_tokens, small.adapter_path()) == (100, Path("/adapters/small"))
+    assert (small.local, small.deployable, big.deployable) == (True, False, True)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('base = "nothing"\nadapter = "/a"', "base: 'nothing' is not the id of a local model"),
+        ('base = "gpt-4"\nadapter = "/a"', "base: 'gpt-4' is not the id of a local model"),
+        ('base = "small"\nadapter = "/a"', "base: 'small' is not the id of a local model"),
+        ('adapter = "/a"', "base: '' is not the id of a local model"),
+        ('base = "big"', "adapter: Got ''; must be a folder or package"),
+        ('base = "big"\nadapter = "hub:a/b@0123456789012345678901234567890123456789"', "must be a folder or package"),
+        ('base = "big"\nadapter = "/a"\nsource = "/b"', "source: An adapter has that of its base 'big'"),
+        (
+            'base = "big"\nadapter = "/a"\n[models.fake]\nfallbacks = ["small"]',
+            "fallbacks: 'small' is an adapter; name",
+        ),
+    ],
+)
+def test_a_mistake_in_an_adapter_is_named(settings: Settings, table: str, says: str) -> None:
+    settings.config.write_text(BASE + table)
+    (problem,) = load_catalog(settings).problems
+    assert says in str(problem)

@@ -183,7 +183,7 @@ class Agent:
 
     def _measure(self) -> None:
         """Publish the sizes of the models, again whenever the catalog has changed, or a download has come or gone."""
-        models = [model for model in self.catalog if model.local]
+        models = [model for model in self.catalog if model.deployable]
         seen = models, [model.id for model in models if model.downloadable and self._is_here(model)]
         if seen != self._inspected or time.monotonic() > self._next_inspection:
             self.footprints.publish(self.settings.node, self.settings.device, self._inspect(models))

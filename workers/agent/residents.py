@@ -34,7 +34,7 @@ class Residents:
         if not self._missing:
             return
         here = {one.model for one in specs if one}
-        known = {model.id for model in self._catalog if model.local}
+        known = {model.id for model in self._catalog if model.deployable}
         for model in [name for name in self._missing if name in known]:
             if model not in here:
                 log.info("%s is to serve %s", ".".join(self._place), model)

@@ -48,6 +48,8 @@ class EngineConfig:
     #: it is not installed.
     cache_dir: str = ""
     exporter: str = ""
+    #: Folders of adapters that sequences may name.
+    adapters: Sequence[str] = ()
     #: Tokens in the KV cache, all sequences together, as planned by `gateway/deployments/memory.py`; 0 = enough for a
     #: full batch.
     kv_capacity_tokens: int = 0
@@ -141,6 +143,8 @@ class SequenceRequest:
     generated: int = 0
     #: Prompts of others come first, and its own is computed so that their answers hardly notice.
     yields: bool = False
+    #: The folder of the adapter (LoRA) that it is computed with; empty = none.
+    adapter: str = ""
 
 
 class Likely(NamedTuple):
@@ -254,6 +258,8 @@ def require(request: SequenceRequest, allowed: frozenset[str], engine: str, *, v
         raise EngineRequestError(
             f"The {engine} engine can't do {', '.join(missing)}; it can do: {', '.join(sorted(allowed))}."
         )
+    if request.adapter and "adapter" not in allowed:
+        raise EngineRequestError(f"The {engine} engine serves no adapters.")
     if not sampling.is_sound:
         raise EngineRequestError("A penalty, a bias or min_p is out of its range.")
     return sampling

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from gateway.errors import InvalidRequest
+from gateway.errors import GenerationFailed, InvalidRequest
 from gateway.inference.parameters import sampling
 from gateway.jobs.record import Job
 from gateway.jobs.resume_point import ResumePoint
@@ -40,7 +40,8 @@ class Generation:
 
     def prepare(self, job: Job, resume_point: ResumePoint | None) -> Run:
         """Raises: InvalidRequest if the chat template refuses the messages; TemplateFailed; ContextTooLong."""
-        latest = self._catalog.latest(self._model)
+        latest = self._catalog.get(job.adapter) if job.adapter else self._catalog.latest(self._model)
+        adapter = _adapter_of(latest)
         model = replace(latest, context_length=min(latest.context_length or self._context_length, self._context_length))
         answers = self._answers(model)
         answers.require(job.request, model.id)
@@ -68,6 +69,7 @@ class Generation:
             answers=answers,
             plan=plan,
             grammar_language=self._grammar_language,
+            adapter=adapter,
         )
 
     def _answers(self, model: Model) -> ModelAnswers:
@@ -86,6 +88,16 @@ class Generation:
         """One token."""
         greedy = Sampling(max_tokens=1, temperature=0.0)
         return SequenceRequest(0, self._tokenizer.encode("probe"), greedy, list(self._tokenizer.eos_ids))
+
+
+def _adapter_of(model: Model) -> str:
+    """The folder of its adapter; empty: it is none. Raises: GenerationFailed."""
+    if not model.base:
+        return ""
+    path = model.adapter_path()
+    if path is None or not path.is_dir():
+        raise GenerationFailed(f"The adapter of {model.id!r} is not on this machine: {model.adapter}.")
+    return str(path)
 
 
 def load_generation(config: EngineConfig, model: Model, catalog: Catalog) -> Generation:

@@ -84,8 +84,10 @@ class Run(EngineRun):
         answers: ModelAnswers | None = None,
         plan: Plan | None = None,
         grammar_language: str = "",
+        adapter: str = "",
     ) -> None:
         super().__init__(job)
+        self._adapter = adapter
         self.tokenizer = tokenizer
         self._answers = answers = answers or ModelAnswers(tokenizer)
         self._plan = plan = plan or answers.plan(job.request, prompts[0])
@@ -184,6 +186,7 @@ class Run(EngineRun):
                 key=f"{self.job.id}/{choice.index}",
                 generated=choice.num_tokens,
                 yields=self.yields,
+                adapter=self._adapter,
             )
             for choice in self.choices
             if choice.finish_reason is None

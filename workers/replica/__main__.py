@@ -12,6 +12,7 @@ import secrets
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 
 from celery import Celery
 from celery.signals import worker_ready, worker_shutting_down
@@ -47,7 +48,12 @@ FAILED, TAKEN, ORPHANED = 3, 4, 5
 
 
 def engine_config(
-    model: Model, settings: Settings, spec: ReplicaSpec, path: str, kv_capacity_tokens: int = 0
+    model: Model,
+    settings: Settings,
+    spec: ReplicaSpec,
+    path: str,
+    kv_capacity_tokens: int = 0,
+    adapters: Sequence[str] = (),
 ) -> EngineConfig:
     """The configuration of the engine process."""
     spec = spec.in_full(model, settings.max_batch_size)
@@ -66,6 +72,7 @@ def engine_config(
         cache_dir=str(settings.data_dir / "exports"),
         exporter=exporter(model.engine, settings.data_dir),
         kv_capacity_tokens=kv_capacity_tokens,
+        adapters=adapters,
     )
 
 
@@ -106,7 +113,8 @@ def _load_worker(
     client = connect(settings)
     catalog = load_catalog(settings, client)
     model = catalog.get(spec.model)
-    config = engine_config(model, settings, spec, args.path, args.kv_capacity_tokens)
+    adapters = [str(path) for one in catalog if one.base == model.id and (path := one.adapter_path())]
+    config = engine_config(model, settings, spec, args.path, args.kv_capacity_tokens, adapters)
     startup_log = StartupLog(client, spec.replica_id)
     try:
         work = load_work(config, model, catalog)

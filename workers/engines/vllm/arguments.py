@@ -12,6 +12,7 @@ from typing import Any
 
 from workers.engines.base import EngineConfig
 from workers.engines.pytorch.vocabulary import TOKENIZER
+from workers.engines.vllm.adapters import lora_args
 
 #: The most likely tokens that a request may ask for at each place.
 MOST_LIKELY = 20
@@ -68,6 +69,7 @@ def engine_args(config: EngineConfig) -> dict[str, Any]:
         # That number counts: with these, vLLM does not ask for most of the memory.
         "kv_cache_memory_bytes": 1,
         "gpu_memory_utilization": 0.01,
+        **lora_args(config.adapters, on_cpu=config.device.upper() == "CPU"),
         **own,
     }
 

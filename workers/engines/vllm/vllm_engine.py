@@ -33,6 +33,7 @@ from workers.engines.base import (
 from workers.engines.batch_engine import BatchEngine
 from workers.engines.failures import LoadFailed, Reason
 from workers.engines.pytorch.vocabulary import grammars_of
+from workers.engines.vllm.adapters import Adapters
 from workers.engines.vllm.arguments import claim_devices, devices, engine_args
 from workers.engines.vllm.conversion import output_of, params_of
 from workers.engines.vllm.forms import FormBackend
@@ -42,7 +43,7 @@ log = logging.getLogger("headrace.engine")
 
 #: What one request may ask for.
 _CAN = frozenset({"top_p", "top_k", "min_p", "seed", "logprobs", "top_logprobs", "prompt_logprobs", "logit_bias"}) | {
-    *("presence_penalty", "frequency_penalty", "repetition_penalty", "grammar")
+    *("presence_penalty", "frequency_penalty", "repetition_penalty", "grammar", "adapter")
 }
 #: vLLM's own priorities: the lower is first.
 FIRST, YIELDING = 0, 1
@@ -71,6 +72,7 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         self._keeps_noise = bool(made.use_v2_model_runner)
         self._vocabulary = int(made.model_config.get_vocab_size())
         self._forms = self._with_forms(Path(config.model_path))
+        self._adapters = Adapters(self._engine)
         slowest_s = warm_up(self, report)
         effective = {
             "attention": "paged",
@@ -90,11 +92,11 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         require_room(request, sampling, self._capacity)
         if sampling.grammar:
             self._require_forms(request)
-        priority = YIELDING if request.yields else FIRST
+        adapter, priority = self._adapters.of(request.adapter), YIELDING if request.yields else FIRST
         prompt = TokensPrompt(prompt_token_ids=list(request.prompt_ids))
         try:
             params = params_of(sampling, request, keeps_noise=self._keeps_noise)
-            self._engine.add_request(str(request.sequence_id), prompt, params, priority=priority)
+            self._engine.add_request(str(request.sequence_id), prompt, params, lora_request=adapter, priority=priority)
         except (ValueError, VLLMClientError) as error:
             raise EngineRequestError(f"vLLM refuses this: {error}") from error
         self._held[request.sequence_id] = request
