@@ -51,8 +51,6 @@ class EngineSpec:
     attention: str
     #: Measured memory of a model worker and its engine process without weights, in bytes.
     base_bytes: int
-    #: Kinds of devices for which it comes before the others, where nobody has named an engine.
-    preferred_on: Sequence[str] = ()
     #: What turns jobs into sequences, `module:function`, imported in the model worker.
     job_handler: str = "workers.handlers.generation:load_generation"
     #: It runs in an environment of its own (`workers/host/venvs.py`), since its packages do not agree with ours.
@@ -121,6 +119,7 @@ class Effective:
     warnings: Sequence[str]
 
 
+#: Those that come first are preferred where nobody has named one, and where they are installed.
 SPECS = {
     spec.name: spec
     for spec in (
@@ -152,6 +151,26 @@ SPECS = {
             export_bytes_per_byte=1.3,
         ),
         EngineSpec(
+            name="vllm",
+            implementation="workers.engines.vllm.vllm_engine:VllmEngine",
+            requires=("vllm",),
+            is_apart=True,
+            devices=("cpu", "cuda"),
+            quantizations={"safetensors": ("none", "bf16")},
+            attention="paged attention",
+            base_bytes=2200 << 20,
+            grammar_language="lark",
+            can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
+            keeps=_KEPT | _LIKELY | {"repetition_penalty", "logit_bias"},
+            adapters=True,
+            packed={
+                **dict.fromkeys(("awq", "gptq", "compressed-tensors"), ("cpu", "cuda")),
+                **dict.fromkeys(("fp8", "mxfp4", "modelopt", "quark", "torchao"), ("cuda",)),
+            },
+            max_tensor_parallel=8,
+            flash_attention=("cuda",),
+        ),
+        EngineSpec(
             name="transformers",
             implementation="workers.engines.pytorch.transformers:TransformersEngine",
             requires=("torch", "transformers"),
@@ -177,27 +196,6 @@ SPECS = {
             bytes_per_embedding_parameter={"int8": 2.0, "int4": 2.0},
             # All weights are loaded in bfloat16 first.
             making_bytes_per_weight={"int8": 2.0, "int4": 2.0},
-        ),
-        EngineSpec(
-            name="vllm",
-            implementation="workers.engines.vllm.vllm_engine:VllmEngine",
-            requires=("vllm",),
-            is_apart=True,
-            devices=("cpu", "cuda"),
-            preferred_on=("cuda",),
-            quantizations={"safetensors": ("none", "bf16")},
-            attention="paged attention",
-            base_bytes=2200 << 20,
-            grammar_language="lark",
-            can=_DRAWS | _PENALTIES | _LIKELY | {"seed", "min_p", "logprobs", "logit_bias"},
-            keeps=_KEPT | _LIKELY | {"repetition_penalty", "logit_bias"},
-            adapters=True,
-            packed={
-                **dict.fromkeys(("awq", "gptq", "compressed-tensors"), ("cpu", "cuda")),
-                **dict.fromkeys(("fp8", "mxfp4", "modelopt", "quark", "torchao"), ("cuda",)),
-            },
-            max_tensor_parallel=8,
-            flash_attention=("cuda",),
         ),
         EngineSpec(
             name="embedding",

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.apart import FOLDER
+from tests.apart import FOLDER, lend
 from tests.bench.contest import compare
 from tests.bench.headrace import contestant, headrace
 from tests.bench.peers import VLLM_SERVE, vllm_serve
@@ -22,7 +22,7 @@ from tests.bench.server import Helper
 from tests.bench.workload import MODEL
 from workers.host.venvs import Environment
 
-#: The model in bfloat16, for the engines that read safetensors.
+#: The model in bfloat16, for the engines that serve safetensors.
 CATALOG = """
 [models.on-{engine}]
 capabilities = ["chat", "completion"]
@@ -32,11 +32,13 @@ context_length = 8192
 max_tokens = 8192
 """
 RAW_VLLM = "raw vLLM"
+#: What makes OpenVINO's own format of safetensors.
+EXPORTER = "openvino-export"
 
 
-def is_installed() -> bool:
+def is_installed(engine: str = "vllm") -> bool:
     """Whether `make deps-engines` has been here."""
-    return Environment.of("vllm", FOLDER).installed() is not None
+    return Environment.of(engine, FOLDER).installed() is not None
 
 
 def measure(streams: Sequence[int], rounds: int) -> dict[str, Any]:
@@ -45,13 +47,17 @@ def measure(streams: Sequence[int], rounds: int) -> dict[str, Any]:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="hr-bench-")))
         model = folder / "model"
         subprocess.run([sys.executable, "-m", "tests.bench.sources", str(model)], check=True)
-        catalog = "".join(CATALOG.format(engine=engine, folder=model) for engine in ("vllm", "transformers"))
+        engines = ("vllm", "transformers", "openvino")
+        catalog = "".join(CATALOG.format(engine=engine, folder=model) for engine in engines)
         (folder / "headrace.toml").write_text(catalog)
         raws = {
             RAW_VLLM: Helper("tests.bench.raw", "on-vllm", str(folder / "headrace.toml"), apart="vllm"),
-            "raw OpenVINO": Helper("tests.bench.raw", MODEL, str(folder / "headrace.toml")),
+            "raw OpenVINO, Q4_1": Helper("tests.bench.raw", MODEL, str(folder / "headrace.toml")),
             "raw transformers": Helper("tests.bench.raw", "on-transformers", str(folder / "headrace.toml")),
         }
+        if is_installed(EXPORTER):
+            lend(EXPORTER, folder)
+            raws["raw OpenVINO"] = Helper("tests.bench.raw", "on-openvino", str(folder / "headrace.toml"))
         load = Helper("tests.bench.load")
         for helper in (*raws.values(), load):
             opened.callback(helper.close)

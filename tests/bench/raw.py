@@ -1,6 +1,6 @@
 """A raw engine in process: prompts (a JSON list a line) on stdin, results on stdout.
 
-`python -m tests.bench.raw MODEL CATALOG`: a model of the catalog, to which a headrace.toml may add.
+`python -m tests.bench.raw MODEL CATALOG`: a model of the catalog, to which a headrace.toml may add, in the data folder.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from gateway.settings import Settings
 from tests.bench.workload import MAX_TOKENS, Sample, summary
@@ -60,7 +61,7 @@ def main() -> None:
     """Load the engine, then serve."""
     with Answers() as answers:
         model, catalog = sys.argv[1:]
-        settings = Settings.load({"HEADRACE_CONFIG": catalog})
+        settings = Settings.load({"HEADRACE_CONFIG": catalog, "HEADRACE_DATA_DIR": str(Path(catalog).parent)})
         config = config_of(model, settings)
         engine, tokenizer = loaded_engine(config), load_tokenizer(config.model_path, config.engine)
         answers.serve(lambda texts: run(engine, tokenizer, texts, MAX_TOKENS))

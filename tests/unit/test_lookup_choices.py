@@ -63,7 +63,7 @@ def test_nothing_is_no_model(names: list[str]) -> None:
     [
         ("cuda0", ("openvino", "transformers", "vllm", "embedding", "fake"), ["vllm", "transformers"]),
         ("cuda1", ("openvino", "transformers", "embedding"), ["transformers"]),
-        ("cpu0", ("vllm", "fake", "transformers", "openvino"), ["openvino", "transformers", "vllm"]),
+        ("cpu0", ("vllm", "fake", "transformers", "openvino"), ["openvino", "vllm", "transformers"]),
         ("cpu0", ("vllm",), ["vllm"]),
         ("gpu0", ("openvino", "vllm"), ["openvino"]),
     ],

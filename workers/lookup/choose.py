@@ -90,8 +90,7 @@ def engines_for(device: Device, wanted: str = "") -> list[str]:
     Raises: SourceFailed for one that does not.
     """
     if not wanted:
-        found = [spec for name, spec in SPECS.items() if _runs(device, name) and not spec.weightless]
-        return [spec.name for spec in sorted(found, key=lambda spec: device.kind not in spec.preferred_on)]
+        return [name for name, spec in SPECS.items() if _runs(device, name) and not spec.weightless]
     try:
         spec = spec_of(wanted)
     except ValueError as error:
