@@ -15,7 +15,7 @@ PYTEST := OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n $(WORKERS)
 LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-manylinux_2_28 --generate-hashes \
 	--no-annotate --no-header --quiet
 
-.PHONY: run test check docs locks locks-engines containers deps-go deps-clients deps-engines deps-pythons format bench \
+.PHONY: run test check docs locks locks-engines containers deps-go deps-prometheus deps-clients deps-engines deps-pythons format bench \
 	gpu gpu-wheels figures faults fuzz clean
 
 run: $(STAMP)
@@ -24,7 +24,7 @@ run: $(STAMP)
 test: $(STAMP)
 	$(PYTEST) -m 'not slow'
 
-check: $(STAMP) deps-go deps-clients deps-engines deps-pythons
+check: $(STAMP) deps-go deps-prometheus deps-clients deps-engines deps-pythons
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -34,6 +34,10 @@ check: $(STAMP) deps-go deps-clients deps-engines deps-pythons
 # Go and protoc, for the tests of Go clients: Debian's packages, which need root.
 deps-go: $(STAMP)
 	$(BIN)/python -m tests.golang
+
+# Prometheus, for the tests of docs/examples: Debian's package, which needs root.
+deps-prometheus: $(STAMP)
+	$(BIN)/python -m tests.prometheus
 
 # SDKs of others, for the tests of clients: environments of their own in .clients, whose packages would not agree with ours.
 deps-clients: $(STAMP)

@@ -14,10 +14,13 @@ from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from docs.site import cli, grpc, rest, settings
+from docs.site import cli, grpc, metrics, rest, settings
 
 #: Makers of what is generated.
-MAKERS = {"cli": cli.text, "grpc": grpc.text, "rest": rest.text, "settings": settings.text}
+MAKERS = {
+    **{"cli": cli.text, "grpc": grpc.text, "rest": rest.text},
+    **{"metrics": metrics.text, "settings": settings.text},
+}
 
 project = "Headrace"
 version = release = version_of("headrace")

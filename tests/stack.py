@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx
 import psutil
+import redis
 
 from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap
@@ -224,7 +225,7 @@ class Stack:
 
         How processes end in peace is for the tests that are about it; here it would take seconds each time.
         """
-        workers = self._locked()
+        workers, lost = self._locked(), {}
         for name in self.processes:
             if name != "redis":
                 self.kill(name)
@@ -232,9 +233,18 @@ class Stack:
             with contextlib.suppress(psutil.NoSuchProcess):
                 worker.kill()
         if hasattr(self, "redis"):
+            lost = self._lost_tokens()
             self.redis.close()
         if "redis" in self.processes:
             self.kill("redis")
+        assert not lost, f"tokens were lost: {lost}"
+
+    def _lost_tokens(self) -> dict[str, str]:
+        """What the tripwire of metrics has counted, whatever the test has done."""
+        with contextlib.suppress(redis.exceptions.RedisError, TypeError):
+            counted = self.redis.hgetall(keys.METRICS)
+            return {field: number for field, number in counted.items() if field.startswith("lost")}
+        return {}
 
     def _locked(self) -> list[psutil.Process]:
         """The model workers: they outlive their agent."""
@@ -296,8 +306,6 @@ def running(
 
 
 def _answers(client: Any) -> bool:
-    import redis
-
     try:
         return bool(client.ping())
     except redis.exceptions.RedisError:

@@ -28,6 +28,7 @@ from web.rest import (
     jobs,
     join_tokens,
     keys,
+    metrics,
     models,
     nodes,
     openai,
@@ -68,7 +69,22 @@ def create_app(gateway: Gateway) -> Flask:
         api.spec.options["servers"] = [{"url": gateway.settings.root_path}]
     for schema in UNREFERENCED:
         api.spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
-    for part in (models, deployments, inference, jobs, join_tokens, keys, nodes, backlog, usage, openai, health, root):
+    served = (
+        models,
+        deployments,
+        inference,
+        jobs,
+        join_tokens,
+        keys,
+        nodes,
+        backlog,
+        usage,
+        openai,
+        health,
+        root,
+        metrics,
+    )
+    for part in served:
         api.register_blueprint(part.blueprint)
     app.register_blueprint(docs.blueprint)
     app.wsgi_app = without_last_slash(app.wsgi_app)  # type: ignore[assignment, method-assign]

@@ -120,5 +120,6 @@ class Append:
     fields: Mapping[str, str] = field(default_factory=dict)
     #: (offset, bytes) to write into the job's vectors.
     vectors: Sequence[tuple[int, bytes]] = ()
-    #: Tokens of this claim up to the last of these events.
+    #: The progress of this claim up to the last of these events, and its token ids.
     tokens: int = 0
+    ids: int = 0

@@ -85,7 +85,17 @@ class JournalStore:
         commands: list[Command] = []
         for item in appends:
             end = (item.state.value, dumps(item.fields)) if item.state else ("", "")
-            head = ("EVALSHA", sha, 3, *keys.of_job(item.job_id), item.claim, item.first_seq, *end, item.tokens)
+            head = (
+                "EVALSHA",
+                sha,
+                3,
+                *keys.of_job(item.job_id),
+                item.claim,
+                item.first_seq,
+                *end,
+                item.tokens,
+                item.ids,
+            )
             vectors = (part for pair in item.vectors for part in pair)
             commands.append((*head, len(item.events), *item.events, *vectors))
         return [Appended.from_reply(reply) for reply in self._scripts.execute_commands(commands, raise_on_error=False)]

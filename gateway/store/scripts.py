@@ -10,11 +10,12 @@ import redis
 
 from gateway.store.connection import pipeline
 from gateway.store.joined import Command
+from gateway.store.metrics import as_lua
 
 
 class Scripts:
-    """All scripts, each with `lib.lua` before it, and with the library that its first line without flags names
-    (`-- with NAME`).
+    """All scripts, each with what is counted and `lib.lua` before it, and with the library that its first line without
+    flags names (`-- with NAME`).
 
     They are loaded into Redis whenever it does not know them.
     """
@@ -25,6 +26,7 @@ class Scripts:
             path.name: path.read_text() for path in (files("gateway.store") / "lua").iterdir() if path.name[0] != "."
         }
         libraries = {name.removesuffix(".lua"): texts.pop(name) for name in list(texts) if name.startswith("lib")}
+        libraries["lib"] = f"{as_lua()}\n{libraries['lib']}"
         self._scripts = {
             name.removesuffix(".lua"): client.register_script(_joined(libraries, text)) for name, text in texts.items()
         }

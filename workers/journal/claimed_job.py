@@ -32,8 +32,8 @@ class ClaimedJob:
         self.first_seq = job.seq + 1
         self._events: list[str] = []
         self._confirmed = 0
-        #: Tokens up to and including each event.
-        self._tokens: list[int] = []
+        #: Progress, and token ids, up to and including each event.
+        self._tokens: list[tuple[int, int]] = []
         #: When it was claimed, and when Redis last confirmed events, by the steady clock.
         self.claimed_at = self.confirmed_at = time.monotonic()
         #: The vectors of an event, (offset, bytes), by its index in `_events`.
@@ -127,8 +127,10 @@ class ClaimedJob:
                 fields["route"] = self.route
         places = range(self._confirmed, self._confirmed + len(events))
         vectors = [pair for place in places for pair in self._vectors.get(place, ())]
-        first_seq, tokens = self.first_seq + self._confirmed, self._tokens[places.stop - 1]
-        return Append(self.id, self.job.claim, first_seq, events, state, fields, vectors, tokens)
+        first_seq = self.first_seq + self._confirmed
+        return Append(
+            self.id, self.job.claim, first_seq, events, state, fields, vectors, *self._tokens[places.stop - 1]
+        )
 
     def confirm(self, append: Append) -> None:
         """Note that Redis has these events."""
@@ -174,8 +176,8 @@ class ClaimedJob:
         if problem := checks.event(self.first_seq, event):  # it could not be read again
             raise Unwritable(f"An event of type {kind.value}: {problem}")
         self._events.append(dumps(event))
-        before = self._tokens[-1] if self._tokens else 0
-        self._tokens.append(before + _num_tokens(kind, body))
+        progress, ids = self._tokens[-1] if self._tokens else (0, 0)
+        self._tokens.append((progress + _progress(kind, body), ids + len(body.get("ids", ()))))
 
 
 def _possible(entry: Sequence[Any]) -> Sequence[Any]:
@@ -186,7 +188,7 @@ def _possible(entry: Sequence[Any]) -> Sequence[Any]:
     return entry
 
 
-def _num_tokens(kind: EventType, body: Mapping[str, Any]) -> int:
+def _progress(kind: EventType, body: Mapping[str, Any]) -> int:
     """The progress that an event counts for: its token ids, its vectors, or 1 for text without ids."""
     if kind in (EventType.STARTED, EventType.RESUMED):
         return 0

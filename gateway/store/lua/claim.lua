@@ -5,8 +5,23 @@
 -- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | 'newer' (a version that the worker
 -- does not know) | the state that forbids the claim. A job that is not claimed stays where it is: see track.lua.
 local id = ARGV[5]
-local state, claim, seq, model, route, version, started_at, epoch, attempts = unpack(redis.call('HMGET', KEYS[1], 'state',
-  'claim', 'seq', 'model', 'route', 'v', 'started_at', 'epoch', 'attempts'))
+local state, claim, seq, model, route, version, started_at, epoch, attempts, kind, cause, made, tokens, created =
+  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route', 'v', 'started_at', 'epoch', 'attempts',
+    'kind', 'cause', 'made_ids', 'claim_ids', 'created_at'))
+
+-- Counts how long it waited first, or why it goes on, and behind how much.
+local function count_claim(now)
+  if kind == 'deployment' or kind == 'addition' then
+    return
+  end
+  if not started_at then
+    observe(math.max(0, now - whole(created)), 'waited', model or '')
+  elseif made > 0 then
+    count(1, 'resumes', model or '', cause or 'handed_over')
+    count(made, 'replayed', model or '')
+  end
+end
+
 if not state then
   return {'missing', {}}
 end
@@ -18,7 +33,9 @@ if state == 'queued' then
   if (tonumber(version) or 0) > tonumber(ARGV[4]) then
     return {'newer', {}}
   end
-  redis.call('HSET', KEYS[1], 'state', 'running', 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
+  made = whole(made) + whole(tokens)
+  counting(count_claim, now)
+  redis.call('HSET', KEYS[1], 'state', 'running', 'made_ids', made, 'claim_ids', 0, 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
     'claim_seq', seq or 0, 'claim_tokens', 0, 'started_at', started_at or now, 'epoch', (tonumber(epoch) or 0) + 1,
     'attempts', (tonumber(attempts) or 0) + 1)
 elseif state ~= 'running' or claim ~= ARGV[2] then

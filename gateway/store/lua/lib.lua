@@ -13,10 +13,102 @@ local function now_ms()
   return t[1] * 1000 + math.floor(t[2] / 1000)
 end
 
+-- What is counted of all jobs, see gateway/store/metrics.py: a word, its labels, then of a histogram a bucket.
+local METRICS = 'hr:metrics'
+
+local function ended(state)
+  return state == 'done' or state == 'failed' or state == 'cancelled'
+end
+
+-- Adds to a counter of a model; its other labels follow.
+local function count(by, word, model, ...)
+  local field = table.concat({word, model, ...}, '\31')
+  if redis.call('HINCRBY', METRICS, field, by) == tonumber(by) and redis.call('HLEN', METRICS) > MOST_METRICS then
+    redis.call('HDEL', METRICS, field)
+    redis.call('HINCRBY', METRICS, table.concat({word, '', ...}, '\31'), by)
+  end
+end
+
+-- Adds a time in ms to a histogram.
+local function observe(ms, word, ...)
+  local labels, bucket, bounds = {...}, 1, BUCKETS[word]
+  while bounds[bucket] and bounds[bucket] < ms do
+    bucket = bucket + 1
+  end
+  labels[#labels + 1] = bucket
+  count(1, word, unpack(labels))
+  labels[#labels] = 'sum'
+  count(string.format('%d', math.max(0, 1000 * ms)), word, unpack(labels))
+end
+
+-- A whole number of a record or of JSON; 0 if it is none.
+local function whole(value)
+  value = tonumber(value) or 0
+  return value >= 0 and value < 2^53 and math.floor(value) or 0
+end
+
+local function object(text)
+  local read, found = pcall(cjson.decode, text or '')
+  return read and type(found) == 'table' and found or {}
+end
+
+-- Counts the end of a job in this state, with the fields that are set with it.
+local function count_end(state, fields, now)
+  local model, kind, key, created, started, first, made, tokens, slots, attended, grace, why = unpack(redis.call('HMGET',
+    KEYS[1], 'model', 'kind', 'key_id', 'created_at', 'started_at', 'first_at', 'made_ids', 'claim_ids', 'slots',
+    'attended_until', 'grace_ms', 'cancel_reason'))
+  local given = {}
+  for i = 1, #fields, 2 do
+    given[fields[i]] = fields[i + 1]
+  end
+  local reason = object(given.error).reason
+  reason = type(reason) == 'string' and #reason <= 40 and string.match(reason, '^[%l_]+$') or 'other'
+  model, kind = model or '', kind or 'chat'
+  count(1, 'jobs', model, kind, state)
+  if state == 'failed' then
+    count(1, 'failures', model, reason)
+  end
+  local took = math.max(0, now - whole(created))
+  if kind == 'deployment' or kind == 'addition' then
+    return observe(took, 'deployments', model, kind, state)
+  end
+  redis.call('HINCRBY', 'hr:metrics:keys', table.concat({key or '', state}, '\31'), 1)
+  observe(took, 'duration', model, kind, state == 'failed' and reason or state == 'cancelled' and state or '')
+  local usage = object(given.usage)
+  local details = type(usage.prompt_tokens_details) == 'table' and usage.prompt_tokens_details or {}
+  local answer = whole(usage.completion_tokens)
+  for of, number in pairs({prompt = usage.prompt_tokens, cached = details.cached_tokens, answer = answer}) do
+    if whole(number) > 0 then
+      count(whole(number), 'tokens', model, of)
+    end
+  end
+  if state == 'done' and first and answer > 1 then
+    observe((now - whole(first)) / (answer - 1), 'each', model, kind)
+  end
+  local lost = whole(made) + whole(tokens) - answer
+  if lost > 0 then
+    count(lost, 'lost', model)
+  end
+  if state == 'cancelled' and (given.reason or why) == 'client_gone' and started then
+    local since = math.max(whole(started), whole(attended) - whole(grace))
+    count(whole(slots) * math.max(0, now - since), 'left', model)
+  end
+end
+
+-- Counts, whatever is wrong with what is counted: that ends no job.
+local function counting(what, ...)
+  local well, problem = pcall(what, ...)
+  if not well then
+    redis.log(redis.LOG_WARNING, 'not counted: ' .. tostring(type(problem) == 'table' and problem.err or problem))
+  end
+end
+
 -- Ends the job: the caller has checked that it has not ended. No TTL is set before this point. `ttl`: that of its record.
 -- `fields`: of the record, which are set with its end.
 local function finish(state, ttl, fields)
-  redis.call('HSET', KEYS[1], 'state', state, 'finished_at', now_ms(), 'owner', '', unpack(fields))
+  local now = now_ms()
+  redis.call('HSET', KEYS[1], 'state', state, 'finished_at', now, 'owner', '', unpack(fields))
+  counting(count_end, state, fields, now)
   ttl = tonumber(ttl) or DEFAULT_TTL
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)
@@ -33,10 +125,6 @@ local function add_fields(fields, object)
     fields[#fields + 1] = name
     fields[#fields + 1] = value
   end
-end
-
-local function ended(state)
-  return state == 'done' or state == 'failed' or state == 'cancelled'
 end
 
 -- Counts what the request of a job takes, in the hash of its API key: job, bytes; '' = their sum. It may be done again.

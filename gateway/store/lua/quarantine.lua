@@ -6,10 +6,10 @@ local kind = redis.call('TYPE', KEYS[1]).ok
 if kind == 'none' then
   return {0, 0, ''}
 end
-local seq, watch = 0, ''
+local seq, watch, state = 0, '', ''
 if kind == 'hash' then
   seq = tonumber(redis.call('HGET', KEYS[1], 'seq')) or 0
-  watch = redis.call('HGET', KEYS[1], 'watch') or ''
+  watch, state = redis.call('HGET', KEYS[1], 'watch') or '', redis.call('HGET', KEYS[1], 'state')
 end
 if redis.call('TYPE', KEYS[2]).ok == 'stream' then
   local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
@@ -28,6 +28,9 @@ end
 redis.call('RENAME', KEYS[1], KEYS[4])
 redis.call('PEXPIRE', KEYS[4], ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'failed', 'finished_at', now_ms(), 'seq', seq, unpack(ARGV, 4))
+if not ended(state) then
+  counting(count_end, 'failed', {unpack(ARGV, 4)}, now_ms())
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 redis.call('DEL', KEYS[3])

@@ -17,6 +17,10 @@ end
 if redis.call('SREM', KEYS[6], id) == 1 then
   for i = 3, #ARGV, 2 do
     redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1])
+    local currency, model = string.match(ARGV[i], '^%d+ cost (%S*) (.+)$')
+    if model then
+      counting(count, ARGV[i + 1], 'cost', model, currency)
+    end
   end
   redis.call('EXPIRE', KEYS[7], LEDGER_S)
 end

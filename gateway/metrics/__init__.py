@@ -1,0 +1,1 @@
+"""Metrics: what is counted, by whom, and how it is shown."""
