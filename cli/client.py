@@ -21,6 +21,10 @@ class ServerError(HeadraceError):
     """The server answered with an error; the text is its own."""
 
 
+class ServerAway(ServerError):
+    """The server, or what it needs, is away for a while."""
+
+
 @dataclass
 class EventStream:
     """The events of a job up to its end, across broken connections. The first request may create the job."""
@@ -59,9 +63,12 @@ class EventStream:
         else:
             request = self.client.stream("POST", self.path, json=self.body)
         with request as response:
-            if response.status_code in (502, 503, 504) and self.url:
+            try:
+                raise_for_error(response)
+            except ServerAway:
+                if not self.url:
+                    raise
                 return
-            raise_for_error(response)
             self.job_id = response.headers["X-Job-Id"]
             self.url = self.url or f"/jobs/{self.job_id}/events"
             # httpx_sse yields comments as events without data.
@@ -114,10 +121,10 @@ def complete(client: httpx.Client, model: str, prompt: str, **options: Any) -> A
 
 
 def raise_for_error(response: httpx.Response) -> None:
-    """Raises: ServerError with the server's own text."""
+    """Raises: ServerError with the server's own text; ServerAway if it is worth asking again."""
     if response.is_success:
         return
-    raise ServerError(message_of(response))
+    raise (ServerAway if response.status_code in (502, 503, 504) else ServerError)(message_of(response))
 
 
 def message_of(response: httpx.Response) -> str:

@@ -12,6 +12,7 @@ import httpx
 
 from cli import leftovers
 from cli.api.connection import unreachable
+from cli.api.jobs import jobs
 from cli.api.keys import key, usage
 from cli.cluster.join import join
 from cli.cluster.nodes import nodes
@@ -150,6 +151,7 @@ COMMANDS = (
     doctor,
     engine,
     files,
+    jobs,
     join,
     key,
     models,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from marshmallow import Schema, fields, validate
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import Schema, fields, post_load, validate
 
 from schemas.answers import UsageSchema
-from schemas.base.fields import StrictSchema, Text
+from schemas.base.fields import Moment, StrictSchema, Text
 
 #: States of a job, in the words of the customer's document.
 STATUSES = ("pending", "in_progress", "completed", "failed", "cancelled")
@@ -26,6 +29,7 @@ class JobSchema(Schema):
     job_id = fields.String(required=True)
     kind = fields.String(required=True)
     model = fields.String(required=True)
+    key_id = fields.String(metadata={"description": "Id of the API key that asked for it; headrace: nobody did"})
     status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
     priority = fields.String()
     position = fields.Integer(metadata={"description": "Place in the queue from 1; 0 = does not wait"})
@@ -63,14 +67,43 @@ class JobAcceptedSchema(Schema):
     location = fields.String(required=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobQuery:
+    """The jobs to list. Empty and 0: all."""
+
+    status: str
+    model: str
+    kind: str
+    #: Id or name of a key; None: the caller's own, or all keys for an admin.
+    key: str | None
+    since_ms: int
+    cursor: str
+    limit: int
+
+
 class JobListQuerySchema(StrictSchema):
     """Query of the job list."""
 
-    status = Text(validate=validate.OneOf(STATUSES), load_default=None)
+    status = Text(validate=validate.OneOf(STATUSES), load_default="")
+    model = Text(load_default="", validate=validate.Length(1, 200), metadata={"description": "That was asked for"})
+    kind = Text(load_default="", metadata={"description": "chat, completion, embedding, deployment, addition"})
+    key = Text(load_default=None, metadata={"description": "Id or name of a key; another's needs `admin`"})
+    since = Moment(load_default=None, metadata={"description": "Jobs that were made then or later"})
+    cursor = Text(load_default="", metadata={"description": "The `next_cursor` of a page, for the one behind it"})
     limit = fields.Integer(validate=validate.Range(1, 200), load_default=50)
+
+    @post_load
+    def _build(self, data: dict[str, Any], **_: Any) -> JobQuery:
+        since = data.pop("since")
+        return JobQuery(since_ms=max(0, int(1000 * since.timestamp())) if since else 0, **data)
 
 
 class JobListSchema(Schema):
-    """Jobs of the caller's key, newest first."""
+    """A page of jobs, newest first: of the caller's key, or of all for an admin."""
 
     jobs = fields.List(fields.Nested(JobSchema), required=True)
+    next_cursor = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "For the next page; null: there is none. A page may be short though another follows"},
+    )

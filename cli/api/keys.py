@@ -117,7 +117,7 @@ def update(keys: Keys, /, key_name: str, name: str | None, all_models: bool, **l
 @_over_keys
 def rotate(keys: Keys, name: str, grace: str) -> None:
     """Give a key another secret, which is shown once. Its jobs, limits and usage stay."""
-    grace_s = _seconds(grace)
+    grace_s = seconds_of(grace)
     if grace_s is None or grace_s > MAX_GRACE_S:
         raise click.BadParameter("give minutes, hours or days, 30d at most: 45m, 12h, 7d", param_hint="--grace")
     found = keys.rotate(name, grace_s)
@@ -184,11 +184,11 @@ def _given(limits: Mapping[str, Any]) -> dict[str, Any]:
 def _when(text: str) -> str | None:
     if text == "never":
         return None
-    seconds = _seconds(text)
+    seconds = seconds_of(text)
     return text if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
 
 
-def _seconds(text: str) -> int | None:
+def seconds_of(text: str) -> int | None:
     """What 45m, 12h or 90d is in seconds; None if it is no such text."""
     found = re.fullmatch(r"(\d{1,5})([mhd])", text)
     return int(found[1]) * _UNITS[found[2]] if found else None

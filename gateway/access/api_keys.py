@@ -6,6 +6,7 @@ secret keeps its id, its jobs and its usage.
 
 from __future__ import annotations
 
+import builtins
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
@@ -123,6 +124,10 @@ class Credentials:
         named = [(f"The record of API key {key_id}", raw) for key_id, raw in zip(digests, raws, strict=True) if raw]
         records = [record for _, record in readable(named, KeyRecord.parse)]
         return sorted(records, key=lambda record: (record.created_at, record.id))
+
+    def ids(self) -> Sequence[str]:
+        """Of all keys, also of those that can't be read."""
+        return cast("builtins.list[str]", self.redis.hkeys(keys.API_KEYS))
 
     def get(self, key_id: str) -> KeyRecord:
         """Raises: NotFound."""

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 from celery import Celery
 
@@ -35,7 +34,6 @@ from gateway.models.catalog import Catalog, Model
 from gateway.models.protocols import unsendable, without
 from gateway.queue.enqueue import wake
 from gateway.settings import Settings
-from gateway.store import keys
 from gateway.store.cached import Cached
 from gateway.store.connection import NOT_NOW
 from gateway.watching.hub import Hub
@@ -232,12 +230,6 @@ class Inference:
         if job is None or (job.key_id != key.id and "admin" not in key.scopes):
             raise JobNotFound(f"There is no job {job_id!r}, or its record has expired.")
         return job
-
-    def list(self, *, key: KeyRecord, state: str | None = None, limit: int = 50) -> builtins.list[Job]:
-        """The key's newest jobs first."""
-        ids = cast("list[str]", self.store.redis.zrevrange(keys.owned(key.id), 0, 4 * limit))
-        jobs = [job for job in self.store.read_many(ids) if job and state in (None, job.state.value)]
-        return jobs[:limit]
 
     def cancel(self, job_id: str, *, key: KeyRecord) -> str:
         """Cancel a job. Idempotent. Returns `cancelling`, or the state in which the job has ended."""

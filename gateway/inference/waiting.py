@@ -13,7 +13,7 @@ from gateway.cluster.loading import Loading, Loads
 from gateway.errors import QueueFull
 from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.indexes import Load
-from gateway.jobs.record import Job, JobState
+from gateway.jobs.record import Job, JobHead, JobState
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.scheduling.capacity import Capacity
 from gateway.scheduling.lines import Lines
@@ -95,7 +95,7 @@ class WaitingRoom:
                 retry_after_s=SHARE_RETRY_S,
             )
 
-    def places(self, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
+    def places(self, jobs: Sequence[JobHead]) -> dict[str, dict[str, Any]]:
         """Of those that wait: the position, and how long it is expected to take until they begin, in seconds."""
         waiting, others = [job for job in jobs if job.state is JobState.QUEUED], cache(self._interactive)
         return {
@@ -103,11 +103,11 @@ class WaitingRoom:
             for job, position in zip(waiting, self._store.indexes.positions(waiting), strict=True)
         }
 
-    def wait(self, job: Job, position: int) -> Wait:
+    def wait(self, job: JobHead, position: int) -> Wait:
         """How long a job at a position of its line is expected to wait, and for what."""
         return self._wait(job, position, self._interactive)
 
-    def _wait(self, job: Job, position: int, others: Callable[[str], int]) -> Wait:
+    def _wait(self, job: JobHead, position: int, others: Callable[[str], int]) -> Wait:
         try:
             if loading := self._loading(job.runs_on):
                 return Wait(loading.left_s, loading)
@@ -126,7 +126,7 @@ class WaitingRoom:
             return None
         return self._loads.of(model.id, self._router.specs(model))
 
-    def _capacity(self, job: Job, others: Callable[[str], int]) -> Capacity:
+    def _capacity(self, job: JobHead, others: Callable[[str], int]) -> Capacity:
         """As it is for a job that waits. A slot that is free is taken at once: the heartbeat says what was before.
         `others`: how many interactive jobs wait for a model.
         """

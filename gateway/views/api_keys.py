@@ -1,10 +1,11 @@
-"""API keys as admins see them."""
+"""API keys as admins see them, and whose jobs and usage a key may see."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from typing import Any
 
+from gateway.access.api_keys import Credentials
 from gateway.access.key_record import KeyRecord
 from schemas.base.times import iso_seconds
 
@@ -18,3 +19,17 @@ def shown(record: KeyRecord) -> dict[str, Any]:
         elif name.endswith("_per_minute"):
             data[name] = value or None
     return data
+
+
+def visible_keys(credentials: Credentials, name: str | None, key: KeyRecord) -> dict[str, str]:
+    """The keys whose jobs and usage this key may see, and their names: itself; an admin's all, or the one it names.
+
+    Raises:
+        PermissionDenied, NotFound, Conflict.
+    """
+    if "admin" not in key.scopes:
+        if name not in (None, key.id, key.name):
+            key.require("admin")
+        return {key.id: key.name}
+    found = credentials.list() if name is None else [credentials.find(name)]
+    return {record.id: record.name for record in found}

@@ -4,22 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.access.api_keys import KeyRecord
+from gateway.access.api_keys import Credentials, KeyRecord
 from gateway.deployments import views as deployment_views
+from gateway.errors import InvalidRequest
+from gateway.inference import job_list
+from gateway.inference.job_list import JobFilter, Place
 from gateway.inference.service import Inference
 from gateway.inference.waiting import Wait
 from gateway.jobs.job_kind import kind_of
-from gateway.jobs.record import DEPLOYMENT, Job, JobState
+from gateway.jobs.kinds import KINDS
+from gateway.jobs.record import DEPLOYMENT, OURS, JobHead, JobState
+from gateway.views.api_keys import visible_keys
 from schemas.base.times import iso
+from schemas.jobs import JobQuery
 
 
-def summaries(inference: Inference, *, key: KeyRecord, status: str | None, limit: int) -> list[dict[str, Any]]:
-    """The key's newest jobs, of one status or of all."""
+def page(inference: Inference, credentials: Credentials, query: JobQuery, *, key: KeyRecord) -> dict[str, Any]:
+    """A page of the jobs that this key may see, newest first: its own; an admin's of all keys, or of the one it names.
+
+    Raises:
+        InvalidRequest, PermissionDenied, NotFound, Conflict.
+    """
+    if query.kind and query.kind not in KINDS:
+        raise InvalidRequest.of({"kind": [f"Got {query.kind!r:.80}; allowed: {', '.join(KINDS)}."]})
     states = {state.word: state for state in JobState}
-    jobs = inference.list(key=key, state=states.get(status or ""), limit=limit)
-    queues = inference.waiting.places(jobs)
+    wanted = JobFilter(states.get(query.status), query.model, query.kind, query.since_ms)
+    after = Place.parse(query.cursor) if query.cursor else None
+    found = job_list.page(inference.store, _key_ids(credentials, query, key), wanted, limit=query.limit, after=after)
+    queues = inference.waiting.places(found.jobs)
     root = inference.settings.root_path
-    return [{**summary(job, root), **queues.get(job.id, {})} for job in jobs]
+    jobs = [{**summary(job, root), **queues.get(job.id, {})} for job in found.jobs]
+    return {"jobs": jobs, "next_cursor": str(found.cursor) if found.cursor else None}
+
+
+def _key_ids(credentials: Credentials, query: JobQuery, key: KeyRecord) -> list[str]:
+    if "admin" in key.scopes and query.key is None:
+        return [OURS, *credentials.ids()]
+    return list(visible_keys(credentials, query.key, key))
 
 
 def detail(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
@@ -43,12 +64,13 @@ def cancelled(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str,
     return {"job_id": job_id, "status": verdict if verdict == "cancelling" else JobState(verdict).word}
 
 
-def summary(job: Job, root: str) -> dict[str, Any]:
+def summary(job: JobHead, root: str) -> dict[str, Any]:
     """The fields that list and detail share. `root` is the root path of REST."""
     return {
         "job_id": job.id,
         "kind": job.kind,
         "model": job.model,
+        "key_id": job.key_id,
         "status": job.word,
         "priority": "background" if job.background else "interactive",
         "attempts": job.attempts,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Response, request
 from flask_smorest import Blueprint
 
 from gateway.errors import InvalidRequest
 from gateway.views import jobs as job_views
 from schemas.envelope import enveloped
-from schemas.jobs import CancelledJobSchema, JobListQuerySchema, JobListSchema, JobSchema
+from schemas.jobs import CancelledJobSchema, JobListQuerySchema, JobListSchema, JobQuery, JobSchema
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
 from web.http.envelope import caller, gateway, success
@@ -24,9 +22,12 @@ blueprint.before_request(authenticate)
 @blueprint.route("")
 @blueprint.arguments(JobListQuerySchema, location="query")
 @blueprint.response(200, enveloped(JobListSchema))
-def jobs(query: dict[str, Any]) -> Response:
-    """Jobs of this key, newest first."""
-    return success({"jobs": job_views.summaries(gateway().inference, key=caller(), **query)})
+def jobs(query: JobQuery) -> Response:
+    """Jobs of this key, newest first, a page at a time; an admin sees those of all keys, or of the one that it names.
+
+    A page goes on exactly behind the last one, whatever was added or has ended meanwhile.
+    """
+    return success(job_views.page(gateway().inference, gateway().credentials, query, key=caller()))
 
 
 @blueprint.route("/<job_id>")

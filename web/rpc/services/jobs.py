@@ -16,7 +16,7 @@ from gateway.views.backlog import queues
 from gateway.views.chunk_stream import ChunkStream
 from gateway.watching.watcher import Watcher
 from schemas.cluster.backlog import QueueQuerySchema
-from schemas.jobs import JobListQuerySchema
+from schemas.jobs import JobListQuerySchema, JobQuery
 from web.rpc.answers import answer
 from web.rpc.call import Call
 from web.rpc.chunks import as_job_event, message_chunks
@@ -44,10 +44,10 @@ def get_job(call: Call, request: pb.GetJobRequest) -> pb.Job:
 
 
 def list_jobs(call: Call, request: pb.ListJobsRequest) -> pb.ListJobsResponse:
-    """Jobs of this key, newest first."""
-    query = JobListQuerySchema().load(to_dict(request))
-    found = job_views.summaries(call.gateway.inference, key=call.key, **query)
-    return pb.ListJobsResponse(jobs=map(_message, found))
+    """A page of the jobs of this key, newest first; an admin sees those of all keys, or of the one that it names."""
+    query: JobQuery = JobListQuerySchema().load(to_dict(request))
+    found = job_views.page(call.gateway.inference, call.gateway.credentials, query, key=call.key)
+    return pb.ListJobsResponse(jobs=map(_message, found["jobs"]), next_cursor=found["next_cursor"])
 
 
 def cancel_job(call: Call, request: pb.CancelJobRequest) -> pb.CancelJobResponse:

@@ -1464,7 +1464,7 @@ class GetJobRequest(_message.Message):
     def __init__(self, job_id: _Optional[str] = ...) -> None: ...
 
 class Job(_message.Message):
-    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "addition", "eta_s", "loading")
+    __slots__ = ("job_id", "kind", "model", "status", "priority", "position", "attempts", "created_at", "started_at", "finished_at", "usage", "error", "events_url", "chat", "completion", "embedding", "deployment", "addition", "eta_s", "loading", "key_id")
     JOB_ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -1485,6 +1485,7 @@ class Job(_message.Message):
     ADDITION_FIELD_NUMBER: _ClassVar[int]
     ETA_S_FIELD_NUMBER: _ClassVar[int]
     LOADING_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
     job_id: str
     kind: str
     model: str
@@ -1505,7 +1506,8 @@ class Job(_message.Message):
     addition: ModelAddition
     eta_s: float
     loading: ModelLoading
-    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., addition: _Optional[_Union[ModelAddition, _Mapping]] = ..., eta_s: _Optional[float] = ..., loading: _Optional[_Union[ModelLoading, _Mapping]] = ...) -> None: ...
+    key_id: str
+    def __init__(self, job_id: _Optional[str] = ..., kind: _Optional[str] = ..., model: _Optional[str] = ..., status: _Optional[str] = ..., priority: _Optional[str] = ..., position: _Optional[int] = ..., attempts: _Optional[int] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., error: _Optional[_Union[JobError, _Mapping]] = ..., events_url: _Optional[str] = ..., chat: _Optional[_Union[ChatCompletionResponse, _Mapping]] = ..., completion: _Optional[_Union[CompletionResponse, _Mapping]] = ..., embedding: _Optional[_Union[EmbeddingsResponse, _Mapping]] = ..., deployment: _Optional[_Union[GetDeploymentStatusResponse, _Mapping]] = ..., addition: _Optional[_Union[ModelAddition, _Mapping]] = ..., eta_s: _Optional[float] = ..., loading: _Optional[_Union[ModelLoading, _Mapping]] = ..., key_id: _Optional[str] = ...) -> None: ...
 
 class ModelLoading(_message.Message):
     __slots__ = ("progress", "stage")
@@ -1532,18 +1534,30 @@ class JobError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., message: _Optional[str] = ..., remedy: _Optional[str] = ..., log: _Optional[_Iterable[str]] = ..., provider: _Optional[str] = ..., retryable: _Optional[bool] = ...) -> None: ...
 
 class ListJobsRequest(_message.Message):
-    __slots__ = ("status", "limit")
+    __slots__ = ("status", "limit", "model", "kind", "key", "since", "cursor")
     STATUS_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
     status: str
     limit: int
-    def __init__(self, status: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    model: str
+    kind: str
+    key: str
+    since: str
+    cursor: str
+    def __init__(self, status: _Optional[str] = ..., limit: _Optional[int] = ..., model: _Optional[str] = ..., kind: _Optional[str] = ..., key: _Optional[str] = ..., since: _Optional[str] = ..., cursor: _Optional[str] = ...) -> None: ...
 
 class ListJobsResponse(_message.Message):
-    __slots__ = ("jobs",)
+    __slots__ = ("jobs", "next_cursor")
     JOBS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
     jobs: _containers.RepeatedCompositeFieldContainer[Job]
-    def __init__(self, jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ...) -> None: ...
+    next_cursor: str
+    def __init__(self, jobs: _Optional[_Iterable[_Union[Job, _Mapping]]] = ..., next_cursor: _Optional[str] = ...) -> None: ...
 
 class WatchJobRequest(_message.Message):
     __slots__ = ("job_id", "from_seq", "from_claim")

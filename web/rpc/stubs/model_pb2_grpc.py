@@ -1716,7 +1716,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Jobs of this key, newest first.
+        """A page of the jobs of this key, newest first; an admin sees those of all keys, or of the one that it names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
