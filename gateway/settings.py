@@ -33,7 +33,7 @@ _WORDS = {
     "appendfsync": ("everysec", "always"),
     "http_tls": ("off", "on", "proxy"),
     "openai_unknown_fields": ("ignore", "refuse"),
-    "metrics": ("admin", "anyone", "off"),
+    "metrics": ("key", "anyone", "off"),
 }
 #: Names that become part of keys, queues and paths.
 _NAMES = {"node": re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")}
@@ -188,8 +188,8 @@ class Settings:
     breaker_open_s: float = 15.0
     #: Longest time a stream stays open before it asks the client to reconnect; 0: there is none. Not below /v1.
     stream_limit_s: float = 3600.0
-    #: Who may read `GET /metrics`: `admin`, with a key of that scope, `anyone`, or nobody (`off`).
-    metrics: str = "admin"
+    #: Who may read `GET /metrics`: who has a `key` of the scope `metrics`, `anyone`, or nobody (`off`).
+    metrics: str = "key"
     #: Metrics of jobs by API key, too, which may be many.
     metrics_keys: bool = False
     #: Least level of what is logged: `debug`, `info`, `warning` or `error`.

@@ -52,6 +52,57 @@ class JobSchema(Schema):
     events_url = fields.String()
 
 
+class TimelineEntrySchema(Schema):
+    """One thing that has happened to a job, with what belongs to it."""
+
+    at = fields.String(required=True)
+    after_s = fields.Float(required=True, allow_none=True, metadata={"description": "Seconds after the request"})
+    what = fields.String(
+        required=True,
+        metadata={
+            "description": "`queued`, `claimed`, `first_token` of a claim, `batch`: another size of it, `interrupted`, "
+            "`handed_over`, `cancelling`, `completed`, `failed` or `cancelled`"
+        },
+    )
+    position = fields.Integer(metadata={"description": "`queued`: place in the line from 1; 0: it stands in none"})
+    worker = fields.String(metadata={"description": "`claimed`: by whom"})
+    claim = fields.String(metadata={"description": "`claimed`: the id of the claim"})
+    model = fields.String(metadata={"description": "`claimed`: for which model; `handed_over`: to which one"})
+    behind_tokens = fields.Integer(metadata={"description": "`claimed`: it goes on behind so many tokens"})
+    batch = fields.Integer(metadata={"description": "`first_token`, `batch`: sequences in the batch; 0: there is none"})
+    cause = fields.String(
+        metadata={
+            "description": "`interrupted`: `crashed`, `crashed_alone`, `lost` (its worker died), `given_back` or "
+            "`preempted` (others needed its slots)"
+        }
+    )
+    tokens = fields.Integer(metadata={"description": "`interrupted`: tokens of the claim that ended"})
+
+
+class TimelineSchema(Schema):
+    """What has happened to a job, oldest first."""
+
+    job_id = fields.String(required=True)
+    status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
+    prompt_tokens = fields.Integer(required=True, allow_none=True, metadata={"description": "null: not counted yet"})
+    cached_tokens = fields.Integer(
+        required=True, allow_none=True, metadata={"description": "Of these from a cache; null: not told"}
+    )
+    waited_s = fields.Float(
+        required=True, allow_none=True, metadata={"description": "Until it was claimed first; null: it waits"}
+    )
+    first_token_s = fields.Float(
+        required=True, allow_none=True, metadata={"description": "Until its first token; null: there is none"}
+    )
+    paused_s = fields.Float(
+        required=True, metadata={"description": "In all, from each interruption to the next token, or to the end"}
+    )
+    replayed_tokens = fields.Integer(
+        required=True, metadata={"description": "Tokens that later claims went on behind, instead of anew"}
+    )
+    timeline = fields.List(fields.Nested(TimelineEntrySchema), required=True)
+
+
 class CancelledJobSchema(Schema):
     """How a job stands after it was told to end."""
 

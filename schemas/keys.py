@@ -13,7 +13,7 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from schemas.base.fields import Integer, Items, Moment, StrictSchema, Text
 
 #: What a key may be allowed to do: ask models; deploy and unload them; all that, and manage keys.
-SCOPES = ("inference", "deploy", "admin")
+SCOPES = ("inference", "deploy", "metrics", "admin")
 #: Models that one key may name, and characters of a model's id.
 MAX_MODELS, MAX_MODEL_ID = 100, 200
 MAX_WEIGHT = 100

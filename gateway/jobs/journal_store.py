@@ -79,8 +79,11 @@ class JournalStore:
         self._redis = client
         self._scripts = scripts
 
-    def append(self, appends: Sequence[Append]) -> list[Appended]:
-        """Write events of many jobs in one round trip. The verdicts come in the same order."""
+    def append(self, appends: Sequence[Append], *, batch: int = 0) -> list[Appended]:
+        """Write events of many jobs in one round trip. The verdicts come in the same order.
+
+        `batch`: sequences in the batch of which they come, for timelines; 0 = there is none.
+        """
         sha = self._scripts.sha("append")
         commands: list[Command] = []
         for item in appends:
@@ -95,6 +98,7 @@ class JournalStore:
                 *end,
                 item.tokens,
                 item.ids,
+                batch,
             )
             vectors = (part for pair in item.vectors for part in pair)
             commands.append((*head, len(item.events), *item.events, *vectors))

@@ -69,6 +69,11 @@ def vectors(job_id: str) -> str:
     return f"hr:{{{job_id}}}:vectors"
 
 
+def timeline(job_id: str) -> str:
+    """List: what has happened to a job, and when, see `gateway/views/timeline.py`."""
+    return f"hr:{{{job_id}}}:timeline"
+
+
 def of_job(job_id: str) -> tuple[str, str, str]:
     """All keys of one job, in the order in which the scripts get them."""
     return job(job_id), events(job_id), vectors(job_id)

@@ -176,6 +176,7 @@ ADMIN = [
     "/keys/x",
     "/usage?x=1",
     "/queue",
+    "/metrics",
     "/nodes/x",
     "/join-tokens",
     "/models/local",

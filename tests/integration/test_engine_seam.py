@@ -181,7 +181,7 @@ def test_the_room_imports_the_standard_library_its_own_and_the_engines(file: Pat
         for name in named:
             top = name.partition(".")[0]
             own = name == "workers.engines" or name.startswith("workers.engines.")
-            assert own or top in LIBRARIES | {"numpy"} | sys.stdlib_module_names, name
+            assert own or top in LIBRARIES | {"numpy", "optimum"} | sys.stdlib_module_names, name
 
 
 def test_engines_say_words_that_deployments_know() -> None:

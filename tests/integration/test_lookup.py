@@ -33,7 +33,8 @@ from workers.sources import source_of
 from workers.sources.base import keep_quiet, never, no_progress
 
 GB = 10**9
-CPU = Device("agent", "n1", "cpu0", 1, memory_total=32 * GB, memory_free=16 * GB, engines=tuple(SPECS))
+OURS = tuple(name for name, spec in SPECS.items() if not spec.is_apart)
+CPU = Device("agent", "n1", "cpu0", 1, memory_total=32 * GB, memory_free=16 * GB, engines=OURS)
 LICENSE = "license: apache-2.0"
 
 
@@ -441,7 +442,7 @@ class TestDevice:
         self, tmp_path: Path, settings: Settings, how: str, device: str, says: str
     ) -> None:
         folder = str(declare(save_safetensors(tmp_path / "m"), {"quant_method": how, "bits": 4}))
-        place = replace(CPU, device=device)
+        place = replace(CPU, device=device, engines=(*OURS, "vllm"))
         if says:
             assert says in refusal(folder, settings, place, engine="vllm").message
         else:
@@ -458,11 +459,12 @@ class TestDevice:
         )
 
     def test_a_cpu_that_can_export_serves_safetensors_with_openvino(self, tmp_path: Path, settings: Settings) -> None:
-        folder, exporting = save_safetensors(tmp_path / "m"), replace(CPU, engines=(*SPECS, "openvino-export"))
+        folder, exporting = save_safetensors(tmp_path / "m"), replace(CPU, engines=(*OURS, "vllm", "openvino-export"))
         taken = found(str(folder), settings, exporting)
         assert (taken.entry["engine"], taken.facts.format) == ("openvino", "safetensors")
         assert any("made into OpenVINO IR when it is first loaded" in line for line in taken.warnings)
         assert found(str(folder), settings).entry["engine"] == "transformers"
+        assert found(str(folder), settings, replace(CPU, engines=(*OURS, "vllm"))).entry["engine"] == "vllm"
         error = refusal(str(folder), settings, engine="openvino")
         assert "where openvino-export is installed: headrace engine install openvino-export." in error.message
         config = json.loads((folder / "config.json").read_text())

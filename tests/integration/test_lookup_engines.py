@@ -20,7 +20,8 @@ from workers.lookup.found import Found
 from workers.lookup.look_up import look_up
 from workers.tokenizers.load import load_tokenizer
 
-CPU = Device("agent", "n1", "cpu0", 1, memory_total=32 << 30, memory_free=16 << 30, engines=tuple(SPECS))
+OURS = tuple(name for name, spec in SPECS.items() if not spec.is_apart)
+CPU = Device("agent", "n1", "cpu0", 1, memory_total=32 << 30, memory_free=16 << 30, engines=OURS)
 OPENVINO = SPECS["openvino"]
 #: All that are common in GGUF files.
 KINDS = ("F32", "F16", "BF16", "Q8_0", "Q6_K", "Q5_K", "Q5_1", "Q5_0", "Q4_K", "Q4_1", "Q4_0", "Q3_K", "Q2_K", "IQ4_NL")

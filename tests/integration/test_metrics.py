@@ -127,13 +127,13 @@ def other_web(stack: Stack, **changes: Any) -> Iterator[str]:
         stack.kill("web-2")
 
 
-@pytest.mark.parametrize(
-    ("word", "statuses"), [("admin", (200, 403, 401)), ("anyone", (200,) * 3), ("off", (404,) * 3)]
-)
+@pytest.mark.parametrize(("word", "statuses"), [("key", (200, 403, 401)), ("anyone", (200,) * 3), ("off", (404,) * 3)])
 def test_who_may_read_it(stack: Stack, client: httpx.Client, word: str, statuses: tuple[int, ...]) -> None:
-    made = client.post("/keys", json={"name": "user", "scopes": ["inference"]}).json()["data"]
+    made = client.post("/keys", json={"name": "user", "scopes": ["inference", "deploy"]}).json()["data"]
     with other_web(stack, metrics=word, metrics_keys=word == "anyone") as url:
         assert tuple(_status(f"{url}/metrics", key) for key in (KEY, made["secret"], "")) == statuses
+        reader = client.post("/keys", json={"name": "prometheus", "scopes": ["metrics"]}).json()["data"]["secret"]
+        assert (_status(f"{url}/metrics", reader), _status(f"{url}/jobs", reader)) == (statuses[0], 200)
         if word == "anyone":
             assert 'headrace_key_jobs_total{end="done",key_id=' in httpx.get(f"{url}/metrics").text
 

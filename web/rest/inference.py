@@ -66,19 +66,21 @@ def answer(kind: str, model_id: str, body: Mapping[str, Any]) -> Response:
     """Submit a request, and answer as it asks: whole, as a stream, or with a job to poll."""
     submitted = submit(kind, model_id, body)
     if submitted.watcher is None:
-        return _accepted(submitted.job)
+        response = accepted(submitted.job)
+        response.headers["Preference-Applied"] = "respond-async"
+        return response
     if body.get("stream"):
         return event_stream(submitted.job, submitted.watcher, position=submitted.position)
     data = whole(gateway().inference, submitted, submitted.watcher, key=caller(), client_left=client_left)
     return success(data)
 
 
-def _accepted(job: Job) -> Response:
+def accepted(job: Job) -> Response:
+    """The response for a job that runs by itself."""
     location = f"{request.script_root}/jobs/{job.id}"
     data = {"job_id": job.id, "status": job.state.word, "location": location}
     response = success(data, status=202, message="accepted")
     response.headers["Location"] = location
-    response.headers["Preference-Applied"] = "respond-async"
     return response
 
 

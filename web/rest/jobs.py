@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from flask import Response, request
+from flask import Response, g, request
 from flask_smorest import Blueprint
 
 from gateway.errors import InvalidRequest
+from gateway.inference.replay import replay as ask_again
 from gateway.views import jobs as job_views
+from gateway.views.timeline import timeline as timeline_view
 from schemas.envelope import enveloped
-from schemas.jobs import CancelledJobSchema, JobListQuerySchema, JobListSchema, JobQuery, JobSchema
+from schemas.jobs import (
+    CancelledJobSchema,
+    JobAcceptedSchema,
+    JobListQuerySchema,
+    JobListSchema,
+    JobQuery,
+    JobSchema,
+    TimelineSchema,
+)
 from web.http.auth import authenticate
 from web.http.body_parser import StrictParser
 from web.http.envelope import caller, gateway, success
-from web.rest.inference import event_stream
+from web.rest.inference import accepted, event_stream
 
 blueprint = Blueprint("jobs", __name__, url_prefix="/jobs", description="Follow, read and cancel jobs")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -44,6 +54,21 @@ def events(job_id: str) -> Response:
     seq, claim = cursor(request.headers.get("Last-Event-ID", ""))
     found = gateway().inference.get(job_id, key=caller())
     return event_stream(found, gateway().hub.watch(found.id, after=seq, claim=claim))
+
+
+@blueprint.route("/<job_id>/timeline")
+@blueprint.response(200, enveloped(TimelineSchema))
+def timeline(job_id: str) -> Response:
+    """What has happened to a job, and when: waiting, claims, interruptions, resumes, its end."""
+    return success(timeline_view(gateway().inference, job_id, key=caller()))
+
+
+@blueprint.route("/<job_id>/replay", methods=["POST"])
+@blueprint.response(202, enveloped(JobAcceptedSchema))
+def replay(job_id: str) -> Response:
+    """Ask the same again: a new job, which runs in the background, on the account of the caller's key."""
+    submitted = g.submitted = ask_again(gateway().inference, job_id, key=caller())
+    return accepted(submitted.job)
 
 
 @blueprint.route("/<job_id>", methods=["DELETE"])

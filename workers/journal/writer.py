@@ -56,6 +56,8 @@ class Journaler(HeldJobs):
         self.settings = settings
         self.celery = celery
         self.audit = Audit(self, celery)
+        #: Sequences in the batch of this worker; 0: it has none.
+        self.batch = 0
         self._pace = pace
         self._flushed_at = self._next_beat = self._next_audit = 0.0
         self._warned_at = -WARN_S
@@ -146,7 +148,7 @@ class Journaler(HeldJobs):
     def _append(self, appends: list[Append]) -> list[Appended]:
         """The verdicts on all appends, also if Redis took only some or none."""
         try:
-            verdicts = self.store.journals.append(appends)
+            verdicts = self.store.journals.append(appends, batch=self.batch)
         except NOT_NOW as error:
             verdicts = [Appended(AppendVerdict.NOT_NOW, error=str(error))] * len(appends)
         except Exception as error:  # one of them can't be encoded

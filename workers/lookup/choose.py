@@ -110,10 +110,11 @@ def _runs(device: Device, engine: str) -> bool:
 
 
 def _missing(device: Device, engines: Sequence[str]) -> SourceFailed:
-    commands = " or ".join(dict.fromkeys(map(how_to_install, engines)))
+    ours_first = sorted(engines, key=lambda name: SPECS[name].is_apart)
+    commands = " or ".join(dict.fromkeys(map(how_to_install, ours_first)))
     return SourceFailed(
         FailureReason.UNSUPPORTED_ARCHITECTURE,
-        f"The {' or '.join(engines)} engine is needed and not installed on {device.node}: {commands}.",
+        f"The {' or '.join(ours_first)} engine is needed and not installed on {device.node}: {commands}.",
     )
 
 

@@ -170,6 +170,7 @@ class ReplicaWorker:
 
     def _on_step(self, frame: StepFrame) -> None:
         """Add the engine's outputs to their runs."""
+        self._journaler.batch = frame.sequences
         tokens = 0
         stops: list[int] = []
         for output in frame.outputs:

@@ -35,6 +35,7 @@ if state == 'queued' then
   end
   made = whole(made) + whole(tokens)
   counting(count_claim, now)
+  counting(note, now, 'claimed', {worker = ARGV[1], claim = ARGV[2], model = ARGV[3], behind_tokens = made})
   redis.call('HSET', KEYS[1], 'state', 'running', 'made_ids', made, 'claim_ids', 0, 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
     'claim_seq', seq or 0, 'claim_tokens', 0, 'started_at', started_at or now, 'epoch', (tonumber(epoch) or 0) + 1,
     'attempts', (tonumber(attempts) or 0) + 1)

@@ -55,4 +55,5 @@ if KEYS[4] ~= '' then
   redis.call('SADD', KEYS[4], id)
 end
 count_bytes(KEYS[9], id, tonumber(ARGV[3]))
+counting(note, now, 'queued', {position = position})
 return answer(now, 1, record.fingerprint, queue, position, 0)

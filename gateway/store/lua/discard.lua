@@ -5,5 +5,5 @@ if state and (state ~= 'queued' or epoch) then
   return 0
 end
 on_lines(KEYS[4], function() leave(KEYS[4], ARGV[1], read_place(KEYS[1])) end)
-redis.call('DEL', KEYS[1], KEYS[2], KEYS[3])
+redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[1] .. ':timeline')
 return 1

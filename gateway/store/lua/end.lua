@@ -35,6 +35,9 @@ if state == 'running' and claim ~= ARGV[4] then
   if ARGV[1] ~= 'cancelled' then
     return {'running', seq, '', ''}
   end
+  if redis.call('HGET', KEYS[1], 'cancel') ~= '1' then
+    counting(note, now_ms(), 'cancelling')
+  end
   redis.call('HSET', KEYS[1], 'cancel', '1', 'cancel_reason', cjson.decode(ARGV[2]).reason or '')
   return {'cancelling', seq, '', ''}
 end

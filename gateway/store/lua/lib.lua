@@ -95,11 +95,25 @@ local function count_end(state, fields, now)
   end
 end
 
--- Counts, whatever is wrong with what is counted: that ends no job.
+-- Counts or notes something, whatever is wrong with it: that ends no job.
 local function counting(what, ...)
   local well, problem = pcall(what, ...)
   if not well then
-    redis.log(redis.LOG_WARNING, 'not counted: ' .. tostring(type(problem) == 'table' and problem.err or problem))
+    redis.log(redis.LOG_WARNING, 'not counted or noted: ' .. tostring(type(problem) == 'table' and problem.err or problem))
+  end
+end
+
+-- How many entries a timeline has; from MANY_NOTES on only those of claims and ends.
+local MOST_NOTES, MANY_NOTES = 400, 200
+
+-- Adds an entry to the timeline of the job, see gateway/views/timeline.py: what has happened, when, and more.
+local function note(now, what, more)
+  local name = KEYS[1] .. ':timeline'
+  local length = redis.call('LLEN', name)
+  if length < (what == 'batch' and MANY_NOTES or MOST_NOTES) or ended(what) then
+    more = more or {}
+    more.at, more.what = now, what
+    redis.call('RPUSH', name, cjson.encode(more))
   end
 end
 
@@ -109,9 +123,11 @@ local function finish(state, ttl, fields)
   local now = now_ms()
   redis.call('HSET', KEYS[1], 'state', state, 'finished_at', now, 'owner', '', unpack(fields))
   counting(count_end, state, fields, now)
+  counting(note, now, state)
   ttl = tonumber(ttl) or DEFAULT_TTL
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)
+  redis.call('PEXPIRE', KEYS[1] .. ':timeline', ttl)
   if state == 'done' then
     redis.call('PEXPIRE', KEYS[3], ttl)
   else

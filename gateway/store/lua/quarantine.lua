@@ -30,8 +30,10 @@ redis.call('PEXPIRE', KEYS[4], ARGV[1])
 redis.call('HSET', KEYS[1], 'state', 'failed', 'finished_at', now_ms(), 'seq', seq, unpack(ARGV, 4))
 if not ended(state) then
   counting(count_end, 'failed', {unpack(ARGV, 4)}, now_ms())
+  counting(note, now_ms(), 'failed')
 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
+redis.call('PEXPIRE', KEYS[1] .. ':timeline', ARGV[2])
 redis.call('DEL', KEYS[3])
 return {1, seq, watch}

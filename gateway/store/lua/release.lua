@@ -19,7 +19,9 @@ if tokens >= 64 and ARGV[2] ~= 'crashed_alone' then
 end
 local blamed = ARGV[2] == 'crashed' and (crashes < 2 or tokens <= 8) or ARGV[2] == 'lost' and events == 0
   or ARGV[2] == 'crashed_alone'
-redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now_ms(), 'cause', ARGV[2],
+local now = now_ms()
+counting(note, now, 'interrupted', {cause = ARGV[2], tokens = whole(redis.call('HGET', KEYS[1], 'claim_ids'))})
+redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now, 'cause', ARGV[2],
   'crashes', crashes + (blamed and 1 or 0), 'losses', losses + (ARGV[2] == 'preempted' and 0 or 1))
 if ARGV[2] == 'preempted' then
   redis.call('HINCRBY', KEYS[1], 'preemptions', 1)
