@@ -9,6 +9,7 @@ from celery import Celery
 
 from gateway.access.api_keys import Credentials
 from gateway.access.join_tokens import JoinTokens
+from gateway.access.sessions import Sessions
 from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Registry
 from gateway.deployments.catalog_editor import CatalogEditor
@@ -47,6 +48,7 @@ class Gateway:
     join_tokens: JoinTokenViews
     catalog: Catalog
     credentials: Credentials
+    sessions: Sessions
     hub: Hub
     inference: Inference
     models: Models
@@ -61,6 +63,7 @@ class Gateway:
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings, client)
         nodes = Nodes(client)
         installation = Installation(client, settings.data_dir)
+        credentials = Credentials(client, installation)
         celery = make_celery(settings)
         short = connect(settings, timeout_s=HUB_TIMEOUT_S)
         hub = Hub(short, JobStore(short), grace_s=settings.grace_s)
@@ -86,7 +89,8 @@ class Gateway:
             nodes=nodes,
             join_tokens=JoinTokenViews(settings, JoinTokens(client, lambda: store.clock.now_ms() / 1000)),
             catalog=catalog,
-            credentials=Credentials(client, installation),
+            credentials=credentials,
+            sessions=Sessions(client, credentials, ttl_s=settings.session_ttl_s),
             hub=hub,
             inference=inference,
             models=Models(inference),

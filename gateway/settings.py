@@ -98,6 +98,8 @@ class Settings:
     flower_host: str = "127.0.0.1"
     #: Port of Flower.
     flower_port: int = 5555
+    #: How long somebody stays signed in at the dashboard.
+    session_ttl_s: float = 43_200.0
     #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.
     cors_origins: str = "*"
     #: What happens to fields of a request below /v1 that neither OpenAI nor Headrace knows: `ignore` or `refuse`.

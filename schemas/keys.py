@@ -104,6 +104,12 @@ class KeyChangeSchema(KeyLimitsSchema):
         return KeyChange(self.plain(data))
 
 
+class SignInSchema(StrictSchema):
+    """Body of a sign-in at the dashboard: a secret."""
+
+    key = Text(required=True, validate=validate.Length(1, 1000))
+
+
 class RotationSchema(StrictSchema):
     """Body of a rotation."""
 

@@ -22,7 +22,7 @@ def build(folder: Path) -> Path:
     """The wheel of this source, in a folder that is empty yet."""
     source = folder / "source"
     for name in SOURCE:
-        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(REPOSITORY / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "node_modules"))
     for name in FILES:
         shutil.copy(REPOSITORY / name, source)
     options = ("--quiet", "--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", str(folder))

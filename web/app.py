@@ -18,11 +18,11 @@ from web.http.api_document import complete
 from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
 from web.http.paths import below_root, without_last_slash
+from web.pages import dashboard, docs, root
 from web.request_ids import request_id
 from web.rest import (
     backlog,
     deployments,
-    docs,
     health,
     inference,
     jobs,
@@ -32,7 +32,6 @@ from web.rest import (
     models,
     nodes,
     openai,
-    root,
     usage,
 )
 
@@ -87,6 +86,7 @@ def create_app(gateway: Gateway) -> Flask:
     for part in served:
         api.register_blueprint(part.blueprint)
     app.register_blueprint(docs.blueprint)
+    app.register_blueprint(dashboard.blueprint)
     app.wsgi_app = without_last_slash(app.wsgi_app)  # type: ignore[assignment, method-assign]
     if gateway.settings.root_path:
         app.wsgi_app = below_root(app.wsgi_app, gateway.settings.root_path)  # type: ignore[assignment, method-assign]

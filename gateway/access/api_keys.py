@@ -76,7 +76,10 @@ class Credentials:
         """Raises: Unauthenticated, saying whether it is missing, wrong, expired, revoked or replaced; StoreLost."""
         if not secret:
             raise Unauthenticated("No API key. Send the header 'Authorization: Bearer YOUR_KEY'.", reason="no_api_key")
-        digest = digest_of(secret)
+        return self.of_digest(digest_of(secret))
+
+    def of_digest(self, digest: str) -> KeyRecord:
+        """The same by the digest of a secret."""
         commands = [("HGETALL", keys.api_key(digest)), ("GET", keys.INSTALLATION)]
         raw, installation = pipeline(self.redis, commands, raise_on_error=False)
         with reading("The record of this API key"):

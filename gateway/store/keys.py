@@ -179,6 +179,16 @@ def api_key(digest: str) -> str:
     return f"hr:key:{digest}"
 
 
+def session(digest: str) -> str:
+    """String with a TTL: a session of the dashboard, by the SHA-256 of its token: the digest of its key's secret."""
+    return f"hr:session:{digest}"
+
+
+def sessions(key_id: str) -> str:
+    """Sorted set with a TTL: the sessions of one API key, by when they end (seconds)."""
+    return f"hr:sessions:{key_id}"
+
+
 def join_token(digest: str) -> str:
     """Hash: one join token, by the SHA-256 of its secret: times, uses, and `node:{name}` of who has used it."""
     return f"hr:join-token:{digest}"

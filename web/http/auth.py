@@ -1,4 +1,8 @@
-"""Finds the key of a request: a bearer token, or the header of Anthropic's clients."""
+"""Finds the key of a request: a bearer token, the header of Anthropic's clients, or the cookie of the dashboard.
+
+A cookie counts only beside a header that pages of other origins can't send: browsers ask first whether they may, with
+cookies, and no answer of this server says so (`web/http/cors.py`).
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,21 @@ from flask import Response, current_app, g, request
 from web.bearer import bearer
 from web.http.envelope import caller, gateway
 
+#: The session's cookie, and the header that the dashboard sends with each request.
+COOKIE, DASHBOARD_HEADER = "headrace_session", "X-Headrace-Dashboard"
+
 
 def authenticate() -> None:
     """Runs before each request of a blueprint. Raises: Unauthenticated; QueueFull, if too many requests are open."""
     secret = bearer(request.headers.get("Authorization", "")) or request.headers.get("X-Api-Key", "").strip()
-    g.key = gateway().credentials.authenticate(secret)
+    token = "" if secret else session_token()
+    g.key = gateway().sessions.authenticate(token) if token else gateway().credentials.authenticate(secret)
     g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
+
+
+def session_token() -> str:
+    """The session of the dashboard that sends this request; empty if there is none."""
+    return request.cookies.get(COOKIE, "") if DASHBOARD_HEADER in request.headers else ""
 
 
 def require_admin() -> None:

@@ -1,4 +1,4 @@
-"""The root: whoever looks there learns what this is, a person in a browser from the documentation. No key needed."""
+"""The root: a person in a browser finds the dashboard, a program learns what this is. No key needed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,21 @@ from flask_smorest import Blueprint
 from schemas.envelope import enveloped
 from schemas.health import RootSchema
 from web.http.envelope import success
-from web.rest.docs import VERSION
+from web.pages import dashboard
+from web.pages.docs import VERSION
 
 blueprint = Blueprint("root", __name__, description="What this is")
 
 
 @blueprint.route("/")
 @blueprint.response(200, enveloped(RootSchema))
-@blueprint.alt_response(302, description="For a browser: the documentation")
 def root() -> Response:
-    """What this is, and where to go on. A browser is sent to the documentation."""
-    at = request.script_root
+    """What this is, and where to go on. A browser gets the dashboard."""
     if request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html":
-        response = Response(status=302, headers={"Location": f"{at}/docs/"})
+        response = dashboard.page()
     else:
         paths = {"docs": "/docs/", "openapi": "/openapi.json", "openai": "/v1", "ready": "/health/ready"}
-        links = {name: at + path for name, path in paths.items()}
+        links = {name: request.script_root + path for name, path in paths.items()}
         response = success({"name": "Headrace", "version": VERSION, **links})
     response.headers.add("Vary", "Accept")
     return response

@@ -1,0 +1,16 @@
+import { render } from "preact";
+import { App } from "./app";
+import { load } from "./session";
+import { follow } from "./settings";
+import "uplot/dist/uPlot.min.css";
+import "./style/base.css";
+import "./style/shell.css";
+import "./style/overview.css";
+
+const root = document.getElementById("app");
+if (root) {
+  follow();
+  root.replaceChildren();
+  render(<App />, root);
+  void load();
+}

@@ -1,0 +1,108 @@
+// What the gateway does now: figures, plots of the last minutes, models with their replicas, nodes, providers.
+import { useEffect } from "preact/hooks";
+import { bytes, duration, number, rate } from "../../format";
+import { t } from "../../i18n";
+import { Status } from "../../parts";
+import { key, may } from "../../session";
+import { type Cluster, cluster, stale, sum, watch } from "./cluster";
+import { Models } from "./models";
+import { Nodes } from "./nodes";
+import { Plots } from "./plots";
+import { Problems } from "./problems";
+
+export function Overview() {
+  useEffect(watch, []);
+  const found = cluster.value;
+  return (
+    <div class="overview">
+      <h1 class="unseen">{t("overview.title")}</h1>
+      {!may("deploy") && <p class="notice">{t("notAllowed", { scopes: key.value?.scopes.join(", ") ?? "" })}</p>}
+      <p class="stale" role="status">
+        {stale.value && t("stale", { why: stale.value })}
+      </p>
+      {found && <All found={found} />}
+      {!found && may("deploy") && !stale.value && <p class="notice">{t("page.loads")}</p>}
+    </div>
+  );
+}
+
+function All({ found }: { found: Cluster }) {
+  return (
+    <>
+      <Problems found={found} />
+      <Figures found={found} />
+      <Plots />
+      <Models found={found} />
+      <Nodes nodes={found.nodes} />
+      <Providers providers={found.ready.providers} />
+      <p class="muted foot">{t("durability", { what: found.ready.durability })}</p>
+    </>
+  );
+}
+
+function Figures({ found: { models, queues, nodes, ready } }: { found: Cluster }) {
+  const devices = nodes.flatMap((node) => node.devices).filter((device) => device.alive);
+  const total = sum(devices, (device) => device.memory_bytes);
+  const used = total - sum(devices, (device) => device.memory_free_bytes);
+  const interactive = sum(queues, (queue) => queue.interactive.waiting);
+  const background = sum(queues, (queue) => queue.background.waiting);
+  const oldest = Math.max(0, ...queues.flatMap((one) => [one.interactive.oldest_wait_s, one.background.oldest_wait_s]));
+  const slots = sum(queues, (queue) => queue.slots);
+  return (
+    <dl class="figures">
+      <Figure
+        name={t("figure.tokens")}
+        value={rate(sum(models, (model) => model.performance.tokens_per_second))}
+      />
+      <Figure
+        name={t("figure.running")}
+        value={number(sum(queues, (queue) => queue.running))}
+        note={t("figure.runningOf", { slots: number(slots) })}
+      />
+      <Figure
+        name={t("figure.waiting")}
+        value={number(interactive + background)}
+        note={t("figure.waitingOf", { interactive: number(interactive), background: number(background) })}
+      />
+      <Figure name={t("figure.oldest")} value={oldest ? duration(oldest) : "–"} />
+      <Figure name={t("figure.memory")} value={bytes(used)} note={t("figure.memoryOf", { total: bytes(total) })} />
+      <Figure
+        name={t("figure.gateway")}
+        value={<Status name={ready.status} />}
+        note={t("figure.keeper", { time: duration(ready.keeper_round_s) })}
+      />
+    </dl>
+  );
+}
+
+function Figure({ name, value, note }: { name: string; value: preact.ComponentChildren; note?: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>
+        <span class="value">{value}</span>
+        {note && <span class="note">{note}</span>}
+      </dd>
+    </div>
+  );
+}
+
+function Providers({ providers }: { providers: Record<string, string> }) {
+  const names = Object.keys(providers).sort();
+  return (
+    <section>
+      <h2>{t("providers.title")}</h2>
+      {names.length === 0 ? (
+        <p class="muted">{t("providers.none")}</p>
+      ) : (
+        <ul class="providers">
+          {names.map((name) => (
+            <li key={name}>
+              <span class="name">{name}</span> <Status name={providers[name]} />
+            </li>
+          ))}
+        </ul>
+      )}
+    </section>
+  );
+}
