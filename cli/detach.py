@@ -31,7 +31,8 @@ def detached(settings: Settings, command: list[str], **environ: str) -> int:
     log, ready = settings.data_dir.absolute() / "logs" / "up.log", ready_path(settings)
     private_folder(log.parent)
     ready.unlink(missing_ok=True)
-    with log.open("wb") as output:
+    log.unlink(missing_ok=True)
+    with log.open("ab") as output:
         process = subprocess.Popen(
             command,
             env={**os.environ, **environ},

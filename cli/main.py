@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 
 import click
@@ -21,6 +19,7 @@ from cli.deployments import deploy, models, unload, worker
 from cli.detach import up_detached
 from cli.doctor.command import doctor
 from cli.engines import engine
+from cli.logs import logs
 from cli.models import catalog
 from cli.models.chat import chat
 from cli.output import say
@@ -61,7 +60,7 @@ class Commands(click.Group):
 def main(ctx: click.Context) -> None:
     """Headrace: the model gateway that loses nothing."""
     ctx.obj = Settings.load(load_on_demand=True)
-    begin(replace(ctx.obj, log_level="warning"))
+    begin(replace(ctx.obj, log_level="warning", log_format="text"))
 
 
 @main.command("up")
@@ -116,23 +115,6 @@ def down(settings: Settings) -> None:
 
 
 @main.command()
-@click.argument("name", required=False)
-@click.option("-n", "lines", default=20, show_default=True, help="Lines of each log.")
-@click.option("-f", "follow", is_flag=True, help="Go on as the logs grow.")
-@click.pass_obj
-def logs(settings: Settings, name: str | None, lines: int, follow: bool) -> None:
-    """Show the logs of all processes, or of one."""
-    folder = settings.data_dir / "logs"
-    known = sorted(path.stem for path in folder.glob("*.log"))
-    if name and name not in known:
-        raise click.ClickException(f"There is no log {name!r} in {folder}; there are: {', '.join(known) or 'none'}.")
-    paths = [folder / f"{log}.log" for log in known if name in (None, log)]
-    command = ["tail", "-n", str(lines), *(["-f"] if follow else []), *map(str, paths)]
-    if paths:
-        sys.exit(subprocess.run(command, check=False).returncode)
-
-
-@main.command()
 @click.option("--name", "names", multiple=True, help="A further host name or address of the server.")
 @click.option("--client", help="Make a client's certificate of that name instead.")
 @click.pass_obj
@@ -154,6 +136,7 @@ COMMANDS = (
     jobs,
     join,
     key,
+    logs,
     models,
     nodes,
     service,

@@ -127,11 +127,6 @@ class Supervisor:
     def _children(self) -> set[int]:
         return {child.pid for child in psutil.Process().children(recursive=True)}
 
-    def tail(self, name: str, lines: int = 5) -> str:
-        """The end of a process' log."""
-        path = self._logs / f"{name}.log"
-        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
-
     def _spawn(self, name: str) -> None:
         # A child started by another thread would end with that thread.
         assert threading.current_thread() is threading.main_thread()

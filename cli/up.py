@@ -40,6 +40,7 @@ from gateway.access.certificates import tls_folder
 from gateway.access.key_secrets import require_strong
 from gateway.cluster.join_address import join_url
 from gateway.errors import Conflict, HeadraceError, StoreLost
+from gateway.process import log_files
 from gateway.process.locks import hold_lock, lock_holder
 from gateway.queue.names import slug
 from gateway.settings import Settings
@@ -101,10 +102,14 @@ def supervised(settings: Settings, *, check: Callable[[], None]) -> Iterator[Sup
         os.close(lock)
 
 
-def watch(supervisor: Supervisor) -> None:
-    """Keep all that was started running, until it is to end."""
+def watch(supervisor: Supervisor, settings: Settings) -> None:
+    """Keep all that was started running, and its logs short, until it is to end."""
+    rotated_at = time.monotonic()
     while not supervisor.stopping.wait(LOOK_S):
         supervisor.reap_and_restart()
+        if time.monotonic() > rotated_at + log_files.LOOK_S:
+            log_files.rotate_all(settings)
+            rotated_at = time.monotonic()
         if signal.SIGHUP in _endings() and is_closed():
             return
 
@@ -190,7 +195,7 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
         supervisor.start(name, command)
     say(f"started {', '.join(table)}; logs are in {settings.data_dir / 'logs'}")
     threading.Thread(target=_welcome, args=(settings, supervisor, key), daemon=True).start()
-    watch(supervisor)
+    watch(supervisor, settings)
 
 
 def _first_key(client: redis.Redis, settings: Settings) -> str:

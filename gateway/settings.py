@@ -32,6 +32,8 @@ _ROOT_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)+")
 _WORDS = {
     "appendfsync": ("everysec", "always"),
     "http_tls": ("off", "on", "proxy"),
+    "log_format": ("auto", "text", "json"),
+    "log_level": ("info", "debug", "warning", "error"),
     "openai_unknown_fields": ("ignore", "refuse"),
     "metrics": ("key", "anyone", "off"),
 }
@@ -196,8 +198,14 @@ class Settings:
     metrics_keys: bool = False
     #: Least level of what is logged: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
+    #: How log lines look: `json`, `text`, or `auto`: text on a terminal, JSON elsewhere.
+    log_format: str = "auto"
     #: Model workers log to files in `data_dir`; else to where their agent does.
     log_files: bool = True
+    #: A log file in `data_dir` that is longer is rotated; 0: none is.
+    log_file_bytes: int = 32 * 1024 * 1024
+    #: Older parts of each log that are kept.
+    log_files_kept: int = 3
 
     @property
     def effective_redis_url(self) -> str:
@@ -232,8 +240,9 @@ class Settings:
                 values[name] = _parse(f"{path}: {name}", str(spec.type), table[name])
             elif name in joined:
                 values[name] = _parse(f"{joined_path(data_dir)}: {name}", str(spec.type), joined[name])
-        for name, allowed in _WORDS.items():
-            if values.get(name, allowed[0]) not in allowed:
+        for name in _WORDS.keys() & values.keys():
+            values[name], allowed = values[name].lower(), _WORDS[name]
+            if values[name] not in allowed:
                 raise InvalidSetting(f"{variables[name]} is {values[name]!r}; it must be {' or '.join(allowed)}.")
         values["root_path"] = _root_path(values.get("root_path", ""))
         for name, pattern in _NAMES.items():

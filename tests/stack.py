@@ -128,6 +128,7 @@ class Stack:
             grace_s=2.0,
             lease_s=2.0,
             log_level="info",
+            log_format="text",
         )
         self.settings = replace(base, **changes)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

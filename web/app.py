@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+import time
+from functools import partial
+
 from flask import Flask, Response, g, request
 from flask_smorest import Api
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
+from gateway.process import log_context
 from gateway.store.codec import dumps
 from schemas.answers import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
@@ -34,6 +39,8 @@ from web.rest import (
     openai,
     usage,
 )
+
+log = logging.getLogger(__name__)
 
 #: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
@@ -109,7 +116,8 @@ class QuietApi(Api):  # type: ignore[misc]
 
 
 def _begin() -> Response | None:
-    g.request_id = request_id(request.headers.get("X-Request-Id", ""))
+    g.began, g.request_id = time.monotonic(), request_id(request.headers.get("X-Request-Id", ""))
+    log_context.begin(request_id=g.request_id)
     g.dialect = Plain(g.request_id)
     return cors.preflight()
 
@@ -119,4 +127,11 @@ def _finish(response: Response) -> Response:
     submission.add_headers(response)
     cors.add_headers(response)
     auth.give_back(response)
+    response.call_on_close(partial(_log_end, g.began, request.method, request.path, response.status_code))
     return response
+
+
+def _log_end(began: float, method: str, path: str, status: int) -> None:
+    """A line for each request, of which those that only look are for the level `debug`."""
+    level = logging.DEBUG if method in ("GET", "HEAD", "OPTIONS") and status < 500 else logging.INFO
+    log.log(level, "%s %.300s: %d, after %.0f ms", method, path, status, 1000 * (time.monotonic() - began))

@@ -120,6 +120,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             "keepalive": 75,
             "sendfile": False,
             "max_requests": 0,
+            "logger_class": WebLogger,
             "control_socket_disable": True,
             # Else a header of a client that comes through a proxy of this machine could name another path.
             "forwarder_headers": "",

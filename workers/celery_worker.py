@@ -103,6 +103,7 @@ def consume(
         concurrency=concurrency,
         queues=names,
         loglevel=settings.log_level,
+        quiet=True,  # no banner, which is no log line
         without_gossip=True,
         without_mingle=True,
         optimization="fair",

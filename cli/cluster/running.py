@@ -31,7 +31,7 @@ def run_workers(settings: Settings, *, provider: bool) -> None:
         elif provider:
             supervisor.leave_out("provider", providers.NOT_INSTALLED)
         threading.Thread(target=_say_when_it_is_listed, args=(settings, supervisor), daemon=True).start()
-        watch(supervisor)
+        watch(supervisor, settings)
 
 
 def _say_when_it_is_listed(settings: Settings, supervisor: Supervisor) -> None:

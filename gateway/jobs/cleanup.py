@@ -86,7 +86,7 @@ class Strays:
             self._rest -= 1
             return
         for job in self.next_page():
-            log.error("job %s: is %s but in no index, put back", job.id, job.state.value)
+            log.error("job %s: is %s but in no index, put back", job.id, job.state.value, extra=job.log_ids)
             self._store.indexes.track(job.id, job.runs_on)
         self._rest = 0 if self.goes_on else REST_STEPS
 

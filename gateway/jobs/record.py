@@ -107,6 +107,8 @@ class JobHead:
     price: str = ""
     #: Digest of the request, if it came with an idempotency key. Such a job runs on when its client leaves.
     fingerprint: str = ""
+    #: The id of the request that has made it, by which logs are searched.
+    request_id: str = ""
 
     @property
     def runs_on(self) -> str:
@@ -117,6 +119,12 @@ class JobHead:
     def served_as(self) -> str:
         """The model that serves it, as clients know it."""
         return self.adapter or self.runs_on
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """The ids that log lines about it have."""
+        ids = {"request_id": self.request_id, "job_id": self.id, "claim_id": self.claim}
+        return {**ids, "model": self.served_as, "key_id": self.key_id}
 
     @property
     def word(self) -> str:
@@ -182,6 +190,7 @@ _BROUGHT = (
         "adapter",
         "price",
         "fingerprint",
+        "request_id",
         "slots",
         "prompt_cost",
         "most_tokens",
@@ -197,7 +206,10 @@ _NUMBERS = (
     *("preemptions", "prompt_cost", "most_tokens", "slots", "weight"),
     *("created_at", "queued_at", "started_at", "finished_at", "progress_at", "deadline"),
 )
-_TEXTS = ("kind", "model", "key_id", "route", "adapter", "owner", "claim", "cancel_reason", "price", "fingerprint")
+_TEXTS = (
+    *("kind", "model", "key_id", "route", "adapter", "owner", "claim", "cancel_reason", "price", "fingerprint"),
+    "request_id",
+)
 _FLAGS = ("background", "cancel")
 _OBJECTS = ("usage", "error")
 #: The fields of a `JobHead`, and the version that wrote the record.

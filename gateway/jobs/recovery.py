@@ -26,6 +26,8 @@ def give_back(store: JobStore, celery: Celery, job: JobHead, cause: Cause) -> bo
     released = store.release(job, cause)
     if not released:
         return False
+    level = logging.DEBUG if cause is Cause.PREEMPTED else logging.WARNING
+    log.log(level, "job %s: given back to its queue (%s)", job.id, cause, extra=job.log_ids)
     if released.wakes or cause is not Cause.PREEMPTED:  # whoever has a free slot takes that one up again
         tell(celery, released.wakes, job.id, queue_key=job.runs_on, priority=Priority.RECOVERED)
     return True

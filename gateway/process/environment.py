@@ -23,6 +23,8 @@ _PREFIXES = (
     *("TBB_", "RAYON_", "VLLM_"),
 )
 _SECRET = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSW|CREDENTIAL|AUTH|(^|_)(API_?)?KEYS?($|_)")
+#: How log lines look: processes without settings read it.
+LOG_FORMAT = "HEADRACE_LOG_FORMAT"
 #: Of a person at the command line; no process that it starts needs it.
 API_KEY = "HEADRACE_API_KEY"
 #: The first admin key. Only the processes that accept requests need it.
@@ -58,4 +60,4 @@ def of_process(name: str, environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def _is_public(name: str) -> bool:
-    return (name in _NAMES or name.startswith(_PREFIXES)) and not _SECRET.search(name)
+    return name == LOG_FORMAT or ((name in _NAMES or name.startswith(_PREFIXES)) and not _SECRET.search(name))

@@ -1,4 +1,4 @@
-"""Log lines, the same for every process: each message is one line without secrets, whatever it quotes."""
+"""What a process logs, and from which level on. How lines look: `log_lines.py`; their ids: `log_context.py`."""
 
 from __future__ import annotations
 
@@ -9,35 +9,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-#: Prefix of further lines of an entry, such as a traceback, so that none looks like an entry of its own.
-CONTINUED = "    | "
-#: Replaces a secret.
-MASK = "***"
-#: Shorter secrets are not masked: they may be part of any word.
-MIN_SECRET = 6
+from gateway.process.log_lines import LineFormatter, is_json
+
+#: The packages whose lines are written at the level `debug`. Others would write requests, answers and keys there.
+OURS = ("__main__", "cli", "gateway", "headrace", "schemas", "tasks", "web", "workers")
+#: What Celery says of each task at the level `info`: it is for `debug`.
+OF_EACH_TASK = ("celery.worker.strategy", "celery.app.trace")
 #: The same failure of the same thing is not said again for so long, in seconds; and how many are remembered.
 REPEAT_S, _REMEMBERED = 30.0, 500
 _NUMBER = re.compile(r"\d+")
 
 log = logging.getLogger(__name__)
-
-
-class LineFormatter(logging.Formatter):
-    """One line for each entry; a traceback follows in prefixed lines. Control characters are escaped."""
-
-    def __init__(self, fmt: str = FORMAT, *, secrets: Iterable[str] = ()) -> None:
-        super().__init__(fmt)
-        self._secrets = sorted({one for one in secrets if len(one) >= MIN_SECRET}, key=len, reverse=True)
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The whole entry."""
-        quoted = {"msg": escaped(record.getMessage()), "args": None, "exc_text": None}
-        first, *more = super().format(logging.makeLogRecord(record.__dict__ | quoted)).split("\n")
-        text = "\n".join((first, *(CONTINUED + escaped(line) for line in more)))
-        for secret in self._secrets:
-            text = text.replace(secret, MASK)
-        return text
 
 
 class Repeats(logging.Filter):
@@ -82,19 +64,17 @@ def _same(record: logging.LogRecord) -> tuple[str, ...]:
     return ()
 
 
-def escaped(text: str) -> str:
-    """The text with control and invisible characters escaped as in a Python string."""
-    if text.isprintable():
-        return text
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
-def set_up(level: str, *, fmt: str = FORMAT, secrets: Iterable[str] = ()) -> None:
-    """Log to stderr from this level on, including warnings and uncaught exceptions, also for libraries."""
+def set_up(level: str, *, form: str, secrets: Iterable[str] = ()) -> None:
+    """Log to stderr from this level on, in this form, including warnings and uncaught exceptions, also of libraries."""
+    least = logging.getLevelNamesMapping()[level.upper()]
     handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter(fmt, secrets=secrets))
+    handler.setFormatter(LineFormatter(as_json=is_json(form, sys.stderr), secrets=secrets))
     handler.addFilter(Repeats())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.basicConfig(level=max(least, logging.INFO), handlers=[handler], force=True)
+    for name in OURS:
+        logging.getLogger(name).setLevel(least)
+    for name in OF_EACH_TASK:
+        logging.getLogger(name).setLevel(logging.INFO if least <= logging.DEBUG else max(least, logging.WARNING))
     logging.captureWarnings(True)
     threading.excepthook = _on_thread_end
     sys.excepthook = _on_end

@@ -14,6 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from gateway.errors import HeadraceError, InvalidSetting
 from gateway.process import logs, run_module
+from gateway.process.environment import LOG_FORMAT
+from gateway.process.log_lines import escaped
 from gateway.settings import Settings
 
 #: Only the owner may read what this process writes.
@@ -34,7 +36,7 @@ def run(main: Callable[[Settings], int | None]) -> NoReturn:
         begin(settings)
         sys.exit(main(settings))
     except HeadraceError as error:
-        sys.exit(logs.escaped(error.message))
+        sys.exit(escaped(error.message))
 
 
 def collect_less() -> None:
@@ -48,19 +50,19 @@ def collect_less() -> None:
 
 def begin(settings: Settings) -> None:
     """Every process with settings calls this first. Raises: InvalidSetting if the data folder is a shared one."""
-    begin_child(level=settings.log_level, secrets=secrets_of(settings))
+    begin_child(level=settings.log_level, form=settings.log_format, secrets=secrets_of(settings))
     if settings.data_dir.exists():
         private_folder(settings.data_dir)
 
 
-def begin_child(*, level: str = "info", fmt: str = logs.FORMAT, secrets: tuple[str, ...] = ()) -> None:
+def begin_child(*, level: str = "info", form: str = "", secrets: tuple[str, ...] = ()) -> None:
     """The same for child processes that get everything from their parent."""
     os.umask(UMASK)
     while (handle := os.open(os.devnull, os.O_RDWR)) <= 2:  # else a file of ours may become stdout
         continue
     os.close(handle)
     os.environ["PYTHONSAFEPATH"] = "1"  # the same for processes that libraries start
-    logs.set_up(level, fmt=fmt, secrets=secrets)
+    logs.set_up(level, form=form or os.environ.get(LOG_FORMAT, ""), secrets=secrets)
 
 
 def module_command(name: str, *args: str) -> list[str]:

@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import redis
 
 from gateway.errors import InvalidSetting
-from gateway.process.logs import MASK
+from gateway.process.log_lines import MASK
 
 _SCHEMES = ("redis://", "rediss://", "unix://", "sentinel://")
 #: Allowed options in a URL: those that Celery's connections understand, too.

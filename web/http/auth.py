@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from flask import Response, current_app, g, request
 
+from gateway.process import log_context
 from web.bearer import bearer
 from web.http.envelope import caller, gateway
 
@@ -20,6 +21,7 @@ def authenticate() -> None:
     secret = bearer(request.headers.get("Authorization", "")) or request.headers.get("X-Api-Key", "").strip()
     token = "" if secret else session_token()
     g.key = gateway().sessions.authenticate(token) if token else gateway().credentials.authenticate(secret)
+    log_context.note(key_id=g.key.id)
     g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
 
 

@@ -12,6 +12,7 @@ from gateway.errors import HeadraceError, ModelNotFound
 from gateway.inference.passed_on import unused_fields
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Job
+from gateway.process import log_context
 from web.http.envelope import caller, gateway
 
 #: Names of ignored fields in a header, and characters of each.
@@ -32,6 +33,7 @@ def submit(kind: str, model_id: str, body: Mapping[str, Any]) -> Submitted:
         background=background,
         idempotency_key=request.headers.get("Idempotency-Key"),
     )
+    log_context.note(job_id=submitted.job.id, model=submitted.job.served_as)
     return submitted
 
 

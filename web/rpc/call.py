@@ -7,6 +7,7 @@ knows nothing of the loop.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -16,6 +17,7 @@ import grpc.aio
 
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
+from gateway.process import log_context
 from schemas.inference import MAX_TIMEOUT_S
 from web.bearer import bearer
 from web.client_errors import client_error
@@ -26,6 +28,9 @@ from web.rpc.status import to_status
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+#: Names of methods that change nothing begin so.
+LOOKING = ("Get", "List", "Watch")
 
 
 class Call:
@@ -45,7 +50,9 @@ class Call:
         self.task = asyncio.current_task()
         self._metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.request_id = request_id(self._metadata.get("x-request-id", ""))
+        log_context.begin(request_id=self.request_id)
         self._deadline = time.monotonic() + left if (left := context.time_remaining()) is not None else float("inf")
+        self._began = time.monotonic()
         self._answered = False
         self._head: asyncio.Task[None] | None = None
         self._wakers: list[Callable[[], None]] = []
@@ -64,6 +71,7 @@ class Call:
             self.key = self.gateway.credentials.assume(assumed)
         else:
             self.key = self.gateway.credentials.authenticate(secret)
+        log_context.note(key_id=self.key.id)
         self._give_back = self.face.shares.take(self.key.id)
 
     def header(self, name: str) -> str | None:
@@ -114,7 +122,8 @@ class Call:
 
         `short`: it takes little time, so it may wait for one of a few threads.
         """
-        future = (self.face.readers if short else self.face.threads).submit(function)
+        context = contextvars.copy_context()
+        future = (self.face.readers if short else self.face.threads).submit(context.run, function)
         try:
             return await asyncio.shield(asyncio.wrap_future(future))
         except asyncio.CancelledError:
@@ -179,8 +188,14 @@ class Call:
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""
         found = client_error(error, f"{doing} (request {self.request_id})")
+        self.log_end(doing, found.reason)
         await self.head()
         await self._context.abort_with_status(to_status(found, request_id=self.request_id, job_id=self.job_id))
+
+    def log_end(self, doing: str, outcome: str) -> None:
+        """A line for each call, of which those that only look are for the level `debug`."""
+        level = logging.DEBUG if doing.rpartition(".")[2].startswith(LOOKING) else logging.INFO
+        log.log(level, "%s: %s, after %.0f ms", doing, outcome, 1000 * (time.monotonic() - self._began))
 
     def _send_head(self, headers: Mapping[str, str]) -> None:
         metadata = (("x-request-id", self.request_id), *headers.items())

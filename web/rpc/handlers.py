@@ -67,9 +67,11 @@ async def _run(call: Call, run: Callable[[Call], Awaitable[T]], doing: str) -> T
                 try:
                     result = await run(call)
                     await call.head()
+                    call.log_end(doing, "ok")
                     return result
                 except (asyncio.CancelledError, grpc.aio.InternalError):
                     call.leave()
+                    call.log_end(doing, "its client has left")
                     raise
                 finally:
                     await call.close()

@@ -17,6 +17,7 @@ from gateway.deployments.reasons import FailureReason
 from gateway.jobs.record import ADDITION, Cause, JobHead
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog
+from gateway.process.log_context import about
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW
 from gateway.store.loop import Loop
@@ -76,11 +77,12 @@ class DeploymentWorker:
         if job is None or work is None:
             return
         try:
-            work.run()
+            with about(job.job.log_ids):
+                work.run()
         except Stopped:
-            log.info("job %s goes on elsewhere", job_id)
+            log.info("job %s goes on elsewhere", job_id, extra=job.job.log_ids)
         except Exception as error:  # the task's edge: no job may stay in progress for ever
-            log.exception("job %s", job_id)
+            log.exception("job %s", job_id, extra=job.job.log_ids)
             work.withdraw()
             job.fail(FailureReason.INTERNAL.value, f"{type(error).__name__}: {error}")
         self._journaler.touch(job)
@@ -103,10 +105,10 @@ class DeploymentWorker:
             follower = StartupFollower(self.store.redis, journal, events)
             return Rollout(self.settings, self.store, journal, follower, stopping=self._stopping)
         except NOT_NOW as error:
-            log.warning("job %s waits for Redis: %s", job.id, error)
+            log.warning("job %s waits for Redis: %s", job.id, error, extra=job.job.log_ids)
             self._journaler.release([job], Cause.GIVEN_BACK)
         except Exception as error:  # the task's edge: its record or journal can't be used
-            log.exception("job %s: not prepared", job.id)
+            log.exception("job %s: not prepared", job.id, extra=job.job.log_ids)
             self._journaler.drop(job)
             break_off(self.store, job.job, error)
         return None

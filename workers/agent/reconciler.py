@@ -29,6 +29,7 @@ from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, load_catalog
 from gateway.models.entry import Model
 from gateway.models.footprint import Footprint
+from gateway.process import log_files
 from gateway.process.locks import drop_lock, hold_lock, last_holder
 from gateway.process.version import own_version
 from gateway.queue.celery_app import make_celery
@@ -100,6 +101,7 @@ class Agent:
         describe_device(self.settings.device)
         Loop(self.reconcile, name="agent", over=lambda: self.stop.wait(LOOK_S)).start()
         Loop(self._measure, name="footprints", over=lambda: self.stop.wait(CATALOG_S)).start()
+        Loop(self._tend_logs, name="logs", over=lambda: self.stop.wait(log_files.LOOK_S)).start()
         self.deployments.start(self._beat)
 
     def deploy(self, job_id: str) -> None:
@@ -171,6 +173,9 @@ class Agent:
             labels=self._labels,
             seen_ms=self.deployments.store.clock.estimated_now_ms(),
         )
+
+    def _tend_logs(self) -> None:
+        log_files.tend_model_logs(self.settings)
 
     def _beat(self) -> None:
         if self.stop.is_set():

@@ -27,6 +27,7 @@ from gateway.jobs.recovery import cause_of_death
 from gateway.models.catalog import Catalog
 from gateway.process.environment import with_settings
 from gateway.process.locks import drop_lock, last_holder, lock_holder
+from gateway.process.log_files import model_log
 from gateway.process.start import how_ended, module_command
 from gateway.settings import Settings
 from gateway.store.codec import dumps
@@ -250,8 +251,7 @@ def _failure(entries: list[Entry]) -> DeploymentFailed | None:
 
 def _spawn(up: Startup) -> subprocess.Popen[bytes]:
     """Start a model worker, which outlives its agent."""
-    spec, logs = up.spec, up.settings.data_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    spec = up.spec
     command = module_command("workers.replica", spec.model, "--spec", dumps(asdict(spec)))
     command += ["--path", str(up.path) if up.path != Path() else "", "--planned-bytes", str(up.planned_bytes)]
     command += ["--kv-capacity-tokens", str(up.kv_capacity_tokens), "--agent", str(os.getpid())]
@@ -272,6 +272,6 @@ def _log_of(spec: ReplicaSpec, settings: Settings) -> AbstractContextManager[IO[
     """What its worker writes to; None: where this process does."""
     if not settings.log_files:
         return nullcontext()
-    logs = settings.data_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
-    return (logs / f"model-{spec.replica_id}.log").open("ab")
+    path = model_log(settings, spec.replica_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path.open("ab")

@@ -145,6 +145,8 @@ class SequenceRequest:
     yields: bool = False
     #: The folder of the adapter (LoRA) that it is computed with; empty = none.
     adapter: str = ""
+    #: The ids that log lines about it have.
+    log_ids: Mapping[str, str] = field(default_factory=dict)
 
 
 class Likely(NamedTuple):

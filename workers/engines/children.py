@@ -14,10 +14,8 @@ from typing import IO, Any
 
 from workers.engines import run_alone
 from workers.engines.frames import FrameSocket
+from workers.engines.log_lines import LineFormatter, wants_json
 
-#: As `gateway/process/logs.py` writes them: a test holds both to the same lines.
-FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-CONTINUED = "    | "
 #: Variables that tell a Python interpreter where its packages are.
 OF_THIS_INTERPRETER = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")
 #: Only the owner may read what the processes write.
@@ -60,23 +58,8 @@ def parent() -> FrameSocket:
 def log_lines(who: str = "") -> None:
     """Every process of this room calls this first: log to stderr, also for libraries and uncaught exceptions."""
     handler = logging.StreamHandler()
-    handler.setFormatter(LineFormatter(FORMAT.replace("%(name)s", f"%(name)s {who}".rstrip())))
+    handler.setFormatter(LineFormatter(as_json=wants_json(), who=who))
     logging.basicConfig(level="INFO", handlers=[handler], force=True)
     logging.captureWarnings(True)
     threading.excepthook = lambda end: log.error("a thread has ended", exc_info=end.exc_value)
     sys.excepthook = lambda _, error, __: log.critical("this process ends", exc_info=error)
-
-
-class LineFormatter(logging.Formatter):
-    """One line for each entry; a traceback follows in prefixed lines. Control characters are escaped."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """The whole entry."""
-        quoted = {"msg": escaped(record.getMessage()), "args": None, "exc_text": None}
-        first, *more = super().format(logging.makeLogRecord(record.__dict__ | quoted)).split("\n")
-        return "\n".join((first, *(CONTINUED + escaped(line) for line in more)))
-
-
-def escaped(text: str) -> str:
-    """The text with control and invisible characters escaped as in a Python string."""
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

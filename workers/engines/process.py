@@ -180,9 +180,11 @@ class Batch:
             return self._engine.step()
         except Exception as error:
             if len(self._open) != 1:
+                for open_id, one in self._open.items():
+                    log.error("sequence %d was in the step that has failed", open_id, extra=one.log_ids)
                 raise
             ((sequence_id, request),) = self._open.items()
-            log.exception("a step has failed, and sequence %d was alone in it", sequence_id)
+            log.exception("a step has failed, and sequence %d was alone in it", sequence_id, extra=request.log_ids)
             self._engine.cancel(sequence_id)
             self._require_sound(request)
             return [SequenceOutput(sequence_id, [], None, "failed", f"The engine failed: {error!r:.300}")]
@@ -201,7 +203,8 @@ class Batch:
         try:
             self._engine.cancel(sequence_id)
         except Exception as error:  # the edge of one request
-            log.exception("sequence %.20r can't be cancelled", sequence_id)
+            ids = self._open[sequence_id].log_ids if sequence_id in self._open else {}
+            log.exception("sequence %.20r can't be cancelled", sequence_id, extra=ids)
             if sequence_id in self._open:
                 self.refused.append(SequenceOutput(sequence_id, [], None, "failed", f"{error!r:.300}"))
         else:
@@ -219,7 +222,7 @@ class Batch:
         except EngineRequestError as error:
             why = str(error)
         except Exception as error:  # the edge of one request: libraries raise what they like
-            log.exception("the engine could not take sequence %s", raw["sequence_id"])
+            log.exception("the engine could not take sequence %s", raw["sequence_id"], extra=raw.get("log_ids"))
             why = f"The engine could not take this request: {error!r:.300}"
         else:
             self._open[request.sequence_id] = request

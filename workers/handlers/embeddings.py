@@ -96,7 +96,13 @@ class EmbeddingRun(EngineRun):
         """One sequence for each vector that is missing, the shortest first."""
         order = sorted(self._missing, key=lambda index: len(self._inputs[index]))
         return [
-            SequenceRequest(first_sequence_id + i, self._inputs[i], key=f"{self.job.id}/{i}", yields=self.yields)
+            SequenceRequest(
+                first_sequence_id + i,
+                self._inputs[i],
+                key=f"{self.job.id}/{i}",
+                yields=self.yields,
+                log_ids=self.job.log_ids,
+            )
             for i in order
         ]
 

@@ -187,6 +187,7 @@ class Run(EngineRun):
                 generated=choice.num_tokens,
                 yields=self.yields,
                 adapter=self._adapter,
+                log_ids=self.job.log_ids,
             )
             for choice in self.choices
             if choice.finish_reason is None

@@ -68,7 +68,7 @@ class Audit:
         """
         for job in held_by(self._store, self._jobs.owner, without=self._jobs.known(), itself=True):
             if job.id not in self._jobs.known():
-                log.warning("job %s: held in our name but unknown here, released", job.id)
+                log.warning("job %s: held in our name but unknown here, released", job.id, extra=job.log_ids)
                 self.give_back(job, Cause.GIVEN_BACK)
 
     def redis_came_back(self) -> bool:
@@ -92,7 +92,7 @@ class Audit:
 
     def make_anew(self, job: ClaimedJob) -> None:
         """Restore a job whose record is gone. Raises: NOT_NOW."""
-        log.warning("job %s: its record is gone, making it anew", job.id)
+        log.warning("job %s: its record is gone, making it anew", job.id, extra=job.job.log_ids)
         self._restore(job)
 
     def give_back(self, job: JobHead, cause: Cause) -> None:
@@ -100,7 +100,7 @@ class Audit:
         try:
             give_back(self._store, self._celery, job, cause)
         except NOT_NOW as error:
-            log.warning("job %s: not released (%s); the keeper will find it", job.id, error)
+            log.warning("job %s: not released (%s); the keeper will find it", job.id, error, extra=job.log_ids)
 
     def _restore(self, job: ClaimedJob) -> None:
         """Restore a job in Redis, with all its events of this claim. Raises: NOT_NOW."""

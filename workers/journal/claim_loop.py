@@ -12,6 +12,7 @@ from typing import TypeVar
 from gateway.errors import HeadraceError
 from gateway.jobs.control import TOO_LATE, TOO_LATE_TEXT, cancel, fail
 from gateway.jobs.record import Job, JobHead, JobState, new_claim_id
+from gateway.process.log_context import about
 from gateway.store.connection import NOT_NOW
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.quarantine import PoisonRule
@@ -66,7 +67,12 @@ class ClaimLoop:
                     with self._journaler.ending(job_id):
                         held += filter(None, [self._held(answer(), prepare)])
                 except NOT_NOW as error:
-                    log.warning("job %s: not begun (%s); it is offered again, or given back", job_id, error)
+                    log.warning(
+                        "job %s: not begun (%s); it is offered again, or given back",
+                        job_id,
+                        error,
+                        extra={"job_id": job_id},
+                    )
         return held
 
     def claim(self, job_id: str, prepare: Callable[[Job], Claimed], *, model: str) -> Claimed | None:
@@ -80,7 +86,10 @@ class ClaimLoop:
         return self._held(self._store.claim(job_id, model=model, owner=owner, claim=new_claim_id()), prepare)
 
     def _held(self, job: Job | None, prepare: Callable[[Job], Claimed]) -> Claimed | None:
-        run = self._prepared(job, prepare) if job else None
+        if job is None:
+            return None
+        with about(job.log_ids):
+            run = self._prepared(job, prepare)
         if run is not None:
             self._journaler.hold(run)
         return run

@@ -15,6 +15,7 @@ from gateway.jobs.control import fail
 from gateway.jobs.damaged import quarantine
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import JobStore
+from gateway.process.log_context import about
 from gateway.store.connection import NOT_NOW, is_lasting
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.task_events import TaskEvents
@@ -78,6 +79,7 @@ class HeldJobs:
         """Add a job that was claimed."""
         with self._lock:
             self._held[job.id] = self._dirty[job.id] = job
+        log.debug("job %s: claimed", job.id, extra=job.job.log_ids)
         self.task_events.begun(job)
 
     def touch(self, *jobs: ClaimedJob) -> None:
@@ -109,6 +111,7 @@ class HeldJobs:
             self._dirty.pop(job.id, None)
         job.finished.set()
         if was_held:
+            log.debug("job %s: no longer held (%s)", job.id, job.state or "not ended", extra=job.job.log_ids)
             self.task_events.ended(job)
 
     @contextlib.contextmanager
@@ -118,24 +121,26 @@ class HeldJobs:
         Raises: NOT_NOW.
         """
         try:
-            yield
+            with about(job.job.log_ids):
+                yield
         except Exception as error:
             if isinstance(error, NOT_NOW) and not is_lasting(error):
                 raise
-            log.exception("job %s: an error of ours", job.id)
+            log.exception("job %s: an error of ours", job.id, extra=job.job.log_ids)
             self.drop(job)
             break_off(self.store, job.job, error)
 
     def _end_unheld(self, job_id: str, error: Exception) -> None:
         """End a job that waits, or is claimed by this worker but not held yet. Raises: NOT_NOW."""
-        log.error("job %s: not begun", job_id, exc_info=error)
         try:
             if isinstance(error, Unreadable):
                 raise error
             job = self.store.read(job_id)
         except Unreadable:
+            log.error("job %s: not begun", job_id, exc_info=error, extra={"job_id": job_id})
             quarantine(self.store, job_id)
             return
+        log.error("job %s: not begun", job_id, exc_info=error, extra=job.log_ids if job else {"job_id": job_id})
         if job and (job.state is JobState.QUEUED or job.owner == self.owner):
             break_off(self.store, job, error)
 
@@ -146,4 +151,4 @@ def break_off(store: JobStore, job: Job, error: Exception) -> None:
     try:
         fail(store, job, reason="internal_error", message=message, take_claim=job.claim)
     except Exception:  # the other jobs go on
-        log.exception("job %s: its end was not written", job.id)
+        log.exception("job %s: its end was not written", job.id, extra=job.log_ids)

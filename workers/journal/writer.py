@@ -122,7 +122,7 @@ class Journaler(HeldJobs):
                 with self.bulkhead(job):
                     self._act_on(job, append, verdict)
             except NOT_NOW as error:
-                log.warning("job %s waits for Redis: %s", job.id, error)
+                log.warning("job %s waits for Redis: %s", job.id, error, extra=job.job.log_ids)
                 self.touch(job)
         self._finalize(hubs)
 

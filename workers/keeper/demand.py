@@ -75,6 +75,6 @@ class Demand:
     def _fail(self, jobs: Sequence[JobHead], error: LoadFailed) -> None:
         more = {name: str(error.details[name]) for name in ("remedy",) if name in error.details}
         for job in jobs:
-            log.warning("job %s: %s", job.id, error.message)
+            log.warning("job %s: %s", job.id, error.message, extra=job.log_ids)
             with guarded(f"job {job.id}"):
                 self._queues.fail(job, reason=error.reason, message=error.message, **more)

@@ -240,7 +240,7 @@ class Keeper:
                 obstacle = self.demand.obstacles.get(queue_key) if self.demand else None
                 message = obstacle or f"Model {queue_key!r} was unloaded, or its replicas have failed."
                 error = {"reason": "model_not_ready", "message": message}
-            log.warning("job %s: %s", job.id, error["message"])
+            log.warning("job %s: %s", job.id, error["message"], extra=job.log_ids)
             with guarded(f"job {job.id}"):
                 self.queues.fail(job, **error)
 

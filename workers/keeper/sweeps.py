@@ -141,7 +141,7 @@ class RunningSweep(Sweep):
         owner_alive = job.owner in alive
         silent_s = self.trust.age_s(now_ms, job.progress_at)
         if not job.cancel and self.client_is_gone(job, now_ms):
-            log.info("job %s: its client is gone, cancelling", job.id)
+            log.info("job %s: its client is gone, cancelling", job.id, extra=job.log_ids)
             self.cancel(job, reason="client_gone")
         elif job.cancel and not owner_alive and silent_s > CANCEL_S:
             self.cancel(job, reason=job.cancel_reason or "client_request", take_claim=job.claim)
@@ -158,7 +158,7 @@ class RunningSweep(Sweep):
 
     def _recover(self, job: JobHead, cause: Cause, why: str) -> None:
         if give_back(self.store, self.celery, job, cause):
-            log.warning("job %s: %s, back to the queue", job.id, why)
+            log.warning("job %s: %s, back to the queue", job.id, why, extra=job.log_ids)
 
 
 @dataclass
@@ -245,7 +245,7 @@ class QueueSweep(Sweep):
                 waited_s = self.trust.age_s(now_ms, job.queued_at)
                 if waited_s > RESEND_S and self._must_resend(job, rank, waited_s, some_lost=lost > 0):
                     lost -= 1
-                    log.warning("job %s: was not taken, its wake-up message is sent again", job.id)
+                    log.warning("job %s: was not taken, its wake-up message is sent again", job.id, extra=job.log_ids)
                     self.enqueue(job, Priority.RECOVERED)
 
     def _ends(self, job: JobHead, now_ms: int) -> bool:
@@ -254,7 +254,7 @@ class QueueSweep(Sweep):
         if job.cancel:
             self.cancel(job, reason=job.cancel_reason or "client_request")
         elif self.client_is_gone(job, now_ms):
-            log.info("job %s: its client is gone, cancelled before it began", job.id)
+            log.info("job %s: its client is gone, cancelled before it began", job.id, extra=job.log_ids)
             self.cancel(job, reason="client_gone")
         elif 0 < job.deadline < now_ms and not job.seq:
             self.fail(job, reason=TOO_LATE, message=TOO_LATE_TEXT)

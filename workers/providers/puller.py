@@ -125,7 +125,7 @@ class Puller:
             with guarded(f"job {job_id}"):
                 self._run(job_id)
         except NOT_NOW as error:
-            log.warning("job %s: not begun (%s); it is offered again", job_id, error)
+            log.warning("job %s: not begun (%s); it is offered again", job_id, error, extra={"job_id": job_id})
         finally:
             self._end()
 

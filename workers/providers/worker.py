@@ -24,6 +24,7 @@ from gateway.jobs.recovery import ALONE
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.models.protocols import refusals
+from gateway.process.log_context import about
 from gateway.process.start import module_command
 from gateway.queue.names import provider_queue
 from gateway.scheduling.lines import Lines
@@ -127,9 +128,10 @@ class RemoteWorker:
         run = self._claims.take(job_id, self._admit)
         if run is not None:
             try:
-                self._driver.drive(run)
+                with about(run.job.log_ids):
+                    self._driver.drive(run)
             except Exception as error:  # the edge of this process: the client must get an error
-                log.exception("job %s", job_id)
+                log.exception("job %s", job_id, extra=run.job.log_ids)
                 message = f"The provider worker failed: {type(error).__name__}."
                 self._mailbox.post(lambda: run.fail("upstream_error", message, provider=run.provider.name), run)
             run.finished.wait()
@@ -159,11 +161,12 @@ class RemoteWorker:
         if self._stopping.is_set():
             return None
         if QUARANTINE_CRASHES <= waiting.crashes < self.settings.max_attempts and not self.alone:
-            self._run_apart(waiting.id)
+            with about(waiting.log_ids):
+                self._run_apart(waiting.id)
             return None
         model = next((model for model in self.models() if model.id == waiting.runs_on), None)
         if model is None:
-            log.warning("job %s: %s is not served here", waiting.id, waiting.runs_on)
+            log.warning("job %s: %s is not served here", waiting.id, waiting.runs_on, extra=waiting.log_ids)
             return None
         return self._claims.claim(waiting.id, lambda job: self._prepare(job, model), model=model.id)
 

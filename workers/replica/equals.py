@@ -55,7 +55,12 @@ class EqualWeights:
             self._left[job.id] = self._left.get(job.id, 0) + 1
             while len(self._left) > REMEMBERED:
                 self._left.pop(next(iter(self._left)))
-        log.info("job %s: left to %s, which has the weights that it was begun with", job.id, equal[0].replica_id)
+        log.info(
+            "job %s: left to %s, which has the weights that it was begun with",
+            job.id,
+            equal[0].replica_id,
+            extra=job.log_ids,
+        )
         time.sleep(PAUSE_S)
         queue = replica_queue(equal[0].node, equal[0].device, job.runs_on)
         enqueue_or_leave_to_keeper(

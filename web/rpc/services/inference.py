@@ -11,6 +11,7 @@ from marshmallow import Schema, ValidationError
 from gateway.errors import HeadraceError
 from gateway.inference.service import Submitted
 from gateway.jobs.record import Job
+from gateway.process import log_context
 from gateway.views.whole_answer import whole
 from gateway.watching.watcher import Watcher
 from schemas.base.bounds import require_bounded
@@ -91,6 +92,7 @@ def submit(call: Call, request: Request, *, background: bool = False) -> Submitt
             call.answer(found.headers)
         raise found from error
     call.job_id = submitted.job.id
+    log_context.note(job_id=call.job_id, model=submitted.job.served_as)
     headers = submitted.headers() | {"X-Queue-Position": str(submitted.position)}
     call.answer({name.lower(): value for name, value in headers.items()})
     return submitted
