@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -15,6 +16,8 @@ from gateway.errors import HeadraceError
 
 #: How long the client tries to resume a broken stream.
 RECONNECT_S = 60.0
+#: Items of one page.
+PAGE = 200
 
 
 class ServerError(HeadraceError):
@@ -118,6 +121,21 @@ def complete(client: httpx.Client, model: str, prompt: str, **options: Any) -> A
     """Ask to go on with a text."""
     body = {"prompt": prompt, "stream": True, **options}
     return Answer(EventStream(client, path=f"/models/{model}/completions", body=body))
+
+
+def pages(
+    client: httpx.Client, path: str, name: str, query: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[dict[str, Any]]:
+    """All items of a list that comes in pages, in its order. Raises: ServerError."""
+    cursor: dict[str, str] = {}
+    while True:
+        response = client.get(path, params={**query, **cursor, "limit": PAGE})
+        raise_for_error(response)
+        page = response.json()["data"]
+        yield from page[name]
+        if not page["next_cursor"]:
+            return
+        cursor = {"cursor": page["next_cursor"]}
 
 
 def raise_for_error(response: httpx.Response) -> None:

@@ -9,6 +9,7 @@ import click
 import httpx
 
 from cli import leftovers
+from cli.api.audit import audit
 from cli.api.connection import unreachable
 from cli.api.jobs import jobs
 from cli.api.keys import key, usage
@@ -128,6 +129,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
 
 
 COMMANDS = (
+    audit,
     chat,
     deploy,
     doctor,

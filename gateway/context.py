@@ -8,7 +8,9 @@ import redis
 from celery import Celery
 
 from gateway.access.api_keys import Credentials
+from gateway.access.audit import AuditLog
 from gateway.access.join_tokens import JoinTokens
+from gateway.access.key_editor import KeyEditor
 from gateway.access.sessions import Sessions
 from gateway.cluster.nodes import Nodes
 from gateway.cluster.registry import Registry
@@ -49,6 +51,8 @@ class Gateway:
     catalog: Catalog
     credentials: Credentials
     sessions: Sessions
+    key_editor: KeyEditor
+    audit: AuditLog
     hub: Hub
     inference: Inference
     models: Models
@@ -57,8 +61,10 @@ class Gateway:
     catalog_editor: CatalogEditor
 
     @classmethod
-    def connect(cls, settings: Settings, *, joined: bool = False) -> Gateway:
-        """Build everything. Nothing is sent to Redis yet. `joined`: see `gateway.store.connection.connect`."""
+    def connect(cls, settings: Settings, *, face: str = "rest", joined: bool = False) -> Gateway:
+        """Build everything. Nothing is sent to Redis yet. `face`: of this process, for the audit log. `joined`: see
+        `gateway.store.connection.connect`.
+        """
         client = connect(settings, retries=3, joined=joined)
         store, registry, catalog = JobStore(client), Registry(client), load_catalog(settings, client)
         nodes = Nodes(client)
@@ -67,7 +73,10 @@ class Gateway:
         celery = make_celery(settings)
         short = connect(settings, timeout_s=HUB_TIMEOUT_S)
         hub = Hub(short, JobStore(short), grace_s=settings.grace_s)
-        deployments = Deployments(settings=settings, store=store, registry=registry, catalog=catalog, celery=celery)
+        audit = AuditLog(client, face)
+        deployments = Deployments(
+            settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, audit=audit
+        )
         breaker, loader = Breaker(store.scripts, settings), on_demand(deployments)
         router = Router(registry=registry, catalog=catalog, breaker=breaker, loader=loader)
         inference = Inference(
@@ -91,12 +100,14 @@ class Gateway:
             catalog=catalog,
             credentials=credentials,
             sessions=Sessions(client, credentials, ttl_s=settings.session_ttl_s),
+            key_editor=KeyEditor(credentials, audit),
+            audit=audit,
             hub=hub,
             inference=inference,
             models=Models(inference),
             deployments=deployments,
             draining=Draining(nodes, deployments),
             catalog_editor=CatalogEditor(
-                settings=settings, store=store, registry=registry, catalog=catalog, celery=celery
+                settings=settings, store=store, registry=registry, catalog=catalog, celery=celery, audit=audit
             ),
         )

@@ -26,6 +26,7 @@ from web.http.paths import below_root, without_last_slash
 from web.pages import dashboard, docs, root
 from web.request_ids import request_id
 from web.rest import (
+    audit,
     backlog,
     deployments,
     health,
@@ -82,6 +83,7 @@ def create_app(gateway: Gateway) -> Flask:
         jobs,
         join_tokens,
         keys,
+        audit,
         nodes,
         backlog,
         usage,

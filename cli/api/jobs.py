@@ -14,12 +14,12 @@ import httpx
 
 from cli.api.connection import connect, key_option, url_option
 from cli.api.keys import seconds_of
-from cli.client import RECONNECT_S, ServerAway, raise_for_error
+from cli.client import RECONNECT_S, ServerAway, pages
 from gateway.settings import Settings
 from schemas.jobs import STATUSES
 
-#: Jobs of one page, and the pause between two looks.
-PAGE, LOOK_S = 200, 1.0
+#: Pause between two looks.
+LOOK_S = 1.0
 #: Statuses of jobs that go on.
 _OPEN = ("pending", "in_progress", "cancelling")
 
@@ -57,23 +57,10 @@ def jobs(
     with connect(settings, url, key) as client:
         # Who follows sees jobs before they have the status that is asked for.
         first = query if follow or not status else {**query, "status": status}
-        newest = list(islice(listed(client, first), most or None))[::-1]
+        newest = list(islice(pages(client, "/jobs", "jobs", first), most or None))[::-1]
         for job in chain(newest, changes(client, query, newest) if follow else ()):
             if status in (None, job["status"]):
                 click.echo(json.dumps(job, ensure_ascii=False) if as_json else _line(job))
-
-
-def listed(client: httpx.Client, query: Mapping[str, str]) -> Iterator[Job]:
-    """All jobs of a query, newest first. Raises: ServerError."""
-    cursor: dict[str, str] = {}
-    while True:
-        response = client.get("/jobs", params={**query, **cursor, "limit": PAGE})
-        raise_for_error(response)
-        page = response.json()["data"]
-        yield from page["jobs"]
-        if not page["next_cursor"]:
-            return
-        cursor = {"cursor": page["next_cursor"]}
 
 
 def changes(client: httpx.Client, query: Mapping[str, str], shown: list[Job]) -> Iterator[Job]:
@@ -90,7 +77,7 @@ def changes(client: httpx.Client, query: Mapping[str, str], shown: list[Job]) ->
         oldest = min((job["created_at"] for job in shown if job["status"] in _OPEN), default="")
         since = oldest or max((job["created_at"] for job in shown), default="")
         try:
-            shown = list(listed(client, {**query, "since": since} if since else query))[::-1]
+            shown = list(pages(client, "/jobs", "jobs", {**query, "since": since} if since else query))[::-1]
         except (httpx.TransportError, ServerAway):
             deadline = deadline or time.monotonic() + RECONNECT_S
             if time.monotonic() > deadline:

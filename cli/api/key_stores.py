@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -14,6 +14,8 @@ from cli.api.connection import connect
 from cli.client import raise_for_error
 from cli.preflight import bootstrap_file, bootstrap_key, secret_file, wait_for_redis
 from gateway.access.api_keys import Credentials
+from gateway.access.audit import AuditLog
+from gateway.access.key_editor import KeyEditor
 from gateway.access.key_record import KeyRecord
 from gateway.errors import Conflict
 from gateway.jobs.control import cancel_all
@@ -26,7 +28,7 @@ from schemas.keys import KeyChange, KeyRequest
 from schemas.usage import UsageQuery
 
 #: The caller of a command that uses Redis itself: it may do all.
-OPERATOR = KeyRecord(id="", name="", prefix="", scopes=("admin",), created_at=0)
+OPERATOR = KeyRecord(id="", name=f"uid:{os.getuid()}", prefix="", scopes=("admin",), created_at=0)
 
 
 class Keys(Protocol):
@@ -113,6 +115,7 @@ class StoredKeys:
         client = redis_client(settings, retries=1)
         wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
         self._credentials = Credentials(client)
+        self._editor = KeyEditor(self._credentials, AuditLog(client, "cli"))
         self._store = JobStore(client)
         self.close = client.close
 
@@ -122,7 +125,7 @@ class StoredKeys:
 
     def create(self, body: Mapping[str, Any], request: KeyRequest) -> dict[str, Any]:
         """As `Keys`."""
-        record, secret = self._credentials.create(**asdict(request))
+        record, secret = self._editor.create(request, by=OPERATOR)
         return {**shown(record), "secret": secret}
 
     def one(self, name: str) -> dict[str, Any]:
@@ -131,13 +134,13 @@ class StoredKeys:
 
     def update(self, name: str, body: Mapping[str, Any], change: KeyChange) -> dict[str, Any]:
         """As `Keys`."""
-        return shown(self._credentials.update(self._credentials.find(name).id, change.fields))
+        return shown(self._editor.update(name, change, by=OPERATOR))
 
     def rotate(self, name: str, grace_s: int) -> dict[str, Any]:
         """As `Keys`. The bootstrap key in the data folder is written there, too."""
         key_id = self._credentials.find(name).id
         is_first = self._is_first(key_id)
-        record, secret = self._credentials.rotate(key_id, grace_s=grace_s)
+        record, secret = self._editor.rotate(key_id, grace_s=grace_s, by=OPERATOR)
         if is_first and self._settings.bootstrap_key:
             click.echo("headrace | this is HEADRACE_BOOTSTRAP_KEY: set that to the new secret", err=True)
         elif is_first:
@@ -147,7 +150,7 @@ class StoredKeys:
 
     def revoke(self, name: str) -> dict[str, Any]:
         """As `Keys`."""
-        record = self._credentials.revoke(self._credentials.find(name).id)
+        record = self._editor.revoke(name, by=OPERATOR)
         return {**shown(record), "cancelled_jobs": cancel_all(self._store, record.id)}
 
     def usage(self, body: Mapping[str, Any], query: UsageQuery) -> dict[str, Any]:

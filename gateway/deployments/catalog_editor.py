@@ -14,6 +14,7 @@ from typing import Any
 from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
+from gateway.access.audit import AuditLog
 from gateway.cluster.registry import Device, Registry
 from gateway.deployments.service import Deployments
 from gateway.errors import Conflict, InvalidRequest, NoDevice, NotDeployed
@@ -35,13 +36,21 @@ class CatalogEditor:
     """The catalog's models that were added by the API."""
 
     def __init__(
-        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery
+        self,
+        *,
+        settings: Settings,
+        store: JobStore,
+        registry: Registry,
+        catalog: Catalog,
+        celery: Celery,
+        audit: AuditLog,
     ) -> None:
         self._settings = settings
         self._store = store
         self._registry = registry
         self._catalog = catalog
         self._celery = celery
+        self._audit = audit
 
     def add(self, request: AddModelRequest, *, key: KeyRecord) -> dict[str, Any] | None:
         """Begin to add a model by its name, and say which job does; None: its whole table was given, and it is added.
@@ -53,12 +62,17 @@ class CatalogEditor:
         key.require("admin")
         if not request.source:
             self._put(request.id, Added(request.model, added_at=self._now_ms(), added_by=key.id))
+            self._audit.note(key, "model.add", request.id, fields=sorted(request.model))
             return None
         if "://" not in request.source:  # which addresses are a hub's, the node knows
             _require_name(request.source)
         if request.id:
             self._require_right(request.id, {"capabilities": ["chat"], **request.model})
-        return self._start(request, self._device(request.node), key)
+        begun = self._start(request, self._device(request.node), key)
+        fields = sorted(request.model)
+        if not request.dry_run:
+            self._audit.note(key, "model.add", request.id or request.source, job_id=begun["job_id"], fields=fields)
+        return begun
 
     def change(self, model_id: str, table: Mapping[str, Any], *, key: KeyRecord) -> None:
         """Change fields of a model that was added. A deployed one keeps its options until it is deployed anew.
@@ -69,6 +83,7 @@ class CatalogEditor:
         before = self._added(key, model_id)
         kept = {name: value for name, value in {**before.table, **table}.items() if value is not None}
         self._put(model_id, replace(before, table=kept), over=True)
+        self._audit.note(key, "model.change", model_id, fields=sorted(table))
 
     def remove(self, model_id: str, *, files: bool, key: KeyRecord, deployments: Deployments) -> dict[str, Any]:
         """Remove a model that was added: its replicas end, and with `files` what was downloaded of it goes, too.
@@ -86,6 +101,7 @@ class CatalogEditor:
         store.remove(model_id, discard=Download.of(added.table) if downloaded else None)
         self._catalog.refresh()
         deployments.desired.drop(deployments.desired.all(model_id))  # a request may have loaded it meanwhile
+        self._audit.note(key, "model.remove", model_id, files=downloaded)
         return {"model_id": model_id, "unloading": nodes, "files": "removing" if downloaded else "kept"}
 
     def _added(self, key: KeyRecord, model_id: str) -> Added:

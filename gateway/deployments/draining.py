@@ -46,9 +46,12 @@ class Draining:
         specs = [spec for spec in self._desired.all() if spec.node == name]
         self._desired.drop([spec for spec in specs if spec.state == SpecState.FAILED])
         models = sorted({spec.model for spec in specs if spec.state != SpecState.FAILED})
-        return [self._move(model, name, key=key, force=force) for model in models]
+        moves = [self._move(model, name, key=key, force=force) for model in models]
+        outcomes = {move.model_id: move.outcome for move in moves}
+        self._deployments.audit.note(key, "node.drain", name, models=outcomes, force=force)
+        return moves
 
-    def forget(self, name: str) -> list[str]:
+    def forget(self, name: str, *, key: KeyRecord) -> list[str]:
         """Remove all that is known of a node that is gone, its admission, and the replicas that it should have had.
         Returns their ids.
 
@@ -66,7 +69,9 @@ class Draining:
         self._desired.drop(specs)
         self._nodes.forget(name)
         self._admissions.withdraw(name)
-        return [spec.replica_id for spec in specs]
+        dropped = [spec.replica_id for spec in specs]
+        self._deployments.audit.note(key, "node.forget", name, dropped_replicas=dropped)
+        return dropped
 
     def _move(self, model_id: str, node: str, *, key: KeyRecord, force: bool) -> Move:
         specs = self._desired.all(model_id)

@@ -16,6 +16,7 @@ from typing import Any, cast
 from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
+from gateway.access.audit import AuditLog
 from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.durations import Durations
 from gateway.cluster.registry import Registry, ReplicaStatus
@@ -24,7 +25,7 @@ from gateway.deployments.planning import Planner
 from gateway.deployments.reservations import Reservations
 from gateway.errors import Conflict, InvalidRequest, JobNotFound, NotDeployed
 from gateway.jobs.control import cancel
-from gateway.jobs.record import DEPLOYMENT, Job, JobState, new_job_id
+from gateway.jobs.record import DEPLOYMENT, OURS, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
 from gateway.process import log_context
@@ -82,13 +83,21 @@ class Deployments:
     """Deploys, scales and unloads models."""
 
     def __init__(
-        self, *, settings: Settings, store: JobStore, registry: Registry, catalog: Catalog, celery: Celery
+        self,
+        *,
+        settings: Settings,
+        store: JobStore,
+        registry: Registry,
+        catalog: Catalog,
+        celery: Celery,
+        audit: AuditLog | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
         self.registry = registry
         self.catalog = catalog
         self.celery = celery
+        self.audit = audit or AuditLog(store.redis, OURS)
         self.desired = Desired(store.redis)
         self.planner = Planner(settings, registry)
         self.durations = Durations(store.redis)
@@ -114,9 +123,13 @@ class Deployments:
         planned.require_room()
         present = self.desired.all(model.id)
         body = {**request.given(), **planned.to_public()}
-        return self.start(
+        begun = self.start(
             Change(deployment_id, model, key.id, body=body, present=present, wanted=planned.specs, replaced=present)
         )
+        config = {name: value for name, value in request.deployment_config.items() if value is not None}
+        asked = {**request.given(), "deployment_config": config, "deployment_id": deployment_id}
+        self.audit.note(key, "model.deploy", model.id, **asked)
+        return begun
 
     def scale(self, model_id: str, replicas: int, *, key: KeyRecord) -> dict[str, Any]:
         """Start a deployment that changes the number of a model's replicas, with the options of the present ones.
@@ -125,19 +138,22 @@ class Deployments:
         """
         key.require("deploy")
         model = self._deployable(key, model_id)
-        present = self._deployed(model)
+        present, deployment_id = self._deployed(model), new_job_id(DEPLOYMENT)
+        body: dict[str, Any] = {"replicas": replicas}
+        wanted: Sequence[ReplicaSpec] = ()
         if replicas <= len(present):
             self._healthy_first(present)
-            body: dict[str, Any] = {"replicas": replicas}
-            surplus = present[replicas:]
-            return self.start(
-                Change(new_job_id(DEPLOYMENT), model, key.id, body=body, present=present, replaced=surplus)
-            )
-        deployment_id = new_job_id(DEPLOYMENT)
-        planned = self.planner.more(model, present, replicas - len(present), deployment_id)
-        planned.require_room()
-        body = {"replicas": replicas, "memory_plan": planned.to_public()["memory_plan"]}
-        return self.start(Change(deployment_id, model, key.id, body=body, present=present, wanted=planned.specs))
+        else:
+            planned = self.planner.more(model, present, replicas - len(present), deployment_id)
+            planned.require_room()
+            body["memory_plan"] = planned.to_public()["memory_plan"]
+            wanted = planned.specs
+        surplus = present[replicas:]
+        begun = self.start(
+            Change(deployment_id, model, key.id, body=body, present=present, wanted=wanted, replaced=surplus)
+        )
+        self.audit.note(key, "model.scale", model.id, replicas=replicas, deployment_id=deployment_id)
+        return begun
 
     def replace(self, model_id: str, replaced: Sequence[ReplicaSpec], *, key: KeyRecord) -> str:
         """Start a deployment of as many replicas elsewhere, with the options of these, which end when those serve.
@@ -172,6 +188,7 @@ class Deployments:
         nodes = sorted({one.node for one in specs} | {one.node for one in self.registry.replicas(model.id)})
         if not nodes and not changing:
             raise NotDeployed(f"Model {model.id!r} is not deployed, so there is nothing to unload.")
+        self.audit.note(key, "model.unload", model.id, nodes=nodes)
         return {"model_id": model.id, "status": ReplicaStatus.UNLOADING, "nodes": nodes}
 
     # -- read deployments
@@ -205,6 +222,7 @@ class Deployments:
         job = self.get(deployment_id, key=key)
         verdict = cancel(self.store, job, reason="client_request")
         status = verdict if verdict == "cancelling" else JobState(verdict).word
+        self.audit.note(key, "deployment.cancel", job.id, model_id=job.model, status=status)
         return {"deployment_id": job.id, "model_id": job.model, "status": status}
 
     # -- the job

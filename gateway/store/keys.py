@@ -36,6 +36,8 @@ INSTALLATION = "hr:installation"
 METRICS = "hr:metrics"
 #: Hash: jobs of each API key that have ended, by how.
 KEY_METRICS = "hr:metrics:keys"
+#: Stream: the audit log, see `gateway/access/audit.py`.
+AUDIT = "hr:audit"
 #: The keeper's heartbeat.
 KEEPER = "hr:keeper"
 

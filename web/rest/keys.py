@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.access.key_record import KeyRecord
 from gateway.views.api_keys import shown
 from schemas.envelope import enveloped
 from schemas.examples import KEY, KEY_CHANGE, ROTATION
@@ -24,7 +21,7 @@ from schemas.keys import (
 )
 from web.http.auth import authenticate, require_admin
 from web.http.body_parser import StrictParser
-from web.http.envelope import gateway, success
+from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("keys", __name__, url_prefix="/keys", description="API keys (scope admin)")
 NAMED = [{"in": "path", "name": "key_id", "description": "Its id or, if no other active key has it, its name"}]
@@ -45,7 +42,7 @@ def keys() -> Response:
 @blueprint.response(201, enveloped(NewKeySchema))
 def create(body: KeyRequest) -> Response:
     """Make a key. Its secret is in this answer only."""
-    record, secret = gateway().credentials.create(**asdict(body))
+    record, secret = gateway().key_editor.create(body, by=caller())
     return success({**shown(record), "secret": secret}, status=201)
 
 
@@ -53,7 +50,7 @@ def create(body: KeyRequest) -> Response:
 @blueprint.response(200, enveloped(KeySchema))
 def key(key_id: str) -> Response:
     """One key."""
-    return success(shown(_named(key_id)))
+    return success(shown(gateway().credentials.find(key_id)))
 
 
 @blueprint.route("/<key_id>", parameters=NAMED, methods=["PATCH"])
@@ -61,7 +58,7 @@ def key(key_id: str) -> Response:
 @blueprint.response(200, enveloped(KeySchema))
 def update(body: KeyChange, key_id: str) -> Response:
     """Change name, models, limits or expiry. It holds from the next request on."""
-    return success(shown(gateway().credentials.update(_named(key_id).id, body.fields)))
+    return success(shown(gateway().key_editor.update(key_id, body, by=caller())))
 
 
 @blueprint.route("/<key_id>/rotate", methods=["POST"], parameters=NAMED)
@@ -72,7 +69,7 @@ def rotate(body: dict[str, int], key_id: str) -> Response:
 
     The new secret is in this answer only.
     """
-    record, secret = gateway().credentials.rotate(_named(key_id).id, grace_s=body["grace_s"])
+    record, secret = gateway().key_editor.rotate(key_id, grace_s=body["grace_s"], by=caller())
     return success({**shown(record), "secret": secret})
 
 
@@ -80,10 +77,5 @@ def rotate(body: dict[str, int], key_id: str) -> Response:
 @blueprint.response(200, enveloped(RevokedKeySchema))
 def revoke(key_id: str) -> Response:
     """Revoke a key at once, and cancel its jobs. Once more does no harm."""
-    record = gateway().credentials.revoke(_named(key_id).id)
+    record = gateway().key_editor.revoke(key_id, by=caller())
     return success({**shown(record), "cancelled_jobs": gateway().inference.cancel_all(record.id)})
-
-
-def _named(key_id: str) -> KeyRecord:
-    """Raises: NotFound; Conflict if several have this name."""
-    return gateway().credentials.find(key_id)

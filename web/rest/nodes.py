@@ -60,7 +60,7 @@ def update(body: dict[str, Any], name: str) -> Response:
 def forget(name: str) -> Response:
     """Remove a node that is gone from the list, and what it should have run. Scope admin."""
     caller().require("admin")
-    return success({"name": name, "dropped_replicas": gateway().draining.forget(name)})
+    return success({"name": name, "dropped_replicas": gateway().draining.forget(name, key=caller())})
 
 
 @blueprint.route("/<name>/drain", methods=["POST"])

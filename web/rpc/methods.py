@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from web.rpc.handlers import Behaviour
-from web.rpc.services import deployments, inference, jobs, join_tokens, keys, models, nodes
+from web.rpc.services import audit, deployments, inference, jobs, join_tokens, keys, models, nodes
 from web.rpc.stubs import model_pb2 as pb
 
 MODEL_SERVICE = pb.DESCRIPTOR.services_by_name["ModelService"]
@@ -62,6 +62,7 @@ KEY_METHODS: dict[str, Behaviour] = {
     "RotateKey": keys.rotate_key,
     "RevokeKey": keys.revoke_key,
     "GetUsage": keys.get_usage,
+    "ListAudit": audit.list_audit,
 }
 #: Every service, and what answers its methods.
 SERVICES = (

@@ -124,7 +124,7 @@ def credentials(settings: Settings) -> grpc.ServerCredentials:
 
 def main(settings: Settings) -> None:
     """Serve until SIGTERM. Raises: InvalidSetting."""
-    gateway = Gateway.connect(settings)
+    gateway = Gateway.connect(settings, face="grpc")
     bootstrap_given(gateway.credentials, settings)
     asyncio.run(serve(gateway))
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
-from gateway.access.key_record import KeyRecord
 from gateway.views.api_keys import shown
 from gateway.views.usage import usage
 from schemas.keys import KeyChangeSchema, KeyRequestSchema, RotationSchema
@@ -23,36 +21,37 @@ def list_keys(call: Call, _: pb.ListKeysRequest) -> pb.ListKeysResponse:
 
 def get_key(call: Call, request: pb.GetKeyRequest) -> pb.Key:
     """One key."""
-    return build(pb.Key, shown(_named(call, request.key_id)))
+    call.key.require("admin")
+    return build(pb.Key, shown(call.gateway.credentials.find(request.key_id)))
 
 
 def create_key(call: Call, request: pb.CreateKeyRequest) -> pb.NewKey:
     """Make a key."""
     call.key.require("admin")
-    record, secret = call.gateway.credentials.create(**asdict(KeyRequestSchema().load(to_dict(request))))
+    record, secret = call.gateway.key_editor.create(KeyRequestSchema().load(to_dict(request)), by=call.key)
     return build(pb.NewKey, {**shown(record), "secret": secret})
 
 
 def update_key(call: Call, request: pb.UpdateKeyRequest) -> pb.Key:
     """Change name, models, limits or expiry."""
-    record = _named(call, request.key_id)
+    call.key.require("admin")
     body = to_dict(request)
     body.pop("key_id", None)
     change = KeyChangeSchema().load({name: _or_none(name, value) for name, value in body.items()})
-    return build(pb.Key, shown(call.gateway.credentials.update(record.id, change.fields)))
+    return build(pb.Key, shown(call.gateway.key_editor.update(request.key_id, change, by=call.key)))
 
 
 def rotate_key(call: Call, request: pb.RotateKeyRequest) -> pb.NewKey:
     """Give a key another secret."""
-    record = _named(call, request.key_id)
+    call.key.require("admin")
     body = RotationSchema().load({"grace_s": request.grace_s})
-    record, secret = call.gateway.credentials.rotate(record.id, grace_s=body["grace_s"])
+    record, secret = call.gateway.key_editor.rotate(request.key_id, grace_s=body["grace_s"], by=call.key)
     return build(pb.NewKey, {**shown(record), "secret": secret})
 
 
 def revoke_key(call: Call, request: pb.RevokeKeyRequest) -> pb.RevokedKey:
     """Revoke a key at once, and cancel its jobs."""
-    record = call.gateway.credentials.revoke(_named(call, request.key_id).id)
+    record = call.gateway.key_editor.revoke(request.key_id, by=call.key)
     return build(pb.RevokedKey, {**shown(record), "cancelled_jobs": call.gateway.inference.cancel_all(record.id)})
 
 
@@ -62,12 +61,6 @@ def get_usage(call: Call, request: pb.GetUsageRequest) -> pb.UsageReport:
     query = UsageQuerySchema().load({names[name]: value for name, value in to_dict(request).items()})
     found = usage(call.gateway.store.ledger, call.gateway.credentials, query, key=call.key)
     return build(pb.UsageReport, {**found, "start": found["from"], "end": found["to"]})
-
-
-def _named(call: Call, name: str) -> KeyRecord:
-    """Raises: PermissionDenied; NotFound; Conflict if several have this name."""
-    call.key.require("admin")
-    return call.gateway.credentials.find(name)
 
 
 def _or_none(name: str, value: Any) -> Any:

@@ -35,7 +35,7 @@ def update_node(call: Call, request: pb.UpdateNodeRequest) -> pb.Node:
 def forget_node(call: Call, request: pb.ForgetNodeRequest) -> pb.ForgetNodeResponse:
     """Remove a node that is gone, and what it should have run."""
     call.key.require("admin")
-    dropped = call.gateway.draining.forget(request.name)
+    dropped = call.gateway.draining.forget(request.name, key=call.key)
     return pb.ForgetNodeResponse(name=request.name, dropped_replicas=dropped)
 
 

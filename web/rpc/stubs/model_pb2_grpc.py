@@ -1361,6 +1361,11 @@ class KeyServiceStub:
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetUsageRequest.SerializeToString,
                 response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.UsageReport.FromString,
                 _registered_method=True)
+        self.ListAudit = channel.unary_unary(
+                '/model.KeyService/ListAudit',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListAuditRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListAuditResponse.FromString,
+                _registered_method=True)
 
 
 class KeyServiceServicer:
@@ -1415,6 +1420,13 @@ class KeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListAudit(self, request, context):
+        """Who has changed keys, models and deployments, newest first, a page at a time. The newest 10,000 changes are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1452,6 +1464,11 @@ def add_KeyServiceServicer_to_server(servicer, server):
                     servicer.GetUsage,
                     request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetUsageRequest.FromString,
                     response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.UsageReport.SerializeToString,
+            ),
+            'ListAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAudit,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListAuditRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.ListAuditResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1644,6 +1661,33 @@ class KeyService:
             '/model.KeyService/GetUsage',
             web_dot_rpc_dot_stubs_dot_model__pb2.GetUsageRequest.SerializeToString,
             web_dot_rpc_dot_stubs_dot_model__pb2.UsageReport.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.KeyService/ListAudit',
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListAuditRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.ListAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,
