@@ -13,6 +13,7 @@ from cli.api.audit import audit
 from cli.api.connection import unreachable
 from cli.api.jobs import jobs
 from cli.api.keys import key, usage
+from cli.backup.command import backup, restore
 from cli.cluster.join import join
 from cli.cluster.nodes import nodes
 from cli.cluster.tokens import token
@@ -130,6 +131,7 @@ def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None
 
 COMMANDS = (
     audit,
+    backup,
     chat,
     deploy,
     doctor,
@@ -141,6 +143,7 @@ COMMANDS = (
     logs,
     models,
     nodes,
+    restore,
     service,
     status,
     token,

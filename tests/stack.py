@@ -161,6 +161,10 @@ class Stack:
     def up(self, models: Mapping[str, Mapping[str, Any]]) -> None:
         """Start everything, with one replica of each model, and wait until all are ready."""
         self.start_redis()
+        self.up_over_redis(models)
+
+    def up_over_redis(self, models: Mapping[str, Mapping[str, Any]]) -> None:
+        """The same where Redis runs."""
         client = connect(self.settings, retries=3)
         self.redis, self.store, self.registry = client, JobStore(client), Registry(client)
         bootstrap(Credentials(client), KEY)

@@ -1,0 +1,1 @@
+"""`headrace backup` and `headrace restore`."""
