@@ -206,7 +206,7 @@ class Inference:
         try:
             self.store.discard(job)
         except NOT_NOW as error:
-            log.warning("job %s: not discarded (%s); it is left to the keeper", job.id, error)
+            log.warning("job %s: not discarded (%s); it is left to the keeper", job.id, error, extra=job.log_ids)
 
     def _earlier(self, token: IdempotencyToken) -> Job | None:
         """The job of an earlier request with this idempotency key. Raises: IdempotencyMismatch."""

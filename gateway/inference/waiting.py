@@ -113,7 +113,7 @@ class WaitingRoom:
                 return Wait(loading.left_s, loading)
             wait_s = self._capacity(job, others).wait_s(position)
         except NOT_NOW as error:
-            log.warning("job %s: how long it waits is not known (%s)", job.id, error)
+            log.warning("job %s: how long it waits is not known (%s)", job.id, error, extra=job.log_ids)
             return Wait()
         return Wait(None if wait_s is None else round(wait_s, 1))
 

@@ -15,7 +15,6 @@ from gateway.jobs.control import fail
 from gateway.jobs.damaged import quarantine
 from gateway.jobs.record import Job, JobState
 from gateway.jobs.store import JobStore
-from gateway.process.log_context import about
 from gateway.store.connection import NOT_NOW, is_lasting
 from workers.journal.claimed_job import ClaimedJob
 from workers.journal.task_events import TaskEvents
@@ -121,8 +120,7 @@ class HeldJobs:
         Raises: NOT_NOW.
         """
         try:
-            with about(job.job.log_ids):
-                yield
+            yield
         except Exception as error:
             if isinstance(error, NOT_NOW) and not is_lasting(error):
                 raise

@@ -174,14 +174,14 @@ class Journaler(HeldJobs):
         elif verdict.verdict is AppendVerdict.NOT_NOW:
             self.touch(job)
         elif verdict.verdict is AppendVerdict.GAP and job.rewind(verdict.seq):
-            log.warning("job %s: journal went back to %d, sending again", job.id, verdict.seq)
+            log.warning("job %s: journal went back to %d, sending again", job.id, verdict.seq, extra=job.job.log_ids)
             self.touch(job)
         elif verdict.verdict is AppendVerdict.REFUSED:
             raise RuntimeError(f"Redis refuses its events: {verdict.error}")
         elif verdict.verdict is AppendVerdict.MISSING:
             self.audit.make_anew(job)
         elif not self.audit.redis_came_back():
-            log.warning("job %s: append refused (%s)", job.id, verdict.verdict)
+            log.warning("job %s: append refused (%s)", job.id, verdict.verdict, extra=job.job.log_ids)
             self.drop(job)
 
     def _after_append(self, job: ClaimedJob, *, cancel: str) -> None:
@@ -200,6 +200,7 @@ class Journaler(HeldJobs):
         try:
             wakes = self.store.indexes.after_handover(job.job, job.route)
         except NOT_NOW as error:
-            log.warning("job %s: %s was not told of it (%s); the keeper will do it", job.id, job.route, error)
+            text = "job %s: %s was not told of it (%s); the keeper will do it"
+            log.warning(text, job.id, job.route, error, extra=job.job.log_ids)
         else:
             tell(self.celery, wakes, job.id, queue_key=job.route, priority=Priority.RECOVERED)
