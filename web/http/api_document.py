@@ -122,11 +122,13 @@ def _statuses(path: str, operation: Mapping[str, Any], *, asks: bool, has_parame
         statuses |= {409}
     if path in ("/models", "/join-tokens") and takes_input:
         statuses |= {403, 409}
-    if path.startswith(("/keys/", "/usage")):  # two keys may have one name
+    if path.startswith(("/keys/", "/usage")) or path == "/jobs":  # two keys may have one name
         statuses |= {409}
-    if has_parameter or path in ("/usage", "/queue", "/models/local/deploy"):
+    if has_parameter or path in ("/usage", "/jobs", "/queue", "/models/local/deploy"):
         statuses |= {404}
-    if path.startswith(("/keys", "/usage", "/models/local", "/nodes", "/queue", "/join-tokens")):
+    if path == "/jobs" or path.startswith(
+        ("/keys", "/usage", "/audit", "/models/local", "/nodes", "/queue", "/join-tokens")
+    ):
         statuses |= {403}
     if asks:
         statuses |= {403, 404, 409, 500, 502, 504}
