@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 from gateway.access.api_keys import Credentials
 from tests.browser import chromium, dashboard, violations
-from tests.stack import KEY, Stack, chat, running
+from tests.stack import KEY, PATIENCE_S, Stack, chat, running
 
-MODELS = {"fake": {"step_s": 0.05}, "with-tools": {"step_s": 0.05}}
-CATALOG = '[models.with-tools]\ncapabilities = ["chat", "tool_use"]\nengine = "fake"\n'
+MODELS = {"fake": {"step_s": 0.05}, "second": {"step_s": 0.05}}
+CATALOG = '[models.second]\ncapabilities = ["chat"]\nengine = "fake"\n'
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +113,100 @@ def test_no_barriers(browser: Browser, stack: Stack, scheme: str) -> None:
     with dashboard(browser, f"{stack.url}/llm/", color_scheme=scheme) as page:
         expect(page.get_by_role("row", name="fake active")).to_be_visible()
         assert violations(page) == []
+        page.get_by_role("link", name="Playground").click()
+        page.get_by_label("max_tokens").fill("5")
+        ask(page, "hello")
+        expect(page.locator(".state")).to_contain_text("tokens")
+        assert violations(page) == []
+
+
+def ask(page: Page, text: str) -> None:
+    page.get_by_label("Message", exact=True).fill(text)
+    page.keyboard.press("Enter")
+
+
+def whole(stack: Stack, page: Page) -> str:
+    """The text of the last answer as the gateway has it."""
+    job_id = page.locator(".state code").last.inner_text()
+    with stack.client() as client:
+        result = client.get(f"/jobs/{job_id}").json()["data"]["result"]
+    return str(result["choices"][0]["message"]["content"])
+
+
+@contextmanager
+def playground(browser: Browser, stack: Stack, **options: Any) -> Iterator[Page]:
+    with dashboard(browser, f"{stack.url}/llm/", **options) as page:
+        page.get_by_role("link", name="Playground").click()
+        page.get_by_role("combobox", name="Model", exact=True).select_option("fake")
+        yield page
+
+
+def test_an_answer_is_streamed_with_its_figures(browser: Browser, stack: Stack) -> None:
+    with playground(browser, stack) as page:
+        page.get_by_label("max_tokens").fill("12")
+        ask(page, "hello")
+        expect(page.locator(".state")).to_contain_text("cut at max_tokens · 1 + 12 tokens")
+        expect(page.locator(".answer .text")).to_have_text(whole(stack, page))
+        assert len(whole(stack, page).split()) == 12
+
+
+def test_two_models_answer_side_by_side_and_can_be_stopped(browser: Browser, stack: Stack) -> None:
+    with playground(browser, stack) as page:
+        page.get_by_label("Second model").select_option("second")
+        page.get_by_label("max_tokens").fill("2000")
+        ask(page, "hello")
+        for answer in (texts := page.locator(".answer .text")).all():
+            expect(answer).not_to_be_empty()
+        expect(texts).to_have_count(2)
+        page.get_by_role("button", name="Stop").click()
+        expect(page.locator(".state", has_text="stopped")).to_have_count(2)
+
+
+def test_an_answer_survives_a_reload(browser: Browser, stack: Stack) -> None:
+    with playground(browser, stack) as page:
+        page.get_by_label("max_tokens").fill("100")
+        ask(page, "hello")
+        expect(page.locator(".answer .text")).to_contain_text(re.compile(r"( w\d+){5}"))
+        page.reload()
+        expect(page.get_by_role("log")).to_contain_text("The page was loaded anew")
+        expect(page.locator(".state")).to_contain_text("1 + 100 tokens")
+        assert page.locator(".answer .text").text_content() == whole(stack, page)
+        page.reload()
+        expect(page.locator(".state")).to_contain_text("1 + 100 tokens")
+
+
+def test_an_answer_survives_the_death_of_its_worker_and_says_so(browser: Browser, stack: Stack) -> None:
+    with playground(browser, stack) as page:
+        page.get_by_label("max_tokens").fill("150")
+        ask(page, "hello")
+        expect(page.locator(".answer .text")).to_contain_text(re.compile(r"( w\d+){5}"))
+        os.kill(stack.replica("fake").pid, signal.SIGKILL)
+        expect(page.locator(".state")).to_contain_text("No token for")
+        expect(page.get_by_role("log")).to_contain_text("Another one took over and went on")
+        expect(page.locator(".state")).to_contain_text("1 + 150 tokens")
+        assert page.locator(".answer .text").text_content() == whole(stack, page)
+
+
+def test_a_wrong_field_is_told_before_anything_is_sent(browser: Browser, stack: Stack) -> None:
+    with playground(browser, stack) as page:
+        page.get_by_label("Tools (JSON list)").fill("[")
+        ask(page, "hello")
+        expect(page.get_by_role("alert")).to_contain_text("Tools (JSON list):")
+        expect(page.get_by_label("Message", exact=True)).to_have_value("hello")
+        page.get_by_label("Tools (JSON list)").fill("")
+        page.get_by_label("temperature").fill("1000")
+        ask(page, "hello")
+        expect(page.locator(".answer .bad")).to_contain_text("temperature")
+
+
+def test_the_request_as_code_can_be_run(browser: Browser, stack: Stack) -> None:
+    with playground(browser, stack) as page:
+        page.get_by_label("max_tokens").fill("3")
+        page.get_by_label("top_k").fill("5")
+        page.get_by_label("Message", exact=True).fill("it's")
+        page.get_by_role("button", name="As code").click()
+        commands = [text.text_content() or "" for text in page.locator("dialog pre").all()]
+    environ = {**os.environ, "HEADRACE_API_KEY": KEY}
+    for command in (["bash", "-c", commands[0]], [sys.executable, "-c", commands[1]]):
+        done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=PATIENCE_S, check=True)
+        assert len(re.findall(r" w\d+", done.stdout)) == 3

@@ -2,12 +2,13 @@
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "./i18n";
 import { Overview } from "./pages/overview/overview";
+import { Playground } from "./pages/playground/playground";
 import { SignIn } from "./pages/sign_in";
 import { address, current, PAGES, type Page } from "./route";
 import { key, signOut, version } from "./session";
 import { language, type Theme, THEMES, theme } from "./settings";
 
-const VIEWS: Record<Page, () => preact.JSX.Element> = { overview: Overview };
+const VIEWS: Record<Page, () => preact.JSX.Element> = { overview: Overview, playground: Playground };
 
 export function App() {
   if (key.value === undefined) return <p class="notice">{t("page.loads")}</p>;

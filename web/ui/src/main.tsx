@@ -6,6 +6,7 @@ import "uplot/dist/uPlot.min.css";
 import "./style/base.css";
 import "./style/shell.css";
 import "./style/overview.css";
+import "./style/playground.css";
 
 const root = document.getElementById("app");
 if (root) {

@@ -1,7 +1,7 @@
 // Which page is shown: the part of the address behind `#/`, so that the server has one page below any root path.
 import { signal } from "@preact/signals";
 
-export const PAGES = ["overview"] as const;
+export const PAGES = ["overview", "playground"] as const;
 export type Page = (typeof PAGES)[number];
 
 const page = signal<Page>(read());
