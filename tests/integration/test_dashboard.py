@@ -164,6 +164,7 @@ def test_the_bundle_is_small_and_needs_no_network() -> None:
     assert "http" not in texts["index.html"]
 
 
+@pytest.mark.slow
 def test_the_bundle_is_what_its_source_makes(tmp_path: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:

@@ -18,6 +18,7 @@ from gateway.access.api_keys import Credentials
 from tests.browser import chromium, dashboard, violations
 from tests.stack import KEY, PATIENCE_S, Stack, chat, running
 
+pytestmark = pytest.mark.slow
 MODELS = {"fake": {"step_s": 0.05}, "second": {"step_s": 0.05}}
 CATALOG = '[models.second]\ncapabilities = ["chat"]\nengine = "fake"\n'
 
