@@ -16,6 +16,7 @@ from gateway.access.audit import MAX_ENTRIES, AuditLog
 from gateway.access.key_record import KeyRecord
 from gateway.store import keys
 from tests.commands import Command, run
+from tests.deployments import deploy, ended
 from tests.rpc import Client
 from tests.stack import KEY, Stack
 from web.rpc.stubs import model_pb2 as pb
@@ -64,22 +65,25 @@ def test_changes_of_models_and_deployments_are_noted(stack: Stack, client: httpx
     body = {"model_type": "audited", "deployment_config": {"max_batch_size": 2}}
     dry = {**body, "dry_run": True}
     assert client.post("/models/local/deploy", json=dry).status_code == 200
-    begun = client.post("/models/local/deploy", json=body).json()["data"]["deployment_id"]
-    client.delete(f"/models/local/deployments/{begun}").raise_for_status()
+    begun = client.post("/models/local/deploy", json=body).json()["data"]
+    client.delete(begun["progress_url"]).raise_for_status()
+    ended(client, begun)
+    assert ended(client, deploy(client, "audited"))["status"] == "completed"
     rpc.call("UnloadLocalModel", pb.UnloadLocalModelRequest(model_id="audited"))
     client.delete("/models/audited").raise_for_status()
     assert client.delete("/models/audited").status_code == 404
-    entries = [entry for entry in newest(client, 7) if "audited" in json.dumps(entry)]
-    assert did(entries)[:4] == [
+    entries = [entry for entry in newest(client, 8) if "audited" in json.dumps(entry)]
+    assert did(entries)[:6] == [
         ("model.add", "audited"),
         ("model.change", "audited"),
         ("model.deploy", "audited"),
-        ("deployment.cancel", begun),
+        ("deployment.cancel", begun["deployment_id"]),
+        ("model.deploy", "audited"),
+        ("model.unload", "audited"),
     ]
     assert entries[0]["details"] == {"fields": ["capabilities", "engine"]}
     assert entries[1]["details"] == {"fields": ["name"]}
-    assert entries[2]["details"] == {**body, "deployment_id": begun}
-    assert ("model.unload", "audited") in did(entries)
+    assert entries[2]["details"] == {**body, "deployment_id": begun["deployment_id"]}
     assert did(entries)[-1] == ("model.remove", "audited")
 
 
