@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -14,8 +16,16 @@ from gateway.process.locks import hold_lock
 from gateway.process.log_files import Follower, last_lines, log_folder, model_log, rotate_all, tend_model_logs
 from gateway.settings import Settings
 
-#: Writes numbered lines as a library in C would: to a descriptor that it never opens anew.
-WRITER = "import os, sys\nfor i in range(int(sys.argv[1])): os.write(1, b'line %06d\\n' % i)"
+#: Writes numbered lines as a library in C would: to a descriptor that it never opens anew; the last when it is told to.
+WRITER = """
+import os, sys
+count = int(sys.argv[1])
+for i in range(count):
+    os.write(1, b"line %06d\\n" % i)
+os.write(2, b".")
+sys.stdin.read()
+os.write(1, b"line %06d\\n" % count)
+"""
 
 
 def settings(folder: Path, **changes: int) -> Settings:
@@ -64,13 +74,15 @@ def test_one_that_can_not_be_rotated_keeps_no_other_from_it(tmp_path: Path, capl
 def test_a_writer_that_knows_nothing_of_it_goes_on_in_the_new_part(tmp_path: Path) -> None:
     count, log = 20_000, tmp_path / "logs" / "web.log"
     some = settings(tmp_path, log_file_bytes=20_000, log_files_kept=100)
-    with log.open("ab") as output:
-        writer = subprocess.Popen([sys.executable, "-c", WRITER, str(count)], stdout=output)
-    while writer.poll() is None:
-        rotate_all(some)
+    command = [sys.executable, "-c", WRITER, str(count)]
+    with log.open("ab") as output, subprocess.Popen(command, stdin=PIPE, stdout=output, stderr=PIPE) as writer:
+        assert writer.stderr
+        while not select.select([writer.stderr], [], [], 0)[0]:
+            rotate_all(some)
+        writer.communicate()
     lines = last_lines(log, count)
     assert len(list(log.parent.iterdir())) > 2, "it was rotated meanwhile"
-    assert lines[-1] == f"line {count - 1:06d}"
+    assert lines[-1] == f"line {count:06d}"
     whole = [line for line in lines if len(line) == len(lines[-1])]  # where it is cut, one may be torn
     assert whole == sorted(whole)
 

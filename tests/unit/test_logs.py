@@ -9,6 +9,7 @@ import logging
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
@@ -22,6 +23,14 @@ from workers.engines import log_lines as of_engines
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} WARNING a\.b: ")
 FORGED = "x\n2026-01-01 00:00:00,000 CRITICAL headrace.keeper: all jobs are lost"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_request() -> Iterator[None]:
+    """Other tests run the application in this process, and leave the ids of their last request."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log_context, "_ids", contextvars.ContextVar("ids", default=None))
+        yield
 
 
 def line(
