@@ -45,7 +45,7 @@ class Prometheus:
 
     def ready(self) -> bool:
         """Whether it has scraped the gateway."""
-        with contextlib.suppress(httpx.TransportError):
+        with contextlib.suppress(httpx.HTTPError):
             return self.value("up") == 1
         return False
 
