@@ -32,7 +32,7 @@ JOIN_TOKENS = "hr:join-tokens"
 ADMITTED = "hr:admitted"
 #: String: the id of the installation, see `gateway/store/installation.py`.
 INSTALLATION = "hr:installation"
-#: Hash: all that is counted of jobs and by processes, see `gateway/store/metrics.py` and `lua/lib.lua`.
+#: Hash: all that is counted of jobs, see `gateway/store/metrics.py` and `lua/lib.lua`.
 METRICS = "hr:metrics"
 #: Hash: jobs of each API key that have ended, by how.
 KEY_METRICS = "hr:metrics:keys"

@@ -15,8 +15,6 @@ FIRST_TOKEN_S = (*(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0
 EACH_TOKEN_S = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 #: Of what takes minutes.
 LONG_S = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 1280.0)
-#: Of an engine's steps.
-STEP_S = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Metric:
 _OF_MODEL = ("model",)
 _GEN_AI = ("gen_ai_request_model", "gen_ai_operation_name")
 
-#: Counted in Redis, by the word under which that is done there: `gateway/store/lua/lib.lua`, and `Tally`.
+#: Counted in Redis, by the word under which that is done there: `gateway/store/lua/lib.lua`.
 COUNTED = {
     "jobs": Metric(
         "headrace_jobs", "Jobs that have ended, by how: done, failed or cancelled.", ("model", "kind", "end")

@@ -11,7 +11,7 @@ local state, claim, seq, model, route, version, started_at, epoch, attempts, kin
 
 -- Counts how long it waited first, or why it goes on, and behind how much.
 local function count_claim(now)
-  if kind == 'deployment' or kind == 'addition' then
+  if of_agents(kind) then
     return
   end
   if not started_at then
@@ -36,9 +36,9 @@ if state == 'queued' then
   made = whole(made) + whole(tokens)
   counting(count_claim, now)
   counting(note, now, 'claimed', {worker = ARGV[1], claim = ARGV[2], model = ARGV[3], behind_tokens = made})
-  redis.call('HSET', KEYS[1], 'state', 'running', 'made_ids', made, 'claim_ids', 0, 'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now,
-    'claim_seq', seq or 0, 'claim_tokens', 0, 'started_at', started_at or now, 'epoch', (tonumber(epoch) or 0) + 1,
-    'attempts', (tonumber(attempts) or 0) + 1)
+  redis.call('HSET', KEYS[1], 'state', 'running', 'made_ids', made, 'claim_ids', 0, 'owner', ARGV[1], 'claim', ARGV[2],
+    'progress_at', now, 'claim_seq', seq or 0, 'claim_tokens', 0, 'started_at', started_at or now,
+    'epoch', (tonumber(epoch) or 0) + 1, 'attempts', (tonumber(attempts) or 0) + 1)
 elseif state ~= 'running' or claim ~= ARGV[2] then
   return {state, {}}
 end

@@ -25,8 +25,8 @@ if before then
   return answer(tonumber(before) or 0, 0, known, '', 0, 0)
 end
 local attended = tonumber(ARGV[4])
-local flat = {'created_at', now, 'queued_at', now, 'attended_until', attended < 0 and -1 or now + attended, 'grace_ms', math.max(0, attended),
-  unpack(ARGV, 8)}
+local flat = {'created_at', now, 'queued_at', now, 'attended_until', attended < 0 and -1 or now + attended,
+  'grace_ms', math.max(0, attended), unpack(ARGV, 8)}
 local record = fields_of(flat)
 local class, member, since = place_of(record, id)
 local position, queue = 0, ''

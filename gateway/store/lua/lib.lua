@@ -14,7 +14,7 @@ local function now_ms()
 end
 
 -- What is counted of all jobs, see gateway/store/metrics.py: a word, its labels, then of a histogram a bucket.
-local METRICS = 'hr:metrics'
+local METRICS, KEY_METRICS = 'hr:metrics', 'hr:metrics:keys'
 
 local function ended(state)
   return state == 'done' or state == 'failed' or state == 'cancelled'
@@ -52,6 +52,11 @@ local function object(text)
   return read and type(found) == 'table' and found or {}
 end
 
+-- Whether agents run such jobs, as AGENT_KINDS in gateway/jobs/record.py: they run no model.
+local function of_agents(kind)
+  return kind == 'deployment' or kind == 'addition'
+end
+
 -- Counts the end of a job in this state, with the fields that are set with it.
 local function count_end(state, fields, now)
   local model, kind, key, created, started, first, made, tokens, slots, attended, grace, why = unpack(redis.call('HMGET',
@@ -69,10 +74,10 @@ local function count_end(state, fields, now)
     count(1, 'failures', model, reason)
   end
   local took = math.max(0, now - whole(created))
-  if kind == 'deployment' or kind == 'addition' then
+  if of_agents(kind) then
     return observe(took, 'deployments', model, kind, state)
   end
-  redis.call('HINCRBY', 'hr:metrics:keys', table.concat({key or '', state}, '\31'), 1)
+  redis.call('HINCRBY', KEY_METRICS, table.concat({key or '', state}, '\31'), 1)
   observe(took, 'duration', model, kind, state == 'failed' and reason or state == 'cancelled' and state or '')
   local usage = object(given.usage)
   local details = type(usage.prompt_tokens_details) == 'table' and usage.prompt_tokens_details or {}
