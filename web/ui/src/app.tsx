@@ -4,7 +4,7 @@ import { t } from "./i18n";
 import { Overview } from "./pages/overview/overview";
 import { Playground } from "./pages/playground/playground";
 import { SignIn } from "./pages/sign_in";
-import { address, current, PAGES, type Page } from "./route";
+import { address, PAGES, type Page, place } from "./route";
 import { key, signOut, version } from "./session";
 import { language, type Theme, THEMES, theme } from "./settings";
 
@@ -12,7 +12,7 @@ const VIEWS: Record<Page, () => preact.JSX.Element> = { overview: Overview, play
 
 export function App() {
   if (key.value === undefined) return <p class="notice">{t("page.loads")}</p>;
-  const page = current();
+  const { page, id } = place.value;
   const View = VIEWS[page];
   return (
     <>
@@ -21,9 +21,9 @@ export function App() {
       </a>
       <Header />
       <main id="content" tabIndex={-1}>
-        {key.value ? <View key={page} /> : <SignIn />}
+        {key.value ? <View key={`${page}/${id}`} /> : <SignIn />}
       </main>
-      <Title page={page} />
+      <Title page={page} id={id} />
     </>
   );
 }
@@ -38,7 +38,7 @@ function Header() {
       {key.value && (
         <nav aria-label={t("nav.label")}>
           {PAGES.map((page) => (
-            <a key={page} href={address(page)} aria-current={page === current() ? "page" : undefined}>
+            <a key={page} href={address(page)} aria-current={page === place.value.page ? "page" : undefined}>
               {t(`nav.${page}`)}
             </a>
           ))}
@@ -77,12 +77,13 @@ function Header() {
 }
 
 /** The title of the document. A change of page takes the focus to its begin, as a new document would. */
-function Title({ page }: { page: Page }) {
-  const before = useRef(page);
+function Title({ page, id }: { page: Page; id: string }) {
+  const shown = `${page}/${id}`;
+  const before = useRef(shown);
   useEffect(() => {
-    document.title = `${t(`nav.${page}`)} · Headrace`;
-    if (before.current !== page) document.getElementById("content")?.focus();
-    before.current = page;
+    document.title = `${id && `${id} · `}${t(`nav.${page}`)} · Headrace`;
+    if (before.current !== shown) document.getElementById("content")?.focus();
+    before.current = shown;
   });
   return null;
 }

@@ -5,6 +5,7 @@ import { follow } from "./settings";
 import "uplot/dist/uPlot.min.css";
 import "./style/base.css";
 import "./style/shell.css";
+import "./style/tables.css";
 import "./style/overview.css";
 import "./style/playground.css";
 

@@ -1,21 +1,43 @@
-// Which page is shown: the part of the address behind `#/`, so that the server has one page below any root path.
-import { signal } from "@preact/signals";
+// Which page is shown: the part of the address behind `#/`, so that the server has one page below any root path. Behind
+// the page's name may be an id, and a query: `#/jobs?status=failed`, `#/jobs/chatcmpl-…`.
+import { computed, signal } from "@preact/signals";
 
 export const PAGES = ["overview", "playground"] as const;
 export type Page = (typeof PAGES)[number];
 
-const page = signal<Page>(read());
-addEventListener("hashchange", () => (page.value = read()));
-
-export function current(): Page {
-  return page.value;
+export interface Place {
+  page: Page;
+  /** Of the thing that the page shows; empty: it shows all. */
+  id: string;
+  query: Record<string, string>;
 }
 
-/** The address of a page; the document's base would take `#/` for the root's. */
-export function address(to: Page): string {
-  return `${location.pathname}${location.search}#/${to}`;
+const hash = signal(location.hash);
+addEventListener("hashchange", () => (hash.value = location.hash));
+
+export const place = computed<Place>(() => {
+  const [path, query] = hash.value.replace(/^#\//, "").split("?", 2);
+  const [name, ...id] = path.split("/");
+  const page = PAGES.find((one) => one === name) ?? PAGES[0];
+  return { page, id: decoded(id.join("/")), query: Object.fromEntries(new URLSearchParams(query)) };
+});
+
+/** The address of a place; the document's base would take `#/` for the root's. Empty values are left out. */
+export function address(page: Page, id = "", query: Record<string, string> = {}): string {
+  const text = new URLSearchParams(Object.entries(query).filter(([, value]) => value)).toString();
+  const path = id ? `${page}/${encodeURIComponent(id)}` : page;
+  return `${location.pathname}${location.search}#/${path}${text && `?${text}`}`;
 }
 
-function read(): Page {
-  return PAGES.find((one) => location.hash === `#/${one}`) ?? PAGES[0];
+/** Goes there; `history.back` comes back. */
+export function go(...to: Parameters<typeof address>): void {
+  location.assign(address(...to));
+}
+
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

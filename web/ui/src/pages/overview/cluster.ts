@@ -2,6 +2,7 @@
 import { signal } from "@preact/signals";
 import { ApiError, get } from "../../api";
 import { t } from "../../i18n";
+import { repeat } from "../../live";
 import { may, noticed } from "../../session";
 
 export interface Replica {
@@ -98,24 +99,8 @@ export const samples = signal<Sample[]>([]);
 /** Why the last look failed; empty: it did not. */
 export const stale = signal("");
 
-/** Looks again and again until the returned function is called, but not while nobody sees the page. */
-export function watch(): () => void {
-  let timer = 0;
-  let over = false;
-  async function round() {
-    clearTimeout(timer);
-    if (!document.hidden) await look();
-    if (!over) timer = setTimeout(round, EVERY_MS);
-  }
-  const seen = () => void (document.hidden || round());
-  document.addEventListener("visibilitychange", seen);
-  void round();
-  return () => {
-    over = true;
-    clearTimeout(timer);
-    document.removeEventListener("visibilitychange", seen);
-  };
-}
+/** Looks again and again until the returned function is called. */
+export const watch = () => repeat(look, EVERY_MS);
 
 async function look(): Promise<void> {
   if (!may("deploy")) return;
