@@ -10,11 +10,18 @@ import shlex
 import stat
 import sys
 import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
 
 import click
 
 from cli.preflight import secret_file
 from gateway.settings import Settings
+
+T = TypeVar("T")
+
+#: Of commands that print results.
+json_option = click.option("--json", "as_json", is_flag=True, help="For programs: JSON.")
 
 #: Set when a write has failed.
 _closed = threading.Event()
@@ -33,6 +40,15 @@ def show(text: str, *, nl: bool = True) -> None:
         if not stat.S_ISSOCK(_mode()):  # the journal's end is no reason to end, too
             _closed.set()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def counted(items: Iterable[T], what: str) -> Iterator[T]:
+    """Pass items on. A terminal shows how many have passed."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
+    with click.progressbar(items, label=f"  {what}", show_pos=True, file=sys.stderr) as bar:
+        yield from bar
 
 
 def shown_secret(settings: Settings, name: str) -> str:

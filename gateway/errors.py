@@ -172,6 +172,11 @@ class InvalidRequest(HeadraceError):
         more = [f"and {len(fields) - len(texts)} more"] if len(fields) > len(texts) else []
         return cls(f"The request is not valid. {'; '.join([*texts, *more])}", errors=found.errors)
 
+    @classmethod
+    def of_cursor(cls, cursor: str) -> InvalidRequest:
+        """The error for a cursor that no page has given."""
+        return cls.of({"cursor": [f"Got {cursor!r:.80}; must be the next_cursor of another page."]})
+
 
 class ContextTooLong(InvalidRequest):
     """Prompt and answer do not fit the model's context."""

@@ -58,14 +58,20 @@ def jobs(
         # Who follows sees jobs before they have the status that is asked for.
         first = query if follow or not status else {**query, "status": status}
         newest = list(islice(pages(client, "/jobs", "jobs", first), most or None))[::-1]
-        for job in chain(newest, changes(client, query, newest) if follow else ()):
+        for job in chain(newest, changes(client, query, [*_open(client, query), *newest]) if follow else ()):
             if status in (None, job["status"]):
                 click.echo(json.dumps(job, ensure_ascii=False) if as_json else _line(job))
 
 
+def _open(client: httpx.Client, query: Mapping[str, str]) -> Iterator[Job]:
+    """The jobs of a query that go on, also those that are older than the ones that were asked for."""
+    for status in ("pending", "in_progress"):
+        yield from pages(client, "/jobs", "jobs", {**query, "status": status})
+
+
 def changes(client: httpx.Client, query: Mapping[str, str], shown: list[Job]) -> Iterator[Job]:
-    """Each job of a query that is made from now on, and these and those again with each new status. A server that is
-    away for a while is asked again.
+    """Each job of a query that is made from now on, and these and those again with each new status; of those that are
+    shown twice the later one counts. A server that is away for a while is asked again.
 
     Raises: ServerError; httpx.TransportError if it stays away.
     """

@@ -5,18 +5,20 @@ They work in this machine's Redis, which the embedded one is started for where i
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import TextIO, cast
 
 import click
 import redis
 
-from cli.output import say
+from cli.output import counted, json_option, say
 from cli.preflight import bootstrap_file, check_redis, wait_for_redis
 from gateway.access.certificates import tls_folder, write
 from gateway.errors import Conflict, StoreUnavailable, Unreadable
@@ -35,8 +37,9 @@ END_S = 60.0
 
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@json_option
 @click.pass_obj
-def backup(settings: Settings, path: Path) -> None:
+def backup(settings: Settings, path: Path, as_json: bool) -> None:
     """Write what must last to FILE: keys, catalog, desired state, usage, join tokens, audit log, and the secrets of the
     data folder. Also while everything runs. The file is its owner's alone; keep it as you keep a key.
     """
@@ -47,40 +50,73 @@ def backup(settings: Settings, path: Path) -> None:
         if installation is None:
             raise StoreUnavailable("There is nothing to back up: Redis holds no installation.")
         seconds, _ = client.time()
-        items = list(chain(store.snapshot(client), _files(settings)))
-    try:
-        write(
-            path, "".join(store.lines(items, installation=installation, now_ms=1000 * seconds)).encode(), private=True
-        )
-    except OSError as error:
-        raise Unreadable(f"{path} can't be written: {error.strerror}.") from error
-    say(f"{path}: {_counted(items)} of installation {installation}")
+        tally = Tally()
+        items = tally.of(counted(chain(store.snapshot(client), _files(settings)), "values"))
+        try:
+            with _draft(path) as file:
+                file.writelines(store.lines(items, installation=installation, now_ms=1000 * seconds))
+        except OSError as error:
+            raise Unreadable(f"{path} can't be written: {error.strerror}.") from error
+    _report(tally, f"{path}: {tally} of installation {installation}", as_json=as_json, file=path, of=installation)
 
 
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@json_option
 @click.pass_obj
-def restore(settings: Settings, path: Path) -> None:
+def restore(settings: Settings, path: Path, as_json: bool) -> None:
     """Begin a new installation with what FILE holds, before 'headrace up'. Refused where one is already."""
+    with _opened(path) as file:
+        header = store.check(file)
+        file.seek(0)
+        files = {_path(settings, item.name): item.value for item in store.items(file) if item.kind == "file"}
+        for own, text in files.items():
+            if own.exists() and own.read_text() != text:
+                raise Conflict(f"{own} is of another installation. Restore into another data folder, or move it away.")
+        with redis_of(settings) as client:
+            store.require_empty(client)
+            for own, text in files.items():
+                private_folder(own.parent)
+                write(own, text.encode(), private=True)
+            file.seek(0)
+            tally = Tally()
+            items = tally.of(counted(store.items(file), "values"))
+            store.restore(client, (item for item in items if item.kind != "file"))
+    what = f"{tally} of installation {header.installation}, as of {iso(header.made_at)}"
+    _report(tally, what, as_json=as_json, file=path, of=header.installation)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """A backup that is read. Raises: Unreadable, naming the file, at whatever is wrong with it."""
     try:
-        header, items = store.parse(path.read_text().splitlines(keepends=True))
+        file = path.open(encoding="utf-8", newline="\n")
     except OSError as error:
         raise Unreadable(f"{path} can't be read: {error.strerror}.") from error
-    except UnicodeDecodeError as error:
-        raise Unreadable(f"{path}: It is no backup of Headrace.") from error
-    except Unreadable as error:
-        raise Unreadable(f"{path}: {error.message}") from error
-    files = {file: item.value for item in items if item.kind == "file" for file in [_path(settings, item.name)]}
-    for file, text in files.items():
-        if file.exists() and file.read_text() != text:
-            raise Conflict(f"{file} is of another installation. Restore into another data folder, or move it away.")
-    with redis_of(settings) as client:
-        store.require_empty(client)
-        for file, text in files.items():
-            private_folder(file.parent)
-            write(file, text.encode(), private=True)
-        store.restore(client, [item for item in items if item.kind != "file"])
-    say(f"{_counted(items)} of installation {header.installation}, as of {iso(header.made_at)}")
+    with file:
+        try:
+            yield file
+        except UnicodeDecodeError as error:
+            raise Unreadable(f"{path}: It is no backup of Headrace.") from error
+        except Unreadable as error:
+            raise Unreadable(f"{path}: {error.message}") from error
+
+
+@contextmanager
+def _draft(path: Path) -> Iterator[TextIO]:
+    """A file, its owner's alone, that is at `path` when it is whole, and on the disk."""
+    draft = path.with_name(f".{path.name}.new")
+    draft.unlink(missing_ok=True)
+    try:
+        with os.fdopen(
+            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8", newline="\n"
+        ) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -124,9 +160,36 @@ def _path(settings: Settings, name: str) -> Path:
     return known[name]
 
 
-def _counted(items: Sequence[Item]) -> str:
-    values = {item.name: item.value for item in items}
-    num_keys, models = (len(values.get(name, ())) for name in (keys.API_KEYS, keys.CATALOG))
-    replicas = sum(len(value) for name, value in values.items() if name.startswith(store.DESIRED))
-    days = len({name.rpartition(":")[2] for name in values if name.startswith(store.LEDGER)})
-    return f"{num_keys} keys, {models} added models, {replicas} replicas and {days} days of usage"
+@dataclass
+class Tally:
+    """What has passed by."""
+
+    keys: int = 0
+    models: int = 0
+    replicas: int = 0
+    days: set[str] = field(default_factory=set)
+
+    def of(self, items: Iterable[Item]) -> Iterator[Item]:
+        """Pass items on, counted."""
+        for item in items:
+            if item.name == keys.API_KEYS:
+                self.keys = len(item.value)
+            elif item.name == keys.CATALOG:
+                self.models = len(item.value)
+            elif item.name.startswith(store.DESIRED):
+                self.replicas += len(item.value)
+            elif item.name.startswith(store.LEDGER):
+                self.days.add(item.name.rpartition(":")[2])
+            yield item
+
+    def __str__(self) -> str:
+        days = len(self.days)
+        return f"{self.keys} keys, {self.models} added models, {self.replicas} replicas and {days} days of usage"
+
+
+def _report(tally: Tally, text: str, *, as_json: bool, file: Path, of: str) -> None:
+    if as_json:
+        found = {**asdict(tally), "days": len(tally.days), "installation": of, "file": str(file)}
+        click.echo(json.dumps(found, ensure_ascii=False))
+    else:
+        say(text)

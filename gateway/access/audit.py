@@ -69,7 +69,7 @@ class AuditLog:
     def page(self, *, limit: int, cursor: str) -> AuditPage:
         """The next entries behind a cursor, or from the newest on. Raises: InvalidRequest."""
         if cursor and not _CURSOR.fullmatch(cursor):
-            raise InvalidRequest.of({"cursor": [f"Got {cursor!r:.80}; must be the next_cursor of another page."]})
+            raise InvalidRequest.of_cursor(cursor)
         reply = self._redis.xrevrange(keys.AUDIT, f"({cursor}" if cursor else "+", "-", count=limit + 1)
         found = cast("list[tuple[str, dict[str, str]]]", reply)
         named = [(f"Entry {entry_id} of the audit log", (entry_id, fields)) for entry_id, fields in found[:limit]]

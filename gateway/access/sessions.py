@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import cast
 import redis
 
 from gateway.access.api_keys import Credentials, KeyRecord
+from gateway.access.audit import AuditLog
 from gateway.access.key_secrets import digest_of
 from gateway.errors import Unauthenticated
 from gateway.store import keys
@@ -27,11 +29,15 @@ class Session:
 
 
 class Sessions:
-    """Begins, finds and ends them. Redis has a token's digest, and with it that of the secret."""
+    """Begins, finds and ends them. Redis has a token's digest, and with it that of the secret.
 
-    def __init__(self, client: redis.Redis, credentials: Credentials, *, ttl_s: float) -> None:
+    The audit log notes those of keys that may change something; others could fill it.
+    """
+
+    def __init__(self, client: redis.Redis, credentials: Credentials, audit: AuditLog, *, ttl_s: float) -> None:
         self._redis = client
         self._credentials = credentials
+        self._audit = audit
         self._ttl_s = max(1, int(ttl_s))
 
     def begin(self, secret: str) -> Session:
@@ -49,6 +55,7 @@ class Sessions:
         if surplus:
             self._redis.delete(*surplus)
             self._redis.zrem(of_key, *surplus)
+        self._note(key, "session.begin")
         return session
 
     def authenticate(self, token: str) -> KeyRecord:
@@ -60,4 +67,11 @@ class Sessions:
 
     def end(self, token: str) -> None:
         """Sign out. Once more does no harm."""
-        self._redis.delete(keys.session(digest_of(token)))
+        digest = cast("str | None", self._redis.getdel(keys.session(digest_of(token))))
+        if digest:
+            with contextlib.suppress(Unauthenticated):  # the key has ended before
+                self._note(self._credentials.of_digest(digest), "session.end")
+
+    def _note(self, key: KeyRecord, action: str) -> None:
+        if key.allows("deploy"):
+            self._audit.note(key, action, key.id)

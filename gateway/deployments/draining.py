@@ -51,6 +51,16 @@ class Draining:
         self._deployments.audit.note(key, "node.drain", name, models=outcomes, force=force)
         return moves
 
+    def cordon(self, name: str, *, key: KeyRecord) -> None:
+        """Let the node take no new replicas; those that it has stay. Raises: NotFound."""
+        self._nodes.hold(name, NodeState.CORDONED)
+        self._deployments.audit.note(key, "node.cordon", name)
+
+    def uncordon(self, name: str, *, key: KeyRecord) -> None:
+        """Let the node take new replicas again, also after a drain. Raises: NotFound."""
+        self._nodes.hold(name, None)
+        self._deployments.audit.note(key, "node.uncordon", name)
+
     def forget(self, name: str, *, key: KeyRecord) -> list[str]:
         """Remove all that is known of a node that is gone, its admission, and the replicas that it should have had.
         Returns their ids.

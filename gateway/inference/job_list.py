@@ -35,7 +35,7 @@ class Place(NamedTuple):
         """Raises: InvalidRequest."""
         found = _CURSOR.fullmatch(cursor)
         if found is None:
-            raise InvalidRequest.of({"cursor": [f"Got {cursor!r:.80}; must be the next_cursor of another page."]})
+            raise InvalidRequest.of_cursor(cursor)
         return cls(int(found[1]), found[2])
 
 

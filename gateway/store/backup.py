@@ -7,9 +7,9 @@ was done. Nor is what is found out anew: heartbeats, windows of limits, lines, s
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from itertools import chain
+from itertools import chain, islice, pairwise
 from typing import Any, cast
 
 import redis
@@ -138,20 +138,47 @@ def _read(pipe: redis.client.Pipeline, kinds: Mapping[str, str]) -> list[Item]:
     return [item for item in found if item.value]
 
 
-def lines(items: Sequence[Item], *, installation: str, now_ms: int) -> Iterator[str]:
+def lines(items: Iterable[Item], *, installation: str, now_ms: int) -> Iterator[str]:
     """A backup, line by line."""
     digest, header = hashlib.sha256(), Header(FORMAT, VERSION, own_version(), installation, now_ms)
+    count = 0
     for one in chain([asdict(header)], map(asdict, items)):
         line = dumps(one) + "\n"
         digest.update(line.encode())
+        count += 1
         yield line
-    yield dumps(asdict(Footer(len(items), digest.hexdigest()))) + "\n"
+    yield dumps(asdict(Footer(count - 1, digest.hexdigest()))) + "\n"
 
 
-def parse(text: Sequence[str]) -> tuple[Header, list[Item]]:
-    """A whole backup from its lines. Raises: Unreadable, saying what is wrong with it."""
+def check(text: Iterable[str]) -> Header:
+    """The header of a whole backup, from its lines. Raises: Unreadable, saying what is wrong with it."""
+    rest = iter(text)
+    last = next(rest, "")
+    header = _header(last)
+    digest, count = hashlib.sha256(), -1
+    for line in rest:
+        digest.update(last.encode())
+        last, count = line, count + 1
     try:
-        header = load_as(Header, text[0] if text else "")
+        footer = load_as(Footer, last)
+    except Unreadable as error:
+        raise Unreadable("It is cut off: its last line is missing. Take another copy.") from error
+    if digest.hexdigest() != footer.sha256 or count != footer.items:
+        raise Unreadable("It was changed, or is damaged: its checksum is another one. Take another copy.")
+    return header
+
+
+def items(text: Iterable[str]) -> Iterator[Item]:
+    """What is in a backup that was checked, one by one. Raises: Unreadable at one that is nothing that lasts."""
+    rest = islice(text, 1, None)
+    for line, behind in pairwise(chain(rest, [""])):
+        if behind:
+            yield _item(line)
+
+
+def _header(line: str) -> Header:
+    try:
+        header = load_as(Header, line)
     except Unreadable as error:
         raise Unreadable("It is no backup of Headrace.") from error
     if header.format != FORMAT:
@@ -161,14 +188,7 @@ def parse(text: Sequence[str]) -> tuple[Header, list[Item]]:
             f"It is of version {header.version}, made by Headrace {header.headrace}; this is Headrace {own_version()}, "
             f"which reads version {VERSION}. Restore it with the one that made it."
         )
-    *body, last = text
-    try:
-        footer = load_as(Footer, last)
-    except Unreadable as error:
-        raise Unreadable("It is cut off: its last line is missing. Take another copy.") from error
-    if hashlib.sha256("".join(body).encode()).hexdigest() != footer.sha256 or len(body) != footer.items + 1:
-        raise Unreadable("It was changed, or is damaged: its checksum is another one. Take another copy.")
-    return header, [_item(line) for line in body[1:]]
+    return header
 
 
 def _item(line: str) -> Item:
@@ -187,22 +207,38 @@ def require_empty(client: redis.Redis) -> None:
         )
 
 
-def restore(client: redis.Redis, items: Iterable[Item]) -> None:
-    """Write all of it, or nothing. Raises: Conflict if the installation is not empty; NOT_NOW."""
+def restore(client: redis.Redis, found: Iterable[Item]) -> None:
+    """Write all of it. The ledger goes first, a part at a time; without the rest, which is written at once, nobody
+    sees it. So one that was interrupted can be begun again. Raises: Conflict if the installation is not empty; NOT_NOW.
+    """
+    require_empty(client)
+    rest = []
     with client.pipeline(transaction=True) as pipe:
+        for item in found:
+            if not item.name.startswith(LEDGER):
+                rest.append(item)
+                continue
+            _write(pipe, item)
+            if len(pipe) > BATCH:
+                pipe.execute()
+        pipe.execute()
         pipe.watch(*BEGUN)
         require_empty(client)
         pipe.multi()
-        for item in items:
-            pipe.delete(item.name)
-            for command in _written(item):
-                pipe.execute_command(*command)
-            if item.expires_at:
-                pipe.pexpireat(item.name, item.expires_at)
+        for item in rest:
+            _write(pipe, item)
         try:
             pipe.execute()
         except redis.exceptions.WatchError as error:
             raise Conflict("Another installation has begun in this Redis at this moment.") from error
+
+
+def _write(pipe: redis.client.Pipeline, item: Item) -> None:
+    pipe.delete(item.name)
+    for command in _written(item):
+        pipe.execute_command(*command)
+    if item.expires_at:
+        pipe.pexpireat(item.name, item.expires_at)
 
 
 def _written(item: Item) -> Iterator[tuple[Any, ...]]:

@@ -87,6 +87,30 @@ def test_changes_of_models_and_deployments_are_noted(stack: Stack, client: httpx
     assert did(entries)[-1] == ("model.remove", "audited")
 
 
+def test_drains_and_cordons_of_nodes_are_noted(stack: Stack, client: httpx.Client, rpc: Client) -> None:
+    client.post("/nodes/n1/cordon").raise_for_status()
+    rpc.call("UncordonNode", pb.UncordonNodeRequest(name="n1"))
+    assert client.post("/nodes/n7/cordon").status_code == 404
+    entries = newest(client, 2)
+    assert did(entries) == [("node.cordon", "n1"), ("node.uncordon", "n1")]
+    assert [entry["face"] for entry in entries] == ["rest", "grpc"]
+
+
+def test_who_signs_in_at_the_dashboard_is_noted_if_it_may_change_something(stack: Stack, client: httpx.Client) -> None:
+    """Other keys could push all else out of the log."""
+    record, secret = Credentials(stack.redis).create("deployer", ("deploy",))
+    _, guest = Credentials(stack.redis).create("guest")
+    for key in (secret, guest):
+        with stack.client("") as page:
+            page.headers["X-Headrace-Dashboard"] = "1"
+            page.post("/dashboard/session", json={"key": key}).raise_for_status()
+            for _ in range(2):
+                page.delete("/dashboard/session").raise_for_status()
+    entries = newest(client, 2)
+    assert did(entries) == [("session.begin", record.id), ("session.end", record.id)]
+    assert {entry["key_name"] for entry in entries} == {"deployer"}
+
+
 def test_pages_go_on_behind_the_last_entry_on_both_faces(stack: Stack, client: httpx.Client, rpc: Client) -> None:
     audit = AuditLog(stack.redis, "rest")
     for i in range(5):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable
+import tracemalloc
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,12 @@ def headrace(*arguments: str, **own: str) -> Said:
 
 
 def items_of(path: Path) -> list[Item]:
-    return backup.parse(path.read_text().splitlines(keepends=True))[1]
+    return parsed(path.read_text().splitlines(keepends=True))
+
+
+def parsed(lines: list[str]) -> list[Item]:
+    backup.check(lines)
+    return list(backup.items(lines))
 
 
 def test_a_new_installation_from_a_backup_answers_a_request_with_an_old_key(tmp_path: Path) -> None:
@@ -128,7 +134,7 @@ def test_what_is_restored_is_what_was_backed_up(redis_client: redis.Redis) -> No
     assert {item.name.split(":")[1] for item in items if item.expires_at} == {"usage", "join-token"}
     lines = list(backup.lines(items, installation="i", now_ms=1))
     redis_client.flushdb()
-    backup.restore(redis_client, backup.parse(lines)[1])
+    backup.restore(redis_client, parsed(lines))
     again = list(backup.snapshot(redis_client))
     assert list(backup.lines(again, installation="i", now_ms=1)) == lines
     assert not redis_client.exists(keys.job("chatcmpl-1"))
@@ -150,6 +156,54 @@ def test_a_key_that_is_made_meanwhile_is_there_whole_or_not_at_all(redis_client:
         values = {item.name: item.value for item in backup.snapshot(redis_client)}
     assert values[keys.API_KEYS].keys() >= set(made)
     assert all(keys.api_key(digest) in values for digest in values[keys.API_KEYS].values())
+
+
+def test_an_interrupted_restore_is_no_installation_and_can_be_begun_again(redis_client: redis.Redis) -> None:
+    found = filled(redis_client)
+    redis_client.flushdb()
+
+    def cut_off() -> Iterator[Item]:
+        yield from found[:-1]
+        raise OSError("cut off")
+
+    with pytest.raises(OSError, match="cut off"):
+        backup.restore(redis_client, cut_off())
+    backup.require_empty(redis_client)
+    backup.restore(redis_client, found)
+    assert list(backup.snapshot(redis_client)) == found
+
+
+def test_a_longer_ledger_takes_no_more_memory(redis_client: redis.Redis, tmp_path: Path) -> None:
+    """A backup is written and read item by item; only a part of the ledger is held at once."""
+    filled(redis_client)
+    peaks = []
+    for batches in (2, 8):
+        pipe = redis_client.pipeline(transaction=False)
+        for i in range(batches * backup.BATCH):
+            pipe.hset(keys.usage("ann", f"2026-{i:05d}"), "10 jobs EUR mine", "4" * 2_000)
+        pipe.execute()
+        tracemalloc.start()
+        with (tmp_path / f"{batches}").open("w") as file:
+            file.writelines(backup.lines(backup.snapshot(redis_client), installation="i", now_ms=1))
+        redis_client.flushdb()
+        with (tmp_path / f"{batches}").open() as file:
+            backup.check(file)
+            file.seek(0)
+            backup.restore(redis_client, backup.items(file))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_names_hold_line_separators_of_any_kind(redis_client: redis.Redis, tmp_path: Path) -> None:
+    file = tmp_path / "backup"
+    name = "a\u2028b\x85c\x0bd"
+    Credentials(redis_client).create(name)
+    Installation(redis_client, tmp_path / "nowhere").begin()
+    file.write_text("".join(backup.lines(backup.snapshot(redis_client), installation="i", now_ms=1)))
+    restored = headrace("restore", str(file), "--json", HEADRACE_DATA_DIR=str(tmp_path / "var"))
+    assert (restored.status, restored.stderr) == (0, "")
+    assert json.loads(restored.stdout)["keys"] == 1
 
 
 def cut(lines: list[str]) -> list[str]:
@@ -183,7 +237,7 @@ def foreign(_: list[str]) -> list[str]:
 def test_a_wrong_file_is_refused(redis_client: redis.Redis, spoil: Callable[[list[str]], list[str]], text: str) -> None:
     lines = list(backup.lines(filled(redis_client), installation="i", now_ms=1))
     with pytest.raises(Unreadable, match=f"^{text[:25]}") as caught:
-        backup.parse(spoil(lines))
+        parsed(spoil(lines))
     assert text in caught.value.message
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from gateway.access import sessions
 from gateway.access.api_keys import Credentials
+from gateway.access.audit import AuditLog
 from gateway.access.key_secrets import digest_of
 from gateway.access.sessions import Sessions
 from gateway.errors import Unauthenticated
@@ -134,7 +135,7 @@ def test_a_key_has_a_bounded_number_of_sessions(stack: Stack, monkeypatch: pytes
     monkeypatch.setattr(sessions, "MAX_SESSIONS", 3)
     credentials = Credentials(stack.redis)
     record, secret = credentials.create("often")
-    found = Sessions(stack.redis, credentials, ttl_s=60)
+    found = Sessions(stack.redis, credentials, AuditLog(stack.redis, "rest"), ttl_s=60)
     begun = [found.begin(secret).token for _ in range(5)]
     assert stack.redis.zcard(keys.sessions(record.id)) == 3
     ended = 0

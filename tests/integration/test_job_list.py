@@ -259,3 +259,24 @@ def test_who_follows_is_told_of_each_job_and_each_change(stack: Stack) -> None:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_who_follows_is_told_of_the_end_of_a_job_that_is_older_than_the_first_page(stack: Stack) -> None:
+    _, secret = Credentials(stack.redis).create("patient")
+    with stack.client(secret) as mine:
+        old = background(mine, prompt="a", max_tokens=5_000)
+        new = background(mine)
+        command = [sys.executable, "-m", "cli.main", "jobs", "patient", "--follow", "--json", "-n", "1"]
+        process = subprocess.Popen(command, cwd=REPOSITORY, env=environ(stack), stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        try:
+            assert json.loads(process.stdout.readline())["job_id"] == new
+            mine.delete(f"/jobs/{old}").raise_for_status()
+            said: dict[str, str] = {}
+            while said.get(old) != "cancelled":
+                one = json.loads(process.stdout.readline())
+                said[one["job_id"]] = one["status"]
+        finally:
+            process.kill()
+            process.wait()
+            process.stdout.close()

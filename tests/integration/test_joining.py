@@ -126,6 +126,12 @@ def test_a_token_is_shown_once_kept_as_a_hash_and_says_who_has_used_it(
     assert client.delete(f"/join-tokens/{made['id']}").json()["data"]["status"] == "revoked"
     assert client.delete(f"/join-tokens/{made['id']}").status_code == 200
     assert client.delete("/join-tokens/none").status_code == 404
+    noted = client.get("/audit", params={"limit": 3}).json()["data"]["entries"]
+    assert [(one["action"], one["target"]) for one in noted] == [
+        *[("token.revoke", made["id"])] * 2,
+        ("token.create", made["id"]),
+    ]
+    assert noted[-1]["details"] == {"ttl_s": 600, "uses": 2}
 
 
 def dump(stack: Stack) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from schemas.envelope import enveloped
 from schemas.examples import JOIN_TOKEN
 from web.http.auth import authenticate, require_admin
 from web.http.body_parser import StrictParser
-from web.http.envelope import gateway, success
+from web.http.envelope import caller, gateway, success
 
 blueprint = Blueprint("join tokens", __name__, url_prefix="/join-tokens", description="Tokens with which machines join")
 blueprint.ARGUMENTS_PARSER = StrictParser()
@@ -30,11 +30,11 @@ def tokens() -> Response:
 @blueprint.response(201, enveloped(NewTokenSchema))
 def create(body: TokenRequest) -> Response:
     """Make a token. It is in this answer only. The gateway must have been started with an address to listen on."""
-    return success(gateway().join_tokens.create(body), status=201)
+    return success(gateway().join_tokens.create(body, by=caller()), status=201)
 
 
 @blueprint.route("/<token_id>", methods=["DELETE"])
 @blueprint.response(200, enveloped(TokenSchema))
 def revoke(token_id: str) -> Response:
     """End a token at once; machines that have joined stay. Once more does no harm."""
-    return success(gateway().join_tokens.revoke(token_id))
+    return success(gateway().join_tokens.revoke(token_id, by=caller()))

@@ -8,7 +8,6 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
-from gateway.cluster.nodes import NodeState
 from gateway.views.nodes import NodeViews
 from schemas.cluster.nodes import (
     DrainQuerySchema,
@@ -80,19 +79,17 @@ def drain(query: dict[str, Any], name: str) -> Response:
 @blueprint.response(200, enveloped(NodeSchema))
 def cordon(name: str) -> Response:
     """Give a node no new replicas; those that it has stay. Scope admin."""
-    return _held(name, NodeState.CORDONED)
+    caller().require("admin")
+    gateway().draining.cordon(name, key=caller())
+    return success(_views().one(name))
 
 
 @blueprint.route("/<name>/uncordon", methods=["POST"])
 @blueprint.response(200, enveloped(NodeSchema))
 def uncordon(name: str) -> Response:
     """Let a node take new replicas again, also after a drain. Scope admin."""
-    return _held(name, None)
-
-
-def _held(name: str, hold: NodeState | None) -> Response:
     caller().require("admin")
-    gateway().nodes.hold(name, hold)
+    gateway().draining.uncordon(name, key=caller())
     return success(_views().one(name))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from gateway.cluster.nodes import NodeState
 from gateway.views.nodes import NodeViews
 from schemas.cluster.nodes import NodeChangeSchema
 from web.rpc.call import Call
@@ -49,18 +48,16 @@ def drain_node(call: Call, request: pb.DrainNodeRequest) -> pb.DrainNodeResponse
 
 def cordon_node(call: Call, request: pb.CordonNodeRequest) -> pb.Node:
     """Give it no new replicas; those that it has stay."""
-    return _held(call, request.name, NodeState.CORDONED)
+    call.key.require("admin")
+    call.gateway.draining.cordon(request.name, key=call.key)
+    return build(pb.Node, _views(call).one(request.name))
 
 
 def uncordon_node(call: Call, request: pb.UncordonNodeRequest) -> pb.Node:
     """Let it take new replicas again, also after a drain."""
-    return _held(call, request.name, None)
-
-
-def _held(call: Call, name: str, hold: NodeState | None) -> pb.Node:
     call.key.require("admin")
-    call.gateway.nodes.hold(name, hold)
-    return build(pb.Node, _views(call).one(name))
+    call.gateway.draining.uncordon(request.name, key=call.key)
+    return build(pb.Node, _views(call).one(request.name))
 
 
 def _views(call: Call) -> NodeViews:
