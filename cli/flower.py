@@ -21,6 +21,7 @@ def main(settings: Settings) -> None:
         "FLOWER_BASIC_AUTH": f"admin:{secret_file(settings, 'flower.password')}",
         "FLOWER_ADDRESS": settings.flower_host,
         "FLOWER_PORT": str(settings.flower_port),
+        "FLOWER_MAX_TASKS": str(settings.flower_max_tasks),
         # Else Flower would run a file of that name in the current folder.
         "FLOWER_CONF": os.devnull,
     }

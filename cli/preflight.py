@@ -69,12 +69,13 @@ def _is_same(one: Path, other: Path) -> bool:
 
 def check_ports(settings: Settings) -> None:
     """Raises: InvalidSetting if a port is taken."""
-    listen = [("LISTEN", *listen_address(settings.listen))] if settings.listen else []
+    more = [("LISTEN", *listen_address(settings.listen))] if settings.listen else []
+    if settings.flower:
+        more.append(("FLOWER_PORT", settings.flower_host, settings.flower_port))
     for name, host, port in (
         ("HTTP_PORT", settings.http_host, settings.http_port),
         ("GRPC_PORT", settings.grpc_host, settings.grpc_port),
-        ("FLOWER_PORT", settings.flower_host, settings.flower_port),
-        *listen,
+        *more,
     ):
         with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -45,7 +45,7 @@ from gateway.process.locks import hold_lock, lock_holder
 from gateway.queue.names import slug
 from gateway.settings import Settings
 from gateway.store.connection import NOT_NOW, connect
-from gateway.store.embedded import require_free
+from gateway.store.embedded import memory_limit, require_free
 from gateway.store.installation import REMEDY, Installation
 from gateway.store.redis_url import masked
 
@@ -184,10 +184,14 @@ def _run(settings: Settings, supervisor: Supervisor, *, accept_empty_redis: bool
     client = connect(settings)
     wait_for_redis(client, settings.effective_redis_url)
     say(f"Redis {'at ' + masked(settings.redis_url) if settings.redis_url else '(embedded)'}: {check_redis(client)}")
+    if not settings.redis_url:
+        most = f"{memory_limit(settings) / 2**30:.1f} GiB"
+        say(f"Redis takes {most} of memory at most, and evicts nothing (HEADRACE_REDIS_MEMORY_BYTES)")
     claim_redis(client, settings, accept=accept_empty_redis)
     key = _first_key(client, settings)
-    if not settings.listen:
-        table.pop("listener")
+    for name, is_wanted in (("listener", settings.listen), ("flower", settings.flower)):
+        if not is_wanted:
+            table.pop(name)
     for name, why in left_out(settings).items():
         table.pop(name, None)
         supervisor.leave_out(name, why)
@@ -236,7 +240,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
         f"""
   API       {url}   (documentation: {url}/docs)
   gRPC      {settings.grpc_host}:{settings.grpc_port}   ({_transport(settings)})
-  Flower    http://{settings.flower_host}:{settings.flower_port}   (admin / {shown_secret(settings, "flower.password")})
+  Flower    {_flower(settings)}
   API key   {shown}{joined}
 
   curl -N {_trust(settings)}{url}/models/{model}/chat/completions \\
@@ -247,6 +251,14 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
 """
     )
     ready_path(settings).touch()
+
+
+def _flower(settings: Settings) -> str:
+    """Where it is, and how to sign in."""
+    if not settings.flower:
+        return "off (HEADRACE_FLOWER)"
+    password = shown_secret(settings, "flower.password")
+    return f"http://{settings.flower_host}:{settings.flower_port}   (admin / {password})"
 
 
 def _transport(settings: Settings) -> str:

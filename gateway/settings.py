@@ -96,10 +96,14 @@ class Settings:
     ca_file: str = ""
     #: Where other machines join and reach this Redis, over TLS, as HOST:PORT; empty: nowhere.
     listen: str = ""
+    #: `headrace up` starts Flower.
+    flower: bool = True
     #: Address on which Flower listens.
     flower_host: str = "127.0.0.1"
     #: Port of Flower.
     flower_port: int = 5555
+    #: Jobs that Flower remembers, the newest.
+    flower_max_tasks: int = 10_000
     #: How long somebody stays signed in at the dashboard.
     session_ttl_s: float = 43_200.0
     #: Origins whose pages may call the REST face from a browser, separated by spaces or commas; `*`: all, empty: none.
@@ -148,8 +152,9 @@ class Settings:
     key_max_bytes: int = 256 * 1024 * 1024
     #: Requests of one API key that one web process has open at once, streams included; 0: no limit.
     key_max_streams: int = 2000
-    #: Memory of the embedded Redis; new jobs are refused above four fifths of it. 0: no limit.
-    redis_memory_bytes: int = 2 * 1024 * 1024 * 1024
+    #: Memory of the embedded Redis; new jobs are refused above four fifths of it. 0: a quarter of the machine's, or of
+    #: its container's, and 8 GiB at most.
+    redis_memory_bytes: int = 0
     #: A job that no worker took for this long fails with `queue_timeout`.
     queue_timeout_s: float = 600.0
     #: What background jobs get of a model's tokens, however many others wait; and all that is left. 0 to 1.

@@ -95,7 +95,7 @@ def ports(installed: Installed) -> Iterable[Finding]:
     addresses = {
         "HTTP": (settings.http_host, settings.http_port),
         "gRPC": (settings.grpc_host, settings.grpc_port),
-        "Flower": (settings.flower_host, settings.flower_port),
+        **({"Flower": (settings.flower_host, settings.flower_port)} if settings.flower else {}),
     }
     closed = [f"{name} on {host}:{port}" for name, (host, port) in addresses.items() if not _listens(host, port)]
     if closed:

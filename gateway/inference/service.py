@@ -279,4 +279,9 @@ class Inference:
     def _require_memory(self) -> None:
         memory = self._memory.get(lambda: self.store.redis.info("memory"))
         if memory["maxmemory"] and memory["used_memory"] > MEMORY_LIMIT * memory["maxmemory"]:
-            raise StoreUnavailable("Redis is nearly full, so no new job is taken.", retry_after_s=5)
+            used, limit = (f"{memory[name] / 2**20:.0f} MiB" for name in ("used_memory", "maxmemory"))
+            raise StoreUnavailable(
+                f"Redis is nearly full ({used} of {limit}), so no new job is taken. Those that run go on; it has room "
+                "again when what is kept has expired.",
+                retry_after_s=5,
+            )

@@ -13,13 +13,22 @@ from pathlib import Path
 
 from gateway.errors import Conflict, InvalidSetting
 from gateway.process.locks import hold_lock, lock_holder
+from gateway.process.memory import machine_memory
 from gateway.process.start import private_folder, run
 from gateway.settings import Settings
 
 #: Longest path of a unix socket on Linux, in bytes.
 MAX_SOCKET_PATH = 107
+#: The part of the machine's memory that it takes at most, and never more than so many bytes: jobs are kept for a while,
+#: the models need the rest, and to rewrite its file it may take twice as much for a moment.
+SHARE, MOST_BYTES = 1 / 4, 8 * 2**30
 #: Name of the lock of a data folder's server.
 LOCK = "redis-server"
+
+
+def memory_limit(settings: Settings) -> int:
+    """How many bytes the server may take."""
+    return settings.redis_memory_bytes or min(MOST_BYTES, int(SHARE * machine_memory().total))
 
 
 def server_command(socket: Path, data: Path, appendfsync: str = "everysec", memory_bytes: int = 0) -> list[str]:
@@ -96,7 +105,7 @@ def main(settings: Settings) -> None:
     """
     data = settings.data_dir.absolute()
     private_folder(data / "redis")
-    command = server_command(socket_path(data), data / "redis", settings.appendfsync, settings.redis_memory_bytes)
+    command = server_command(socket_path(data), data / "redis", settings.appendfsync, memory_limit(settings))
     if hold_lock(data, LOCK, over_exec=True) is None or is_served(socket_path(data)):
         raise _taken(data)
     os.execv(command[0], command)

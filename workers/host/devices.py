@@ -7,16 +7,12 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 from gateway.errors import InvalidSetting
 from gateway.models.devices import DeviceName
 from gateway.models.engines import SPECS, TOOLS, EngineSpec
+from gateway.process.memory import machine_memory
 from workers.host.venvs import Environment
 from workers.host.vitals import hardware
-
-#: cgroup v2's memory limit of this process, if it has one.
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True)
@@ -51,12 +47,7 @@ def _is_installed(spec: EngineSpec, data_dir: Path) -> bool:
 
 
 def _cpu() -> Facts:
-    memory = psutil.virtual_memory()
-    total, free = int(memory.total), int(memory.available)
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit:
-        total, free = min(total, limit), min(free, max(0, limit - used))
-    return Facts(hardware(), total, free)
+    return Facts(hardware(), *machine_memory())
 
 
 def _cuda(number: int) -> Facts:
@@ -72,11 +63,3 @@ def _cuda(number: int) -> Facts:
         raise InvalidSetting(f"HEADRACE_DEVICE is 'cuda{number}', but nvidia-smi does not know it: {error}") from error
     name, total, free = done.stdout.strip().rsplit(",", 2)
     return Facts(name, int(total) << 20, int(free) << 20)
-
-
-def _number(path: Path) -> int:
-    """A number in a file of the kernel; 0 if there is none."""
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return 0
