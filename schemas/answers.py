@@ -13,7 +13,7 @@ from schemas.embeddings import EmbeddingUsageSchema
 class PromptTokensDetailsSchema(Schema):
     """What is known of the prompt's tokens."""
 
-    cached_tokens = fields.Integer(metadata={"description": "Those that a provider had in its cache"})
+    cached_tokens = fields.Integer(metadata={"description": "Those that the engine, or a provider, had in its cache"})
 
 
 class CompletionTokensDetailsSchema(Schema):

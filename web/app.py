@@ -11,6 +11,7 @@ from flask_smorest import Api
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
+from gateway.metrics.error_replies import ErrorReplies
 from gateway.process import log_context
 from gateway.store.codec import dumps
 from schemas.answers import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
@@ -55,6 +56,7 @@ def create_app(gateway: Gateway) -> Flask:
     app = Flask("headrace", static_folder=None)
     app.extensions["headrace"] = gateway
     app.extensions["headrace.alive"] = lambda: True
+    app.extensions["headrace.error_replies"] = ErrorReplies(gateway.redis, "http")
     app.extensions["headrace.shares"] = Shares(gateway.settings.key_max_streams)
     app.config.update(
         MAX_CONTENT_LENGTH=gateway.settings.max_body_bytes,

@@ -122,6 +122,8 @@ class Replica:
     #: Tokens of the KV cache that are taken; 0: the engine has none, or does not tell.
     kv_used_tokens: int = 0
     steps: int = 0
+    #: How long all of them took, in seconds.
+    step_s: float = 0.0
     tokens_per_second: float = 0.0
     memory_bytes: int = 0
     loaded_at: str = ""

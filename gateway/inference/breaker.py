@@ -7,11 +7,14 @@ open), and closes with the first success. Times are by Redis' clock.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from gateway.settings import Settings
 from gateway.store import keys
+from gateway.store.joined import Command
 from gateway.store.scripts import Scripts
 
 
@@ -37,6 +40,14 @@ class Circuit:
         return self.state is CircuitState.CLOSED or (self.state is CircuitState.HALF_OPEN and self.retry_after_s == 0)
 
 
+@dataclass(frozen=True)
+class Call:
+    """A call to a provider that is over: how it ended (`done`, `cancelled` or the reason), and the seconds it took."""
+
+    end: str
+    took_s: float
+
+
 class Breaker:
     """Asked before each call to a provider, and told how the call went."""
 
@@ -52,18 +63,36 @@ class Breaker:
         """Ask before a call; see `allows_call`. In a half-open circuit, asking takes the one free call."""
         return self._run("allow", provider)
 
-    def success(self, provider: str) -> None:
-        """Report that a call succeeded."""
-        self._run("success", provider)
+    def success(self, provider: str, call: Call) -> None:
+        """Report a call that succeeded, or failed for what is not the provider's fault."""
+        self._run("success", provider, call)
 
-    def failure(self, provider: str) -> Circuit:
+    def failure(self, provider: str, call: Call) -> Circuit:
         """Report that a call failed, and that the provider is to blame."""
-        return self._run("failure", provider)
+        return self._run("failure", provider, call)
+
+    def cancelled(self, provider: str, call: Call) -> None:
+        """Report a call whose end nobody waited for: it is only counted."""
+        self._run("cancelled", provider, call)
 
     def state(self, provider: str) -> Circuit:
         """The present circuit, without asking for a call."""
         return self._run("state", provider)
 
-    def _run(self, what: str, provider: str) -> Circuit:
-        state, wait_ms = self._scripts.run("breaker", keys.breaker(provider), what, *self._limits, secrets.token_hex(6))
-        return Circuit(CircuitState(state), int(wait_ms) / 1000)
+    def states(self, providers: Sequence[str]) -> dict[str, Circuit]:
+        """The same for several, in one round trip."""
+        found = self._scripts.execute_commands([self._command("state", provider) for provider in providers])
+        return {provider: _circuit(reply) for provider, reply in zip(providers, found, strict=True)}
+
+    def _run(self, what: str, provider: str, call: Call | None = None) -> Circuit:
+        return _circuit(self._scripts.execute_commands([self._command(what, provider, call)])[0])
+
+    def _command(self, what: str, provider: str, call: Call | None = None) -> Command:
+        counted = (provider, call.end, int(1000 * call.took_s)) if call else ()
+        unique = secrets.token_hex(6)
+        return self._scripts.call("breaker", keys.breaker(provider), what, *self._limits, unique, *counted)
+
+
+def _circuit(reply: Any) -> Circuit:
+    state, wait_ms = reply
+    return Circuit(CircuitState(state), int(wait_ms) / 1000)

@@ -95,9 +95,10 @@ class Gauges:
         self._set("headrace_replica_memory_bytes", replica.memory_bytes, *labels)
         self._set("headrace_replica_planned_bytes", replica.planned_bytes, *labels)
         self._set("headrace_replica_steps", replica.steps, *labels)
+        self._set("headrace_replica_step_seconds", replica.step_s, *labels)
 
     def _circuits(self) -> None:
-        for provider in sorted({model.provider for model in self._gateway.catalog if not model.local}):
-            found = self._gateway.inference.router.breaker.state(provider).state
+        providers = sorted({model.provider for model in self._gateway.catalog if not model.local})
+        for provider, circuit in self._gateway.inference.router.breaker.states(providers).items():
             for state in CircuitState:
-                self._set("headrace_provider_circuit", state is found, provider, state.value)
+                self._set("headrace_provider_circuit", state is circuit.state, provider, state.value)

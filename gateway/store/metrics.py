@@ -62,6 +62,23 @@ COUNTED = {
         ("model", "kind", "end"),
         LONG_S,
     ),
+    "stages": Metric(
+        "headrace_deployment_stage_duration_seconds",
+        "Of deployments that have ended: each stage of each replica that was completed.",
+        ("model", "stage"),
+        LONG_S,
+    ),
+    "calls": Metric(
+        "headrace_provider_call_duration_seconds",
+        "Calls to providers that have ended, by how: done, cancelled, or why they failed.",
+        ("provider", "end"),
+        DURATION_S,
+    ),
+    "errors": Metric(
+        "headrace_error_replies",
+        "Requests that were answered with an error. Of a process that has ended the last seconds are missing.",
+        ("face", "status", "reason"),
+    ),
     "resumes": Metric(
         "headrace_resumes",
         "Answers that went on under another claim, by why they had stopped.",
@@ -117,7 +134,8 @@ GAUGES = {
         Metric("headrace_replica_tokens_per_second", "Tokens that it has made lately.", _REPLICA),
         Metric("headrace_replica_memory_bytes", "Resident memory of its processes.", _REPLICA),
         Metric("headrace_replica_planned_bytes", "Memory that was planned for it.", _REPLICA),
-        Metric("headrace_replica_steps", "Steps that its engine has made.", _REPLICA),
+        Metric("headrace_replica_steps", "Steps that its engine has made since it was loaded.", _REPLICA),
+        Metric("headrace_replica_step_seconds", "How long all of these steps took.", _REPLICA),
         Metric("headrace_device_memory_bytes", "Memory of a device.", ("node", "device")),
         Metric("headrace_device_free_bytes", "Memory that is free there.", ("node", "device")),
         Metric("headrace_provider_calls_running", "Calls to providers that a worker makes now.", ("node",)),

@@ -60,7 +60,7 @@ def ask_many(stack: Stack, seen: Seen, count: int, seed: int) -> None:
 
 def kill_one(stack: Stack, choose: random.Random) -> None:
     """The engine, the model worker or the web process, while streams run."""
-    eventually(lambda: len(stack.running()) > 2, "some run")
+    eventually(lambda: sum(stack.redis.hexists(keys.job(i), "first_at") for i in stack.running()) > 2, "some answer")
     victim = choose.choice(("engine", "worker", "web"))
     if victim == "web":
         serving = eventually(psutil.Process(stack.processes["web"].pid).children, "gunicorn has a process that serves")

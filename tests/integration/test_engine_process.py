@@ -160,7 +160,15 @@ def framed(body: bytes) -> bytes:
 
 
 def step(*outputs: Any, **changes: Any) -> bytes:
-    frame = {"op": "step", "out": outputs, "sequences": 1, "steps": 1, "times": [0.0, 0.0], "kv_used": 0, **changes}
+    frame = {
+        "op": "step",
+        "out": outputs,
+        "sequences": 1,
+        "steps": 1,
+        "times": [0.0, 0.0, 0.0],
+        "kv_used": 0,
+        **changes,
+    }
     return framed(json.dumps(frame).encode())
 
 

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from gateway.cluster.registry import Registry, Replica
+from workers.engines.steps import StepFrame
 from workers.replica.heartbeat import ReplicaHeartbeat
 
 RECORD = Replica("i", "r", "m", "test", "cpu0", "loading", pid=1)
@@ -44,7 +45,7 @@ def test_no_change_of_any_thread_is_lost(redis_client: redis.Redis) -> None:
 
     def step() -> None:
         for _ in range(3000):
-            heartbeat.count(steps=2, tokens=1, sequences=1, kv_used_tokens=7)
+            heartbeat.count(StepFrame([], 1, 2, kv_used_tokens=7, steps_s=0.25), tokens=1)
             heartbeat.measure(())
 
     fields = ("engine_pid", "planned_bytes", "max_batch_size")

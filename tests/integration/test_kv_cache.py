@@ -17,7 +17,7 @@ from tests.deployments import deploy, ended
 from tests.engines import loaded_engine
 from tests.stack import Stack, eventually, running
 from tests.tiny_models import demo_path, save_tiny_gguf, save_tiny_ir, save_tiny_llama
-from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceRequest
+from workers.engines.base import Engine, EngineConfig, EngineRequestError, Sampling, SequenceOutput, SequenceRequest
 from workers.sources.model_footprint import read_footprint
 
 CATALOG = """
@@ -122,6 +122,19 @@ def test_sequences_that_outgrow_the_cache_together_wait_and_end_well(loaded: Loa
         loaded.engine.add(SequenceRequest(i, prompt, Sampling(12, temperature=0.0)))
     assert SEQUENCES * (40 + 12) > 3 * CAPACITY
     assert ends(loaded.engine) == dict.fromkeys(range(SEQUENCES), (12, "length"))
+
+
+def test_what_of_a_prompt_is_in_the_cache_is_told_once(loaded: Loaded) -> None:
+    prompt = [200 + i % 90 for i in range(100)]
+    told = []
+    for i in range(2):
+        loaded.engine.add(SequenceRequest(i, prompt, Sampling(3, temperature=0.0)))
+        outputs: list[SequenceOutput] = []
+        while loaded.engine.has_work():
+            outputs += loaded.engine.step()
+        told.append([output.cached for output in outputs if output.cached])
+    shares = loaded.config.engine == "openvino"  # the other computes each prompt
+    assert told == [[], [96] if shares else []], "whole blocks of 32 tokens"
 
 
 def test_the_longest_sequence_that_fits_ends_well(loaded: Loaded) -> None:

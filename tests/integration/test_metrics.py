@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import grpc
 import httpx
 import psutil
 import pytest
@@ -15,7 +16,10 @@ from prometheus_client.openmetrics import parser as openmetrics
 from gateway.store import keys
 from gateway.store.metrics import COUNTED, GAUGES, OF_KEYS
 from tests.metrics import Scrape
+from tests.rpc import client as rpc_client
+from tests.rpc import start_rpc
 from tests.stack import KEY, Stack, chat, eventually, free_port, running
+from web.rpc.stubs import model_pb2 as pb
 
 CATALOG = """
 [models.fake]
@@ -52,6 +56,8 @@ def test_a_scrape_says_what_is_and_what_was(stack: Stack, client: httpx.Client) 
     assert found.total("headrace_queue_oldest_seconds", model="fake") > 0
     assert found.total("headrace_running_jobs") == 2
     assert found.total("headrace_replica_slots") == 2
+    steps, steps_s = (found.total(f"headrace_replica_{what}") for what in ("steps", "step_seconds"))
+    assert 0.02 <= steps_s / steps < 2
     assert found.total("headrace_replica_healthy") == 1
     assert found.total("headrace_replica_memory_bytes") > 10**6
     assert found.total("headrace_device_memory_bytes") > 10**8
@@ -105,6 +111,22 @@ def test_a_client_that_left_costs_slots_which_is_counted(stack: Stack, client: h
     name = "headrace_abandoned_slot_seconds_total"
     eventually(lambda: Scrape(client).total(name) > 0, "it was cancelled, and counted", 40)
     assert Scrape(client).total(name) < stack.settings.grace_s + 30
+
+
+def test_errors_are_counted_by_status_and_reason(stack: Stack, client: httpx.Client) -> None:
+    before = Scrape(client)
+    client.get("/nothing")
+    client.post("/models/fake/chat/completions", json={"messages": 7})
+    start_rpc(stack)
+    with rpc_client(stack) as called, pytest.raises(grpc.RpcError):
+        called.call("GetModel", pb.GetModelRequest(model_id="nobody"))
+
+    def more() -> dict[tuple[str, ...], float]:
+        name = "headrace_error_replies_total"
+        return {key: n - before.series(name).get(key, 0) for key, n in Scrape(client).series(name).items()}
+
+    expected = {("http", "not_found", "404"), ("http", "invalid_request", "422"), ("grpc", "model_not_found", "404")}
+    eventually(lambda: {key for key, n in more().items() if n == 1} >= expected, "all are counted")
 
 
 def test_openmetrics_is_spoken_too(client: httpx.Client) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.jobs.events import EventType
+from tests.metrics import Scrape
 from tests.stack import Stream, chat, eventually
 from tests.upstreams.base import WORDS, Fault, answer
 from tests.upstreams.openai import ARGUMENTS
@@ -90,6 +91,29 @@ def test_another_provider_goes_on_in_mid_answer(world: World) -> None:
     # The second call counts what it read, with the beginning of the answer, and what it added.
     assert job["usage"]["prompt_tokens"] > 3 + 5
     assert job["usage"]["completion_tokens"] >= WORDS
+
+
+def test_calls_and_hand_overs_are_counted(world: World) -> None:
+    with world.stack.client() as client:
+        before = Scrape(client)
+        world.openai.faults.append(Fault("cut", after=5))
+        assert chat(world.stack, model="to-an").join().error is None
+        world.openai.faults.append(Fault("hold", after=2))
+        left = chat(world.stack, model="plain")
+        assert world.openai.held.acquire(timeout=60)
+        eventually(lambda: left.job_id, "the client knows its job")
+        client.delete(f"/jobs/{left.job_id}")
+        left.join()
+        name = "headrace_provider_call_duration_seconds_count"
+
+        def more(provider: str, end: str) -> float:
+            told = {"provider": provider, "end": end}
+            return Scrape(client).total(name, **told) - before.total(name, **told)
+
+        eventually(lambda: more("oa", "cancelled") == 1, "the call that nobody waits for is counted")
+        assert (more("oa", "upstream_interrupted"), more("an", "done")) == (1, 1)
+        name, told = "headrace_resumes_total", {"model": "to-an", "cause": "handed_over"}
+        assert Scrape(client).total(name, **told) - before.total(name, **told) == 1
 
 
 def test_a_local_model_goes_on_in_mid_answer(world: World) -> None:

@@ -9,10 +9,10 @@ from dataclasses import replace
 import pytest
 import redis
 
-from gateway.inference.breaker import Breaker
+from gateway.inference.breaker import Breaker, Call
 from gateway.jobs.events import Append, EventType
 from gateway.jobs.journal_store import AppendVerdict
-from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.jobs.record import Cause, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.queue.celery_app import make_celery
 from gateway.queue.enqueue import enqueue
@@ -24,6 +24,7 @@ from gateway.store.scripts import Scripts
 from tests.stack import Stack, chat, eventually, running
 from workers.engines.fake import fake_token
 
+FAILED = Call("upstream_error", 0.1)
 #: How long a breaker stays open here: long enough for a few calls on a busy machine.
 OPEN_S = 1.5
 MODELS = {
@@ -60,6 +61,9 @@ def handed_over(store: JobStore, *, mode: str) -> Job:
     store.create(job, ttl_ms=60_000)
     claimed = store.claim(job.id, model="absent", owner="nobody", claim="c1")
     assert claimed is not None
+    store.release(claimed, Cause.LOST)
+    claimed = store.claim(job.id, model="absent", owner="nobody", claim="c1")
+    assert claimed is not None
     events = [
         {"type": EventType.STARTED, "c": "c1", "model": "absent", "prompt_tokens": 7},
         {"type": EventType.DELTA, "c": "c1", "text": "Once upon a"},
@@ -67,6 +71,7 @@ def handed_over(store: JobStore, *, mode: str) -> Job:
     ]
     append = Append(job.id, "c1", 1, [dumps(e) for e in events], JobState.QUEUED, {"route": "fake"})
     assert store.journals.append([append])[0].verdict is AppendVerdict.OK
+    assert store.redis.hget(keys.job(job.id), "cause") == "handed_over", "not why it was released before"
     assert store.claim(job.id, model="absent", owner="late", claim="c2") is None, "the old model has no claim to it"
     store.indexes.after_handover(claimed, "fake")
     return job
@@ -123,25 +128,25 @@ def breaker(redis_client: redis.Redis, settings: Settings) -> Breaker:
 
 def test_a_breaker_opens_lets_one_call_probe_and_closes(breaker: Breaker) -> None:
     for _ in range(2):
-        assert breaker.failure("p").state == "closed"
-    breaker.success("p")
-    assert breaker.failure("p").state == "open", "three failures within the window"
+        assert breaker.failure("p", FAILED).state == "closed"
+    breaker.success("p", Call("done", 0.1))
+    assert breaker.failure("p", FAILED).state == "open", "three failures within the window"
     assert not breaker.allow("p").allows_call
     assert 0 < breaker.state("p").retry_after_s <= OPEN_S
     assert breaker.allow("other").allows_call
     eventually(lambda: breaker.state("p").state == "half_open", "it is tried again")
     leaves = [breaker.allow("p").allows_call for _ in range(5)]
     assert leaves == [True, False, False, False, False]
-    breaker.success("p")
+    breaker.success("p", Call("done", 0.1))
     assert breaker.state("p").state == "closed"
-    assert breaker.failure("p").state == "closed", "it counts from the beginning"
+    assert breaker.failure("p", FAILED).state == "closed", "it counts from the beginning"
 
 
 def test_a_failed_probe_opens_the_breaker_again(breaker: Breaker) -> None:
     for _ in range(3):
-        breaker.failure("p")
+        breaker.failure("p", FAILED)
     eventually(lambda: breaker.allow("p").allows_call, "a probe is let through")
-    assert breaker.failure("p").state == "open"
+    assert breaker.failure("p", FAILED).state == "open"
     assert not breaker.allow("p").allows_call
 
 
@@ -151,8 +156,8 @@ def test_a_clock_that_went_back_keeps_no_breaker_open(breaker: Breaker, redis_cl
     redis_client.hset(circuit, mapping={"opened_at": later, "probe_until": later})
     assert breaker.allow("p").allows_call
     assert not breaker.allow("p").allows_call, "one caller at a time"
-    assert breaker.failure("p").state == "open"
+    assert breaker.failure("p", FAILED).state == "open"
     assert 0 < breaker.state("p").retry_after_s <= OPEN_S
     redis_client.delete(circuit)
     redis_client.zadd(failures, {"a": later, "b": later})
-    assert breaker.failure("p").state == "closed"
+    assert breaker.failure("p", FAILED).state == "closed"

@@ -68,16 +68,20 @@ def output(token: int, *, prompt: Any = None, finish: str | None = None) -> Sequ
 
 
 def test_a_frame_carries_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    outputs = [output(1, prompt=PROMPT), SequenceOutput(1, [2])]
+    outputs = [output(1, prompt=PROMPT), SequenceOutput(1, [2]), SequenceOutput(2, [3], cached=4)]
     packed = json.loads(json.dumps(StepFrame(outputs, 2, 1).pack()))
-    first, second = StepFrame.parse(packed).outputs
+    first, second, third = StepFrame.parse(packed).outputs
+    assert (first.cached, second.cached, third.cached) == (None, None, 4)
     assert (first.likely, first.prompt) == ([LIKELY], [(None, []), PROMPT[1]])
     assert (second.likely, second.prompt) == (None, None)
     impossible = SequenceOutput(0, [1], [0.0], likely=[[Likely(1, float("-inf"))]])
     assert StepFrame([impossible], 1, 1).pack()["out"][0][6] == [[[1, -9999.0]]]
 
 
-@pytest.mark.parametrize("extra", [[3, None], [[[["a", -1.0]]], None], [None, [[None]]], [[[[-1, 0.0]]], None]])
+@pytest.mark.parametrize(
+    "extra",
+    [[3, None, 1], [[[["a", -1.0]]], None, 1], [None, [[None]], 1], [[[[-1, 0.0]]], None, 1], [None, None, "1"]],
+)
 def test_a_frame_with_something_else_there_is_none(extra: list[Any]) -> None:
     with pytest.raises(ValueError, match="what"):
         StepFrame.parse({**StepFrame([], 1, 1).pack(), "out": [[0, [1], None, None, None, None, *extra]]})

@@ -12,7 +12,7 @@ from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.registry import Device, ProviderWorker, Registry, Replica
 from gateway.errors import DoesNotFit, HeadraceError, ModelNotReady, UpstreamUnavailable
-from gateway.inference.breaker import Breaker
+from gateway.inference.breaker import Breaker, Call
 from gateway.inference.routing import Router
 from gateway.models.catalog import Catalog, Model, load_catalog
 from gateway.models.footprint import Footprint
@@ -21,6 +21,7 @@ from gateway.settings import Settings
 from gateway.store.codec import dumps
 from gateway.store.scripts import Scripts
 
+FAILED = Call("upstream_error", 0.1)
 PROVIDERS = {"p": {"protocol": "openai", "base_url": "http://127.0.0.1:9/v1", "api_key_env": "ROUTER_KEY"}}
 MODELS = {
     "here": {"capabilities": ["chat"], "engine": "fake", "fallbacks": ["there", "other"]},
@@ -111,7 +112,7 @@ def test_a_remote_model_is_as_its_provider_and_its_workers_are(
     if credentials is not None:
         router.registry.beat_provider(ProviderWorker("w", "n1", 1, credentials=credentials), lease_s=60)
     for _ in range(failures):
-        router.breaker.failure("p")
+        router.breaker.failure("p", FAILED)
     assert status(router, "there") == word
     assert router.serves(router.catalog.get("there")) is (word == "active")
 
@@ -164,7 +165,7 @@ def test_who_has_no_fallback_left_is_told_what_to_do(router: Router) -> None:
 
 def test_a_provider_that_has_failed_says_when_it_is_tried_again(router: Router) -> None:
     router.registry.beat_provider(ProviderWorker("w", "n1", 1, credentials=("p",)), lease_s=60)
-    router.breaker.failure("p")
+    router.breaker.failure("p", FAILED)
     with pytest.raises(UpstreamUnavailable, match=r"is tried again in [1-6][0-9] s") as caught:
         router.route(router.catalog.get("there"), "chat")
     assert 1 < caught.value.retry_after_s <= 60

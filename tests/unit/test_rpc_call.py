@@ -68,7 +68,7 @@ def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pyte
 
     async def scenario() -> None:
         settings = SimpleNamespace(grpc_max_calls=2, grpc_key_max_calls=0)
-        gateway: Any = SimpleNamespace(settings=settings, hub=SimpleNamespace(on_news=None))
+        gateway: Any = SimpleNamespace(settings=settings, redis=None, hub=SimpleNamespace(on_news=None))
         found, cut = RpcRuntime(gateway), asyncio.Event()
         found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}
         for _ in range(2):

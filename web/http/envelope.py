@@ -11,6 +11,7 @@ from flask import Response, current_app, g
 from gateway.access.api_keys import KeyRecord
 from gateway.context import Gateway
 from gateway.errors import HeadraceError
+from gateway.metrics.error_replies import ErrorReplies
 from web.http.dialect import Dialect
 
 
@@ -36,6 +37,7 @@ def success(data: Any, *, status: int = 200, message: str = "success") -> Respon
 
 def failure(error: HeadraceError) -> Response:
     """An error, and when to try again."""
+    cast(ErrorReplies, current_app.extensions["headrace.error_replies"]).count(error)
     response = _json(*dialect().error(error))
     response.headers.update(error.headers)
     if error.retry_after_s is not None:

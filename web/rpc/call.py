@@ -189,6 +189,7 @@ class Call:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""
         found = client_error(error, f"{doing} (request {self.request_id})")
         self.log_end(doing, found.reason)
+        self.face.error_replies.count(found)
         await self.head()
         await self._context.abort_with_status(to_status(found, request_id=self.request_id, job_id=self.job_id))
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.errors import QueueFull
+from gateway.metrics.error_replies import ErrorReplies
 from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class RpcRuntime:
         self.gateway = gateway
         self.loop = asyncio.get_running_loop()
         self.max_calls = gateway.settings.grpc_max_calls
+        self.error_replies = ErrorReplies(gateway.redis, "grpc")
         #: Limits the open calls of each key.
         self.shares = Shares(gateway.settings.grpc_key_max_calls)
         #: Threads for behaviours; one that waits for a whole answer takes long. A call uses one at most.

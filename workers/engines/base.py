@@ -185,6 +185,8 @@ class SequenceOutput(NamedTuple):
     likely: Sequence[Sequence[Likely]] | None = None
     #: Of all tokens of the prompt, if they were asked for: with the first output of a sequence.
     prompt: Sequence[TokenLogprob] | None = None
+    #: Tokens of the prompt that the engine had in its cache: with the first output of a sequence.
+    cached: int | None = None
 
 
 class Engine(Protocol):

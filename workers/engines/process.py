@@ -71,7 +71,7 @@ class Outbox:
         self._times = StepTimes()
         self._begun: set[int] = set()
         self._held: dict[int, SequenceOutput] = {}
-        self._steps = 0
+        self._steps, self._steps_s = 0, 0.0
         self._sent_at = float("-inf")
 
     def put(
@@ -81,7 +81,7 @@ class Outbox:
 
         Raises: OSError.
         """
-        self._steps += 1
+        self._steps, self._steps_s = self._steps + 1, self._steps_s + step_s
         if self._only_went_on(outputs, sequences):
             self._times.note(step_s, sequences=len(outputs))
         urgent: list[SequenceOutput] = []
@@ -103,8 +103,8 @@ class Outbox:
         elif not urgent:
             return
         times = self._times.base_s, self._times.each_s
-        self._send(StepFrame(urgent, sequences, self._steps, *times, kv_used_tokens).pack())
-        self._steps = 0
+        self._send(StepFrame(urgent, sequences, self._steps, *times, kv_used_tokens, self._steps_s).pack())
+        self._steps, self._steps_s = 0, 0.0
 
     def _only_went_on(self, outputs: Sequence[SequenceOutput], sequences: int) -> bool:
         """Whether all sequences have made a token each, and none its first one: no prompt was computed beside them."""
@@ -119,7 +119,8 @@ def _joined(first: SequenceOutput, second: SequenceOutput) -> SequenceOutput:
     logprobs = [*(first.logprobs or ()), *(second.logprobs or ())] or None
     likely = [*(first.likely or ()), *(second.likely or ())] or None
     ids = [*first.token_ids, *second.token_ids]
-    return second._replace(token_ids=ids, logprobs=logprobs, likely=likely, prompt=first.prompt or second.prompt)
+    prompt, cached = first.prompt or second.prompt, first.cached or second.cached
+    return second._replace(token_ids=ids, logprobs=logprobs, likely=likely, prompt=prompt, cached=cached)
 
 
 def serve(engine: Engine, inbox: Inbox, outbox: Outbox) -> None:

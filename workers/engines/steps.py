@@ -24,7 +24,8 @@ MOST_CHANGE = 2.0
 class StepFrame:
     """The outputs of one or more steps, and the numbers of sequences and of cached tokens in the engine after them.
 
-    A step takes `base_s` seconds, and `each_s` more for each sequence; both are 0 if that is not known.
+    A step takes `base_s` seconds, and `each_s` more for each sequence; both are 0 if that is not known. These took
+    `steps_s` together.
     """
 
     outputs: Sequence[SequenceOutput]
@@ -33,11 +34,13 @@ class StepFrame:
     base_s: float = 0.0
     each_s: float = 0.0
     kv_used_tokens: int = 0
+    steps_s: float = 0.0
 
     def pack(self) -> dict[str, Any]:
         """As it crosses processes."""
         outputs = [_packed(output) for output in self.outputs]
-        times, counts = [self.base_s, self.each_s], {"sequences": self.sequences, "kv_used": self.kv_used_tokens}
+        times = [self.base_s, self.each_s, self.steps_s]
+        counts = {"sequences": self.sequences, "kv_used": self.kv_used_tokens}
         return {"op": "step", "out": outputs, "steps": self.steps, "times": times, **counts}
 
     @classmethod
@@ -49,10 +52,11 @@ class StepFrame:
                 "out": [*outputs],
                 "sequences": int(sequences),
                 "steps": int(steps),
-                "times": [float(base_s), float(each_s)],
+                "times": [float(base_s), float(each_s), float(steps_s)],
                 "kv_used": int(kv_used),
             }:
-                return cls([_unpacked(fields) for fields in outputs], sequences, steps, base_s, each_s, kv_used)
+                made = [_unpacked(fields) for fields in outputs]
+                return cls(made, sequences, steps, base_s, each_s, kv_used, steps_s)
         named = sorted(frame) if isinstance(frame, Mapping) else type(frame).__name__
         raise ValueError(f"what is no step: {named!r:.200}")
 
@@ -119,11 +123,11 @@ def _packed(output: SequenceOutput) -> list[Any]:
     # JSON has no infinity.
     logprobs = output.logprobs and [_possible(x) for x in output.logprobs]
     packed = [output.sequence_id, list(output.token_ids), logprobs, output.finish_reason, output.error, vector]
-    if output.likely is None and output.prompt is None:
+    if output.likely is None and output.prompt is None and output.cached is None:
         return packed
     likely = None if output.likely is None else [_packed_likely(one) for one in output.likely]
     prompt = None if output.prompt is None else [_packed_prompt(one) for one in output.prompt]
-    return [*packed, likely, prompt]
+    return [*packed, likely, prompt, output.cached]
 
 
 def _packed_prompt(one: TokenLogprob) -> list[Any]:
@@ -140,10 +144,13 @@ def _packed_likely(likely: Sequence[Likely]) -> list[list[Any]]:
 
 def _unpacked(fields: Any) -> SequenceOutput:
     match fields:
-        case [*plain, None | [*_] as likely, None | [*_] as prompt] if len(plain) == len(_PLAIN):
+        case [*plain, None | [*_] as likely, None | [*_] as prompt, None | int() as cached] if len(plain) == len(
+            _PLAIN
+        ):
             return _unpacked(plain)._replace(
                 likely=likely and [_unpacked_likely(one) for one in likely],
                 prompt=prompt and [_unpacked_prompt(one) for one in prompt],
+                cached=cached and max(0, cached),
             )
         case [int(), [*ids], None | [*_] as logprobs, None | str() as finish, None | str(), None | str() as vector]:
             numbers = all(type(i) is int and i >= 0 for i in ids) and all(type(x) is float for x in logprobs or ())

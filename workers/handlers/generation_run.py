@@ -98,10 +98,12 @@ class Run(EngineRun):
         self._used = resume_point.used if resume_point else {}
         self._weights_changed = False
         self.max_tokens = max_tokens
-        n = int(job.request.get("n") or 1)
+        self._answers_each = n = int(job.request.get("n") or 1)
         longest = min(max_tokens, UNLIMITED_ANSWER) if job.request.get("max_tokens") is None else max_tokens
         self.reserved_tokens = sum(map(len, prompts)) + n * len(prompts) * longest
         self.prompt_tokens = sum(map(len, prompts))
+        #: Those that the engine had in its cache, by the index of the first choice of each prompt.
+        self._cached: dict[int, int] = {}
         self.choices = [
             Choice(i, prompt, answers.reader(job, i, plan), WholeCharacters(tokenizer) if plan.grammar else None)
             for i, prompt in enumerate(prompt for prompt in prompts for _ in range(n))
@@ -132,9 +134,10 @@ class Run(EngineRun):
         return as_usage(prompt, completion, self._details())
 
     def _details(self) -> dict[str, int]:
-        """Tokens of reasoning, if there are any."""
+        """Tokens of reasoning, and those of prompts that were in the engine's cache, if there are any."""
         reasoning = sum(choice.reader.reasoning_tokens for choice in self.choices)
-        return {"reasoning_tokens": reasoning} if reasoning else {}
+        cached = sum(self._cached.values())
+        return {name: n for name, n in (("cached_tokens", cached), ("reasoning_tokens", reasoning)) if n}
 
     def require_exact(self, model: Model, engine: EngineInfo) -> None:
         """Raises: InvalidRequest, GenerationFailed if it must go on exactly, and would not on this engine."""
@@ -201,6 +204,8 @@ class Run(EngineRun):
         if output.finish_reason in ENGINE_ERRORS:
             self.fail(ENGINE_ERRORS[output.finish_reason], output.error or "the engine refused the request")
             return False
+        if output.cached and index % self._answers_each == 0 and index not in self._cached:
+            self._cached[index] = min(output.cached, len(choice.prompt_ids))
         if output.prompt and self._want_prompt:
             self._write_prompt(choice, output)
         if choice.whole:

@@ -6,13 +6,17 @@ It runs in the job's thread. Knows no claim and no heartbeat.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import logging
 import threading
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeVar
 
+from gateway.inference.breaker import Call
 from gateway.inference.routing import Router
-from gateway.store.connection import retry_until_redis_answers
+from gateway.store.connection import NOT_NOW, retry_until_redis_answers
 from workers.providers.base import UpstreamDelta
 from workers.providers.continuation import is_bound
 from workers.providers.failures import UpstreamFailure
@@ -84,7 +88,7 @@ class CallDriver:
         self._open(run, step)
         if run.finished.is_set() or run.state is not None:
             return None
-        begun = run.transcript.has_output
+        begun, begun_at = run.transcript.has_output, time.monotonic()
 
         def sink(piece: UpstreamDelta) -> None:
             self._mailbox.post(lambda: run.take(piece), run)
@@ -94,13 +98,16 @@ class CallDriver:
             run.calling(call)
             call.result()
         except concurrent.futures.CancelledError:
+            with contextlib.suppress(*NOT_NOW):
+                self._router.breaker.cancelled(provider.name, Call("cancelled", time.monotonic() - begun_at))
             return None
         except UpstreamFailure as error:
             failure = unable(error) if begun and error.refused else error
-            self._retry(run, lambda: self._blame(provider.name, failure))
+            self._retry(run, partial(self._blame, provider.name, failure, time.monotonic() - begun_at))
             return failure
+        over = Call("done", time.monotonic() - begun_at)
+        self._retry(run, lambda: self._router.breaker.success(provider.name, over))
         self._mailbox.post(run.done, run)
-        self._retry(run, lambda: self._router.breaker.success(provider.name))
         return None
 
     def _open(self, run: ProviderRun, step: Step) -> None:
@@ -155,9 +162,10 @@ class CallDriver:
         except Finished:
             return None
 
-    def _blame(self, provider: str, failure: UpstreamFailure) -> None:
+    def _blame(self, provider: str, failure: UpstreamFailure, took_s: float) -> None:
         """Tell the circuit breaker. A refused request counts as a success."""
+        call = Call(failure.reason, took_s)
         if failure.blame:
-            self._router.breaker.failure(provider)
+            self._router.breaker.failure(provider, call)
         else:
-            self._router.breaker.success(provider)
+            self._router.breaker.success(provider, call)

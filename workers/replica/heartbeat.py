@@ -13,6 +13,7 @@ from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Registry, Replica, ReplicaStatus
 from schemas.base.times import iso_seconds
 from workers.engines.base import EngineConfig, EngineInfo
+from workers.engines.steps import StepFrame
 from workers.host.devices import describe_device
 from workers.host.vitals import TokenRate, resident_bytes
 
@@ -49,12 +50,17 @@ class ReplicaHeartbeat:
         about = {"effective": dict(info.effective), "weights": info.weights_digest}
         self.update(engine_pid=pid, loaded_at=iso_seconds(time.time()), message="", **about)
 
-    def count(self, *, steps: int, tokens: int, sequences: int, kv_used_tokens: int) -> None:
+    def count(self, frame: StepFrame, *, tokens: int) -> None:
         """Count steps of the engine and their tokens, and note its load."""
         with self._changing:
             self._rate.add(tokens)
-            steps += self._record.steps
-            self._record = replace(self._record, steps=steps, sequences=sequences, kv_used_tokens=kv_used_tokens)
+            self._record = replace(
+                self._record,
+                steps=self._record.steps + frame.steps,
+                step_s=self._record.step_s + frame.steps_s,
+                sequences=frame.sequences,
+                kv_used_tokens=frame.kv_used_tokens,
+            )
 
     def measure(self, children: Iterable[int], **changes: Any) -> None:
         """Note the resident memory of this process and its children, and the token rate."""

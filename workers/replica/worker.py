@@ -185,9 +185,7 @@ class ReplicaWorker:
             made = run.new_tokens - before
             self._puller.count(run, made)
             tokens += made
-        self.heartbeat.count(
-            steps=frame.steps, tokens=tokens, sequences=frame.sequences, kv_used_tokens=frame.kv_used_tokens
-        )
+        self.heartbeat.count(frame, tokens=tokens)
         self.engine.cancel(stops)
 
     def _free_slots(self, job: ClaimedJob) -> None:

@@ -82,7 +82,7 @@ elseif ARGV[3] == 'queued' then
   counting(note, now, 'handed_over', {model = cjson.decode(ARGV[4]).route})
   redis.call('DEL', KEYS[3])  -- another model's vectors can't be mixed with these
   redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now, 'recovered', '1',
-    unpack(fields))
+    'cause', 'handed_over', unpack(fields))
 else
   finish(ARGV[3], ttl, fields)
 end

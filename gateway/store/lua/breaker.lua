@@ -1,7 +1,8 @@
 -- The circuit breaker of one provider. KEYS[1]: hash (opened_at, probe_until), KEYS[2]: sorted set of failures.
--- ARGV: what to do, failures that open it, window in ms, how long it stays open in ms, a unique name for a failure.
--- 'allow' asks for leave to call (half open: one caller at a time has it), 'success' and 'failure' report a call,
--- 'state' only looks. Returns {'closed' | 'half_open' | 'open', ms until the next try}.
+-- ARGV: what to do, failures that open it, window in ms, how long it stays open in ms, a unique name for a failure, and
+-- of a call that is reported, which are counted: the provider, how it ended, how many ms it took.
+-- 'allow' asks for leave to call (half open: one caller at a time has it), 'success', 'failure' and 'cancelled' report a
+-- call, 'state' only looks. Returns {'closed' | 'half_open' | 'open', ms until the next try}.
 -- What happened in the future, where the clock of Redis' host went back, is over.
 local what, limit, window, pause = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
@@ -9,6 +10,9 @@ local opened_at, probe_until = unpack(redis.call('HMGET', KEYS[1], 'opened_at', 
 opened_at, probe_until = tonumber(opened_at), tonumber(probe_until) or 0
 if opened_at and opened_at > now then
   opened_at = now - pause
+end
+if ARGV[6] then
+  counting(observe, tonumber(ARGV[8]), 'calls', ARGV[6], ARGV[7])
 end
 if what == 'success' then
   if opened_at then

@@ -5,9 +5,9 @@
 -- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | 'newer' (a version that the worker
 -- does not know) | the state that forbids the claim. A job that is not claimed stays where it is: see track.lua.
 local id = ARGV[5]
-local state, claim, seq, model, route, version, started_at, epoch, attempts, kind, cause, made, tokens, created =
+local state, claim, seq, model, route, version, started_at, epoch, attempts, kind, cause, made, tokens, created, first_at =
   unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route', 'v', 'started_at', 'epoch', 'attempts',
-    'kind', 'cause', 'made_ids', 'claim_ids', 'created_at'))
+    'kind', 'cause', 'made_ids', 'claim_ids', 'created_at', 'first_at'))
 
 -- Counts how long it waited first, or why it goes on, and behind how much.
 local function count_claim(now)
@@ -16,9 +16,11 @@ local function count_claim(now)
   end
   if not started_at then
     observe(math.max(0, now - whole(created)), 'waited', model or '')
-  elseif made > 0 then
-    count(1, 'resumes', model or '', cause or 'handed_over')
-    count(made, 'replayed', model or '')
+  elseif first_at then
+    count(1, 'resumes', model or '', cause or 'other')
+    if made > 0 then
+      count(made, 'replayed', model or '')
+    end
   end
 end
 

@@ -57,6 +57,32 @@ local function of_agents(kind)
   return kind == 'deployment' or kind == 'addition'
 end
 
+-- Whether a text is a word of ours, such as a reason or a stage.
+local function is_word(text)
+  return type(text) == 'string' and #text <= 40 and string.match(text, '^[%l_]+$')
+end
+
+-- How many entries of a journal are looked at for its stages.
+local MOST_ENTRIES = 2000
+
+-- Counts how long each stage took that is complete, of each replica of a deployment.
+local function count_stages(model)
+  local begun = {}
+  for _, entry in ipairs(redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', MOST_ENTRIES)) do
+    local event = object(entry[2][2])
+    if event.type == 'stage' and is_word(event.stage) then
+      local name, at = tostring(event.replica) .. '/' .. event.stage, whole(event.at)
+      if begun[name] == nil then
+        begun[name] = at
+      end
+      if event.status == 'completed' and begun[name] then
+        observe(math.max(0, at - begun[name]), 'stages', model, event.stage)
+        begun[name] = false
+      end
+    end
+  end
+end
+
 -- Counts the end of a job in this state, with the fields that are set with it.
 local function count_end(state, fields, now)
   local model, kind, key, created, started, first, made, tokens, slots, attended, grace, why = unpack(redis.call('HMGET',
@@ -67,7 +93,7 @@ local function count_end(state, fields, now)
     given[fields[i]] = fields[i + 1]
   end
   local reason = object(given.error).reason
-  reason = type(reason) == 'string' and #reason <= 40 and string.match(reason, '^[%l_]+$') or 'other'
+  reason = is_word(reason) and reason or 'other'
   model, kind = model or '', kind or 'chat'
   count(1, 'jobs', model, kind, state)
   if state == 'failed' then
@@ -75,7 +101,8 @@ local function count_end(state, fields, now)
   end
   local took = math.max(0, now - whole(created))
   if of_agents(kind) then
-    return observe(took, 'deployments', model, kind, state)
+    observe(took, 'deployments', model, kind, state)
+    return count_stages(model)
   end
   redis.call('HINCRBY', KEY_METRICS, table.concat({key or '', state}, '\31'), 1)
   observe(took, 'duration', model, kind, state == 'failed' and reason or state == 'cancelled' and state or '')

@@ -76,8 +76,9 @@ class Held:
     blocks: Sequence[int]
     #: See `SequenceRequest`.
     yields: bool = False
-    #: Tokens of the prompt that the cache has.
+    #: Tokens of the prompt that the cache has; and that it had when the sequence began, until that was told.
     done: int = 0
+    cached: int = 0
     #: Where the piece ends that is being computed; 0: none is.
     piece_end: int = 0
     #: Of the piece, or of the request itself.
@@ -252,7 +253,9 @@ class OpenVinoEngine(BatchEngine[Held]):
 
     def _give(self, sequence_id: int, held: Held, tokens: int) -> None:
         """A piece is a request for one token, which nobody reads; the next finds its blocks in the cache."""
-        held.begun, end = True, held.done + tokens
+        if not held.begun:
+            held.begun, held.cached = True, held.done
+        end = held.done + tokens
         if end == len(held.ids):
             held.handle = self._request(sequence_id, held.ids, held.generation)
         else:
@@ -273,6 +276,8 @@ class OpenVinoEngine(BatchEngine[Held]):
             if finish:
                 held.done, held.piece_end, held.handle = held.piece_end, 0, None
             return []
+        if made and held.cached:
+            made[0], held.cached = made[0]._replace(cached=held.cached), 0
         for output in made:
             held.ids += output.token_ids
         if finish:

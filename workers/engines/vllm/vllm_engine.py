@@ -54,6 +54,8 @@ class VllmEngine(BatchEngine[SequenceRequest]):
 
     def __init__(self, config: EngineConfig, report: Report = no_report) -> None:
         super().__init__()
+        #: Sequences of which there is no output yet.
+        self._silent: set[int] = set()
         report("model_initialization", 0, 1)
         claim_devices(config)
         try:
@@ -100,6 +102,7 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         except (ValueError, VLLMClientError) as error:
             raise EngineRequestError(f"vLLM refuses this: {error}") from error
         self._held[request.sequence_id] = request
+        self._silent.add(request.sequence_id)
 
     def kv_used_tokens(self) -> int:
         """What running sequences hold; ended ones leave their blocks to whoever begins alike, or needs room."""
@@ -122,6 +125,7 @@ class VllmEngine(BatchEngine[SequenceRequest]):
             raise EngineRequestError("A grammar needs a token that ends the answer, and this model has none.")
 
     def _withdraw(self, sequence_id: int, held: SequenceRequest) -> None:
+        self._silent.discard(sequence_id)
         self._engine.abort_request([str(sequence_id)])
 
     def _advance(self) -> list[SequenceOutput]:
@@ -132,6 +136,9 @@ class VllmEngine(BatchEngine[SequenceRequest]):
         for made in self._engine.step():
             if isinstance(made, RequestOutput) and (request := self._held.get(int(made.request_id))):
                 output = output_of(request, made)
+                if request.sequence_id in self._silent:
+                    self._silent.remove(request.sequence_id)
+                    output = output._replace(cached=made.num_cached_tokens or None)
                 outputs.append(self._with_reason(output, request) if output.finish_reason == "failed" else output)
                 if made.finished:
                     del self._held[request.sequence_id]
