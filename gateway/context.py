@@ -87,6 +87,7 @@ class Gateway:
             celery=celery,
             hub=hub,
             loads=LoadProgress(client),
+            audit=audit,
         )
         return cls(
             settings=settings,

@@ -23,8 +23,8 @@ class LoadingSchema(Schema):
     stage = fields.String(required=True, metadata={"description": "As in a deployment; empty: none has begun"})
 
 
-class JobSchema(Schema):
-    """A job as clients see it. Times are ISO 8601."""
+class JobHeadSchema(Schema):
+    """What a job is, and how it stands. Times are ISO 8601."""
 
     job_id = fields.String(required=True)
     kind = fields.String(required=True)
@@ -32,6 +32,18 @@ class JobSchema(Schema):
     key_id = fields.String(metadata={"description": "Id of the API key that asked for it; headrace: nobody did"})
     status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
     priority = fields.String()
+    attempts = fields.Integer()
+    created_at = fields.String(required=True)
+    started_at = fields.String(allow_none=True)
+    finished_at = fields.String(allow_none=True)
+    usage = fields.Nested(UsageSchema, allow_none=True)
+    error = fields.Dict(allow_none=True)
+    events_url = fields.String()
+
+
+class JobSchema(JobHeadSchema):
+    """A job as clients see it."""
+
     position = fields.Integer(metadata={"description": "Place in the queue from 1; 0 = does not wait"})
     eta_s = fields.Float(
         allow_none=True,
@@ -42,14 +54,7 @@ class JobSchema(Schema):
         allow_none=True,
         metadata={"description": "How far the model is loaded; null: it is there, or the job does not wait"},
     )
-    attempts = fields.Integer()
-    created_at = fields.String(required=True)
-    started_at = fields.String(allow_none=True)
-    finished_at = fields.String(allow_none=True)
-    usage = fields.Nested(UsageSchema, allow_none=True)
     result = fields.Dict(allow_none=True, metadata={"description": "What the request itself would have answered"})
-    error = fields.Dict(allow_none=True)
-    events_url = fields.String()
 
 
 class TimelineEntrySchema(Schema):
@@ -77,13 +82,12 @@ class TimelineEntrySchema(Schema):
         }
     )
     tokens = fields.Integer(metadata={"description": "`interrupted`: tokens of the claim that ended"})
+    silent_s = fields.Float(metadata={"description": "`interrupted`: how long its worker was not heard of before"})
 
 
-class TimelineSchema(Schema):
+class TimelineSchema(JobHeadSchema):
     """What has happened to a job, oldest first."""
 
-    job_id = fields.String(required=True)
-    status = fields.String(required=True, validate=validate.OneOf((*STATUSES, CANCELLING)))
     prompt_tokens = fields.Integer(required=True, allow_none=True, metadata={"description": "null: not counted yet"})
     cached_tokens = fields.Integer(
         required=True, allow_none=True, metadata={"description": "Of these from a cache; null: not told"}
@@ -94,8 +98,13 @@ class TimelineSchema(Schema):
     first_token_s = fields.Float(
         required=True, allow_none=True, metadata={"description": "Until its first token; null: there is none"}
     )
+    elapsed_s = fields.Float(required=True, metadata={"description": "From the request until its end, or until now"})
     paused_s = fields.Float(
-        required=True, metadata={"description": "In all, from each interruption to the next token, or to the end"}
+        required=True,
+        metadata={
+            "description": "In all, from the last that was heard before each interruption to the next token, the end "
+            "or now"
+        },
     )
     replayed_tokens = fields.Integer(
         required=True, metadata={"description": "Tokens that later claims went on behind, instead of anew"}

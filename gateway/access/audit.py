@@ -1,4 +1,4 @@
-"""The audit log: who has changed keys, models and deployments, when, and through which face. It holds no secrets.
+"""The audit log: who has changed keys, models, deployments and jobs of others, when, through which face. No secrets.
 
 Knows nothing of what was changed. The newest entries stay; older ones go as others come.
 """

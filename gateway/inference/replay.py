@@ -18,4 +18,7 @@ def replay(inference: Inference, job_id: str, *, key: KeyRecord) -> Submitted:
         raise InvalidRequest(f"Job {job_id!r} is no request to a model: a {job.kind} can't be asked again.")
     if job.state.ended and not job.request.get("store", True):
         raise InvalidRequest(f'Job {job_id!r} was asked with "store": false, so its prompt was not kept.')
-    return inference.submit(job.kind, job.model, job.request, key=key, background=True)
+    submitted = inference.submit(job.kind, job.model, job.request, key=key, background=True)
+    if job.key_id != key.id:
+        inference.audit.note(key, "job.replay", job.id, key_id=job.key_id, job_id=submitted.job.id)
+    return submitted

@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery
 
 from gateway.access.api_keys import KeyRecord
+from gateway.access.audit import AuditLog
 from gateway.access.limits import Limits, Quota
 from gateway.cluster.loading import Loads
 from gateway.cluster.registry import Replica, ReplicaStatus
@@ -27,7 +28,7 @@ from gateway.jobs.control import cancel, cancel_all
 from gateway.jobs.job_kind import JobKind, kind_of
 from gateway.jobs.kinds import KINDS
 from gateway.jobs.ledger import price
-from gateway.jobs.record import AGENT_KINDS, Job, JobState, new_job_id
+from gateway.jobs.record import AGENT_KINDS, OURS, Job, JobState, new_job_id
 from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
@@ -80,7 +81,9 @@ class Inference:
         celery: Celery,
         hub: Hub,
         loads: Loads | None = None,
+        audit: AuditLog | None = None,
     ) -> None:
+        self.audit = audit or AuditLog(store.redis, OURS)
         self.settings = settings
         self.store = store
         self.router = router
@@ -236,7 +239,10 @@ class Inference:
     def cancel(self, job_id: str, *, key: KeyRecord) -> str:
         """Cancel a job. Idempotent. Returns `cancelling`, or the state in which the job has ended."""
         job = self.get(job_id, key=key)
-        return cancel(self.store, job, reason="client_request")
+        verdict = cancel(self.store, job, reason="client_request")
+        if job.key_id != key.id and not job.state.ended:
+            self.audit.note(key, "job.cancel", job.id, key_id=job.key_id, status=verdict)
+        return verdict
 
     def cancel_all(self, key_id: str) -> int:
         """Cancel all queued and running jobs of a revoked key. Returns how many there were."""

@@ -19,6 +19,7 @@ from gateway.jobs.record import Job, JobState
 from gateway.store import keys
 from gateway.store.codec import loads
 from gateway.store.unreadable import readable, reading
+from gateway.views.jobs import summary
 from schemas.base.times import iso
 
 #: Ends, and the document's words for them.
@@ -32,7 +33,8 @@ class Entry:
     - `queued`: `position` in the line (0: it stands in none);
     - `claimed`: by `worker`, for `model`, under `claim`, behind `behind_tokens` that other claims have made;
     - `first_token` of a claim, and `batch`, a new size of it: `batch` sequences;
-    - `interrupted`: `cause` as in `Cause`, after so many `tokens` of the claim; `handed_over`: to `model`;
+    - `interrupted`: `cause` as in `Cause`, after so many `tokens` of the claim, whose worker was not heard of for
+      `silent_s` before; `handed_over`: to `model`;
     - `cancelling`, then one of `done`, `failed`, `cancelled`.
     """
 
@@ -45,16 +47,17 @@ def timeline(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, 
     """All that has happened to a job, and what it adds up to. Raises: JobNotFound."""
     job = inference.get(job_id, key=key)
     entries = _read(inference.store.redis, job_id)
+    until_ms = job.finished_at or inference.store.clock.estimated_now_ms()
     details = job.usage.get("prompt_tokens_details")
     return {
-        "job_id": job.id,
-        "status": job.word,
+        **summary(job, inference.settings.root_path),
         "prompt_tokens": _prompt_tokens(inference, job),
         "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
         "waited_s": _seconds(job.created_at, job.started_at),
         "first_token_s": _seconds(job.created_at, _first(entries, "first_token")),
-        "paused_s": _paused_s(entries),
-        "replayed_tokens": sum(_count(entry, "behind_tokens") for entry in entries if entry.what == "claimed"),
+        "elapsed_s": _seconds(job.created_at, until_ms),
+        "paused_s": _paused_s(entries, now_ms=until_ms),
+        "replayed_tokens": sum(int(_number(entry, "behind_tokens")) for entry in entries if entry.what == "claimed"),
         "timeline": [_shown(job, entry) for entry in entries],
     }
 
@@ -72,15 +75,17 @@ def _prompt_tokens(inference: Inference, job: Job) -> int | None:
     return first[0].body.get("prompt_tokens") if first else None
 
 
-def _paused_s(entries: Sequence[Entry]) -> float:
-    """How long it stood still in all, from each interruption to the next token or the end."""
+def _paused_s(entries: Sequence[Entry], *, now_ms: int) -> float:
+    """How long it stood still in all: from the last that was heard before each interruption, to the next token, the end
+    or now.
+    """
     paused, since = 0, 0
     for entry in entries:
         if entry.what == "interrupted":
-            since = since or entry.at
+            since = since or entry.at - int(1000 * _number(entry, "silent_s"))
         elif since and entry.what in ("first_token", *ENDS):
             paused, since = paused + entry.at - since, 0
-    return paused / 1000
+    return (paused + (max(0, now_ms - since) if since else 0)) / 1000
 
 
 def _first(entries: Sequence[Entry], what: str) -> int:
@@ -91,9 +96,9 @@ def _seconds(since: int, at: int) -> float | None:
     return max(0, at - since) / 1000 if since and at else None
 
 
-def _count(entry: Entry, name: str) -> int:
+def _number(entry: Entry, name: str) -> float:
     value = entry.details.get(name)
-    return int(value) if isinstance(value, int | float) else 0
+    return value if isinstance(value, int | float) else 0
 
 
 def _read(client: redis.Redis, job_id: str) -> list[Entry]:

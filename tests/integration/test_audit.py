@@ -18,9 +18,10 @@ from gateway.store import keys
 from tests.commands import Command, run
 from tests.deployments import deploy, ended
 from tests.rpc import Client
-from tests.stack import KEY, Stack
+from tests.stack import KEY, Stack, eventually
 from web.rpc.stubs import model_pb2 as pb
 
+ASYNC = {"Prefer": "respond-async"}
 ADMIN = KeyRecord("id", "ann", "hr-", ("admin",), 0)
 
 
@@ -56,6 +57,29 @@ def test_what_is_changed_is_noted_with_who_did_it(stack: Stack, client: httpx.Cl
     assert [entry["at"] for entry in entries] == sorted(entry["at"] for entry in entries)
     kept = json.dumps(stack.redis.xrange(keys.AUDIT))
     assert all(secret not in kept for secret in (made["secret"], rotated.secret, admin, KEY))
+
+
+def test_what_an_admin_does_to_the_jobs_of_others_is_noted(stack: Stack, client: httpx.Client, rpc: Client) -> None:
+    """On both faces, and once; what one does to one's own jobs is not."""
+    owner, secret = Credentials(stack.redis).create("owner")
+    with stack.client(secret) as theirs:
+        asked = {"messages": [{"role": "user", "content": "x"}], "max_tokens": 100_000}
+        jobs = [theirs.post("/models/fake/chat/completions", json=asked, headers=ASYNC).json() for _ in range(3)]
+        first, second, third = (job["data"]["job_id"] for job in jobs)
+        again = client.post(f"/jobs/{first}/replay").json()["data"]["job_id"]
+        for _ in range(2):
+            client.delete(f"/jobs/{first}").raise_for_status()
+            eventually(lambda: client.get(f"/jobs/{first}").json()["data"]["finished_at"], "it has ended")
+        rpc.call("CancelJob", pb.CancelJobRequest(job_id=second))
+        theirs.delete(f"/jobs/{third}").raise_for_status()
+        client.delete(f"/jobs/{again}").raise_for_status()
+        assert theirs.post(f"/jobs/{again}/replay").status_code == theirs.delete(f"/jobs/{again}").status_code == 404
+    entries = newest(client, 3)
+    assert did(entries) == [("job.replay", first), ("job.cancel", first), ("job.cancel", second)]
+    assert [entry["face"] for entry in entries] == ["rest", "rest", "grpc"]
+    assert entries[0]["details"] == {"key_id": owner.id, "job_id": again}
+    assert all(entry["details"]["key_id"] == owner.id for entry in entries)
+    assert client.get(f"/jobs/{again}").json()["data"]["key_id"] != owner.id, "a replay is on the account of who asks"
 
 
 def test_changes_of_models_and_deployments_are_noted(stack: Stack, client: httpx.Client, rpc: Client) -> None:

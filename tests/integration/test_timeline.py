@@ -47,6 +47,7 @@ def test_an_undisturbed_job(stack: Stack, client: httpx.Client) -> None:
     job = client.get(f"/jobs/{stream.job_id}").json()["data"]
     assert found["prompt_tokens"] == job["usage"]["prompt_tokens"]
     assert (found["paused_s"], found["replayed_tokens"]) == (0, 0)
+    assert found["elapsed_s"] == found["timeline"][-1]["after_s"]
 
 
 @pytest.mark.parametrize(("victim", "causes"), [("engine", ("crashed", "lost")), ("worker", ("lost",))])
@@ -55,8 +56,10 @@ def test_a_killed_job(stack: Stack, client: httpx.Client, victim: str, causes: t
     during = timeline(client, stream.job_id)
     assert (during["status"], words(during)) == ("in_progress", ["queued", "claimed", "first_token"])
     assert during["prompt_tokens"] > 0
+    assert during["elapsed_s"] > during["first_token_s"]
     replica = stack.replica()
     psutil.Process(replica.engine_pid if victim == "engine" else replica.pid).kill()
+    eventually(lambda: timeline(client, stream.job_id)["paused_s"] > 0, "it stands still")
     stream.join()
     found = timeline(client, stream.job_id)
     again = ["interrupted", "claimed", "first_token", "completed"]
@@ -64,7 +67,10 @@ def test_a_killed_job(stack: Stack, client: httpx.Client, victim: str, causes: t
     interrupted, claimed, *_ = [entry for entry in found["timeline"] if entry["what"] != "batch"][3:]
     assert interrupted["cause"] in causes
     assert interrupted["tokens"] == claimed["behind_tokens"] == found["replayed_tokens"] > 4
-    assert found["paused_s"] > 0
+    first = [entry for entry in found["timeline"] if entry["what"] == "first_token"][1]
+    stood_still = first["after_s"] - interrupted["after_s"] + interrupted["silent_s"]
+    assert found["paused_s"] == pytest.approx(stood_still, abs=0.01)
+    assert 0 <= interrupted["silent_s"] < interrupted["after_s"]
     eventually(lambda: stack.replica().status == "active", "it serves again")
 
 

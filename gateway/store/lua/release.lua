@@ -6,8 +6,8 @@
 -- A crash is counted while the job may be its cause: it was one of the first two, or the job died alone in its
 -- first 8 tokens; and a loss before it had begun, since preparing it may have killed the worker. Losses count the
 -- claims in a row that have not come to 64 new tokens, which clear its name.
-local state, claim, seq, claim_seq, tokens, crashes, losses = unpack(
-  redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'claim_seq', 'claim_tokens', 'crashes', 'losses'))
+local state, claim, seq, claim_seq, tokens, crashes, losses, progress = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim',
+  'seq', 'claim_seq', 'claim_tokens', 'crashes', 'losses', 'progress_at'))
 if state ~= 'running' or claim ~= ARGV[1] then
   return 0
 end
@@ -20,7 +20,8 @@ end
 local blamed = ARGV[2] == 'crashed' and (crashes < 2 or tokens <= 8) or ARGV[2] == 'lost' and events == 0
   or ARGV[2] == 'crashed_alone'
 local now = now_ms()
-counting(note, now, 'interrupted', {cause = ARGV[2], tokens = whole(redis.call('HGET', KEYS[1], 'claim_ids'))})
+counting(note, now, 'interrupted', {cause = ARGV[2], tokens = whole(redis.call('HGET', KEYS[1], 'claim_ids')),
+  silent_s = math.max(0, now - (tonumber(progress) or now)) / 1000})
 redis.call('HSET', KEYS[1], 'state', 'queued', 'owner', '', 'claim', '', 'queued_at', now, 'cause', ARGV[2],
   'crashes', crashes + (blamed and 1 or 0), 'losses', losses + (ARGV[2] == 'preempted' and 0 or 1))
 if ARGV[2] == 'preempted' then

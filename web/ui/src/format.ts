@@ -35,6 +35,15 @@ export function duration(seconds: number): string {
   return rest ? `${whole} ${rest} ${next[0]}` : whole;
 }
 
+/** A time of day, with its date unless that is today's. */
+export function moment(iso: string): string {
+  const at = new Date(iso);
+  const today = at.toDateString() === new Date().toDateString();
+  const day = today ? {} : ({ year: "numeric", month: "2-digit", day: "2-digit" } as const);
+  const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } as const;
+  return at.toLocaleString(language.value, { ...day, ...clock });
+}
+
 /** How long ago an ISO time was. */
 export function ago(iso: string): string {
   return duration(Math.max(0, Math.round((Date.now() - Date.parse(iso)) / 1000)));

@@ -8,6 +8,7 @@ import "./style/shell.css";
 import "./style/tables.css";
 import "./style/overview.css";
 import "./style/playground.css";
+import "./style/jobs.css";
 
 const root = document.getElementById("app");
 if (root) {

@@ -4,12 +4,14 @@ import { word } from "./i18n";
 const GOOD = new Set(["healthy", "active", "ready", "completed"]);
 const BAD = new Set(["missing", "gone", "unavailable", "unhealthy", "failed", "lost", "evicting"]);
 
+const CALM = new Set(["asleep", "pending", "in_progress", "cancelled"]);
+
 export type Tone = "good" | "bad" | "warn" | "calm";
 
 export function tone(status: string): Tone {
   if (GOOD.has(status)) return "good";
   if (BAD.has(status)) return "bad";
-  return status === "asleep" ? "calm" : "warn";
+  return CALM.has(status) ? "calm" : "warn";
 }
 
 /** A status with its mark: never told by colour alone. */
@@ -19,6 +21,19 @@ export function Status({ name }: { name: string }) {
       <span class="mark" aria-hidden="true" />
       {word(name)}
     </span>
+  );
+}
+
+/** A figure of a `dl` with the class `figures`. */
+export function Figure({ name, value, note }: { name: string; value: preact.ComponentChildren; note?: string }) {
+  return (
+    <div>
+      <dt>{name}</dt>
+      <dd>
+        <span class="value">{value}</span>
+        {note && <span class="note">{note}</span>}
+      </dd>
+    </div>
   );
 }
 

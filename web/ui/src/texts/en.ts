@@ -1,4 +1,7 @@
+import { enJobs } from "./jobs";
+
 export const en = {
+  ...enJobs,
   "nav.label": "Pages",
   "nav.overview": "Overview",
   "nav.playground": "Playground",

@@ -1,6 +1,8 @@
 import type { en } from "./en";
+import { zhJobs } from "./jobs";
 
 export const zh: Record<keyof typeof en, string> = {
+  ...zhJobs,
   "nav.label": "页面",
   "nav.overview": "总览",
   "nav.playground": "试验场",

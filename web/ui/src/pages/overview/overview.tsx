@@ -2,7 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { bytes, duration, number, rate } from "../../format";
 import { t } from "../../i18n";
-import { Status } from "../../parts";
+import { Figure, Status } from "../../parts";
 import { key, may } from "../../session";
 import { type Cluster, cluster, stale, sum, watch } from "./cluster";
 import { Models } from "./models";
@@ -72,18 +72,6 @@ function Figures({ found: { models, queues, nodes, ready } }: { found: Cluster }
         note={t("figure.keeper", { time: duration(ready.keeper_round_s) })}
       />
     </dl>
-  );
-}
-
-function Figure({ name, value, note }: { name: string; value: preact.ComponentChildren; note?: string }) {
-  return (
-    <div>
-      <dt>{name}</dt>
-      <dd>
-        <span class="value">{value}</span>
-        {note && <span class="note">{note}</span>}
-      </dd>
-    </div>
   );
 }
 

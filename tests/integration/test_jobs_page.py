@@ -1,0 +1,183 @@
+"""The page Jobs in a real browser, on a real gateway: the list that follows what happens, and a job's history."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from gateway.access.api_keys import Credentials
+from tests.browser import chromium, dashboard, violations
+from tests.stack import KEY, Stack, Stream, chat, eventually, running
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.05}}, root_path="/llm") as stack:
+        yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@contextmanager
+def jobs(browser: Browser, stack: Stack, query: str = "", **options: Any) -> Iterator[Page]:
+    with dashboard(browser, f"{stack.url}/llm/#/jobs{query}", **options) as page:
+        yield page
+
+
+def begun(stream: Stream) -> Stream:
+    eventually(lambda: len(stream.ids) > 4, "it runs")
+    return stream
+
+
+def answered(stack: Stack, key: str, **body: Any) -> str:
+    """The id of a chat that has been asked with a key, and answered."""
+    with stack.client(key) as client:
+        asked = {"messages": [{"role": "user", "content": "hello"}], **body}
+        response = client.post("/models/fake/chat/completions", json=asked)
+        assert response.status_code == 200, response.text
+        return response.headers["X-Job-Id"]
+
+
+def row(page: Page, job_id: str) -> Locator:
+    return page.get_by_role("row", name=job_id)
+
+
+def test_the_list_follows_what_happens_until_it_is_paused(browser: Browser, stack: Stack) -> None:
+    with jobs(browser, stack) as page:
+        first = begun(chat(stack, max_tokens=2000))
+        expect(row(page, first.job_id)).to_contain_text("in progress")
+        row(page, first.job_id).get_by_role("button", name="Cancel").click()
+        expect(row(page, first.job_id)).to_contain_text("cancelled")
+        assert first.join().finish_reason == "cancelled"
+        page.get_by_role("button", name="Pause").click()
+        second = chat(stack, max_tokens=50).join()
+        expect(row(page, second.job_id)).to_be_hidden()
+        page.get_by_role("button", name="Go on").click()
+        expect(row(page, second.job_id)).to_contain_text("completed")
+        expect(row(page, second.job_id)).to_contain_text("1 + 50")
+
+
+def test_what_is_asked_again_runs_for_who_asks(browser: Browser, stack: Stack) -> None:
+    owner, secret = Credentials(stack.redis).create("owner")
+    job_id = answered(stack, secret, max_tokens=7)
+    with jobs(browser, stack) as page:
+        expect(row(page, job_id)).to_contain_text("owner")
+        row(page, job_id).get_by_role("button", name="Ask again").click()
+        again = page.get_by_role("status").get_by_role("link")
+        expect(again).to_be_visible()
+        again.click()
+        expect(page.get_by_role("heading", level=1)).not_to_have_text(job_id)
+        expect(page.locator(".actions")).to_contain_text("completed")
+        expect(page.get_by_role("definition").filter(has_text=re.compile("^7$"))).to_have_count(1)
+        made = page.get_by_role("heading", level=1).inner_text()
+    with stack.client() as client:
+        assert client.get(f"/jobs/{made}").json()["data"]["key_id"] != owner.id
+
+
+def test_filters_are_in_the_address_and_survive_a_reload(browser: Browser, stack: Stack) -> None:
+    _, secret = Credentials(stack.redis).create("filtered")
+    done = answered(stack, secret, max_tokens=2)
+    with stack.client(secret) as client:
+        asked = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 2000}
+        made = client.post("/models/fake/chat/completions", json=asked, headers={"Prefer": "respond-async"})
+        stopped = made.json()["data"]["job_id"]
+        client.delete(f"/jobs/{stopped}").raise_for_status()
+    with jobs(browser, stack) as page:
+        page.get_by_label("Key").fill("filtered")
+        page.get_by_label("Key").press("Enter")
+        expect(page.get_by_role("row")).to_have_count(3)
+        page.get_by_label("Status").select_option("cancelled")
+        expect(page.get_by_role("row")).to_have_count(2)
+        assert "status=cancelled" in page.url
+        page.reload()
+        expect(row(page, stopped)).to_be_visible()
+        expect(page.get_by_role("row")).to_have_count(2)
+        expect(page.get_by_label("Status")).to_have_value("cancelled")
+        page.go_back()
+        expect(row(page, done)).to_be_visible()
+        page.get_by_label("Made since").fill("2100-01-01T00:00")
+        page.get_by_label("Made since").press("Enter")
+        expect(page.get_by_text("There are no such jobs.")).to_be_visible()
+        page.get_by_label("Key").fill("nobody-is-called-so")
+        page.get_by_label("Key").press("Enter")
+        expect(page.get_by_role("alert")).to_contain_text("There is no key with the id or name")
+
+
+def test_older_jobs_are_a_page_away(browser: Browser, stack: Stack) -> None:
+    owner, secret = Credentials(stack.redis).create("many")
+    for _ in range(53):
+        answered(stack, secret, max_tokens=1)
+    with jobs(browser, stack, f"?key={owner.id}") as page:
+        expect(page.get_by_role("row")).to_have_count(51)
+        page.get_by_role("link", name="Older").click()
+        expect(page.get_by_role("row")).to_have_count(4)
+        page.reload()
+        expect(page.get_by_role("row")).to_have_count(4)
+        page.get_by_role("link", name="Newest").click()
+        expect(page.get_by_role("row")).to_have_count(51)
+
+
+def test_a_key_sees_its_own_jobs(browser: Browser, stack: Stack) -> None:
+    _, secret = Credentials(stack.redis).create("guest")
+    theirs, own = answered(stack, KEY, max_tokens=2), answered(stack, secret, max_tokens=2)
+    with jobs(browser, stack, key=secret) as page:
+        expect(row(page, own)).to_be_visible()
+        expect(page.get_by_role("row")).to_have_count(2)
+        expect(page.get_by_label("Key")).to_have_count(0)
+    with jobs(browser, stack, f"/{theirs}", key=secret) as page:
+        expect(page.get_by_role("alert")).to_contain_text("There is no job")
+
+
+def test_the_death_of_a_worker_is_seen_in_the_picture(browser: Browser, stack: Stack) -> None:
+    stream = begun(chat(stack, max_tokens=200))
+    with jobs(browser, stack, f"/{stream.job_id}") as page:
+        bars = page.locator(".canvas .piece")
+        expect(page.locator(".canvas .piece.decoding")).to_have_count(1)
+        expect(page.locator(".history .lanes span")).to_have_text(["In line", stack.replica().incarnation])
+        before = page.locator(".canvas .decoding title").text_content()
+        expect(page.locator(".canvas .decoding title")).not_to_have_text(before or "")
+        os.kill(stack.replica().pid, signal.SIGKILL)
+        expect(page.locator(".history .mark.lost")).to_have_count(1)
+        expect(page.locator(".canvas .piece.gap")).to_have_count(1)
+        expect(page.locator(".canvas .piece.decoding")).to_have_count(2)
+        expect(page.locator(".history .lanes span")).to_have_count(3)
+        stream.join()
+        expect(page.locator(".history .mark.completed")).to_have_count(1)
+        with stack.client() as client:
+            found = client.get(f"/jobs/{stream.job_id}/timeline").json()["data"]
+        picture = page.get_by_role("img", name="completed after")
+        replayed = f"{found['replayed_tokens']} tokens were replayed"
+        expect(picture).to_have_accessible_name(re.compile(rf"claimed 2 times, stood still for .*{replayed}"))
+        entries = page.get_by_role("list", name="What has happened").get_by_role("listitem")
+        expect(entries.filter(has_text="The worker was lost, behind")).to_have_count(1)
+        expect(entries.filter(has_text=f"behind {found['replayed_tokens']} tokens that it replays")).to_have_count(1)
+        expect(bars.last).to_have_class("piece decoding")
+        entries.last.get_by_role("button").press("Enter")
+        expect(page.locator(".history .chosen")).to_have_count(1)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_barriers(browser: Browser, stack: Stack, scheme: str) -> None:
+    stream = chat(stack, max_tokens=20).join()
+    with jobs(browser, stack, color_scheme=scheme) as page:
+        expect(row(page, stream.job_id)).to_be_visible()
+        assert violations(page) == []
+        page.get_by_role("link", name=stream.job_id).click()
+        expect(page.locator(".history .mark.completed")).to_have_count(1)
+        assert violations(page) == []
+        page.get_by_role("button", name="中文").click()
+        expect(page.get_by_role("heading", name="历程")).to_be_visible()
+        assert violations(page) == []

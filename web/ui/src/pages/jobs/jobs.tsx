@@ -1,0 +1,217 @@
+// The list of jobs, a page at a time. Filters and place are in the address.
+import { useSignal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { ApiError, get } from "../../api";
+import { duration, moment, number } from "../../format";
+import { t, word } from "../../i18n";
+import { repeat } from "../../live";
+import { Status } from "../../parts";
+import { address, place } from "../../route";
+import { may, noticed } from "../../session";
+import { cancel, ENDED, mayCancel, mayReplay, replay } from "./actions";
+import { Filters } from "./filters";
+import { JobPage } from "./job";
+
+export interface Job {
+  job_id: string;
+  kind: string;
+  model: string;
+  key_id: string;
+  status: string;
+  position?: number;
+  eta_s?: number | null;
+  attempts: number;
+  created_at: string;
+  started_at: string | null;
+  finished_at: string | null;
+  usage: { prompt_tokens: number; completion_tokens?: number } | null;
+  error: { reason?: string } | null;
+}
+
+interface Found {
+  jobs: Job[];
+  next_cursor: string | null;
+}
+
+const EVERY_MS = 2000;
+const FIELDS = ["status", "model", "kind", "key", "since", "cursor"];
+
+export function Jobs() {
+  const { id } = place.value;
+  return id ? <JobPage id={id} /> : <List />;
+}
+
+function List() {
+  const { query } = place.value;
+  const asked = wanted();
+  const found = useSignal<Found | null>(null);
+  const wrong = useSignal("");
+  const said = useSignal("");
+  const live = useSignal(true);
+  const names = useKeyNames();
+
+  async function look() {
+    try {
+      const page = await get<Found>(`jobs?${asked}`);
+      if (asked === wanted()) found.value = page;
+      wrong.value = "";
+    } catch (error) {
+      noticed(error);
+      wrong.value = error instanceof ApiError && error.status ? error.message : t("stale", { why: t("unreachable") });
+    }
+  }
+  useEffect(() => (live.value ? repeat(look, EVERY_MS) : void look()), [asked, live.value]);
+
+  async function again(id: string) {
+    const made = await replay(id, (text) => (wrong.value = text));
+    if (made) said.value = made;
+    await look();
+  }
+  async function end(id: string) {
+    await cancel(id, (text) => (wrong.value = text));
+    await look();
+  }
+
+  return (
+    <div class="jobs">
+      <h1 class="unseen">{t("jobs.title")}</h1>
+      <Filters names={[...names.values()]} />
+      <div class="tools">
+        <button type="button" aria-pressed={live.value} onClick={() => (live.value = !live.value)}>
+          {live.value ? t("jobs.pause") : t("jobs.goOn")}
+        </button>
+        <span class="muted" role="status">
+          {live.value ? t("jobs.live") : t("jobs.paused")}
+          {said.value && (
+            <>
+              {" "}
+              {t("jobs.again")} <a href={address("jobs", said.value)}>{said.value}</a>
+            </>
+          )}
+        </span>
+        <nav aria-label={t("jobs.pages")}>
+          {query.cursor && <a href={address("jobs", "", { ...query, cursor: "" })}>{t("jobs.newest")}</a>}
+          {found.value?.next_cursor && (
+            <a href={address("jobs", "", { ...query, cursor: found.value.next_cursor })}>{t("jobs.older")}</a>
+          )}
+        </nav>
+      </div>
+      <p class="bad" role="alert">
+        {wrong.value}
+      </p>
+      {found.value && <Table jobs={found.value.jobs} names={names} again={again} end={end} />}
+      {!found.value && !wrong.value && <p class="notice">{t("page.loads")}</p>}
+    </div>
+  );
+}
+
+/** What the address asks for, as the API's query. */
+function wanted(): string {
+  const { query } = place.value;
+  return new URLSearchParams(FIELDS.flatMap((name) => (query[name] ? [[name, query[name]]] : []))).toString();
+}
+
+interface Props {
+  jobs: Job[];
+  names: ReadonlyMap<string, string>;
+  again: (id: string) => Promise<void>;
+  end: (id: string) => Promise<void>;
+}
+
+function Table({ jobs, names, again, end }: Props) {
+  if (!jobs.length) return <p class="notice">{t("jobs.none")}</p>;
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label={t("jobs.title")}>
+      <table>
+        <caption class="unseen">{t("jobs.title")}</caption>
+        <thead>
+          <tr>
+            <th scope="col">{t("job.made")}</th>
+            <th scope="col">{t("col.job")}</th>
+            <th scope="col">{t("col.status")}</th>
+            <th scope="col">{t("col.model")}</th>
+            <th scope="col">{t("col.kind")}</th>
+            {names.size > 0 && <th scope="col">{t("col.key")}</th>}
+            <th scope="col" class="figure">
+              {t("job.waited")}
+            </th>
+            <th scope="col" class="figure">
+              {t("job.took")}
+            </th>
+            <th scope="col" class="figure">
+              {t("col.usedTokens")}
+            </th>
+            <th scope="col" class="figure">
+              {t("col.claims")}
+            </th>
+            <th scope="col">
+              <span class="unseen">{t("col.actions")}</span>
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {jobs.map((job) => (
+            <Row key={job.job_id} job={job} names={names} again={again} end={end} />
+          ))}
+        </tbody>
+      </table>
+    </div>
+  );
+}
+
+function Row({ job, names, again, end }: { job: Job } & Omit<Props, "jobs">) {
+  const until = job.finished_at ? Date.parse(job.finished_at) : Date.now();
+  const since = (from: string, to: number) => duration(Math.max(0, to - Date.parse(from)) / 1000);
+  const { prompt_tokens: prompt = 0, completion_tokens: answer } = job.usage ?? {};
+  return (
+    <tr>
+      <td>
+        <time dateTime={job.created_at}>{moment(job.created_at)}</time>
+      </td>
+      <th scope="row">
+        <a href={address("jobs", job.job_id)}>{job.job_id}</a>
+      </th>
+      <td>
+        <Status name={job.status} />
+        {job.error?.reason && <span class="note"> {job.error.reason}</span>}
+        {!!job.position && <span class="note"> {where(job)}</span>}
+      </td>
+      <td>{job.model}</td>
+      <td>{word(job.kind)}</td>
+      {names.size > 0 && <td>{names.get(job.key_id) ?? job.key_id}</td>}
+      <td class="figure">{since(job.created_at, job.started_at ? Date.parse(job.started_at) : until)}</td>
+      <td class="figure">{since(job.created_at, until)}</td>
+      <td class="figure">{job.usage ? `${number(prompt)} + ${number(answer ?? 0)}` : "–"}</td>
+      <td class={`figure ${job.attempts > 1 ? "" : "none"}`}>{number(job.attempts)}</td>
+      <td>
+        {mayCancel(job) && (
+          <button type="button" aria-label={`${t("jobs.cancel")}: ${job.job_id}`} onClick={() => void end(job.job_id)}>
+            {t("jobs.cancel")}
+          </button>
+        )}
+        {ENDED.has(job.status) && mayReplay(job) && (
+          <button type="button" aria-label={`${t("jobs.replay")}: ${job.job_id}`} onClick={() => void again(job.job_id)}>
+            {t("jobs.replay")}
+          </button>
+        )}
+      </td>
+    </tr>
+  );
+}
+
+function where({ position = 0, eta_s: eta }: Job): string {
+  const text = t("jobs.position", { position: number(position) });
+  return eta ? text + t("play.eta", { time: duration(eta) }) : text;
+}
+
+/** The names of all keys by their ids, for an admin; else there are none to tell apart. */
+function useKeyNames(): ReadonlyMap<string, string> {
+  const names = useSignal<ReadonlyMap<string, string>>(new Map());
+  useEffect(() => {
+    if (!may("admin")) return;
+    get<{ keys: { id: string; name: string }[] }>("keys").then(({ keys }) => {
+      names.value = new Map(keys.map((key) => [key.id, key.name]));
+    }, noticed);
+  }, []);
+  return names.value;
+}
