@@ -15,7 +15,7 @@ from cli.api.jobs import jobs
 from cli.api.keys import key, usage
 from cli.backup.command import backup, restore
 from cli.cluster.join import join
-from cli.cluster.nodes import nodes
+from cli.cluster.nodes import drain, nodes, undrain
 from cli.cluster.tokens import token
 from cli.deployments import deploy, models, unload, worker
 from cli.detach import up_detached
@@ -135,6 +135,7 @@ COMMANDS = (
     chat,
     deploy,
     doctor,
+    drain,
     engine,
     files,
     jobs,
@@ -153,6 +154,7 @@ COMMANDS = (
 )
 for command in (*catalog.COMMANDS, *COMMANDS):
     main.add_command(command)
+main.add_command(undrain, "undrain")
 
 
 if __name__ == "__main__":

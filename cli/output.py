@@ -4,6 +4,7 @@ journal, which gets no secret.
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shlex
@@ -40,6 +41,11 @@ def show(text: str, *, nl: bool = True) -> None:
         if not stat.S_ISSOCK(_mode()):  # the journal's end is no reason to end, too
             _closed.set()
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def show_json(data: object) -> None:
+    """Print a result for programs."""
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False))
 
 
 def counted(items: Iterable[T], what: str) -> Iterator[T]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 import click
@@ -35,6 +36,7 @@ def status(settings: Settings, as_json: bool, url: str | None, key: str | None) 
     with connect(settings, url, key) as client:
         version = _data(client.get("/")).get("version", "of an unknown version")
         response = client.get("/health/ready")
+        nodes = client.get("/nodes")
     data = _data(response, 200, 503)
     if as_json:
         click.echo(json.dumps(data, indent=2, ensure_ascii=False))
@@ -42,6 +44,8 @@ def status(settings: Settings, as_json: bool, url: str | None, key: str | None) 
         if url:
             say(f"Headrace {version} at {url}")
         _show_health(data, is_ready=response.is_success)
+        if nodes.is_success:  # keys without the scope deploy don't see them
+            _show_held(nodes.json()["data"]["nodes"])
     if url and not response.is_success:
         sys.exit(1)
 
@@ -93,6 +97,17 @@ def _show_health(data: dict[str, Any], *, is_ready: bool) -> None:
         click.echo(f"  replica  {replica}: {health}")
     for provider, health in data["providers"].items():
         click.echo(f"  remote   {provider}: {health}")
+
+
+def _show_held(nodes: Iterable[dict[str, Any]]) -> None:
+    """Who takes no new replicas."""
+    for node in nodes:
+        held = {node["name"]: node["state"]}
+        if node["state"] in ("ready", "gone"):
+            held = {f"{node['name']}.{device['device']}": device["state"] for device in node["devices"]}
+        for name, state in held.items():
+            if state in ("draining", "cordoned"):
+                click.echo(f"  held     {name}: {state} ('headrace undrain {name}' ends that)")
 
 
 def _data(response: httpx.Response, *expected: int) -> dict[str, Any]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from typing import Any
+from urllib.parse import quote
 
 import click
 import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.output import json_option, show_json
 from gateway.settings import Settings
 from schemas.cluster.nodes import LABEL_KEY, LABEL_RULE, LABEL_VALUE
 
@@ -20,7 +21,7 @@ LOOK_S = 0.5
 
 
 @click.group(invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="As the API gives it.")
+@json_option
 @url_option
 @key_option
 @click.pass_context
@@ -31,90 +32,118 @@ def nodes(ctx: click.Context, as_json: bool, url: str | None, key: str | None) -
     with connect(ctx.obj, url, key) as client:
         found = _data(client.get("/nodes"))["nodes"]
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        show_json(found)
         return
     for node in found:
         _show(node)
 
 
+place_argument = click.argument("place", metavar="NODE[.DEVICE]")
+
+
 @nodes.command()
-@click.argument("name")
+@place_argument
 @click.option("--force", is_flag=True, help="Unload what fits nowhere else, too.")
 @click.option("--wait/--no-wait", default=True, help="Wait until it is empty.")
 @click.option("--timeout", "timeout_s", type=float, default=3600.0, show_default=True, help="Seconds to wait at most.")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
 def drain(
-    settings: Settings, name: str, force: bool, wait: bool, timeout_s: float, url: str | None, key: str | None
+    settings: Settings,
+    /,
+    place: str,
+    force: bool,
+    wait: bool,
+    timeout_s: float,
+    as_json: bool,
+    url: str | None,
+    key: str | None,
 ) -> None:
-    """Move a node's replicas elsewhere where they fit, and give it no new ones. Its running requests end first.
+    """Move what a node or a device serves elsewhere where it fits, and give it nothing new. Its running requests end
+    first, or go on elsewhere.
 
-    Exit status 1: something stays there. Ctrl-C ends the waiting, not the drain; `uncordon` undoes it.
+    Exit status 1: something stays there. Ctrl-C ends the waiting, not the drain; `undrain` undoes it.
     """
     deadline = time.monotonic() + timeout_s
     said: set[str] = set()
     with connect(settings, url, key) as client:
+        path, device = _path(client, place)
         while True:
-            answer = _data(client.post(f"/nodes/{name}/drain", params={"force": str(force).lower()}))
-            for move in answer["models"]:
-                _say_once(said, _described(move))
-            if not answer["node"]["replicas"]:
-                click.echo(f"{name}: empty, and takes no new replicas; 'headrace nodes uncordon {name}' ends that")
-                return
-            outcomes = {move["outcome"] for move in answer["models"]}
-            if outcomes == {"staying"}:
-                raise click.ClickException(f"What fits nowhere else stays on {name}. With --force it is unloaded.")
-            if not wait:
-                return
-            if time.monotonic() > deadline:
-                raise click.ClickException(f"{name} is not empty after {timeout_s:g} s; the drain goes on.")
+            answer = _data(client.post(f"{path}/drain", params={**device, "force": str(force).lower()}))
+            here = [one for one in answer["node"]["replicas"] if one["device"] == device.get("device", one["device"])]
+            if not as_json:
+                for move in answer["models"]:
+                    _say_once(said, _described(move))
+            is_over = not here or not wait or {move["outcome"] for move in answer["models"]} == {"staying"}
+            if is_over or time.monotonic() > deadline:
+                break
             time.sleep(LOOK_S)
+    if as_json:
+        show_json(answer)
+    elif not here:
+        click.echo(f"{place}: empty, and takes no new replicas; 'headrace undrain {place}' ends that")
+    if not here or not wait:
+        return
+    if is_over:
+        raise click.ClickException(f"What fits nowhere else stays on {place}. With --force it is unloaded.")
+    raise click.ClickException(f"{place} is not empty after {timeout_s:g} s; the drain goes on.")
 
 
 @nodes.command()
-@click.argument("name")
+@place_argument
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def cordon(settings: Settings, name: str, url: str | None, key: str | None) -> None:
-    """Give a node no new replicas; those that it has stay."""
-    _post(settings, name, "cordon", url, key)
+def cordon(settings: Settings, place: str, as_json: bool, url: str | None, key: str | None) -> None:
+    """Give a node or a device no new replicas; those that it has stay."""
+    _hold(settings, place, "cordon", as_json=as_json, url=url, key=key)
 
 
-@nodes.command()
-@click.argument("name")
+@nodes.command("uncordon")
+@place_argument
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def uncordon(settings: Settings, name: str, url: str | None, key: str | None) -> None:
-    """Let a node take new replicas again, also after a drain."""
-    _post(settings, name, "uncordon", url, key)
+def undrain(settings: Settings, place: str, as_json: bool, url: str | None, key: str | None) -> None:
+    """Let a node or a device take new replicas again, after a drain or a cordon."""
+    _hold(settings, place, "uncordon", as_json=as_json, url=url, key=key)
 
 
 @nodes.command()
 @click.argument("name")
 @click.argument("labels", nargs=-1, required=True, metavar="KEY=VALUE|KEY-...")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def label(settings: Settings, name: str, labels: tuple[str, ...], url: str | None, key: str | None) -> None:
+def label(
+    settings: Settings, name: str, labels: tuple[str, ...], as_json: bool, url: str | None, key: str | None
+) -> None:
     """Set labels of a node (KEY=VALUE), or remove them (KEY-). `deploy --node label:KEY=VALUE` goes by them."""
     changes = dict(map(_change, labels))
     with connect(settings, url, key) as client:
-        _show(_data(client.patch(f"/nodes/{name}", json={"labels": changes})))
+        _show(_data(client.patch(f"/nodes/{name}", json={"labels": changes})), as_json=as_json)
 
 
 @nodes.command()
 @click.argument("name")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def forget(settings: Settings, name: str, url: str | None, key: str | None) -> None:
+def forget(settings: Settings, name: str, as_json: bool, url: str | None, key: str | None) -> None:
     """Remove a node that is gone from the list, and what it should have run."""
     with connect(settings, url, key) as client:
-        dropped = _data(client.delete(f"/nodes/{name}"))["dropped_replicas"]
-    click.echo(f"{name}: forgotten" + (f", with {', '.join(dropped)}" if dropped else ""))
+        data = _data(client.delete(f"/nodes/{name}"))
+    dropped = data["dropped_replicas"]
+    if as_json:
+        show_json(data)
+    else:
+        click.echo(f"{name}: forgotten" + (f", with {', '.join(dropped)}" if dropped else ""))
 
 
 def _change(text: str) -> tuple[str, str | None]:
@@ -126,9 +155,19 @@ def _change(text: str) -> tuple[str, str | None]:
     return key, value
 
 
-def _post(settings: Settings, name: str, what: str, url: str | None, key: str | None) -> None:
+def _hold(settings: Settings, place: str, what: str, *, as_json: bool, url: str | None, key: str | None) -> None:
     with connect(settings, url, key) as client:
-        _show(_data(client.post(f"/nodes/{name}/{what}")))
+        path, device = _path(client, place)
+        _show(_data(client.post(f"{path}/{what}", params=device)), as_json=as_json)
+
+
+def _path(client: httpx.Client, place: str) -> tuple[str, dict[str, str]]:
+    """Where a node is, and which of its devices is meant. Names of nodes may have dots, too."""
+    node, dot, device = place.rpartition(".")
+    names = {one["name"] for one in _data(client.get("/nodes"))["nodes"]}
+    if not dot or place in names or node not in names:
+        return f"/nodes/{quote(place, safe='')}", {}
+    return f"/nodes/{quote(node, safe='')}", {"device": device}
 
 
 def _data(response: httpx.Response) -> Any:
@@ -136,15 +175,18 @@ def _data(response: httpx.Response) -> Any:
     return response.json()["data"]
 
 
-def _show(node: dict[str, Any]) -> None:
+def _show(node: dict[str, Any], *, as_json: bool = False) -> None:
+    if as_json:
+        show_json(node)
+        return
     labels = " ".join(f"{key}={value}" for key, value in node["labels"].items())
     seen = "" if node["state"] != "gone" else f"last seen {node['last_seen']}"
     words = [node["state"], node["version"], node["address"] or "local", labels, seen]
     click.echo(f"{node['name']:24} {'  '.join(filter(None, words))}")
     for device in node["devices"]:
         free, total = (device[name] / 1e9 for name in ("memory_free_bytes", "memory_bytes"))
-        state = f"{free:.1f} of {total:.1f} GB free" if device["alive"] else f"gone, {total:.1f} GB"
-        click.echo(f"  {device['device']:8} {state}, {device['hardware']}")
+        memory = f"{free:.1f} of {total:.1f} GB free" if device["alive"] else f"{total:.1f} GB"
+        click.echo(f"  {device['device']:8} {device['state']}, {memory}, {device['hardware']}")
     for replica in node["replicas"]:
         click.echo(f"  replica  {replica['model_id']} on {replica['device']}: {replica['status']}")
 

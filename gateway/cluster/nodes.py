@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import redis
 
@@ -37,8 +37,24 @@ class NodeState(StrEnum):
     GONE = "gone"
 
 
-#: What an operator may want of a node; else it is simply in use.
+#: What an operator may want of a node or a device; else it is simply in use.
 HOLDS = (NodeState.CORDONED, NodeState.DRAINING)
+#: What the field of a device's hold begins with.
+_HOLD = "hold:"
+
+
+class Place(NamedTuple):
+    """A node, or one of its devices."""
+
+    node: str
+    device: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.node}.{self.device}" if self.device else self.node
+
+    def has(self, node: str, device: str) -> bool:
+        """Whether a device belongs to it."""
+        return self.node == node and self.device in ("", device)
 
 
 @dataclass(frozen=True)
@@ -49,6 +65,8 @@ class Node:
     first_seen_ms: int = 0
     #: One of `HOLDS`: it takes no new replicas; empty: it does.
     hold: str = ""
+    #: The same of single devices, by their names.
+    device_holds: Mapping[str, str] = field(default_factory=dict)
     #: As each of its agents was last seen.
     devices: Sequence[Device] = ()
     #: Labels that operators have set; an empty one hides that of the node's own settings.
@@ -72,11 +90,15 @@ class Node:
 
     def state(self, *, alive: bool, in_use: bool) -> NodeState:
         """Its state. `alive`: it has an agent; `in_use`: it has replicas, or should have some."""
-        if not alive:
-            return NodeState.GONE
-        if self.hold == NodeState.DRAINING and not in_use:
-            return NodeState.CORDONED
-        return NodeState(self.hold or NodeState.READY)
+        return _state(self.hold, alive=alive, in_use=in_use)
+
+    def device_state(self, device: str, *, alive: bool, in_use: bool) -> NodeState:
+        """That of one of its devices, likewise."""
+        return _state(self.held(device), alive=alive, in_use=in_use)
+
+    def held(self, device: str) -> str:
+        """Why one of its devices takes no new replicas; empty: it does."""
+        return self.hold or self.device_holds.get(device, "")
 
     def labelled(self, device: Device) -> Device:
         """One of its devices with the labels that operators have set."""
@@ -132,29 +154,42 @@ class Nodes:
             self._redis.hset(keys.node(name), mapping=cast("dict[Any, Any]", values))
         return self.get(name)
 
-    def hold(self, name: str, hold: NodeState | None) -> Node:
+    def hold(self, place: Place, hold: NodeState | None) -> Node:
         """Let it take no new replicas, or, with None, let it take some again. Idempotent. Raises: NotFound."""
-        self.get(name)
+        devices = [one.device for one in self.get(place.node).devices]
+        if place.device and place.device not in devices:
+            known = ", ".join(devices) or "none"
+            raise NotFound(
+                f"Node {place.node!r} has no device {place.device!r}; it has: {known}.", reason="device_not_found"
+            )
+        name, field_name = keys.node(place.node), f"{_HOLD}{place.device}" if place.device else "hold"
         if hold is None:
-            self._redis.hdel(keys.node(name), "hold")
+            self._redis.hdel(name, field_name)
         else:
-            self._redis.hset(keys.node(name), "hold", hold.value)
-        return self.get(name)
+            self._redis.hset(name, field_name, hold.value)
+        return self.get(place.node)
+
+    def is_held(self, place: Place) -> bool:
+        """Whether a device takes no new replicas, because of itself or of its node."""
+        found = cast("list[str | None]", self._redis.hmget(keys.node(place.node), "hold", f"{_HOLD}{place.device}"))
+        return any(found)
 
     def forget(self, name: str) -> None:
         """Remove all that is known of it. Its agent, if one lives, will note it again."""
         pipeline(self._redis, [("DEL", keys.node(name)), ("SREM", keys.NODES, name)])
 
     def open_devices(self, devices: Iterable[Device]) -> tuple[list[Device], dict[str, str]]:
-        """Those of the living devices that take new replicas, with all their labels; and the nodes that take none,
-        with why.
+        """Those of the living devices that take new replicas, with all their labels; and the nodes and devices that
+        take none, with why.
         """
         nodes = {node.name: node for node in self.all()}
         held = {name: node.hold for name, node in nodes.items() if node.hold}
+        for name, node in nodes.items():
+            held |= {str(Place(name, device)): why for device, why in node.device_holds.items()}
         found = [
             nodes[device.node].labelled(device) if device.node in nodes else device
             for device in devices
-            if device.node not in held
+            if not held.keys() & {device.node, device.name}
         ]
         return found, held
 
@@ -170,17 +205,28 @@ def parse_labels(text: str) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
+def _state(hold: str, *, alive: bool, in_use: bool) -> NodeState:
+    if not alive:
+        return NodeState.GONE
+    if hold == NodeState.DRAINING and not in_use:
+        return NodeState.CORDONED
+    return NodeState(hold or NodeState.READY)
+
+
 def _read(name: str, raw: Mapping[str, str]) -> Node:
     """Raises: Unreadable."""
     first, hold = raw.get("first_seen", "0"), raw.get("hold", "")
     if not first.isascii() or not first.isdigit() or len(first) > 13:  # within the years that dates can have
         raise Unreadable(f"first_seen is {first!r:.80}.")
-    if hold not in ("", *HOLDS):
-        raise Unreadable(f"hold is {hold!r:.80}.")
+    of_devices = {key.removeprefix(_HOLD): value for key, value in raw.items() if key.startswith(_HOLD)}
+    for one in (hold, *of_devices.values()):
+        if one not in ("", *HOLDS):
+            raise Unreadable(f"hold is {one!r:.80}.")
     return Node(
         name=name,
         first_seen_ms=int(first),
         hold=hold,
+        device_holds=of_devices,
         devices=[load_as(Device, value) for key, value in sorted(raw.items()) if key.startswith("device:")],
         set_labels={key.removeprefix("label:"): value for key, value in raw.items() if key.startswith("label:")},
     )

@@ -1,23 +1,25 @@
-"""Empties a node: each model's replicas there move elsewhere where they fit, by deployments like any other.
+"""Empties a node, or one of its devices: each model's replicas there move elsewhere where they fit, by deployments like
+any other.
 
-One pass plans what is not under way yet, so that it can be asked for again until the node is empty.
+One pass plans what is not under way yet, so that it can be asked for again until it is empty.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gateway.access.admitted import Admissions
 from gateway.access.api_keys import KeyRecord
-from gateway.cluster.desired import SpecState
-from gateway.cluster.nodes import Nodes, NodeState
+from gateway.cluster.desired import ReplicaSpec, SpecState
+from gateway.cluster.nodes import Nodes, NodeState, Place
 from gateway.deployments.service import Deployments
 from gateway.errors import Conflict, InvalidRequest, ModelNotFound, NoDevice
 
 
 @dataclass(frozen=True)
 class Move:
-    """What becomes of a model's replicas on the node: they are `moving`, `ending` or `staying`."""
+    """What becomes of a model's replicas there: they are `moving`, `ending` or `staying`."""
 
     model_id: str
     outcome: str
@@ -27,7 +29,7 @@ class Move:
 
 
 class Draining:
-    """Drains nodes, and undoes it."""
+    """Drains nodes and devices, and undoes it."""
 
     def __init__(self, nodes: Nodes, deployments: Deployments) -> None:
         self._nodes = nodes
@@ -35,31 +37,31 @@ class Draining:
         self._desired = deployments.desired
         self._admissions = Admissions(deployments.store.redis)
 
-    def drain(self, name: str, *, key: KeyRecord, force: bool = False) -> list[Move]:
-        """Let the node take no new replicas, and move those that it has. Running requests end first.
+    def drain(self, place: Place, *, key: KeyRecord, force: bool = False) -> list[Move]:
+        """Let a node or a device take no new replicas, and move those that it has. Running requests end first.
 
         What fits nowhere else stays, unless others serve its model, or with `force`: then it ends.
 
         Raises: NotFound, PermissionDenied.
         """
-        self._nodes.hold(name, NodeState.DRAINING)
-        specs = [spec for spec in self._desired.all() if spec.node == name]
+        self._nodes.hold(place, NodeState.DRAINING)
+        specs = self._on(place, self._desired.all())
         self._desired.drop([spec for spec in specs if spec.state == SpecState.FAILED])
         models = sorted({spec.model for spec in specs if spec.state != SpecState.FAILED})
-        moves = [self._move(model, name, key=key, force=force) for model in models]
+        moves = [self._move(model, place, key=key, force=force) for model in models]
         outcomes = {move.model_id: move.outcome for move in moves}
-        self._deployments.audit.note(key, "node.drain", name, models=outcomes, force=force)
+        self._deployments.audit.note(key, "node.drain", str(place), models=outcomes, force=force)
         return moves
 
-    def cordon(self, name: str, *, key: KeyRecord) -> None:
-        """Let the node take no new replicas; those that it has stay. Raises: NotFound."""
-        self._nodes.hold(name, NodeState.CORDONED)
-        self._deployments.audit.note(key, "node.cordon", name)
+    def cordon(self, place: Place, *, key: KeyRecord) -> None:
+        """Let a node or a device take no new replicas; those that it has stay. Raises: NotFound."""
+        self._nodes.hold(place, NodeState.CORDONED)
+        self._deployments.audit.note(key, "node.cordon", str(place))
 
-    def uncordon(self, name: str, *, key: KeyRecord) -> None:
-        """Let the node take new replicas again, also after a drain. Raises: NotFound."""
-        self._nodes.hold(name, None)
-        self._deployments.audit.note(key, "node.uncordon", name)
+    def uncordon(self, place: Place, *, key: KeyRecord) -> None:
+        """Let a node or a device take new replicas again, also after a drain. Raises: NotFound."""
+        self._nodes.hold(place, None)
+        self._deployments.audit.note(key, "node.uncordon", str(place))
 
     def forget(self, name: str, *, key: KeyRecord) -> list[str]:
         """Remove all that is known of a node that is gone, its admission, and the replicas that it should have had.
@@ -83,19 +85,22 @@ class Draining:
         self._deployments.audit.note(key, "node.forget", name, dropped_replicas=dropped)
         return dropped
 
-    def _move(self, model_id: str, node: str, *, key: KeyRecord, force: bool) -> Move:
-        specs = self._desired.all(model_id)
-        here = [spec for spec in specs if spec.node == node and spec.state != SpecState.FAILED]
+    def _move(self, model_id: str, place: Place, *, key: KeyRecord, force: bool) -> Move:
+        here = [spec for spec in self._on(place, self._desired.all(model_id)) if spec.state != SpecState.FAILED]
         try:
             return Move(model_id, "moving", self._deployments.replace(model_id, here, key=key))
         except (NoDevice, Conflict, InvalidRequest, ModelNotFound) as error:
             if error.reason == "deployment_in_progress":
                 return Move(model_id, "moving", str(error.details.get("deployment_id", "")) or None, error.message)
-            if force or self._is_served_elsewhere(model_id, node):
+            if force or self._is_served_elsewhere(model_id, here):
                 self._desired.drop(here)
                 return Move(model_id, "ending", reason=error.message)
             return Move(model_id, "staying", reason=error.message)
 
-    def _is_served_elsewhere(self, model_id: str, node: str) -> bool:
+    def _is_served_elsewhere(self, model_id: str, here: Sequence[ReplicaSpec]) -> bool:
         alive = {one.replica_id for one in self._deployments.registry.replicas(model_id) if one.health == "healthy"}
-        return any(one.node != node and one.replica_id in alive for one in self._desired.all(model_id))
+        return any(one not in here and one.replica_id in alive for one in self._desired.all(model_id))
+
+    @staticmethod
+    def _on(place: Place, specs: Iterable[ReplicaSpec]) -> list[ReplicaSpec]:
+        return [spec for spec in specs if place.has(spec.node, spec.device)]

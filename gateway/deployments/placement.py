@@ -25,7 +25,7 @@ def place(
 
     A target is a node, `node.device`, or `label:KEY=VALUE`, the devices with that label. With more replicas than
     targets, the targets are used in turn, and so are the devices of a label. `needs` must be installed there: the
-    engine, and perhaps a tool. `held` has the nodes that take none, and why.
+    engine, and perhaps a tool. `held` has the nodes and devices that take none, and why.
 
     Raises:
         NoDevice: a target is not alive, or none is.
@@ -53,13 +53,15 @@ def _on(devices: Sequence[Device], target: str, *, needs: Sequence[str], held: M
     if there:
         able = _with_most_memory(there, needs=needs)
         return able if target.startswith(LABEL) else able[:1]
-    if node := next((node for node in held if target == node or target.startswith(f"{node}.")), ""):
-        raise NoDevice(
-            f"Node {node!r} is {held[node]}, so it takes no new replicas. Run: headrace nodes uncordon {node}"
-        )
+    if place := next((one for one in held if target == one or _is_within(target, one) or _is_within(one, target)), ""):
+        raise NoDevice(f"{place} is {held[place]}, so it takes no new replicas. Run: headrace undrain {place}")
     alive = ", ".join(sorted(device.name for device in devices)) or "none"
     what = "node with" if target.startswith(LABEL) else "node"
     raise NoDevice(f"There is no {what} {target!r} in target_nodes that is alive; alive are: {alive}.")
+
+
+def _is_within(device: str, node: str) -> bool:
+    return device.startswith(f"{node}.")
 
 
 def _with_most_memory(
@@ -68,7 +70,7 @@ def _with_most_memory(
     able = [device for device in devices if device.has(needs)]
     if not devices and held:
         names = ", ".join(f"{name} ({why})" for name, why in sorted(held.items()))
-        raise NoDevice(f"No node that takes new replicas is alive. Those that take none: {names}.")
+        raise NoDevice(f"No device that takes new replicas is alive. Those that take none: {names}.")
     if not devices:
         raise NoDevice("No agent is alive. Start one with 'headrace up', or 'headrace worker --node NAME'.")
     if not able:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
-from gateway.cluster.nodes import Node, Nodes
+from gateway.cluster.nodes import Node, Nodes, NodeState
 from gateway.cluster.registry import Device, Registry, Replica
 from gateway.store.checks import MAX_MS
 from schemas.base.times import iso
@@ -47,6 +47,7 @@ def shown(
     """One node, with the agents and replicas that live there and the replicas that should."""
     latest = node.latest
     now = {device.device: device for device in alive}
+    used = {one.device for one in replicas} | {one.device for one in specs}
     return {
         "name": node.name,
         "state": node.state(alive=bool(alive), in_use=bool(replicas or specs)),
@@ -55,15 +56,22 @@ def shown(
         "labels": node.labels,
         "first_seen": iso(node.first_seen_ms),
         "last_seen": iso(min(MAX_MS, node.last_seen_ms)),
-        "devices": [_device(now.get(seen.device, seen), alive=seen.device in now) for seen in node.devices],
+        "devices": [
+            _device(
+                now.get(seen.device, seen),
+                node.device_state(seen.device, alive=seen.device in now, in_use=seen.device in used),
+            )
+            for seen in node.devices
+        ],
         "replicas": _replicas(replicas, specs),
     }
 
 
-def _device(device: Device, *, alive: bool) -> dict[str, Any]:
+def _device(device: Device, state: NodeState) -> dict[str, Any]:
     return {
         "device": device.device,
-        "alive": alive,
+        "state": state,
+        "alive": state != NodeState.GONE,
         "hardware": device.hardware,
         "memory_bytes": device.memory_total,
         "memory_free_bytes": device.memory_free,

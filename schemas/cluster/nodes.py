@@ -42,7 +42,13 @@ class NodeChangeSchema(StrictSchema):
     )
 
 
-class DrainQuerySchema(StrictSchema):
+class HoldQuerySchema(StrictSchema):
+    """What of a node takes no new replicas, or takes some again."""
+
+    device = fields.String(load_default="", metadata={"description": "One of its devices; else all of it"})
+
+
+class DrainQuerySchema(HoldQuerySchema):
     """Query of a drain."""
 
     force = fields.Boolean(
@@ -54,6 +60,7 @@ class NodeDeviceSchema(Schema):
     """A device of a node, as its agent was last seen. Memory is in bytes."""
 
     device = fields.String(required=True)
+    state = fields.String(required=True, validate=validate.OneOf(STATES))
     alive = fields.Boolean(required=True)
     hardware = fields.String(required=True)
     memory_bytes = fields.Integer(required=True)
@@ -103,7 +110,7 @@ class ForgottenNodeSchema(Schema):
 
 
 class MovedModelSchema(Schema):
-    """What becomes of a model's replicas on a node that is drained."""
+    """What becomes of a model's replicas on a node or device that is drained."""
 
     model_id = fields.String(required=True)
     outcome = fields.String(
@@ -119,7 +126,7 @@ class MovedModelSchema(Schema):
 
 
 class DrainSchema(Schema):
-    """A node that is drained."""
+    """A node that is drained, or has a device that is."""
 
     node = fields.Nested(NodeSchema, required=True)
     models = fields.List(fields.Nested(MovedModelSchema), required=True)

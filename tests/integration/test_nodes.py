@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,6 +30,10 @@ CATALOG = """
 capabilities = ["chat", "completion"]
 engine = "fake"
 options = { step_s = 0.02 }
+
+[models.resident]
+capabilities = ["chat"]
+engine = "fake"
 """
 
 
@@ -48,6 +55,27 @@ def second_node(stack: Stack, labels: str = "gpu=fast") -> Iterator[str]:
     finally:
         stack.kill("agent-n2", signal.SIGTERM)
         Nodes(stack.redis).forget("n2")
+
+
+@contextmanager
+def second_device(stack: Stack) -> Iterator[str]:
+    stack.start("agent-cpu1", settings=replace(stack.settings, device="cpu1"))
+    try:
+        eventually(lambda: devices(stack).keys() == {"cpu0", "cpu1"}, "both devices are there")
+        yield "n1.cpu1"
+    finally:
+        stack.kill("agent-cpu1", signal.SIGTERM)
+
+
+def devices(stack: Stack) -> dict[str, str]:
+    """The devices of n1, and their states."""
+    with stack.client() as client:
+        return {one["device"]: one["state"] for one in data(client.get("/nodes/n1"))["devices"]}
+
+
+def devices_of(client: httpx.Client, model: str) -> list[str]:
+    found = data(client.get("/nodes/n1"))["replicas"]
+    return sorted(one["device"] for one in found if one["model_id"] == model)
 
 
 @pytest.fixture
@@ -132,7 +160,10 @@ def test_a_cordoned_node_keeps_what_it_has_and_gets_nothing_new(stack: Stack, cl
     with second_node(stack), rpc_client(stack) as rpc:
         assert headrace(stack, "nodes", "cordon", "n2").returncode == 0
         assert state(client, "n2") == "cordoned"
-        for target, reason in (("n2", "is cordoned, so it takes no new replicas"), ("n2.cpu0", "uncordon n2")):
+        for target, reason in (
+            ("n2", "n2 is cordoned, so it takes no new replicas"),
+            ("n2.cpu0", "headrace undrain n2"),
+        ):
             refused = client.post("/models/local/deploy", json={"model_type": "moved", "target_nodes": [target]})
             assert refused.status_code == 503
             assert reason in refused.json()["message"]
@@ -160,11 +191,71 @@ def test_a_drained_node_is_empty_and_no_request_has_failed(stack: Stack, client:
         eventually(lambda: nodes_of(client, "moved") == [], "it is unloaded")
 
 
+def test_a_drained_device_is_empty_gets_nothing_new_and_no_request_has_failed(
+    stack: Stack, client: httpx.Client
+) -> None:
+    """Also after its agent was killed, and when that has models to serve from its start."""
+    with second_device(stack):
+        assert ended(client, deploy(client, "moved", target_nodes=["n1.cpu0", "n1.cpu1"]))["status"] == "completed"
+        streams = [chat(stack, model="moved", max_tokens=150) for _ in range(8)]
+        eventually(lambda: all(len(stream.ids) > 5 for stream in streams), "all run")
+        over = threading.Event()
+        with ThreadPoolExecutor(4) as pool:
+            asking = [pool.submit(ask_on, stack, over) for _ in range(4)]
+            drained = headrace(stack, "drain", "n1.cpu1")
+            over.set()
+        assert drained.returncode == 0, drained.stderr
+        assert "n1.cpu1: empty, and takes no new replicas; 'headrace undrain n1.cpu1' ends that" in drained.stdout
+        for stream in streams:
+            assert (stream.join().error, stream.finish_reason) == (None, "length")
+        assert {status for one in asking for status in one.result()} == {200}
+        assert devices_of(client, "moved") == ["cpu0", "cpu0"]
+        assert devices(stack) == {"cpu0": "ready", "cpu1": "cordoned"}
+        assert state(client, "n1") == "ready"
+        noted = data(client.get("/audit", params={"limit": 10}))["entries"]
+        assert ("node.drain", "n1.cpu1") in [(one["action"], one["target"]) for one in noted]
+
+        stack.kill("agent-cpu1")
+        stack.start("agent-cpu1", settings=replace(stack.settings, device="cpu1", resident_models="resident"))
+        eventually(lambda: devices(stack)["cpu1"] == "cordoned", "its agent is back")
+        body = {"model_type": "moved", "target_nodes": ["n1.cpu1"]}
+        refused = client.post("/models/local/deploy", json=body)
+        assert (refused.status_code, "headrace undrain n1.cpu1" in refused.json()["message"]) == (503, True)
+        planned = data(client.post("/models/local/deploy", json={**body, "target_nodes": ["n1"], "dry_run": True}))
+        assert list(planned["memory_plan"]) == ["n1.cpu0"]
+        assert devices_of(client, "resident") == []
+        assert "  held     n1.cpu1: cordoned" in headrace(stack, "status").stdout
+
+        released = headrace(stack, "undrain", "n1.cpu1", "--json")
+        assert [one["state"] for one in json.loads(released.stdout)["devices"]] == ["ready", "ready"]
+        eventually(lambda: devices_of(client, "resident") == ["cpu1"], "it begins what it is there for")
+        for model in ("moved", "resident"):
+            client.delete(f"/models/local/{model}")
+            eventually(lambda model=model: devices_of(client, model) == [], "it is unloaded")
+
+
+def ask_on(stack: Stack, over: threading.Event) -> list[int]:
+    """Ask again and again, until it is over. Returns the statuses."""
+    found = []
+    body = {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 5}
+    with stack.client() as client:
+        while not over.is_set():
+            found.append(client.post("/models/moved/chat/completions", json=body).status_code)
+    return found
+
+
+def test_a_device_that_is_not_there_is_named(stack: Stack, client: httpx.Client) -> None:
+    unknown = headrace(stack, "drain", "n1.cuda7")
+    assert (unknown.returncode, "Node 'n1' has no device 'cuda7'; it has: cpu0" in unknown.stderr) == (1, True)
+    assert client.post("/nodes/n1/cordon", params={"device": "cuda7"}).json()["data"]["reason"] == "device_not_found"
+    assert "There is no node 'n9.cpu0'" in headrace(stack, "drain", "n9.cpu0").stderr
+
+
 def test_what_fits_nowhere_else_stays_unless_it_is_forced(stack: Stack, client: httpx.Client) -> None:
     assert ended(client, deploy(client, "moved"))["status"] == "completed"
     stays = headrace(stack, "nodes", "drain", "n1")
     assert stays.returncode == 1
-    assert "moved: stays: No node that takes new replicas is alive" in stays.stdout
+    assert "moved: stays: No device that takes new replicas is alive" in stays.stdout
     assert "With --force it is unloaded" in stays.stderr
     assert state(client, "n1") == "draining"
     assert chat(stack, model="moved", max_tokens=3).join().error is None
@@ -182,6 +273,9 @@ def test_both_faces_tell_the_same(stack: Stack, client: httpx.Client) -> None:
         changed = rpc.call("UpdateNode", pb.UpdateNodeRequest(name="n2", labels=labels, remove_labels=["gpu"]))
         assert dict(changed.labels) == labels == data(client.get("/nodes/n2"))["labels"]
         assert "fake" in rpc.call("GetNode", pb.GetNodeRequest(name="n2")).devices[0].engines
+        of_device = rpc.call("CordonNode", pb.CordonNodeRequest(name="n2", device="cpu0"))
+        assert (of_device.state, of_device.devices[0].state) == ("ready", "cordoned")
+        rpc.call("UncordonNode", pb.UncordonNodeRequest(name="n2", device="cpu0"))
         assert rpc.call("CordonNode", pb.CordonNodeRequest(name="n2")).state == "cordoned"
         drained = rpc.call("DrainNode", pb.DrainNodeRequest(name="n2"))
         assert (drained.node.state, list(drained.models)) == ("cordoned", [])

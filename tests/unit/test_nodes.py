@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
-from gateway.cluster.nodes import Node, Nodes, NodeState, parse_labels
+from gateway.cluster.nodes import Node, Nodes, NodeState, Place, parse_labels
 from gateway.cluster.registry import Device, Registry, Replica
 from gateway.errors import InvalidSetting, NotFound
 from gateway.settings import Settings
@@ -62,15 +62,32 @@ def test_operators_labels_are_over_those_of_the_settings_and_hide_them(nodes: No
 def test_a_held_node_gets_nothing_until_it_is_released(nodes: Nodes) -> None:
     nodes.note(HERE)
     other = replace(HERE, node="n2")
-    nodes.hold("n1", NodeState.DRAINING)
+    nodes.hold(Place("n1"), NodeState.DRAINING)
     assert nodes.open_devices([HERE, other]) == ([other], {"n1": "draining"})
-    nodes.hold("n1", None)
+    nodes.hold(Place("n1"), None)
+    assert nodes.open_devices([HERE, other])[1] == {}
+
+
+def test_a_held_device_leaves_the_others_of_its_node(nodes: Nodes) -> None:
+    other = replace(HERE, device="cpu1")
+    nodes.note(HERE)
+    nodes.note(other)
+    held = nodes.hold(Place("n1", "cpu1"), NodeState.DRAINING)
+    assert (held.hold, held.held("cpu0"), held.held("cpu1")) == ("", "", "draining")
+    assert held.device_state("cpu1", alive=True, in_use=False) is NodeState.CORDONED
+    nodes.note(replace(other, seen_ms=9_000))
+    found, why = nodes.open_devices([HERE, other])
+    assert ([device.name for device in found], why) == (["n1.cpu0"], {"n1.cpu1": "draining"})
+    assert (nodes.is_held(Place("n1", "cpu0")), nodes.is_held(Place("n1", "cpu1"))) == (False, True)
+    with pytest.raises(NotFound, match="Node 'n1' has no device 'cuda7'; it has: cpu0, cpu1"):
+        nodes.hold(Place("n1", "cuda7"), NodeState.CORDONED)
+    nodes.hold(Place("n1", "cpu1"), None)
     assert nodes.open_devices([HERE, other])[1] == {}
 
 
 def test_who_is_not_there_is_named_with_those_who_are(nodes: Nodes) -> None:
     nodes.note(HERE)
-    for call in (nodes.get, lambda name: nodes.label(name, {}), lambda name: nodes.hold(name, None)):
+    for call in (nodes.get, lambda name: nodes.label(name, {}), lambda name: nodes.hold(Place(name), None)):
         with pytest.raises(NotFound, match="no node 'n7'; there are: n1"):
             call("n7")
     assert nodes._redis.exists(keys.node("n7")) == 0

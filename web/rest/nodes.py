@@ -8,11 +8,13 @@ from typing import Any
 from flask import Response
 from flask_smorest import Blueprint
 
+from gateway.cluster.nodes import Place
 from gateway.views.nodes import NodeViews
 from schemas.cluster.nodes import (
     DrainQuerySchema,
     DrainSchema,
     ForgottenNodeSchema,
+    HoldQuerySchema,
     NodeChangeSchema,
     NodeListSchema,
     NodeSchema,
@@ -66,30 +68,32 @@ def forget(name: str) -> Response:
 @blueprint.arguments(DrainQuerySchema, location="query")
 @blueprint.response(200, enveloped(DrainSchema))
 def drain(query: dict[str, Any], name: str) -> Response:
-    """Move the replicas of a node elsewhere, where they fit, and give it no new ones.
+    """Move the replicas of a node, or of one of its devices, elsewhere, where they fit, and give it no new ones.
 
     Its running requests end first, or go on elsewhere. Ask again to plan what could not move before. Scope admin.
     """
     caller().require("admin")
-    moves = gateway().draining.drain(name, key=caller(), force=query["force"])
+    moves = gateway().draining.drain(Place(name, query["device"]), key=caller(), force=query["force"])
     return success({"node": _views().one(name), "models": [asdict(move) for move in moves]})
 
 
 @blueprint.route("/<name>/cordon", methods=["POST"])
+@blueprint.arguments(HoldQuerySchema, location="query")
 @blueprint.response(200, enveloped(NodeSchema))
-def cordon(name: str) -> Response:
-    """Give a node no new replicas; those that it has stay. Scope admin."""
+def cordon(query: dict[str, str], name: str) -> Response:
+    """Give a node, or one of its devices, no new replicas; those that it has stay. Scope admin."""
     caller().require("admin")
-    gateway().draining.cordon(name, key=caller())
+    gateway().draining.cordon(Place(name, query["device"]), key=caller())
     return success(_views().one(name))
 
 
 @blueprint.route("/<name>/uncordon", methods=["POST"])
+@blueprint.arguments(HoldQuerySchema, location="query")
 @blueprint.response(200, enveloped(NodeSchema))
-def uncordon(name: str) -> Response:
-    """Let a node take new replicas again, also after a drain. Scope admin."""
+def uncordon(query: dict[str, str], name: str) -> Response:
+    """Let a node, or one of its devices, take new replicas again, also after a drain. Scope admin."""
     caller().require("admin")
-    gateway().draining.uncordon(name, key=caller())
+    gateway().draining.uncordon(Place(name, query["device"]), key=caller())
     return success(_views().one(name))
 
 

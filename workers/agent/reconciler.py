@@ -83,7 +83,8 @@ class Agent:
             settings, JobStore(client), celery, catalog=catalog, device=self.describe, owner=incarnation
         )
         self._discards = Discards(settings, catalog)
-        self._residents = Residents(settings, self.desired, catalog)
+        self._nodes = Nodes(client)
+        self._residents = Residents(settings, self.desired, catalog, self._nodes)
         self.stop = threading.Event()
         self._starters: dict[str, Starter] = {}
         self._turns = Turns(settings, client)
@@ -91,7 +92,6 @@ class Agent:
         #: The models that were inspected, and those of them whose downloads were complete.
         self._inspected: tuple[list[Model], list[str]] = ([], [])
         self._engines: Cached[tuple[str, ...]] = Cached(ENGINES_S)
-        self._nodes = Nodes(client)
         self._labels = parse_labels(settings.labels)
         self._host = address_towards(settings.effective_redis_url)
         self._next_note = 0.0

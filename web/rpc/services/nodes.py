@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from gateway.cluster.nodes import Place
 from gateway.views.nodes import NodeViews
 from schemas.cluster.nodes import NodeChangeSchema
 from web.rpc.call import Call
@@ -41,7 +42,7 @@ def forget_node(call: Call, request: pb.ForgetNodeRequest) -> pb.ForgetNodeRespo
 def drain_node(call: Call, request: pb.DrainNodeRequest) -> pb.DrainNodeResponse:
     """Move its replicas elsewhere where they fit, and give it no new ones."""
     call.key.require("admin")
-    moves = call.gateway.draining.drain(request.name, key=call.key, force=request.force)
+    moves = call.gateway.draining.drain(_place(request), key=call.key, force=request.force)
     node = _views(call).one(request.name)
     return build(pb.DrainNodeResponse, {"node": node, "models": [asdict(move) for move in moves]})
 
@@ -49,15 +50,19 @@ def drain_node(call: Call, request: pb.DrainNodeRequest) -> pb.DrainNodeResponse
 def cordon_node(call: Call, request: pb.CordonNodeRequest) -> pb.Node:
     """Give it no new replicas; those that it has stay."""
     call.key.require("admin")
-    call.gateway.draining.cordon(request.name, key=call.key)
+    call.gateway.draining.cordon(_place(request), key=call.key)
     return build(pb.Node, _views(call).one(request.name))
 
 
 def uncordon_node(call: Call, request: pb.UncordonNodeRequest) -> pb.Node:
     """Let it take new replicas again, also after a drain."""
     call.key.require("admin")
-    call.gateway.draining.uncordon(request.name, key=call.key)
+    call.gateway.draining.uncordon(_place(request), key=call.key)
     return build(pb.Node, _views(call).one(request.name))
+
+
+def _place(request: pb.DrainNodeRequest | pb.CordonNodeRequest | pb.UncordonNodeRequest) -> Place:
+    return Place(request.name, request.device)
 
 
 def _views(call: Call) -> NodeViews:

@@ -1287,20 +1287,22 @@ class Node(_message.Message):
     def __init__(self, name: _Optional[str] = ..., state: _Optional[str] = ..., version: _Optional[str] = ..., address: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ..., first_seen: _Optional[str] = ..., last_seen: _Optional[str] = ..., devices: _Optional[_Iterable[_Union[NodeDevice, _Mapping]]] = ..., replicas: _Optional[_Iterable[_Union[NodeReplica, _Mapping]]] = ...) -> None: ...
 
 class NodeDevice(_message.Message):
-    __slots__ = ("device", "alive", "hardware", "memory_bytes", "memory_free_bytes", "engines")
+    __slots__ = ("device", "alive", "hardware", "memory_bytes", "memory_free_bytes", "engines", "state")
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     ALIVE_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
     ENGINES_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
     device: str
     alive: bool
     hardware: str
     memory_bytes: int
     memory_free_bytes: int
     engines: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., hardware: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., memory_free_bytes: _Optional[int] = ..., engines: _Optional[_Iterable[str]] = ...) -> None: ...
+    state: str
+    def __init__(self, device: _Optional[str] = ..., alive: _Optional[bool] = ..., hardware: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., memory_free_bytes: _Optional[int] = ..., engines: _Optional[_Iterable[str]] = ..., state: _Optional[str] = ...) -> None: ...
 
 class NodeReplica(_message.Message):
     __slots__ = ("replica_id", "model_id", "device", "status", "sequences")
@@ -1348,12 +1350,14 @@ class ForgetNodeResponse(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dropped_replicas: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class DrainNodeRequest(_message.Message):
-    __slots__ = ("name", "force")
+    __slots__ = ("name", "force", "device")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FORCE_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     name: str
     force: bool
-    def __init__(self, name: _Optional[str] = ..., force: _Optional[bool] = ...) -> None: ...
+    device: str
+    def __init__(self, name: _Optional[str] = ..., force: _Optional[bool] = ..., device: _Optional[str] = ...) -> None: ...
 
 class DrainNodeResponse(_message.Message):
     __slots__ = ("node", "models")
@@ -1376,16 +1380,20 @@ class MovedModel(_message.Message):
     def __init__(self, model_id: _Optional[str] = ..., outcome: _Optional[str] = ..., deployment_id: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class CordonNodeRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "device")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    device: str
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
 class UncordonNodeRequest(_message.Message):
-    __slots__ = ("name",)
+    __slots__ = ("name", "device")
     NAME_FIELD_NUMBER: _ClassVar[int]
+    DEVICE_FIELD_NUMBER: _ClassVar[int]
     name: str
-    def __init__(self, name: _Optional[str] = ...) -> None: ...
+    device: str
+    def __init__(self, name: _Optional[str] = ..., device: _Optional[str] = ...) -> None: ...
 
 class ListJoinTokensRequest(_message.Message):
     __slots__ = ()
