@@ -176,6 +176,8 @@ class DeploymentEventSchema(Schema):
     stage = fields.String()
     status = fields.String()
     progress = fields.Integer(metadata={"description": "0 to 100"})
+    units_done = fields.Integer(metadata={"description": "What the stage has of `units_total`: bytes, tensors, steps"})
+    units_total = fields.Integer()
     level = fields.String()
     message = fields.String()
     facts = fields.Dict(metadata={"description": "Of the replica: memory as planned and measured, its status"})

@@ -150,6 +150,10 @@ class StageSchema(Schema):
     name = fields.String(required=True)
     status = fields.String(required=True, validate=validate.OneOf(STAGE_STATUSES))
     progress = fields.Integer(metadata={"description": "0 to 100, while it is in progress"})
+    units_done = fields.Integer(metadata={"description": "What it has of `units_total`, over all replicas"})
+    units_total = fields.Integer(
+        metadata={"description": "Bytes of a download, tensors and steps of loading, if that is known"}
+    )
     duration = fields.String(metadata={"description": "Such as 10s, when it has ended"})
 
 
@@ -192,13 +196,19 @@ class DeploymentSummarySchema(Schema):
     finished_at = fields.String(allow_none=True)
     error = fields.Nested(DeploymentErrorSchema, allow_none=True)
     progress_url = fields.String(required=True)
+    progress = fields.Integer(
+        allow_none=True,
+        required=True,
+        metadata={"description": "0 to 100, by the time that stages take; in the list null once it has ended"},
+    )
+    current_stage = fields.String(
+        allow_none=True, required=True, metadata={"description": "In the list null once it has ended"}
+    )
 
 
 class DeploymentDetailSchema(DeploymentSummarySchema, PlannedSchema):
     """How a deployment stands."""
 
-    progress = fields.Integer(required=True, metadata={"description": "0 to 100, by the time that stages take"})
-    current_stage = fields.String(required=True)
     stages = fields.List(fields.Nested(StageSchema), required=True)
     logs = fields.List(fields.Nested(LogLineSchema), required=True)
     estimated_completion = fields.String(allow_none=True, required=True)

@@ -140,6 +140,11 @@ class LocalDeploymentSchema(Schema):
     engine_steps = fields.Integer(required=True)
     tokens_per_second = fields.Float(required=True)
     effective_config = fields.Dict(required=True, metadata={"description": "Options as the engine has them"})
+    deployment_config = fields.Dict(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Options for which a deployment would have to ask; null: it is to end"},
+    )
 
 
 class PerformanceSchema(Schema):

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 
 from gateway.cluster.known_footprints import Footprints
+from gateway.cluster.nodes import Nodes
 from tests.stack import Stack, eventually
 
 ENDS = ("completed", "failed", "cancelled")
@@ -54,7 +55,10 @@ def small_device(stack: Stack, model: str) -> Iterator[str]:
     found = eventually(lambda: footprints.get(here, model), f"{model} is measured")
     footprints.publish(*small.address, {model: found})
     stack.registry.beat_device(small, lease_s=60)
+    nodes = Nodes(stack.redis)
+    nodes.note(small)
     try:
         yield small.node
     finally:
         stack.registry.deregister(small.incarnation)
+        nodes.forget(small.node)

@@ -64,6 +64,9 @@ class Entry:
     status: str = ""
     #: 0 to 100.
     progress: int = 0
+    #: What the stage counts, such as bytes or tensors; `units_total` 0: it counts nothing.
+    units_done: int = 0
+    units_total: int = 0
     level: str = ""
     message: str = ""
     end: str = ""

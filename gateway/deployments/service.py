@@ -205,9 +205,9 @@ class Deployments:
         key.require("deploy")
         ids = cast("builtins.list[str]", self.store.redis.zrevrange(keys.DEPLOYMENTS, 0, MAX_LISTED))
         jobs = [job for job in self.store.read_many(ids) if job and key.may_use(job.model)]
-        found = [deployment_views.summary(job, self.settings.root_path) for job in jobs]
-        to_public = [one for one in found if status in (None, one["status"]) and model_id in (None, one["model_id"])]
-        return to_public[:limit]
+        found = [job for job in jobs if status in (None, job.word) and model_id in (None, job.model)][:limit]
+        root, read = self.settings.root_path, self.store.journals.read
+        return [deployment_views.listed(job, () if job.state.ended else read(job.id), root) for job in found]
 
     def get(self, deployment_id: str, *, key: KeyRecord) -> Job:
         """Raises: PermissionDenied, JobNotFound."""

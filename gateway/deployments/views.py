@@ -38,6 +38,9 @@ class Stage:
 
     status: str = "pending"
     progress: int = 0
+    #: What it counts, such as bytes or tensors; `units_total` 0: that is not known.
+    units_done: int = 0
+    units_total: int = 0
     began_at: int = 0
     ended_at: int = 0
 
@@ -104,6 +107,8 @@ class Progress:
             stage = stages[body["stage"]]
             stage.began_at = body["at"]
         stage.status, stage.progress = body["status"], body.get("progress", 0)
+        stage.units_done = body.get("units_done", stage.units_done)
+        stage.units_total = body.get("units_total", stage.units_total)
         if stage.status != StageStatus.IN_PROGRESS:
             stage.ended_at = body["at"]
 
@@ -132,6 +137,15 @@ def summary(job: Job, root: str) -> dict[str, Any]:
         "error": dict(job.error) or None,
         "progress_url": links(job.id, root)["progress_url"],
     }
+
+
+def listed(job: Job, events: Sequence[Event], root: str = "") -> dict[str, Any]:
+    """One deployment of the list, with its present stage until it has ended. `events` are those of one that has not."""
+    now: dict[str, Any] = {"progress": None, "current_stage": None}
+    if not job.state.ended:
+        found = stages(job, Progress.from_events(job, events), now_ms=0)
+        now = {name: found[name] for name in now}
+    return {**summary(job, root), **now}
 
 
 def detail(job: Job, events: Sequence[Event], root: str = "") -> dict[str, Any]:
@@ -193,6 +207,9 @@ def _stage(name: str, progress: Progress, job: Job) -> dict[str, Any]:
     to_public: dict[str, Any] = {"name": name, "status": word if each else "pending"}
     if word == "in_progress":
         to_public["progress"] = int(progress.done(name))
+    if total := sum(stage.units_total for stage in each):
+        done = sum(stage.units_total if stage.status == StageStatus.COMPLETED else stage.units_done for stage in each)
+        to_public |= {"units_done": done, "units_total": total}
     if (span_s := _span_s(each)) is not None:
         to_public["duration"] = duration(span_s)
     return to_public

@@ -107,6 +107,17 @@ class WaitingRoom:
         """How long a job at a position of its line is expected to wait, and for what."""
         return self._wait(job, position, self._interactive)
 
+    def newcomer_s(self, model_id: str, *, before: int, others: int = 0, background: bool = False) -> float | None:
+        """When a request that comes now would begin, with so many before it, in seconds; None: nobody can tell.
+        `others`: interactive jobs among those before a background job.
+        """
+        if loading := self._loading(model_id):
+            return loading.left_s
+        capacity = self._router.capacity(model_id, background=background)
+        # Who waits takes what is free: the heartbeat says what was before.
+        wait_s = replace(capacity, free=0 if before else capacity.free, others=others).wait_s(before + 1)
+        return None if wait_s is None else round(wait_s, 1)
+
     def _wait(self, job: JobHead, position: int, others: Callable[[str], int]) -> Wait:
         try:
             if loading := self._loading(job.runs_on):

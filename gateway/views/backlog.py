@@ -23,11 +23,16 @@ def queues(inference: Inference, model_id: str | None = None) -> list[dict[str, 
 def _shown(inference: Inference, model: Model, backlog: Backlog) -> dict[str, Any]:
     replicas = [one for one in inference.router.replicas(model) if one.status == ReplicaStatus.ACTIVE]
     running = sum(replica.held + replica.background_held for replica in replicas)
+    interactive, background = backlog.interactive.waiting, backlog.background.waiting
+    room = inference.waiting
+    eta_s = room.newcomer_s(model.id, before=interactive)
+    background_eta_s = room.newcomer_s(model.id, before=interactive + background, others=interactive, background=True)
     return {
         "id": model.id,
-        **asdict(backlog),
+        "interactive": {**asdict(backlog.interactive), "eta_s": eta_s},
+        "background": {**asdict(backlog.background), "eta_s": background_eta_s},
         "replicas": len(replicas),
         "slots": sum(replica.max_batch_size for replica in replicas),
         "running": running,
-        "demand": running + backlog.interactive.waiting,
+        "demand": running + interactive,
     }

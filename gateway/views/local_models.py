@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway.access.api_keys import KeyRecord
+from gateway.cluster.desired import ReplicaSpec
 from gateway.cluster.registry import Health, Replica
 from gateway.inference.service import Inference
 from gateway.jobs.statistics import Stats, read_stats
 from gateway.models.entry import Model
+from schemas.deployments import DEFAULTS
 
 
 def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
@@ -25,23 +27,25 @@ def local_models(inference: Inference, key: KeyRecord) -> list[dict[str, Any]]:
 
 
 def _entry(inference: Inference, model: Model, replicas: Sequence[Replica], stats: Stats) -> dict[str, Any]:
+    specs = {spec.replica_id: spec for spec in inference.router.specs(model)}
     ordered = sorted(replicas, key=lambda replica: (replica.health != Health.HEALTHY, replica.loaded_at))
     return {
         "id": model.id,
         "name": model.name,
         "version": model.version,
         "status": inference.model_status(model),
-        "deployment": _deployment(model, ordered[0]),
+        "deployment": _deployment(model, ordered[0], specs),
         "performance": {
             "tokens_per_second": round(sum(replica.tokens_per_second for replica in replicas), 1),
             "avg_latency_ms": stats.average_latency_ms,
             "max_batch_size": ordered[0].max_batch_size,
         },
-        "replicas": [_deployment(model, replica) for replica in ordered],
+        "replicas": [_deployment(model, replica, specs) for replica in ordered],
     }
 
 
-def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
+def _deployment(model: Model, replica: Replica, specs: Mapping[str, ReplicaSpec]) -> dict[str, Any]:
+    spec = specs.get(replica.replica_id)
     return {
         "node_id": replica.node,
         "hardware": replica.hardware,
@@ -61,7 +65,14 @@ def _deployment(model: Model, replica: Replica) -> dict[str, Any]:
         "engine_steps": replica.steps,
         "tokens_per_second": replica.tokens_per_second,
         "effective_config": dict(replica.effective),
+        "deployment_config": _asked(spec) if spec else None,
     }
+
+
+def _asked(spec: ReplicaSpec) -> dict[str, Any]:
+    """The options with which another deployment would have the same. What is 0 was left open."""
+    found = {name: getattr(spec, name) for name in DEFAULTS}
+    return {name: value for name, value in found.items() if value or isinstance(value, bool)}
 
 
 def quantization(model: Model, replica: Replica) -> str:

@@ -22,6 +22,11 @@ class WaitingSchema(Schema):
     oldest_wait_s = fields.Float(
         required=True, metadata={"description": "Since when the one that was made first waits; 0 if none waits"}
     )
+    eta_s = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "When a request that comes now would begin, in seconds; null: that is not known"},
+    )
 
 
 class ModelQueueSchema(Schema):

@@ -212,6 +212,11 @@ def test_one_that_rest_began_is_cancelled_over_grpc(stack: Stack, rpc: Client) -
     assert details(error)["ErrorInfo"].metadata["deployment_id"] == begun["deployment_id"]
     stream = watch(rpc, begun["deployment_id"])
     next(stream)
+    (listed,) = rpc.call(
+        "ListDeployments", pb.ListDeploymentsRequest(model_id="slow", status="in_progress")
+    ).deployments
+    assert listed.current_stage
+    assert listed.HasField("progress")
     request = pb.CancelDeploymentRequest(deployment_id=begun["deployment_id"])
     assert rpc.call("CancelDeployment", request).status in ("cancelling", "cancelled")
     last = list(stream)[-1]

@@ -17,6 +17,7 @@ from gateway.models.catalog import load_catalog
 from gateway.queue.celery_app import make_celery
 from tests.deployments import deploy, ended, small_device, status
 from tests.stack import Stack, chat, eventually, running
+from workers.engines.fake import LOAD_PARTS
 
 #: A second model with the same engine, and one that fails to load in each way.
 CATALOG = """
@@ -147,6 +148,8 @@ def test_a_deployment_goes_through_its_stages(stack: Stack, client: httpx.Client
     assert local["performance"]["max_batch_size"] == 3
     assert local["deployment"]["health"] == "healthy"
     assert local["deployment"]["planned_bytes"] == replica["planned_bytes"]
+    asked = local["deployment"]["deployment_config"]
+    assert (asked["max_batch_size"], asked["context_length"], asked["cpu_offload"]) == (3, 1024, False)
     eventually(lambda: memory_is_told(stack, client), "its memory is that of its two processes")
     answer = chat(stack, model="second", max_tokens=5).join()
     assert answer.error is None
@@ -404,6 +407,31 @@ def test_deployments_are_listed(client: httpx.Client) -> None:
     listed = found.json()["data"]["deployments"]
     assert listed[0]["deployment_id"] == begun["deployment_id"]
     assert {entry["model_id"] for entry in listed} == {"second"}
+
+
+def test_the_list_says_how_far_each_is(client: httpx.Client) -> None:
+    def entry() -> dict[str, Any]:
+        found = client.get("/models/local/deployments", params={"model_id": "slow", "limit": 1}).json()["data"]
+        return dict(found["deployments"][0])
+
+    begun = deploy(client, "slow")
+    eventually(lambda: entry()["current_stage"] == "model_loading" and entry()["progress"] > 10, "it is shown loading")
+    client.delete(begun["progress_url"])
+    ended(client, begun)
+    assert (entry()["current_stage"], entry()["progress"]) == (None, None)
+
+
+def test_a_stage_counts_what_it_has_of_all(client: httpx.Client) -> None:
+    begun = deploy(client, "second", replicas=2)
+    data = ended(client, begun)
+    loading = next(stage for stage in data["stages"] if stage["name"] == "model_loading")
+    assert (loading["units_done"], loading["units_total"]) == (2 * LOAD_PARTS, 2 * LOAD_PARTS)
+    assert "units_total" not in next(stage for stage in data["stages"] if stage["name"] == "downloading_weights")
+    events = client.get(data["events_url"]).text.splitlines()
+    told = [json.loads(line[6:]) for line in events if line.startswith("data: {")]
+    assert {event.get("units_total", LOAD_PARTS) for event in told if event.get("stage") == "model_loading"} == {
+        LOAD_PARTS
+    }
 
 
 def test_deploying_needs_its_scope(stack: Stack, client: httpx.Client) -> None:

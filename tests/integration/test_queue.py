@@ -38,7 +38,7 @@ def queue(client: httpx.Client, model: str = "fake") -> dict[str, Any]:
 
 
 def test_who_waits_is_counted_until_it_is_served(stack: Stack, client: httpx.Client, rpc: Client) -> None:
-    idle = {"waiting": 0, "oldest_wait_s": 0.0}
+    idle = {"waiting": 0, "oldest_wait_s": 0.0, "eta_s": 0.0}
     before = {"id": "fake", "interactive": idle, "background": idle, "replicas": 1, "slots": SLOTS, "running": 0}
     assert queue(client) == {**before, "demand": 0}
     streams = [chat(stack, max_tokens=2000) for _ in range(SLOTS)]
@@ -57,6 +57,25 @@ def test_who_waits_is_counted_until_it_is_served(stack: Stack, client: httpx.Cli
     for stream in streams:
         assert client.delete(f"/jobs/{stream.job_id}").status_code == 200
     eventually(lambda: queue(client) == {**before, "demand": 0}, "nobody waits any more")
+
+
+def test_when_a_newcomer_would_begin_is_told_once_that_is_known(
+    stack: Stack, client: httpx.Client, rpc: Client
+) -> None:
+    """How long a job holds its slot is known when one has ended."""
+    chat(stack, max_tokens=5).join()
+    streams = [chat(stack, max_tokens=2000) for _ in range(SLOTS + 2)]
+    found = eventually(lambda: one if (one := queue(client))["interactive"]["eta_s"] else None, "it is told")
+    eventually(lambda: queue(client)["interactive"]["waiting"] == 2, "two wait")
+    assert queue(client)["interactive"]["eta_s"] > 0
+    assert found["background"]["eta_s"] is None, "no background job has ended"
+    (over_rpc,) = rpc.call("GetQueue", pb.GetQueueRequest(model="fake")).models
+    assert over_rpc.interactive.eta_s > 0
+    assert not over_rpc.background.HasField("eta_s")
+    eventually(lambda: all(stream.job_id for stream in streams), "all have been taken")
+    for stream in streams:
+        client.delete(f"/jobs/{stream.job_id}")
+    eventually(lambda: queue(client)["interactive"]["waiting"] == 0, "nobody waits any more")
 
 
 def test_all_models_are_listed_or_one(client: httpx.Client, rpc: Client) -> None:

@@ -53,7 +53,8 @@ class StartupFollower:
         at = {"at": entry.at_ms, "replica": replica_id, "entry": entry.id}
         if entry.stage:
             stage = {"stage": entry.stage, "status": entry.status, "progress": entry.progress}
-            self._journal.write(EventType.STAGE, {**at, **stage})
+            units = {"units_done": entry.units_done, "units_total": entry.units_total} if entry.units_total else {}
+            self._journal.write(EventType.STAGE, {**at, **stage, **units})
         if entry.message:
             self._journal.write(EventType.LOG, {**at, "level": entry.level, "message": entry.message})
         if entry.facts:

@@ -76,7 +76,8 @@ class Startup:
         percent, now = min(99, 100 * done // max(total, 1)), time.monotonic()
         if percent > self._progress[0] and now > self._progress[1] + REPORT_S:
             self._progress = (percent, now)
-            self.log.append(stage=self.stage, status=StageStatus.IN_PROGRESS, progress=percent)
+            units = {"units_done": done, "units_total": total}
+            self.log.append(stage=self.stage, status=StageStatus.IN_PROGRESS, progress=percent, **units)
 
     def check(self) -> None:
         """Raises: DeploymentFailed (CANCELLED) if the replica is no longer desired."""

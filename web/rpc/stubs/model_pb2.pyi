@@ -852,7 +852,7 @@ class LocalModel(_message.Message):
     def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., status: _Optional[str] = ..., deployment: _Optional[_Union[LocalDeployment, _Mapping]] = ..., performance: _Optional[_Union[Performance, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[LocalDeployment, _Mapping]]] = ...) -> None: ...
 
 class LocalDeployment(_message.Message):
-    __slots__ = ("node_id", "hardware", "memory_usage", "quantization", "loaded_at", "health", "replica_id", "device", "status", "deployment_id", "engine", "memory_bytes", "planned_bytes", "sequences", "engine_steps", "tokens_per_second", "effective_config", "kv_used_tokens")
+    __slots__ = ("node_id", "hardware", "memory_usage", "quantization", "loaded_at", "health", "replica_id", "device", "status", "deployment_id", "engine", "memory_bytes", "planned_bytes", "sequences", "engine_steps", "tokens_per_second", "effective_config", "kv_used_tokens", "deployment_config")
     NODE_ID_FIELD_NUMBER: _ClassVar[int]
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     MEMORY_USAGE_FIELD_NUMBER: _ClassVar[int]
@@ -871,6 +871,7 @@ class LocalDeployment(_message.Message):
     TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     EFFECTIVE_CONFIG_FIELD_NUMBER: _ClassVar[int]
     KV_USED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_CONFIG_FIELD_NUMBER: _ClassVar[int]
     node_id: str
     hardware: str
     memory_usage: str
@@ -889,7 +890,8 @@ class LocalDeployment(_message.Message):
     tokens_per_second: float
     effective_config: _struct_pb2.Struct
     kv_used_tokens: int
-    def __init__(self, node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., memory_usage: _Optional[str] = ..., quantization: _Optional[str] = ..., loaded_at: _Optional[str] = ..., health: _Optional[str] = ..., replica_id: _Optional[str] = ..., device: _Optional[str] = ..., status: _Optional[str] = ..., deployment_id: _Optional[str] = ..., engine: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., planned_bytes: _Optional[int] = ..., sequences: _Optional[int] = ..., engine_steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., effective_config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., kv_used_tokens: _Optional[int] = ...) -> None: ...
+    deployment_config: DeploymentConfig
+    def __init__(self, node_id: _Optional[str] = ..., hardware: _Optional[str] = ..., memory_usage: _Optional[str] = ..., quantization: _Optional[str] = ..., loaded_at: _Optional[str] = ..., health: _Optional[str] = ..., replica_id: _Optional[str] = ..., device: _Optional[str] = ..., status: _Optional[str] = ..., deployment_id: _Optional[str] = ..., engine: _Optional[str] = ..., memory_bytes: _Optional[int] = ..., planned_bytes: _Optional[int] = ..., sequences: _Optional[int] = ..., engine_steps: _Optional[int] = ..., tokens_per_second: _Optional[float] = ..., effective_config: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., kv_used_tokens: _Optional[int] = ..., deployment_config: _Optional[_Union[DeploymentConfig, _Mapping]] = ...) -> None: ...
 
 class Performance(_message.Message):
     __slots__ = ("tokens_per_second", "avg_latency_ms", "max_batch_size")
@@ -1082,16 +1084,20 @@ class GetDeploymentStatusResponse(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., current_stage: _Optional[str] = ..., stages: _Optional[_Iterable[_Union[DeploymentStage, _Mapping]]] = ..., logs: _Optional[_Iterable[_Union[DeploymentLog, _Mapping]]] = ..., estimated_completion: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., replicas: _Optional[_Iterable[_Union[DeploymentReplica, _Mapping]]] = ..., memory_plan: _Optional[_Mapping[str, MemoryPlan]] = ..., effective_config: _Optional[_Union[EffectiveConfig, _Mapping]] = ..., warnings: _Optional[_Iterable[str]] = ..., progress_url: _Optional[str] = ..., events_url: _Optional[str] = ..., on_demand: _Optional[bool] = ..., asked_by: _Optional[str] = ...) -> None: ...
 
 class DeploymentStage(_message.Message):
-    __slots__ = ("name", "status", "duration", "progress")
+    __slots__ = ("name", "status", "duration", "progress", "units_done", "units_total")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
     DURATION_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    UNITS_DONE_FIELD_NUMBER: _ClassVar[int]
+    UNITS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     status: str
     duration: str
     progress: int
-    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., duration: _Optional[str] = ..., progress: _Optional[int] = ...) -> None: ...
+    units_done: int
+    units_total: int
+    def __init__(self, name: _Optional[str] = ..., status: _Optional[str] = ..., duration: _Optional[str] = ..., progress: _Optional[int] = ..., units_done: _Optional[int] = ..., units_total: _Optional[int] = ...) -> None: ...
 
 class DeploymentLog(_message.Message):
     __slots__ = ("timestamp", "level", "message")
@@ -1158,7 +1164,7 @@ class WatchDeploymentRequest(_message.Message):
     def __init__(self, deployment_id: _Optional[str] = ..., from_seq: _Optional[int] = ..., from_claim: _Optional[str] = ...) -> None: ...
 
 class DeploymentEvent(_message.Message):
-    __slots__ = ("seq", "claim", "deployment_id", "model_id", "event", "timestamp", "replica", "stage", "status", "progress", "level", "message", "facts", "reason")
+    __slots__ = ("seq", "claim", "deployment_id", "model_id", "event", "timestamp", "replica", "stage", "status", "progress", "level", "message", "facts", "reason", "units_done", "units_total")
     SEQ_FIELD_NUMBER: _ClassVar[int]
     CLAIM_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -1173,6 +1179,8 @@ class DeploymentEvent(_message.Message):
     MESSAGE_FIELD_NUMBER: _ClassVar[int]
     FACTS_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    UNITS_DONE_FIELD_NUMBER: _ClassVar[int]
+    UNITS_TOTAL_FIELD_NUMBER: _ClassVar[int]
     seq: int
     claim: str
     deployment_id: str
@@ -1187,7 +1195,9 @@ class DeploymentEvent(_message.Message):
     message: str
     facts: _struct_pb2.Struct
     reason: str
-    def __init__(self, seq: _Optional[int] = ..., claim: _Optional[str] = ..., deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., event: _Optional[str] = ..., timestamp: _Optional[str] = ..., replica: _Optional[str] = ..., stage: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., level: _Optional[str] = ..., message: _Optional[str] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., reason: _Optional[str] = ...) -> None: ...
+    units_done: int
+    units_total: int
+    def __init__(self, seq: _Optional[int] = ..., claim: _Optional[str] = ..., deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., event: _Optional[str] = ..., timestamp: _Optional[str] = ..., replica: _Optional[str] = ..., stage: _Optional[str] = ..., status: _Optional[str] = ..., progress: _Optional[int] = ..., level: _Optional[str] = ..., message: _Optional[str] = ..., facts: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ..., reason: _Optional[str] = ..., units_done: _Optional[int] = ..., units_total: _Optional[int] = ...) -> None: ...
 
 class ListDeploymentsRequest(_message.Message):
     __slots__ = ("status", "limit", "model_id")
@@ -1206,7 +1216,7 @@ class ListDeploymentsResponse(_message.Message):
     def __init__(self, deployments: _Optional[_Iterable[_Union[DeploymentSummary, _Mapping]]] = ...) -> None: ...
 
 class DeploymentSummary(_message.Message):
-    __slots__ = ("deployment_id", "model_id", "status", "created_at", "started_at", "finished_at", "error", "progress_url")
+    __slots__ = ("deployment_id", "model_id", "status", "created_at", "started_at", "finished_at", "error", "progress_url", "progress", "current_stage")
     DEPLOYMENT_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -1215,6 +1225,8 @@ class DeploymentSummary(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     PROGRESS_URL_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_STAGE_FIELD_NUMBER: _ClassVar[int]
     deployment_id: str
     model_id: str
     status: str
@@ -1223,7 +1235,9 @@ class DeploymentSummary(_message.Message):
     finished_at: str
     error: DeploymentError
     progress_url: str
-    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., progress_url: _Optional[str] = ...) -> None: ...
+    progress: int
+    current_stage: str
+    def __init__(self, deployment_id: _Optional[str] = ..., model_id: _Optional[str] = ..., status: _Optional[str] = ..., created_at: _Optional[str] = ..., started_at: _Optional[str] = ..., finished_at: _Optional[str] = ..., error: _Optional[_Union[DeploymentError, _Mapping]] = ..., progress_url: _Optional[str] = ..., progress: _Optional[int] = ..., current_stage: _Optional[str] = ...) -> None: ...
 
 class CancelDeploymentRequest(_message.Message):
     __slots__ = ("deployment_id",)
@@ -1648,12 +1662,14 @@ class ModelQueue(_message.Message):
     def __init__(self, id: _Optional[str] = ..., interactive: _Optional[_Union[Waiting, _Mapping]] = ..., background: _Optional[_Union[Waiting, _Mapping]] = ..., replicas: _Optional[int] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., demand: _Optional[int] = ...) -> None: ...
 
 class Waiting(_message.Message):
-    __slots__ = ("waiting", "oldest_wait_s")
+    __slots__ = ("waiting", "oldest_wait_s", "eta_s")
     WAITING_FIELD_NUMBER: _ClassVar[int]
     OLDEST_WAIT_S_FIELD_NUMBER: _ClassVar[int]
+    ETA_S_FIELD_NUMBER: _ClassVar[int]
     waiting: int
     oldest_wait_s: float
-    def __init__(self, waiting: _Optional[int] = ..., oldest_wait_s: _Optional[float] = ...) -> None: ...
+    eta_s: float
+    def __init__(self, waiting: _Optional[int] = ..., oldest_wait_s: _Optional[float] = ..., eta_s: _Optional[float] = ...) -> None: ...
 
 class ListKeysRequest(_message.Message):
     __slots__ = ()

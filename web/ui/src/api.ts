@@ -7,6 +7,8 @@ export class ApiError extends Error {
     readonly status: number,
     readonly reason: string,
     readonly retryAfterS: number | null = null,
+    /** What else the answer says of it, such as what would fit. */
+    readonly details: Record<string, unknown> = {},
   ) {
     super(message);
   }
@@ -32,13 +34,13 @@ export async function get<T>(path: string, init: RequestInit = {}): Promise<T> {
 }
 
 /** The same with a JSON body. */
-export function post<T>(path: string, body: unknown): Promise<T> {
-  return get<T>(path, { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
+export function post<T>(path: string, body: unknown, method = "POST"): Promise<T> {
+  return get<T>(path, { method, body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
 }
 
 /** A path with a model's id: its slashes stay, as the API's own paths have them. */
-export function modelPath(id: string, rest: string): string {
-  return `models/${id.split("/").map(encodeURIComponent).join("/")}/${rest}`;
+export function modelPath(id: string, rest = ""): string {
+  return `models/${[...id.split("/").map(encodeURIComponent), rest].filter(Boolean).join("/")}`;
 }
 
 async function failure(response: Response): Promise<ApiError> {
@@ -46,7 +48,7 @@ async function failure(response: Response): Promise<ApiError> {
   const retryAfterS = response.headers.has("Retry-After") && Number.isFinite(after) ? after : null;
   try {
     const body = (await response.json()) as { message: string; data?: { reason?: string } };
-    return new ApiError(body.message, response.status, body.data?.reason ?? "", retryAfterS);
+    return new ApiError(body.message, response.status, body.data?.reason ?? "", retryAfterS, body.data ?? {});
   } catch {
     return new ApiError(`${response.status} ${response.statusText}`, response.status, "", retryAfterS);
   }

@@ -1,6 +1,7 @@
 // The frame of all pages: who has signed in, where one is, language and theme.
 import { useEffect, useRef } from "preact/hooks";
 import { t } from "./i18n";
+import { Deployments } from "./pages/deployments/deployments";
 import { Jobs } from "./pages/jobs/jobs";
 import { Overview } from "./pages/overview/overview";
 import { Playground } from "./pages/playground/playground";
@@ -9,7 +10,12 @@ import { address, PAGES, type Page, place } from "./route";
 import { key, signOut, version } from "./session";
 import { language, type Theme, THEMES, theme } from "./settings";
 
-const VIEWS: Record<Page, () => preact.JSX.Element> = { overview: Overview, playground: Playground, jobs: Jobs };
+const VIEWS: Record<Page, () => preact.JSX.Element> = {
+  overview: Overview,
+  deployments: Deployments,
+  playground: Playground,
+  jobs: Jobs,
+};
 
 export function App() {
   if (key.value === undefined) return <p class="notice">{t("page.loads")}</p>;

@@ -7,6 +7,7 @@ import "./style/base.css";
 import "./style/shell.css";
 import "./style/tables.css";
 import "./style/overview.css";
+import "./style/deployments.css";
 import "./style/playground.css";
 import "./style/jobs.css";
 

@@ -1,6 +1,7 @@
 // Who has signed in. The key itself is sent once and never kept: a cookie that no script can read stands for it.
 import { signal } from "@preact/signals";
 import { ApiError, get, post } from "./api";
+import { t } from "./i18n";
 
 export interface Key {
   id: string;
@@ -42,6 +43,12 @@ export async function signOut(): Promise<void> {
 /** What an answer with 401 means: the session is over. */
 export function noticed(error: unknown): void {
   if (error instanceof ApiError && error.status === 401) end(error.message);
+}
+
+/** Why a request failed, for people. */
+export function reasonOf(error: unknown): string {
+  noticed(error);
+  return error instanceof ApiError && error.status ? error.message : t("unreachable");
 }
 
 /** Whether the key has a scope; `admin` has them all. */

@@ -1,9 +1,8 @@
 // The state of the whole gateway, asked for while somebody looks, and its figures of the last minutes.
 import { signal } from "@preact/signals";
-import { ApiError, get } from "../../api";
-import { t } from "../../i18n";
+import { get } from "../../api";
 import { repeat } from "../../live";
-import { may, noticed } from "../../session";
+import { may, reasonOf } from "../../session";
 
 export interface Replica {
   replica_id: string;
@@ -19,6 +18,8 @@ export interface Replica {
   kv_used_tokens: number;
   tokens_per_second: number;
   effective_config: { max_batch_size?: number; kv_capacity_tokens?: number };
+  /** What a deployment would have to ask for; null: it is to end. */
+  deployment_config: Record<string, unknown> | null;
 }
 
 export interface LocalModel {
@@ -115,8 +116,7 @@ async function look(): Promise<void> {
     stale.value = "";
     remember(models, queues);
   } catch (error) {
-    noticed(error);
-    stale.value = error instanceof ApiError && error.status ? error.message : t("unreachable");
+    stale.value = reasonOf(error);
   }
 }
 
