@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, cast
@@ -189,12 +189,14 @@ class Desired:
         names = by_model.members(self._redis, keys.desired_of(model)) if model is not None else None
         if model is None or names is None:
             return [spec for spec in self._all() if model in (None, spec.model)]
-        places = {name: _place(name) for name in names}
-        reads = [("HGET", keys.desired(node, device), replica) for node, device, replica in places.values()]
-        values = dict(zip(names, pipeline(self._redis, reads, raise_on_error=False), strict=True))
-        for name in [name for name, value in values.items() if value is None]:
-            self._forget(model, name)
-        named = [(_named(*places[name]), value) for name, value in values.items() if value is not None]
+        reads = [("HGET", keys.desired(node, device), replica) for node, device, replica in map(_place, names)]
+        return self.of_values(model, list(zip(names, pipeline(self._redis, reads, raise_on_error=False), strict=True)))
+
+    def of_values(self, model: str, values: Sequence[tuple[str, Any]]) -> list[ReplicaSpec]:
+        """The specs of a model with these values, by the members of its set. Those without one are forgotten."""
+        for member in [member for member, value in values if value is None]:
+            self._forget(model, member)
+        named = [(_named(*_place(member)), value) for member, value in values if value is not None]
         return [spec for _, spec in readable(named, _read) if spec.model == model]
 
     def _forget(self, model: str, member: str) -> None:

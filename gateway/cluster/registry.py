@@ -176,6 +176,10 @@ class KeeperState:
     evicts: bool = False
 
 
+#: Workers' heartbeats by incarnation: JSON, None if it is gone, or an error in its place.
+Beats = Sequence[tuple[str, Any]]
+
+
 class Registry:
     """Reads and writes heartbeats."""
 
@@ -220,7 +224,7 @@ class Registry:
 
         A replica is told of no more jobs, and what it was told is gone.
         """
-        for replica in self._read([incarnation], Replica) if self.redis.sismember(keys.WORKERS, incarnation) else ():
+        for replica in self.replicas_among([incarnation]) if self.redis.sismember(keys.WORKERS, incarnation) else ():
             queue = wake_queue(replica.replica_id)
             self.redis.zrem(keys.openings(replica.model), queue)
             self.redis.srem(keys.workers_of(replica.model), incarnation)
@@ -242,14 +246,18 @@ class Registry:
         """All living replicas, or those of one model."""
         if model is None:
             return self._living(keys.WORKERS, Replica)
-        name = keys.workers_of(model)
-        names = by_model.members(self.redis, name)
-        found = self.replicas() if names is None else self._read(names, Replica, name)
-        return [replica for replica in found if replica.model == model]
+        names = by_model.members(self.redis, keys.workers_of(model))
+        if names is None:
+            return [replica for replica in self.replicas() if replica.model == model]
+        return self.of_beats(model, self._values(names))
+
+    def of_beats(self, model: str, beats: Beats) -> list[Replica]:
+        """The replicas of a model with these heartbeats. Those without one are forgotten."""
+        return [replica for replica in self._parsed(beats, Replica, keys.workers_of(model)) if replica.model == model]
 
     def replicas_among(self, incarnations: Sequence[str]) -> list[Replica]:
         """The living ones of these replicas."""
-        return self._read(incarnations, Replica)
+        return self._parsed(self._values(incarnations), Replica)
 
     def is_alone(self, model: str) -> bool:
         """Whether a model has one replica at most. One that has just died may count, and none that lives is left out.
@@ -270,13 +278,17 @@ class Registry:
 
     def _living(self, index: str, kind: type[Worker]) -> list[Worker]:
         """The heartbeats of all workers of one kind."""
-        return self._read(sorted(pipeline(self.redis, [("SMEMBERS", index)])[0]), kind, index)
+        return self._parsed(self._values(sorted(pipeline(self.redis, [("SMEMBERS", index)])[0])), kind, index)
 
-    def _read(self, names: Sequence[str], kind: type[Worker], *indexes: str) -> list[Worker]:
-        """The heartbeats of these workers. Those without a heartbeat are removed from the indexes."""
+    def _values(self, names: Sequence[str]) -> Beats:
+        """The heartbeats of these workers, or what is in their place."""
         values = pipeline(self.redis, [("GET", keys.worker(name)) for name in names], raise_on_error=False)
-        gone = [name for name, value in zip(names, values, strict=True) if value is None]
+        return list(zip(names, values, strict=True))
+
+    def _parsed(self, beats: Beats, kind: type[Worker], *indexes: str) -> list[Worker]:
+        """The workers with these heartbeats. Those without one are removed from the indexes."""
+        gone = [name for name, value in beats if value is None]
         for index in indexes if gone else ():
             self.redis.srem(index, *gone)
-        payloads = [(f"The heartbeat of {name}", v) for name, v in zip(names, values, strict=True) if v is not None]
+        payloads = [(f"The heartbeat of {name}", value) for name, value in beats if value is not None]
         return [worker for _, worker in readable(payloads, partial(load_as, kind))]

@@ -14,12 +14,14 @@ from gateway.cluster.desired import Desired, ReplicaSpec, SpecState
 from gateway.cluster.known_footprints import Footprints
 from gateway.cluster.loading import Loader
 from gateway.cluster.registry import ProviderWorker, Registry, Replica, ReplicaStatus
+from gateway.cluster.serving import Served, Serving
 from gateway.errors import DO_NOT_RETRY, HeadraceError, LoadFailed, ModelNotReady, UpstreamUnavailable
 from gateway.inference.breaker import Breaker, Circuit, CircuitState
 from gateway.models.catalog import Catalog, Model
 from gateway.scheduling.capacity import Capacity
 from gateway.store.cached import Cached, CachedByName
 from gateway.store.connection import NOT_NOW
+from gateway.store.scripts import Scripts
 
 log = logging.getLogger(__name__)
 
@@ -90,8 +92,8 @@ class Router:
         self.footprints = Footprints(registry.redis)
         self.catalog = catalog
         self.breaker = breaker
-        self._replicas = CachedByName(registry.replicas, lambda replica: replica.model)
-        self._specs = CachedByName(self.desired.all, lambda spec: spec.model)
+        serving = Serving(registry, self.desired, Scripts(registry.redis))
+        self._served = CachedByName(serving.of, serving.all, Served())
         self._known: Cached[set[str]] = Cached(KNOWN_S)
         self._workers: Cached[list[ProviderWorker]] = Cached()
         self._circuits: dict[str, Cached[Circuit]] = {}
@@ -121,7 +123,7 @@ class Router:
 
     def asleep(self, model_id: str) -> bool:
         """Whether a replica of the model sleeps, and none is awake."""
-        states = {spec.state for spec in self._specs.get(model_id)}
+        states = {spec.state for spec in self._served.get(model_id).specs}
         return SpecState.ASLEEP in states and SpecState.RUNNING not in states
 
     def find(self, model_id: str) -> Model | None:
@@ -130,23 +132,24 @@ class Router:
 
     def replicas(self, model: Model) -> Sequence[Replica]:
         """The living replicas that serve a model."""
-        return self._replicas.get(model.base or model.id)
+        return self._served.get(model.base or model.id).replicas
 
     def specs(self, model: Model) -> Sequence[ReplicaSpec]:
         """The desired replicas that serve a model."""
-        return self._specs.get(model.base or model.id)
+        return self._served.get(model.base or model.id).specs
 
     def everything(self) -> tuple[list[Replica], list[ReplicaSpec]]:
         """The replicas and the specs of all models, read now. For a while those of single ones come from here.
 
         For pages that show many models, or what was just changed.
         """
-        found = self._replicas.all(), self._specs.all()
-        return [*chain.from_iterable(found[0].values())], [*chain.from_iterable(found[1].values())]
+        found = self._served.all().values()
+        replicas, specs = ([one.replicas for one in found], [one.specs for one in found])
+        return [*chain.from_iterable(replicas)], [*chain.from_iterable(specs)]
 
     def capacity(self, model_id: str, *, background: bool) -> Capacity:
         """How fast a model gets through its jobs, as its replicas have measured it."""
-        found = [one for one in self._replicas.get(model_id) if one.status == ReplicaStatus.ACTIVE]
+        found = [one for one in self._served.get(model_id).replicas if one.status == ReplicaStatus.ACTIVE]
         slots = sum(_slots(replica, background=background) for replica in found)
         held = sum(replica.held + (replica.background_held if background else 0) for replica in found)
         means = [mean for r in found if (mean := r.background_slot_s if background else r.slot_s)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 
 #: Longest age of the value.
@@ -44,26 +44,27 @@ class Cached(Generic[T]):
 
 
 class CachedByName(Generic[T]):
-    """Lists by name: that of one name is read alone, or, by who needs them, all are at once."""
+    """Values by name: that of one name is read alone, or, by who needs them, all are at once.
 
-    def __init__(self, read: Callable[[str | None], Sequence[T]], name_of: Callable[[T], str]) -> None:
+    `nothing` is the value of a name that is not among all.
+    """
+
+    def __init__(self, read: Callable[[str], T], read_all: Callable[[], Mapping[str, T]], nothing: T) -> None:
         self._read = read
-        self._name_of = name_of
-        self._each: dict[str, Cached[Sequence[T]]] = {}
-        self._all: Cached[dict[str, list[T]]] = Cached()
+        self._read_all = read_all
+        self._nothing = nothing
+        self._each: dict[str, Cached[T]] = {}
+        self._all: Cached[Mapping[str, T]] = Cached()
 
-    def get(self, name: str) -> Sequence[T]:
-        """Those of one name. Raises: NOT_NOW."""
+    def get(self, name: str) -> T:
+        """That of one name. Raises: NOT_NOW."""
         if self._all.is_recent:
-            return self._all.get(self._everything).get(name, ())
+            return self._all.get(self._read_all).get(name, self._nothing)
         return self._each.setdefault(name, Cached()).get(lambda: self._read(name))
 
-    def all(self) -> dict[str, list[T]]:
-        """Those of every name that has any, read now. Raises: NOT_NOW."""
-        return self._all.renew(self._everything)
-
-    def _everything(self) -> dict[str, list[T]]:
-        return by_name(self._read(None), self._name_of)
+    def all(self) -> Mapping[str, T]:
+        """Those of every name that has one, read now. Raises: NOT_NOW."""
+        return self._all.renew(self._read_all)
 
 
 def by_name(values: Iterable[T], name_of: Callable[[T], str]) -> dict[str, list[T]]:

@@ -9,11 +9,13 @@ import redis
 
 from gateway.cluster.desired import Desired, ReplicaSpec
 from gateway.cluster.registry import Registry, Replica
+from gateway.cluster.serving import Serving
 from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.jobs.recovery import held_by
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.codec import dumps
+from gateway.store.scripts import Scripts
 from workers.keeper.keeper import Keeper
 
 
@@ -141,3 +143,38 @@ def test_a_job_that_another_has_taken_over_is_not_its_own_any_more(store: JobSto
     store.redis.set(keys.job(broken.id), "no record")
     assert held_by(store, "w", itself=True) == []
     assert store.redis.smembers(keys.held("w")) == {""}
+
+
+def test_a_request_reads_both_at_once_and_forgets_who_is_gone(redis_client: redis.Redis, keeper: Keeper) -> None:
+    registry, desired = Registry(redis_client), Desired(redis_client)
+    serving = Serving(registry, desired, Scripts(redis_client))
+    for name in ("a", "b", "gone"):
+        registry.heartbeat(replica(name), lease_s=60)
+    desired.put(*(ReplicaSpec(name, "m", "n", "cpu0") for name in ("a", "b c", "dropped")))
+    before_keeper = serving.of("m")
+    keeper.round()
+    for served in (before_keeper, serving.of("m"), serving.all()["m"]):
+        assert sorted(one.replica_id for one in served.replicas) == ["a", "b", "gone"]
+        assert sorted(one.replica_id for one in served.specs) == ["a", "b c", "dropped"]
+    redis_client.delete(keys.worker("gone:1"))
+    redis_client.hdel(keys.desired("n", "cpu0"), "dropped")
+    redis_client.sadd(keys.desired_of("m"), "nonsense")
+    found = serving.of("m")
+    assert [one.replica_id for one in found.replicas] == ["a", "b"]
+    assert [one.replica_id for one in found.specs] == ["a", "b c"]
+    assert redis_client.smembers(keys.workers_of("m")) == {"a:1", "b:1"}
+    assert redis_client.smembers(keys.desired_of("m")) == {"n cpu0 a", "n cpu0 b c"}
+
+
+def test_one_that_can_not_be_read_is_left_out(redis_client: redis.Redis, keeper: Keeper) -> None:
+    registry, desired = Registry(redis_client), Desired(redis_client)
+    for name in ("a", "b", "c"):
+        registry.heartbeat(replica(name), lease_s=60)
+    desired.put(ReplicaSpec("a", "m", "n", "cpu0"), ReplicaSpec("b", "m", "n", "cpu1"))
+    keeper.round()
+    redis_client.delete(keys.worker("b:1"), keys.desired("n", "cpu1"))
+    redis_client.lpush(keys.worker("b:1"), "no string")
+    redis_client.set(keys.worker("c:1"), "no JSON")
+    redis_client.set(keys.desired("n", "cpu1"), "no hash")
+    found = Serving(registry, desired, Scripts(redis_client)).of("m")
+    assert ([one.replica_id for one in found.replicas], [one.replica_id for one in found.specs]) == (["a"], ["a"])

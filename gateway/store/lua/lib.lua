@@ -1,5 +1,6 @@
 -- Shared by all scripts: put before each of them when it is loaded.
--- KEYS[1] is the job hash, KEYS[2] its journal, KEYS[3] its vectors, in all but limit.lua, stored.lua and breaker.lua.
+-- KEYS[1] is the job hash, KEYS[2] its journal, KEYS[3] its vectors, in all but limit.lua, stored.lua,
+-- breaker.lua and serving.lua.
 
 -- What the score of a background job is more than the time in ms that it was made.
 local BACKGROUND = 10000000000000
