@@ -28,6 +28,7 @@ from cli.output import say
 from cli.preflight import bootstrap_key, wait_for_redis
 from cli.service.command import files, service
 from cli.status import status
+from cli.top.command import top
 from cli.up import SUPERVISOR, claim_redis, supervisor_of, up
 from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap, origins
@@ -148,6 +149,7 @@ COMMANDS = (
     service,
     status,
     token,
+    top,
     unload,
     usage,
     worker,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.jobs.indexes import BACKGROUND_SCORE
 from gateway.jobs.store import JobStore
 from gateway.store import keys
 from gateway.store.connection import pipeline
+
+#: Jobs of each class that are named.
+FIRST = 5
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,8 @@ class Waiting:
     waiting: int = 0
     #: Since when the one that was made first waits, be it for the first time or again; 0.0 if none waits.
     oldest_wait_s: float = 0.0
+    #: Ids of those that were made first.
+    first: Sequence[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -42,16 +47,19 @@ def backlogs(store: JobStore, models: Sequence[str]) -> dict[str, Backlog]:
     waits = {job_id: _wait_s(at, now_ms) for job_id, at in zip(first, since, strict=True)}
     return {
         model: Backlog(
-            *(Waiting(count or 0, waits[ids[0]] if ids else 0.0) for count, ids in zip(row[:2], row[2:], strict=True))
+            *(
+                Waiting(count or 0, waits[ids[0]] if ids else 0.0, list(ids))
+                for count, ids in zip(row[:2], row[2:], strict=True)
+            )
         )
         for model, row in zip(models, rows, strict=True)
     }
 
 
 def _of_model(model: str) -> list[tuple[Any, ...]]:
-    """How many of each class wait, and the first of each: background jobs come behind a score."""
+    """How many of each class wait, and the first ones of each: background jobs come behind a score."""
     name, low, high = keys.queued(model), f"({BACKGROUND_SCORE}", BACKGROUND_SCORE
-    first = [("ZRANGE", name, *ends, "BYSCORE", "LIMIT", 0, 1) for ends in (("-inf", low), (high, "+inf"))]
+    first = [("ZRANGE", name, *ends, "BYSCORE", "LIMIT", 0, FIRST) for ends in (("-inf", low), (high, "+inf"))]
     return [("ZCOUNT", name, "-inf", low), ("ZCOUNT", name, high, "+inf"), *first]
 
 

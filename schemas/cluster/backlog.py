@@ -22,6 +22,9 @@ class WaitingSchema(Schema):
     oldest_wait_s = fields.Float(
         required=True, metadata={"description": "Since when the one that was made first waits; 0 if none waits"}
     )
+    first = fields.List(
+        fields.String(), required=True, metadata={"description": "Ids of those that were made first, at most five"}
+    )
     eta_s = fields.Float(
         required=True,
         allow_none=True,

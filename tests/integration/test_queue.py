@@ -38,12 +38,13 @@ def queue(client: httpx.Client, model: str = "fake") -> dict[str, Any]:
 
 
 def test_who_waits_is_counted_until_it_is_served(stack: Stack, client: httpx.Client, rpc: Client) -> None:
-    idle = {"waiting": 0, "oldest_wait_s": 0.0, "eta_s": 0.0}
+    idle = {"waiting": 0, "oldest_wait_s": 0.0, "first": [], "eta_s": 0.0}
     before = {"id": "fake", "interactive": idle, "background": idle, "replicas": 1, "slots": SLOTS, "running": 0}
     assert queue(client) == {**before, "demand": 0}
     streams = [chat(stack, max_tokens=2000) for _ in range(SLOTS)]
     eventually(lambda: queue(client)["running"] == SLOTS, "both slots are in use")
-    streams += [chat(stack, max_tokens=2000) for _ in range(3)]
+    waiting = [chat(stack, max_tokens=2000) for _ in range(3)]
+    streams += waiting
     streams += [chat(stack, max_tokens=2000, priority="background") for _ in range(2)]
     eventually(lambda: all(stream.job_id for stream in streams), "all have been taken")
     found = queue(client)
@@ -54,6 +55,8 @@ def test_who_waits_is_counted_until_it_is_served(stack: Stack, client: httpx.Cli
     over_rpc = rpc.call("GetQueue", pb.GetQueueRequest(model="fake")).models[0]
     assert (over_rpc.demand, over_rpc.interactive.waiting, over_rpc.background.waiting) == (SLOTS + 3, 3, 2)
     assert over_rpc.interactive.oldest_wait_s > 0
+    assert {stream.job_id for stream in waiting} == set(found["interactive"]["first"])
+    assert list(over_rpc.interactive.first) == found["interactive"]["first"]
     for stream in streams:
         assert client.delete(f"/jobs/{stream.job_id}").status_code == 200
     eventually(lambda: queue(client) == {**before, "demand": 0}, "nobody waits any more")

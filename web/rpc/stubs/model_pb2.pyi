@@ -1662,14 +1662,16 @@ class ModelQueue(_message.Message):
     def __init__(self, id: _Optional[str] = ..., interactive: _Optional[_Union[Waiting, _Mapping]] = ..., background: _Optional[_Union[Waiting, _Mapping]] = ..., replicas: _Optional[int] = ..., slots: _Optional[int] = ..., running: _Optional[int] = ..., demand: _Optional[int] = ...) -> None: ...
 
 class Waiting(_message.Message):
-    __slots__ = ("waiting", "oldest_wait_s", "eta_s")
+    __slots__ = ("waiting", "oldest_wait_s", "eta_s", "first")
     WAITING_FIELD_NUMBER: _ClassVar[int]
     OLDEST_WAIT_S_FIELD_NUMBER: _ClassVar[int]
     ETA_S_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
     waiting: int
     oldest_wait_s: float
     eta_s: float
-    def __init__(self, waiting: _Optional[int] = ..., oldest_wait_s: _Optional[float] = ..., eta_s: _Optional[float] = ...) -> None: ...
+    first: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, waiting: _Optional[int] = ..., oldest_wait_s: _Optional[float] = ..., eta_s: _Optional[float] = ..., first: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ListKeysRequest(_message.Message):
     __slots__ = ()

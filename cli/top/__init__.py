@@ -1,0 +1,1 @@
+"""`headrace top`: what happens now, in the terminal."""
