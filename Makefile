@@ -48,7 +48,7 @@ locks: $(STAMP)
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	for name in web worker; do \
 		echo '# Made by `make locks` from setup.cfg: every package of the image, with the hashes of its files.' >docker/$$name.lock; done
-	$(BIN)/$(LOCK) --extra providers >>docker/web.lock
+	$(BIN)/$(LOCK) --extra providers --extra otel >>docker/web.lock
 	echo "torch; python_version < '3'" | $(BIN)/$(LOCK) --extra worker --override - >>docker/worker.lock
 
 # On a CPU any build of PyTorch of that version will do, which brings what it needs of CUDA, and nothing is needed of what

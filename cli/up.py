@@ -48,6 +48,7 @@ from gateway.store.connection import NOT_NOW, connect
 from gateway.store.embedded import memory_limit, require_free
 from gateway.store.installation import REMEDY, Installation
 from gateway.store.redis_url import masked
+from gateway.tracing import start as tracing
 
 #: Secrets in the data folder, and what they are.
 SECRETS = {"bootstrap": "API key", "flower.password": "Flower"}
@@ -128,6 +129,7 @@ def _check(settings: Settings) -> None:
     for problem in check_models(settings):
         say(f"a mistake in {problem}")
     check_tls(settings)
+    tracing.require(settings)
     if text := plaintext.warning(settings):
         say(text)
 

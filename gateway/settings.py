@@ -201,6 +201,8 @@ class Settings:
     metrics: str = "key"
     #: Metrics of jobs by API key, too, which may be many.
     metrics_keys: bool = False
+    #: Export traces with OpenTelemetry, as its own variables (`OTEL_...`) say; needs the extra `otel`.
+    otel: bool = False
     #: Least level of what is logged: `debug`, `info`, `warning` or `error`.
     log_level: str = "info"
     #: How log lines look: `json`, `text`, or `auto`: text on a terminal, JSON elsewhere.

@@ -6,14 +6,15 @@ import logging
 import time
 from functools import partial
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from flask_smorest import Api
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.metrics.error_replies import ErrorReplies
-from gateway.process import log_context
+from gateway.process import log_context, trace_context
 from gateway.store.codec import dumps
+from gateway.tracing.spans import RequestSpan, Tracer
 from schemas.answers import ChatChunkSchema, CompletionChunkSchema, DeploymentEventSchema, EmbeddingProgressSchema
 from schemas.envelope import ErrorSchema, enveloped
 from schemas.jobs import JobAcceptedSchema
@@ -44,6 +45,8 @@ from web.rest import (
 
 log = logging.getLogger(__name__)
 
+#: Methods of requests that change nothing.
+LOOKING = ("GET", "HEAD", "OPTIONS")
 #: Schemas that no view names: `web/http/api_document.py` does.
 UNREFERENCED = (
     *(OpenAIErrorSchema, JobAcceptedSchema, enveloped(JobAcceptedSchema)),
@@ -51,12 +54,13 @@ UNREFERENCED = (
 )
 
 
-def create_app(gateway: Gateway) -> Flask:
-    """An application over a connected gateway."""
+def create_app(gateway: Gateway, tracer: Tracer | None = None) -> Flask:
+    """An application over a connected gateway. `tracer`: of the spans of its requests, if there are any."""
     app = Flask("headrace", static_folder=None)
     app.extensions["headrace"] = gateway
     app.extensions["headrace.alive"] = lambda: True
     app.extensions["headrace.error_replies"] = ErrorReplies(gateway.redis, "http")
+    app.extensions["headrace.tracer"] = tracer
     app.extensions["headrace.shares"] = Shares(gateway.settings.key_max_streams)
     app.config.update(
         MAX_CONTENT_LENGTH=gateway.settings.max_body_bytes,
@@ -122,6 +126,7 @@ class QuietApi(Api):  # type: ignore[misc]
 def _begin() -> Response | None:
     g.began, g.request_id = time.monotonic(), request_id(request.headers.get("X-Request-Id", ""))
     log_context.begin(request_id=g.request_id)
+    g.span = _begin_span(current_app.extensions["headrace.tracer"])
     g.dialect = Plain(g.request_id)
     return cors.preflight()
 
@@ -131,11 +136,32 @@ def _finish(response: Response) -> Response:
     submission.add_headers(response)
     cors.add_headers(response)
     auth.give_back(response)
-    response.call_on_close(partial(_log_end, g.began, request.method, request.path, response.status_code))
+    response.call_on_close(partial(_end, g.span, g.began, request.method, request.path, response.status_code))
     return response
 
 
-def _log_end(began: float, method: str, path: str, status: int) -> None:
-    """A line for each request, of which those that only look are for the level `debug`."""
-    level = logging.DEBUG if method in ("GET", "HEAD", "OPTIONS") and status < 500 else logging.INFO
+def _begin_span(tracer: Tracer | None) -> RequestSpan | None:
+    """The span of this request. One that only looks has none, unless its client traces it."""
+    if tracer is None or (request.method in LOOKING and "traceparent" not in request.headers):
+        return None
+    route = request.url_rule.rule if request.url_rule else None
+    attributes = {
+        "http.request.method": request.method,
+        "http.route": route,
+        "url.scheme": request.scheme,
+        "url.path": request.path[:300],
+        "server.address": request.environ.get("SERVER_NAME"),
+        "server.port": int(request.environ.get("SERVER_PORT") or 0) or None,
+    }
+    headers = {name: request.headers.get(name, "") for name in ("traceparent", "tracestate")}
+    return tracer.begin(f"{request.method} {route or ''}".rstrip(), headers, attributes)
+
+
+def _end(span: RequestSpan | None, began: float, method: str, path: str, status: int) -> None:
+    """When the response has been sent, or its client has left: its line, for the level `debug` if it only looked."""
+    level = logging.DEBUG if method in LOOKING and status < 500 else logging.INFO
     log.log(level, "%s %.300s: %d, after %.0f ms", method, path, status, 1000 * (time.monotonic() - began))
+    if span is not None:
+        span.end({"http.response.status_code": status}, error=str(status) if status >= 500 else "")
+    log_context.clear()
+    trace_context.begin(trace_context.NONE)

@@ -23,6 +23,7 @@ from gateway.errors import BadRequest
 from gateway.process.start import collect_less, run
 from gateway.settings import Settings
 from gateway.store.codec import dumps
+from gateway.tracing.start import require, tracer
 from web.http.bodies import BoundedBody, HeadWithBody, linger
 from web.tls import Secured
 
@@ -140,7 +141,7 @@ class WebServer(BaseApplication):  # type: ignore[misc]
         gateway = Gateway.connect(self.settings, joined=True)
         bootstrap_given(gateway.credentials, self.settings)
         gateway.hub.start()
-        return create_app(gateway)
+        return create_app(gateway, tracer(self.settings, "web"))
 
 
 def _post_worker_init(worker: Any) -> None:
@@ -151,6 +152,7 @@ def _post_worker_init(worker: Any) -> None:
 def main(settings: Settings) -> None:
     """Serve until SIGTERM. Raises: InvalidSetting."""
     require_strong(settings.bootstrap_key)
+    require(settings)
     if settings.http_tls == "on":
         server_tls(settings)  # what is wrong with it is told once, not by each worker
     elif text := plaintext.warning(settings):

@@ -24,7 +24,7 @@ from gateway.models.catalog import Catalog
 from gateway.models.catalog_store import Added, Download
 from gateway.models.names import parse_name
 from gateway.models.tables import Problem
-from gateway.process import log_context
+from gateway.process import log_context, trace_context
 from gateway.queue.enqueue import enqueue_or_leave_to_keeper
 from gateway.queue.names import Priority, device_queue_key
 from gateway.settings import Settings
@@ -151,6 +151,8 @@ class CatalogEditor:
             route=device_queue_key(*device.address),
             background=True,
             request_id=log_context.request_id(),
+            traceparent=trace_context.current().traceparent,
+            tracestate=trace_context.current().tracestate,
         )
         self._store.create(job, ttl_ms=int(self._settings.background_ttl_s * 1000))
         enqueue_or_leave_to_keeper(self._celery, job.id, queue_key=job.runs_on, priority=Priority.INTERACTIVE)

@@ -28,7 +28,7 @@ from gateway.jobs.control import cancel
 from gateway.jobs.record import DEPLOYMENT, OURS, Job, JobState, new_job_id
 from gateway.jobs.store import JobStore
 from gateway.models.catalog import Catalog, Model
-from gateway.process import log_context
+from gateway.process import log_context, trace_context
 from gateway.queue.enqueue import enqueue_or_leave_to_keeper
 from gateway.queue.names import Priority, device_queue_key
 from gateway.settings import Settings
@@ -76,6 +76,8 @@ class Change:
             route=device_queue_key(*next(iter([*self.wanted, *self.present])).address),
             background=True,
             request_id=log_context.request_id(),
+            traceparent=trace_context.current().traceparent,
+            tracestate=trace_context.current().tracestate,
         )
 
 

@@ -33,7 +33,7 @@ from gateway.jobs.statistics import count_failure
 from gateway.jobs.store import Created, JobStore, Room
 from gateway.models.catalog import Catalog, Model
 from gateway.models.protocols import unsendable, without
-from gateway.process import log_context
+from gateway.process import log_context, trace_context
 from gateway.queue.enqueue import wake
 from gateway.settings import Settings
 from gateway.store.cached import Cached
@@ -155,6 +155,8 @@ class Inference:
             slots=what.slots(full),
             deadline=self.store.clock.estimated_now_ms() + int(1000 * timeout_s) if timeout_s else 0,
             request_id=log_context.request_id(),
+            traceparent=trace_context.current().traceparent,
+            tracestate=trace_context.current().tracestate,
         )
         if token:  # its job is never discarded, since another request may have attached to it
             self.waiting.require_share(self.store.indexes.load(job))

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.errors import Unreadable
 from gateway.jobs.kinds import KINDS
+from gateway.process.trace_context import TraceContext
 from gateway.store import checks
 from gateway.store.codec import dumps, loads
 
@@ -109,6 +110,9 @@ class JobHead:
     fingerprint: str = ""
     #: The id of the request that has made it, by which logs are searched.
     request_id: str = ""
+    #: The span of that request, see `trace`; empty: it is not traced.
+    traceparent: str = ""
+    tracestate: str = ""
 
     @property
     def runs_on(self) -> str:
@@ -121,10 +125,24 @@ class JobHead:
         return self.adapter or self.runs_on
 
     @property
+    def trace(self) -> TraceContext:
+        """Where it belongs in the trace of its client."""
+        return TraceContext.read(self.traceparent, self.tracestate)
+
+    @property
+    def span(self) -> TraceContext:
+        """Its own span in that trace, which is above all others of it."""
+        return self.trace.below(self.id)
+
+    def claim_span(self, claim: str) -> TraceContext:
+        """The span of one of its claims, which a worker can name to others before it is exported."""
+        return self.trace.below(self.id, claim)
+
+    @property
     def log_ids(self) -> dict[str, str]:
         """The ids that log lines about it have."""
         ids = {"request_id": self.request_id, "job_id": self.id, "claim_id": self.claim}
-        return {**ids, "model": self.served_as, "key_id": self.key_id}
+        return {**ids, "model": self.served_as, "key_id": self.key_id, "trace_id": self.trace.trace_id}
 
     @property
     def word(self) -> str:
@@ -191,6 +209,8 @@ _BROUGHT = (
         "price",
         "fingerprint",
         "request_id",
+        "traceparent",
+        "tracestate",
         "slots",
         "prompt_cost",
         "most_tokens",
@@ -208,7 +228,7 @@ _NUMBERS = (
 )
 _TEXTS = (
     *("kind", "model", "key_id", "route", "adapter", "owner", "claim", "cancel_reason", "price", "fingerprint"),
-    "request_id",
+    *("request_id", "traceparent", "tracestate"),
 )
 _FLAGS = ("background", "cancel")
 _OBJECTS = ("usage", "error")

@@ -35,6 +35,10 @@ class Pricing:
     currency: str = "USD"
 
 
+#: The protocols' own servers.
+SERVERS = {"openai": "https://api.openai.com/v1", "anthropic": "https://api.anthropic.com"}
+
+
 @dataclass(frozen=True)
 class Provider:
     """A remote server of models. `protocol` is `openai` or `anthropic`; `api_key_env` names the variable with the key.
@@ -58,6 +62,11 @@ class Provider:
     continuation: str = ""
     #: How models of Anthropic's protocol are told to think: `budget` (a number of tokens) or `effort` (newer models).
     reasoning: str = "budget"
+
+    @property
+    def url(self) -> str:
+        """Where its server is."""
+        return self.base_url or SERVERS[self.protocol]
 
     @property
     def has_credentials(self) -> bool:

@@ -56,6 +56,8 @@ def of_process(name: str, environ: Mapping[str, str]) -> dict[str, str]:
         return without_admin_key(environ)
     if name == "flower":
         return with_settings(environ) | {key: value for key, value in environ.items() if key.startswith("FLOWER_")}
+    if name == "keeper":  # it exports traces
+        return with_settings(environ) | {key: value for key, value in environ.items() if key.startswith("OTEL_")}
     return with_settings(environ)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
 #: The ids that a log line may have, in their order there.
-IDS = ("request_id", "job_id", "claim_id", "model", "key_id")
+IDS = ("request_id", "job_id", "claim_id", "model", "key_id", "trace_id")
 
 #: Threads that work for one request have copies of its context, and so share this dictionary.
 _ids: ContextVar[dict[str, str] | None] = ContextVar("ids", default=None)
@@ -26,6 +26,11 @@ def request_id() -> str:
 def begin(**ids: str) -> None:
     """From now on lines of this context have these ids, and no others."""
     _ids.set(ids)
+
+
+def clear() -> None:
+    """From now on lines of this context have no ids."""
+    _ids.set(None)
 
 
 def note(**ids: str) -> None:

@@ -36,6 +36,8 @@ INSTALLATION = "hr:installation"
 METRICS = "hr:metrics"
 #: Hash: jobs of each API key that have ended, by how.
 KEY_METRICS = "hr:metrics:keys"
+#: List: jobs that have ended, and whose traces are to be exported; see `gateway/tracing/job_traces.py`.
+TRACES = "hr:traces"
 #: Stream: the audit log, see `gateway/access/audit.py`.
 AUDIT = "hr:audit"
 #: The keeper's heartbeat.

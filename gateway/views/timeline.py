@@ -42,11 +42,16 @@ class Entry:
     what: str
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    def number(self, name: str) -> float:
+        """A detail that is a number; 0 if it is none."""
+        value = self.details.get(name)
+        return value if isinstance(value, int | float) else 0
+
 
 def timeline(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
     """All that has happened to a job, and what it adds up to. Raises: JobNotFound."""
     job = inference.get(job_id, key=key)
-    entries = _read(inference.store.redis, job_id)
+    entries = read_timeline(inference.store.redis, job_id)
     until_ms = job.finished_at or inference.store.clock.estimated_now_ms()
     details = job.usage.get("prompt_tokens_details")
     return {
@@ -57,7 +62,7 @@ def timeline(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, 
         "first_token_s": _seconds(job.created_at, _first(entries, "first_token")),
         "elapsed_s": _seconds(job.created_at, until_ms),
         "paused_s": _paused_s(entries, now_ms=until_ms),
-        "replayed_tokens": sum(int(_number(entry, "behind_tokens")) for entry in entries if entry.what == "claimed"),
+        "replayed_tokens": sum(int(entry.number("behind_tokens")) for entry in entries if entry.what == "claimed"),
         "timeline": [_shown(job, entry) for entry in entries],
     }
 
@@ -82,7 +87,7 @@ def _paused_s(entries: Sequence[Entry], *, now_ms: int) -> float:
     paused, since = 0, 0
     for entry in entries:
         if entry.what == "interrupted":
-            since = since or entry.at - int(1000 * _number(entry, "silent_s"))
+            since = since or entry.at - int(1000 * entry.number("silent_s"))
         elif since and entry.what in ("first_token", *ENDS):
             paused, since = paused + entry.at - since, 0
     return (paused + (max(0, now_ms - since) if since else 0)) / 1000
@@ -96,12 +101,7 @@ def _seconds(since: int, at: int) -> float | None:
     return max(0, at - since) / 1000 if since and at else None
 
 
-def _number(entry: Entry, name: str) -> float:
-    value = entry.details.get(name)
-    return value if isinstance(value, int | float) else 0
-
-
-def _read(client: redis.Redis, job_id: str) -> list[Entry]:
+def read_timeline(client: redis.Redis, job_id: str) -> list[Entry]:
     """All of it, oldest first; none for a job of an older version. An entry that can't be read is left out.
 
     Raises: Unreadable; NOT_NOW.

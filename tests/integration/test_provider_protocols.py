@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gateway.models.entry import Model, Provider
+from gateway.models.entry import SERVERS, Model, Provider
 from gateway.models.protocols import refusals
 from tests.upstreams.anthropic import AnthropicServer
 from tests.upstreams.base import Fault, answer
@@ -17,7 +17,6 @@ from tests.upstreams.openai import OpenAIServer
 from workers.providers import connect
 from workers.providers.base import UpstreamDelta, UpstreamRequest
 from workers.providers.failures import translate
-from workers.providers.protocols import openai as openai_module
 from workers.providers.protocols.content_blocks import PrefixJoiner
 
 KEY = "sk-12345678"
@@ -47,7 +46,7 @@ def openai(monkeypatch: pytest.MonkeyPatch) -> Iterator[OpenAIServer]:
     server = OpenAIServer(KEY)
     monkeypatch.setenv("K", KEY)
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
-    monkeypatch.setattr(openai_module, "BASE_URL", f"{server.url}/v1")
+    monkeypatch.setitem(SERVERS, "openai", f"{server.url}/v1")
     yield server
     server.close()
 

@@ -33,3 +33,12 @@ def test_the_admin_key_is_for_those_that_let_requests_in(name: str) -> None:
     assert ("sk-1" in given.values()) == (name in ("web", "rpc", "agent", "provider"))
     assert Settings.load(given).redis_url == settings.redis_url
     assert given["PATH"] == "useful"
+
+
+def test_the_keeper_exports_traces_as_web_and_rpc_do() -> None:
+    variables = {"OTEL_EXPORTER_OTLP_HEADERS": "key=1"}
+    given = [
+        name for name in ("web", "rpc", "keeper", "flower", "redis") if of_process(name, variables).keys() & variables
+    ]
+    assert given == ["web", "rpc", "keeper"]
+    assert public(variables) == {}

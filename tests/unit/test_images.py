@@ -109,7 +109,7 @@ def test_both_images_run_as_the_same_fixed_user_and_check_their_health() -> None
     assert "useradd --uid 10001" in DOCKERFILE
 
 
-@pytest.mark.parametrize(("image", "extra"), [("web", "providers"), ("worker", "worker")])
+@pytest.mark.parametrize(("image", "extra"), [("web", "providers"), ("web", "otel"), ("worker", "worker")])
 def test_a_lock_has_what_setup_cfg_asks_for(image: str, extra: str) -> None:
     """Pinned and with hashes. A version of setup.cfg that has changed wants `make locks`."""
     pinned = _lock(image)

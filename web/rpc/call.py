@@ -18,6 +18,7 @@ import grpc.aio
 from gateway.access.api_keys import KeyRecord
 from gateway.errors import Unavailable
 from gateway.process import log_context
+from gateway.tracing.spans import RequestSpan
 from schemas.inference import MAX_TIMEOUT_S
 from web.bearer import bearer
 from web.client_errors import client_error
@@ -31,6 +32,8 @@ T = TypeVar("T")
 
 #: Names of methods that change nothing begin so.
 LOOKING = ("Get", "List", "Watch")
+#: Statuses that are not the client's fault.
+OUR_FAULT = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 
 
 class Call:
@@ -51,6 +54,7 @@ class Call:
         self._metadata = {name: value for name, value in context.invocation_metadata() or () if isinstance(value, str)}
         self.request_id = request_id(self._metadata.get("x-request-id", ""))
         log_context.begin(request_id=self.request_id)
+        self._span: RequestSpan | None = None
         self._deadline = time.monotonic() + left if (left := context.time_remaining()) is not None else float("inf")
         self._began = time.monotonic()
         self._answered = False
@@ -188,15 +192,26 @@ class Call:
     async def fail(self, error: Exception, doing: str) -> NoReturn:
         """End the call with the status of an error. Raises: grpc.aio.AbortError, as grpc wants it."""
         found = client_error(error, f"{doing} (request {self.request_id})")
-        self.log_end(doing, found.reason)
+        self.log_end(doing, found.reason, code=found.grpc_code)
         self.face.error_replies.count(found)
         await self.head()
         await self._context.abort_with_status(to_status(found, request_id=self.request_id, job_id=self.job_id))
 
-    def log_end(self, doing: str, outcome: str) -> None:
-        """A line for each call, of which those that only look are for the level `debug`."""
-        level = logging.DEBUG if doing.rpartition(".")[2].startswith(LOOKING) else logging.INFO
+    def begin_span(self, doing: str) -> None:
+        """The span of this call. One that only looks has none, unless its client traces it."""
+        if self.face.tracer is None or (only_looks(doing) and not self.header("traceparent")):
+            return
+        headers = {name: self.header(name) or "" for name in ("traceparent", "tracestate")}
+        method = "/".join(doing.rsplit(".", 1))
+        self._span = self.face.tracer.begin(method, headers, {"rpc.system.name": "grpc", "rpc.method": method})
+
+    def log_end(self, doing: str, outcome: str, *, code: str = "OK") -> None:
+        """A line for each call, of which those that only look are for the level `debug`; and the end of its span."""
+        level = logging.DEBUG if only_looks(doing) else logging.INFO
         log.log(level, "%s: %s, after %.0f ms", doing, outcome, 1000 * (time.monotonic() - self._began))
+        span, self._span = self._span, None
+        if span is not None:
+            span.end({"rpc.response.status_code": code}, error=outcome if code in OUR_FAULT else "")
 
     def _send_head(self, headers: Mapping[str, str]) -> None:
         metadata = (("x-request-id", self.request_id), *headers.items())
@@ -208,3 +223,8 @@ class Call:
                 function()
             except Exception as error:
                 log.warning("call %s: not tidied up (%s)", self.request_id, error, exc_info=True)
+
+
+def only_looks(method: str) -> bool:
+    """Whether a method, by its full name, changes nothing."""
+    return method.rpartition(".")[2].startswith(LOOKING)

@@ -61,6 +61,7 @@ def _handler(method: MethodDescriptor, behaviour: Behaviour, face: RpcRuntime) -
 
 async def _run(call: Call, run: Callable[[Call], Awaitable[T]], doing: str) -> T:
     """Run a call. It is always closed, and its client gets a status."""
+    call.begin_span(doing)
     try:
         try:
             with call.face.admit(call):
@@ -71,7 +72,7 @@ async def _run(call: Call, run: Callable[[Call], Awaitable[T]], doing: str) -> T
                     return result
                 except (asyncio.CancelledError, grpc.aio.InternalError):
                     call.leave()
-                    call.log_end(doing, "its client has left")
+                    call.log_end(doing, "its client has left", code="CANCELLED")
                     raise
                 finally:
                     await call.close()

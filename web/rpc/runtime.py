@@ -14,6 +14,7 @@ from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.errors import QueueFull
 from gateway.metrics.error_replies import ErrorReplies
+from gateway.tracing.spans import Tracer
 from gateway.watching.watcher import Watcher
 
 log = logging.getLogger(__name__)
@@ -51,8 +52,10 @@ class OpenCall(Protocol):
 class RpcRuntime:
     """One for each process; made on the running event loop."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, tracer: Tracer | None = None) -> None:
         self.gateway = gateway
+        #: Of the spans of calls; None: they have none.
+        self.tracer = tracer
         self.loop = asyncio.get_running_loop()
         self.max_calls = gateway.settings.grpc_max_calls
         self.error_replies = ErrorReplies(gateway.redis, "grpc")

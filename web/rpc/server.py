@@ -19,6 +19,8 @@ from gateway.context import Gateway
 from gateway.errors import InvalidSetting
 from gateway.process.start import run
 from gateway.settings import Settings
+from gateway.tracing.spans import Tracer
+from gateway.tracing.start import tracer
 from web.rpc import methods, reflection
 from web.rpc.handlers import handlers
 from web.rpc.health import Health
@@ -37,10 +39,10 @@ SERVICES = tuple(service.full_name for service, _ in methods.SERVICES)
 class RpcServer:
     """A grpcio server over a connected gateway, on the running event loop."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, tracer: Tracer | None = None) -> None:
         settings = gateway.settings
         self.gateway = gateway
-        self.face = RpcRuntime(gateway)
+        self.face = RpcRuntime(gateway, tracer)
         self.health = Health(gateway, SERVICES)
         self.server = grpc.aio.server(options=list(channel_options(settings).items()))
         self.server.add_generic_rpc_handlers(
@@ -126,15 +128,15 @@ def main(settings: Settings) -> None:
     """Serve until SIGTERM. Raises: InvalidSetting."""
     gateway = Gateway.connect(settings, face="grpc")
     bootstrap_given(gateway.credentials, settings)
-    asyncio.run(serve(gateway))
+    asyncio.run(serve(gateway, tracer(settings, "rpc")))
 
 
-async def serve(gateway: Gateway) -> None:
+async def serve(gateway: Gateway, tracer: Tracer | None = None) -> None:
     """Serve until a signal. Raises: InvalidSetting."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    server = RpcServer(gateway)
+    server = RpcServer(gateway, tracer)
     await server.start()
     await ended.wait()
     await server.stop()

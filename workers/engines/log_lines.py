@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 
 CONTINUED = "    | "
-IDS = ("request_id", "job_id", "claim_id", "model", "key_id")
+IDS = ("request_id", "job_id", "claim_id", "model", "key_id", "trace_id")
 #: How lines look: `json`, `text`, or `auto`: text on a terminal.
 FORM = "HEADRACE_LOG_FORMAT"
 

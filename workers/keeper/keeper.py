@@ -40,6 +40,7 @@ from gateway.store.joined import Command
 from gateway.store.loop import guarded, repeat
 from workers.keeper.demand import Demand
 from workers.keeper.sweeps import QueueSweep, RunningSweep
+from workers.keeper.trace_export import exporting
 
 log = logging.getLogger("headrace.keeper")
 
@@ -258,4 +259,5 @@ def main(settings: Settings) -> None:
         celery=make_celery(settings),
         catalog=load_catalog(settings, client),
     )
-    keeper.run(stop)
+    with exporting(settings, keeper.store, keeper.catalog, stop):
+        keeper.run(stop)

@@ -29,6 +29,8 @@ class UpstreamRequest:
     before: str = ""
     #: The client asked for this model itself, not for one whose fallback it is.
     named: bool = True
+    #: Headers of the call, see `gateway/process/trace_context.py`.
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def provider(self) -> Provider:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import replace
 
 import httpx2
 
@@ -106,15 +107,19 @@ class Calls:
 def plan(upstream: Upstream, model: Model, transcript: Transcript) -> list[UpstreamRequest]:
     """The calls that bring what is missing: one for all answers, or one for each."""
     job, missing = transcript.job, transcript.missing
-    named = model.id == job.model
-    whole = UpstreamRequest(job.kind, model, job.request, missing, named=named)
+    whole = UpstreamRequest(
+        job.kind,
+        model,
+        job.request,
+        missing,
+        named=model.id == job.model,
+        headers=job.claim_span(job.claim).headers,
+    )
     begun = any(transcript.choices[index].text for index in missing)
     if len(missing) == len(transcript.choices) and not begun and not upstream.splits(whole):
         return [whole]
     choices = transcript.choices
-    return [
-        UpstreamRequest(job.kind, model, job.request, [index], choices[index].text, named=named) for index in missing
-    ]
+    return [replace(whole, indexes=[index], before=choices[index].text) for index in missing]
 
 
 async def _one(

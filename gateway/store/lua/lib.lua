@@ -150,6 +150,18 @@ local function note(now, what, more)
   end
 end
 
+-- How many jobs that have ended may wait for the export of their traces; older ones are dropped.
+local MOST_TRACES = 10000
+
+-- Has the trace of the job exported, if its client has asked for it: the last bit of its flags says so.
+local function end_trace()
+  local trace = redis.call('HGET', KEYS[1], 'traceparent')
+  if trace and string.find(trace, '[13579bdf]$') then
+    redis.call('RPUSH', 'hr:traces', string.match(KEYS[1], '^hr:{(.*)}$'))
+    redis.call('LTRIM', 'hr:traces', -MOST_TRACES, -1)
+  end
+end
+
 -- Ends the job: the caller has checked that it has not ended. No TTL is set before this point. `ttl`: that of its record.
 -- `fields`: of the record, which are set with its end.
 local function finish(state, ttl, fields)
@@ -157,6 +169,7 @@ local function finish(state, ttl, fields)
   redis.call('HSET', KEYS[1], 'state', state, 'finished_at', now, 'owner', '', unpack(fields))
   counting(count_end, state, fields, now)
   counting(note, now, state)
+  counting(end_trace)
   ttl = tonumber(ttl) or DEFAULT_TTL
   redis.call('PEXPIRE', KEYS[1], ttl)
   redis.call('PEXPIRE', KEYS[2], ttl)

@@ -18,8 +18,6 @@ from workers.providers.protocols import anthropic_bodies, wire
 from workers.providers.protocols.content_blocks import Blocks, PrefixJoiner
 from workers.providers.secrets import key_of
 
-#: Anthropic's own server.
-BASE_URL = "https://api.anthropic.com"
 #: The last version of the API that takes numbers for sampling: 2026-10-21, for which the SDK asks, refuses any value.
 SAMPLING_VERSION = "2023-06-01"
 
@@ -34,7 +32,7 @@ class AnthropicUpstream:
         key = key_of(provider) or "none"
         self._client = anthropic.AsyncAnthropic(
             api_key=key,
-            base_url=provider.base_url or BASE_URL,
+            base_url=provider.url,
             max_retries=0,
             # The SDK sends the key as a bearer; servers of others may know the older header only.
             default_headers={"X-Api-Key": key} if provider.base_url else None,
@@ -69,7 +67,8 @@ class AnthropicUpstream:
 
     def _arguments(self, ask: UpstreamRequest, begun: str) -> dict[str, Any]:
         """The body as the SDK takes it, and the version of the API that knows it."""
-        body = anthropic_bodies.message(ask, begun)
+        body, headers = anthropic_bodies.message(ask, begun), dict(ask.headers)
         if sampling := {name: body.pop(name) for name in anthropic_bodies.SAMPLING if name in body}:
-            body |= {"extra_body": sampling, "extra_headers": {"anthropic-version": SAMPLING_VERSION}}
-        return body
+            body["extra_body"] = sampling
+            headers["anthropic-version"] = SAMPLING_VERSION
+        return {**body, "extra_headers": headers}

@@ -21,8 +21,6 @@ from workers.providers.protocols.chunks import Chunks
 from workers.providers.protocols.vectors import vectors
 from workers.providers.secrets import key_of
 
-#: OpenAI's own server.
-BASE_URL = "https://api.openai.com/v1"
 #: What the SDK's functions must be given by name; all else goes as it is.
 _REQUIRED = ("model", "messages", "prompt", "input", "stream", "encoding_format")
 
@@ -36,7 +34,7 @@ class OpenAIUpstream:
         self._provider = provider
         self._client = openai.AsyncOpenAI(
             api_key=key_of(provider) or "none",
-            base_url=provider.base_url or BASE_URL,
+            base_url=provider.url,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
                 follow_redirects=False, timeout=openai.Timeout(None, connect=provider.connect_timeout_s)
@@ -60,9 +58,13 @@ class OpenAIUpstream:
                 yield piece
             return
         if ask.kind == "completion" and has_completions(ask.model):
-            call = self._client.completions.with_streaming_response.create(**_arguments(openai_bodies.completion(ask)))
+            call = self._client.completions.with_streaming_response.create(
+                **_arguments(ask, openai_bodies.completion(ask))
+            )
         else:
-            call = self._client.chat.completions.with_streaming_response.create(**_arguments(openai_bodies.chat(ask)))
+            call = self._client.chat.completions.with_streaming_response.create(
+                **_arguments(ask, openai_bodies.chat(ask))
+            )
         chunks = Chunks(ask, self._provider.name)
         async with call as response, contextlib.aclosing(wire.events(response.iter_bytes())) as events:
             async for event in events:
@@ -76,7 +78,7 @@ class OpenAIUpstream:
         await self._client.close()
 
     async def _embed(self, ask: UpstreamRequest) -> list[UpstreamDelta]:
-        call = self._client.embeddings.with_streaming_response.create(**_arguments(openai_bodies.embedding(ask)))
+        call = self._client.embeddings.with_streaming_response.create(**_arguments(ask, openai_bodies.embedding(ask)))
         async with call as response:
             answer = await wire.read_whole(response.iter_bytes())
         if isinstance(answer, Mapping) and answer.get("error"):
@@ -84,7 +86,8 @@ class OpenAIUpstream:
         return vectors(answer, ask.num_inputs)
 
 
-def _arguments(body: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(ask: UpstreamRequest, body: Mapping[str, Any]) -> dict[str, Any]:
     """A body as the SDK's functions take it: it must not look at what it may not know."""
     rest = {name: value for name, value in body.items() if name not in _REQUIRED}
-    return {**{name: body[name] for name in _REQUIRED if name in body}, "extra_body": rest}
+    required = {name: body[name] for name in _REQUIRED if name in body}
+    return {**required, "extra_body": rest, "extra_headers": ask.headers}
