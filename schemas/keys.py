@@ -148,6 +148,22 @@ class KeySchema(Schema):
     )
 
 
+class KeyWithLeftSchema(KeySchema):
+    """A key, and what is left of its limits in this minute."""
+
+    remaining_requests = fields.Integer(required=True, allow_none=True, metadata={"description": "null: no limit"})
+    remaining_tokens = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={"description": "null: no limit. A request that runs takes what it may use at most"},
+    )
+    reset_s = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Seconds until all is there again if no request comes; null: no limit"},
+    )
+
+
 class NewKeySchema(KeySchema):
     """A key with a new secret, which is never shown again."""
 
@@ -163,4 +179,4 @@ class RevokedKeySchema(KeySchema):
 class KeyListSchema(Schema):
     """All keys, oldest first."""
 
-    keys = fields.List(fields.Nested(KeySchema), required=True)
+    keys = fields.List(fields.Nested(KeyWithLeftSchema), required=True)

@@ -23,6 +23,10 @@ class UsageQuery:
     #: Aware times; the hour of `start` counts whole.
     start: datetime
     end: datetime
+    #: `day`: a row for each; empty: one for the whole time.
+    by: str = ""
+    #: `json` or `csv`.
+    format: str = "json"
 
 
 class UsageQuerySchema(StrictSchema):
@@ -34,6 +38,11 @@ class UsageQuerySchema(StrictSchema):
     model = Text(load_default=None, validate=validate.Length(1, 200))
     start = Moment(data_key="from", load_default=None, metadata={"description": f"Default: {DEFAULT_DAYS} days ago"})
     end = Moment(data_key="to", load_default=None, metadata={"description": "Exclusive; default: now"})
+    by = Text(
+        load_default="",
+        validate=validate.OneOf(("day",)),
+        metadata={"description": "`day`: a row for each day (UTC) instead of one for the whole time"},
+    )
 
     @post_load
     def _build(self, data: dict[str, Any], **_: Any) -> UsageQuery:
@@ -44,7 +53,13 @@ class UsageQuerySchema(StrictSchema):
             start = datetime.min.replace(tzinfo=UTC)
         if not timedelta() < end - start <= timedelta(days=MAX_DAYS):
             raise ValidationError(f"Must be before 'to', by at most {MAX_DAYS} days.", "from")
-        return UsageQuery(key_id=data["key_id"], model=data["model"], start=start, end=end)
+        return UsageQuery(**{**data, "start": start, "end": end})
+
+
+class UsageReportQuerySchema(UsageQuerySchema):
+    """Query of the ledger, and what the report is written in."""
+
+    format = Text(load_default="json", validate=validate.OneOf(("json", "csv")))
 
 
 class CountsSchema(Schema):
@@ -59,6 +74,7 @@ class CountsSchema(Schema):
 class UsageRowSchema(CountsSchema):
     """What one key used of one model."""
 
+    day = fields.String(required=True, allow_none=True, metadata={"description": "With `by=day`"})
     key_id = fields.String(required=True)
     key_name = fields.String(required=True)
     model = fields.String(required=True)

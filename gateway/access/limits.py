@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -56,6 +57,17 @@ class Quota:
         return found
 
 
+def _quota(key: KeyRecord, requests: int, tokens: int, reset_ms: int) -> Quota:
+    """What a key has left that has used so much."""
+    return Quota(
+        limit_requests=key.requests_per_minute,
+        remaining_requests=max(0, key.requests_per_minute - requests),
+        limit_tokens=key.tokens_per_minute,
+        remaining_tokens=max(0, key.tokens_per_minute - tokens),
+        reset_s=reset_ms / 1000,
+    )
+
+
 class Limits:
     """Reserves what a request may use."""
 
@@ -94,20 +106,27 @@ class Limits:
                 log.warning("key %s: a refused request is not counted (%s)", key.id, away)
         return error
 
+    def left(self, records: Sequence[KeyRecord]) -> dict[str, Quota]:
+        """What these keys have left, by their ids, in one round trip. Those without limits are not in it."""
+        limited = [key for key in records if key.limited]
+        pipe = self._redis.pipeline(transaction=False)
+        for key in limited:
+            self._add(pipe, "look", key, "", 0)
+        replies = self._scripts.execute(pipe) if limited else []
+        return {key.id: _quota(key, *reply[1:4]) for key, reply in zip(limited, replies, strict=True)}
+
+    def _add(self, pipe: redis.client.Pipeline, what: str, key: KeyRecord, name: str, tokens: int) -> None:
+        limits = key.requests_per_minute, key.tokens_per_minute
+        self._scripts.add(pipe, "limit", keys.limits(key.id), what, name, tokens, *limits)
+
     def _charge(self, what: str, key: KeyRecord, name: str, tokens: int) -> Quota:
         """Raises: RateLimited."""
         max_requests, max_tokens = key.requests_per_minute, key.tokens_per_minute
         pipe = self._redis.pipeline(transaction=False)
         pipe.sadd(keys.LIMITED, key.id)
-        self._scripts.add(pipe, "limit", keys.limits(key.id), what, name, tokens, max_requests, max_tokens)
+        self._add(pipe, what, key, name, tokens)
         _, (over, requests, used, reset_ms, wait_ms) = self._scripts.execute(pipe)
-        quota = Quota(
-            limit_requests=max_requests,
-            remaining_requests=max(0, max_requests - requests),
-            limit_tokens=max_tokens,
-            remaining_tokens=max(0, max_tokens - used),
-            reset_s=reset_ms / 1000,
-        )
+        quota = _quota(key, requests, used, reset_ms)
         if not over:
             return quota
         wait_s = max(1, math.ceil(wait_ms / 1000))

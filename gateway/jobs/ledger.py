@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import redis
 
-from gateway.errors import Unreadable
+from gateway.errors import InvalidRequest, Unreadable
 from gateway.jobs.record import AGENT_KINDS, Job, JobHead
 from gateway.models.entry import Pricing
 from gateway.store import keys
@@ -25,16 +25,18 @@ from gateway.store.unreadable import leaving_out, readable
 LEDGER_DAYS = 400
 #: The parts in one unit of a currency.
 PICO = 10**12
+_TOO_MUCH = "too much for one report: name a key or a model, or a shorter time with 'from' and 'to'."
 _COUNTS = ("jobs", "prompt_tokens", "completion_tokens", "cost")
 _ENTRY = re.compile(r"(?P<hour>[01]\d|2[0-3]) (?P<name>\w+) (?P<currency>\S*) (?P<model>.+)", re.DOTALL)
-#: Hashes read in one round trip.
-_BATCH = 1_000
+#: Hashes read in one round trip, hashes that one report reads, and rows that it has.
+_BATCH, MAX_HASHES, MAX_ROWS = 1_000, 400_000, 50_000
 
 
 @dataclass(frozen=True)
 class Usage:
-    """What one key used of one model."""
+    """What one key used of one model. `day`: in UTC, as `2026-01-31`; empty: in the whole time of a report."""
 
+    day: str
     key_id: str
     model: str
     currency: str
@@ -65,6 +67,7 @@ class Usage:
     def to_public(self) -> dict[str, Any]:
         """As clients see it."""
         return {
+            "day": self.day or None,
             "key_id": self.key_id,
             "model": self.model,
             **self.counts(),
@@ -78,7 +81,7 @@ def total(rows: Sequence[Usage]) -> dict[str, Any]:
     currencies = sorted({row.currency for row in rows})
     costs = {name: sum(row.cost_pico for row in rows if row.currency == name) / PICO for name in currencies}
     counts = [row.counts() for row in rows]
-    return {**{name: sum(row[name] for row in counts) for name in Usage("", "", "").counts()}, "cost": costs}
+    return {**{name: sum(row[name] for row in counts) for name in Usage("", "", "", "").counts()}, "cost": costs}
 
 
 def price(pricing: Pricing) -> str:
@@ -130,20 +133,33 @@ class Ledger:
         self._scripts.add(pipe, "limit", keys.limits(job.key_id), "refund", job.id)
 
     def report(
-        self, key_ids: Sequence[str], *, start: datetime, end: datetime, model: str | None = None
+        self,
+        key_ids: Sequence[str],
+        *,
+        start: datetime,
+        end: datetime,
+        model: str | None = None,
+        by_day: bool = False,
     ) -> list[Usage]:
-        """The usage of these keys from the hour of `start` up to `end`, by key, model and currency."""
+        """The usage of these keys from the hour of `start` up to `end`, by key, model and currency; and by day.
+
+        Raises: InvalidRequest if that is too much.
+        """
         first = start.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
         days = [first.date() + timedelta(days=i) for i in range((end.astimezone(UTC).date() - first.date()).days + 1)]
+        if len(key_ids) * len(days) > MAX_HASHES:
+            raise InvalidRequest(f"{len(key_ids)} keys over {len(days)} days are {_TOO_MUCH}")
         hashes = [(key_id, f"{day}") for key_id in key_ids for day in days]
-        sums: dict[tuple[str, str, str], dict[str, int]] = {}
+        sums: dict[tuple[str, str, str, str], dict[str, int]] = {}
         for key_id, day, raw in self._read(hashes):
             ledger = f"of key {key_id} in the ledger of {day}"
             named = [(f"The entry {pair[0]!r:.80} {ledger}", pair) for pair in raw.items()]
             for _, (hour, name, currency, of_model, count) in readable(named, _entry):
                 if model in (None, of_model) and first <= datetime.fromisoformat(f"{day}T{hour}:00Z") < end:
-                    row = sums.setdefault((key_id, of_model, currency), dict.fromkeys(_COUNTS, 0))
-                    row[name] += count
+                    group = (day if by_day else "", key_id, of_model, currency)
+                    sums.setdefault(group, dict.fromkeys(_COUNTS, 0))[name] += count
+            if len(sums) > MAX_ROWS:
+                raise InvalidRequest(f"More than {MAX_ROWS} rows are {_TOO_MUCH}")
         return [Usage(*group, *row.values()) for group, row in sorted(sums.items())]
 
     def _read(self, hashes: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str, dict[str, str]]]:

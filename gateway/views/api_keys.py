@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from gateway.access.api_keys import Credentials
 from gateway.access.key_record import KeyRecord
+from gateway.access.limits import Limits, Quota
 from schemas.base.times import iso_seconds
 
 
@@ -19,6 +21,33 @@ def shown(record: KeyRecord) -> dict[str, Any]:
         elif name.endswith("_per_minute"):
             data[name] = value or None
     return data
+
+
+def shown_with_left(limits: Limits, records: Sequence[KeyRecord]) -> list[dict[str, Any]]:
+    """Keys, and what each has left of its limits now."""
+    left = limits.left(records)
+    return [{**shown(record), **_left(left.get(record.id))} for record in records]
+
+
+def _left(quota: Quota | None) -> dict[str, Any]:
+    return {
+        "remaining_requests": quota.remaining_requests if quota and quota.limit_requests else None,
+        "remaining_tokens": quota.remaining_tokens if quota and quota.limit_tokens else None,
+        "reset_s": quota.reset_s if quota else None,
+    }
+
+
+def visible_key(credentials: Credentials, name: str, key: KeyRecord) -> KeyRecord:
+    """The key with this id or name, which is the caller's own, or any for an admin.
+
+    Raises:
+        PermissionDenied, NotFound, Conflict.
+    """
+    if "admin" in key.scopes:
+        return credentials.find(name)
+    if name not in (key.id, key.name):
+        key.require("admin")
+    return key
 
 
 def visible_keys(credentials: Credentials, name: str | None, key: KeyRecord) -> dict[str, str]:

@@ -223,7 +223,7 @@ def test_the_end_sets_the_reservation_to_what_was_used_once(store: JobStore, lim
     quota = limits.reserve(key, "next", 100)
     assert quota is not None
     assert quota.remaining_tokens == 1_000 - 27 - 100
-    expected = Usage(key.id, "a/b:c.1", "EUR", 1, 7, 20, 7 * 30_000_000 + 20 * 60_000_000)
+    expected = Usage("", key.id, "a/b:c.1", "EUR", 1, 7, 20, 7 * 30_000_000 + 20 * 60_000_000)
     assert ledger(store, key.id) == [expected]
     assert expected.cost == pytest.approx(0.00141)
 

@@ -69,7 +69,7 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (deployments.DeploymentErrorSchema, pb.DeploymentError, set()),
         (deployments.CancelledDeploymentSchema, pb.CancelDeploymentResponse, set()),
         (deployments.UnloadedSchema, pb.UnloadLocalModelResponse, set()),
-        (keys.KeySchema, pb.Key, set()),
+        (keys.KeyWithLeftSchema, pb.Key, set()),
         (keys.KeyRequestSchema, pb.CreateKeyRequest, set()),
         (keys.NewKeySchema, pb.NewKey, set()),
         (keys.KeyChangeSchema, pb.UpdateKeyRequest, {"key_id"}),

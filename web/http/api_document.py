@@ -92,6 +92,8 @@ def _complete(path: str, operation: dict[str, Any], *, has_parameter: bool) -> N
     names = ["X-Request-Id", *(["Idempotency-Key", "Prefer"] if asks else [])]
     if asks:
         _add_answers_of_a_job(path, responses)
+    if path == "/usage":
+        responses["200"]["content"]["text/csv"] = {"schema": _TEXT}
     if path.endswith("/events"):
         names.append("Last-Event-ID")
         responses["200"]["content"] = {"text/event-stream": {"schema": _ref("schemas", "StreamEvent")}}

@@ -1,11 +1,11 @@
-"""API keys: make, list, read, change, rotate and revoke them. For admins."""
+"""API keys: make, list, read, change, rotate and revoke them. For admins; another key reads itself."""
 
 from __future__ import annotations
 
-from flask import Response
+from flask import Response, request
 from flask_smorest import Blueprint
 
-from gateway.views.api_keys import shown
+from gateway.views.api_keys import shown, shown_with_left, visible_key
 from schemas.envelope import enveloped
 from schemas.examples import KEY, KEY_CHANGE, ROTATION
 from schemas.keys import (
@@ -15,6 +15,7 @@ from schemas.keys import (
     KeyRequest,
     KeyRequestSchema,
     KeySchema,
+    KeyWithLeftSchema,
     NewKeySchema,
     RevokedKeySchema,
     RotationSchema,
@@ -27,14 +28,20 @@ blueprint = Blueprint("keys", __name__, url_prefix="/keys", description="API key
 NAMED = [{"in": "path", "name": "key_id", "description": "Its id or, if no other active key has it, its name"}]
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
-blueprint.before_request(require_admin)
+
+
+@blueprint.before_request
+def guard() -> None:
+    """All but the own key is for admins. Raises: PermissionDenied."""
+    if request.endpoint != "keys.key":
+        require_admin()
 
 
 @blueprint.route("")
 @blueprint.response(200, enveloped(KeyListSchema))
 def keys() -> Response:
     """All keys, also those that are revoked or have expired."""
-    return success({"keys": [shown(record) for record in gateway().credentials.list()]})
+    return success({"keys": shown_with_left(gateway().inference.limits, gateway().credentials.list())})
 
 
 @blueprint.route("", methods=["POST"])
@@ -47,10 +54,11 @@ def create(body: KeyRequest) -> Response:
 
 
 @blueprint.route("/<key_id>", parameters=NAMED)
-@blueprint.response(200, enveloped(KeySchema))
+@blueprint.response(200, enveloped(KeyWithLeftSchema))
 def key(key_id: str) -> Response:
-    """One key."""
-    return success(shown(gateway().credentials.find(key_id)))
+    """One key, and what is left of its limits; who is no admin may see the own one."""
+    record = visible_key(gateway().credentials, key_id, caller())
+    return success(shown_with_left(gateway().inference.limits, [record])[0])
 
 
 @blueprint.route("/<key_id>", parameters=NAMED, methods=["PATCH"])

@@ -4,6 +4,7 @@
 -- charges (hash: job, its tokens; ?job, 1 while they are only reserved; '' = their sum; '!' = what a minute allows),
 -- open (set: jobs that the ledger has not counted yet). settle.lua counts those that have ended.
 -- ARGV: 'reserve', job, tokens, requests a minute, tokens a minute (0 = no limit)
+--       'look', '', 0, requests a minute, tokens a minute: nothing is asked for
 --       'refused', a name, 0, requests a minute, tokens a minute: a request that was not even one counts as one
 --       'correct', job, tokens: its tokens were counted, and are more than was reserved. Returns {over, wait}, as below
 --       'refund', job: it was discarded before any client knew of it
@@ -92,7 +93,7 @@ local tokens, max_requests, max_tokens = tonumber(ARGV[3]), tonumber(ARGV[4]), t
 local used_requests = redis.call('ZCARD', KEYS[1])
 local used_tokens = tonumber(redis.call('HGET', KEYS[2], '')) or 0
 local over, wait = '', 0
-if not redis.call('ZSCORE', KEYS[1], job) then
+if what ~= 'look' and not redis.call('ZSCORE', KEYS[1], job) then
   local more_requests, more_tokens = used_requests + 1 - max_requests, used_tokens + tokens - max_tokens
   if max_requests > 0 and more_requests > 0 then
     over, wait = 'requests', leaves_in(now, more_requests, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.views.api_keys import shown
+from gateway.views.api_keys import shown, shown_with_left, visible_key
 from gateway.views.usage import usage
 from schemas.keys import KeyChangeSchema, KeyRequestSchema, RotationSchema
 from schemas.usage import UsageQuerySchema
@@ -16,13 +16,14 @@ from web.rpc.stubs import model_pb2 as pb
 def list_keys(call: Call, _: pb.ListKeysRequest) -> pb.ListKeysResponse:
     """All keys, also those that are revoked or have expired."""
     call.key.require("admin")
-    return build(pb.ListKeysResponse, {"keys": [shown(record) for record in call.gateway.credentials.list()]})
+    found = shown_with_left(call.gateway.inference.limits, call.gateway.credentials.list())
+    return build(pb.ListKeysResponse, {"keys": found})
 
 
 def get_key(call: Call, request: pb.GetKeyRequest) -> pb.Key:
-    """One key."""
-    call.key.require("admin")
-    return build(pb.Key, shown(call.gateway.credentials.find(request.key_id)))
+    """One key, and what is left of its limits; who is no admin may see the own one."""
+    record = visible_key(call.gateway.credentials, request.key_id, call.key)
+    return build(pb.Key, shown_with_left(call.gateway.inference.limits, [record])[0])
 
 
 def create_key(call: Call, request: pb.CreateKeyRequest) -> pb.NewKey:
@@ -57,7 +58,7 @@ def revoke_key(call: Call, request: pb.RevokeKeyRequest) -> pb.RevokedKey:
 
 def get_usage(call: Call, request: pb.GetUsageRequest) -> pb.UsageReport:
     """Jobs that have ended, by key and model."""
-    names = {"key_id": "key", "model": "model", "start": "from", "end": "to"}
+    names = {"key_id": "key", "model": "model", "start": "from", "end": "to", "by": "by"}
     query = UsageQuerySchema().load({names[name]: value for name, value in to_dict(request).items()})
     found = usage(call.gateway.store.ledger, call.gateway.credentials, query, key=call.key)
     return build(pb.UsageReport, {**found, "start": found["from"], "end": found["to"]})

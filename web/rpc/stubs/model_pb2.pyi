@@ -1690,7 +1690,7 @@ class GetKeyRequest(_message.Message):
     def __init__(self, key_id: _Optional[str] = ...) -> None: ...
 
 class Key(_message.Message):
-    __slots__ = ("id", "name", "prefix", "status", "scopes", "models", "requests_per_minute", "tokens_per_minute", "weight", "created_at", "expires_at", "revoked_at", "rotated_at", "old_secret_until")
+    __slots__ = ("id", "name", "prefix", "status", "scopes", "models", "requests_per_minute", "tokens_per_minute", "weight", "created_at", "expires_at", "revoked_at", "rotated_at", "old_secret_until", "remaining_requests", "remaining_tokens", "reset_s")
     ID_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     PREFIX_FIELD_NUMBER: _ClassVar[int]
@@ -1705,6 +1705,9 @@ class Key(_message.Message):
     REVOKED_AT_FIELD_NUMBER: _ClassVar[int]
     ROTATED_AT_FIELD_NUMBER: _ClassVar[int]
     OLD_SECRET_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    REMAINING_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    RESET_S_FIELD_NUMBER: _ClassVar[int]
     id: str
     name: str
     prefix: str
@@ -1719,7 +1722,10 @@ class Key(_message.Message):
     revoked_at: str
     rotated_at: str
     old_secret_until: str
-    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., prefix: _Optional[str] = ..., status: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., models: _Optional[_Iterable[str]] = ..., requests_per_minute: _Optional[int] = ..., tokens_per_minute: _Optional[int] = ..., weight: _Optional[int] = ..., created_at: _Optional[str] = ..., expires_at: _Optional[str] = ..., revoked_at: _Optional[str] = ..., rotated_at: _Optional[str] = ..., old_secret_until: _Optional[str] = ...) -> None: ...
+    remaining_requests: int
+    remaining_tokens: int
+    reset_s: float
+    def __init__(self, id: _Optional[str] = ..., name: _Optional[str] = ..., prefix: _Optional[str] = ..., status: _Optional[str] = ..., scopes: _Optional[_Iterable[str]] = ..., models: _Optional[_Iterable[str]] = ..., requests_per_minute: _Optional[int] = ..., tokens_per_minute: _Optional[int] = ..., weight: _Optional[int] = ..., created_at: _Optional[str] = ..., expires_at: _Optional[str] = ..., revoked_at: _Optional[str] = ..., rotated_at: _Optional[str] = ..., old_secret_until: _Optional[str] = ..., remaining_requests: _Optional[int] = ..., remaining_tokens: _Optional[int] = ..., reset_s: _Optional[float] = ...) -> None: ...
 
 class CreateKeyRequest(_message.Message):
     __slots__ = ("name", "scopes", "models", "requests_per_minute", "tokens_per_minute", "weight", "expires_at")
@@ -1882,16 +1888,18 @@ class AuditEntry(_message.Message):
     def __init__(self, id: _Optional[str] = ..., at: _Optional[str] = ..., action: _Optional[str] = ..., target: _Optional[str] = ..., key_id: _Optional[str] = ..., key_name: _Optional[str] = ..., face: _Optional[str] = ..., details: _Optional[_Union[_struct_pb2.Struct, _Mapping]] = ...) -> None: ...
 
 class GetUsageRequest(_message.Message):
-    __slots__ = ("key_id", "model", "start", "end")
+    __slots__ = ("key_id", "model", "start", "end", "by")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
+    BY_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     model: str
     start: str
     end: str
-    def __init__(self, key_id: _Optional[str] = ..., model: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ...) -> None: ...
+    by: str
+    def __init__(self, key_id: _Optional[str] = ..., model: _Optional[str] = ..., start: _Optional[str] = ..., end: _Optional[str] = ..., by: _Optional[str] = ...) -> None: ...
 
 class UsageReport(_message.Message):
     __slots__ = ("start", "end", "usage", "total")
@@ -1906,7 +1914,7 @@ class UsageReport(_message.Message):
     def __init__(self, start: _Optional[str] = ..., end: _Optional[str] = ..., usage: _Optional[_Iterable[_Union[UsageRow, _Mapping]]] = ..., total: _Optional[_Union[UsageTotal, _Mapping]] = ...) -> None: ...
 
 class UsageRow(_message.Message):
-    __slots__ = ("key_id", "key_name", "model", "jobs", "prompt_tokens", "completion_tokens", "total_tokens", "cost", "currency")
+    __slots__ = ("key_id", "key_name", "model", "jobs", "prompt_tokens", "completion_tokens", "total_tokens", "cost", "currency", "day")
     KEY_ID_FIELD_NUMBER: _ClassVar[int]
     KEY_NAME_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -1916,6 +1924,7 @@ class UsageRow(_message.Message):
     TOTAL_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     CURRENCY_FIELD_NUMBER: _ClassVar[int]
+    DAY_FIELD_NUMBER: _ClassVar[int]
     key_id: str
     key_name: str
     model: str
@@ -1925,7 +1934,8 @@ class UsageRow(_message.Message):
     total_tokens: int
     cost: float
     currency: str
-    def __init__(self, key_id: _Optional[str] = ..., key_name: _Optional[str] = ..., model: _Optional[str] = ..., jobs: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., cost: _Optional[float] = ..., currency: _Optional[str] = ...) -> None: ...
+    day: str
+    def __init__(self, key_id: _Optional[str] = ..., key_name: _Optional[str] = ..., model: _Optional[str] = ..., jobs: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., total_tokens: _Optional[int] = ..., cost: _Optional[float] = ..., currency: _Optional[str] = ..., day: _Optional[str] = ...) -> None: ...
 
 class UsageTotal(_message.Message):
     __slots__ = ("jobs", "prompt_tokens", "completion_tokens", "total_tokens", "cost")
