@@ -9,44 +9,27 @@ from typing import Any
 import redis
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 
+from gateway.metrics.counts import Labels, read_counts, read_hash
 from gateway.store import keys
-from gateway.store.connection import pipeline
 from gateway.store.metrics import COUNTED, OF_KEYS, SEPARATOR, SUM, Metric
 
 Family = Any
-#: Labels of one series.
-Labels = tuple[str, ...]
 
 
 def counted(client: redis.Redis, *, with_keys: bool) -> Iterator[Family]:
     """All of it; what can't be read is left out. Raises: NOT_NOW."""
-    names = [keys.METRICS, *([keys.KEY_METRICS] if with_keys else [])]
-    replies = pipeline(client, [("HGETALL", name) for name in names], raise_on_error=False)
-    jobs, *of_keys = [reply if isinstance(reply, dict) else {} for reply in replies]
-    found: dict[str, dict[Labels, int]] = defaultdict(dict)
-    for field, number in _whole(jobs):
-        word, *labels = field.split(SEPARATOR)
-        found[word][*labels] = number
-    for word, metric in COUNTED.items():
-        yield (_histogram if metric.buckets else _counter)(metric, found[word])
-    for raw in of_keys:
-        yield _counter(OF_KEYS, {(*field.split(SEPARATOR),): number for field, number in _whole(raw)})
-
-
-def _whole(raw: Mapping[str, str]) -> Iterator[tuple[str, int]]:
-    for field, text in raw.items():
-        if text.isdecimal() and len(text) < 20:
-            yield field, int(text)
+    for word, series in read_counts(client).items():
+        metric = COUNTED[word]
+        yield (_histogram if metric.buckets else _counter)(metric, series)
+    if with_keys:
+        found = {(*field.split(SEPARATOR),): number for field, number in read_hash(client, keys.KEY_METRICS)}
+        yield _counter(OF_KEYS, {labels: number for labels, number in found.items() if len(labels) == 2})
 
 
 def _counter(metric: Metric, found: Mapping[Labels, int]) -> Family:
     family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
-    if not metric.labels:
-        family.add_metric([], sum(found.values()) / metric.scale)
-        return family
-    for labels, number in sorted(found.items()):
-        if len(labels) == len(metric.labels):
-            family.add_metric(labels, number / metric.scale)
+    for labels, number in sorted((found or ({} if metric.labels else {(): 0})).items()):
+        family.add_metric(labels, number / metric.scale)
     return family
 
 
@@ -54,8 +37,7 @@ def _histogram(metric: Metric, found: Mapping[Labels, int]) -> Family:
     family = HistogramMetricFamily(metric.name, metric.help, labels=metric.labels)
     series: dict[Labels, dict[str, int]] = defaultdict(dict)
     for (*labels, bucket), number in sorted(found.items()):
-        if len(labels) == len(metric.labels):
-            series[*labels][bucket] = number
+        series[*labels][bucket] = number
     for key, buckets in series.items():
         family.add_metric(key, _cumulative(metric.buckets, buckets), sum_value=buckets.get(SUM, 0) / 1_000_000)
     return family

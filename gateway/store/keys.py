@@ -38,6 +38,10 @@ METRICS = "hr:metrics"
 KEY_METRICS = "hr:metrics:keys"
 #: List: jobs that have ended, and whose traces are to be exported; see `gateway/tracing/job_traces.py`.
 TRACES = "hr:traces"
+#: List: the points of the last hour, newest first, see `gateway/metrics/history.py`.
+HISTORY = "hr:history"
+#: String with a TTL: somebody has added a point of it lately.
+HISTORY_TURN = "hr:history:turn"
 #: Stream: the audit log, see `gateway/access/audit.py`.
 AUDIT = "hr:audit"
 #: The keeper's heartbeat.

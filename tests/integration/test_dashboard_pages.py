@@ -15,8 +15,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from gateway.access.api_keys import Credentials
+from gateway.store import keys
 from tests.browser import chromium, dashboard, violations
-from tests.stack import KEY, PATIENCE_S, Stack, chat, running
+from tests.stack import KEY, PATIENCE_S, Stack, chat, eventually, running
 
 pytestmark = pytest.mark.slow
 MODELS = {"fake": {"step_s": 0.05}, "second": {"step_s": 0.05}}
@@ -57,11 +58,26 @@ def test_the_overview_follows_what_happens(browser: Browser, stack: Stack) -> No
         expect(row).to_contain_text("3 / 32")
         expect(page.get_by_role("row", name="n1.cpu0 fake").first).to_contain_text("MB /")
         expect(page.get_by_role("row", name="cpu0 healthy").last).to_contain_text("GB")
-        expect(page.locator("canvas")).to_have_count(3)
+        expect(page.locator("canvas")).to_have_count(4)
         with stack.client() as client:
             for stream in streams:
                 client.delete(f"/jobs/{stream.job_id}")
         expect(row).to_contain_text("0 / 32")
+
+
+def test_the_overview_tells_of_the_last_hour(browser: Browser, stack: Stack) -> None:
+    """What happened before anybody looked."""
+    eventually(lambda: stack.redis.llen(keys.HISTORY), "the keeper has noted a point")
+    stream = chat(stack, max_tokens=2000)
+    eventually(lambda: stream.job_id, "it was taken")
+    with stack.client() as client:
+        client.delete(f"/jobs/{stream.job_id}")
+        assert client.get("/models/none").status_code == 404
+    stream.join()
+    with dashboard(browser, f"{stack.url}/llm/") as page:
+        expect(page.get_by_role("row", name="Answered with 404 model_not_found")).to_be_visible()
+        expect(page.get_by_role("row", name="Jobs: cancelled")).to_be_visible()
+        expect(page.get_by_role("img", name="Each minute: now")).to_be_visible()
 
 
 def test_the_overview_says_what_needs_a_look(browser: Browser, stack: Stack) -> None:

@@ -39,6 +39,7 @@ from gateway.store.installation import Installation
 from gateway.store.joined import Command
 from gateway.store.loop import guarded, repeat
 from workers.keeper.demand import Demand
+from workers.keeper.recorder import Recorder
 from workers.keeper.sweeps import QueueSweep, RunningSweep
 from workers.keeper.trace_export import exporting
 
@@ -78,6 +79,7 @@ class Keeper:
         self.limits = Limits(store.redis, store.scripts)
         self.cleanup = Cleanup(store)
         self.strays = Strays(store)
+        self.recorder = Recorder(store, registry, catalog)
         self.trust = trust or Trust()
         self.running = RunningSweep(settings=settings, store=store, celery=celery, trust=self.trust, registry=registry)
         self.queues = QueueSweep(settings=settings, store=store, celery=celery, trust=self.trust)
@@ -124,7 +126,8 @@ class Keeper:
             self._look_at_workers()
             self._look_at_queues(now_ms)
         charges = self.limits.reclaim_expired_reservations
-        for step in (self.catalog.publish, self._complete_sets, charges, self.cleanup.step, self.strays.step):
+        sweeps = self.cleanup.step, self.strays.step
+        for step in (self.catalog.publish, self._complete_sets, charges, *sweeps, self.recorder.step):
             with guarded(step.__qualname__):
                 self.trust.tick()
                 step()

@@ -1,4 +1,4 @@
-// A plot of the last minutes, in the colours of the theme.
+// A plot of the last hour or so, in the colours of the theme.
 import { useEffect, useRef } from "preact/hooks";
 import uPlot from "uplot";
 import { t } from "./i18n";
@@ -28,7 +28,7 @@ const HEIGHT = 132;
 export function Plot({ title, times, lines, top, spanS }: Props) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>();
-  const look = `${isDark()} ${language.value} ${lines.map((line) => line.label).join()}`;
+  const look = `${isDark()} ${language.value} ${lines.map((line) => line.label).join()} ${spanS}`;
 
   useEffect(() => {
     const element = place.current;

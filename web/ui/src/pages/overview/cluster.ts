@@ -30,9 +30,11 @@ export interface LocalModel {
   replicas: Replica[];
 }
 
-interface Waiting {
+export interface Waiting {
   waiting: number;
   oldest_wait_s: number;
+  /** When a request that comes now would begin; null: nobody can tell. */
+  eta_s: number | null;
 }
 
 export interface Queue {
@@ -81,7 +83,7 @@ export interface Cluster {
   ready: Ready;
 }
 
-/** One look: seconds since the epoch, and what the plots show. */
+/** What the plots show of one moment: seconds since the epoch, and what was then. */
 export interface Sample {
   at: number;
   tokens: number;
@@ -92,10 +94,11 @@ export interface Sample {
 }
 
 const EVERY_MS = 2000;
-/** The plots' time: as many looks as are kept. */
-export const SPAN_S = 600;
+/** Looks that are kept at most: more than there are between two points. */
+const KEPT = 60;
 
 export const cluster = signal<Cluster | null>(null);
+/** This page's own looks since the server's last point. */
 export const samples = signal<Sample[]>([]);
 /** Why the last look failed; empty: it did not. */
 export const stale = signal("");
@@ -136,7 +139,7 @@ function remember(models: LocalModel[], queues: Queue[]): void {
     interactive: sum(queues, (queue) => queue.interactive.waiting),
     background: sum(queues, (queue) => queue.background.waiting),
   };
-  samples.value = [...samples.value.filter((one) => one.at > at - SPAN_S), sample];
+  samples.value = [...samples.value, sample].slice(-KEPT);
 }
 
 export function sum<T>(list: readonly T[], of: (one: T) => number): number {

@@ -1,11 +1,11 @@
 import { bytes, duration, number, percent, rate } from "../../format";
 import { t } from "../../i18n";
 import { Meter, Status } from "../../parts";
-import type { Cluster, LocalModel, Queue, Replica } from "./cluster";
+import type { Cluster, LocalModel, Queue, Replica, Waiting } from "./cluster";
 
 const NO_QUEUE: Omit<Queue, "id"> = {
-  interactive: { waiting: 0, oldest_wait_s: 0 },
-  background: { waiting: 0, oldest_wait_s: 0 },
+  interactive: { waiting: 0, oldest_wait_s: 0, eta_s: null },
+  background: { waiting: 0, oldest_wait_s: 0, eta_s: null },
   replicas: 0,
   slots: 0,
   running: 0,
@@ -91,8 +91,8 @@ function Model({ id, model, queue }: { id: string; model?: LocalModel; queue: Qu
         </td>
         <td />
         <td />
-        <td class={`figure ${queue.interactive.waiting ? "" : "none"}`}>{number(queue.interactive.waiting)}</td>
-        <td class={`figure ${queue.background.waiting ? "" : "none"}`}>{number(queue.background.waiting)}</td>
+        <Waits line={queue.interactive} />
+        <Waits line={queue.background} />
         <td class="figure">{oldest ? duration(oldest) : "–"}</td>
         <td class="figure">{latency ? duration(latency / 1000) : "–"}</td>
       </tr>
@@ -100,6 +100,16 @@ function Model({ id, model, queue }: { id: string; model?: LocalModel; queue: Qu
         <ReplicaRow key={replica.replica_id} replica={replica} slots={model.performance.max_batch_size} />
       ))}
     </tbody>
+  );
+}
+
+/** How many wait, and when one that comes now would begin. */
+function Waits({ line: { waiting, eta_s: eta } }: { line: Waiting }) {
+  return (
+    <td class={`figure ${waiting ? "" : "none"}`}>
+      {number(waiting)}
+      {waiting > 0 && <span class="note eta">{eta === null ? t("models.noEta") : t("models.eta", { time: duration(eta) })}</span>}
+    </td>
   );
 }
 

@@ -1,17 +1,21 @@
-// What the gateway does now: figures, plots of the last minutes, models with their replicas, nodes, providers.
+// What the gateway does now: figures, plots of the last hour, models with their replicas, nodes, providers, errors.
 import { useEffect } from "preact/hooks";
 import { bytes, duration, number, rate } from "../../format";
 import { t } from "../../i18n";
 import { Figure, Status } from "../../parts";
 import { key, may } from "../../session";
 import { type Cluster, cluster, stale, sum, watch } from "./cluster";
+import { Errors } from "./errors";
+import { watchHistory } from "./history";
 import { Models } from "./models";
 import { Nodes } from "./nodes";
 import { Plots } from "./plots";
 import { Problems } from "./problems";
+import { Providers } from "./providers";
 
 export function Overview() {
   useEffect(watch, []);
+  useEffect(watchHistory, []);
   const found = cluster.value;
   return (
     <div class="overview">
@@ -34,7 +38,8 @@ function All({ found }: { found: Cluster }) {
       <Plots />
       <Models found={found} />
       <Nodes nodes={found.nodes} />
-      <Providers providers={found.ready.providers} />
+      <Providers states={found.ready.providers} />
+      <Errors />
       <p class="muted foot">{t("durability", { what: found.ready.durability })}</p>
     </>
   );
@@ -72,25 +77,5 @@ function Figures({ found: { models, queues, nodes, ready } }: { found: Cluster }
         note={t("figure.keeper", { time: duration(ready.keeper_round_s) })}
       />
     </dl>
-  );
-}
-
-function Providers({ providers }: { providers: Record<string, string> }) {
-  const names = Object.keys(providers).sort();
-  return (
-    <section>
-      <h2>{t("providers.title")}</h2>
-      {names.length === 0 ? (
-        <p class="muted">{t("providers.none")}</p>
-      ) : (
-        <ul class="providers">
-          {names.map((name) => (
-            <li key={name}>
-              <span class="name">{name}</span> <Status name={providers[name]} />
-            </li>
-          ))}
-        </ul>
-      )}
-    </section>
   );
 }

@@ -1,14 +1,16 @@
 import { useMemo } from "preact/hooks";
 import { t } from "../../i18n";
 import { Plot } from "../../plot";
-import { type Sample, samples, SPAN_S } from "./cluster";
+import type { Sample } from "./cluster";
+import { hour, perMinute, spanS } from "./history";
 
-/** Tokens, sequences and waiting jobs of the last minutes. */
+/** Tokens, sequences, waiting jobs and ends of the last hour. */
 export function Plots() {
-  const found = samples.value;
+  const found = hour.value;
+  const ends = perMinute.value;
   const times = useMemo(() => found.map((one) => one.at), [found]);
   const values = (name: keyof Sample) => found.map((one) => one[name]);
-  const common = { times, spanS: SPAN_S };
+  const common = { times, spanS: spanS.value };
   return (
     <div class="plots">
       <Plot
@@ -33,6 +35,17 @@ export function Plots() {
         lines={[
           { label: t("plot.interactive"), colour: "accent", values: values("interactive") },
           { label: t("plot.background"), colour: "second", values: values("background") },
+        ]}
+      />
+      <Plot
+        times={ends.times}
+        spanS={spanS.value}
+        title={t("plot.ends")}
+        top={4}
+        lines={[
+          { label: t("plot.ended"), colour: "accent", values: ends.ended },
+          { label: t("plot.failed"), colour: "bad", values: ends.failed },
+          { label: t("plot.refused"), colour: "second", values: ends.refused },
         ]}
       />
     </div>

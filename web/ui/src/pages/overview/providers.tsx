@@ -1,0 +1,49 @@
+import { number } from "../../format";
+import { t, word } from "../../i18n";
+import { Status } from "../../parts";
+import { history } from "./history";
+
+/** Each provider of remote models: whether it answers, and its calls of the last hour. */
+export function Providers({ states }: { states: Record<string, string> }) {
+  const calls = new Map(history.value?.providers.map((one) => [one.provider, one]));
+  const names = [...new Set([...Object.keys(states), ...calls.keys()])].sort();
+  return (
+    <section>
+      <h2 id="providers">{t("providers.title")}</h2>
+      {names.length === 0 && <p class="muted">{t("providers.none")}</p>}
+      {names.length > 0 && (
+        <div class="scroll" tabIndex={0} role="region" aria-labelledby="providers">
+          <table>
+            <caption class="unseen">{t("providers.caption")}</caption>
+            <thead>
+              <tr>
+                <th scope="col">{t("col.provider")}</th>
+                <th scope="col">{t("col.status")}</th>
+                <th scope="col" class="figure">
+                  {t("providers.calls")}
+                </th>
+                <th scope="col" class="figure">
+                  {t("providers.errors")}
+                </th>
+                <th scope="col">{t("providers.ends")}</th>
+              </tr>
+            </thead>
+            <tbody>
+              {names.map((name) => (
+                <tr key={name} class="group">
+                  <th scope="row">{name}</th>
+                  <td>{states[name] ? <Status name={states[name]} /> : "–"}</td>
+                  <td class="figure">{number(calls.get(name)?.calls ?? 0)}</td>
+                  <td class={`figure ${calls.get(name)?.errors ? "bad" : ""}`}>{number(calls.get(name)?.errors ?? 0)}</td>
+                  <td class="muted">
+                    {calls.get(name)?.ends.map(({ end, count }) => `${word(end)} ${number(count)}`).join(", ")}
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        </div>
+      )}
+    </section>
+  );
+}
