@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ import httpx
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
 from cli.api.progress import follow
+from cli.output import json_option, show_json
 from cli.preflight import check_worker_redis
 from gateway.process.environment import without_admin_key
 from gateway.process.start import module_command
@@ -38,6 +38,7 @@ DEPLOYED = ("active", "loading", "asleep")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take.")
 @click.option("--once", is_flag=True, help="Only if it is not deployed.")
 @click.option("--detach", is_flag=True, help="Do not wait for it.")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
@@ -51,6 +52,7 @@ def deploy(
     dry_run: bool,
     once: bool,
     detach: bool,
+    as_json: bool,
     url: str | None,
     key: str | None,
     **config: Any,
@@ -65,20 +67,27 @@ def deploy(
         "dry_run": dry_run,
     }
     with connect(settings, url, key) as client:
-        if once and _is_deployed(client, model):
-            click.echo(f"{model}: deployed already")
+        if once and (status := _status(client, model)) in DEPLOYED:
+            if as_json:
+                show_json({"model_id": model, "status": status})
+            else:
+                click.echo(f"{model}: deployed already")
             return
-        data = start(client, body)
-        if dry_run:
-            click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        data = start(client, body, for_programs=as_json or dry_run)
+        if dry_run or (as_json and detach):
+            show_json(data)
             return
+        if as_json:
+            ended = follow(client, f"/models/local/deployments/{data['deployment_id']}", for_programs=True)
+            show_json(ended)
+            sys.exit(ended["status"] != "completed")
         click.echo(f"{data['deployment_id']}: {model}, about {data['estimated_time']}")
         if not detach:
             sys.exit(0 if follow_deployment(client, data["deployment_id"]) else 1)
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="As the API gives it.")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
@@ -90,7 +99,7 @@ def models(settings: Settings, as_json: bool, url: str | None, key: str | None) 
             api.raise_for_error(response)
     resident = {entry["id"]: entry for entry in local.json()["data"]["models"]}
     if as_json:
-        click.echo(json.dumps(list(resident.values()), indent=2, ensure_ascii=False))
+        show_json(list(resident.values()))
         return
     for model in every.json()["data"]["models"]:
         click.echo(f"{model['id']:24} {model['status']:15} {model['provider']:10} {', '.join(model['capabilities'])}")
@@ -104,22 +113,24 @@ def models(settings: Settings, as_json: bool, url: str | None, key: str | None) 
 @click.command()
 @click.argument("model")
 @click.option("--wait/--no-wait", default=True, help="Wait until its requests have ended and it is gone.")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def unload(settings: Settings, model: str, wait: bool, url: str | None, key: str | None) -> None:
+def unload(settings: Settings, model: str, wait: bool, as_json: bool, url: str | None, key: str | None) -> None:
     """Take a model off all devices. Its running requests end first."""
     with connect(settings, url, key) as client:
         response = client.delete(f"/models/local/{model}")
         api.raise_for_error(response)
-        click.echo(f"{model}: unloading on {', '.join(response.json()['data']['nodes']) or 'no node'}")
-        while wait:
-            local = client.get("/models/local")
-            api.raise_for_error(local)
-            if model not in [entry["id"] for entry in local.json()["data"]["models"]]:
-                click.echo(f"{model}: gone")
-                return
+        data = response.json()["data"]
+        if not as_json:
+            click.echo(f"{model}: unloading on {', '.join(data['nodes']) or 'no node'}")
+        while wait and _is_on_a_device(client, model):
             time.sleep(0.3)
+    if as_json:
+        show_json({**data, "status": "gone" if wait else data["status"]})
+    elif wait:
+        click.echo(f"{model}: gone")
 
 
 @click.command()
@@ -134,13 +145,13 @@ def worker(settings: Settings, node: str | None, device: str | None) -> None:
     os.execve(sys.executable, module_command("workers.agent"), environ)
 
 
-def start(client: httpx.Client, body: Mapping[str, Any]) -> dict[str, Any]:
+def start(client: httpx.Client, body: Mapping[str, Any], *, for_programs: bool = False) -> dict[str, Any]:
     """Begin a deployment, and say what there is to know. Raises: ServerError."""
     response = client.post("/models/local/deploy", json=body)
     api.raise_for_error(response)
     data: dict[str, Any] = response.json()["data"]
     for warning in data.get("warnings", ()):
-        click.echo(f"  note: {warning}")
+        click.echo(f"  note: {warning}", err=for_programs)
     return data
 
 
@@ -153,7 +164,13 @@ def follow_deployment(client: httpx.Client, deployment_id: str) -> bool:
     return bool(data["status"] == "completed")
 
 
-def _is_deployed(client: httpx.Client, model: str) -> bool:
+def _status(client: httpx.Client, model: str) -> str:
     response = client.get(f"/models/{model}")
     api.raise_for_error(response)
-    return response.json()["data"]["status"] in DEPLOYED
+    return str(response.json()["data"]["status"])
+
+
+def _is_on_a_device(client: httpx.Client, model: str) -> bool:
+    response = client.get("/models/local")
+    api.raise_for_error(response)
+    return model in [entry["id"] for entry in response.json()["data"]["models"]]

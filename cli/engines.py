@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from cli.output import say
+from cli.output import json_option, say, show_json
 from gateway.errors import InvalidSetting
 from gateway.models.engines import SPECS, TOOLS, EngineSpec, how_to_install
 from gateway.settings import Settings
@@ -28,21 +27,28 @@ def engine() -> None:
 @name_argument
 @click.option("--for", "kind", type=click.Choice(["cpu", "cuda"]), help="Kind of device; else cuda where there is one.")
 @click.option("--again", is_flag=True, help="Also if it is there: it is made anew.")
+@json_option
 @click.pass_obj
-def install(settings: Settings, name: str, kind: str | None, again: bool) -> None:
+def install(settings: Settings, name: str, kind: str | None, again: bool, as_json: bool) -> None:
     """Install an engine, or a tool of one, with its packages, below the data folder. Agents that run find it."""
     kind, place = kind or _kind(name), Environment.of(name, settings.data_dir)
     wanted, found = recipe(name, kind), place.installed()
     if found and not again and (found.package, found.version) == (wanted.package, wanted.version):
-        say(f"{name} is there already: {found.package} {found.version} for {found.kind}")
+        if as_json:
+            show_json(asdict(found))
+        else:
+            say(f"{name} is there already: {found.package} {found.version} for {found.kind}")
         return
     started = time.monotonic()
-    made = place.install(kind, lambda what: say(f"{name}: {what}"))
-    say(f"{name}: {made.package} {made.version} for {made.kind}, after {time.monotonic() - started:.0f} s")
+    made = place.install(kind, lambda what: say(f"{name}: {what}", err=as_json))
+    if as_json:
+        show_json(asdict(made))
+    else:
+        say(f"{name}: {made.package} {made.version} for {made.kind}, after {time.monotonic() - started:.0f} s")
 
 
 @engine.command("list")
-@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@json_option
 @click.pass_obj
 def list_engines(settings: Settings, as_json: bool) -> None:
     """List all engines and their tools, and say what is missing."""
@@ -50,7 +56,7 @@ def list_engines(settings: Settings, as_json: bool) -> None:
     found = [_described(spec, settings, is_here=name in here) for name, spec in SPECS.items() if not spec.weightless]
     found += [_tool(name, settings) for name in sorted(TOOLS)]
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        show_json(found)
         return
     for one in found:
         what = f"{one['package']} {one['version']} for {one['kind']}" if one.get("package") else "with Headrace"
@@ -59,14 +65,18 @@ def list_engines(settings: Settings, as_json: bool) -> None:
 
 @engine.command()
 @name_argument
+@json_option
 @click.pass_obj
-def remove(settings: Settings, name: str) -> None:
+def remove(settings: Settings, name: str, as_json: bool) -> None:
     """Remove an engine's environment. Replicas that run on it should be unloaded before."""
     place = Environment.of(name, settings.data_dir)
     if not place.folder.exists():
         raise InvalidSetting(f"{name} is not installed in {settings.data_dir}.")
     place.remove()
-    say(f"{name}: removed")
+    if as_json:
+        show_json({"removed": name})
+    else:
+        say(f"{name}: removed")
 
 
 def _kind(name: str) -> str:

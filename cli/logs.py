@@ -22,7 +22,7 @@ LOOK_S = 0.25
 @click.option("-n", "lines", default=20, show_default=True, help="Lines of each log.")
 @click.option("-f", "follow", is_flag=True, help="Go on as the logs grow.")
 @click.option("--about", metavar="ID", default="", help="Only lines with this id of a request, job or API key.")
-@click.option("--json", "as_json", is_flag=True, help="The lines as they are written.")
+@click.option("--json", "as_json", is_flag=True, help="A JSON object a line.")
 @click.pass_obj
 def logs(settings: Settings, name: str | None, lines: int, follow: bool, about: str, as_json: bool) -> None:
     """Show the logs of all processes, or of one."""
@@ -55,10 +55,19 @@ class Output:
     def show(self, path: Path, lines: Iterable[str]) -> None:
         """Print lines of one log."""
         for line in lines:
-            if self._titled and path != self._last:
+            if self._titled and not self._as_json and path != self._last:
                 click.echo(f"{'' if self._last == Path() else chr(10)}==> {path} <==")
                 self._last = path
-            click.echo(line if self._as_json else as_text(line))
+            click.echo(as_object(line) if self._as_json else as_text(line))
+
+
+def as_object(line: str) -> str:
+    """A line as a JSON object. Those that libraries and Redis write are its message."""
+    try:
+        is_object = isinstance(json.loads(line), dict)
+    except ValueError:
+        is_object = False
+    return line if is_object else json.dumps({"message": line}, ensure_ascii=False)
 
 
 def as_text(line: str) -> str:

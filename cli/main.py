@@ -24,7 +24,7 @@ from cli.engines import engine
 from cli.logs import logs
 from cli.models import catalog
 from cli.models.chat import chat
-from cli.output import say
+from cli.output import json_option, say, show_json
 from cli.preflight import bootstrap_key, wait_for_redis
 from cli.service.command import files, service
 from cli.status import status
@@ -97,37 +97,46 @@ def accept_empty_redis(settings: Settings) -> None:
 
 
 @main.command()
+@json_option
 @click.pass_obj
-def down(settings: Settings) -> None:
+def down(settings: Settings, as_json: bool) -> None:
     """End all that runs in the data folder, also what a killed 'headrace up' has left."""
     folder = settings.data_dir
     pid = supervisor_of(folder)
     if pid:
         leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S + settings.shutdown_s)
-    ended = bool(pid)
+    ended = [SUPERVISOR] if pid else []
     for _ in range(DOWN_ROUNDS):
         left = leftovers.running(folder)
         if not left:
             break
-        say(f"ending {', '.join(left)}, which no 'headrace up' looks after")
+        say(f"ending {', '.join(left)}, which no 'headrace up' looks after", err=as_json)
         leftovers.end(folder, left, grace_s=leftovers.END_S + settings.shutdown_s)
-        ended = True
+        ended += left
     else:
         raise Unavailable(f"Something starts processes of {folder} again and again. End that first.")
-    say("stopped" if ended else f"nothing runs in {folder}")
+    if as_json:
+        show_json({"ended": ended})
+    else:
+        say("stopped" if ended else f"nothing runs in {folder}")
 
 
 @main.command()
 @click.option("--name", "names", multiple=True, help="A further host name or address of the server.")
 @click.option("--client", help="Make a client's certificate of that name instead.")
+@json_option
 @click.pass_obj
-def cert(settings: Settings, names: tuple[str, ...], client: str | None) -> None:
+def cert(settings: Settings, names: tuple[str, ...], client: str | None, as_json: bool) -> None:
     """Make a development certificate for gRPC, and the CA that signs it."""
     if client and not re.fullmatch(r"[\w.-]{1,64}", client):
         raise click.BadParameter("use letters, digits, '.', '_' and '-'", param_hint="--client")
     with authority(settings) as ca:
         path = ca.issue(f"client-{client}", client) if client else ca.issue("server", NAMES[0], names=NAMES + names)
-    say(f"CA {path.parent / 'ca.pem'}, certificate {path}, key {path.with_suffix('.key')}")
+    ca_path, key_path = path.parent / "ca.pem", path.with_suffix(".key")
+    if as_json:
+        show_json({"ca": str(ca_path), "certificate": str(path), "key": str(key_path)})
+    else:
+        say(f"CA {ca_path}, certificate {path}, key {key_path}")
 
 
 COMMANDS = (

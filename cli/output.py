@@ -28,9 +28,12 @@ json_option = click.option("--json", "as_json", is_flag=True, help="For programs
 _closed = threading.Event()
 
 
-def say(text: str) -> None:
-    """Print one line."""
-    show(f"headrace | {text}")
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line; `err`: where the standard output is for programs."""
+    if err:
+        click.echo(f"headrace | {text}", err=True)
+    else:
+        show(f"headrace | {text}")
 
 
 def show(text: str, *, nl: bool = True) -> None:

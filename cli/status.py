@@ -13,7 +13,7 @@ import httpx
 from cli import leftovers
 from cli.api.connection import connect, http_url, key_option, url_option
 from cli.client import raise_for_error
-from cli.output import say
+from cli.output import say, show_json
 from cli.preflight import not_read
 from cli.up import supervisor_of
 from gateway.joined import read_joined
@@ -39,7 +39,7 @@ def status(settings: Settings, as_json: bool, url: str | None, key: str | None) 
         nodes = client.get("/nodes")
     data = _data(response, 200, 503)
     if as_json:
-        click.echo(json.dumps(data, indent=2, ensure_ascii=False))
+        show_json(data)
     else:
         if url:
             say(f"Headrace {version} at {url}")

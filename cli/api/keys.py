@@ -15,7 +15,7 @@ from marshmallow import Schema, ValidationError
 
 from cli.api.connection import key_option, url_option
 from cli.api.key_stores import Keys, keys_of
-from cli.output import say
+from cli.output import json_option, say, show_json
 from gateway.errors import InvalidRequest
 from schemas.base.fields import leaves
 from schemas.keys import MAX_GRACE_S, SCOPES, KeyChangeSchema, KeyRequestSchema
@@ -70,17 +70,26 @@ def key() -> None:
 @click.argument("name")
 @click.option("--scope", "scopes", multiple=True, type=click.Choice(SCOPES), default=("inference",), show_default=True)
 @_limits
+@json_option
 @_over_keys
-def create(keys: Keys, /, name: str, scopes: tuple[str, ...], **limits: Any) -> None:
+def create(keys: Keys, /, name: str, scopes: tuple[str, ...], as_json: bool, **limits: Any) -> None:
     """Make a key. It is shown once, and kept only as a hash."""
     body = {"name": name, "scopes": list(scopes), **_given(limits)}
-    click.echo(keys.create(body, load(KeyRequestSchema(), body))["secret"])
+    made = keys.create(body, load(KeyRequestSchema(), body))
+    if as_json:
+        show_json(made)
+    else:
+        click.echo(made["secret"])
 
 
 @key.command("list")
+@json_option
 @_over_keys
-def list_keys(keys: Keys) -> None:
+def list_keys(keys: Keys, as_json: bool) -> None:
     """Show all keys, without their secrets."""
+    if as_json:
+        show_json(keys.all())
+        return
     for one in keys.all():
         made = f"{datetime.fromisoformat(one['created_at']).astimezone():%Y-%m-%d %H:%M}"
         scopes = ",".join(one["scopes"])
@@ -89,10 +98,11 @@ def list_keys(keys: Keys) -> None:
 
 @key.command("show")
 @click.argument("name")
+@json_option
 @_over_keys
-def show(keys: Keys, name: str) -> None:
+def show(keys: Keys, name: str, as_json: bool) -> None:
     """Show one key, with its limits."""
-    _print(keys.one(name))
+    _print(keys.one(name), as_json=as_json)
 
 
 @key.command("update")
@@ -100,13 +110,14 @@ def show(keys: Keys, name: str) -> None:
 @click.option("--name", help="Another name.")
 @click.option("--all-models", is_flag=True, help="Let it ask all models.")
 @_limits
+@json_option
 @_over_keys
-def update(keys: Keys, /, key_name: str, name: str | None, all_models: bool, **limits: Any) -> None:
+def update(keys: Keys, /, key_name: str, name: str | None, all_models: bool, as_json: bool, **limits: Any) -> None:
     """Change a key. Options that are not given stay as they are."""
     wanted = {**_given(limits), **({"models": []} if all_models else {}), **({"name": name} if name else {})}
     if not wanted:
         raise click.UsageError("Say what to change, for example --requests-per-minute 60.")
-    _print(keys.update(key_name, wanted, load(KeyChangeSchema(), wanted)))
+    _print(keys.update(key_name, wanted, load(KeyChangeSchema(), wanted)), as_json=as_json)
 
 
 @key.command("rotate")
@@ -114,13 +125,17 @@ def update(keys: Keys, /, key_name: str, name: str | None, all_models: bool, **l
 @click.option(
     "--grace", default="0m", show_default=True, help="How long the present secret still holds: 45m, 12h, 30d."
 )
+@json_option
 @_over_keys
-def rotate(keys: Keys, name: str, grace: str) -> None:
+def rotate(keys: Keys, name: str, grace: str, as_json: bool) -> None:
     """Give a key another secret, which is shown once. Its jobs, limits and usage stay."""
     grace_s = seconds_of(grace)
     if grace_s is None or grace_s > MAX_GRACE_S:
         raise click.BadParameter("give minutes, hours or days, 30d at most: 45m, 12h, 7d", param_hint="--grace")
     found = keys.rotate(name, grace_s)
+    if as_json:
+        show_json(found)
+        return
     until = found["old_secret_until"]
     click.echo(f"headrace | the old secret {f'holds until {until}' if until else 'has ended'}", err=True)
     click.echo(found["secret"])
@@ -128,10 +143,14 @@ def rotate(keys: Keys, name: str, grace: str) -> None:
 
 @key.command("revoke")
 @click.argument("name")
+@json_option
 @_over_keys
-def revoke(keys: Keys, name: str) -> None:
+def revoke(keys: Keys, name: str, as_json: bool) -> None:
     """Revoke a key at once, and cancel its jobs."""
     found = keys.revoke(name)
+    if as_json:
+        show_json(found)
+        return
     say(f"revoked {found['name']} ({found['id']}); {found['cancelled_jobs']} of its jobs were cancelled")
 
 
@@ -140,10 +159,13 @@ def revoke(keys: Keys, name: str) -> None:
 @click.option("--model", help="Id of a model.")
 @click.option("--from", "start", help="A date or time in ISO 8601; 30 days ago if it is not given.")
 @click.option("--to", "end", help="A date or time in ISO 8601; now if it is not given.")
+@json_option
 @url_option
 @click.option("--key", envvar="HEADRACE_API_KEY", help="API key for --url; without --url the same as NAME.")
 @click.pass_context
-def usage(context: click.Context, /, name: str | None, url: str | None, key: str | None, **period: str | None) -> None:
+def usage(
+    context: click.Context, /, name: str | None, as_json: bool, url: str | None, key: str | None, **period: str | None
+) -> None:
     """Show tokens and cost by key and model; NAME: of one key, by its id or name."""
     if not url and _typed(context, "key"):
         name = name or key
@@ -152,6 +174,9 @@ def usage(context: click.Context, /, name: str | None, url: str | None, key: str
     query = load(UsageQuerySchema(), body)
     with closing(keys_of(context.obj, url, key)) as keys:
         report = keys.usage(body, query)
+    if as_json:
+        show_json(report)
+        return
     for row in report["usage"]:
         _line(row["key_name"], row["model"], row, {row["currency"]: row["cost"]})
     _line("total", "", report["total"], report["total"]["cost"])
@@ -194,7 +219,10 @@ def seconds_of(text: str) -> int | None:
     return int(found[1]) * _UNITS[found[2]] if found else None
 
 
-def _print(data: Mapping[str, Any]) -> None:
+def _print(data: Mapping[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        show_json(data)
+        return
     for name, value in data.items():
         if isinstance(value, list):
             value = ", ".join(value) or "all"

@@ -18,58 +18,64 @@ _BAR = 24
 
 @dataclass
 class Bars:
-    """Shows events as they come."""
+    """Shows events as they come; on the standard error, and on a terminal only, if results there are for programs."""
 
+    for_programs: bool = False
     stage: str = ""
     seen: set[str] = field(default_factory=set)
 
     def show(self, event: Mapping[str, Any]) -> None:
         """Show one event."""
+        if self.for_programs and not sys.stderr.isatty():
+            return
         if event["event"] == "log":
             self._end_line()
-            click.echo(f"  {event['level']:7} {event['message']}")
+            self._print(f"  {event['level']:7} {event['message']}")
         elif event["event"] == "stage":
             self._show_stage(event)
         elif event["event"] == "found":
             self._end_line()
             for line in described(event["found"]):
-                click.echo(f"  {line}")
+                self._print(f"  {line}")
 
     def _show_stage(self, event: Mapping[str, Any]) -> None:
         stage, status, percent = event["stage"], event["status"], event["progress"]
-        if not sys.stdout.isatty():
+        if not (sys.stderr if self.for_programs else sys.stdout).isatty():
             if f"{stage} {status}" not in self.seen:
                 self.seen.add(f"{stage} {status}")
-                click.echo(f"  {stage}: {status}")
+                self._print(f"  {stage}: {status}")
             return
         if stage != self.stage:
             self._end_line()
             self.stage = stage
         done = _BAR * percent // 100
         bar = f"[{'#' * done}{'.' * (_BAR - done)}] {percent:3d}% {stage} {status:12}"
-        click.echo(f"\r  {bar} {_transfer(event):40}", nl=False)
+        self._print(f"\r  {bar} {_transfer(event):40}", nl=False)
         if status != "in_progress":
             self._end_line()
 
     def _end_line(self) -> None:
         if self.stage:
-            click.echo()
+            self._print("")
         self.stage = ""
 
+    def _print(self, text: str, *, nl: bool = True) -> None:
+        click.echo(text, nl=nl, err=self.for_programs)
 
-def follow(client: httpx.Client, path: str) -> dict[str, Any]:
+
+def follow(client: httpx.Client, path: str, *, for_programs: bool = False) -> dict[str, Any]:
     """Show a deployment or an addition, by its path, to its end. Returns how it ended. Ctrl-C cancels it.
 
     Raises:
         ServerError: it is not known any more, or the server did not come back.
     """
-    bars = Bars()
+    bars = Bars(for_programs=for_programs)
     try:
         for event in events(client, path):
             bars.show(event)
     except KeyboardInterrupt:
         client.delete(path)
-        click.echo("\ncancelling; what was done is undone")
+        click.echo("\ncancelling; what was done is undone", err=for_programs)
         for event in events(client, path):
             bars.show(event)
     ended = client.get(path)

@@ -5,7 +5,6 @@ They work in this machine's Redis, which the embedded one is started for where i
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from collections.abc import Iterable, Iterator
@@ -18,7 +17,7 @@ from typing import TextIO, cast
 import click
 import redis
 
-from cli.output import counted, json_option, say
+from cli.output import counted, json_option, say, show_json
 from cli.preflight import bootstrap_file, check_redis, wait_for_redis
 from gateway.access.certificates import tls_folder, write
 from gateway.errors import Conflict, StoreUnavailable, Unreadable
@@ -190,6 +189,6 @@ class Tally:
 def _report(tally: Tally, text: str, *, as_json: bool, file: Path, of: str) -> None:
     if as_json:
         found = {**asdict(tally), "days": len(tally.days), "installation": of, "file": str(file)}
-        click.echo(json.dumps(found, ensure_ascii=False))
+        show_json(found)
     else:
         say(text)

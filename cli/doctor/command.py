@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -13,6 +12,7 @@ from cli.api.connection import connect as connect_http
 from cli.api.connection import key_option, url_option
 from cli.doctor import chaos, host, remote, store, work
 from cli.doctor.checks import Finding, Installed, Level, problem, run
+from cli.output import counted, show_json
 from cli.preflight import wait_for_redis
 from gateway.cluster.registry import Registry
 from gateway.errors import StoreUnavailable
@@ -42,12 +42,12 @@ def doctor(settings: Settings, as_json: bool, with_chaos: bool, url: str | None,
         found: Iterable[Finding] = chaos.break_sandbox(settings)
     else:
         found = examine_remote(settings, url, key) if url else examine(settings)
-    for finding in found:
+    for finding in counted(found, "findings") if as_json else found:
         findings.append(finding)
         if not as_json:
             _show(finding)
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2, ensure_ascii=False))
+        show_json([asdict(finding) for finding in findings])
     sys.exit(any(finding.level is Level.PROBLEM for finding in findings))
 
 

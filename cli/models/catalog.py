@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from cli.api.progress import follow
 from cli.deployments import DEPLOYED, follow_deployment, start
 from cli.detach import up_detached
 from cli.models.chat import say, talk
+from cli.output import json_option, show_json
 from gateway.models.catalog import load_catalog
 from gateway.models.names import is_path
 from gateway.settings import Settings
@@ -79,13 +79,16 @@ def run(
 @as_option
 @node_option
 @set_option
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def pull(settings: Settings, /, name: str, url: str | None, key: str | None, **more: Any) -> None:
+def pull(settings: Settings, /, name: str, as_json: bool, url: str | None, key: str | None, **more: Any) -> None:
     """Add a model by its name, and get its files. Once more: as the branch is now."""
     with connect(settings, url, key) as client:
-        _add(client, settings, name, **more)
+        added = _add(client, settings, name, for_programs=as_json, **more)
+    if as_json:
+        show_json(added)
 
 
 @click.command()
@@ -94,68 +97,87 @@ def pull(settings: Settings, /, name: str, url: str | None, key: str | None, **m
 @node_option
 @set_option
 @click.option("--dry-run", is_flag=True, help="Only say what it is, and what it would take.")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def add(settings: Settings, /, name: str, dry_run: bool, url: str | None, key: str | None, **more: Any) -> None:
+def add(
+    settings: Settings, /, name: str, dry_run: bool, as_json: bool, url: str | None, key: str | None, **more: Any
+) -> None:
     """Add a model by its name. Its files come with its first deployment."""
     with connect(settings, url, key) as client:
-        _add(client, settings, name, pull=False, dry_run=dry_run, **more)
+        added = _add(client, settings, name, for_programs=as_json, pull=False, dry_run=dry_run, **more)
+    if as_json:
+        show_json(added)
 
 
 @click.command()
 @click.argument("model")
+@click.option("--json", "as_json", is_flag=True, help="As it is in any case.")
 @url_option
 @key_option
 @click.pass_obj
-def show(settings: Settings, model: str, url: str | None, key: str | None) -> None:
+def show(settings: Settings, model: str, as_json: bool, url: str | None, key: str | None) -> None:
     """What is known and was decided about a model, as JSON."""
     with connect(settings, url, key) as client:
         response = client.get(f"/models/{model}")
         api.raise_for_error(response)
-    click.echo(json.dumps(response.json()["data"], indent=2, ensure_ascii=False))
+    show_json(response.json()["data"])
 
 
 @click.command("set")
 @click.argument("model")
 @click.argument("fields", nargs=-1, required=True, metavar="FIELD=VALUE...")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def set_fields(settings: Settings, model: str, fields: tuple[str, ...], url: str | None, key: str | None) -> None:
+def set_fields(
+    settings: Settings, model: str, fields: tuple[str, ...], as_json: bool, url: str | None, key: str | None
+) -> None:
     """Change fields of a model that was added, named as in headrace.toml. FIELD= takes one out."""
     with connect(settings, url, key) as client:
-        api.raise_for_error(client.patch(f"/models/{model}", json=_table(fields)))
-    click.echo(f"{model}: changed; deploy it again for what is decided when it is loaded")
+        response = client.patch(f"/models/{model}", json=_table(fields))
+        api.raise_for_error(response)
+    if as_json:
+        show_json(response.json()["data"])
+    else:
+        click.echo(f"{model}: changed; deploy it again for what is decided when it is loaded")
 
 
 @click.command()
 @click.argument("model")
 @click.option("--files", is_flag=True, help="Remove downloaded files, too.")
+@json_option
 @url_option
 @key_option
 @click.pass_obj
-def remove(settings: Settings, model: str, files: bool, url: str | None, key: str | None) -> None:
+def remove(settings: Settings, model: str, files: bool, as_json: bool, url: str | None, key: str | None) -> None:
     """Remove a model that was added, and unload it."""
     with connect(settings, url, key) as client:
         response = client.delete(f"/models/{model}", params={"files": files})
         api.raise_for_error(response)
         data = response.json()["data"]
+    if as_json:
+        show_json(data)
+        return
     still = f", unloading on {', '.join(data['unloading'])}" if data["unloading"] else ""
     click.echo(f"{model}: removed{still}; downloaded files: {data['files']}")
 
 
 @click.command()
+@json_option
 @click.pass_obj
-def check(settings: Settings) -> None:
+def check(settings: Settings, as_json: bool) -> None:
     """Say what is wrong in headrace.toml and in the catalog. Exit status 1: something is."""
     client = redis_client(settings, timeout_s=2.0)
     catalog = load_catalog(settings, client)
-    for problem in catalog.problems:
-        click.echo(str(problem))
-    count = len(catalog.problems)
-    click.echo(f"{len(list(catalog))} models, {len(catalog.providers)} providers, {count} mistakes")
-    sys.exit(1 if count else 0)
+    mistakes, models, providers = list(map(str, catalog.problems)), len(list(catalog)), len(catalog.providers)
+    if as_json:
+        show_json({"models": models, "providers": providers, "mistakes": mistakes})
+    else:
+        click.echo("\n".join([*mistakes, f"{models} models, {providers} providers, {len(mistakes)} mistakes"]))
+    sys.exit(bool(mistakes))
 
 
 COMMANDS = (run, pull, add, show, set_fields, remove, check)
@@ -189,6 +211,7 @@ def _add(
     settings: Settings,
     name: str,
     *,
+    for_programs: bool = False,
     model_id: str | None = None,
     node: str | None = None,
     table: tuple[str, ...] = (),
@@ -200,7 +223,7 @@ def _add(
     body = {"source": name, "id": model_id, "node": node, "model": _table(table), **more}
     response = client.post("/models", json={field: value for field, value in body.items() if value is not None})
     api.raise_for_error(response)
-    data = follow(client, f"/jobs/{response.json()['data']['job_id']}")
+    data = follow(client, f"/jobs/{response.json()['data']['job_id']}", for_programs=for_programs)
     if data["status"] != "completed":
         error = data["error"] or {"message": f"it was {data['status']}"}
         remedy = f" {error['remedy']}" if error.get("remedy") else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from cli.output import say
+from cli.output import json_option, say, show_json
 from cli.service import systemd
 from cli.service.systemd import Systemd
 from cli.service.unit import NAME, UP, WORKERS, Service, command, path
@@ -71,9 +71,13 @@ def remove(system: bool) -> None:
 
 
 @click.command()
-def files() -> None:
+@json_option
+def files(as_json: bool) -> None:
     """Say which folder has what others copy: proto/model.proto for gRPC clients, the Procfile."""
-    click.echo(shipped())
+    if as_json:
+        show_json({"folder": str(shipped())})
+    else:
+        click.echo(shipped())
 
 
 def _write(file: Path, text: str) -> bool:
