@@ -3,6 +3,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { t } from "./i18n";
 import { Deployments } from "./pages/deployments/deployments";
 import { Jobs } from "./pages/jobs/jobs";
+import { Keys } from "./pages/keys/keys";
 import { Overview } from "./pages/overview/overview";
 import { Playground } from "./pages/playground/playground";
 import { SignIn } from "./pages/sign_in";
@@ -15,6 +16,7 @@ const VIEWS: Record<Page, () => preact.JSX.Element> = {
   deployments: Deployments,
   playground: Playground,
   jobs: Jobs,
+  keys: Keys,
 };
 
 export function App() {

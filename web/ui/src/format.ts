@@ -10,6 +10,12 @@ export function number(value: number, digits = 0): string {
   return found.format(value);
 }
 
+/** A number with few letters, as at an axis: 1.5M. */
+export function short(value: number): string {
+  const format = new Intl.NumberFormat(language.value, { notation: "compact", maximumSignificantDigits: 3 });
+  return format.format(value);
+}
+
 /** A rate: with one digit where it is small. */
 export function rate(value: number): string {
   return number(value, value < 100 ? 1 : 0);
@@ -42,6 +48,13 @@ export function moment(iso: string): string {
   const day = today ? {} : ({ year: "numeric", month: "2-digit", day: "2-digit" } as const);
   const clock = { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" } as const;
   return at.toLocaleString(language.value, { ...day, ...clock });
+}
+
+/** A time as `datetime-local` wants it: of this place, without its zone; empty, if it is none. */
+export function local(iso: string | null | undefined): string {
+  const at = Date.parse(iso ?? "");
+  if (Number.isNaN(at)) return "";
+  return new Date(at - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
 }
 
 /** How long ago an ISO time was. */

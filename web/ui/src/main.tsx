@@ -10,6 +10,7 @@ import "./style/overview.css";
 import "./style/deployments.css";
 import "./style/playground.css";
 import "./style/jobs.css";
+import "./style/keys.css";
 
 const root = document.getElementById("app");
 if (root) {

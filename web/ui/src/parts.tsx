@@ -4,7 +4,7 @@ import { word } from "./i18n";
 const GOOD = new Set(["healthy", "active", "ready", "completed"]);
 const BAD = new Set(["missing", "gone", "unavailable", "unhealthy", "failed", "lost", "evicting"]);
 
-const CALM = new Set(["asleep", "pending", "in_progress", "cancelled"]);
+const CALM = new Set(["asleep", "pending", "in_progress", "cancelled", "revoked"]);
 
 export type Tone = "good" | "bad" | "warn" | "calm";
 

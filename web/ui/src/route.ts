@@ -2,7 +2,7 @@
 // the page's name may be an id, and a query: `#/jobs?status=failed`, `#/jobs/chatcmpl-…`.
 import { computed, signal } from "@preact/signals";
 
-export const PAGES = ["overview", "deployments", "playground", "jobs"] as const;
+export const PAGES = ["overview", "deployments", "playground", "jobs", "keys"] as const;
 export type Page = (typeof PAGES)[number];
 
 export interface Place {

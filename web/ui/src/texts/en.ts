@@ -1,7 +1,9 @@
 import { enJobs } from "./jobs";
+import { enKeys } from "./keys";
 
 export const en = {
   ...enJobs,
+  ...enKeys,
   "nav.label": "Pages",
   "nav.overview": "Overview",
   "nav.deployments": "Deployments",

@@ -1,8 +1,10 @@
 import type { en } from "./en";
 import { zhJobs } from "./jobs";
+import { zhKeys } from "./keys";
 
 export const zh: Record<keyof typeof en, string> = {
   ...zhJobs,
+  ...zhKeys,
   "nav.label": "页面",
   "nav.overview": "总览",
   "nav.deployments": "部署",

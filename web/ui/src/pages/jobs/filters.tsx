@@ -2,7 +2,9 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { get } from "../../api";
-import { type Text, t, word } from "../../i18n";
+import { local } from "../../format";
+import { t, word } from "../../i18n";
+import { Choice, Field } from "../../query_fields";
 import { go, place } from "../../route";
 import { may, noticed } from "../../session";
 
@@ -24,8 +26,8 @@ export function Filters({ names }: { names: string[] }) {
 
   return (
     <form class="filters" role="search" aria-label={t("jobs.filter")} onSubmit={(event) => event.preventDefault()}>
-      <Choice name="status" label="col.status" options={STATUSES} want={want} />
-      <Choice name="kind" label="col.kind" options={KINDS} want={want} />
+      <Choice name="status" label="col.status" options={called(STATUSES)} want={want} />
+      <Choice name="kind" label="col.kind" options={called(KINDS)} want={want} />
       <Field name="model" label="col.model" options={models.value} want={want} />
       {may("admin") && <Field name="key" label="col.key" options={names} want={want} />}
       <label>
@@ -43,50 +45,6 @@ export function Filters({ names }: { names: string[] }) {
   );
 }
 
-interface Props {
-  name: string;
-  label: Text;
-  options: string[];
-  want: (name: string, value: string) => void;
-}
-
-function Choice({ name, label, options, want }: Props) {
-  return (
-    <label>
-      {t(label)}
-      <select value={place.value.query[name] ?? ""} onChange={(event) => want(name, event.currentTarget.value)}>
-        {options.map((one) => (
-          <option key={one} value={one}>
-            {one ? word(one) : t("jobs.any")}
-          </option>
-        ))}
-      </select>
-    </label>
-  );
-}
-
-function Field({ name, label, options, want }: Props) {
-  return (
-    <label>
-      {t(label)}
-      <input
-        list={`${name}-options`}
-        placeholder={t("jobs.any")}
-        value={place.value.query[name] ?? ""}
-        onChange={(event) => want(name, event.currentTarget.value.trim())}
-      />
-      <datalist id={`${name}-options`}>
-        {options.map((one) => (
-          <option key={one} value={one} />
-        ))}
-      </datalist>
-    </label>
-  );
-}
-
-/** A time as the input wants it: of this place, without its zone. */
-function local(iso: string | undefined): string {
-  const at = Date.parse(iso ?? "");
-  if (Number.isNaN(at)) return "";
-  return new Date(at - new Date(at).getTimezoneOffset() * 60_000).toISOString().slice(0, 16);
+function called(values: string[]): [string, string][] {
+  return values.map((value) => [value, value ? word(value) : t("any")]);
 }
