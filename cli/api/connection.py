@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 #: Addresses to listen on that stand for all of a machine, and one of them to connect to.
 _ALL = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 #: Of all answers of the API.
-_KINDS = ("application/json", "text/event-stream")
+_KINDS = ("application/json", "text/event-stream", "application/openmetrics-text")
 #: Longer than the pause between two comments of a stream.
 TIMEOUT = httpx.Timeout(10.0, read=15.0)
 

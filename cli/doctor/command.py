@@ -10,7 +10,7 @@ import click
 
 from cli.api.connection import connect as connect_http
 from cli.api.connection import key_option, url_option
-from cli.doctor import chaos, host, remote, store, work
+from cli.doctor import chaos, host, observed, remote, store, work
 from cli.doctor.checks import Finding, Installed, Level, problem, run
 from cli.output import counted, show_json
 from cli.preflight import wait_for_redis
@@ -55,13 +55,13 @@ def examine(settings: Settings) -> Iterable[Finding]:
     """All findings. Without Redis only this machine is checked."""
     client = connect(settings, retries=1)
     installed = Installed(settings, client, JobStore(client), Registry(client), load_catalog(settings, client))
-    yield from run(host.CHECKS, installed)
+    yield from run((*host.CHECKS, *observed.HERE), installed)
     try:
         wait_for_redis(client, settings.effective_redis_url, timeout_s=REDIS_S)
     except StoreUnavailable as error:
         yield problem(error.message, "The other checks need Redis.")
         return
-    yield from run((*store.CHECKS, *work.CHECKS), installed)
+    yield from run((*store.CHECKS, *work.CHECKS, *observed.CHECKS), installed)
 
 
 def examine_remote(settings: Settings, url: str, key: str | None) -> Iterable[Finding]:

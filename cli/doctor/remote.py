@@ -102,7 +102,7 @@ def readiness(remote: Remote) -> Iterable[Finding]:
 
 
 def nodes(remote: Remote) -> Iterable[Finding]:
-    """Machines that are gone."""
+    """Machines that are gone, or run another version."""
     response = remote.client.get("/nodes")
     if response.status_code == 403:
         yield ok("not looked at: the key lacks the scope deploy")
@@ -110,10 +110,25 @@ def nodes(remote: Remote) -> Iterable[Finding]:
     if not response.is_success:
         raise ServerError(message_of(response))
     found = response.json()["data"]["nodes"]
+    version = remote.data("/").get("version", "")
     for node in found:
+        if node["state"] != "gone" and node["version"] not in ("", version):
+            remedy = "They work together while you update; bring all to one version."
+            yield warning(f"{node['name']} runs {node['version']}, the gateway {version}", remedy)
         if node["state"] == "gone":
             yield warning(f"{node['name']} is gone, last seen {node['last_seen']}", "See 'headrace nodes'.")
     yield ok(f"{sum(node['state'] != 'gone' for node in found)} of {len(found)} are there")
+
+
+def metrics(remote: Remote) -> Iterable[Finding]:
+    """Whether this key may read them."""
+    response = remote.client.get("/metrics", headers={"Accept": "application/openmetrics-text"})
+    if response.is_success:
+        yield ok(f"{sum(not line.startswith('#') for line in response.text.splitlines())} values")
+    elif response.status_code == 404:
+        yield ok("off (HEADRACE_METRICS)")
+    else:
+        yield ok(f"for keys with the scope metrics, which this one is not: {message_of(response)}")
 
 
 def models(remote: Remote) -> Iterable[Finding]:
@@ -139,4 +154,12 @@ def _smallest(capabilities: Sequence[str]) -> tuple[str, dict[str, Any]]:
     return "embeddings", {"input": ["1"]}
 
 
-CHECKS: tuple[Callable[[Remote], Iterable[Finding]], ...] = (answers, transport, links, readiness, nodes, models)
+CHECKS: tuple[Callable[[Remote], Iterable[Finding]], ...] = (
+    answers,
+    transport,
+    links,
+    readiness,
+    nodes,
+    metrics,
+    models,
+)

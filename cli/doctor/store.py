@@ -14,6 +14,8 @@ from gateway.store.installation import REMEDY, Installation
 VERSION = 7
 #: Used share of Redis' memory, or of its connections, from which there is a warning.
 FULL = 0.6
+#: Round trips that are measured, and what they may take.
+PINGS, SLOW_S = 21, 0.02
 #: How much clocks may differ: times in answers are Redis', those in logs the hosts'.
 CLOCK_S = 2.0
 
@@ -68,14 +70,35 @@ def persistence(installed: Installed) -> Iterable[Finding]:
 def memory(installed: Installed) -> Iterable[Finding]:
     """Above a share of its memory, new jobs are refused."""
     info = installed.redis.info("memory")
-    limit = int(info.get("maxmemory") or 0) or int(info.get("total_system_memory") or 0)
-    share = int(info["used_memory"]) / limit if limit else 0.0
-    found = f"{int(info['used_memory']) / 2**20:.0f} MiB, {share:.0%} of what it may use"
-    remedy = "Raise maxmemory, or let jobs be kept for less long (HEADRACE_JOB_TTL_S, HEADRACE_BACKGROUND_TTL_S)."
+    used, limit = int(info["used_memory"]), int(info.get("maxmemory") or 0)
+    if not limit:
+        remedy = "Set its maxmemory to half of the machine's memory, with maxmemory-policy noeviction: docs/redis.md."
+        yield warning(f"{used / 2**20:.0f} MiB, without a maxmemory: it grows until the kernel ends it", remedy)
+        return
+    share = used / limit
+    found = f"{used / 2**20:.0f} of {limit / 2**20:.0f} MiB, {share:.0%} of what it may use"
+    how = "maxmemory" if installed.settings.redis_url else "HEADRACE_REDIS_MEMORY_BYTES"
+    remedy = f"Raise {how}, or let jobs be kept for less long (HEADRACE_JOB_TTL_S, HEADRACE_BACKGROUND_TTL_S)."
     if share > MEMORY_LIMIT:
         yield problem(f"{found}: new jobs are refused", remedy)
     elif share > FULL:
         yield warning(found, remedy)
+    else:
+        yield ok(found)
+
+
+def round_trip(installed: Installed) -> Iterable[Finding]:
+    """A request takes several; the first of these may have to connect."""
+    times = []
+    for _ in range(PINGS):
+        began = time.perf_counter()
+        installed.redis.ping()
+        times.append(time.perf_counter() - began)
+    median_s = sorted(times)[PINGS // 2]
+    found = f"{1000 * median_s:.2f} ms"
+    if median_s > SLOW_S:
+        remedy = "Bring this machine and Redis closer together, or see what keeps Redis busy: redis-cli SLOWLOG GET."
+        yield warning(f"{found}: every token waits for one or more", remedy)
     else:
         yield ok(found)
 
@@ -113,5 +136,5 @@ def installation(installed: Installed) -> Iterable[Finding]:
 
 CHECKS: tuple[Check, ...] = (
     *(version, eviction, append_only, persistence),
-    *(memory, connections, clocks, installation),
+    *(memory, round_trip, connections, clocks, installation),
 )

@@ -11,11 +11,14 @@ from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
 from gateway.access.api_keys import Credentials
 from gateway.cluster.desired import Desired, SpecState
 from gateway.jobs.cleanup import Strays
+from gateway.process.version import own_version
 from gateway.store import keys, unreadable
 from workers.providers import NOT_INSTALLED, is_installed
 
 #: If a round of the keeper takes longer, recovery is late.
 ROUND_S = 2.0
+#: The part of its lease behind which its heartbeat is late.
+LATE = 0.75
 #: Records read in one round trip, and journals read in all.
 BATCH, JOURNALS = 500, 2_000
 #: A job that moves between two indexes is in one of them after this time.
@@ -28,12 +31,28 @@ def keeper(installed: Installed) -> Iterable[Finding]:
     if state is None:
         yield problem("no keeper lives: jobs of dead workers are not recovered", "See 'headrace logs keeper'.")
         return
-    if state.round_s > ROUND_S:
+    lease_s = installed.settings.lease_s
+    age_s = max(0.0, lease_s - max(0, installed.redis.pttl(keys.KEEPER)) / 1000)
+    if age_s > LATE * lease_s:
+        remedy = "Recovery stands still: see 'headrace logs keeper', and whether its machine is overloaded."
+        yield warning(f"its last round is {age_s:.1f} s old, and {lease_s:g} s is when it counts as dead", remedy)
+    elif state.round_s > ROUND_S:
         yield warning(f"a round takes {state.round_s:.1f} s", "Recovery is late by that: let fewer jobs wait at once.")
     elif not state.trusted:
         yield warning("it recovers nothing yet, since Redis was away or its clock has jumped", "Wait for some seconds.")
     else:
-        yield ok(f"a round takes {state.round_s:.3f} s")
+        yield ok(f"a round takes {state.round_s:.3f} s; the last one was {age_s:.1f} s ago")
+
+
+def versions(installed: Installed) -> Iterable[Finding]:
+    """Whether all machines run the same Headrace."""
+    ours, devices = own_version(), installed.registry.devices()
+    others = {device.name: device.version for device in devices if device.version and device.version != ours}
+    if others:
+        text = ", ".join(f"{name} runs {version}" for name, version in sorted(others.items()))
+        yield warning(f"{text}; this is {ours}", "They work together while you update; bring all to one version.")
+    else:
+        yield ok(f"{ours} on {len({device.node for device in devices})} nodes")
 
 
 def replicas(installed: Installed) -> Iterable[Finding]:
@@ -114,4 +133,4 @@ def stored_data(installed: Installed) -> Iterable[Finding]:
         yield ok(f"all can be read: {len(job_ids)} jobs, {len(key_ids)} keys, and what workers say")
 
 
-CHECKS: tuple[Check, ...] = (keeper, replicas, providers, jobs, stored_data)
+CHECKS: tuple[Check, ...] = (keeper, versions, replicas, providers, jobs, stored_data)

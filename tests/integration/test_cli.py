@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -90,6 +91,7 @@ def test_the_doctor_finds_nothing(home: Home) -> None:
     assert doctor.returncode == 0, doctor.stdout
     assert "'headrace up' is process" in doctor.stdout
     assert " has answered in " in doctor.stdout, doctor.stdout
+    assert re.search(r"flower +answers, and takes \d+\S* MB and \d+\.\d% of a core since it began", doctor.stdout)
 
 
 @pytest.mark.usefixtures("up")

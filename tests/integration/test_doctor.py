@@ -17,9 +17,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from cli.doctor import chaos
+from cli.doctor import chaos, remote, store
 from cli.doctor.checks import Finding, Level
 from cli.doctor.command import examine
+from gateway.access.api_keys import Credentials
+from gateway.cluster.nodes import Nodes
 from gateway.jobs.control import cancel_all
 from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.settings import Settings
@@ -34,6 +36,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.start("provider")
         eventually(stack.registry.providers, "a provider worker")
         eventually(lambda: trusted(stack), "the keeper trusts Redis")
+        stack.redis.config_set("maxmemory", 2**30)
         yield stack
 
 
@@ -94,6 +97,7 @@ def test_findings_can_be_read_by_a_program(stack: Stack) -> None:
         ("appendonly", "no", "append only", Level.PROBLEM, "is off"),
         ("appendfsync", "no", "append only", Level.WARNING, "power cut"),
         ("maxmemory", "1mb", "memory", Level.PROBLEM, "new jobs are refused"),
+        ("maxmemory", "0", "memory", Level.WARNING, "without a maxmemory"),
         ("maxclients", "20", "connections", Level.WARNING, "of 20"),
     ],
 )
@@ -101,7 +105,7 @@ def test_a_setting_of_redis_is_named(
     stack: Stack, setting: str, value: str, check: str, level: Level, says: str
 ) -> None:
     before = stack.redis.config_get(setting)[setting]
-    if setting == "maxmemory":
+    if value == "1mb":
         value = str(int(stack.redis.info("memory")["used_memory"] * 1.15))
     elif setting == "maxclients":
         value = str(int(stack.redis.info("clients")["connected_clients"]) + 10)
@@ -128,6 +132,69 @@ def test_no_keeper_and_a_job_in_no_index_are_named(stack: Stack) -> None:
         stack.start("keeper")
     eventually(lambda: (record := stack.store.read(job.id)) and record.state.ended, "the keeper has found it")
     assert [finding.level for finding in findings(stack.settings, "jobs")] == [Level.OK]
+
+
+def test_a_keeper_that_stands_still_is_named(stack: Stack) -> None:
+    settings = replace(stack.settings, lease_s=20.0)  # it sends one of two seconds, so the last is always old
+    (found,) = findings(settings, "keeper")
+    assert found.level is Level.WARNING
+    assert "s old, and 20 s is when it counts as dead" in found.found
+    assert found.remedy
+
+
+def test_a_machine_of_another_version_is_named(stack: Stack) -> None:
+    device = replace(stack.registry.devices()[0], incarnation="agent:old", node="n2", version="0.0.1")
+    stack.registry.beat_device(device, lease_s=60)
+    try:
+        assert broken(stack, "versions", Level.WARNING).startswith("n2.cpu0 runs 0.0.1; this is ")
+        with stack.client() as client:
+            Nodes(stack.redis).note(device)
+            found = list(remote.nodes(remote.Remote(stack.settings, client)))
+        assert [one.level for one in found] == [Level.WARNING, Level.OK]
+        assert "n2 runs 0.0.1, the gateway" in found[0].found
+    finally:
+        stack.registry.deregister(device.incarnation)
+        Nodes(stack.redis).forget("n2")
+
+
+def test_a_slow_way_to_redis_is_named(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "SLOW_S", 0.0)
+    assert "every token waits for one or more" in broken(stack, "round trip", Level.WARNING)
+
+
+def test_metrics_are_read_as_prometheus_would(stack: Stack) -> None:
+    """With the key of this machine; one that may not is named."""
+    credentials = Credentials(stack.redis)
+    admin, guest = (credentials.create("m", (scope,))[1] for scope in ("metrics", "inference"))
+    (found,) = findings(replace(stack.settings, bootstrap_key=admin), "metrics")
+    assert (found.level, "values at /metrics" in found.found) == (Level.OK, True)
+    (refused,) = findings(replace(stack.settings, bootstrap_key=guest), "metrics")
+    assert (refused.level, "lacks the scope 'metrics'" in refused.found) == (Level.PROBLEM, True)
+    assert "headrace key create prometheus --scope metrics" in refused.remedy
+    (off,) = findings(replace(stack.settings, metrics="off"), "metrics")
+    assert off.found == "off (HEADRACE_METRICS)"
+    everybody, _ = findings(replace(stack.settings, metrics="anyone", http_host="0.0.0.0"), "metrics")
+    assert (everybody.level, "anybody who reaches 0.0.0.0" in everybody.found) == (Level.WARNING, True)
+
+
+def test_a_log_that_nobody_rotates_is_named(stack: Stack, tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "web.log").write_text("x" * 2_001)
+    here = replace(stack.settings, redis_url="redis://127.0.0.1:1/0", data_dir=tmp_path, log_file_bytes=1_000)
+    (found,) = findings(here, "logs")
+    assert (found.level, "web.log is longer than HEADRACE_LOG_FILE_BYTES" in found.found) == (Level.WARNING, True)
+    assert findings(replace(here, log_file_bytes=1_001), "logs")[0].level is Level.OK
+
+
+def test_sessions_over_plain_http_are_named(stack: Stack) -> None:
+    stack.redis.set(keys.session("digest"), "digest", ex=60)
+    try:
+        (found,) = findings(stack.settings, "sessions")
+        assert (found.level, found.found) == (Level.OK, "1 signed in at the dashboard")
+        (open_,) = findings(replace(stack.settings, http_host="0.0.0.0"), "sessions")
+        assert (open_.level, "can be read on the way" in open_.found) == (Level.WARNING, True)
+    finally:
+        stack.redis.delete(keys.session("digest"))
 
 
 def test_a_replica_that_does_not_answer_is_named(stack: Stack) -> None:

@@ -51,7 +51,10 @@ def test_it_can_be_left_off(tmp_path: Path) -> None:
         status = home.command("status").stdout
         assert "  keeper" in status
         assert "flower" not in status
-        assert "ports            HTTP" in home.command("doctor").stdout
+        doctor = home.command("doctor").stdout
+        assert "ports            HTTP" in doctor
+        assert "flower           off (HEADRACE_FLOWER)" in doctor
+        assert "values at /metrics" in doctor
     finally:
         process.terminate()
         process.wait(PATIENCE_S)
