@@ -16,7 +16,6 @@ from gunicorn.glogging import Logger as GunicornLogger
 from gunicorn.workers.ggevent import GeventWorker
 
 from gateway.access import plaintext
-from gateway.access.bootstrap import bootstrap_given
 from gateway.access.certificates import server_tls
 from gateway.access.key_secrets import require_strong
 from gateway.errors import BadRequest
@@ -132,7 +131,11 @@ class WebServer(BaseApplication):  # type: ignore[misc]
             self.cfg.set(name, value)
 
     def load(self) -> Any:
-        """Build the application, in each worker, after the fork and the patches."""
+        """Build the application, in each worker, after the fork and the patches.
+
+        What imports redis, which keeps a class of `ssl` that is to be patched, is imported here.
+        """
+        from gateway.access.bootstrap import bootstrap_given
         from gateway.context import Gateway
         from web.app import create_app
 

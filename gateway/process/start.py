@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import stat
@@ -15,8 +16,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from gateway.errors import HeadraceError, InvalidSetting
 from gateway.process import logs, run_module
 from gateway.process.environment import LOG_FORMAT
-from gateway.process.log_lines import escaped
 from gateway.settings import Settings
+
+log = logging.getLogger(__name__)
 
 #: Only the owner may read what this process writes.
 UMASK = 0o077
@@ -29,14 +31,16 @@ GARBAGE = 50_000
 
 def run(main: Callable[[Settings], int | None]) -> NoReturn:
     """Run a process of the Procfile, or a model worker: load the settings, then call `main`, which returns the exit
-    status. An error of ours is one line on stderr, and status 1.
+    status. An error of ours is one line of the log, and status 1.
     """
+    logs.set_up("info", form=os.environ.get(LOG_FORMAT, ""))
     try:
         settings = Settings.load()
         begin(settings)
         sys.exit(main(settings))
     except HeadraceError as error:
-        sys.exit(escaped(error.message))
+        log.critical(error.message)
+        sys.exit(1)
 
 
 def collect_less() -> None:

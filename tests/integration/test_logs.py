@@ -65,6 +65,11 @@ def about(stack: Stack, job_id: str) -> list[tuple[str, dict[str, Any]]]:
     return [(name, entry) for name, entry in lines(stack) if job_id in json.dumps(entry)]
 
 
+def test_the_web_process_begins_without_a_warning(world: World) -> None:
+    warned = [name for name, entry in lines(world.stack) if entry["logger"] == "py.warnings"]
+    assert "web" not in warned
+
+
 @pytest.mark.parametrize(
     ("model", "words", "status", "said"),
     [
