@@ -86,14 +86,16 @@ def deploy(
             sys.exit(0 if follow_deployment(client, data["deployment_id"]) else 1)
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @json_option
 @url_option
 @key_option
-@click.pass_obj
-def models(settings: Settings, as_json: bool, url: str | None, key: str | None) -> None:
-    """List all models, and the replicas of those that are on devices."""
-    with connect(settings, url, key) as client:
+@click.pass_context
+def models(ctx: click.Context, as_json: bool, url: str | None, key: str | None) -> None:
+    """List all models, and the replicas of those that are on devices; remove downloads that are not used."""
+    if ctx.invoked_subcommand:
+        return
+    with connect(ctx.obj, url, key) as client:
         every, local = (client.get(path) for path in ("/models", "/models/local"))
         for response in (every, local):
             api.raise_for_error(response)

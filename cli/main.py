@@ -24,6 +24,7 @@ from cli.engines import engine
 from cli.logs import logs
 from cli.models import catalog
 from cli.models.chat import chat
+from cli.models.prune import prune
 from cli.output import json_option, say, show_json
 from cli.preflight import bootstrap_key, wait_for_redis
 from cli.service.command import files, service
@@ -166,6 +167,7 @@ COMMANDS = (
 for command in (*catalog.COMMANDS, *COMMANDS):
     main.add_command(command)
 main.add_command(undrain, "undrain")
+models.add_command(prune)
 
 
 if __name__ == "__main__":

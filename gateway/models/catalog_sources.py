@@ -96,6 +96,16 @@ class CatalogSources:
         wrong = next((problem for problem in found.problems if problem.is_about(model_id)), None)
         return wrong or found.models[model_id]
 
+    def named(self) -> set[str]:
+        """The `source` of each model of each table, also of those that are disabled, or overlaid by another one.
+
+        Raises: NOT_NOW; Unavailable if not all tables are as Redis has them now.
+        """
+        if self.require_store().version() != self._version:
+            raise Unavailable("The catalog has just changed, or could not be read. Try again.")
+        tables = (table for source in self._all() for table in source.tables.get("models", {}).values())
+        return {str(table["source"]) for table in tables if isinstance(table, Mapping) and table.get("source")}
+
     def require_store(self) -> CatalogStore:
         """The part that can be changed. Raises: Unavailable without a Redis."""
         if self.store is None:

@@ -39,6 +39,7 @@ TRIED = {
     "key revoke": ("json",),
     "logs": ("agent", "-n", "3"),
     "models": (),
+    "models prune": ("--dry-run",),
     "nodes": (),
     "nodes cordon": ("n1",),
     "nodes drain": ("n1", "--no-wait"),
