@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.05}}, root_path="/llm") as stack:
+    folder, settings = tmp_path_factory.mktemp("s"), {"root_path": "/llm", "max_batch_size": 4, "preemption": True}
+    with running(folder, {"fake": {"step_s": 0.05}}, **settings) as stack:
         yield stack
 
 
@@ -96,6 +97,10 @@ def test_filters_are_in_the_address_and_survive_a_reload(browser: Browser, stack
         stopped = made.json()["data"]["job_id"]
         client.delete(f"/jobs/{stopped}").raise_for_status()
     with jobs(browser, stack) as page:
+        page.get_by_label("Key").fill("filt")
+        with page.expect_response(lambda response: "/jobs?" in response.url):
+            pass
+        expect(page.get_by_label("Key")).to_have_value("filt")
         page.get_by_label("Key").fill("filtered")
         page.get_by_label("Key").press("Enter")
         expect(page.get_by_role("row")).to_have_count(3)
@@ -167,6 +172,38 @@ def test_the_death_of_a_worker_is_seen_in_the_picture(browser: Browser, stack: S
         expect(bars.last).to_have_class("piece decoding")
         entries.last.get_by_role("button").press("Enter")
         expect(page.locator(".history .chosen")).to_have_count(1)
+
+
+def test_who_gives_way_is_seen_to_wait_and_to_go_on(browser: Browser, stack: Stack) -> None:
+    background = [begun(chat(stack, max_tokens=150, priority="background")) for _ in range(4)]
+    urgent = chat(stack, max_tokens=20)
+    with stack.client() as client:
+
+        def preempted() -> str:
+            found = [client.get(f"/jobs/{one.job_id}/timeline").json()["data"] for one in background]
+            causes = {job["job_id"]: [entry.get("cause") for entry in job["timeline"]] for job in found}
+            return next((job_id for job_id, all_of_it in causes.items() if "preempted" in all_of_it), "")
+
+        job_id = eventually(preempted, "one gave way")
+    with jobs(browser, stack, f"/{job_id}") as page:
+        expect(page.locator(".history .mark.gave_way").first).to_be_attached()
+        expect(page.locator(".canvas .piece.gap").first).to_be_attached()
+        for stream in (urgent, *background):
+            stream.join()
+        expect(page.locator(".history .mark.completed")).to_have_count(1)
+        expect(page.locator(".history .lanes span")).to_have_text(["In line", stack.replica().incarnation])
+        expect(page.locator(".history .resumes text").first).to_have_text(re.compile(r"behind \d+ tokens"))
+        expect(page.locator(".canvas .piece.silent")).to_have_count(0)
+
+
+def test_what_can_not_be_done_is_said_and_stays(browser: Browser, stack: Stack) -> None:
+    stream = chat(stack, max_tokens=3, store=False).join()
+    with jobs(browser, stack) as page:
+        row(page, stream.job_id).get_by_role("button", name="Ask again").click()
+        expect(page.get_by_role("alert")).to_contain_text("its prompt was not kept")
+        with page.expect_response(lambda response: "/jobs?" in response.url):
+            pass
+        expect(page.get_by_role("alert")).to_contain_text("its prompt was not kept")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

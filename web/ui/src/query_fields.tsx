@@ -1,6 +1,6 @@
 // Fields of a form that are the query of the address.
-import type { Text } from "./i18n";
-import { t } from "./i18n";
+import { useSignal } from "@preact/signals";
+import { type Text, t } from "./i18n";
 import { place } from "./route";
 
 interface Props {
@@ -33,11 +33,11 @@ export function Field({ name, label, options, want }: Props & { options: readonl
   return (
     <label>
       {t(label)}
-      <input
+      <Draft
         list={`${name}-options`}
         placeholder={t("any")}
         value={place.value.query[name] ?? ""}
-        onChange={(event) => want(name, event.currentTarget.value.trim())}
+        commit={(value) => want(name, value.trim())}
       />
       <datalist id={`${name}-options`}>
         {options.map((one) => (
@@ -45,5 +45,26 @@ export function Field({ name, label, options, want }: Props & { options: readonl
         ))}
       </datalist>
     </label>
+  );
+}
+
+type Attributes = Omit<preact.JSX.InputHTMLAttributes<HTMLInputElement>, "value">;
+
+/** What is typed counts when one leaves the field or presses Enter; that the page is shown anew meanwhile leaves it. */
+export function Draft({ value, commit, ...rest }: { value: string; commit: (value: string) => void } & Attributes) {
+  const draft = useSignal<string | null>(null);
+  function end() {
+    const typed = draft.value;
+    draft.value = null;
+    if (typed !== null && typed !== value) commit(typed);
+  }
+  return (
+    <input
+      {...rest}
+      value={draft.value ?? value}
+      onInput={(event) => (draft.value = event.currentTarget.value)}
+      onBlur={end}
+      onKeyDown={(event) => event.key === "Enter" && end()}
+    />
   );
 }

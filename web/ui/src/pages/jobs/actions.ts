@@ -1,7 +1,6 @@
 // What can be done to a job.
-import { ApiError, get, post } from "../../api";
-import { t } from "../../i18n";
-import { may, noticed } from "../../session";
+import { get, post } from "../../api";
+import { may, reasonOf } from "../../session";
 
 export const ENDED: ReadonlySet<string> = new Set(["completed", "failed", "cancelled"]);
 
@@ -39,8 +38,7 @@ async function tried<T>(request: Promise<T>, fail: Fail): Promise<T | undefined>
   try {
     return await request;
   } catch (error) {
-    noticed(error);
-    fail(error instanceof ApiError && error.status ? error.message : t("unreachable"));
+    fail(reasonOf(error));
     return undefined;
   }
 }

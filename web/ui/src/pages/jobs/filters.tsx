@@ -4,7 +4,7 @@ import { useEffect } from "preact/hooks";
 import { get } from "../../api";
 import { local } from "../../format";
 import { t, word } from "../../i18n";
-import { Choice, Field } from "../../query_fields";
+import { Choice, Draft, Field } from "../../query_fields";
 import { go, place } from "../../route";
 import { may, noticed } from "../../session";
 
@@ -16,7 +16,9 @@ export function Filters({ names }: { names: string[] }) {
   const { query } = place.value;
   const models = useSignal<string[]>([]);
   useEffect(() => {
-    get<{ models: { id: string }[] }>("models").then((found) => (models.value = found.models.map((one) => one.id)), noticed);
+    get<{ models: { id: string }[] }>("models").then((found) => {
+      models.value = found.models.map((one) => one.id);
+    }, noticed);
   }, []);
 
   /** Goes to the first page of what is wanted now. */
@@ -32,10 +34,10 @@ export function Filters({ names }: { names: string[] }) {
       {may("admin") && <Field name="key" label="col.key" options={names} want={want} />}
       <label>
         {t("jobs.since")}
-        <input
+        <Draft
           type="datetime-local"
           value={local(query.since)}
-          onChange={({ currentTarget: { value } }) => want("since", value && new Date(value).toISOString())}
+          commit={(value) => want("since", value && new Date(value).toISOString())}
         />
       </label>
       <button type="reset" onClick={() => go("jobs")}>

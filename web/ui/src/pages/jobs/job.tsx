@@ -1,15 +1,15 @@
 // One job: its figures, the picture of its history, and the same as a list.
 import { useSignal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
-import { ApiError, get } from "../../api";
+import { get } from "../../api";
 import { duration, moment, number } from "../../format";
 import { type Text, t, word } from "../../i18n";
-import { repeat } from "../../live";
+import { useLive } from "../../live";
 import { Figure, Status } from "../../parts";
 import { address, go } from "../../route";
-import { noticed } from "../../session";
 import { cancel, ENDED, mayCancel, mayReplay, replay } from "./actions";
 import { sentence, type Timeline } from "./history";
+import { useKeyNames } from "./key_names";
 import { Picture } from "./picture";
 
 const EVERY_MS = 1000;
@@ -17,22 +17,16 @@ const EVERY_MS = 1000;
 const TICK_MS = 200;
 
 export function JobPage({ id }: { id: string }) {
-  const found = useSignal<Timeline | null>(null);
-  const wrong = useSignal("");
   const lookedAt = useSignal(0);
-
-  async function look() {
-    if (found.value && ENDED.has(found.value.status)) return;
-    try {
-      found.value = await get<Timeline>(`jobs/${encodeURIComponent(id)}/timeline`);
-      lookedAt.value = performance.now();
-      wrong.value = "";
-    } catch (error) {
-      noticed(error);
-      wrong.value = error instanceof ApiError && error.status ? error.message : t("stale", { why: t("unreachable") });
-    }
+  const ended = useSignal(false);
+  const failed = useSignal("");
+  async function ask() {
+    const timeline = await get<Timeline>(`jobs/${encodeURIComponent(id)}/timeline`);
+    lookedAt.value = performance.now();
+    ended.value = ENDED.has(timeline.status);
+    return timeline;
   }
-  useEffect(() => repeat(look, EVERY_MS), [id]);
+  const { found, wrong } = useLive(ask, ended.value ? 0 : EVERY_MS, id);
 
   return (
     <div class="job">
@@ -43,10 +37,10 @@ export function JobPage({ id }: { id: string }) {
         <code>{id}</code>
       </h1>
       <p class="bad" role="alert">
-        {wrong.value}
+        {failed.value || wrong.value}
       </p>
-      {found.value && <Whole found={found.value} lookedAt={lookedAt.value} fail={(text) => (wrong.value = text)} />}
-      {!found.value && !wrong.value && <p class="notice">{t("page.loads")}</p>}
+      {found && <Whole found={found} lookedAt={lookedAt.value} fail={(text) => (failed.value = text)} />}
+      {!found && !wrong.value && <p class="notice">{t("page.loads")}</p>}
     </div>
   );
 }
@@ -119,9 +113,11 @@ function Figures({ found }: { found: Timeline }) {
   const seconds = (value: number | null) => (value === null ? "–" : duration(value));
   const cached = found.cached_tokens ? t("job.cached", { tokens: number(found.cached_tokens) }) : undefined;
   const replayed = found.replayed_tokens ? t("job.replayed", { tokens: number(found.replayed_tokens) }) : undefined;
+  const names = useKeyNames();
   const figures: [Text, string, string?][] = [
     ["job.model", found.model, `${word(found.kind)}, ${word(found.priority)}`],
     ["job.made", moment(found.created_at)],
+    ...(names.size ? [["col.key", names.get(found.key_id) ?? found.key_id] as [Text, string]] : []),
     ["job.waited", seconds(found.waited_s)],
     ["job.first", seconds(found.first_token_s)],
     ["job.took", duration(found.elapsed_s)],

@@ -1,16 +1,15 @@
 // The list of jobs, a page at a time. Filters and place are in the address.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
-import { ApiError, get } from "../../api";
+import { get } from "../../api";
 import { duration, moment, number } from "../../format";
 import { t, word } from "../../i18n";
-import { repeat } from "../../live";
+import { useLive } from "../../live";
 import { Status } from "../../parts";
 import { address, place } from "../../route";
-import { may, noticed } from "../../session";
 import { cancel, ENDED, mayCancel, mayReplay, replay } from "./actions";
 import { Filters } from "./filters";
 import { JobPage } from "./job";
+import { useKeyNames } from "./key_names";
 
 export interface Job {
   job_id: string;
@@ -43,32 +42,21 @@ export function Jobs() {
 
 function List() {
   const { query } = place.value;
-  const asked = wanted();
-  const found = useSignal<Found | null>(null);
-  const wrong = useSignal("");
+  const asked = new URLSearchParams(FIELDS.flatMap((name) => (query[name] ? [[name, query[name]]] : []))).toString();
   const said = useSignal("");
+  const failed = useSignal("");
   const live = useSignal(true);
   const names = useKeyNames();
-
-  async function look() {
-    try {
-      const page = await get<Found>(`jobs?${asked}`);
-      if (asked === wanted()) found.value = page;
-      wrong.value = "";
-    } catch (error) {
-      noticed(error);
-      wrong.value = error instanceof ApiError && error.status ? error.message : t("stale", { why: t("unreachable") });
-    }
-  }
-  useEffect(() => (live.value ? repeat(look, EVERY_MS) : void look()), [asked, live.value]);
+  const { found, wrong, look } = useLive(() => get<Found>(`jobs?${asked}`), live.value ? EVERY_MS : 0, asked);
 
   async function again(id: string) {
-    const made = await replay(id, (text) => (wrong.value = text));
-    if (made) said.value = made;
+    failed.value = "";
+    said.value = (await replay(id, (text) => (failed.value = text))) ?? "";
     await look();
   }
   async function end(id: string) {
-    await cancel(id, (text) => (wrong.value = text));
+    failed.value = "";
+    await cancel(id, (text) => (failed.value = text));
     await look();
   }
 
@@ -77,7 +65,7 @@ function List() {
       <h1 class="unseen">{t("jobs.title")}</h1>
       <Filters names={[...names.values()]} />
       <div class="tools">
-        <button type="button" aria-pressed={live.value} onClick={() => (live.value = !live.value)}>
+        <button type="button" onClick={() => (live.value = !live.value)}>
           {live.value ? t("jobs.pause") : t("jobs.goOn")}
         </button>
         <span class="muted" role="status">
@@ -91,24 +79,18 @@ function List() {
         </span>
         <nav aria-label={t("jobs.pages")}>
           {query.cursor && <a href={address("jobs", "", { ...query, cursor: "" })}>{t("jobs.newest")}</a>}
-          {found.value?.next_cursor && (
-            <a href={address("jobs", "", { ...query, cursor: found.value.next_cursor })}>{t("jobs.older")}</a>
+          {found?.next_cursor && (
+            <a href={address("jobs", "", { ...query, cursor: found.next_cursor })}>{t("jobs.older")}</a>
           )}
         </nav>
       </div>
       <p class="bad" role="alert">
-        {wrong.value}
+        {failed.value || wrong.value}
       </p>
-      {found.value && <Table jobs={found.value.jobs} names={names} again={again} end={end} />}
-      {!found.value && !wrong.value && <p class="notice">{t("page.loads")}</p>}
+      {found && <Table jobs={found.jobs} names={names} again={again} end={end} />}
+      {!found && !wrong.value && <p class="notice">{t("page.loads")}</p>}
     </div>
   );
-}
-
-/** What the address asks for, as the API's query. */
-function wanted(): string {
-  const { query } = place.value;
-  return new URLSearchParams(FIELDS.flatMap((name) => (query[name] ? [[name, query[name]]] : []))).toString();
 }
 
 interface Props {
@@ -190,7 +172,11 @@ function Row({ job, names, again, end }: { job: Job } & Omit<Props, "jobs">) {
           </button>
         )}
         {ENDED.has(job.status) && mayReplay(job) && (
-          <button type="button" aria-label={`${t("jobs.replay")}: ${job.job_id}`} onClick={() => void again(job.job_id)}>
+          <button
+            type="button"
+            aria-label={`${t("jobs.replay")}: ${job.job_id}`}
+            onClick={() => void again(job.job_id)}
+          >
             {t("jobs.replay")}
           </button>
         )}
@@ -202,16 +188,4 @@ function Row({ job, names, again, end }: { job: Job } & Omit<Props, "jobs">) {
 function where({ position = 0, eta_s: eta }: Job): string {
   const text = t("jobs.position", { position: number(position) });
   return eta ? text + t("play.eta", { time: duration(eta) }) : text;
-}
-
-/** The names of all keys by their ids, for an admin; else there are none to tell apart. */
-function useKeyNames(): ReadonlyMap<string, string> {
-  const names = useSignal<ReadonlyMap<string, string>>(new Map());
-  useEffect(() => {
-    if (!may("admin")) return;
-    get<{ keys: { id: string; name: string }[] }>("keys").then(({ keys }) => {
-      names.value = new Map(keys.map((key) => [key.id, key.name]));
-    }, noticed);
-  }, []);
-  return names.value;
 }

@@ -1,10 +1,10 @@
 // What is asked before a key is made, changed or ended, and its secret, once.
 import { useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
-import { ApiError } from "../../api";
 import { local } from "../../format";
 import { type Text, t } from "../../i18n";
-import { noticed } from "../../session";
+import { Draft } from "../../query_fields";
+import { reasonOf } from "../../session";
 import { type ApiKey, make, revoke, rotate, SCOPES, update, wanted, type Wanted } from "./key";
 
 export type Task = { what: "make" } | { what: "change" | "rotate" | "revoke"; key: ApiKey };
@@ -42,8 +42,7 @@ export function TaskDialog({ task, close }: Props) {
     try {
       close((await act()) ?? undefined);
     } catch (error) {
-      noticed(error);
-      wrong.value = error instanceof ApiError && error.status ? error.message : t("unreachable");
+      wrong.value = reasonOf(error);
       busy.value = false;
     }
   }
@@ -51,7 +50,9 @@ export function TaskDialog({ task, close }: Props) {
   return (
     <Modal title={t(`keys.${task.what}` as Text, { name: key?.name ?? "" })} close={close}>
       <form class="fields" onSubmit={submit}>
-        {(task.what === "make" || task.what === "change") && <Fields form={form.value} set={(part) => (form.value = { ...form.value, ...part })} fresh={!key} />}
+        {(task.what === "make" || task.what === "change") && (
+          <Fields form={form.value} set={(part) => (form.value = { ...form.value, ...part })} fresh={!key} />
+        )}
         {task.what === "rotate" && (
           <label>
             {t("keys.grace")}
@@ -94,11 +95,17 @@ function Fields({ form, set, fresh }: { form: Wanted; set: (part: Partial<Wanted
       />
     </label>
   );
+  const models = useSignal(form.models.join("\n"));
   return (
     <>
       <label>
         {t("keys.name")}
-        <input required maxLength={100} value={form.name} onInput={(event) => set({ name: event.currentTarget.value })} />
+        <input
+          required
+          maxLength={100}
+          value={form.name}
+          onInput={(event) => set({ name: event.currentTarget.value })}
+        />
       </label>
       {fresh && (
         <fieldset>
@@ -132,10 +139,10 @@ function Fields({ form, set, fresh }: { form: Wanted; set: (part: Partial<Wanted
       </label>
       <label>
         {t("keys.expires")}
-        <input
+        <Draft
           type="datetime-local"
           value={local(form.expires_at)}
-          onChange={({ currentTarget: { value } }) => set({ expires_at: value ? new Date(value).toISOString() : null })}
+          commit={(value) => set({ expires_at: value ? new Date(value).toISOString() : null })}
         />
       </label>
       <label>
@@ -145,8 +152,11 @@ function Fields({ form, set, fresh }: { form: Wanted; set: (part: Partial<Wanted
           rows={2}
           spellcheck={false}
           placeholder={t("keys.allModels")}
-          value={form.models.join("\n")}
-          onChange={(event) => set({ models: event.currentTarget.value.split(/\s+/).filter(Boolean) })}
+          value={models.value}
+          onInput={(event) => {
+            models.value = event.currentTarget.value;
+            set({ models: models.value.split(/\s+/).filter(Boolean) });
+          }}
         />
       </label>
     </>

@@ -1,11 +1,10 @@
 // API keys and what they have used. An admin manages them all; another key sees itself.
 import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
-import { ApiError, get } from "../../api";
+import { get } from "../../api";
 import { number } from "../../format";
 import { t } from "../../i18n";
-import { repeat } from "../../live";
-import { key as own, may, noticed } from "../../session";
+import { useLive } from "../../live";
+import { key as own, may } from "../../session";
 import { SecretDialog, type Task, TaskDialog } from "./dialogs";
 import type { ApiKey } from "./key";
 import { KeyTable } from "./table";
@@ -16,34 +15,23 @@ const EVERY_MS = 3000;
 const MOST = 200;
 
 export function Keys() {
-  const keys = useSignal<ApiKey[] | null>(null);
-  const wrong = useSignal("");
-
-  async function look() {
-    try {
-      const found = may("admin")
-        ? (await get<{ keys: ApiKey[] }>("keys")).keys
-        : [await get<ApiKey>(`keys/${own.value?.id ?? ""}`)];
-      keys.value = found;
-      wrong.value = "";
-    } catch (error) {
-      noticed(error);
-      wrong.value = error instanceof ApiError && error.status ? error.message : t("stale", { why: t("unreachable") });
-    }
-  }
-  useEffect(() => repeat(look, EVERY_MS), []);
-
+  const { found, wrong, look } = useLive(ask, EVERY_MS);
   return (
     <div class="keys">
       <h1 class="unseen">{t("nav.keys")}</h1>
       <p class="bad" role="alert">
         {wrong.value}
       </p>
-      {!keys.value && !wrong.value && <p class="notice">{t("page.loads")}</p>}
-      {keys.value && (may("admin") ? <All keys={keys.value} look={look} /> : <Own keys={keys.value} />)}
-      <Usage names={keys.value?.map((key) => key.name) ?? []} />
+      {!found && !wrong.value && <p class="notice">{t("page.loads")}</p>}
+      {found && (may("admin") ? <All keys={found} look={look} /> : <Own keys={found} />)}
+      <Usage names={found?.map((key) => key.name) ?? []} />
     </div>
   );
+}
+
+async function ask(): Promise<ApiKey[]> {
+  if (may("admin")) return (await get<{ keys: ApiKey[] }>("keys")).keys;
+  return [await get<ApiKey>(`keys/${own.value?.id ?? ""}`)];
 }
 
 function Own({ keys }: { keys: ApiKey[] }) {

@@ -1,15 +1,14 @@
 // What keys have used and what it cost, by day, with its sums, and as CSV.
-import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
-import { ApiError, get, send } from "../../api";
+import { get, send } from "../../api";
 import { number } from "../../format";
 import { type Text, t } from "../../i18n";
-import { repeat } from "../../live";
+import { useLive } from "../../live";
 import { Choice, Field } from "../../query_fields";
 import { go, place } from "../../route";
-import { may, noticed } from "../../session";
+import { may, reasonOf } from "../../session";
 import { Bars } from "./bars";
-import { daysUntilToday, type Group, groups, type Measure, measures, type Row, shown, type Split, SPLITS } from "./report";
+import { daysUntilToday, type Group, groups, type Measure, measures, type Row } from "./report";
+import { shown, type Split, SPLITS } from "./report";
 
 const EVERY_MS = 15_000;
 const SPANS = ["30", "7", "90", "400"];
@@ -19,24 +18,9 @@ export function Usage({ names }: { names: string[] }) {
   const { query } = place.value;
   const days = daysUntilToday(Number(SPANS.find((one) => one === query.days) ?? SPANS[0]));
   const asked = new URLSearchParams({ from: days[0], by: "day", ...chosen(query) }).toString();
-  const rows = useSignal<Row[] | null>(null);
-  const wrong = useSignal("");
+  const { found: report, wrong } = useLive(() => get<{ usage: Row[] }>(`usage?${asked}`), EVERY_MS, asked);
 
-  const fail = (error: unknown) => {
-    noticed(error);
-    wrong.value = error instanceof ApiError && error.status ? error.message : t("stale", { why: t("unreachable") });
-  };
-  async function look() {
-    try {
-      rows.value = (await get<{ usage: Row[] }>(`usage?${asked}`)).usage;
-      wrong.value = "";
-    } catch (error) {
-      fail(error);
-    }
-  }
-  useEffect(() => repeat(look, EVERY_MS), [asked]);
-
-  const found = rows.value ?? [];
+  const found = report?.usage ?? [];
   const split: Split = query.by === "key" && may("admin") ? "key" : "model";
   const known = measures(found);
   const measure = known.find((one) => one === query.measure) ?? known[0];
@@ -46,7 +30,12 @@ export function Usage({ names }: { names: string[] }) {
     <section class="usage">
       <h2>{t("usage.title")}</h2>
       <form class="filters" onSubmit={(event) => event.preventDefault()} aria-label={t("usage.title")}>
-        <Choice name="days" label="usage.span" want={want} options={SPANS.map((one) => [one, t("usage.days", { days: one })])} />
+        <Choice
+          name="days"
+          label="usage.span"
+          want={want}
+          options={SPANS.map((one) => [one, t("usage.days", { days: one })])}
+        />
         <Choice name="measure" label="usage.measure" want={want} options={known.map((one) => [one, called(one)])} />
         {may("admin") && (
           <>
@@ -55,14 +44,14 @@ export function Usage({ names }: { names: string[] }) {
           </>
         )}
         <Field name="model" label="col.model" want={want} options={[...new Set(found.map((row) => row.model))]} />
-        <button type="button" onClick={() => download(asked).catch(fail)}>
+        <button type="button" onClick={() => download(asked).catch((error) => (wrong.value = reasonOf(error)))}>
           {t("usage.csv")}
         </button>
       </form>
       <p class="bad" role="alert">
         {wrong.value}
       </p>
-      {rows.value && !all.length && <p class="notice">{t("usage.none")}</p>}
+      {report && !all.length && <p class="notice">{t("usage.none")}</p>}
       {all.length > 0 && (
         <>
           <Bars title={called(measure)} days={days} groups={shown(all, t("usage.others"))} digits={digits(measure)} />
