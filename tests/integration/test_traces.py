@@ -10,14 +10,21 @@ import httpx
 import psutil
 import pytest
 
+from gateway.cluster.startup import STAGES
 from gateway.store import keys
 from tests.collector import Collected, Collector, collector
+from tests.deployments import deploy, ended
 from tests.rpc import chat_request, client, start_rpc
 from tests.stack import Stack, chat, eventually, free_port, running
 from tests.upstreams.world import PATIENT, Tables, world
 
 #: Of a client whose trace is recorded, and of one whose trace is not.
 RECORDED, UNRECORDED = "01", "00"
+CATALOG = """
+[models.other]
+capabilities = ["chat"]
+engine = "fake"
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +39,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory, receiver: Collector) -> Iter
         for name, value in receiver.environ.items():
             patch.setenv(name, value)
         folder = tmp_path_factory.mktemp("t")
-        with running(folder, {"fake": {"step_s": 0.02}}, otel=True, max_batch_size=2, log_format="json") as stack:
+        settings = {"otel": True, "max_batch_size": 2, "log_format": "json", "web_workers": 2}
+        with running(folder, {"fake": {"step_s": 0.02}}, catalog=CATALOG, **settings) as stack:
             start_rpc(stack)
             yield stack
 
@@ -107,11 +115,23 @@ def test_one_trace_from_the_client_to_the_engine(stack: Stack, receiver: Collect
     assert {span.resource["service.name"] for span in spans.values()} == {"headrace"}
 
 
+def test_each_web_process_exports_its_own_spans(stack: Stack, receiver: Collector) -> None:
+    def processes() -> set[str]:
+        ask(stack, {})
+        return {span.resource["service.instance.id"] for span in receiver.spans if span.kind == "server"}
+
+    eventually(lambda: len({name for name in processes() if name.startswith("web.n1:")}) == 2, "spans of both")
+
+
 def test_log_lines_name_the_trace(stack: Stack) -> None:
     trace_id, header = traced()
     ask(stack, {"traceparent": header})
-    lines = (stack.folder / "logs" / "web.log").read_text().splitlines()
-    assert any(f'"trace_id": "{trace_id}"' in line and "POST /v1/chat/completions" in line for line in lines)
+
+    def found() -> bool:
+        lines = (stack.folder / "logs" / "web.log").read_text().splitlines()
+        return any(f'"trace_id": "{trace_id}"' in line and "POST /v1/chat/completions" in line for line in lines)
+
+    eventually(found, "the line of the request's end")
 
 
 def test_the_call_of_grpc_is_traced_too(stack: Stack, receiver: Collector) -> None:
@@ -142,6 +162,21 @@ def test_a_job_that_is_resumed_has_one_trace(stack: Stack, receiver: Collector, 
     if victim == "worker":
         assert first.resource["service.instance.id"] != second.resource["service.instance.id"]
     eventually(lambda: stack.replica().status == "active", "it serves again")
+
+
+def test_a_deployment_has_a_span_for_each_stage(stack: Stack, receiver: Collector) -> None:
+    trace_id, header = traced()
+    with stack.client() as asking:
+        asking.headers["traceparent"] = header
+        assert ended(asking, deploy(asking, "other"))["status"] == "completed"
+    spans = receiver.trace(trace_id, "deploy other")
+    (whole,) = [span for span in spans if span.name == "deploy other"]
+    stages = [span for span in spans if span.name in STAGES]
+    assert [span.name for span in stages] == list(STAGES)
+    assert {span.parent_id for span in stages} == {whole.span_id}
+    assert all(whole.began <= span.began <= span.ended <= whole.ended for span in stages)
+    assert whole.attributes["headrace.model"] == "other"
+    assert not any(name.startswith("gen_ai.") for span in spans for name in span.attributes)
 
 
 def test_a_request_that_is_refused_has_a_span(stack: Stack, receiver: Collector) -> None:
