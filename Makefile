@@ -16,7 +16,7 @@ LOCK := uv pip compile setup.cfg --python-version 3.11 --python-platform x86_64-
 	--no-annotate --no-header --quiet
 
 .PHONY: run test check docs locks locks-engines containers deps-go deps-prometheus deps-clients deps-engines deps-pythons format bench \
-	gpu gpu-wheels figures faults fuzz clean
+	gpu gpu-wheels pictures figures faults fuzz clean
 
 run: $(STAMP)
 	@$(BIN)/headrace up
@@ -100,6 +100,11 @@ gpu-wheels: $(STAMP)
 # On a machine with a CUDA device, by any Python that has torch and transformers; nothing is fetched. See docs/gpu.md.
 gpu:
 	$(PYTHON) -m tests.gpu $(ARGS)
+
+# The dashboard's pictures in docs/, of a stack under load, with Debian's chromium: `make pictures ARGS="--load-s 60"`.
+pictures: $(STAMP)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[bench]'
+	$(BIN)/python -m tests.pictures $(ARGS)
 
 figures: $(STAMP)
 	@$(BIN)/python -m tests.figures

@@ -240,6 +240,7 @@ def _welcome(settings: Settings, supervisor: Supervisor, key: str) -> None:
     joined = f"\n  Join      {join_url(settings.listen)}   ('headrace token create')" if settings.listen else ""
     show(
         f"""
+  Dashboard {url}   (sign in with the API key below)
   API       {url}   (documentation: {url}/docs)
   gRPC      {settings.grpc_host}:{settings.grpc_port}   ({_transport(settings)})
   Flower    {_flower(settings)}

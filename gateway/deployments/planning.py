@@ -170,13 +170,16 @@ class Planner:
         for device in devices:
             if footprint := self._footprints.get(device, model.id):
                 require_a_sequence(footprint, _on(device, load))
-        plans = self._plans(model, load, devices)
-        specs = [_spec(like, deployment_id, device, i) for i, device in enumerate(devices)]
-        return Planned(model.id, specs, plans, self._alternatives(model, load, plans, on_demand=like.on_demand), {}, [])
-
-    def _plans(self, model: Model, load: Load, devices: Sequence[Device]) -> dict[str, MemoryPlan | None]:
-        """The memory plan of each device. Several replicas on one device add up."""
         counts = Counter(device.name for device in devices)
+        plans = self._plans(model, load, devices, counts)
+        specs = [_spec(like, deployment_id, device, i) for i, device in enumerate(devices)]
+        others = self._alternatives(model, load, plans, counts, on_demand=like.on_demand)
+        return Planned(model.id, specs, plans, others, {}, [])
+
+    def _plans(
+        self, model: Model, load: Load, devices: Sequence[Device], counts: Mapping[str, int]
+    ) -> dict[str, MemoryPlan | None]:
+        """The memory plan of each device. Several replicas on one device add up."""
         return {
             device.name: found.times(counts[device.name]) if (found := self._plan(model, load, device)) else None
             for device in devices
@@ -187,9 +190,15 @@ class Planner:
         return plan(footprint, _on(device, load), device.available_bytes) if footprint else None
 
     def _alternatives(
-        self, model: Model, load: Load, plans: Mapping[str, MemoryPlan | None], *, on_demand: bool
+        self,
+        model: Model,
+        load: Load,
+        plans: Mapping[str, MemoryPlan | None],
+        counts: Mapping[str, int],
+        *,
+        on_demand: bool,
     ) -> list[dict[str, Any]]:
-        """What would fit instead: other options on the tightest device, then other devices."""
+        """What would fit instead: other options on the tightest device, then other devices, which get all replicas."""
         if not (short := tight(plans)):
             return []
         devices = {device.name: device for device in self.open_devices(on_demand=on_demand)[0]}
@@ -198,12 +207,14 @@ class Planner:
         if name is None or footprint is None:
             return []
         here = _on(devices[name], load)
-        source = footprint.format
-        found = alternatives(
-            footprint, here, short[name].free_bytes, allowed=lambda other: _allowed(model, source, other)
-        )
+        source, each = footprint.format, short[name].free_bytes // counts[name]
+        found = [
+            {**one, "total_bytes": one["total_bytes"] * counts[name]}
+            for one in alternatives(footprint, here, each, allowed=lambda other: _allowed(model, source, other))
+        ]
         for other in devices.values():
-            elsewhere = self._plan(model, load, other) if other.name not in plans else None
+            alone = self._plan(model, load, other) if other.name not in plans else None
+            elsewhere = alone.times(sum(counts.values())) if alone else None
             if elsewhere and elsewhere.fits:
                 found.append({"change": {"target_nodes": [other.name]}, "total_bytes": elsewhere.total_bytes})
         return found

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from gateway.cluster.loading import Loading, Loads
 from gateway.errors import QueueFull
+from gateway.inference.backlog import Backlog
 from gateway.inference.routing import ModelStatus, Router
 from gateway.jobs.indexes import Load
 from gateway.jobs.record import Job, JobHead, JobState
@@ -107,10 +108,10 @@ class WaitingRoom:
         """How long a job at a position of its line is expected to wait, and for what."""
         return self._wait(job, position, self._interactive)
 
-    def newcomer_s(self, model_id: str, *, before: int, others: int = 0, background: bool = False) -> float | None:
-        """When a request that comes now would begin, with so many before it, in seconds; None: nobody can tell.
-        `others`: interactive jobs among those before a background job.
-        """
+    def newcomer_s(self, model_id: str, backlog: Backlog, *, background: bool) -> float | None:
+        """When a request that comes now would begin, behind those who wait, in seconds; None: nobody can tell."""
+        others = backlog.interactive.waiting if background else 0
+        before = others + (backlog.background if background else backlog.interactive).waiting
         if loading := self._loading(model_id):
             return loading.left_s
         capacity = self._router.capacity(model_id, background=background)

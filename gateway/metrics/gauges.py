@@ -67,8 +67,8 @@ class Gauges:
             for word, waiting in (("interactive", backlog.interactive), ("background", backlog.background)):
                 self._set("headrace_queue_jobs", waiting.waiting, model, word)
                 self._set("headrace_queue_oldest_seconds", waiting.oldest_wait_s, model, word)
-                capacity = self._gateway.inference.router.capacity(model, background=word == "background")
-                if (eta_s := capacity.wait_s(waiting.waiting + 1)) is not None:
+                room = self._gateway.inference.waiting
+                if (eta_s := room.newcomer_s(model, backlog, background=word == "background")) is not None:
                     self._set("headrace_queue_eta_seconds", eta_s, model, word)
 
     def _workers(self) -> None:

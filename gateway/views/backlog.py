@@ -23,10 +23,9 @@ def queues(inference: Inference, model_id: str | None = None) -> list[dict[str, 
 def _shown(inference: Inference, model: Model, backlog: Backlog) -> dict[str, Any]:
     replicas = [one for one in inference.router.replicas(model) if one.status == ReplicaStatus.ACTIVE]
     running = sum(replica.held + replica.background_held for replica in replicas)
-    interactive, background = backlog.interactive.waiting, backlog.background.waiting
-    room = inference.waiting
-    eta_s = room.newcomer_s(model.id, before=interactive)
-    background_eta_s = room.newcomer_s(model.id, before=interactive + background, others=interactive, background=True)
+    eta_s, background_eta_s = (
+        inference.waiting.newcomer_s(model.id, backlog, background=background) for background in (False, True)
+    )
     return {
         "id": model.id,
         "interactive": {**asdict(backlog.interactive), "eta_s": eta_s},
@@ -34,5 +33,5 @@ def _shown(inference: Inference, model: Model, backlog: Backlog) -> dict[str, An
         "replicas": len(replicas),
         "slots": sum(replica.max_batch_size for replica in replicas),
         "running": running,
-        "demand": running + interactive,
+        "demand": running + backlog.interactive.waiting,
     }

@@ -285,6 +285,13 @@ def test_memory_is_planned_before_anything_is_loaded(stack: Stack, client: httpx
         change = next(change for change in changes if "max_batch_size" in change)
         fitting = client.post("/models/local/deploy", json={**body, "deployment_config": change, "dry_run": True})
         assert fitting.json()["data"]["fits"] is True
+        crowd = client.post("/models/local/deploy", json={**body, "replicas": 3, "dry_run": True}).json()["data"]
+        for other in crowd["alternatives"]:
+            options = (
+                {"deployment_config": other["change"]} if "target_nodes" not in other["change"] else other["change"]
+            )
+            again = client.post("/models/local/deploy", json={**body, "replicas": 3, "dry_run": True, **options})
+            assert again.json()["data"]["fits"] is True, "all three fit with it"
     assert not stack.registry.replicas("huge")
 
 

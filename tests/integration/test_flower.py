@@ -48,6 +48,7 @@ def test_it_can_be_left_off(tmp_path: Path) -> None:
             time.sleep(0.1)
         assert "Redis takes 1.0 GiB of memory at most, and evicts nothing" in home.said
         assert "  Flower    off (HEADRACE_FLOWER)" in home.said
+        assert "  Dashboard http://" in home.said
         status = home.command("status").stdout
         assert "  keeper" in status
         assert "flower" not in status

@@ -77,7 +77,7 @@ function options(width: number, lines: Line[], top: number, spanS: number): uPlo
   return {
     width,
     height: HEIGHT,
-    padding: [8, 0, 0, 0],
+    padding: [8, 14, 0, 0],
     legend: { show: false },
     cursor: { points: { size: 6 }, drag: { x: false, y: false } },
     scales: { x: { range: (_, __, last) => [last - spanS, last] }, y: { range: (_, __, most) => [0, Math.max(top, most * 1.15)] } },

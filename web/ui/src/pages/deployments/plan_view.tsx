@@ -56,7 +56,7 @@ function OneDevice({ device, plan: one }: { device: string; plan: DevicePlan | n
         ))}
         <span class="tick" style={{ left: `${(100 * one.free_bytes) / most}%` }} />
       </div>
-      <div class="muted keys" aria-hidden="true">
+      <div class="muted parts" aria-hidden="true">
         {PARTS.map((name, at) => (
           <span key={name}>
             <span class={`block ${name}`} />
