@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
+from queue import Empty
 from typing import Any, TypeVar
 
 import hiredis
@@ -25,6 +29,8 @@ T = TypeVar("T")
 
 #: How long a connection may take to come about, in seconds.
 CONNECT_S = 2.0
+#: Idle connections of a client that stay open: those of its next few calls.
+KEPT_OPEN = 2
 #: Pause between two tries of a call that waits until Redis answers.
 RETRY_S = 0.5
 #: Redis, or the broker on it, can't do it now: it is away, full, read only, loading, or failing over. The answer to all
@@ -41,8 +47,54 @@ KEEPALIVE = {
 }
 
 
-class MasterPool(SentinelConnectionPool, redis.BlockingConnectionPool):
-    """Connections to whichever server the sentinels name as the master; who gets none waits for one."""
+class IdlePool(redis.BlockingConnectionPool):
+    """Connections that are closed when nobody has used them for `idle_s`, but for a few; who gets none waits for one.
+
+    Who was used last is used next, so that what a burst has needed becomes idle.
+    """
+
+    def __init__(self, *, idle_s: float, **options: Any) -> None:
+        self._idle_s = idle_s
+        super().__init__(**options)  # type: ignore[no-untyped-call]
+
+    def reset(self) -> None:
+        """Begin anew, as after a fork."""
+        self._is_timed = False
+        super().reset()  # type: ignore[no-untyped-call]
+
+    def release(self, connection: Any) -> None:
+        """Take a connection back."""
+        connection.used_at = time.monotonic()
+        super().release(connection)  # type: ignore[no-untyped-call]
+        if not self._is_timed:
+            self._watch()
+
+    def _watch(self) -> None:
+        self._is_timed = True
+        timer = threading.Timer(self._idle_s, self._close_idle)
+        timer.daemon = True
+        timer.name = "redis-idle"
+        timer.start()
+
+    def _close_idle(self) -> None:
+        """Close those that are idle. They stay in the pool, and connect again when they are needed."""
+        taken, before = [], time.monotonic() - self._idle_s
+        with suppress(Empty):
+            while True:  # the one that was used last comes first
+                taken.append(self.pool.get_nowait())
+        there = [connection for connection in taken if connection and connection.is_connected]
+        idle = [one for one in there[KEPT_OPEN:] if one.used_at <= before]
+        for connection in idle:
+            connection.disconnect()
+        for connection in reversed(taken):
+            self.pool.put_nowait(connection)
+        self._is_timed = False
+        if len(there) - len(idle) > KEPT_OPEN:
+            self._watch()
+
+
+class MasterPool(SentinelConnectionPool, IdlePool):
+    """Those to whichever server the sentinels name as the master."""
 
 
 class JoinedClient(redis.Redis):
@@ -82,13 +134,14 @@ def connect(
         "socket_connect_timeout": CONNECT_S,
         "max_connections": max_connections,
         "timeout": timeout_s,
+        "idle_s": settings.idle_s,
         **({} if url.startswith("unix:") else {"socket_keepalive_options": KEEPALIVE}),
     }
     if watched := sentinels(url):
-        pool: redis.BlockingConnectionPool = _pool_of_master(watched, options)
+        pool: IdlePool = _pool_of_master(watched, options)
     else:
         url_options(url)
-        pool = redis.BlockingConnectionPool.from_url(url, **options)
+        pool = IdlePool.from_url(url, **options)
     return JoinedClient(pool) if joined else redis.Redis(connection_pool=pool)
 
 

@@ -58,6 +58,7 @@ def test_tokens_that_were_made_while_redis_was_away_are_charged_later(redis_clie
         queue="provider.n",
         lines=lines,
         threads=1,
+        idle_s=1.0,
         share=SHARE,
         models=lambda: MODELS,
         run=lambda _: None,

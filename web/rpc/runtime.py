@@ -7,13 +7,13 @@ import contextlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from gateway.access.shares import Shares
 from gateway.context import Gateway
 from gateway.errors import QueueFull
 from gateway.metrics.error_replies import ErrorReplies
+from gateway.process.threads import IdleThreads
 from gateway.tracing.spans import Tracer
 from gateway.watching.watcher import Watcher
 
@@ -62,9 +62,9 @@ class RpcRuntime:
         #: Limits the open calls of each key.
         self.shares = Shares(gateway.settings.grpc_key_max_calls)
         #: Threads for behaviours; one that waits for a whole answer takes long. A call uses one at most.
-        self.threads = ThreadPoolExecutor(self.max_calls, thread_name_prefix="rpc")
+        self.threads = IdleThreads(self.max_calls, "rpc", idle_s=gateway.settings.idle_s)
         #: Threads for the short reads of all streams.
-        self.readers = ThreadPoolExecutor(NUM_READERS, thread_name_prefix="rpc-read")
+        self.readers = IdleThreads(NUM_READERS, "rpc-read", idle_s=gateway.settings.idle_s)
         #: Calls must end now; their errors say where the client can resume.
         self.closing = False
         self._calls: set[OpenCall] = set()

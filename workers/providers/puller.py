@@ -12,8 +12,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
+from gateway.process.threads import IdleThreads
 from gateway.scheduling.lines import BACKGROUND, FIRST, INTERACTIVE, Lines, Offer, Wish
 from gateway.scheduling.policy import BackgroundShare
 from gateway.scheduling.spending import Spending
@@ -40,6 +40,7 @@ class Puller:
         queue: str,
         lines: Lines,
         threads: int,
+        idle_s: float,
         share: float,
         models: Callable[[], Sequence[str]],
         run: Callable[[str], None],
@@ -58,7 +59,7 @@ class Puller:
         #: By line, the model that was the last to give a job.
         self._served: dict[str, str] = {}
         self._spending = Spending()
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="job")
+        self._threads = IdleThreads(threads, "job", idle_s=idle_s)
         self._loop = Loop(self._step, name="puller", over=self._closed.is_set)
 
     def start(self) -> None:

@@ -91,6 +91,7 @@ class RemoteWorker:
             queue=provider_queue(settings.node),
             lines=Lines(store.redis, store.scripts),
             threads=settings.provider_concurrency,
+            idle_s=settings.idle_s,
             share=settings.background_share,
             models=lambda: [model.id for model in self.models()],
             run=self.run,
