@@ -13,7 +13,12 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from gateway.access.api_keys import Credentials
+from gateway.queue.celery_app import make_celery
+from gateway.queue.enqueue import enqueue
+from gateway.queue.names import Priority
+from gateway.store.codec import dumps
 from tests.browser import chromium, dashboard, violations
+from tests.integration.test_routing import MODELS, handed_over
 from tests.stack import KEY, Stack, Stream, chat, eventually, running
 
 pytestmark = pytest.mark.slow
@@ -22,7 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder, settings = tmp_path_factory.mktemp("s"), {"root_path": "/llm", "max_batch_size": 4, "preemption": True}
-    with running(folder, {"fake": {"step_s": 0.05}}, **settings) as stack:
+    with running(folder, {"fake": {"step_s": 0.05}}, models_json=dumps(MODELS), **settings) as stack:
         yield stack
 
 
@@ -194,6 +199,18 @@ def test_who_gives_way_is_seen_to_wait_and_to_go_on(browser: Browser, stack: Sta
         expect(page.locator(".history .lanes span")).to_have_text(["In line", stack.replica().incarnation])
         expect(page.locator(".history .resumes text").first).to_have_text(re.compile(r"behind \d+ tokens"))
         expect(page.locator(".canvas .piece.silent")).to_have_count(0)
+
+
+def test_a_job_that_went_to_another_model(browser: Browser, stack: Stack) -> None:
+    job = handed_over(stack.store, mode="continue")
+    enqueue(make_celery(stack.settings), job.id, queue_key="fake", priority=Priority.RECOVERED)
+    with jobs(browser, stack, f"/{job.id}") as page:
+        expect(page.locator(".history .mark.completed")).to_have_count(1)
+        expect(page.locator(".history .lanes span")).to_have_text(["In line", "nobody", stack.replica().incarnation])
+        expect(page.locator(".history .mark.handed_over")).to_have_count(1)
+        expect(page.locator(".history .mark.lost")).to_have_count(1)
+        entries = page.get_by_role("list", name="What has happened").get_by_role("listitem")
+        expect(entries.filter(has_text="Handed over to fake")).to_have_count(1)
 
 
 def test_what_can_not_be_done_is_said_and_stays(browser: Browser, stack: Stack) -> None:

@@ -78,7 +78,7 @@ export function Bars({ title, days, groups, digits }: Props) {
                 />
               ))}
               {(days.length - 1 - at) % labels === 0 && (
-                <text x={LEFT + (at + 0.5) * each} y={HEIGHT - 6} class="day">
+                <text x={Math.min(LEFT + (at + 0.5) * each, width - 16)} y={HEIGHT - 6} class="day">
                   {day.slice(5)}
                 </text>
               )}
