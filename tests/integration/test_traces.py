@@ -15,7 +15,7 @@ from gateway.store import keys
 from tests.collector import Collected, Collector, collector
 from tests.deployments import deploy, ended
 from tests.rpc import chat_request, client, start_rpc
-from tests.stack import Stack, chat, eventually, free_port, running
+from tests.stack import Stack, chat, eventually, family, free_port, running
 from tests.upstreams.world import PATIENT, Tables, world
 
 #: Of a client whose trace is recorded, and of one whose trace is not.
@@ -162,6 +162,21 @@ def test_a_job_that_is_resumed_has_one_trace(stack: Stack, receiver: Collector, 
     if victim == "worker":
         assert first.resource["service.instance.id"] != second.resource["service.instance.id"]
     eventually(lambda: stack.replica().status == "active", "it serves again")
+
+
+def test_a_trace_is_whole_though_those_that_export_it_are_killed(stack: Stack, receiver: Collector) -> None:
+    stream = chat(stack, max_tokens=150)
+    eventually(lambda: len(stream.ids) > 4, "it runs")
+    for name in ("web", "keeper"):
+        for process in family(stack.processes[name].pid):
+            process.kill()
+        stack.processes[name].wait()
+    stack.start("web")
+    stream.join()
+    assert stream.job_id in stack.redis.lrange(keys.TRACES, 0, -1)
+    stack.start("keeper")
+    spans = receiver.trace(trace_of(stack, stream.job_id), "chat fake")
+    assert [span.name for span in spans] == ["chat fake", "queue", "claim", "prefill", "decode"]
 
 
 def test_a_deployment_has_a_span_for_each_stage(stack: Stack, receiver: Collector) -> None:
