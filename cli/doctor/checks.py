@@ -74,10 +74,13 @@ def problem(found: str, remedy: str) -> Finding:
     return Finding(Level.PROBLEM, found, remedy)
 
 
-def run(checks: Sequence[Callable[[T], Iterable[Finding]]], installed: T) -> Iterable[Finding]:
-    """The findings of all checks. A check that fails does not hide the others."""
+def run(
+    checks: Sequence[Callable[[T], Iterable[Finding]]], installed: T, begin: Callable[[str], object] = lambda _: None
+) -> Iterable[Finding]:
+    """The findings of all checks. A check that fails does not hide the others. `begin` is told the name of each."""
     for check in checks:
         name = check.__name__.replace("_", " ")
+        begin(name)
         try:
             for finding in check(installed):
                 yield Finding(finding.level, finding.found, finding.remedy, name)

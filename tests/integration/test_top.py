@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
-import select
 import signal
 import subprocess
-import sys
-import termios
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
 from gateway.access.api_keys import Credentials
 from tests.commands import Command, run
-from tests.stack import KEY, PATIENCE_S, REPOSITORY, Stack, chat, eventually, running
+from tests.stack import KEY, PATIENCE_S, Stack, chat, eventually, running
+from tests.terminals import on_a_terminal, read_until
 
 SLOTS = 2
 
@@ -82,47 +78,13 @@ def test_it_needs_the_scope_deploy_and_sees_the_jobs_that_its_key_may_see(stack:
     assert (data["jobs"], data["totals"]["waiting"]) == ([], 3)
 
 
-@contextmanager
-def on_a_terminal(stack: Stack, **more: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
-    """The command with a terminal of 40 rows and 120 columns."""
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (40, 120))
-    command = [sys.executable, "-m", "cli.main", "top", "--interval", "0.3"]
-    process = subprocess.Popen(
-        command,
-        cwd=REPOSITORY,
-        env={**environ(stack), "TERM": "xterm", **more},
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    try:
-        yield process, ours
-    finally:
-        process.kill()
-        process.wait()
-        os.close(ours)
-
-
-def read_until(terminal: int, text: str) -> str:
-    """What is drawn, up to a text."""
-    found, deadline = "", time.monotonic() + PATIENCE_S
-    while text not in found:
-        assert time.monotonic() < deadline, found
-        if select.select([terminal], [], [], 0.2)[0]:
-            try:
-                found += os.read(terminal, 65_536).decode(errors="replace")
-            except OSError:  # it has been closed
-                break
-    assert text in found, found
-    return found
+def top(stack: Stack, **more: str) -> AbstractContextManager[tuple[subprocess.Popen[bytes], int]]:
+    return on_a_terminal("top", "--interval", "0.3", environ={**environ(stack), "TERM": "xterm", **more})
 
 
 @pytest.mark.parametrize("end", ["q", "interrupt"])
 def test_a_terminal_is_drawn_on_until_q_or_ctrl_c(stack: Stack, end: str) -> None:
-    with on_a_terminal(stack) as (process, terminal):
+    with top(stack) as (process, terminal):
         assert "0 of 2 slots" in read_until(terminal, "q quits")
         with loaded(stack) as waiting:
             read_until(terminal, waiting[0])
@@ -135,7 +97,7 @@ def test_a_terminal_is_drawn_on_until_q_or_ctrl_c(stack: Stack, end: str) -> Non
 
 
 def test_it_says_that_the_server_is_away_and_goes_on(stack: Stack) -> None:
-    with on_a_terminal(stack) as (process, terminal):
+    with top(stack) as (process, terminal):
         read_until(terminal, "q quits")
         stack.kill("web")
         read_until(terminal, "does not answer")
@@ -148,6 +110,6 @@ def test_it_says_that_the_server_is_away_and_goes_on(stack: Stack) -> None:
 
 
 def test_a_terminal_that_can_not_be_drawn_on_is_named(stack: Stack) -> None:
-    with on_a_terminal(stack, TERM="none-such") as (process, terminal):
+    with top(stack, TERM="none-such") as (process, terminal):
         read_until(terminal, "The terminal (TERM=none-such) can't be drawn on; use --once.")
         assert process.wait(PATIENCE_S) == 1
