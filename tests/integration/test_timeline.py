@@ -136,3 +136,25 @@ def test_what_can_not_be_asked_again(stack: Stack, client: httpx.Client) -> None
 def _ended(client: httpx.Client, job_id: str) -> dict[str, Any] | None:
     job = client.get(f"/jobs/{job_id}").json()["data"]
     return job if job["finished_at"] else None
+
+
+def test_how_long_nothing_was_heard_of_a_frozen_worker(stack: Stack, client: httpx.Client) -> None:
+    """That is noticed when its lease ends: the job has stood still since its last token."""
+    stream = begun(chat(stack, max_tokens=100))
+    worker = psutil.Process(stack.replica().pid)
+    worker.suspend()
+    try:
+        eventually(lambda: _interruption(timeline(client, stream.job_id)), "it is noticed")
+    finally:
+        worker.resume()
+    stream.join()
+    found = timeline(client, stream.job_id)
+    interrupted = _interruption(found)
+    assert interrupted is not None
+    assert interrupted["silent_s"] > stack.settings.lease_s / 2
+    assert found["paused_s"] >= interrupted["silent_s"]
+    assert found["status"] == "completed"
+
+
+def _interruption(found: dict[str, Any]) -> dict[str, Any] | None:
+    return next((entry for entry in found["timeline"] if entry["what"] == "interrupted"), None)
