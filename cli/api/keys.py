@@ -159,6 +159,7 @@ def revoke(keys: Keys, name: str, as_json: bool) -> None:
 @click.option("--model", help="Id of a model.")
 @click.option("--from", "start", help="A date or time in ISO 8601; 30 days ago if it is not given.")
 @click.option("--to", "end", help="A date or time in ISO 8601; now if it is not given.")
+@click.option("--by-day", "by", flag_value="day", help="A line for each day (UTC).")
 @json_option
 @url_option
 @click.option("--key", envvar="HEADRACE_API_KEY", help="API key for --url; without --url the same as NAME.")
@@ -169,7 +170,7 @@ def usage(
     """Show tokens and cost by key and model; NAME: of one key, by its id or name."""
     if not url and _typed(context, "key"):
         name = name or key
-    given = {"key": name, "model": period["model"], "from": period["start"], "to": period["end"]}
+    given = {"key": name, "model": period["model"], "from": period["start"], "to": period["end"], "by": period["by"]}
     body = {field: value for field, value in given.items() if value}
     query = load(UsageQuerySchema(), body)
     with closing(keys_of(context.obj, url, key)) as keys:
@@ -178,7 +179,8 @@ def usage(
         show_json(report)
         return
     for row in report["usage"]:
-        _line(row["key_name"], row["model"], row, {row["currency"]: row["cost"]})
+        day = f"{row['day']}  " if row["day"] else ""
+        _line(f"{day}{row['key_name']}", row["model"], row, {row["currency"]: row["cost"]})
     _line("total", "", report["total"], report["total"]["cost"])
 
 

@@ -275,6 +275,9 @@ def test_the_command_line_manages_keys_too(stack: Stack, admin: httpx.Client) ->
     usage = command(stack, "usage", "--key", prefix).stdout.splitlines()
     assert usage[0].split()[:3] == ["cli", "fake", "2"]
     assert usage[-1].startswith("total")
+    by_day = command(stack, "usage", "--key", prefix, "--by-day").stdout.splitlines()
+    assert by_day[0].split()[1:4] == ["cli", "fake", "2"]
+    assert datetime.fromisoformat(by_day[0].split()[0])
     for arguments in (
         ("create", "x", "--expires", "soon"),
         ("update", prefix),

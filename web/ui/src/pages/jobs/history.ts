@@ -1,6 +1,7 @@
 // What has happened to a job, as bars and marks on lanes over time. Knows nothing of pixels.
 import { duration, number } from "../../format";
 import { type Text, t, word } from "../../i18n";
+import { enJobs } from "../../texts/jobs";
 
 export interface Entry {
   after_s: number | null;
@@ -146,8 +147,9 @@ export function sentence(entry: Entry): string {
   }
   if (what === "interrupted") {
     const heard = silent && entry.cause !== "preempted" ? t("history.heard", { time: duration(silent) }) : "";
-    const cause = `history.cause.${entry.cause}` as Text;
-    return t("history.interrupted", { cause: t(cause), tokens: number(entry.tokens ?? 0) }) + heard;
+    const name = `history.cause.${entry.cause}`;
+    const cause = name in enJobs ? t(name as Text) : word(entry.cause ?? "");
+    return t("history.interrupted", { cause, tokens: number(entry.tokens ?? 0) }) + heard;
   }
   if (what === "handed_over") return t("history.handedOver", { model });
   return word(what);
