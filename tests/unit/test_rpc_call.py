@@ -67,7 +67,7 @@ def test_a_call_that_can_not_be_cut_off_keeps_no_other_from_it(monkeypatch: pyte
         raise ValueError("a mistake of ours")
 
     async def scenario() -> None:
-        settings = SimpleNamespace(grpc_max_calls=2, grpc_key_max_calls=0)
+        settings = SimpleNamespace(grpc_max_calls=2, grpc_key_max_calls=0, idle_s=60.0)
         gateway: Any = SimpleNamespace(settings=settings, redis=None, hub=SimpleNamespace(on_news=None))
         found, cut = RpcRuntime(gateway), asyncio.Event()
         found._calls |= {Stalled("broken", fail), Stalled("stalled", cut.set)}
