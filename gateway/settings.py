@@ -58,7 +58,7 @@ class Settings:
     providers_json: str = ""
     #: Redis that holds jobs, journals and the registry; empty: the embedded server in `data_dir`.
     redis_url: str = ""
-    #: Connections to Redis, and threads for calls, that were idle for this long are given back.
+    #: Connections to Redis, and threads for calls, that were idle for this long are given back. 0: never.
     idle_s: float = 60.0
     #: When the embedded Redis syncs to disk: `everysec` (a power cut may lose the last second), or `always`.
     appendfsync: str = "everysec"

@@ -29,7 +29,7 @@ class _Call(NamedTuple):
 
 
 class IdleThreads(Executor):
-    """At most so many threads, of which those that had nothing to do for `idle_s` end.
+    """At most so many threads, of which those that had nothing to do for `idle_s` end (0: never).
 
     Who was busy last is busy next, so that the others become idle.
     """
@@ -37,7 +37,7 @@ class IdleThreads(Executor):
     def __init__(self, most: int, name: str, *, idle_s: float) -> None:
         self._most = most
         self._name = name
-        self._idle_s = idle_s
+        self._idle_s = idle_s or None
         self._lock = threading.Lock()
         self._waiting: deque[_Call] = deque()
         #: Where each idle thread waits for its next call, or for None: its end.
@@ -55,8 +55,8 @@ class IdleThreads(Executor):
                 self._idle.pop().put(call)
             elif len(self._threads) < self._most:
                 thread = threading.Thread(target=self._work, args=(call,), name=self._name, daemon=True)
-                self._threads.add(thread)
                 thread.start()
+                self._threads.add(thread)
             else:
                 self._waiting.append(call)
         return call.future

@@ -48,7 +48,8 @@ KEEPALIVE = {
 
 
 class IdlePool(redis.BlockingConnectionPool):
-    """Connections that are closed when nobody has used them for `idle_s`, but for a few; who gets none waits for one.
+    """Connections that are closed when nobody has used them for `idle_s` (0: never), but for a few; who gets none waits
+    for one.
 
     Who was used last is used next, so that what a burst has needed becomes idle.
     """
@@ -66,7 +67,7 @@ class IdlePool(redis.BlockingConnectionPool):
         """Take a connection back."""
         connection.used_at = time.monotonic()
         super().release(connection)  # type: ignore[no-untyped-call]
-        if not self._is_timed:
+        if self._idle_s and not self._is_timed:
             self._watch()
 
     def _watch(self) -> None:
