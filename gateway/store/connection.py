@@ -79,16 +79,19 @@ class IdlePool(redis.BlockingConnectionPool):
 
     def _close_idle(self) -> None:
         """Close those that are idle. They stay in the pool, and connect again when they are needed."""
-        taken, before = [], time.monotonic() - self._idle_s
-        with suppress(Empty):
-            while True:  # the one that was used last comes first
-                taken.append(self.pool.get_nowait())
-        there = [connection for connection in taken if connection and connection.is_connected]
-        idle = [one for one in there[KEPT_OPEN:] if one.used_at <= before]
-        for connection in idle:
-            connection.disconnect()
-        for connection in reversed(taken):
-            self.pool.put_nowait(connection)
+        taken: list[Any] = []
+        before = time.monotonic() - self._idle_s
+        try:
+            with suppress(Empty):
+                while True:  # the one that was used last comes first
+                    taken.append(self.pool.get_nowait())
+            there = [connection for connection in taken if connection and connection.is_connected]
+            idle = [one for one in there[KEPT_OPEN:] if one.used_at <= before]
+            for connection in idle:
+                connection.disconnect()
+        finally:  # whatever is wrong with one, none is lost to the pool
+            for connection in reversed(taken):
+                self.pool.put_nowait(connection)
         self._is_timed = False
         if len(there) - len(idle) > KEPT_OPEN:
             self._watch()

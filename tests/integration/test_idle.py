@@ -46,7 +46,7 @@ def test_a_burst_of_streams_leaves_no_connections(stack: Stack) -> None:
     for stream in streams:
         most = max(most, connections(stack.redis))
         assert stream.join().error is None
-    assert most > before + 20, "the burst needed many"
+    assert most > before + 5, "the burst needed more"
     eventually(lambda: connections(stack.redis) <= before + 2 * KEPT_OPEN, "they are given back")
     assert chat(stack, max_tokens=3).join().error is None
 
