@@ -19,10 +19,11 @@ from typing import Any
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from gateway.process.file_locks import remove_lock, try_lock
-from workers.sources.hub_client import RemoteFile
 from workers.sources.pump import POLL_S, wait
-from workers.sources.transfer import PART
+from workers.sources.remote_file import RemoteFile
 
+#: Suffix of an incomplete file.
+PART = ".part"
 #: Partial downloads are removed when no fetch has continued them for this long.
 KEPT_S = 7 * 24 * 3600.0
 

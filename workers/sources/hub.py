@@ -16,9 +16,10 @@ from workers.formats.detect import needed
 from workers.formats.files import Files, LocalFiles
 from workers.sources.base import Log, OnProgress, SourceFailed, keep_quiet, never
 from workers.sources.download_store import DownloadStore
-from workers.sources.hub_client import HubClient, RemoteFile
+from workers.sources.hub_client import HubClient
 from workers.sources.model_footprint import footprint_of, read_footprint, weights_of
 from workers.sources.pump import run
+from workers.sources.remote_file import RemoteFile
 from workers.sources.retry import Interrupted, Limits, retry
 from workers.sources.transfer import Digest, Transfer
 

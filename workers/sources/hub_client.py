@@ -28,23 +28,13 @@ from gateway.deployments.reasons import FailureReason, SourceFailed
 from schemas.base.retry_after import retry_after_s
 from schemas.sources import HubRef, inside
 from workers.sources.card import license_of
+from workers.sources.remote_file import RemoteFile
 from workers.sources.retry import Interrupted, Limits
 
 #: How this node shows the hub who asks. What is kept by a log-in is read at each use.
 LOG_IN = "run `hf auth login` where this node runs, or start it with HF_TOKEN"
 #: Transient HTTP statuses, besides all from 500 on.
 _PASSING = (408, 425, 429)
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """One file of a repository, and its checksum as the hub has it."""
-
-    name: str
-    size: int
-    #: SHA-256 of the content, for files in Git LFS; else empty, and `git_sha1` is the hash of the git blob.
-    sha256: str = ""
-    git_sha1: str = ""
 
 
 @dataclass(frozen=True)

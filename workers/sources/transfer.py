@@ -11,12 +11,12 @@ from typing import BinaryIO
 
 from gateway.deployments.reasons import FailureReason, SourceFailed
 from workers.sources.base import Log
-from workers.sources.hub_client import HubClient, RemoteFile
+from workers.sources.download_store import PART
+from workers.sources.hub_client import HubClient
 from workers.sources.pump import check, pumped
+from workers.sources.remote_file import RemoteFile
 from workers.sources.retry import Interrupted, Limits, Tries
 
-#: Suffix of an incomplete file.
-PART = ".part"
 #: Bytes read at once from a partial file.
 READ_BYTES = 1 << 20
 
