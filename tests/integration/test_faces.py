@@ -154,6 +154,8 @@ def with_numbers(data: dict[str, Any]) -> dict[str, Any]:
 
 def _forget_measurements(message: Any) -> None:
     """Figures that may change between two requests."""
+    if isinstance(message, pb.ChatCompletionResponse | pb.CompletionResponse):
+        message.usage.ClearField("prompt_tokens_details")  # the second finds the prompt of the first in the cache
     for model in getattr(message, "models", []):
         if isinstance(model, pb.LocalModel):
             for name in ("tokens_per_second", "avg_latency_ms"):
