@@ -36,7 +36,7 @@ INSTALLATION = "hr:installation"
 METRICS = "hr:metrics"
 #: Hash: jobs of each API key that have ended, by how.
 KEY_METRICS = "hr:metrics:keys"
-#: List: jobs that have ended, and whose traces are to be exported; see `gateway/tracing/job_traces.py`.
+#: List with a TTL: jobs that have ended, and whose traces are to be exported; see `gateway/tracing/job_traces.py`.
 TRACES = "hr:traces"
 #: List: the points of the last hour, newest first, see `gateway/metrics/history.py`.
 HISTORY = "hr:history"

@@ -261,6 +261,7 @@ def test_a_full_list_forgets_the_oldest_and_what_is_gone_is_left_out(stack: Stac
         trace_id, header = traced()
         ask(stack, {"traceparent": header})
         assert stack.redis.llen(keys.TRACES) == 10_000
+        assert 0 < stack.redis.ttl(keys.TRACES) <= 86_400
     receiver.trace(trace_id, "chat fake")
     assert stack.redis.llen(keys.TRACES) == 0
 

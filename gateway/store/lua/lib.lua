@@ -150,8 +150,8 @@ local function note(now, what, more)
   end
 end
 
--- How many jobs that have ended may wait for the export of their traces; older ones are dropped.
-local MOST_TRACES = 10000
+-- How many jobs that have ended may wait for the export of their traces, and for how many seconds.
+local MOST_TRACES, TRACES_S = 10000, 86400
 
 -- Has the trace of the job exported, if its client has asked for it: the last bit of its flags says so.
 local function end_trace()
@@ -159,6 +159,7 @@ local function end_trace()
   if trace and string.find(trace, '[13579bdf]$') then
     redis.call('RPUSH', 'hr:traces', string.match(KEYS[1], '^hr:{(.*)}$'))
     redis.call('LTRIM', 'hr:traces', -MOST_TRACES, -1)
+    redis.call('EXPIRE', 'hr:traces', TRACES_S)
   end
 end
 
