@@ -112,7 +112,8 @@ class Load:
             for turn in itertools.cycle(range(6)):
                 if self._over.wait(5):
                     return
-                self._servers[turn % 2].faults.append(Fault("status", status=(500, 429, 503)[turn % 3]))
+                if turn % 3 == 0:
+                    self._servers[turn % 2].faults.append(Fault("status", status=(500, 429)[turn % 2]))
                 path = f"/models/{MODEL}/chat/completions"
                 wrong = {"messages": [{"role": "user", "content": "Hi"}], "temperature": 9}
                 _ = client.post(path, json=wrong) if turn % 2 else stranger.get("/models")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -128,6 +129,16 @@ def test_what_does_not_fit_shows_what_would(browser: Browser, stack: Stack) -> N
         expect(plan).to_contain_text("It fits.")
         expect(page.get_by_label("max_batch_size")).not_to_have_value("")
         expect(deploy).to_be_enabled()
+
+
+def test_room_that_was_freed_is_seen(browser: Browser, stack: Stack) -> None:
+    with small_device(stack, DEMO), deployments(browser, stack, DEMO) as page:
+        page.get_by_label("context_length").fill("8192")
+        page.get_by_role("checkbox", name="small.cpu0").check()
+        expect(page.locator(".plan")).to_contain_text("It does not fit.")
+        small = next(device for device in stack.registry.devices() if device.node == "small")
+        stack.registry.beat_device(replace(small, memory_free=8_000_000_000), lease_s=60)
+        expect(page.locator(".plan")).to_contain_text("It fits.")
 
 
 def test_a_failure_says_why_and_what_to_do(browser: Browser, stack: Stack) -> None:

@@ -7,13 +7,17 @@ from typing import Any
 
 import httpx
 import pytest
+from google.protobuf.json_format import ParseDict
 
 from gateway.access.api_keys import Credentials
 from gateway.metrics import history
 from gateway.metrics.history import Counted, History, Point
 from gateway.models.catalog import load_catalog
 from gateway.store import keys
+from tests.rpc import client as rpc_client
+from tests.rpc import start_rpc
 from tests.stack import Stack, chat, eventually, running
+from web.rpc.stubs import model_pb2 as pb
 from workers.keeper.recorder import Recorder
 
 pytestmark = pytest.mark.timeout(120)
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.timeout(120)
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("h"), {"fake": {"step_s": 0.02}}) as stack:
         eventually(lambda: stack.redis.llen(keys.HISTORY), "the keeper has added the first point")
+        start_rpc(stack)
         yield stack
 
 
@@ -78,6 +83,16 @@ def test_calls_to_providers_are_told_by_how_they_ended(stack: Stack, client: htt
     (found,) = look(client)["providers"]
     assert (found["provider"], found["calls"], found["errors"]) == ("one", 7, 2)
     assert counts(found["ends"], "end") == {"done": 5, "timeout": 2}
+
+
+def test_both_faces_tell_the_same(stack: Stack, client: httpx.Client) -> None:
+    with rpc_client(stack) as rpc:
+        told = rpc.call("GetHistory", pb.GetHistoryRequest())
+    found = look(client)
+    found["points"] = found["points"][: len(told.points)]
+    assert told == ParseDict(found, pb.GetHistoryResponse())
+    assert told.points
+    assert told.providers
 
 
 def test_points_are_bounded_and_one_keeper_adds_them(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:

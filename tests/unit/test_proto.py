@@ -13,7 +13,7 @@ from marshmallow import Schema
 from gateway.errors import InvalidRequest
 from schemas import chat, deployments, embeddings, inference, keys, models, usage
 from schemas.base.forms import FormSchema
-from schemas.cluster import backlog, joining, nodes
+from schemas.cluster import backlog, history, joining, nodes
 from web.rpc.messages import build, build_text, chat_body, completion_body, embedding_body, to_dict
 from web.rpc.methods import SERVICES
 from web.rpc.status import cut
@@ -88,6 +88,12 @@ def test_the_stubs_are_what_protoc_makes_of_the_proto_file(tmp_path: Path) -> No
         (nodes.DrainQuerySchema, pb.DrainNodeRequest, {"name"}),
         (nodes.DrainSchema, pb.DrainNodeResponse, set()),
         (nodes.MovedModelSchema, pb.MovedModel, set()),
+        (history.HistorySchema, pb.GetHistoryResponse, set()),
+        (history.PointSchema, pb.HistoryPoint, set()),
+        (history.EndCountSchema, pb.EndCount, set()),
+        (history.ReasonCountSchema, pb.ReasonCount, set()),
+        (history.ReplyCountSchema, pb.ReplyCount, set()),
+        (history.ProviderCallsSchema, pb.ProviderCalls, set()),
         (backlog.QueueQuerySchema, pb.GetQueueRequest, set()),
         (backlog.QueueListSchema, pb.GetQueueResponse, set()),
         (backlog.ModelQueueSchema, pb.ModelQueue, set()),

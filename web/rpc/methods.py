@@ -39,6 +39,7 @@ JOB_METHODS: dict[str, Behaviour] = {
     "WatchJob": jobs.watch_job,
     "CancelJob": jobs.cancel_job,
     "GetQueue": jobs.get_queue,
+    "GetHistory": jobs.get_history,
 }
 
 NODE_METHODS: dict[str, Behaviour] = {

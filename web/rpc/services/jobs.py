@@ -11,6 +11,7 @@ from gateway.errors import InvalidRequest
 from gateway.inference.waiting import Wait
 from gateway.jobs.events import Event
 from gateway.jobs.record import Job
+from gateway.metrics.last_hour import last_hour
 from gateway.views import jobs as job_views
 from gateway.views.backlog import queues
 from gateway.views.chunk_stream import ChunkStream
@@ -93,6 +94,12 @@ def get_queue(call: Call, request: pb.GetQueueRequest) -> pb.GetQueueResponse:
     call.key.require("deploy")
     query = QueueQuerySchema().load(to_dict(request))
     return build(pb.GetQueueResponse, {"models": queues(call.gateway.inference, query["model"])})
+
+
+def get_history(call: Call, request: pb.GetHistoryRequest) -> pb.GetHistoryResponse:
+    """The last hour in points of half a minute, and its ends, failures, error replies and calls to providers."""
+    call.key.require("deploy")
+    return build(pb.GetHistoryResponse, last_hour(call.gateway.redis))
 
 
 def _message(data: dict[str, Any]) -> pb.Job:

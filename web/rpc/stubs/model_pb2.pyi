@@ -1631,6 +1631,92 @@ class CancelJobResponse(_message.Message):
     status: str
     def __init__(self, job_id: _Optional[str] = ..., status: _Optional[str] = ...) -> None: ...
 
+class GetHistoryRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetHistoryResponse(_message.Message):
+    __slots__ = ("every_s", "since", "points", "ends", "failures", "replies", "providers")
+    EVERY_S_FIELD_NUMBER: _ClassVar[int]
+    SINCE_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    FAILURES_FIELD_NUMBER: _ClassVar[int]
+    REPLIES_FIELD_NUMBER: _ClassVar[int]
+    PROVIDERS_FIELD_NUMBER: _ClassVar[int]
+    every_s: int
+    since: str
+    points: _containers.RepeatedCompositeFieldContainer[HistoryPoint]
+    ends: _containers.RepeatedCompositeFieldContainer[EndCount]
+    failures: _containers.RepeatedCompositeFieldContainer[ReasonCount]
+    replies: _containers.RepeatedCompositeFieldContainer[ReplyCount]
+    providers: _containers.RepeatedCompositeFieldContainer[ProviderCalls]
+    def __init__(self, every_s: _Optional[int] = ..., since: _Optional[str] = ..., points: _Optional[_Iterable[_Union[HistoryPoint, _Mapping]]] = ..., ends: _Optional[_Iterable[_Union[EndCount, _Mapping]]] = ..., failures: _Optional[_Iterable[_Union[ReasonCount, _Mapping]]] = ..., replies: _Optional[_Iterable[_Union[ReplyCount, _Mapping]]] = ..., providers: _Optional[_Iterable[_Union[ProviderCalls, _Mapping]]] = ...) -> None: ...
+
+class HistoryPoint(_message.Message):
+    __slots__ = ("at", "tokens_per_second", "running", "slots", "interactive", "background", "ended", "failed", "refused", "provider_calls", "provider_errors")
+    AT_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    INTERACTIVE_FIELD_NUMBER: _ClassVar[int]
+    BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_CALLS_FIELD_NUMBER: _ClassVar[int]
+    PROVIDER_ERRORS_FIELD_NUMBER: _ClassVar[int]
+    at: str
+    tokens_per_second: float
+    running: int
+    slots: int
+    interactive: int
+    background: int
+    ended: int
+    failed: int
+    refused: int
+    provider_calls: int
+    provider_errors: int
+    def __init__(self, at: _Optional[str] = ..., tokens_per_second: _Optional[float] = ..., running: _Optional[int] = ..., slots: _Optional[int] = ..., interactive: _Optional[int] = ..., background: _Optional[int] = ..., ended: _Optional[int] = ..., failed: _Optional[int] = ..., refused: _Optional[int] = ..., provider_calls: _Optional[int] = ..., provider_errors: _Optional[int] = ...) -> None: ...
+
+class EndCount(_message.Message):
+    __slots__ = ("end", "count")
+    END_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    end: str
+    count: int
+    def __init__(self, end: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ReasonCount(_message.Message):
+    __slots__ = ("reason", "count")
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    count: int
+    def __init__(self, reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ReplyCount(_message.Message):
+    __slots__ = ("status", "reason", "count")
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    status: int
+    reason: str
+    count: int
+    def __init__(self, status: _Optional[int] = ..., reason: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
+
+class ProviderCalls(_message.Message):
+    __slots__ = ("provider", "calls", "errors", "ends")
+    PROVIDER_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    ERRORS_FIELD_NUMBER: _ClassVar[int]
+    ENDS_FIELD_NUMBER: _ClassVar[int]
+    provider: str
+    calls: int
+    errors: int
+    ends: _containers.RepeatedCompositeFieldContainer[EndCount]
+    def __init__(self, provider: _Optional[str] = ..., calls: _Optional[int] = ..., errors: _Optional[int] = ..., ends: _Optional[_Iterable[_Union[EndCount, _Mapping]]] = ...) -> None: ...
+
 class GetQueueRequest(_message.Message):
     __slots__ = ("model",)
     MODEL_FIELD_NUMBER: _ClassVar[int]

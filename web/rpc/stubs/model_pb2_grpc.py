@@ -1739,6 +1739,11 @@ class JobServiceStub:
                 request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueRequest.SerializeToString,
                 response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueResponse.FromString,
                 _registered_method=True)
+        self.GetHistory = channel.unary_unary(
+                '/model.JobService/GetHistory',
+                request_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetHistoryRequest.SerializeToString,
+                response_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetHistoryResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -1787,6 +1792,13 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetHistory(self, request, context):
+        """What has happened in the last hour. Needs the scope deploy.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -1819,6 +1831,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetQueue,
                     request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueRequest.FromString,
                     response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueResponse.SerializeToString,
+            ),
+            'GetHistory': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetHistory,
+                    request_deserializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetHistoryRequest.FromString,
+                    response_serializer=web_dot_rpc_dot_stubs_dot_model__pb2.GetHistoryResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -1984,6 +2001,33 @@ class JobService:
             '/model.JobService/GetQueue',
             web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueRequest.SerializeToString,
             web_dot_rpc_dot_stubs_dot_model__pb2.GetQueueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetHistory(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/model.JobService/GetHistory',
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetHistoryRequest.SerializeToString,
+            web_dot_rpc_dot_stubs_dot_model__pb2.GetHistoryResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -126,6 +126,7 @@ export const en = {
   "plan.workspace_bytes": "workspace {size}",
   "plan.loading": "while it loads {size}",
   "plan.sum": "{total}, of {free} free",
+  "plan.inForce": "In force: {what}.",
   "plan.alternatives": "What would fit",
   "deployed.title": "On devices",
   "deployed.caption": "Models on devices, with their replicas",

@@ -127,6 +127,7 @@ export const zh: Record<keyof typeof en, string> = {
   "plan.workspace_bytes": "工作区 {size}",
   "plan.loading": "加载时 {size}",
   "plan.sum": "共 {total}，可用 {free}",
+  "plan.inForce": "生效的选项：{what}。",
   "plan.alternatives": "可行的方案",
   "deployed.title": "设备上的模型",
   "deployed.caption": "设备上的模型及其副本",

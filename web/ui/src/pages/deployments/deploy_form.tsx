@@ -1,12 +1,14 @@
 import { useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
-import { ApiError, get, modelPath } from "../../api";
+import { get, modelPath } from "../../api";
 import { t } from "../../i18n";
-import { body, change, choose, fields, makePlan, NUMBERS, type Plan, plan, QUANTIZATIONS, SWITCHES, told, wrong } from "./form";
-import { deploy, type Seen } from "./state";
+import { repeat } from "../../live";
+import { body, change, choose, fields, makePlan, NUMBERS, plan, QUANTIZATIONS, SWITCHES, told } from "./form";
+import { deploy, refused, type Seen } from "./state";
 
-/** A change of the form is planned when no other has come for so long. */
+/** A change of the form is planned when no other has come for so long; and again, since memory is taken and freed. */
 const SETTLED_MS = 250;
+const AGAIN_MS = 5000;
 
 /** All that a deployment may ask for. Whatever is changed, the plan follows. */
 export function DeployForm({ found }: { found: Seen }) {
@@ -14,13 +16,14 @@ export function DeployForm({ found }: { found: Seen }) {
   const busy = useSignal(false);
   const ids = found.models.map((one) => one.id);
   useEffect(() => {
-    if (!ids.includes(value.model)) change({ model: found.models.find((one) => one.status !== "active")?.id ?? ids[0] ?? "" });
+    if (ids.includes(value.model)) return;
+    change({ model: found.models.find((one) => one.status !== "active")?.id ?? ids[0] ?? "" });
   }, [found]);
   useEffect(() => {
-    if (!value.model) return;
-    const timer = setTimeout(() => void makePlan(value), SETTLED_MS);
+    const timer = setTimeout(() => void makePlan(), SETTLED_MS);
     return () => clearTimeout(timer);
   }, [value]);
+  useEffect(() => repeat(makePlan, AGAIN_MS), []);
 
   async function submit(event: Event) {
     event.preventDefault();
@@ -28,13 +31,10 @@ export function DeployForm({ found }: { found: Seen }) {
     busy.value = true;
     try {
       await deploy(body(fields.value));
-      wrong.value = "";
+      refused.value = "";
     } catch (error) {
-      wrong.value = told(error);
-      if (error instanceof ApiError && error.details.alternatives) {
-        const { memory_plan, alternatives } = error.details as unknown as Plan;
-        plan.value = { fits: false, memory_plan, alternatives, effective_config: {}, warnings: [] };
-      }
+      refused.value = told(error);
+      await makePlan();
     } finally {
       busy.value = false;
     }

@@ -83,7 +83,9 @@ export function body(found: Fields): Record<string, unknown> {
 }
 
 /** Asks what the form would take. Loads nothing. */
-export async function makePlan(found: Fields): Promise<void> {
+export async function makePlan(): Promise<void> {
+  const found = fields.value;
+  if (!found.model) return;
   try {
     const made = await post<Plan>("models/local/deploy", { ...body(found), dry_run: true });
     if (found !== fields.value) return;

@@ -8,15 +8,17 @@ const PARTS = ["weights_bytes", "kv_cache_bytes", "workspace_bytes"] as const;
 export function PlanView() {
   const found = plan.value;
   return (
-    <section class="plan" aria-live="polite">
+    <section class="plan">
       <h2>{t("plan.title", { model: fields.value.model })}</h2>
-      {wrong.value && <p class="bad lines">{wrong.value}</p>}
+      <p class={`lines ${wrong.value || found?.fits === false ? "bad" : ""}`} role="status">
+        {wrong.value || (found && t(VERDICTS[String(found.fits)]))}
+      </p>
       {found && (
         <>
-          <p class={found.fits === false ? "bad" : ""}>{t(VERDICTS[String(found.fits)])}</p>
           {Object.entries(found.memory_plan).map(([device, one]) => (
             <OneDevice key={device} device={device} plan={one} />
           ))}
+          <p class="muted">{t("plan.inForce", { what: listed(found.effective_config) })}</p>
           {found.warnings.map((text) => (
             <p key={text} class="warning">
               {text}
@@ -34,6 +36,10 @@ const VERDICTS: Record<string, "plan.fits" | "plan.tight" | "plan.unknown"> = {
   false: "plan.tight",
   null: "plan.unknown",
 };
+
+function listed(options: Record<string, unknown>): string {
+  return Object.entries(options).map(([name, value]) => `${name} ${String(value)}`).join(", ");
+}
 
 function OneDevice({ device, plan: one }: { device: string; plan: DevicePlan | null }) {
   if (!one)
@@ -78,7 +84,7 @@ function Alternatives({ found }: { found: Alternative[] }) {
         {found.map((one) => (
           <li key={JSON.stringify(one.change)}>
             <button type="button" onClick={() => take(one)}>
-              {Object.entries(one.change).map(([name, value]) => `${name} ${String(value)}`).join(", ")}
+              {listed(one.change)}
             </button>{" "}
             <span class="muted">{bytes(one.total_bytes)}</span>
           </li>

@@ -6,8 +6,9 @@ import { history } from "./history";
 export function Errors() {
   const found = history.value;
   if (!found) return null;
+  const others = found.ends.filter(({ end }) => end !== "done");
   const rows = [
-    ...found.ends.filter(({ end }) => end !== "done").map(({ end, count }) => ({ what: t("errors.jobs", { end: word(end) }), reason: "", count })),
+    ...others.map(({ end, count }) => ({ what: t("errors.jobs", { end: word(end) }), reason: "", count })),
     ...found.failures.map(({ reason, count }) => ({ what: t("errors.failed"), reason, count })),
     ...found.replies.map(({ status, reason, count }) => ({ what: t("errors.reply", { status }), reason, count })),
   ];

@@ -108,7 +108,9 @@ function Waits({ line: { waiting, eta_s: eta } }: { line: Waiting }) {
   return (
     <td class={`figure ${waiting ? "" : "none"}`}>
       {number(waiting)}
-      {waiting > 0 && <span class="note eta">{eta === null ? t("models.noEta") : t("models.eta", { time: duration(eta) })}</span>}
+      {waiting > 0 && (
+        <span class="note eta">{eta === null ? t("models.noEta") : t("models.eta", { time: duration(eta) })}</span>
+      )}
     </td>
   );
 }

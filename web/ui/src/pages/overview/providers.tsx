@@ -1,7 +1,7 @@
 import { number } from "../../format";
 import { t, word } from "../../i18n";
 import { Status } from "../../parts";
-import { history } from "./history";
+import { history, type ProviderCalls } from "./history";
 
 /** Each provider of remote models: whether it answers, and its calls of the last hour. */
 export function Providers({ states }: { states: Record<string, string> }) {
@@ -30,20 +30,24 @@ export function Providers({ states }: { states: Record<string, string> }) {
             </thead>
             <tbody>
               {names.map((name) => (
-                <tr key={name} class="group">
-                  <th scope="row">{name}</th>
-                  <td>{states[name] ? <Status name={states[name]} /> : "–"}</td>
-                  <td class="figure">{number(calls.get(name)?.calls ?? 0)}</td>
-                  <td class={`figure ${calls.get(name)?.errors ? "bad" : ""}`}>{number(calls.get(name)?.errors ?? 0)}</td>
-                  <td class="muted">
-                    {calls.get(name)?.ends.map(({ end, count }) => `${word(end)} ${number(count)}`).join(", ")}
-                  </td>
-                </tr>
+                <Row key={name} name={name} state={states[name]} calls={calls.get(name)} />
               ))}
             </tbody>
           </table>
         </div>
       )}
     </section>
+  );
+}
+
+function Row({ name, state, calls }: { name: string; state?: string; calls?: ProviderCalls }) {
+  return (
+    <tr class="group">
+      <th scope="row">{name}</th>
+      <td>{state ? <Status name={state} /> : "–"}</td>
+      <td class="figure">{number(calls?.calls ?? 0)}</td>
+      <td class={`figure ${calls?.errors ? "bad" : ""}`}>{number(calls?.errors ?? 0)}</td>
+      <td class="muted">{calls?.ends.map(({ end, count }) => `${word(end)} ${number(count)}`).join(", ")}</td>
+    </tr>
   );
 }
