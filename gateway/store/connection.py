@@ -92,7 +92,7 @@ class IdlePool(redis.BlockingConnectionPool):
         finally:  # whatever is wrong with one, none is lost to the pool
             for connection in reversed(taken):
                 self.pool.put_nowait(connection)
-        self._is_timed = False
+            self._is_timed = False
         if len(there) - len(idle) > KEPT_OPEN:
             self._watch()
 
