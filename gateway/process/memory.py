@@ -9,8 +9,12 @@ from typing import NamedTuple
 import psutil
 
 _ROOT, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-#: By version of control groups: the files of a group's limit, and of what it takes.
-_FILES = {2: ("memory.max", "memory.current"), 1: ("memory.limit_in_bytes", "memory.usage_in_bytes")}
+#: By version of control groups: the files of a group's limit and of what it takes, and the line of `memory.stat` that
+#: says how much of that is copies of files that the kernel gives back at once. Kubernetes subtracts the same.
+_FILES = {
+    2: ("memory.max", "memory.current", "inactive_file"),
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 
 
 class Memory(NamedTuple):
@@ -38,9 +42,17 @@ def _limits(root: Path, own: str) -> Iterator[tuple[int, int]]:
         top, names = (root / "memory", _FILES[1]) if controllers else (root, _FILES[2])
         group = top / path.lstrip("/")
         for folder in (group, *(above for above in group.parents if above.is_relative_to(top))):
-            limit, used = (_number(folder / name) for name in names)
-            if limit:
-                yield limit, used
+            limit_file, used_file, cached = names
+            if limit := _number(folder / limit_file):
+                yield limit, max(0, _number(folder / used_file) - _stat(folder, cached))
+
+
+def _stat(folder: Path, name: str) -> int:
+    try:
+        lines = (folder / "memory.stat").read_text().splitlines()
+        return next((int(value) for key, value in map(str.split, lines) if key == name), 0)
+    except (OSError, ValueError):
+        return 0
 
 
 def _number(path: Path) -> int:

@@ -48,6 +48,20 @@ def test_the_least_limit_of_all_groups_above_counts(
     assert memory_limit(Settings()) == GIB // 4
 
 
+@pytest.mark.parametrize(("names", "cached"), [(V2, "inactive_file"), (V1, "total_inactive_file")])
+def test_copies_of_files_that_the_kernel_gives_back_count_as_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, str], cached: str
+) -> None:
+    """A download fills them, and a model is to be loaded then."""
+    folder = tmp_path if names is V2 else tmp_path / "memory"
+    group(folder, names, GIB, GIB)
+    (folder / "memory.stat").write_text(f"anon 5\n{cached} {GIB // 2}\n")
+    (tmp_path / "own").write_text("0::/\n" if names is V2 else "4:memory:/\n")
+    monkeypatch.setattr(memory, "_ROOT", tmp_path)
+    monkeypatch.setattr(memory, "_OWN", tmp_path / "own")
+    assert machine_memory().free == min(GIB // 2, psutil.virtual_memory().available)
+
+
 def test_without_a_limit_it_is_the_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     group(tmp_path, V2, "max", GIB)
     monkeypatch.setattr(memory, "_ROOT", tmp_path)
