@@ -20,13 +20,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cli.doctor import chaos, remote, store
 from cli.doctor.checks import Finding, Level
 from cli.doctor.command import examine
+from cli.up import SUPERVISOR
 from gateway.access.api_keys import Credentials
 from gateway.cluster.nodes import Nodes
 from gateway.jobs.control import cancel_all
 from gateway.jobs.record import Job, JobState, new_job_id
+from gateway.process.locks import hold_lock
 from gateway.settings import Settings
 from gateway.store import keys
-from tests.stack import REPOSITORY, Stack, eventually, running
+from tests.stack import REPOSITORY, Stack, eventually, free_port, running
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +177,24 @@ def test_metrics_are_read_as_prometheus_would(stack: Stack) -> None:
     assert off.found == "off (HEADRACE_METRICS)"
     everybody, _ = findings(replace(stack.settings, metrics="anyone", http_host="0.0.0.0"), "metrics")
     assert (everybody.level, "anybody who reaches 0.0.0.0" in everybody.found) == (Level.WARNING, True)
+
+
+def test_what_should_answer_and_does_not_is_named(stack: Stack, tmp_path: Path) -> None:
+    """Flower and web, where a 'headrace up' looks after them."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text('{"processes": {"flower": {"pid": null}}}')
+    ports = {"flower_port": free_port(), "http_port": free_port()}
+    here = replace(stack.settings, data_dir=tmp_path, redis_url="redis://127.0.0.1:1/0", **ports)
+    lock = hold_lock(tmp_path, SUPERVISOR)
+    assert lock is not None
+    try:
+        for name in ("flower", "metrics"):
+            (found,) = findings(here, name)
+            assert (found.level, "does not answer" in found.found) == (Level.PROBLEM, True)
+            assert "headrace logs" in found.remedy
+        assert findings(replace(here, flower=False), "flower")[0].level is Level.OK
+    finally:
+        os.close(lock)
 
 
 def test_a_log_that_nobody_rotates_is_named(stack: Stack, tmp_path: Path) -> None:
