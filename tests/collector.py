@@ -50,21 +50,24 @@ class Collector:
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.url, "OTEL_BSP_SCHEDULE_DELAY": "100"}
 
     def trace(self, trace_id: str, *names: str) -> list[Collected]:
-        """The spans of a trace in the order of their beginnings, once there are spans of all these names."""
+        """The spans of a trace, once all these names are there, by their beginnings, then as they were sent."""
 
         def found() -> list[Collected]:
             spans = [span for span in list(self.spans) if span.trace_id == trace_id]
             return spans if {span.name for span in spans} >= set(names) else []
 
         eventually(found, f"a trace with {names}")
-        return sorted(found(), key=lambda span: (span.began, -span.ended))
+        return sorted(found(), key=lambda span: span.began)
 
     def take(self, body: bytes) -> None:
         """Keep what an exporter has sent."""
         self.bodies.append(body)
-        for of_process in ExportTraceServiceRequest.FromString(body).resource_spans:
-            resource = _attributes(of_process.resource.attributes)
-            self.spans += [_collected(span, resource) for part in of_process.scope_spans for span in part.spans]
+        self.spans += [
+            _collected(span, _attributes(of_process.resource.attributes))
+            for of_process in ExportTraceServiceRequest.FromString(body).resource_spans
+            for part in of_process.scope_spans
+            for span in part.spans
+        ]
 
 
 @contextmanager
