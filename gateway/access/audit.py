@@ -16,6 +16,7 @@ import redis
 from gateway.access.key_record import KeyRecord
 from gateway.errors import InvalidRequest
 from gateway.store import keys
+from gateway.store.checks import MAX_MS
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import NOT_NOW
 from gateway.store.unreadable import readable
@@ -80,4 +81,4 @@ class AuditLog:
 def _shown(named: tuple[str, Mapping[str, str]]) -> dict[str, Any]:
     entry_id, fields = named
     entry = load_as(AuditEntry, fields.get("e", ""))
-    return {"id": entry_id, "at": iso(int(entry_id.partition("-")[0])), **asdict(entry)}
+    return {"id": entry_id, "at": iso(min(MAX_MS, int(entry_id.partition("-")[0]))), **asdict(entry)}

@@ -9,11 +9,13 @@ from typing import cast
 
 import redis
 
+from gateway.errors import Unreadable
 from gateway.metrics.counts import Counts, Labels
 from gateway.store import keys
+from gateway.store.checks import is_time
 from gateway.store.codec import dumps, load_as
 from gateway.store.metrics import SUM
-from gateway.store.unreadable import readable
+from gateway.store.unreadable import leaving_out, readable
 
 #: The time between two points, and how many are kept: an hour, and the point at which it begins.
 EVERY_S, POINTS = 30, 121
@@ -88,15 +90,25 @@ class History:
 
     def points(self) -> list[Point]:
         """The oldest first; those that can't be read are left out. Raises: NOT_NOW."""
-        texts = cast("list[str]", self._redis.lrange(keys.HISTORY, 0, POINTS - 1))
+        texts: list[str] = []
+        with leaving_out(keys.HISTORY):
+            texts = cast("list[str]", self._redis.lrange(keys.HISTORY, 0, POINTS - 1))
         named = ((f"Entry {at} of {keys.HISTORY}", text) for at, text in enumerate(reversed(texts)))
-        return [point for _, point in readable(named, lambda text: load_as(Point, text))]
+        return [point for _, point in readable(named, _point)]
 
 
 def between(points: Sequence[Point]) -> Iterator[tuple[Point, Counted]]:
     """Each point with what was counted since the one before; nothing for the first."""
     for before, point in zip([points[0], *points] if points else [], points, strict=False):
         yield point, point.since(before)
+
+
+def _point(text: str) -> Point:
+    """Raises: Unreadable."""
+    point = load_as(Point, text)
+    if not is_time(point.at_ms):
+        raise Unreadable(f"Its time is {point.at_ms}.")
+    return point
 
 
 def _summed(series: Mapping[Labels, int], name: Callable[[Labels], str]) -> dict[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -30,7 +31,7 @@ def last_hour(client: redis.Redis) -> dict[str, Any]:
         "replies": [
             {"status": int(status), "reason": reason, "count": count}
             for (status, _, reason), count in ((name.partition(" "), n) for name, n in _most_first(total.replies))
-            if status.isdecimal()
+            if re.fullmatch(r"\d{3}", status)
         ],
         "providers": _providers(total.calls),
     }

@@ -35,7 +35,8 @@ def _index(value: Any) -> bool:
     return is_integer(value, 0, MAX_INDEXES - 1)
 
 
-def _time(value: Any) -> bool:
+def is_time(value: Any) -> bool:
+    """Whether it is a time in ms that `datetime` can represent."""
     return is_integer(value, 0, MAX_MS)
 
 
@@ -112,7 +113,7 @@ _FIELDS: Mapping[str, Check] = {
     ),
     **dict.fromkeys(("replica", "stage", "status", "level", "end", "entry"), _text),
     **dict.fromkeys(("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens"), _count),
-    "at": _time,
+    "at": is_time,
     "progress": is_number,
     "usage": _usage,
     "error": _object,

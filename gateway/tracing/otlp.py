@@ -18,7 +18,8 @@ from gateway.tracing.spans import Attributes, Span
 
 #: Who makes the spans.
 SCOPE = InstrumentationScope("headrace", own_version())
-_NS = 1_000_000
+#: The last time that OTLP can represent, in ns.
+_MAX_NS = 2**64 - 1
 
 
 class OtlpExporter:
@@ -69,11 +70,15 @@ def _readable(span: Span, resource: Resource) -> ReadableSpan:
         parent=span_context(span.context, span.parent_id),
         resource=resource,
         attributes=known({**span.attributes, "error.type": span.error or None}),
-        events=[Event(name, known(attributes), at * _NS) for name, at, attributes in span.events],
+        events=[Event(name, known(attributes), _ns(at)) for name, at, attributes in span.events],
         links=[Link(span_context(other)) for other in span.links],
         kind=SpanKind.CLIENT if span.outgoing else SpanKind.INTERNAL,
         status=Status(StatusCode.ERROR, span.error) if span.error else Status(),
-        start_time=span.began_at * _NS,
-        end_time=max(span.began_at, span.ended_at) * _NS,
+        start_time=_ns(span.began_at),
+        end_time=_ns(max(span.began_at, span.ended_at)),
         instrumentation_scope=SCOPE,
     )
+
+
+def _ns(time_ms: int) -> int:
+    return min(1_000_000 * time_ms, _MAX_NS)

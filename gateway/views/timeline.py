@@ -17,7 +17,8 @@ from gateway.errors import Unreadable
 from gateway.inference.service import Inference
 from gateway.jobs.record import Job, JobState
 from gateway.store import keys
-from gateway.store.codec import loads
+from gateway.store.checks import is_time
+from gateway.store.codec import MAX_COUNT, loads
 from gateway.store.unreadable import readable, reading
 from gateway.views.jobs import summary
 from schemas.base.times import iso
@@ -43,9 +44,9 @@ class Entry:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def number(self, name: str) -> float:
-        """A detail that is a number; 0 if it is none."""
+        """A detail that is a number which can be; 0 if it is none."""
         value = self.details.get(name)
-        return value if isinstance(value, int | float) else 0
+        return value if isinstance(value, int | float) and 0 <= value <= MAX_COUNT else 0
 
 
 def timeline(inference: Inference, job_id: str, *, key: KeyRecord) -> dict[str, Any]:
@@ -116,6 +117,9 @@ def _entry(text: str) -> Entry:
     """Raises: Unreadable."""
     try:
         details = dict(loads(text))
-        return Entry(int(details.pop("at")), str(details.pop("what")), details)
+        at, what = details.pop("at"), str(details.pop("what"))
     except (ValueError, TypeError, KeyError) as error:
         raise Unreadable(f"It is {text!r:.80}.") from error
+    if not is_time(at):
+        raise Unreadable(f"Its time is {at!r:.80}.")
+    return Entry(at, what, details)

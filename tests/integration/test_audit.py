@@ -185,6 +185,14 @@ def test_it_is_bounded_and_survives_what_it_cant_read(redis_client: redis.Redis)
     assert page.cursor is not None
 
 
+def test_an_entry_of_a_time_that_can_not_be_hides_no_other(redis_client: redis.Redis) -> None:
+    audit = AuditLog(redis_client, "rest")
+    audit.note(ADMIN, "key.create", "first")
+    (entry,) = redis_client.xrange(keys.AUDIT)
+    redis_client.xadd(keys.AUDIT, entry[1], id=f"{10**16}-1")
+    assert [one["target"] for one in audit.page(limit=3, cursor="").entries] == ["first", "first"]
+
+
 def test_a_change_that_redis_cant_note_is_in_the_log(
     redis_client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:

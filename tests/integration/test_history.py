@@ -107,10 +107,16 @@ def test_points_are_bounded_and_one_keeper_adds_them(stack: Stack, monkeypatch: 
 def test_what_lies_in_the_way_is_left_out(stack: Stack, client: httpx.Client) -> None:
     stack.redis.lpush(keys.HISTORY, "no JSON", '{"at_ms": "x"}', '{"ends": {"done": -1.5}}')
     points = len(look(client)["points"])
+    stack.redis.lpush(keys.HISTORY, *(f'{{"at_ms": {at}}}' for at in (10**17, -(10**17), 2**63 - 1)))
+    stack.redis.hset(keys.METRICS, f"errors\x1frest\x1f{'9' * 5000}\x1fother", "1")
+    assert len(look(client)["points"]) == points
     stack.redis.lpush(keys.HISTORY, '{"at_ms": 5, "from_another_version": 1}')
     assert len(look(client)["points"]) == points + 1
     stack.redis.delete(keys.HISTORY)
     assert (look(client)["points"], look(client)["since"]) == ([], None)
+    stack.redis.set(keys.HISTORY, "of another program")
+    assert look(client)["points"] == []
+    stack.redis.delete(keys.HISTORY)
 
 
 def test_it_needs_the_scope_of_those_who_deploy(stack: Stack) -> None:

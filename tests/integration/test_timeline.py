@@ -108,9 +108,20 @@ def test_it_is_kept_as_long_as_the_job_and_holds_nothing_of_it(stack: Stack, cli
 
 def test_garbage_in_it_is_left_out(stack: Stack, client: httpx.Client) -> None:
     stream = chat(stack, max_tokens=5).join()
-    for junk in ("", "no json", "[1]", '{"at":"x"}', '{"at":1}', "7"):
+    times = [f'{{"at":{at},"what":"claimed"}}' for at in ("1e300", 10**17, -(10**17), "true", '"7"')]
+    for junk in ("", "no json", "[1]", '{"at":"x"}', '{"at":1}', "7", *times):
         stack.redis.rpush(keys.timeline(stream.job_id), junk)
     assert words(timeline(client, stream.job_id)) == ["queued", "claimed", "first_token", "completed"]
+
+
+def test_a_number_in_it_that_can_not_be_counts_as_none(stack: Stack, client: httpx.Client) -> None:
+    stream = chat(stack, max_tokens=5).join()
+    before = timeline(client, stream.job_id)
+    stack.redis.rpush(keys.timeline(stream.job_id), '{"at":5,"what":"claimed","behind_tokens":1e308}')
+    stack.redis.rpush(keys.timeline(stream.job_id), '{"at":5,"what":"claimed","behind_tokens":[]}')
+    assert timeline(client, stream.job_id)["replayed_tokens"] == 0
+    stack.redis.rpush(keys.timeline(stream.job_id), '{"at":5,"what":"interrupted","silent_s":1e308}')
+    assert len(timeline(client, stream.job_id)["timeline"]) == len(before["timeline"]) + 3
 
 
 def test_the_same_is_asked_again(stack: Stack, client: httpx.Client) -> None:

@@ -116,6 +116,16 @@ def test_one_trace_from_the_client_to_the_engine(stack: Stack, receiver: Collect
     assert {span.resource["service.name"] for span in spans.values()} == {"headrace"}
 
 
+def test_a_time_that_otlp_can_not_represent_ends_no_trace(stack: Stack, receiver: Collector) -> None:
+    damaged, whole = traced(), traced()
+    with stack.stopped("keeper"):
+        first, _ = (ask(stack, {"traceparent": header}) for _, header in (damaged, whole))
+        last_ms = 253_402_300_799_999
+        stack.redis.rpush(keys.timeline(first.headers["X-Job-Id"]), f'{{"at":{last_ms},"what":"batch","batch":1}}')
+    for trace_id, _ in (damaged, whole):
+        assert "decode" in [span.name for span in receiver.trace(trace_id, "POST /v1/chat/completions", "chat fake")]
+
+
 def test_each_web_process_exports_its_own_spans(stack: Stack, receiver: Collector) -> None:
     def processes() -> set[str]:
         ask(stack, {})
