@@ -70,13 +70,16 @@ class Startup:
         """Add a log line for people."""
         self.log.append(level=level, message=message)
 
-    def report(self, done: int, total: int) -> None:
-        """Report progress of the stage. Raises: DeploymentFailed (CANCELLED) if the replica is no longer desired."""
+    def report(self, done: int, total: int, *, counts: bool = True) -> None:
+        """Report progress of the stage; `counts`: of something, such as bytes or tensors, and not an estimate.
+
+        Raises: DeploymentFailed (CANCELLED) if the replica is no longer desired.
+        """
         self.check()
         percent, now = min(99, 100 * done // max(total, 1)), time.monotonic()
         if percent > self._progress[0] and now > self._progress[1] + REPORT_S:
             self._progress = (percent, now)
-            units = {"units_done": done, "units_total": total}
+            units = {"units_done": done, "units_total": total} if counts else {}
             self.log.append(stage=self.stage, status=StageStatus.IN_PROGRESS, progress=percent, **units)
 
     def check(self) -> None:

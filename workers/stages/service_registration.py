@@ -20,7 +20,7 @@ def run(up: Startup) -> None:
         up.check()
         if worker.consuming.wait(0.1):
             break
-        up.report(min(tried, 80), 100)
+        up.report(min(tried, 80), 100, counts=False)
     else:
         raise DeploymentFailed(FailureReason.TIMED_OUT, f"The queue was not reached within {TIMEOUT_S:.0f} s.")
     record = worker.announce()
