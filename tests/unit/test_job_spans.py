@@ -129,6 +129,12 @@ def test_a_record_whose_trace_can_not_be_has_none(header: str) -> None:
     assert (job.trace, job.span, job.trace.headers, job.log_ids["trace_id"]) == (NONE, NONE, {}, "")
 
 
+@pytest.mark.parametrize("value", [-1, 2**70, 1e300, "7", None, [1]])
+def test_a_number_that_can_not_be_is_none(value: Any) -> None:
+    """One that no exporter can encode would take the spans of other jobs with it."""
+    assert Entry(1, "claimed", {"behind_tokens": value}).number("behind_tokens") == 0
+
+
 def test_what_a_state_may_hold_is_bounded() -> None:
     assert TraceContext.read(TRACE.traceparent, "a=b").headers["tracestate"] == "a=b"
     for state in ("a" * 513, "a=\r\nX-Evil: 1", "", " "):
