@@ -33,6 +33,8 @@ from tests.upstreams.world import PATIENT, Tables, World, world
 
 FOLDER = REPOSITORY / "docs" / "pictures"
 MODEL = "smollm2-135m"
+#: What a replica with a batch of 256 takes at least.
+BYTES = 1_800_000_000
 #: Largest file, and the colours of one: there are few.
 MOST_BYTES, COLOURS = 150_000, 256
 #: Requests that are open at once, by whom: those of `nightly` are background jobs, `mobile-app` asks providers.
@@ -157,12 +159,13 @@ def deployed(page: Page, stack: Stack) -> None:
     expect(page.locator(".followed h2")).to_have_text(f"{MODEL} completed", timeout=300_000)
 
 
-def deployments(page: Page) -> None:
+def deployments(page: Page, stack: Stack) -> None:
     """A plan that does not fit, beside the deployment that was."""
     go(page, "Deployments")
     page.get_by_role("button", name=f"Show {MODEL}").first.click()
     page.get_by_label("max_batch_size").fill("256")
-    page.get_by_label("replicas", exact=True).fill("24")
+    (device,) = stack.registry.devices()
+    page.get_by_label("replicas", exact=True).fill(str(device.memory_total // BYTES))
     expect(page.locator(".alternatives")).to_be_visible()
     take(page, "deployments")
 
@@ -207,7 +210,7 @@ def main(load_s: float) -> None:
             go(page, "Overview")
             expect(page.get_by_role("row", name=f"{MODEL} active")).to_be_visible()
             take(page, "overview")
-            deployments(page)
+            deployments(page, running.stack)
             go(page, "Jobs")
             expect(page.get_by_role("row", name=MODEL).first).to_be_visible()
             take(page, "jobs")
