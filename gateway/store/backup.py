@@ -7,6 +7,7 @@ was done. Nor is what is found out anew: heartbeats, windows of limits, lines, s
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain, islice, pairwise
@@ -17,6 +18,7 @@ import redis
 from gateway.errors import Conflict, Unreadable
 from gateway.process.version import own_version
 from gateway.store import keys
+from gateway.store.checks import is_time
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
 
@@ -188,6 +190,8 @@ def _header(line: str) -> Header:
             f"It is of version {header.version}, made by Headrace {header.headrace}; this is Headrace {own_version()}, "
             f"which reads version {VERSION}. Restore it with the one that made it."
         )
+    if not is_time(header.made_at):
+        raise Unreadable(f"It says that it was made at {header.made_at}, which is no time.")
     return header
 
 
@@ -195,7 +199,30 @@ def _item(line: str) -> Item:
     item = load_as(Item, line)
     if item.kind != "file" and item.kind != NAMES.get(item.name, "hash" if item.name.startswith(HASHES) else ""):
         raise Unreadable(f"It has {item.name!r:.80} of the type {item.kind!r:.40}, which is nothing that lasts.")
+    if not _fits(item.kind, item.value) or not is_time(item.expires_at):
+        raise Unreadable(f"Its {item.name!r:.80} is no value of the type {item.kind!r}.")
     return item
+
+
+def _fits(kind: str, value: Any) -> bool:
+    if kind in ("string", "file"):
+        return isinstance(value, str)
+    if kind == "hash":
+        return isinstance(value, dict) and bool(value) and _are_texts(value.values())
+    if kind == "set":
+        return isinstance(value, list) and bool(value) and _are_texts(value)
+    return isinstance(value, list) and all(map(_is_entry, value))
+
+
+def _is_entry(value: Any) -> bool:
+    """Whether it is one of a stream: its id, and its fields."""
+    if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
+        return False
+    return bool(re.fullmatch(r"\d{1,15}-\d{1,10}", value[0], re.ASCII)) and _fits("hash", value[1])
+
+
+def _are_texts(values: Iterable[Any]) -> bool:
+    return all(isinstance(value, str) for value in values)
 
 
 def require_empty(client: redis.Redis) -> None:

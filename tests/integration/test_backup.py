@@ -241,6 +241,34 @@ def test_a_wrong_file_is_refused(redis_client: redis.Redis, spoil: Callable[[lis
     assert text in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "expires_at"),
+    [
+        ("string", 5, 0),
+        ("string", "1", -1),
+        ("string", "1", 10**17),
+        ("hash", [], 0),
+        ("hash", {}, 0),
+        ("hash", {"a": None}, 0),
+        ("set", ["a", 5], 0),
+        ("set", "abc", 0),
+        ("stream", ["x"], 0),
+        ("stream", [["x", {"e": "1"}]], 0),
+        ("stream", [["1-1", {}]], 0),
+        ("file", None, 0),
+    ],
+)
+def test_a_value_of_another_form_is_refused(kind: str, value: object, expires_at: int) -> None:
+    name = next((name for name, of in backup.NAMES.items() if of == kind), "keys/bootstrap")
+    with pytest.raises(Unreadable, match="is no value of the type"):
+        parsed(list(backup.lines([Item(name, kind, value, expires_at)], installation="i", now_ms=1)))
+
+
+def test_a_backup_of_a_time_that_can_not_be_is_refused() -> None:
+    with pytest.raises(Unreadable, match="which is no time"):
+        parsed(list(backup.lines([], installation="i", now_ms=10**17)))
+
+
 def test_nothing_is_written_into_an_installation_that_has_begun(redis_client: redis.Redis) -> None:
     items = filled(redis_client)
     redis_client.flushdb()
