@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ MAX_MODELS, MAX_MODEL_ID = 100, 200
 MAX_WEIGHT = 100
 #: How long an old secret may still hold: 30 days, in seconds.
 MAX_GRACE_S = 30 * 86_400
+#: Texts without control characters, which a terminal obeys.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f]+$"
 STATUSES = ("active", "expired", "revoked")
 
 
@@ -44,10 +47,16 @@ class KeyChange:
     fields: Mapping[str, Any]
 
 
+def printable(text: str) -> None:
+    """Raises: ValidationError if a terminal would obey it."""
+    if not re.fullmatch(PRINTABLE, text):
+        raise ValidationError("Must hold no control characters, such as tabs and line ends.")
+
+
 class KeyLimitsSchema(StrictSchema):
     """What can be changed later."""
 
-    name = Text(required=True, validate=validate.Length(1, 100))
+    name = Text(required=True, validate=(validate.Length(1, 100), printable), metadata={"pattern": PRINTABLE})
     models = Items(
         Text(validate=validate.Length(1, MAX_MODEL_ID)),
         most=MAX_MODELS,

@@ -46,6 +46,14 @@ def ask(stack: Stack, secret: str, **changes: Any) -> httpx.Response:
         return client.post(PATH, json={**BODY, **changes})
 
 
+def test_a_name_can_be_printed(admin: httpx.Client) -> None:
+    for name in ("\x1b]0;title\x07", "two\nlines", "nul\0", "\x9b31m", "tab\t", "end\n"):
+        response = admin.post("/keys", json={"name": name})
+        assert (response.status_code, "control characters" in response.text) == (422, True), repr(name)
+    key = make(admin, name="Zoë's 👩‍💻 = <b>")
+    assert admin.patch(f"/keys/{key['id']}", json={"name": "a\nb"}).status_code == 422
+
+
 def command(stack: Stack, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "cli.main", *arguments],
