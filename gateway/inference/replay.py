@@ -8,8 +8,9 @@ from gateway.inference.service import Inference, Submitted
 from gateway.jobs.record import AGENT_KINDS
 
 
-def replay(inference: Inference, job_id: str, *, key: KeyRecord) -> Submitted:
-    """A new job that asks the same, in the background, on the account of `key`.
+def replay(inference: Inference, job_id: str, *, key: KeyRecord, idempotency_key: str | None = None) -> Submitted:
+    """A new job that asks the same, in the background, on the account of `key`; or the one of an earlier replay with
+    the same idempotency key.
 
     Raises: JobNotFound; InvalidRequest, if it ran no model or its request was not kept; as `Inference.submit`.
     """
@@ -18,7 +19,9 @@ def replay(inference: Inference, job_id: str, *, key: KeyRecord) -> Submitted:
         raise InvalidRequest(f"Job {job_id!r} is no request to a model: a {job.kind} can't be asked again.")
     if job.state.ended and not job.request.get("store", True):
         raise InvalidRequest(f'Job {job_id!r} was asked with "store": false, so its prompt was not kept.')
-    submitted = inference.submit(job.kind, job.model, job.request, key=key, background=True)
-    if job.key_id != key.id:
+    submitted = inference.submit(
+        job.kind, job.model, job.request, key=key, background=True, idempotency_key=idempotency_key
+    )
+    if job.key_id != key.id and not submitted.replayed:
         inference.audit.note(key, "job.replay", job.id, key_id=job.key_id, job_id=submitted.job.id)
     return submitted

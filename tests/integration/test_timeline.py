@@ -135,6 +135,15 @@ def test_the_same_is_asked_again(stack: Stack, client: httpx.Client) -> None:
     assert (job["status"], job["priority"], job["usage"]["completion_tokens"]) == ("completed", "background", 7)
 
 
+def test_a_replay_that_is_sent_again_is_one_job(stack: Stack, client: httpx.Client) -> None:
+    stream = chat(stack, max_tokens=3).join()
+    path, headers = f"/jobs/{stream.job_id}/replay", {"Idempotency-Key": "once"}
+    first, again = (client.post(path, headers=headers) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["data"]["job_id"] == again.json()["data"]["job_id"]
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
 def test_what_can_not_be_asked_again(stack: Stack, client: httpx.Client) -> None:
     private = chat(stack, max_tokens=3, store=False).join()
     response = client.post(f"/jobs/{private.job_id}/replay")

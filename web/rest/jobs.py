@@ -67,7 +67,8 @@ def timeline(job_id: str) -> Response:
 @blueprint.response(202, enveloped(JobAcceptedSchema))
 def replay(job_id: str) -> Response:
     """Ask the same again: a new job, which runs in the background, on the account of the caller's key."""
-    submitted = g.submitted = ask_again(gateway().inference, job_id, key=caller())
+    idempotency_key = request.headers.get("Idempotency-Key")
+    submitted = g.submitted = ask_again(gateway().inference, job_id, key=caller(), idempotency_key=idempotency_key)
     return accepted(submitted.job)
 
 
