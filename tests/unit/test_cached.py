@@ -51,14 +51,19 @@ def test_what_could_not_be_read_is_read_again() -> None:
 
 def test_all_names_are_read_at_once_or_each_for_itself() -> None:
     asked: list[str | None] = []
+    found = {"a": ["ant", "ape"], "b": ["bee"]}
 
-    def read(name: str | None) -> list[str]:
+    def read(name: str) -> list[str]:
         asked.append(name)
-        return [word for word in ("ant", "ape", "bee") if name in (None, word[0])]
+        return found[name]
 
-    words = CachedByName(read, lambda word: word[0])
+    def read_all() -> dict[str, list[str]]:
+        asked.append(None)
+        return found
+
+    words = CachedByName(read, read_all, [])
     assert [words.get("a"), words.get("a"), words.get("b")] == [["ant", "ape"], ["ant", "ape"], ["bee"]]
     assert asked == ["a", "b"]
-    assert words.all() == {"a": ["ant", "ape"], "b": ["bee"]}
-    assert [list(words.get(name)) for name in "abc"] == [["ant", "ape"], ["bee"], []]
+    assert words.all() == found
+    assert [words.get(name) for name in "abc"] == [["ant", "ape"], ["bee"], []]
     assert asked == ["a", "b", None]
