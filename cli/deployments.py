@@ -13,6 +13,7 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.api.numbers import Finite
 from cli.api.progress import follow
 from cli.output import json_option, show_json
 from cli.preflight import check_worker_redis
@@ -34,7 +35,7 @@ DEPLOYED = ("active", "loading", "asleep")
 @click.option("--context-length", type=int, help="Tokens of prompt and answer.")
 @click.option("--tensor-parallel-size", type=int, help="Processes that share the weights.")
 @click.option("--cpu-offload", is_flag=True, default=None, help="Keep weights in the host's memory.")
-@click.option("--idle-unload", "idle_unload_s", type=float, help="Seconds without a request until it is unloaded.")
+@click.option("--idle-unload", "idle_unload_s", type=Finite(), help="Seconds without a request until it is unloaded.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take.")
 @click.option("--once", is_flag=True, help="Only if it is not deployed.")
 @click.option("--detach", is_flag=True, help="Do not wait for it.")

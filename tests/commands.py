@@ -37,7 +37,7 @@ def run(commands: Sequence[Command], environ: Mapping[str, str]) -> list[Said]:
     done = subprocess.run(
         [sys.executable, "-m", "tests.commands"],
         cwd=REPOSITORY,
-        env=dict(environ),
+        env={**environ, "PYTHONPATH": str(REPOSITORY)},
         input=json.dumps([asdict(command) for command in commands]),
         capture_output=True,
         text=True,

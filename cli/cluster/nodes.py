@@ -12,6 +12,7 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.api.numbers import Finite
 from cli.output import json_option, show_json
 from gateway.settings import Settings
 from schemas.cluster.nodes import LABEL_KEY, LABEL_RULE, LABEL_VALUE
@@ -45,7 +46,9 @@ place_argument = click.argument("place", metavar="NODE[.DEVICE]")
 @place_argument
 @click.option("--force", is_flag=True, help="Unload what fits nowhere else, too.")
 @click.option("--wait/--no-wait", default=True, help="Wait until it is empty.")
-@click.option("--timeout", "timeout_s", type=float, default=3600.0, show_default=True, help="Seconds to wait at most.")
+@click.option(
+    "--timeout", "timeout_s", type=Finite(0), default=3600.0, show_default=True, help="Seconds to wait at most."
+)
 @json_option
 @url_option
 @key_option

@@ -14,6 +14,7 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.api.numbers import Finite
 from cli.api.progress import follow
 from cli.deployments import DEPLOYED, follow_deployment, start
 from cli.detach import up_detached
@@ -38,7 +39,7 @@ set_option = click.option(
 @node_option
 @set_option
 @click.option("--max-tokens", type=int, default=512, show_default=True)
-@click.option("--temperature", type=float, default=0.7, show_default=True)
+@click.option("--temperature", type=Finite(), default=0.7, show_default=True)
 @url_option
 @key_option
 @click.pass_obj

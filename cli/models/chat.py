@@ -10,6 +10,7 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
+from cli.api.numbers import Finite
 from gateway.settings import Settings
 
 
@@ -19,7 +20,7 @@ from gateway.settings import Settings
 @key_option
 @click.option("--system", help="Text of a system message.")
 @click.option("--max-tokens", type=int, default=512, show_default=True)
-@click.option("--temperature", type=float, default=0.7, show_default=True)
+@click.option("--temperature", type=Finite(), default=0.7, show_default=True)
 @click.pass_obj
 def chat(
     settings: Settings,

@@ -14,6 +14,7 @@ import click
 import httpx
 
 from cli.api.connection import connect, key_option, unreachable, url_option
+from cli.api.numbers import Finite
 from cli.client import ServerAway
 from cli.output import json_option, show_json
 from cli.top.screen import Line, Style, lines
@@ -27,9 +28,7 @@ _HINT = "q quits"
 
 @click.command()
 @click.option("--once", is_flag=True, help="Print it once; so it is where the output is no terminal.")
-@click.option(
-    "--interval", type=click.FloatRange(min=0.2), default=2.0, show_default=True, help="Seconds between two looks."
-)
+@click.option("--interval", type=Finite(0.2, 3600), default=2.0, show_default=True, help="Seconds between two looks.")
 @json_option
 @url_option
 @key_option

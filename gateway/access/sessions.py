@@ -43,12 +43,13 @@ class Sessions:
     def begin(self, secret: str) -> Session:
         """Sign in with a key. Raises: as `Credentials.authenticate`."""
         key = self._credentials.authenticate(secret)
-        session = Session(secrets.token_urlsafe(32), int(time.time()) + self._ttl_s)
+        now = time.time()
+        session = Session(secrets.token_urlsafe(32), int(now) + self._ttl_s)
         of_key, name = keys.sessions(key.id), keys.session(digest_of(session.token))
         pipe = self._redis.pipeline(transaction=True)
         pipe.set(name, digest_of(secret), ex=self._ttl_s)
-        pipe.zadd(of_key, {name: session.expires_at})
-        pipe.zremrangebyscore(of_key, "-inf", int(time.time()))
+        pipe.zadd(of_key, {name: now + self._ttl_s})
+        pipe.zremrangebyscore(of_key, "-inf", now)
         pipe.expire(of_key, self._ttl_s)
         pipe.zrange(of_key, 0, -MAX_SESSIONS - 1)
         surplus = cast("list[str]", pipe.execute()[-1])
