@@ -156,9 +156,9 @@ def test_usage_by_day_key_and_model_is_in_the_address(browser: Browser, stack: S
         known = {key.name: key for key in Credentials(stack.redis).list()}
         key = known.get(name) or Credentials(stack.redis).create(name)[0]
         fields = {
-            f"05 jobs EUR {model}": 1,
-            f"05 completion_tokens EUR {model}": tokens,
-            f"05 cost EUR {model}": 10**12,
+            f"00 jobs EUR {model}": 1,
+            f"00 completion_tokens EUR {model}": tokens,
+            f"00 cost EUR {model}": 10**12,
         }
         stack.redis.hset(keys.usage(key.id, f"{today - timedelta(days=ago):%Y-%m-%d}"), mapping=fields)
     with page_of(browser, stack, "?model=a") as page:

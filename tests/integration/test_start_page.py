@@ -22,7 +22,7 @@ def test_the_first_five_minutes(tmp_path: Path) -> None:
     assert answers[0].splitlines()[-1], "what it says is drawn at random"
     assert "Qwen3-0.6B-Q8_0.gguf" in answers[1]
     assert '"finish_reason"' in answers[2]
-    assert answers[3].count("data: {") > 5
+    assert answers[3].count("data: {") > 1, "pieces, however long the answer of random weights is"
     assert "data: [DONE]" in answers[4]
     assert answers[5].partition("\n")[2].strip()
     assert "ready    yes" in answers[6]

@@ -141,7 +141,7 @@ def test_days_on_both_faces(stack: Stack, client: httpx.Client, guest: httpx.Cli
 
 
 def test_as_csv_it_is_exact_and_no_cell_is_a_formula(stack: Stack, client: httpx.Client) -> None:
-    name = '=HYPERLINK("http://evil", "x"),\n+1'
+    name = '=HYPERLINK("http://evil", "x"),+1'
     made = client.post("/keys", json={"name": name}).json()["data"]
     with stack.client(made["secret"]) as theirs:
         theirs.post("/models/fake/chat/completions", json=BODY).raise_for_status()
