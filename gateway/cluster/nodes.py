@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import redis
@@ -18,7 +19,7 @@ from gateway.errors import InvalidSetting, NotFound, Unreadable
 from gateway.store import keys
 from gateway.store.codec import dumps, load_as
 from gateway.store.connection import pipeline
-from gateway.store.unreadable import leaving_out, reading
+from gateway.store.unreadable import leaving_out, readable, reading
 from schemas.cluster.nodes import LABEL_KEY, LABEL_RULE, LABEL_VALUE, MAX_LABELS
 
 #: How often an agent notes what it sees: a node that has gone was last seen so many seconds ago, or less.
@@ -213,20 +214,22 @@ def _state(hold: str, *, alive: bool, in_use: bool) -> NodeState:
     return NodeState(hold or NodeState.READY)
 
 
+def _hold(word: str) -> str:
+    """What an operator wants; what can't be read holds, too, until somebody ends it."""
+    return word if word in ("", *HOLDS) else NodeState.CORDONED
+
+
 def _read(name: str, raw: Mapping[str, str]) -> Node:
     """Raises: Unreadable."""
-    first, hold = raw.get("first_seen", "0"), raw.get("hold", "")
+    first = raw.get("first_seen", "0")
     if not first.isascii() or not first.isdigit() or len(first) > 13:  # within the years that dates can have
         raise Unreadable(f"first_seen is {first!r:.80}.")
-    of_devices = {key.removeprefix(_HOLD): value for key, value in raw.items() if key.startswith(_HOLD)}
-    for one in (hold, *of_devices.values()):
-        if one not in ("", *HOLDS):
-            raise Unreadable(f"hold is {one!r:.80}.")
+    devices = [(f"{key} of node {name}", value) for key, value in sorted(raw.items()) if key.startswith("device:")]
     return Node(
         name=name,
         first_seen_ms=int(first),
-        hold=hold,
-        device_holds=of_devices,
-        devices=[load_as(Device, value) for key, value in sorted(raw.items()) if key.startswith("device:")],
+        hold=_hold(raw.get("hold", "")),
+        device_holds={key.removeprefix(_HOLD): _hold(value) for key, value in raw.items() if key.startswith(_HOLD)},
+        devices=[device for _, device in readable(devices, partial(load_as, Device))],
         set_labels={key.removeprefix("label:"): value for key, value in raw.items() if key.startswith("label:")},
     )

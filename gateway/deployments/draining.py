@@ -7,6 +7,7 @@ One pass plans what is not under way yet, so that it can be asked for again unti
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from gateway.access.admitted import Admissions
@@ -14,7 +15,7 @@ from gateway.access.api_keys import KeyRecord
 from gateway.cluster.desired import ReplicaSpec, SpecState
 from gateway.cluster.nodes import Nodes, NodeState, Place
 from gateway.deployments.service import Deployments
-from gateway.errors import Conflict, InvalidRequest, ModelNotFound, NoDevice
+from gateway.errors import Conflict, InvalidRequest, ModelNotFound, NoDevice, Unreadable
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class Draining:
             NotFound: there is no such node.
             Conflict: it is alive.
         """
-        self._nodes.get(name)
+        with suppress(Unreadable):  # it can be forgotten all the same
+            self._nodes.get(name)
         if any(device.node == name for device in self._deployments.registry.devices()):
             raise Conflict(
                 f"Node {name!r} is alive, and would be listed again. End what runs there first ('headrace down').",

@@ -98,7 +98,7 @@ def test_who_is_not_there_is_named_with_those_who_are(nodes: Nodes) -> None:
 def test_a_damaged_node_hides_no_other(nodes: Nodes, redis_client: redis.Redis) -> None:
     nodes.note(HERE)
     nodes.note(replace(HERE, node="n2"))
-    redis_client.hset(keys.node("n1"), "hold", "whatever")
+    redis_client.hset(keys.node("n1"), "first_seen", "whatever")
     assert [node.name for node in nodes.all()] == ["n2"]
 
 
@@ -140,3 +140,18 @@ def test_a_node_has_a_name_that_can_stand_in_keys_and_paths() -> None:
     for wrong in ("a b", "a/b", "", ".a", "a@b", "n" * 64):
         with pytest.raises(InvalidSetting, match=r"HEADRACE_NODE is .* 1 to 63 letters"):
             Settings.load({"HEADRACE_NODE": wrong})
+
+
+def test_a_hold_that_can_not_be_read_holds_until_it_is_ended(nodes: Nodes, redis_client: redis.Redis) -> None:
+    nodes.note(HERE)
+    redis_client.hset(keys.node("n1"), mapping={"hold": "??", "hold:cpu0": "\ufffd"})
+    assert nodes.open_devices([HERE]) == ([], {"n1": "cordoned", "n1.cpu0": "cordoned"})
+    nodes.hold(Place("n1"), None)
+    nodes.hold(Place("n1", "cpu0"), None)
+    assert nodes.open_devices([HERE]) == ([HERE], {})
+
+
+def test_a_device_that_can_not_be_read_is_left_out_of_its_node(nodes: Nodes, redis_client: redis.Redis) -> None:
+    nodes.note(HERE)
+    redis_client.hset(keys.node("n1"), "device:cpu1", "no JSON")
+    assert [device.device for device in nodes.get("n1").devices] == ["cpu0"]
