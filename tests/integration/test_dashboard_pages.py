@@ -91,7 +91,11 @@ def test_the_overview_says_what_needs_a_look(browser: Browser, stack: Stack) -> 
             client.post("/nodes/n1/cordon").raise_for_status()
             expect(page.get_by_text("Node n1: cordoned")).to_be_visible()
             client.post("/nodes/n1/uncordon").raise_for_status()
-        expect(page.get_by_text("Node n1: cordoned")).to_be_hidden()
+            client.post("/nodes/n1/cordon", params={"device": "cpu0"}).raise_for_status()
+            expect(page.get_by_text("Device n1.cpu0: cordoned")).to_be_visible()
+            expect(page.get_by_role("row", name="cpu0 cordoned")).to_be_visible()
+            client.post("/nodes/n1/uncordon", params={"device": "cpu0"}).raise_for_status()
+        expect(page.get_by_text("n1.cpu0: cordoned")).to_be_hidden()
 
 
 def test_a_key_without_the_scope_is_told_so(browser: Browser, stack: Stack) -> None:

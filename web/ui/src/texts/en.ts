@@ -99,6 +99,7 @@ export const en = {
   "problems.keeper": "Keeper: {what}",
   "problems.catalog": "Catalog: {what}",
   "problems.node": "Node {name}: {what}",
+  "problems.device": "Device {name}: {what}",
   "problems.replica": "Replica {name}: {what}",
   "problems.provider": "Provider {name}: {what}",
   "durability": "Durability: {what}.",
@@ -166,6 +167,8 @@ export const en = {
   "missing": "missing",
   "ready": "ready",
   "gone": "gone",
+  "draining": "draining",
+  "cordoned": "cordoned",
   "degraded": "degraded",
   "unavailable": "unavailable",
 

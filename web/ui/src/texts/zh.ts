@@ -100,6 +100,7 @@ export const zh: Record<keyof typeof en, string> = {
   "problems.keeper": "Keeper：{what}",
   "problems.catalog": "目录：{what}",
   "problems.node": "节点 {name}：{what}",
+  "problems.device": "设备 {name}：{what}",
   "problems.replica": "副本 {name}：{what}",
   "problems.provider": "提供商 {name}：{what}",
   "durability": "持久性：{what}。",
@@ -167,6 +168,8 @@ export const zh: Record<keyof typeof en, string> = {
   "missing": "缺失",
   "ready": "就绪",
   "gone": "离线",
+  "draining": "排空中",
+  "cordoned": "已停止接收",
   "degraded": "降级",
   "unavailable": "不可用",
 

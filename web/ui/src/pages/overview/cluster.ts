@@ -48,6 +48,7 @@ export interface Queue {
 
 export interface Device {
   device: string;
+  state: string;
   alive: boolean;
   hardware: string;
   memory_bytes: number;

@@ -61,7 +61,7 @@ function OneDevice({ device }: { device: Device }) {
     <tr class="part">
       <th scope="row">{device.device}</th>
       <td>
-        <Status name={device.alive ? "healthy" : "gone"} />
+        <Status name={device.state === "ready" ? "healthy" : device.state} />
       </td>
       <td class="memory">
         <Meter value={used} most={device.memory_bytes} label={`${t("col.memory")}: ${memory}`} />

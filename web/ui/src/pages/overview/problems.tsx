@@ -23,6 +23,9 @@ function* list({ ready, nodes }: Cluster): Generator<string> {
   for (const problem of ready.catalog_problems) yield t("problems.catalog", { what: problem });
   for (const node of nodes) {
     if (node.state !== "ready") yield say("problems.node", node.state, node.name);
+    for (const device of node.devices) {
+      if (![node.state, "ready"].includes(device.state)) yield say("problems.device", device.state, `${node.name}.${device.device}`);
+    }
     for (const replica of node.replicas) {
       if (replica.status !== "healthy" && replica.status !== "asleep")
         yield say("problems.replica", replica.status, replica.replica_id);
