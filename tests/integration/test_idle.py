@@ -41,14 +41,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def test_a_burst_of_streams_leaves_no_connections(stack: Stack) -> None:
     chat(stack, max_tokens=3).join()
     before = eventually(lambda: settled(stack.redis), "nothing is opened or closed any more")
-    most = 0
+    opened = received(stack.redis)
     streams = [chat(stack, max_tokens=30) for _ in range(BURST)]
     for stream in streams:
-        most = max(most, connections(stack.redis))
         assert stream.join().error is None
-    assert most > before + 5, "the burst needed more"
-    eventually(lambda: connections(stack.redis) <= before + 2 * KEPT_OPEN, "they are given back")
+    assert received(stack.redis) > opened + 5, "the burst needed more"
+    # Several processes have pools, and each may keep a few more than one request needs.
+    eventually(lambda: connections(stack.redis) <= before + 4 * KEPT_OPEN, "they are given back")
     assert chat(stack, max_tokens=3).join().error is None
+
+
+def received(client: redis.Redis) -> int:
+    """Connections that were opened since Redis began."""
+    return int(client.info("stats")["total_connections_received"])
 
 
 def settled(client: redis.Redis) -> int:
