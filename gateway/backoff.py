@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 #: Limit on the exponent: 2.0 ** 1024 overflows.
 _MAX_DOUBLINGS = 64
+#: Numbers of our own: threads that wait disturb nobody who has seeded the common ones.
+_RANDOM = random.Random()
 
 
 @dataclass(frozen=True)
@@ -21,4 +23,4 @@ class Backoff:
     def pause_s(self, failures: int) -> float:
         """The pause after this many failures in a row (at least 1)."""
         longest_s = min(self.first_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS), self.last_s)
-        return longest_s * random.uniform(1.0 - self.jitter, 1.0)
+        return longest_s * _RANDOM.uniform(1.0 - self.jitter, 1.0)
