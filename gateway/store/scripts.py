@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -22,14 +23,7 @@ class Scripts:
 
     def __init__(self, client: redis.Redis) -> None:
         self._redis = client
-        texts = {
-            path.name: path.read_text() for path in (files("gateway.store") / "lua").iterdir() if path.name[0] != "."
-        }
-        libraries = {name.removesuffix(".lua"): texts.pop(name) for name in list(texts) if name.startswith("lib")}
-        libraries["lib"] = f"{as_lua()}\n{libraries['lib']}"
-        self._scripts = {
-            name.removesuffix(".lua"): client.register_script(_joined(libraries, text)) for name, text in texts.items()
-        }
+        self._scripts = {name: client.register_script(text) for name, text in _texts().items()}
 
     def sha(self, name: str) -> str:
         """The digest that EVALSHA takes."""
@@ -72,6 +66,15 @@ class Scripts:
         """Load all scripts into Redis."""
         for script in self._scripts.values():
             self._redis.script_load(script.script)
+
+
+@cache
+def _texts() -> Mapping[str, str]:
+    """The scripts as Redis gets them, by name. Several parts of a process have them."""
+    texts = {path.name: path.read_text() for path in (files("gateway.store") / "lua").iterdir() if path.name[0] != "."}
+    libraries = {name.removesuffix(".lua"): texts.pop(name) for name in list(texts) if name.startswith("lib")}
+    libraries["lib"] = f"{as_lua()}\n{libraries['lib']}"
+    return {name.removesuffix(".lua"): _joined(libraries, text) for name, text in texts.items()}
 
 
 def _joined(libraries: Mapping[str, str], text: str) -> str:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests import openai_types
 from tests.rpc import start_rpc
 from tests.stack import Stack, running
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 #: For an interpreter with vLLM: test_vllm.py runs it there.
 collect_ignore = [] if find_spec("vllm") else ["test_adapters.py", "test_packed_weights.py"]
@@ -51,3 +55,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("s"), DEPLOYED, catalog=CATALOG) as stack:
         start_rpc(stack)
         yield stack
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for the pages of the dashboard."""
+    from tests.browser import chromium
+
+    with chromium() as browser:
+        yield browser

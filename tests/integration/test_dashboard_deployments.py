@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from gateway.access.api_keys import Credentials
 from gateway.cluster.known_footprints import Footprints
-from tests.browser import chromium, dashboard, violations
+from tests.browser import dashboard, violations
 from tests.deployments import small_device
 from tests.stack import PATIENCE_S, Stack, eventually, running
 
@@ -39,12 +39,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         (device,) = eventually(stack.registry.devices, "the agent says what device it has")
         eventually(lambda: Footprints(stack.redis).get(device, DEMO), f"{DEMO} is measured")
         yield stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager

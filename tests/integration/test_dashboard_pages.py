@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from gateway.access.api_keys import Credentials
 from gateway.store import keys
-from tests.browser import chromium, dashboard, violations
+from tests.browser import dashboard, violations
 from tests.stack import KEY, PATIENCE_S, Stack, chat, eventually, running
 
 pytestmark = pytest.mark.slow
@@ -28,12 +28,6 @@ CATALOG = '[models.second]\ncapabilities = ["chat"]\nengine = "fake"\n'
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("s"), MODELS, catalog=CATALOG, root_path="/llm") as stack:
         yield stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 def test_signing_in_by_keyboard_and_out_again(browser: Browser, stack: Stack) -> None:

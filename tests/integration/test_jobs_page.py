@@ -17,7 +17,7 @@ from gateway.queue.celery_app import make_celery
 from gateway.queue.enqueue import enqueue
 from gateway.queue.names import Priority
 from gateway.store.codec import dumps
-from tests.browser import chromium, dashboard, violations
+from tests.browser import dashboard, violations
 from tests.integration.test_routing import MODELS, handed_over
 from tests.stack import KEY, Stack, Stream, chat, eventually, running
 
@@ -29,12 +29,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder, settings = tmp_path_factory.mktemp("s"), {"root_path": "/llm", "max_batch_size": 4, "preemption": True}
     with running(folder, {"fake": {"step_s": 0.05}}, models_json=dumps(MODELS), **settings) as stack:
         yield stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from gateway.access.api_keys import Credentials
 from gateway.store import keys
-from tests.browser import chromium, dashboard, violations
+from tests.browser import dashboard, violations
 from tests.stack import Stack, eventually, running
 
 pytestmark = pytest.mark.slow
@@ -30,12 +30,6 @@ pricing = { input_per_1k_tokens = 0.5, output_per_1k_tokens = 1.5, currency = "E
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with running(tmp_path_factory.mktemp("s"), {"fake": {"step_s": 0.005}}, catalog=CATALOG) as stack:
         yield stack
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 // Small parts that several pages show.
-import { word } from "./i18n";
+import { t, word } from "./i18n";
+import { key, may } from "./session";
 
 const GOOD = new Set(["healthy", "active", "ready", "completed"]);
 const BAD = new Set(["missing", "gone", "unavailable", "unhealthy", "failed", "lost", "evicting"]);
@@ -45,5 +46,38 @@ export function Meter({ value, most, mark, label }: { value: number; most: numbe
       <span class="fill" style={{ width: share(value) }} />
       {mark !== undefined && <span class="tick" style={{ left: share(mark) }} />}
     </span>
+  );
+}
+
+/** A table, which scrolls by itself where it is wider than the page. `by`: the id of the heading that names it, too. */
+export function Table({ caption, by, children }: { caption: string; by?: string; children: preact.ComponentChildren }) {
+  return (
+    <div class="scroll" tabIndex={0} role="region" aria-label={by ? undefined : caption} aria-labelledby={by}>
+      <table>
+        <caption class="unseen">{caption}</caption>
+        {children}
+      </table>
+    </div>
+  );
+}
+
+/** A page for keys with the scope deploy. `found`: whether there is something to show; `stale`: why it is not of now. */
+export function OperatorsPage(props: {
+  name: string;
+  title: string;
+  found: boolean;
+  stale: string;
+  children: preact.ComponentChildren;
+}) {
+  return (
+    <div class={props.name}>
+      <h1 class="unseen">{props.title}</h1>
+      {!may("deploy") && <p class="notice">{t("notAllowed", { scopes: key.value?.scopes.join(", ") ?? "" })}</p>}
+      <p class="stale" role="status">
+        {props.stale && t("stale", { why: props.stale })}
+      </p>
+      {props.children}
+      {!props.found && may("deploy") && !props.stale && <p class="notice">{t("page.loads")}</p>}
+    </div>
   );
 }

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { bytes } from "../../format";
 import { t } from "../../i18n";
-import { Status } from "../../parts";
+import { Status, Table } from "../../parts";
 import type { LocalModel } from "../overview/cluster";
 import { fill } from "./form";
 import { scale, type Seen, unload } from "./state";
@@ -25,30 +25,27 @@ export function Deployed({ found }: { found: Seen }) {
       <h2 id="deployed">{t("deployed.title")}</h2>
       {rows.length === 0 && <p class="muted">{t("deployed.none")}</p>}
       {rows.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="deployed">
-          <table>
-            <caption class="unseen">{t("deployed.caption")}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{t("col.model")}</th>
-                <th scope="col">{t("col.status")}</th>
-                <th scope="col" class="figure">
-                  {t("col.memory")}
-                </th>
-                <th scope="col">{t("deployed.actions")}</th>
-              </tr>
-            </thead>
-            {rows.map(([model, replicas]) => (
-              <Model
-                key={model}
-                model={model}
-                status={found.models.find((one) => one.id === model)?.status ?? "missing"}
-                replicas={replicas}
-                resident={found.resident.find((one) => one.id === model)}
-              />
-            ))}
-          </table>
-        </div>
+        <Table caption={t("deployed.caption")} by="deployed">
+          <thead>
+            <tr>
+              <th scope="col">{t("col.model")}</th>
+              <th scope="col">{t("col.status")}</th>
+              <th scope="col" class="figure">
+                {t("col.memory")}
+              </th>
+              <th scope="col">{t("deployed.actions")}</th>
+            </tr>
+          </thead>
+          {rows.map(([model, replicas]) => (
+            <Model
+              key={model}
+              model={model}
+              status={found.models.find((one) => one.id === model)?.status ?? "missing"}
+              replicas={replicas}
+              resident={found.resident.find((one) => one.id === model)}
+            />
+          ))}
+        </Table>
       )}
     </section>
   );

@@ -1,7 +1,7 @@
 // Models on devices: what a deployment would take, how it goes on, and what becomes of it.
 import { useEffect } from "preact/hooks";
 import { t } from "../../i18n";
-import { key, may } from "../../session";
+import { OperatorsPage } from "../../parts";
 import { Deployed } from "./deployed";
 import { DeployForm } from "./deploy_form";
 import { Followed } from "./followed_view";
@@ -13,15 +13,9 @@ export function Deployments() {
   useEffect(watch, []);
   const found = seen.value;
   return (
-    <div class="deployments">
-      <h1 class="unseen">{t("deploy.title")}</h1>
-      {!may("deploy") && <p class="notice">{t("notAllowed", { scopes: key.value?.scopes.join(", ") ?? "" })}</p>}
-      <p class="stale" role="status">
-        {stale.value && t("stale", { why: stale.value })}
-      </p>
+    <OperatorsPage name="deployments" title={t("deploy.title")} found={Boolean(found)} stale={stale.value}>
       {found && <All found={found} />}
-      {!found && may("deploy") && !stale.value && <p class="notice">{t("page.loads")}</p>}
-    </div>
+    </OperatorsPage>
   );
 }
 

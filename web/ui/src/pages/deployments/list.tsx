@@ -1,6 +1,6 @@
 import { ago, duration, percent } from "../../format";
 import { t, word } from "../../i18n";
-import { Meter, Status } from "../../parts";
+import { Meter, Status, Table } from "../../parts";
 import { selected, type Summary } from "./state";
 
 /** The newest deployments, with the stage that each is in. */
@@ -10,25 +10,22 @@ export function List({ deployments }: { deployments: Summary[] }) {
       <h2 id="deployments">{t("list.title")}</h2>
       {deployments.length === 0 && <p class="muted">{t("list.none")}</p>}
       {deployments.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="deployments">
-          <table>
-            <caption class="unseen">{t("list.caption")}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{t("col.model")}</th>
-                <th scope="col">{t("col.status")}</th>
-                <th scope="col">{t("list.stage")}</th>
-                <th scope="col">{t("list.began")}</th>
-                <th scope="col">{t("list.took")}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {deployments.map((one) => (
-                <Row key={one.deployment_id} one={one} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table caption={t("list.caption")} by="deployments">
+          <thead>
+            <tr>
+              <th scope="col">{t("col.model")}</th>
+              <th scope="col">{t("col.status")}</th>
+              <th scope="col">{t("list.stage")}</th>
+              <th scope="col">{t("list.began")}</th>
+              <th scope="col">{t("list.took")}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {deployments.map((one) => (
+              <Row key={one.deployment_id} one={one} />
+            ))}
+          </tbody>
+        </Table>
       )}
     </section>
   );

@@ -4,7 +4,7 @@ import { get } from "../../api";
 import { duration, moment, number } from "../../format";
 import { t, word } from "../../i18n";
 import { useLive } from "../../live";
-import { Status } from "../../parts";
+import { Status, Table } from "../../parts";
 import { address, place } from "../../route";
 import { cancel, ENDED, mayCancel, mayReplay, replay } from "./actions";
 import { Filters } from "./filters";
@@ -87,7 +87,7 @@ function List() {
       <p class="bad" role="alert">
         {failed.value || wrong.value}
       </p>
-      {found && <Table jobs={found.jobs} names={names} again={again} end={end} />}
+      {found && <JobTable jobs={found.jobs} names={names} again={again} end={end} />}
       {!found && !wrong.value && <p class="notice">{t("page.loads")}</p>}
     </div>
   );
@@ -100,44 +100,41 @@ interface Props {
   end: (id: string) => Promise<void>;
 }
 
-function Table({ jobs, names, again, end }: Props) {
+function JobTable({ jobs, names, again, end }: Props) {
   if (!jobs.length) return <p class="notice">{t("jobs.none")}</p>;
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={t("jobs.title")}>
-      <table>
-        <caption class="unseen">{t("jobs.title")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("job.made")}</th>
-            <th scope="col">{t("col.job")}</th>
-            <th scope="col">{t("col.status")}</th>
-            <th scope="col">{t("col.model")}</th>
-            <th scope="col">{t("col.kind")}</th>
-            {names.size > 0 && <th scope="col">{t("col.key")}</th>}
-            <th scope="col" class="figure">
-              {t("job.waited")}
-            </th>
-            <th scope="col" class="figure">
-              {t("job.took")}
-            </th>
-            <th scope="col" class="figure">
-              {t("col.usedTokens")}
-            </th>
-            <th scope="col" class="figure">
-              {t("col.claims")}
-            </th>
-            <th scope="col">
-              <span class="unseen">{t("col.actions")}</span>
-            </th>
-          </tr>
-        </thead>
-        <tbody>
-          {jobs.map((job) => (
-            <Row key={job.job_id} job={job} names={names} again={again} end={end} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+    <Table caption={t("jobs.title")}>
+      <thead>
+        <tr>
+          <th scope="col">{t("job.made")}</th>
+          <th scope="col">{t("col.job")}</th>
+          <th scope="col">{t("col.status")}</th>
+          <th scope="col">{t("col.model")}</th>
+          <th scope="col">{t("col.kind")}</th>
+          {names.size > 0 && <th scope="col">{t("col.key")}</th>}
+          <th scope="col" class="figure">
+            {t("job.waited")}
+          </th>
+          <th scope="col" class="figure">
+            {t("job.took")}
+          </th>
+          <th scope="col" class="figure">
+            {t("col.usedTokens")}
+          </th>
+          <th scope="col" class="figure">
+            {t("col.claims")}
+          </th>
+          <th scope="col">
+            <span class="unseen">{t("col.actions")}</span>
+          </th>
+        </tr>
+      </thead>
+      <tbody>
+        {jobs.map((job) => (
+          <Row key={job.job_id} job={job} names={names} again={again} end={end} />
+        ))}
+      </tbody>
+    </Table>
   );
 }
 

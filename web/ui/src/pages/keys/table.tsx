@@ -1,7 +1,7 @@
 // API keys with their limits and what is left of them.
 import { moment, number } from "../../format";
 import { t } from "../../i18n";
-import { Meter, Status } from "../../parts";
+import { Meter, Status, Table } from "../../parts";
 import { key as own } from "../../session";
 import type { Task } from "./dialogs";
 import type { ApiKey } from "./key";
@@ -9,35 +9,32 @@ import type { ApiKey } from "./key";
 /** Without `act` nothing can be done to them. */
 export function KeyTable({ keys, act }: { keys: ApiKey[]; act?: (task: Task) => void }) {
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={t("keys.title")}>
-      <table>
-        <caption class="unseen">{t("keys.title")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t("keys.name")}</th>
-            <th scope="col">{t("col.status")}</th>
-            <th scope="col">{t("keys.scopes")}</th>
-            <th scope="col">{t("keys.requests")}</th>
-            <th scope="col">{t("keys.tokens")}</th>
-            <th scope="col" class="figure">
-              {t("keys.weight")}
+    <Table caption={t("keys.title")}>
+      <thead>
+        <tr>
+          <th scope="col">{t("keys.name")}</th>
+          <th scope="col">{t("col.status")}</th>
+          <th scope="col">{t("keys.scopes")}</th>
+          <th scope="col">{t("keys.requests")}</th>
+          <th scope="col">{t("keys.tokens")}</th>
+          <th scope="col" class="figure">
+            {t("keys.weight")}
+          </th>
+          <th scope="col">{t("keys.models")}</th>
+          <th scope="col">{t("keys.expires")}</th>
+          {act && (
+            <th scope="col">
+              <span class="unseen">{t("col.actions")}</span>
             </th>
-            <th scope="col">{t("keys.models")}</th>
-            <th scope="col">{t("keys.expires")}</th>
-            {act && (
-              <th scope="col">
-                <span class="unseen">{t("col.actions")}</span>
-              </th>
-            )}
-          </tr>
-        </thead>
-        <tbody>
-          {keys.map((key) => (
-            <Row key={key.id} found={key} act={act} />
-          ))}
-        </tbody>
-      </table>
-    </div>
+          )}
+        </tr>
+      </thead>
+      <tbody>
+        {keys.map((key) => (
+          <Row key={key.id} found={key} act={act} />
+        ))}
+      </tbody>
+    </Table>
   );
 }
 

@@ -2,6 +2,7 @@
 import { get, send } from "../../api";
 import { number } from "../../format";
 import { type Text, t } from "../../i18n";
+import { Table } from "../../parts";
 import { useLive } from "../../live";
 import { Choice, Field } from "../../query_fields";
 import { go, place } from "../../route";
@@ -77,32 +78,29 @@ function digits(measure: Measure): number {
 function Sums({ groups: all, split }: { groups: Group[]; split: Split }) {
   const cost = (group: Group) => Object.entries(group.costs).map(([name, one]) => `${number(one, 4)} ${name}`);
   return (
-    <div class="scroll" tabIndex={0} role="region" aria-label={t("usage.sums")}>
-      <table>
-        <caption class="unseen">{t("usage.sums")}</caption>
-        <thead>
-          <tr>
-            <th scope="col">{t(`col.${split}`)}</th>
-            {(["usage.jobs", "job.prompt", "job.answer", "col.cost"] as const).map((name) => (
-              <th key={name} scope="col" class="figure">
-                {t(name)}
-              </th>
-            ))}
-          </tr>
-        </thead>
-        <tbody>
-          {all.map((group) => (
-            <tr key={group.id}>
-              <th scope="row">{group.name}</th>
-              <td class="figure">{number(group.jobs)}</td>
-              <td class="figure">{number(group.prompt)}</td>
-              <td class="figure">{number(group.answer)}</td>
-              <td class="figure">{cost(group).join(", ") || "–"}</td>
-            </tr>
+    <Table caption={t("usage.sums")}>
+      <thead>
+        <tr>
+          <th scope="col">{t(`col.${split}`)}</th>
+          {(["usage.jobs", "job.prompt", "job.answer", "col.cost"] as const).map((name) => (
+            <th key={name} scope="col" class="figure">
+              {t(name)}
+            </th>
           ))}
-        </tbody>
-      </table>
-    </div>
+        </tr>
+      </thead>
+      <tbody>
+        {all.map((group) => (
+          <tr key={group.id}>
+            <th scope="row">{group.name}</th>
+            <td class="figure">{number(group.jobs)}</td>
+            <td class="figure">{number(group.prompt)}</td>
+            <td class="figure">{number(group.answer)}</td>
+            <td class="figure">{cost(group).join(", ") || "–"}</td>
+          </tr>
+        ))}
+      </tbody>
+    </Table>
   );
 }
 

@@ -1,5 +1,6 @@
 import { number } from "../../format";
 import { t, word } from "../../i18n";
+import { Table } from "../../parts";
 import { history } from "./history";
 
 /** How the jobs of the last hour ended, why they failed, and which requests were refused. */
@@ -18,29 +19,26 @@ export function Errors() {
       <h2 id="errors">{t("errors.title")}</h2>
       <p class="muted">{t("errors.done", { count: number(done) })}</p>
       {rows.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="errors">
-          <table>
-            <caption class="unseen">{t("errors.caption")}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{t("errors.what")}</th>
-                <th scope="col">{t("errors.reason")}</th>
-                <th scope="col" class="figure">
-                  {t("errors.count")}
-                </th>
+        <Table caption={t("errors.caption")} by="errors">
+          <thead>
+            <tr>
+              <th scope="col">{t("errors.what")}</th>
+              <th scope="col">{t("errors.reason")}</th>
+              <th scope="col" class="figure">
+                {t("errors.count")}
+              </th>
+            </tr>
+          </thead>
+          <tbody>
+            {rows.map(({ what, reason, count }) => (
+              <tr key={what + reason}>
+                <th scope="row">{what}</th>
+                <td>{reason && <code>{reason}</code>}</td>
+                <td class="figure">{number(count)}</td>
               </tr>
-            </thead>
-            <tbody>
-              {rows.map(({ what, reason, count }) => (
-                <tr key={what + reason}>
-                  <th scope="row">{what}</th>
-                  <td>{reason && <code>{reason}</code>}</td>
-                  <td class="figure">{number(count)}</td>
-                </tr>
-              ))}
-            </tbody>
-          </table>
-        </div>
+            ))}
+          </tbody>
+        </Table>
       )}
     </section>
   );

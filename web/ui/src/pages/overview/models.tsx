@@ -1,6 +1,6 @@
 import { bytes, duration, number, percent, rate } from "../../format";
 import { t } from "../../i18n";
-import { Meter, Status } from "../../parts";
+import { Meter, Status, Table } from "../../parts";
 import type { Cluster, LocalModel, Queue, Replica, Waiting } from "./cluster";
 
 const NO_QUEUE: Omit<Queue, "id"> = {
@@ -24,20 +24,17 @@ export function Models({ found: { models, queues } }: { found: Cluster }) {
       <h2 id="models">{t("models.title")}</h2>
       {ids.length === 0 && <p class="muted">{t("models.none")}</p>}
       {ids.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="models">
-          <table>
-            <caption class="unseen">{t("models.caption")}</caption>
-            <Head />
-            {ids.map((id) => (
-              <Model
-                key={id}
-                id={id}
-                model={served.get(id)}
-                queue={queues.find((queue) => queue.id === id) ?? { id, ...NO_QUEUE }}
-              />
-            ))}
-          </table>
-        </div>
+        <Table caption={t("models.caption")} by="models">
+          <Head />
+          {ids.map((id) => (
+            <Model
+              key={id}
+              id={id}
+              model={served.get(id)}
+              queue={queues.find((queue) => queue.id === id) ?? { id, ...NO_QUEUE }}
+            />
+          ))}
+        </Table>
       )}
       {rest > 0 && <p class="muted foot">{t("models.more", { count: rest })}</p>}
     </section>

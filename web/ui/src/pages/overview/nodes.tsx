@@ -1,6 +1,6 @@
 import { ago, bytes } from "../../format";
 import { t } from "../../i18n";
-import { Meter, Status } from "../../parts";
+import { Meter, Status, Table } from "../../parts";
 import type { Device, Node } from "./cluster";
 
 /** A row for each node, and below it one for each of its devices. */
@@ -10,24 +10,21 @@ export function Nodes({ nodes }: { nodes: Node[] }) {
       <h2 id="nodes">{t("nodes.title")}</h2>
       {nodes.length === 0 && <p class="muted">{t("nodes.none")}</p>}
       {nodes.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="nodes">
-          <table>
-            <caption class="unseen">{t("nodes.caption")}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{t("col.node")}</th>
-                <th scope="col">{t("col.status")}</th>
-                <th scope="col">{t("col.free")}</th>
-                <th scope="col">{t("col.hardware")}</th>
-                <th scope="col">{t("col.version")}</th>
-                <th scope="col">{t("col.seen")}</th>
-              </tr>
-            </thead>
-            {nodes.map((node) => (
-              <OneNode key={node.name} node={node} />
-            ))}
-          </table>
-        </div>
+        <Table caption={t("nodes.caption")} by="nodes">
+          <thead>
+            <tr>
+              <th scope="col">{t("col.node")}</th>
+              <th scope="col">{t("col.status")}</th>
+              <th scope="col">{t("col.free")}</th>
+              <th scope="col">{t("col.hardware")}</th>
+              <th scope="col">{t("col.version")}</th>
+              <th scope="col">{t("col.seen")}</th>
+            </tr>
+          </thead>
+          {nodes.map((node) => (
+            <OneNode key={node.name} node={node} />
+          ))}
+        </Table>
       )}
     </section>
   );

@@ -2,8 +2,7 @@
 import { useEffect } from "preact/hooks";
 import { bytes, duration, number, rate } from "../../format";
 import { t } from "../../i18n";
-import { Figure, Status } from "../../parts";
-import { key, may } from "../../session";
+import { Figure, OperatorsPage, Status } from "../../parts";
 import { type Cluster, cluster, stale, sum, watch } from "./cluster";
 import { Errors } from "./errors";
 import { watchHistory } from "./history";
@@ -18,15 +17,9 @@ export function Overview() {
   useEffect(watchHistory, []);
   const found = cluster.value;
   return (
-    <div class="overview">
-      <h1 class="unseen">{t("overview.title")}</h1>
-      {!may("deploy") && <p class="notice">{t("notAllowed", { scopes: key.value?.scopes.join(", ") ?? "" })}</p>}
-      <p class="stale" role="status">
-        {stale.value && t("stale", { why: stale.value })}
-      </p>
+    <OperatorsPage name="overview" title={t("overview.title")} found={Boolean(found)} stale={stale.value}>
       {found && <All found={found} />}
-      {!found && may("deploy") && !stale.value && <p class="notice">{t("page.loads")}</p>}
-    </div>
+    </OperatorsPage>
   );
 }
 

@@ -1,6 +1,6 @@
 import { number } from "../../format";
 import { t, word } from "../../i18n";
-import { Status } from "../../parts";
+import { Status, Table } from "../../parts";
 import { history, type ProviderCalls } from "./history";
 
 /** Each provider of remote models: whether it answers, and its calls of the last hour. */
@@ -12,29 +12,26 @@ export function Providers({ states }: { states: Record<string, string> }) {
       <h2 id="providers">{t("providers.title")}</h2>
       {names.length === 0 && <p class="muted">{t("providers.none")}</p>}
       {names.length > 0 && (
-        <div class="scroll" tabIndex={0} role="region" aria-labelledby="providers">
-          <table>
-            <caption class="unseen">{t("providers.caption")}</caption>
-            <thead>
-              <tr>
-                <th scope="col">{t("col.provider")}</th>
-                <th scope="col">{t("col.status")}</th>
-                <th scope="col" class="figure">
-                  {t("providers.calls")}
-                </th>
-                <th scope="col" class="figure">
-                  {t("providers.errors")}
-                </th>
-                <th scope="col">{t("providers.ends")}</th>
-              </tr>
-            </thead>
-            <tbody>
-              {names.map((name) => (
-                <Row key={name} name={name} state={states[name]} calls={calls.get(name)} />
-              ))}
-            </tbody>
-          </table>
-        </div>
+        <Table caption={t("providers.caption")} by="providers">
+          <thead>
+            <tr>
+              <th scope="col">{t("col.provider")}</th>
+              <th scope="col">{t("col.status")}</th>
+              <th scope="col" class="figure">
+                {t("providers.calls")}
+              </th>
+              <th scope="col" class="figure">
+                {t("providers.errors")}
+              </th>
+              <th scope="col">{t("providers.ends")}</th>
+            </tr>
+          </thead>
+          <tbody>
+            {names.map((name) => (
+              <Row key={name} name={name} state={states[name]} calls={calls.get(name)} />
+            ))}
+          </tbody>
+        </Table>
       )}
     </section>
   );
