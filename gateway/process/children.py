@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import signal
 import time
 
 import psutil
 
+log = logging.getLogger(__name__)
+
 _PR_SET_CHILD_SUBREAPER = 36
 _LOOK_S = 0.05
 
 
 def adopt_orphans() -> None:
-    """From now on processes whose parent ends become children of this one, if it is their ancestor."""
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """From now on processes whose parent ends become children of this one, if it is their ancestor.
+
+    Where the system refuses, the log says so: nothing may depend on it alone.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, *map(ctypes.c_ulong, (1, 0, 0, 0))):
+        log.warning("orphans are not adopted: %s", os.strerror(ctypes.get_errno()))
 
 
 def reap() -> list[tuple[int, int]]:
