@@ -25,7 +25,7 @@ from web.http.api_document import complete
 from web.http.dialect import Plain
 from web.http.model_ids import ModelIdConverter, path_parameter
 from web.http.paths import below_root, without_last_slash
-from web.pages import dashboard, docs, root
+from web.pages import dashboard, docs, root, watch
 from web.request_ids import request_id
 from web.rest import (
     audit,
@@ -104,6 +104,7 @@ def create_app(gateway: Gateway, tracer: Tracer | None = None) -> Flask:
         api.register_blueprint(part.blueprint)
     app.register_blueprint(docs.blueprint)
     app.register_blueprint(dashboard.blueprint)
+    app.register_blueprint(watch.blueprint)
     app.wsgi_app = without_last_slash(app.wsgi_app)  # type: ignore[assignment, method-assign]
     if gateway.settings.root_path:
         app.wsgi_app = below_root(app.wsgi_app, gateway.settings.root_path)  # type: ignore[assignment, method-assign]

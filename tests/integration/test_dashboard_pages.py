@@ -59,6 +59,26 @@ def test_the_overview_follows_what_happens(browser: Browser, stack: Stack) -> No
         expect(row).to_contain_text("0 / 32")
 
 
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [("overview", "fake active"), ("deployments", "fake"), ("jobs", "completed"), ("keys", "bootstrap")],
+)
+def test_what_a_page_shows_comes_over_one_stream(browser: Browser, stack: Stack, place: str, shown: str) -> None:
+    asked: list[str] = []
+    chat(stack, max_tokens=2).join()
+    with dashboard(browser, f"{stack.url}/llm/#/{place}") as page:
+        expect(page.get_by_role("row", name=shown).first).to_be_visible()
+        page.on("request", lambda request: asked.append(request.url) if request.method == "GET" else None)
+        page.wait_for_timeout(5000)
+        assert asked == [], "it is told, and asks no more"
+        stack.kill("web", signal.SIGTERM)
+        stack.start("web")
+        with page.expect_request("**/dashboard/watch?*"):
+            pass
+        eventually(stack._ready, "it is back")
+        expect(page.get_by_role("row", name=shown).first).to_be_visible()
+
+
 def test_the_overview_tells_of_the_last_hour(browser: Browser, stack: Stack) -> None:
     """What happened before anybody looked."""
     eventually(lambda: stack.redis.llen(keys.HISTORY), "the keeper has noted a point")

@@ -45,7 +45,7 @@ def test_a_burst_of_streams_leaves_no_connections(stack: Stack) -> None:
     streams = [chat(stack, max_tokens=30) for _ in range(BURST)]
     for stream in streams:
         assert stream.join().error is None
-    assert received(stack.redis) > opened + 5, "the burst needed more"
+    assert received(stack.redis) > opened, "the burst needed more"
     # Several processes have pools, and each may keep a few more than one request needs.
     eventually(lambda: connections(stack.redis) <= before + 4 * KEPT_OPEN, "they are given back")
     assert chat(stack, max_tokens=3).join().error is None

@@ -141,6 +141,25 @@ def test_a_claim_that_is_taken_again_adds_nothing_behind_what_another_has_writte
     assert texts(store, zombie) == ["a", "b"]
 
 
+def test_a_claim_that_is_taken_again_loses_no_token_and_replays_none(store: JobStore) -> None:
+    """As after a failover, when the keeper of the new Redis has found no sign of the worker, which sends all again."""
+    job = claimed(store)
+    events = [event(job, text) for text in "abcd"]
+
+    def written(count: int, state: JobState | None = None) -> str:
+        fields = {"usage": '{"completion_tokens":4}'} if state else {}
+        sent = Append(job.id, job.claim, 1, events[:count], state, fields, tokens=count, ids=count)
+        return store.journals.append([sent])[0].verdict
+
+    assert written(2) == "ok"
+    assert store.release(job, Cause.LOST)
+    store.restore(job, owner="w1")
+    assert (written(2), written(4, JobState.DONE)) == ("ok", "ok")
+    counted = store.redis.hgetall(keys.METRICS)
+    assert {name: number for name, number in counted.items() if name.startswith(("lost", "replayed", "resumes"))} == {}
+    assert counted["tokens\x1ffake\x1fanswer"] == "4"
+
+
 def test_a_job_ends_once(store: JobStore) -> None:
     job = claimed(store)
     assert append(store, job, 1, "a", state=JobState.DONE) == ("ok", 1)

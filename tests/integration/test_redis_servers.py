@@ -100,6 +100,7 @@ def test_after_a_failover_streams_go_on_and_requests_are_served(
         for stream in streams:
             assert stream.join().error is None
             assert stream.finish_reason == "length"
+            assert len(stream.text.split()) == 400
         answers(stack)
         assert stack.redis.connection_pool.get_connection().port == replica.port
         # The broker has followed, too: commands reach the workers.

@@ -43,15 +43,19 @@ def test_a_real_model_answers_a_chat(client: httpx.Client) -> None:
     assert body["request_id"] == response.headers["X-Request-Id"]
     data = body["data"]
     assert data["id"] == response.headers["X-Job-Id"]
-    assert data["choices"][0]["message"] == {"role": "assistant", "content": "The capital of France is Paris."}
+    message = data["choices"][0]["message"]
+    assert message["role"] == "assistant"
+    assert message["content"].startswith("The capital of France is Paris"), "and what else depends on the processor"
     assert data["choices"][0]["finish_reason"] == "stop"
-    usage = {"prompt_tokens": 37, "completion_tokens": 8, "total_tokens": 45}
-    assert data["usage"] | usage == data["usage"], "and perhaps what of the prompt was in the cache"
+    usage = data["usage"]
+    assert (usage["prompt_tokens"], usage["total_tokens"]) == (37, 37 + usage["completion_tokens"])
+    assert 8 <= usage["completion_tokens"] <= 40
 
 
 def test_a_stream_says_the_same_as_the_whole_answer(client: httpx.Client, stack: Stack) -> None:
+    whole = client.post(f"/models/{MODEL}/chat/completions", json={**CHAT, "temperature": 0, "max_tokens": 40}).json()
     stream = chat(stack, CHAT["messages"][0]["content"], model=MODEL, temperature=0, max_tokens=40).join()
-    assert stream.text == "The capital of France is Paris."
+    assert stream.text == whole["data"]["choices"][0]["message"]["content"]
     assert stream.finish_reason == "stop"
     assert stream.seqs == sorted(set(stream.seqs))
 

@@ -14,6 +14,8 @@ from web.http.envelope import caller, gateway
 
 #: The session's cookie, and the header that the dashboard sends with each request.
 COOKIE, DASHBOARD_HEADER = "headrace_session", "X-Headrace-Dashboard"
+#: In the environment of a request that another one makes for its client: both have one place among the open ones.
+WITHIN = "headrace.within"
 
 
 def authenticate() -> None:
@@ -22,7 +24,8 @@ def authenticate() -> None:
     token = "" if secret else session_token()
     g.key = gateway().sessions.authenticate(token) if token else gateway().credentials.authenticate(secret)
     log_context.note(key_id=g.key.id)
-    g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
+    if WITHIN not in request.environ:
+        g.give_back = current_app.extensions["headrace.shares"].take(g.key.id)
 
 
 def session_token() -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+from flask import Response, request
 
 from gateway.errors import HeadraceError, Rewound, Unavailable
 from gateway.inference.waiting import Wait
@@ -25,12 +28,23 @@ RETRY = "retry: 200\n: this stream ends here, reconnect with Last-Event-ID\n\n"
 #: Comments are single lines, without an empty one behind them: OpenAI's SDK for Python and httpx-sse would take that
 #: for an event without data when an event with an id came before, and fail to read it.
 PING = b": ping\n"
+#: A client that reads nothing for this long is disconnected.
+SEND_TIMEOUT_S = 30.0
 
 REWOUND = (
     "Some of this answer is void: the job store came back without its last moments, or a model has begun it anew. "
     "Send the request again."
 )
 STALLED = "This client took so long that the job's pieces are put away. GET /jobs/{} has the whole answer."
+
+
+def response(body: Iterable[bytes]) -> Response:
+    """A response that is a stream of events, which no proxy may keep back."""
+    connection: Any = request.environ.get("gunicorn.socket")
+    if connection is not None:
+        connection.settimeout(SEND_TIMEOUT_S)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return Response(body, mimetype="text/event-stream", headers=headers)
 
 
 def first_events(watcher: Watcher, dialect: Dialect) -> list[Event]:

@@ -30,9 +30,6 @@ from web.http.body_parser import StrictParser
 from web.http.envelope import caller, dialect, gateway, success
 from web.http.submission import submit
 
-#: A client that reads nothing for this long is disconnected.
-SEND_TIMEOUT_S = 30.0
-
 blueprint = Blueprint("inference", __name__, url_prefix="/models", description="Ask a model")
 blueprint.ARGUMENTS_PARSER = StrictParser()
 blueprint.before_request(authenticate)
@@ -94,9 +91,6 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
         undo.callback(watcher.close)
         begun = sse.first_events(watcher, dialect())
         undo.pop_all()
-    connection: Any = request.environ.get("gunicorn.socket")
-    if connection is not None:
-        connection.settimeout(SEND_TIMEOUT_S)
     body = sse.stream(
         job,
         watcher,
@@ -107,8 +101,8 @@ def event_stream(job: Job, watcher: Watcher, *, position: int = 0) -> Response:
         alive=current_app.extensions["headrace.alive"],
         limit_s=gateway().settings.stream_limit_s,
     )
-    response = Response(body, mimetype="text/event-stream")
-    response.headers.update({"X-Job-Id": job.id, "Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+    response = sse.response(body)
+    response.headers["X-Job-Id"] = job.id
     response.call_on_close(watcher.close)
     return response
 

@@ -5,9 +5,9 @@
 -- Returns {verdict, record}: 'ok' | 'missing' | 'elsewhere' (another model runs it) | 'newer' (a version that the worker
 -- does not know) | the state that forbids the claim. A job that is not claimed stays where it is: see track.lua.
 local id = ARGV[5]
-local state, claim, seq, model, route, version, started_at, epoch, attempts, kind, cause, made, tokens, created, first_at =
-  unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route', 'v', 'started_at', 'epoch', 'attempts',
-    'kind', 'cause', 'made_ids', 'claim_ids', 'created_at', 'first_at'))
+local state, claim, seq, model, route, version, started_at, epoch, attempts, kind, cause, made, tokens, counted, created,
+  first_at = unpack(redis.call('HMGET', KEYS[1], 'state', 'claim', 'seq', 'model', 'route', 'v', 'started_at', 'epoch',
+    'attempts', 'kind', 'cause', 'made_ids', 'claim_ids', 'counted_claim', 'created_at', 'first_at'))
 
 -- Counts how long it waited first, or why it goes on, and behind how much.
 local function count_claim(now)
@@ -35,12 +35,16 @@ if state == 'queued' then
   if (tonumber(version) or 0) > tonumber(ARGV[4]) then
     return {'newer', {}}
   end
-  made = whole(made) + whole(tokens)
-  counting(count_claim, now)
-  counting(note, now, 'claimed', {worker = ARGV[1], claim = ARGV[2], model = ARGV[3], behind_tokens = made})
-  redis.call('HSET', KEYS[1], 'state', 'running', 'made_ids', made, 'claim_ids', 0, 'owner', ARGV[1], 'claim', ARGV[2],
-    'progress_at', now, 'claim_seq', seq or 0, 'claim_tokens', 0, 'started_at', started_at or now,
-    'epoch', (tonumber(epoch) or 0) + 1, 'attempts', (tonumber(attempts) or 0) + 1)
+  made = whole(made)
+  made, tokens = whole(made), whole(tokens)
+  if counted ~= ARGV[2] then -- else it was taken from this claim, whose worker still has it, and goes on as it was
+    made, tokens = made + tokens, 0
+    counting(count_claim, now)
+  end
+  counting(note, now, 'claimed', {worker = ARGV[1], claim = ARGV[2], model = ARGV[3], behind_tokens = made + tokens})
+  redis.call('HSET', KEYS[1], 'state', 'running', 'made_ids', made, 'claim_ids', tokens, 'counted_claim', ARGV[2],
+    'owner', ARGV[1], 'claim', ARGV[2], 'progress_at', now, 'claim_seq', seq or 0, 'claim_tokens', 0,
+    'started_at', started_at or now, 'epoch', (tonumber(epoch) or 0) + 1, 'attempts', (tonumber(attempts) or 0) + 1)
 elseif state ~= 'running' or claim ~= ARGV[2] then
   return {state, {}}
 end

@@ -43,12 +43,23 @@ export function modelPath(id: string, rest = ""): string {
   return `models/${[...id.split("/").map(encodeURIComponent), rest].filter(Boolean).join("/")}`;
 }
 
+/** What every answer is in. An error has a reason. */
+export interface Envelope {
+  code: number;
+  message: string;
+  data?: ({ reason?: string } & Record<string, unknown>) | null;
+}
+
+/** The error that an envelope holds. */
+export function errorOf({ code, message, data }: Envelope, retryAfterS: number | null = null): ApiError {
+  return new ApiError(message, code, data?.reason ?? "", retryAfterS, data ?? {});
+}
+
 async function failure(response: Response): Promise<ApiError> {
   const after = Number(response.headers.get("Retry-After"));
   const retryAfterS = response.headers.has("Retry-After") && Number.isFinite(after) ? after : null;
   try {
-    const body = (await response.json()) as { message: string; data?: { reason?: string } };
-    return new ApiError(body.message, response.status, body.data?.reason ?? "", retryAfterS, body.data ?? {});
+    return errorOf((await response.json()) as Envelope, retryAfterS);
   } catch {
     return new ApiError(`${response.status} ${response.statusText}`, response.status, "", retryAfterS);
   }

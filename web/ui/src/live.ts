@@ -1,9 +1,15 @@
-// Looks again and again, while somebody sees the page.
+// Follows what the server answers, while somebody sees the page.
 import { type Signal, useSignal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
+import { ApiError, type Envelope, errorOf, send } from "./api";
 import { reasonOf } from "./session";
+import { frames } from "./sse";
 
-/** A look waits for at least so many times as long as the last one took: what is slow is asked for less often. */
+/** Ms between two connections: at first, and at most. */
+const FIRST_MS = 500;
+const MOST_MS = 10_000;
+/** What asks by itself waits for at least so many times as long as its last look took: what is slow is asked for less
+ * often. */
 const REST = 4;
 
 /** Calls `look`, and again so long after it has ended, until the returned function is called. */
@@ -23,44 +29,102 @@ export function repeat(look: () => Promise<void>, everyMs: number): () => void {
       if (!over) timer = setTimeout(round, Math.max(everyMs, REST * (performance.now() - began)));
     }
   }
-  const seen = () => void (document.hidden || round());
-  document.addEventListener("visibilitychange", seen);
+  const stopSeeing = whenSeen(() => void (document.hidden || round()));
   void round();
   return () => {
     over = true;
     clearTimeout(timer);
-    document.removeEventListener("visibilitychange", seen);
+    stopSeeing();
   };
+}
+
+type Answer = { status: number; body: Envelope };
+
+export interface Following {
+  /** Has the server say all of it now. */
+  again: () => void;
+  stop: () => void;
+}
+
+/**
+ * Follows what GET of some paths answers: `take` is given all their data, first and whenever an answer has changed;
+ * `fail` why one of them has failed, or the connection. Over one connection, since a browser has few.
+ */
+export function follow<T extends unknown[]>(
+  paths: string[],
+  take: (...data: T) => void,
+  fail: (error: unknown) => void,
+): Following {
+  const query = paths.map((path) => `look=${encodeURIComponent(`/${path}`)}`).join("&");
+  let connection = new AbortController();
+
+  async function read(stop: AbortSignal) {
+    const answers = new Map<string, Answer>();
+    for (let pauseMs = FIRST_MS; !stop.aborted; pauseMs = Math.min(2 * pauseMs, MOST_MS)) {
+      try {
+        const { body } = await send(`dashboard/watch?${query}`, { signal: stop, headers: { Accept: "*/*" } });
+        for await (const frame of body ? frames(body) : []) {
+          if (stop.aborted || !("data" in frame)) continue;
+          pauseMs = FIRST_MS / 2;
+          const said = JSON.parse(frame.data);
+          if (frame.event === "error") throw errorOf(said);
+          for (const [path, answer] of Object.entries<Answer>(said)) answers.set(path, answer);
+          tell(paths.flatMap((path) => answers.get(`/${path}`) ?? []));
+        }
+      } catch (error) {
+        if (stop.aborted) return;
+        fail(error);
+        if (error instanceof ApiError && error.status === 401) return;
+      }
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    }
+  }
+  function tell(all: Answer[]) {
+    const wrong = all.find(({ body }) => body.data?.reason);
+    if (wrong) fail(errorOf(wrong.body));
+    else take(...(all.map(({ body }) => body.data) as unknown as T));
+  }
+  function again() {
+    connection.abort();
+    connection = new AbortController();
+    if (!document.hidden) void read(connection.signal);
+  }
+  const stopSeeing = whenSeen(again);
+  again();
+  return {
+    again,
+    stop: () => {
+      stopSeeing();
+      connection.abort();
+    },
+  };
+}
+
+function whenSeen(act: () => void): () => void {
+  document.addEventListener("visibilitychange", act);
+  return () => document.removeEventListener("visibilitychange", act);
 }
 
 export interface Live<T> {
   found: T | null;
   /** Why the last look has failed; empty: it has not. */
   wrong: Signal<string>;
-  look: () => Promise<void>;
+  look: () => void;
 }
 
-/** What `ask` answers, every so many ms (0: once), and anew with other `inputs`: what comes late is dropped. */
-export function useLive<T>(ask: () => Promise<T>, everyMs: number, ...inputs: unknown[]): Live<T> {
+/** What GET of a path answers, once or as long as it is `live`, and anew with another path: what comes late is dropped. */
+export function useLive<T>(path: string, live = true): Live<T> {
   const found = useSignal<T | null>(null);
   const wrong = useSignal("");
-  const turn = useRef(0);
-
-  async function look() {
-    const mine = turn.current;
-    try {
-      const answer = await ask();
-      if (mine !== turn.current) return;
-      found.value = answer;
-      wrong.value = "";
-    } catch (error) {
-      if (mine === turn.current) wrong.value = reasonOf(error);
-    }
-  }
+  const following = useRef<Following | null>(null);
   useEffect(() => {
-    turn.current += 1;
-    if (everyMs) return repeat(look, everyMs);
-    void look();
-  }, [everyMs, ...inputs]);
-  return { found: found.value, wrong, look };
+    const take = (data: T) => {
+      found.value = data;
+      wrong.value = "";
+      if (!live) following.current?.stop();
+    };
+    following.current = follow<[T]>([path], take, (error) => (wrong.value = reasonOf(error)));
+    return following.current.stop;
+  }, [path, live]);
+  return { found: found.value, wrong, look: () => following.current?.again() };
 }

@@ -40,7 +40,7 @@ async function read(id: string, stop: AbortSignal): Promise<void> {
   const path = `models/local/deployments/${id}`;
   for (let cursor = ""; !stop.aborted; ) {
     try {
-      if (await ask(path, stop)) return void look();
+      if (await ask(path, stop)) return look();
       const headers: Record<string, string> = cursor ? { "Last-Event-ID": cursor } : {};
       const { body } = await send(`${path}/events`, { headers, signal: stop });
       let askedAt = Date.now();

@@ -1,7 +1,7 @@
-// All deployments, what runs and where something could, asked for while somebody looks; and what is done to them.
+// All deployments, what runs and where something could, followed while somebody looks; and what is done to them.
 import { signal } from "@preact/signals";
 import { get, modelPath, post } from "../../api";
-import { repeat } from "../../live";
+import { follow, type Following } from "../../live";
 import { may, reasonOf } from "../../session";
 import type { LocalModel, Node } from "../overview/cluster";
 
@@ -39,8 +39,6 @@ export interface Seen {
   nodes: Node[];
 }
 
-const EVERY_MS = 2000;
-
 export const seen = signal<Seen | null>(null);
 /** Why the last look failed; empty: it did not. */
 export const stale = signal("");
@@ -53,31 +51,34 @@ export function hasEnded({ status }: { status: string }): boolean {
   return ["completed", "failed", "cancelled"].includes(status);
 }
 
-/** Looks again and again until the returned function is called. */
-export const watch = () => repeat(look, EVERY_MS);
+let following: Following | null = null;
 
-export async function look(): Promise<void> {
-  if (!may("deploy")) return;
-  try {
-    const [{ deployments }, { models }, { models: resident }, { nodes }] = await Promise.all([
-      get<{ deployments: Summary[] }>("models/local/deployments"),
-      get<{ models: CatalogModel[] }>("models"),
-      get<{ models: LocalModel[] }>("models/local"),
-      get<{ nodes: Node[] }>("nodes"),
-    ]);
-    if (!seen.value) selected.value ||= deployments.find((one) => !hasEnded(one))?.deployment_id ?? "";
-    seen.value = { deployments, models: models.filter((one) => one.deployment), resident, nodes };
-    stale.value = "";
-  } catch (error) {
-    stale.value = reasonOf(error);
-  }
+/** Follows it until the returned function is called. */
+export function watch(): () => void {
+  if (!may("deploy")) return () => undefined;
+  const paths = ["models/local/deployments", "models", "models/local", "nodes"];
+  following = follow<
+    [{ deployments: Summary[] }, { models: CatalogModel[] }, { models: LocalModel[] }, { nodes: Node[] }]
+  >(
+    paths,
+    ({ deployments }, { models }, { models: resident }, { nodes }) => {
+      if (!seen.value) selected.value ||= deployments.find((one) => !hasEnded(one))?.deployment_id ?? "";
+      seen.value = { deployments, models: models.filter((one) => one.deployment), resident, nodes };
+      stale.value = "";
+    },
+    (error) => (stale.value = reasonOf(error)),
+  );
+  return following.stop;
 }
+
+/** Has the server say all of it now. */
+export const look = () => following?.again();
 
 /** Begins a deployment, and shows it. Throws: ApiError. */
 export async function deploy(body: object): Promise<void> {
   const begun = await post<{ deployment_id: string }>("models/local/deploy", body);
   selected.value = begun.deployment_id;
-  await look();
+  look();
 }
 
 export function scale(model: string, replicas: number): Promise<void> {
@@ -102,5 +103,5 @@ async function act(what: () => Promise<unknown>): Promise<void> {
   } catch (error) {
     refused.value = reasonOf(error);
   }
-  await look();
+  look();
 }

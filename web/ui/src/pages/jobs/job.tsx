@@ -1,7 +1,6 @@
 // One job: its figures, the picture of its history, and the same as a list.
 import { useSignal } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
-import { get } from "../../api";
+import { useEffect, useMemo, useState } from "preact/hooks";
 import { duration, moment, number } from "../../format";
 import { type Text, t, word } from "../../i18n";
 import { useLive } from "../../live";
@@ -12,21 +11,16 @@ import { sentence, type Timeline } from "./history";
 import { useKeyNames } from "./key_names";
 import { Picture } from "./picture";
 
-const EVERY_MS = 1000;
-/** How often the picture grows between two looks. */
+/** How often the picture grows between two answers, and for how long at most. */
 const TICK_MS = 200;
+const STALE_MS = 3000;
 
 export function JobPage({ id }: { id: string }) {
-  const lookedAt = useSignal(0);
   const ended = useSignal(false);
   const failed = useSignal("");
-  async function ask() {
-    const timeline = await get<Timeline>(`jobs/${encodeURIComponent(id)}/timeline`);
-    lookedAt.value = performance.now();
-    ended.value = ENDED.has(timeline.status);
-    return timeline;
-  }
-  const { found, wrong } = useLive(ask, ended.value ? 0 : EVERY_MS, id);
+  const { found, wrong } = useLive<Timeline>(`jobs/${encodeURIComponent(id)}/timeline`, !ended.value);
+  const lookedAt = useMemo(() => performance.now(), [found]);
+  useEffect(() => void (ended.value = !!found && ENDED.has(found.status)), [found]);
 
   return (
     <div class="job">
@@ -39,7 +33,7 @@ export function JobPage({ id }: { id: string }) {
       <p class="bad" role="alert">
         {failed.value || wrong.value}
       </p>
-      {found && <Whole found={found} lookedAt={lookedAt.value} fail={(text) => (failed.value = text)} />}
+      {found && <Whole found={found} lookedAt={lookedAt} fail={(text) => (failed.value = text)} />}
       {!found && !wrong.value && <p class="notice">{t("page.loads")}</p>}
     </div>
   );
@@ -134,7 +128,7 @@ function Figures({ found }: { found: Timeline }) {
   );
 }
 
-/** Where the picture ends: it grows between two looks while the job runs. */
+/** Where the picture ends: it grows between two answers while the job runs. */
 function useUntil(found: Timeline, lookedAt: number): number {
   const [now, setNow] = useState(lookedAt);
   const ended = ENDED.has(found.status);
@@ -143,5 +137,5 @@ function useUntil(found: Timeline, lookedAt: number): number {
     const timer = setInterval(() => setNow(performance.now()), TICK_MS);
     return () => clearInterval(timer);
   }, [ended]);
-  return found.elapsed_s + (ended ? 0 : Math.max(0, Math.min(now - lookedAt, 2 * EVERY_MS)) / 1000);
+  return found.elapsed_s + (ended ? 0 : Math.max(0, Math.min(now - lookedAt, STALE_MS)) / 1000);
 }

@@ -1,6 +1,5 @@
 // The list of jobs, a page at a time. Filters and place are in the address.
 import { useSignal } from "@preact/signals";
-import { get } from "../../api";
 import { duration, moment, number } from "../../format";
 import { t, word } from "../../i18n";
 import { useLive } from "../../live";
@@ -32,7 +31,6 @@ interface Found {
   next_cursor: string | null;
 }
 
-const EVERY_MS = 2000;
 const FIELDS = ["status", "model", "kind", "key", "since", "cursor"];
 
 export function Jobs() {
@@ -47,17 +45,17 @@ function List() {
   const failed = useSignal("");
   const live = useSignal(true);
   const names = useKeyNames();
-  const { found, wrong, look } = useLive(() => get<Found>(`jobs?${asked}`), live.value ? EVERY_MS : 0, asked);
+  const { found, wrong, look } = useLive<Found>(`jobs?${asked}`, live.value);
 
   async function again(id: string) {
     failed.value = "";
     said.value = (await replay(id, (text) => (failed.value = text))) ?? "";
-    await look();
+    look();
   }
   async function end(id: string) {
     failed.value = "";
     await cancel(id, (text) => (failed.value = text));
-    await look();
+    look();
   }
 
   return (

@@ -1,6 +1,5 @@
 // API keys and what they have used. An admin manages them all; another key sees itself.
 import { useSignal } from "@preact/signals";
-import { get } from "../../api";
 import { number } from "../../format";
 import { t } from "../../i18n";
 import { useLive } from "../../live";
@@ -10,12 +9,13 @@ import type { ApiKey } from "./key";
 import { KeyTable } from "./table";
 import { Usage } from "./usage";
 
-const EVERY_MS = 3000;
 /** Rows of the table; the rest is found by name. */
 const MOST = 200;
 
 export function Keys() {
-  const { found, wrong, look } = useLive(ask, EVERY_MS);
+  const path = may("admin") ? "keys" : `keys/${own.value?.id ?? ""}`;
+  const { found: answer, wrong, look } = useLive<{ keys: ApiKey[] } | ApiKey>(path);
+  const found = answer && ("keys" in answer ? answer.keys : [answer]);
   return (
     <div class="keys">
       <h1 class="unseen">{t("nav.keys")}</h1>
@@ -29,11 +29,6 @@ export function Keys() {
   );
 }
 
-async function ask(): Promise<ApiKey[]> {
-  if (may("admin")) return (await get<{ keys: ApiKey[] }>("keys")).keys;
-  return [await get<ApiKey>(`keys/${own.value?.id ?? ""}`)];
-}
-
 function Own({ keys }: { keys: ApiKey[] }) {
   return (
     <section>
@@ -43,7 +38,7 @@ function Own({ keys }: { keys: ApiKey[] }) {
   );
 }
 
-function All({ keys, look }: { keys: ApiKey[]; look: () => Promise<void> }) {
+function All({ keys, look }: { keys: ApiKey[]; look: () => void }) {
   const name = useSignal("");
   const ended = useSignal(false);
   const task = useSignal<Task | null>(null);
@@ -53,7 +48,7 @@ function All({ keys, look }: { keys: ApiKey[]; look: () => Promise<void> }) {
   function close(made?: string) {
     task.value = null;
     secret.value = made ?? "";
-    void look();
+    look();
   }
   return (
     <section>

@@ -1,5 +1,5 @@
 // What keys have used and what it cost, by day, with its sums, and as CSV.
-import { get, send } from "../../api";
+import { send } from "../../api";
 import { number } from "../../format";
 import { type Text, t } from "../../i18n";
 import { Table } from "../../parts";
@@ -11,7 +11,6 @@ import { Bars } from "./bars";
 import { daysUntilToday, type Group, groups, type Measure, measures, type Row } from "./report";
 import { shown, type Split, SPLITS } from "./report";
 
-const EVERY_MS = 15_000;
 const SPANS = ["30", "7", "90", "400"];
 
 /** `names`: of the keys that an admin may choose from. */
@@ -19,7 +18,7 @@ export function Usage({ names }: { names: string[] }) {
   const { query } = place.value;
   const days = daysUntilToday(Number(SPANS.find((one) => one === query.days) ?? SPANS[0]));
   const asked = new URLSearchParams({ from: days[0], by: "day", ...chosen(query) }).toString();
-  const { found: report, wrong } = useLive(() => get<{ usage: Row[] }>(`usage?${asked}`), EVERY_MS, asked);
+  const { found: report, wrong } = useLive<{ usage: Row[] }>(`usage?${asked}`);
 
   const found = report?.usage ?? [];
   const split: Split = query.by === "key" && may("admin") ? "key" : "model";

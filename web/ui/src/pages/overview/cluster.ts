@@ -1,8 +1,8 @@
-// The state of the whole gateway, asked for while somebody looks, and its figures of the last minutes.
+// The state of the whole gateway, followed while somebody looks, and its figures of the last minutes.
 import { signal } from "@preact/signals";
-import { get } from "../../api";
-import { repeat } from "../../live";
+import { follow } from "../../live";
 import { may, reasonOf } from "../../session";
+import type { History } from "./history";
 
 export interface Replica {
   replica_id: string;
@@ -82,6 +82,7 @@ export interface Cluster {
   queues: Queue[];
   nodes: Node[];
   ready: Ready;
+  history: History;
 }
 
 /** What the plots show of one moment: seconds since the epoch, and what was then. */
@@ -94,46 +95,41 @@ export interface Sample {
   background: number;
 }
 
+/** Between two samples. */
 const EVERY_MS = 2000;
-/** Looks that are kept at most: more than there are between two points. */
+/** Samples that are kept at most: more than there are between two points. */
 const KEPT = 60;
 
 export const cluster = signal<Cluster | null>(null);
-/** This page's own looks since the server's last point. */
+/** This page's own since the server's last point. */
 export const samples = signal<Sample[]>([]);
 /** Why the last look failed; empty: it did not. */
 export const stale = signal("");
 
-/** Looks again and again until the returned function is called. */
-export const watch = () => repeat(look, EVERY_MS);
-
-async function look(): Promise<void> {
-  if (!may("deploy")) return;
-  try {
-    const [{ models }, { models: queues }, { nodes }, ready] = await Promise.all([
-      get<{ models: LocalModel[] }>("models/local"),
-      get<{ models: Queue[] }>("queue"),
-      get<{ nodes: Node[] }>("nodes"),
-      readiness(),
-    ]);
-    cluster.value = { models, queues, nodes, ready };
-    stale.value = "";
-    remember(models, queues);
-  } catch (error) {
-    stale.value = reasonOf(error);
-  }
+/** Follows it until the returned function is called. */
+export function watch(): () => void {
+  if (!may("deploy")) return () => undefined;
+  const paths = ["models/local", "queue", "nodes", "health/ready", "history"];
+  const following = follow<[{ models: LocalModel[] }, { models: Queue[] }, { nodes: Node[] }, Ready, History]>(
+    paths,
+    ({ models }, { models: queues }, { nodes }, ready, history) => {
+      cluster.value = { models, queues, nodes, ready, history };
+      stale.value = "";
+    },
+    (error) => (stale.value = reasonOf(error)),
+  );
+  const timer = setInterval(remember, EVERY_MS);
+  return () => {
+    clearInterval(timer);
+    following.stop();
+  };
 }
 
-/** A gateway that is not ready says so with 503, and the same data. */
-async function readiness(): Promise<Ready> {
-  const response = await fetch("health/ready");
-  return ((await response.json()) as { data: Ready }).data;
-}
-
-function remember(models: LocalModel[], queues: Queue[]): void {
-  const at = Date.now() / 1000;
+function remember(): void {
+  if (!cluster.value || stale.value || document.hidden) return;
+  const { models, queues } = cluster.value;
   const sample = {
-    at,
+    at: Date.now() / 1000,
     tokens: sum(models, (model) => model.performance.tokens_per_second),
     running: sum(queues, (queue) => queue.running),
     slots: sum(queues, (queue) => queue.slots),

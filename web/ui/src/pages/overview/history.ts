@@ -1,9 +1,6 @@
 // The last hour as the server has kept it, and what this page has seen since.
-import { computed, signal } from "@preact/signals";
-import { get } from "../../api";
-import { repeat } from "../../live";
-import { may, noticed } from "../../session";
-import { type Sample, samples } from "./cluster";
+import { computed } from "@preact/signals";
+import { cluster, type Sample, samples } from "./cluster";
 
 interface Point {
   at: string;
@@ -36,21 +33,12 @@ export interface History {
   providers: ProviderCalls[];
 }
 
-const EVERY_MS = 10_000;
 /** What plots may span, in seconds: the first that has all there is. */
 const SPANS_S = [600, 1200, 2400, 3600];
 
-export const history = signal<History | null>(null);
+export const history = computed<History | null>(() => cluster.value?.history ?? null);
 
-/** Looks again and again until the returned function is called. */
-export const watchHistory = () => repeat(look, EVERY_MS);
-
-async function look(): Promise<void> {
-  if (!may("deploy")) return;
-  await get<History>("history").then((found) => (history.value = found), noticed);
-}
-
-/** The points of the last hour, and behind them this page's looks. */
+/** The points of the last hour, and behind them this page's samples. */
 export const hour = computed<Sample[]>(() => {
   const points = (history.value?.points ?? []).map(({ at, tokens_per_second: tokens, ...point }) => ({
     at: Date.parse(at) / 1000,

@@ -5,7 +5,6 @@ import { t } from "../../i18n";
 import { Figure, OperatorsPage, Status } from "../../parts";
 import { type Cluster, cluster, stale, sum, watch } from "./cluster";
 import { Errors } from "./errors";
-import { watchHistory } from "./history";
 import { Models } from "./models";
 import { Nodes } from "./nodes";
 import { Plots } from "./plots";
@@ -14,7 +13,6 @@ import { Providers } from "./providers";
 
 export function Overview() {
   useEffect(watch, []);
-  useEffect(watchHistory, []);
   const found = cluster.value;
   return (
     <OperatorsPage name="overview" title={t("overview.title")} found={Boolean(found)} stale={stale.value}>
