@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from tests.bench.workload import prompts
 
 #: One stream has so many times the rounds: it is over soon, and brings a single time to first token.
 ALONE_ROUNDS = 4
+#: Before each turn: threads of the libraries of the one before spin on for a while, and would take its processors.
+REST_S = 1.5
 #: What contestants are compared by.
 COMPARED = ("tokens_per_s", "ttft_p50_ms")
 
@@ -32,6 +35,7 @@ def compare(
                 for i, (name, run) in enumerate(contestants.items())
             ]
             for name, run, texts in asked if turn % 2 else asked[::-1]:
+                time.sleep(REST_S)
                 measured = run(texts)
                 if turn:  # the first turn warms up
                     runs[name].append(measured)
