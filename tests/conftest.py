@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures.thread as executors
 import faulthandler
 import math
+import signal
 import subprocess
 import sys
 import tempfile
@@ -38,6 +39,10 @@ from workers.keeper.keeper import Keeper
 #: Examples are judged by what they show, not by how long they take: the machine has other work, too.
 hypothesis.settings.register_profile("headrace", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("headrace")
+
+# Where the tests run in the background of a shell, it has this signal ignored, also in all that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 #: How long threads may take to end after the last test, and the process after that.
 LINGER_S, END_S = 5.0, 30.0
