@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -12,6 +14,7 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from tests.pages import blocks
 from tests.stack import KEY, Stack, chat, eventually, running
 from web.http.auth import DASHBOARD_HEADER
 
@@ -83,6 +86,21 @@ def test_all_answers_come_first_and_then_those_that_have_changed(stack: Stack) -
         while seen.data("/jobs?limit=5")["jobs"][0]["status"] != "completed":
             seen.event()
         assert len(seen.data("/jobs?limit=5")["jobs"]) <= 5
+
+
+def test_the_command_of_the_page(stack: Stack) -> None:
+    (block,) = [block for block in blocks("docs/dashboard.md") if block.run_by]
+    command = block.text.replace("http://localhost:8000", stack.url)
+    process = subprocess.Popen(
+        ["bash", "-c", command], env={**os.environ, "KEY": KEY}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout
+        found = json.loads(process.stdout.readline().removeprefix("data: "))
+        assert {path: answer["status"] for path, answer in found.items()} == {"/queue": ANSWERED, "/nodes": ANSWERED}
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_what_does_not_change_is_said_once(stack: Stack) -> None:
