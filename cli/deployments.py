@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Mapping
@@ -15,12 +14,10 @@ from cli import client as api
 from cli.api.connection import connect, key_option, url_option
 from cli.api.numbers import Finite
 from cli.api.progress import follow
+from cli.lazy import LazyGroup
 from cli.output import json_option, show_json
-from cli.preflight import check_worker_redis
-from gateway.process.environment import without_admin_key
-from gateway.process.start import module_command
+from gateway.models.engines import QUANTIZATIONS
 from gateway.settings import Settings
-from schemas.deployments import QUANTIZATIONS
 
 #: Statuses of a model that has a replica, or will have one without a deployment.
 DEPLOYED = ("active", "loading", "asleep")
@@ -87,7 +84,7 @@ def deploy(
             sys.exit(0 if follow_deployment(client, data["deployment_id"]) else 1)
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=LazyGroup, table={"prune": "cli.models.prune"}, invoke_without_command=True)
 @json_option
 @url_option
 @key_option
@@ -134,18 +131,6 @@ def unload(settings: Settings, model: str, wait: bool, as_json: bool, url: str |
         show_json({**data, "status": "gone" if wait else data["status"]})
     elif wait:
         click.echo(f"{model}: gone")
-
-
-@click.command()
-@click.option("--node", help="Name of this machine in target_nodes; else the host's.")
-@click.option("--device", help="cpu0, cuda0, cuda1, ...; else that of the settings.")
-@click.pass_obj
-def worker(settings: Settings, node: str | None, device: str | None) -> None:
-    """Join a device of this machine to the gateway whose Redis HEADRACE_REDIS_URL names. Runs until Ctrl-C."""
-    check_worker_redis(settings)
-    environ = without_admin_key({**os.environ, **settings.environ()})
-    environ |= {f"HEADRACE_{name}": value for name, value in (("NODE", node), ("DEVICE", device)) if value}
-    os.execve(sys.executable, module_command("workers.agent"), environ)
 
 
 def start(client: httpx.Client, body: Mapping[str, Any], *, for_programs: bool = False) -> dict[str, Any]:

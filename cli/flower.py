@@ -9,7 +9,7 @@ from celery.bin.base import CLIContext
 from celery.bin.celery import celery
 from flower.command import flower
 
-from cli.preflight import secret_file
+from gateway.access.secret_files import secret_file
 from gateway.process.start import run
 from gateway.queue.celery_app import make_celery
 from gateway.settings import Settings

@@ -2,50 +2,57 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 
 import click
 import httpx
 
-from cli import leftovers
-from cli.api.audit import audit
 from cli.api.connection import unreachable
-from cli.api.jobs import jobs
-from cli.api.keys import key, usage
-from cli.backup.command import backup, restore
-from cli.cluster.join import join
-from cli.cluster.nodes import drain, nodes, undrain
-from cli.cluster.tokens import token
-from cli.deployments import deploy, models, unload, worker
-from cli.detach import up_detached
-from cli.doctor.command import doctor
-from cli.engines import engine
-from cli.logs import logs
-from cli.models import catalog
-from cli.models.chat import chat
-from cli.models.prune import prune
-from cli.output import json_option, say, show_json
-from cli.preflight import bootstrap_key, wait_for_redis
-from cli.service.command import files, service
-from cli.status import status
-from cli.top.command import top
-from cli.up import SUPERVISOR, claim_redis, supervisor_of, up
-from gateway.access.api_keys import Credentials
-from gateway.access.bootstrap import bootstrap, origins
-from gateway.access.certificates import NAMES, authority
-from gateway.errors import HeadraceError, Unavailable
+from cli.lazy import LazyGroup
+from gateway.errors import HeadraceError
 from gateway.process.start import begin
 from gateway.settings import Settings
-from gateway.store.connection import connect as redis_client
 
-#: How long `down` waits for `headrace up` to end everything, before it does so itself.
-DOWN_S = 15.0
-#: Rounds of ending leftovers: a process may start another one just before it ends.
-DOWN_ROUNDS = 4
+#: Where each command is.
+COMMANDS = {
+    "accept-empty-redis": "cli.service.installation:accept_empty_redis",
+    "add": "cli.models.catalog",
+    "audit": "cli.api.audit",
+    "backup": "cli.backup.command",
+    "cert": "cli.service.installation",
+    "chat": "cli.models.chat",
+    "check": "cli.models.mistakes:check",
+    "deploy": "cli.deployments",
+    "doctor": "cli.doctor.command",
+    "down": "cli.service.installation",
+    "drain": "cli.cluster.nodes",
+    "engine": "cli.models.engines",
+    "files": "cli.service.command",
+    "jobs": "cli.api.jobs",
+    "join": "cli.cluster.join",
+    "key": "cli.api.keys",
+    "logs": "cli.logs",
+    "models": "cli.deployments",
+    "nodes": "cli.cluster.nodes",
+    "pull": "cli.models.catalog",
+    "remove": "cli.models.catalog",
+    "restore": "cli.backup.command",
+    "run": "cli.models.run",
+    "service": "cli.service.command",
+    "set": "cli.models.catalog:set_fields",
+    "show": "cli.models.catalog",
+    "status": "cli.status",
+    "token": "cli.cluster.tokens",
+    "top": "cli.top.command",
+    "undrain": "cli.cluster.nodes",
+    "unload": "cli.deployments",
+    "up": "cli.service.installation:up_command",
+    "usage": "cli.api.keys",
+    "worker": "cli.cluster.worker",
+}
 
 
-class Commands(click.Group):
+class Commands(LazyGroup):
     """A click group that prints our errors in one line."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -58,116 +65,13 @@ class Commands(click.Group):
             raise click.ClickException(unreachable(error)) from error
 
 
-@click.group(cls=Commands)
+@click.group(cls=Commands, table=COMMANDS)
 @click.version_option(package_name="headrace")
 @click.pass_context
 def main(ctx: click.Context) -> None:
     """Headrace: the model gateway that loses nothing."""
     ctx.obj = Settings.load(load_on_demand=True)
     begin(replace(ctx.obj, log_level="warning", log_format="text"))
-
-
-@main.command("up")
-@click.option("--detach", is_flag=True, help="Return when it is up, and leave it running.")
-@click.option(
-    "--listen", metavar="HOST[:PORT]", help="Let other machines join here, over TLS; 0.0.0.0: at all addresses."
-)
-@click.option("--accept-empty-redis", is_flag=True, help="Go on though Redis has lost its data.")
-@click.pass_obj
-def up_command(settings: Settings, detach: bool, listen: str | None, accept_empty_redis: bool) -> None:
-    """Start everything on this machine."""
-    if listen:
-        settings = replace(settings, listen=listen)
-    if detach:
-        options = [*(["--accept-empty-redis"] if accept_empty_redis else []), *(["--listen", listen] if listen else [])]
-        up_detached(settings, *options)
-    else:
-        up(settings, accept_empty_redis=accept_empty_redis)
-
-
-@main.command()
-@click.pass_obj
-def accept_empty_redis(settings: Settings) -> None:
-    """Go on with a Redis that has lost its data: as a new installation, whose first key is the bootstrap key."""
-    client = redis_client(settings)
-    wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
-    claim_redis(client, settings, accept=True)
-    if key := bootstrap_key(settings):
-        bootstrap(Credentials(client), key, *origins(settings))
-    say("accepted; what was deployed is to be deployed anew, and keys are to be made anew")
-
-
-@main.command()
-@json_option
-@click.pass_obj
-def down(settings: Settings, as_json: bool) -> None:
-    """End all that runs in the data folder, also what a killed 'headrace up' has left."""
-    folder = settings.data_dir
-    pid = supervisor_of(folder)
-    if pid:
-        leftovers.end(folder, [SUPERVISOR], grace_s=DOWN_S + settings.shutdown_s)
-    ended = [SUPERVISOR] if pid else []
-    for _ in range(DOWN_ROUNDS):
-        left = leftovers.running(folder)
-        if not left:
-            break
-        say(f"ending {', '.join(left)}, which no 'headrace up' looks after", err=as_json)
-        leftovers.end(folder, left, grace_s=leftovers.END_S + settings.shutdown_s)
-        ended += left
-    else:
-        raise Unavailable(f"Something starts processes of {folder} again and again. End that first.")
-    if as_json:
-        show_json({"ended": ended})
-    else:
-        say("stopped" if ended else f"nothing runs in {folder}")
-
-
-@main.command()
-@click.option("--name", "names", multiple=True, help="A further host name or address of the server.")
-@click.option("--client", help="Make a client's certificate of that name instead.")
-@json_option
-@click.pass_obj
-def cert(settings: Settings, names: tuple[str, ...], client: str | None, as_json: bool) -> None:
-    """Make a development certificate for gRPC, and the CA that signs it."""
-    if client and not re.fullmatch(r"[\w.-]{1,64}", client):
-        raise click.BadParameter("use letters, digits, '.', '_' and '-'", param_hint="--client")
-    with authority(settings) as ca:
-        path = ca.issue(f"client-{client}", client) if client else ca.issue("server", NAMES[0], names=NAMES + names)
-    ca_path, key_path = path.parent / "ca.pem", path.with_suffix(".key")
-    if as_json:
-        show_json({"ca": str(ca_path), "certificate": str(path), "key": str(key_path)})
-    else:
-        say(f"CA {ca_path}, certificate {path}, key {key_path}")
-
-
-COMMANDS = (
-    audit,
-    backup,
-    chat,
-    deploy,
-    doctor,
-    drain,
-    engine,
-    files,
-    jobs,
-    join,
-    key,
-    logs,
-    models,
-    nodes,
-    restore,
-    service,
-    status,
-    token,
-    top,
-    unload,
-    usage,
-    worker,
-)
-for command in (*catalog.COMMANDS, *COMMANDS):
-    main.add_command(command)
-main.add_command(undrain, "undrain")
-models.add_command(prune)
 
 
 if __name__ == "__main__":

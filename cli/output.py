@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import click
 
-from cli.preflight import secret_file
+from gateway.access.secret_files import secret_file
 from gateway.settings import Settings
 
 T = TypeVar("T")

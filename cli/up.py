@@ -29,15 +29,14 @@ from cli.preflight import (
     check_tls,
     left_out,
     not_read,
-    secret_file,
     wait_for_redis,
 )
 from cli.supervisor import Supervisor, process_table
 from gateway.access import plaintext
 from gateway.access.api_keys import Credentials
 from gateway.access.bootstrap import bootstrap, origins
-from gateway.access.certificates import tls_folder
 from gateway.access.key_secrets import require_strong
+from gateway.access.secret_files import secret_file
 from gateway.cluster.join_address import join_url
 from gateway.errors import Conflict, HeadraceError, StoreLost
 from gateway.process import log_files
@@ -268,13 +267,13 @@ def _transport(settings: Settings) -> str:
     """How a gRPC client connects."""
     if settings.grpc_plaintext:
         return "plaintext"
-    return "TLS, HEADRACE_TLS_CERT" if settings.tls_cert else f"TLS, CA: {tls_folder(settings) / 'ca.pem'}"
+    return "TLS, HEADRACE_TLS_CERT" if settings.tls_cert else f"TLS, CA: {settings.tls_dir / 'ca.pem'}"
 
 
 def _trust(settings: Settings) -> str:
     """What makes curl trust the development certificate."""
     trusts_it = settings.http_tls != "on" or settings.tls_cert
-    return "" if trusts_it else f"--cacert {shlex.quote(str(tls_folder(settings) / 'ca.pem'))} "
+    return "" if trusts_it else f"--cacert {shlex.quote(str(settings.tls_dir / 'ca.pem'))} "
 
 
 def _await_web(supervisor: Supervisor, client: httpx.Client) -> bool:

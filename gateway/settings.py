@@ -221,6 +221,11 @@ class Settings:
         """The Redis to connect to: the configured one, else the embedded server's socket."""
         return self.redis_url or f"unix://{(self.data_dir / 'redis.sock').absolute()}"
 
+    @property
+    def tls_dir(self) -> Path:
+        """Where the development certificates lie."""
+        return self.data_dir / "tls"
+
     @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **defaults: Any) -> Settings:
         """Read variables and `headrace.toml`. `defaults` stand for those of the fields.

@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gateway.access.certificates import server_tls, tls_folder
+from gateway.access.certificates import server_tls
 from tests.stack import KEY, PATIENCE_S, REPOSITORY, Stack, eventually, free_port
 
 EXAMPLES = REPOSITORY / "docs" / "examples"
@@ -110,7 +110,7 @@ def _changed(text: str, changes: Mapping[str, str]) -> str:
 def _certificate(stack: Stack) -> Path:
     """The folder with the stack's certificate for localhost, `server.pem` and `server.key`."""
     server_tls(stack.settings)
-    return tls_folder(stack.settings)
+    return stack.settings.tls_dir
 
 
 def _trusting(ca: Path) -> ssl.SSLContext:

@@ -12,9 +12,8 @@ import click
 import httpx
 
 from cli.client import ServerError, message_of
-from cli.preflight import bootstrap_file, bootstrap_key
-from gateway.access.certificates import tls_folder
 from gateway.access.plaintext import is_loopback
+from gateway.access.secret_files import bootstrap_file, bootstrap_key
 from gateway.errors import InvalidSetting
 from gateway.settings import Settings
 
@@ -100,7 +99,7 @@ def trusted(settings: Settings) -> ssl.SSLContext:
         InvalidSetting: that file can't be read.
     """
     context = httpx.create_ssl_context()
-    ours = tls_folder(settings) / "ca.pem"
+    ours = settings.tls_dir / "ca.pem"
     for name, path in (("The development CA", ours), ("HEADRACE_CA_FILE", settings.ca_file and Path(settings.ca_file))):
         if not path or (path == ours and not path.exists()):
             continue

@@ -13,7 +13,7 @@ import click
 import httpx
 
 from cli.api.connection import connect, key_option, url_option
-from cli.api.keys import seconds_of
+from cli.api.numbers import seconds_of
 from cli.client import RECONNECT_S, ServerAway, pages
 from gateway.settings import Settings
 from schemas.jobs import STATUSES

@@ -12,11 +12,12 @@ import httpx
 
 from cli.api.connection import connect
 from cli.client import raise_for_error
-from cli.preflight import bootstrap_file, bootstrap_key, secret_file, wait_for_redis
+from cli.preflight import wait_for_redis
 from gateway.access.api_keys import Credentials
 from gateway.access.audit import AuditLog
 from gateway.access.key_editor import KeyEditor
 from gateway.access.key_record import KeyRecord
+from gateway.access.secret_files import bootstrap_file, bootstrap_key, secret_file
 from gateway.errors import Conflict
 from gateway.jobs.control import cancel_all
 from gateway.jobs.store import JobStore

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from marshmallow import Schema, ValidationError
 
 from cli.api.connection import key_option, url_option
 from cli.api.key_stores import Keys, keys_of
+from cli.api.numbers import seconds_of
 from cli.output import json_option, say, show_json
 from gateway.errors import InvalidRequest
 from schemas.base.fields import leaves
@@ -22,7 +22,6 @@ from schemas.keys import MAX_GRACE_S, SCOPES, KeyChangeSchema, KeyRequestSchema
 from schemas.usage import UsageQuerySchema
 
 F = TypeVar("F", bound=Callable[..., Any])
-_UNITS = {"m": 60, "h": 3600, "d": 86_400}
 
 
 def _limits(function: F) -> F:
@@ -213,12 +212,6 @@ def _when(text: str) -> str | None:
         return None
     seconds = seconds_of(text)
     return text if seconds is None else (datetime.now(UTC) + timedelta(seconds=seconds)).isoformat()
-
-
-def seconds_of(text: str) -> int | None:
-    """What 45m, 12h or 90d is in seconds; None if it is no such text."""
-    found = re.fullmatch(r"(\d{1,5})([mhd])", text)
-    return int(found[1]) * _UNITS[found[2]] if found else None
 
 
 def _print(data: Mapping[str, Any], *, as_json: bool) -> None:

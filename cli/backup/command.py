@@ -18,8 +18,9 @@ import click
 import redis
 
 from cli.output import counted, json_option, say, show_json
-from cli.preflight import bootstrap_file, check_redis, wait_for_redis
-from gateway.access.certificates import tls_folder, write
+from cli.preflight import check_redis, wait_for_redis
+from gateway.access.certificates import write
+from gateway.access.secret_files import bootstrap_file
 from gateway.errors import Conflict, StoreUnavailable, Unreadable
 from gateway.process.start import module_command, private_folder
 from gateway.settings import Settings
@@ -148,7 +149,7 @@ def _files(settings: Settings) -> Iterator[Item]:
 
 def _path(settings: Settings, name: str) -> Path:
     """Raises: Unreadable."""
-    tls = tls_folder(settings)
+    tls = settings.tls_dir
     known = {
         "keys/bootstrap": bootstrap_file(settings),
         "tls/ca.key": tls / "ca.key",

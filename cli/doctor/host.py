@@ -17,7 +17,7 @@ from cli import leftovers
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
 from cli.supervisor import process_table
 from cli.up import supervisor_of
-from gateway.access.certificates import RENEW_DAYS, tls_folder
+from gateway.access.certificates import RENEW_DAYS
 
 #: Free bytes of the data folder's disk below which it is a problem, and a warning.
 DISK = (256 * 2**20, 2 * 2**30)
@@ -115,7 +115,7 @@ def _listens(host: str, port: int) -> bool:
 def certificates(installed: Installed) -> Iterable[Finding]:
     """When the gRPC server's certificate expires."""
     settings = installed.settings
-    path = Path(settings.tls_cert) if settings.tls_cert else tls_folder(settings) / "server.pem"
+    path = Path(settings.tls_cert) if settings.tls_cert else settings.tls_dir / "server.pem"
     if settings.grpc_plaintext:
         yield ok("gRPC is without TLS")
         return

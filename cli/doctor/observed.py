@@ -14,9 +14,9 @@ from cli.api.connection import connect, http_url
 from cli.api.progress import size_text
 from cli.client import message_of
 from cli.doctor.checks import Check, Finding, Installed, ok, problem, warning
-from cli.preflight import bootstrap_key
 from cli.up import supervisor_of
 from gateway.access.plaintext import is_loopback
+from gateway.access.secret_files import bootstrap_key
 from gateway.process.log_files import log_folder
 from gateway.store import keys
 

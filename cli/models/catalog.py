@@ -1,11 +1,8 @@
-"""`headrace run`, `pull`, `add`, `show`, `set`, `remove` and `check`: the models of the catalog, from a terminal."""
+"""`headrace pull`, `add`, `show`, `set` and `remove`: the models of the catalog, from a terminal."""
 
 from __future__ import annotations
 
-import sys
 import tomllib
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,65 +11,16 @@ import httpx
 
 from cli import client as api
 from cli.api.connection import connect, key_option, url_option
-from cli.api.numbers import Finite
 from cli.api.progress import follow
-from cli.deployments import DEPLOYED, follow_deployment, start
-from cli.detach import up_detached
-from cli.models.chat import say, talk
 from cli.output import json_option, show_json
-from gateway.models.catalog import load_catalog
 from gateway.models.names import is_path
 from gateway.settings import Settings
-from gateway.store.connection import connect as redis_client
 
 as_option = click.option("--as", "model_id", help="Its id here; else one is made of the name.")
 node_option = click.option("--node", help="The node, or node.device, that looks it up and gets its files.")
 set_option = click.option(
     "--set", "table", multiple=True, metavar="FIELD=VALUE", help="A field as in headrace.toml; it counts more."
 )
-
-
-@click.command()
-@click.argument("name")
-@click.argument("prompt", nargs=-1)
-@as_option
-@node_option
-@set_option
-@click.option("--max-tokens", type=int, default=512, show_default=True)
-@click.option("--temperature", type=Finite(), default=0.7, show_default=True)
-@url_option
-@key_option
-@click.pass_obj
-def run(
-    settings: Settings,
-    /,
-    name: str,
-    prompt: tuple[str, ...],
-    model_id: str | None,
-    node: str | None,
-    table: tuple[str, ...],
-    url: str | None,
-    key: str | None,
-    **options: Any,
-) -> None:
-    """Serve a model and talk to it: NAME is one of the hub (OWNER/NAME), a path, an installed package, or an id.
-
-    With a PROMPT, or one on the standard input, it answers that and ends; the model stays served. Without a gateway
-    on this machine one is started in the background.
-    """
-    if not url and not _is_up(settings):
-        up_detached(replace(settings, demo_model=""))
-    with connect(settings, url, key) as client:
-        found = None if is_path(name) or model_id or table else _known(client, name)
-        if found is None:
-            added = _add(client, settings, name, model_id=model_id, node=node, table=table)
-            found = _known(client, added["model_id"])
-        assert found is not None
-        if found["provider"] == "local" and found["status"] not in DEPLOYED:
-            body = {"model_type": found["id"], "target_nodes": [node] if node else []}
-            if not follow_deployment(client, start(client, body)["deployment_id"]):
-                raise click.ClickException(f"{found['id']} was not deployed")
-        _ask(client, found, " ".join(prompt), options)
 
 
 @click.command()
@@ -87,7 +35,7 @@ def run(
 def pull(settings: Settings, /, name: str, as_json: bool, url: str | None, key: str | None, **more: Any) -> None:
     """Add a model by its name, and get its files. Once more: as the branch is now."""
     with connect(settings, url, key) as client:
-        added = _add(client, settings, name, for_programs=as_json, **more)
+        added = add_by_name(client, settings, name, for_programs=as_json, **more)
     if as_json:
         show_json(added)
 
@@ -107,7 +55,7 @@ def add(
 ) -> None:
     """Add a model by its name. Its files come with its first deployment."""
     with connect(settings, url, key) as client:
-        added = _add(client, settings, name, for_programs=as_json, pull=False, dry_run=dry_run, **more)
+        added = add_by_name(client, settings, name, for_programs=as_json, pull=False, dry_run=dry_run, **more)
     if as_json:
         show_json(added)
 
@@ -166,48 +114,7 @@ def remove(settings: Settings, model: str, files: bool, as_json: bool, url: str 
     click.echo(f"{model}: removed{still}; downloaded files: {data['files']}")
 
 
-@click.command()
-@json_option
-@click.pass_obj
-def check(settings: Settings, as_json: bool) -> None:
-    """Say what is wrong in headrace.toml and in the catalog. Exit status 1: something is."""
-    client = redis_client(settings, timeout_s=2.0)
-    catalog = load_catalog(settings, client)
-    mistakes, models, providers = list(map(str, catalog.problems)), len(list(catalog)), len(catalog.providers)
-    if as_json:
-        show_json({"models": models, "providers": providers, "mistakes": mistakes})
-    else:
-        click.echo("\n".join([*mistakes, f"{models} models, {providers} providers, {len(mistakes)} mistakes"]))
-    sys.exit(bool(mistakes))
-
-
-COMMANDS = (run, pull, add, show, set_fields, remove, check)
-
-
-def _is_up(settings: Settings) -> bool:
-    """Whether something answers where this machine's gateway would. What does is known by the first real request."""
-    try:
-        with connect(settings, None, None) as client:
-            client.get("/health/live")
-    except httpx.TransportError:
-        return False
-    return True
-
-
-def _known(client: httpx.Client, name: str) -> dict[str, Any] | None:
-    """The model that was added by that name, or has it as its id; None if there is none. Raises: ServerError."""
-    listed = client.get("/models", params={"requested": name})
-    api.raise_for_error(listed)
-    ids = [model["id"] for model in listed.json()["data"]["models"]]
-    response = client.get(f"/models/{ids[0] if ids else name}")
-    if response.status_code == 404:
-        return None
-    api.raise_for_error(response)
-    found: dict[str, Any] = response.json()["data"]
-    return found
-
-
-def _add(
+def add_by_name(
     client: httpx.Client,
     settings: Settings,
     name: str,
@@ -231,20 +138,6 @@ def _add(
         raise click.ClickException(f"{name}: {error['message']}{remedy}")
     result: dict[str, Any] = data["result"]
     return {**result, "model_id": result["model_id"] or name}
-
-
-def _ask(client: httpx.Client, model: Mapping[str, Any], prompt: str, options: Mapping[str, Any]) -> None:
-    """One answer, or a conversation; a model that writes no text is only served."""
-    if not prompt and not sys.stdin.isatty():
-        prompt = sys.stdin.read().strip()
-    if "chat" in model["capabilities"] and not prompt and sys.stdin.isatty():
-        talk(client, model["id"], **options)
-    elif "chat" in model["capabilities"] and prompt:
-        say(api.chat(client, model["id"], [{"role": "user", "content": prompt}], **options))
-    elif "completion" in model["capabilities"] and prompt:
-        say(api.complete(client, model["id"], prompt, **options))
-    else:
-        click.echo(f"{model['id']} is served: {', '.join(model['capabilities'])}")
 
 
 def _table(fields: tuple[str, ...]) -> dict[str, Any]:

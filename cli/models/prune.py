@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import click
 
-from cli.api.keys import seconds_of
+from cli.api.numbers import seconds_of
 from cli.api.progress import size_text
 from cli.output import counted, json_option, show_json
 from cli.preflight import wait_for_redis

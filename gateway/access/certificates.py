@@ -102,11 +102,6 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def tls_folder(settings: Settings) -> Path:
-    """Where the development certificates lie."""
-    return settings.data_dir / "tls"
-
-
 @contextlib.contextmanager
 def authority(settings: Settings) -> Iterator[Authority]:
     """The development CA, which is made if there is none. One process at a time has it.
@@ -114,7 +109,7 @@ def authority(settings: Settings) -> Iterator[Authority]:
     Raises:
         InvalidSetting: its files can't be read or written.
     """
-    folder = tls_folder(settings)
+    folder = settings.tls_dir
     try:
         private_folder(folder)
         with locked(folder / ".lock"):
@@ -139,7 +134,7 @@ def server_tls(settings: Settings) -> ServerTls:
         certificate, key = _read("HEADRACE_TLS_CERT", settings.tls_cert), _read("HEADRACE_TLS_KEY", settings.tls_key)
         _require_pair(certificate, key)
         return ServerTls(certificate, key, client_ca)
-    path = tls_folder(settings) / "server.pem"
+    path = settings.tls_dir / "server.pem"
     with authority(settings) as ca:
         if not _is_good(path, ca):
             ca.issue("server", NAMES[0], names=NAMES)
@@ -151,7 +146,7 @@ def listener_certificate(settings: Settings) -> Path:
 
     Raises: InvalidSetting.
     """
-    path = tls_folder(settings) / "listener.pem"
+    path = settings.tls_dir / "listener.pem"
     with authority(settings) as ca:
         if not _is_good(path, ca):
             ca.issue("listener", LISTENER, names=(LISTENER,))

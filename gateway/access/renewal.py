@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from gateway.access.certificates import ServerTls, server_tls, tls_folder
+from gateway.access.certificates import ServerTls, server_tls
 from gateway.errors import InvalidSetting
 from gateway.settings import Settings
 
@@ -68,6 +68,6 @@ class LiveCertificate:
         return found
 
     def _paths(self) -> list[str | Path]:
-        own = tls_folder(self._settings) / "server.pem"
+        own = self._settings.tls_dir / "server.pem"
         pair = [self._settings.tls_cert or own, self._settings.tls_key or own.with_suffix(".key")]
         return [*pair, *filter(None, [self._settings.tls_client_ca])]

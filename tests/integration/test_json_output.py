@@ -61,7 +61,10 @@ TRIED = {
 
 def commands(group: click.Group, words: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
     """All that can be typed, and what it runs."""
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
         if not isinstance(command, click.Group) or command.invoke_without_command:
             yield " ".join((*words, name)), command
         if isinstance(command, click.Group):

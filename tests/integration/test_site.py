@@ -108,7 +108,9 @@ def test_what_leads_nowhere_ends_the_build_and_is_named(tmp_path: Path, capfd: p
 
 
 def commands(group: click.Group, path: str) -> Iterator[str]:
-    for name, command in group.commands.items():
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
         yield f"{path} {name}"
         if isinstance(command, click.Group):
             yield from commands(command, f"{path} {name}")
