@@ -39,6 +39,7 @@ def loaded(stack: Stack) -> Iterator[list[str]]:
         with stack.client() as client:
             for one in (*waiting, *streams):
                 client.delete(f"/jobs/{one.job_id}")
+        eventually(lambda: not any(one.sequences for one in stack.registry.replicas()), "the slots are free again")
 
 
 def environ(stack: Stack) -> dict[str, str]:
