@@ -59,6 +59,8 @@ def test_the_list_follows_what_happens_until_it_is_paused(browser: Browser, stac
     with jobs(browser, stack) as page:
         first = begun(chat(stack, max_tokens=2000))
         expect(row(page, first.job_id)).to_contain_text("in progress")
+        took = row(page, first.job_id).locator("td.figure").nth(1)
+        expect(took).not_to_have_text(took.inner_text())  # it goes on, though nothing else changes
         row(page, first.job_id).get_by_role("button", name="Cancel").click()
         expect(row(page, first.job_id)).to_contain_text("cancelled")
         assert first.join().finish_reason == "cancelled"

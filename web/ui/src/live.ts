@@ -1,6 +1,6 @@
 // Follows what the server answers, while somebody sees the page.
 import { type Signal, useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { ApiError, type Envelope, errorOf, send } from "./api";
 import { reasonOf } from "./session";
 import { frames } from "./sse";
@@ -127,4 +127,15 @@ export function useLive<T>(path: string, live = true): Live<T> {
     return following.current.stop;
   }, [path, live]);
   return { found: found.value, wrong, look: () => following.current?.again() };
+}
+
+/** The time in ms, anew so often while something `runs`. */
+export function useNow(everyMs: number, runs: boolean): number {
+  const [now, setNow] = useState(Date.now());
+  useEffect(() => {
+    if (!runs) return;
+    const timer = setInterval(() => setNow(Date.now()), everyMs);
+    return () => clearInterval(timer);
+  }, [everyMs, runs]);
+  return now;
 }

@@ -3,7 +3,7 @@ import { useSignal } from "@preact/signals";
 import { useEffect, useMemo, useState } from "preact/hooks";
 import { duration, moment, number } from "../../format";
 import { type Text, t, word } from "../../i18n";
-import { useLive } from "../../live";
+import { useLive, useNow } from "../../live";
 import { Figure, Status } from "../../parts";
 import { address, go } from "../../route";
 import { cancel, ENDED, mayCancel, mayReplay, replay } from "./actions";
@@ -19,7 +19,7 @@ export function JobPage({ id }: { id: string }) {
   const ended = useSignal(false);
   const failed = useSignal("");
   const { found, wrong } = useLive<Timeline>(`jobs/${encodeURIComponent(id)}/timeline`, !ended.value);
-  const lookedAt = useMemo(() => performance.now(), [found]);
+  const lookedAt = useMemo(() => Date.now(), [found]);
   useEffect(() => void (ended.value = !!found && ENDED.has(found.status)), [found]);
 
   return (
@@ -130,12 +130,7 @@ function Figures({ found }: { found: Timeline }) {
 
 /** Where the picture ends: it grows between two answers while the job runs. */
 function useUntil(found: Timeline, lookedAt: number): number {
-  const [now, setNow] = useState(lookedAt);
   const ended = ENDED.has(found.status);
-  useEffect(() => {
-    if (ended) return;
-    const timer = setInterval(() => setNow(performance.now()), TICK_MS);
-    return () => clearInterval(timer);
-  }, [ended]);
+  const now = useNow(TICK_MS, !ended);
   return found.elapsed_s + (ended ? 0 : Math.max(0, Math.min(now - lookedAt, STALE_MS)) / 1000);
 }

@@ -2,7 +2,7 @@
 import { useSignal } from "@preact/signals";
 import { duration, moment, number } from "../../format";
 import { t, word } from "../../i18n";
-import { useLive } from "../../live";
+import { useLive, useNow } from "../../live";
 import { Status, Table } from "../../parts";
 import { address, place } from "../../route";
 import { cancel, ENDED, mayCancel, mayReplay, replay } from "./actions";
@@ -31,6 +31,8 @@ interface Found {
   next_cursor: string | null;
 }
 
+/** How often the times of running jobs go on. */
+const TICK_MS = 1000;
 const FIELDS = ["status", "model", "kind", "key", "since", "cursor"];
 
 export function Jobs() {
@@ -85,7 +87,7 @@ function List() {
       <p class="bad" role="alert">
         {failed.value || wrong.value}
       </p>
-      {found && <JobTable jobs={found.jobs} names={names} again={again} end={end} />}
+      {found && <JobTable jobs={found.jobs} live={live.value} names={names} again={again} end={end} />}
       {!found && !wrong.value && <p class="notice">{t("page.loads")}</p>}
     </div>
   );
@@ -93,12 +95,14 @@ function List() {
 
 interface Props {
   jobs: Job[];
+  live: boolean;
   names: ReadonlyMap<string, string>;
   again: (id: string) => Promise<void>;
   end: (id: string) => Promise<void>;
 }
 
-function JobTable({ jobs, names, again, end }: Props) {
+function JobTable({ jobs, live, names, again, end }: Props) {
+  const now = useNow(TICK_MS, live && jobs.some((job) => !job.finished_at));
   if (!jobs.length) return <p class="notice">{t("jobs.none")}</p>;
   return (
     <Table caption={t("jobs.title")}>
@@ -129,15 +133,15 @@ function JobTable({ jobs, names, again, end }: Props) {
       </thead>
       <tbody>
         {jobs.map((job) => (
-          <Row key={job.job_id} job={job} names={names} again={again} end={end} />
+          <Row key={job.job_id} job={job} now={now} names={names} again={again} end={end} />
         ))}
       </tbody>
     </Table>
   );
 }
 
-function Row({ job, names, again, end }: { job: Job } & Omit<Props, "jobs">) {
-  const until = job.finished_at ? Date.parse(job.finished_at) : Date.now();
+function Row({ job, now, names, again, end }: { job: Job; now: number } & Omit<Props, "jobs" | "live">) {
+  const until = job.finished_at ? Date.parse(job.finished_at) : now;
   const since = (from: string, to: number) => duration(Math.max(0, to - Date.parse(from)) / 1000);
   const { prompt_tokens: prompt = 0, completion_tokens: answer } = job.usage ?? {};
   return (

@@ -1,7 +1,6 @@
-import { useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
 import { duration, number, rate } from "../../format";
 import { type Text, t, word } from "../../i18n";
+import { useNow } from "../../live";
 import { en } from "../../texts/en";
 import type { Answer, AnswerData, Incident } from "./answer";
 
@@ -46,14 +45,10 @@ export function AnswerView({ answer }: { answer: Answer }) {
 
 /** What one waits for, as long as nothing comes. */
 function State({ answer }: { answer: Answer }) {
-  const now = useSignal(Date.now());
-  useEffect(() => {
-    const timer = setInterval(() => (now.value = Date.now()), 500);
-    return () => clearInterval(timer);
-  }, []);
+  const now = useNow(500, true);
   const { position, etaS, loading, disconnected } = answer.waiting.value;
   const { lastAt } = answer.data.value;
-  const silentMs = now.value - lastAt;
+  const silentMs = now - lastAt;
   let text = "";
   if (disconnected) text = t("play.reconnects");
   else if (loading !== null) text = t("play.modelLoads", { progress: loading });
