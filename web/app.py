@@ -23,6 +23,7 @@ from web.http import auth, cors, submission
 from web.http import error_handlers as errors
 from web.http.api_document import complete
 from web.http.dialect import Plain
+from web.http.envelope import WITHIN
 from web.http.model_ids import ModelIdConverter, path_parameter
 from web.http.paths import below_root, without_last_slash
 from web.pages import dashboard, docs, root, watch
@@ -139,7 +140,9 @@ def _finish(response: Response) -> Response:
     submission.add_headers(response)
     cors.add_headers(response)
     auth.give_back(response)
-    response.call_on_close(partial(_end, g.span, g.began, request.method, request.path, response.status_code))
+    quiet = WITHIN in request.environ or (request.method in LOOKING and response.status_code < 500)
+    said = f"{request.method} {request.path[:300]}", response.status_code
+    response.call_on_close(partial(_end, g.span, g.began, *said, logging.DEBUG if quiet else logging.INFO))
     return response
 
 
@@ -160,10 +163,9 @@ def _begin_span(tracer: Tracer | None) -> RequestSpan | None:
     return tracer.begin(f"{request.method} {route or ''}".rstrip(), headers, attributes)
 
 
-def _end(span: RequestSpan | None, began: float, method: str, path: str, status: int) -> None:
+def _end(span: RequestSpan | None, began: float, asked: str, status: int, level: int) -> None:
     """When the response has been sent, or its client has left: its line, for the level `debug` if it only looked."""
-    level = logging.DEBUG if method in LOOKING and status < 500 else logging.INFO
-    log.log(level, "%s %.300s: %d, after %.0f ms", method, path, status, 1000 * (time.monotonic() - began))
+    log.log(level, "%s: %d, after %.0f ms", asked, status, 1000 * (time.monotonic() - began))
     if span is not None:
         span.end({"http.response.status_code": status}, error=str(status) if status >= 500 else "")
     log_context.clear()

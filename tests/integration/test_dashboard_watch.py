@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from gateway.access.api_keys import Credentials
+from gateway.store import keys
 from tests.pages import blocks
 from tests.stack import KEY, Stack, chat, eventually, running
 from web.http.auth import DASHBOARD_HEADER
@@ -120,6 +121,22 @@ def test_an_answer_is_what_the_same_request_gets_by_itself(stack: Stack) -> None
             assert (answer["status"], set(answer["body"])) == (response.status_code, set(response.json()))
             if path != "/nodes/n1":  # it says when it was last seen
                 assert answer["body"] == response.json()
+
+
+def test_looks_are_neither_counted_nor_logged_as_requests(stack: Stack) -> None:
+    def replies() -> int:
+        found = stack.redis.hgetall(keys.METRICS)
+        return sum(int(number) for name, number in found.items() if name.startswith("errors"))
+
+    with stack.client() as client, watched(stack, "/nobody-asks", "/jobs/no-job") as seen:
+        seen.event()
+        client.get("/asked-by-itself")
+        before = eventually(replies, "what was asked for is counted")
+        for _ in range(4):
+            seen.comment()
+        assert replies() == before
+    log = (stack.folder / "logs" / "web.log").read_text()
+    assert "nobody-asks" not in log
 
 
 def test_a_key_sees_what_it_may(stack: Stack) -> None:

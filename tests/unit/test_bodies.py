@@ -5,6 +5,8 @@ from __future__ import annotations
 import select
 import socket
 
+import pytest
+
 from web.http.bodies import HeadWithBody
 
 
@@ -37,3 +39,13 @@ def test_a_head_without_a_body_is_sent_if_its_reader_is_there() -> None:
         gone = HeadWithBody(ours)
         gone.sendall(b"head")
         gone.flush()
+
+
+def test_a_reader_that_reads_nothing_has_left() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0.05)
+        connection = HeadWithBody(ours)
+        connection.sendall(b"head")
+        with pytest.raises(BrokenPipeError):
+            connection.sendall(bytes(2**24))

@@ -10,12 +10,10 @@ from flask import Response, current_app, g, request
 
 from gateway.process import log_context
 from web.bearer import bearer
-from web.http.envelope import caller, gateway
+from web.http.envelope import WITHIN, caller, gateway
 
 #: The session's cookie, and the header that the dashboard sends with each request.
 COOKIE, DASHBOARD_HEADER = "headrace_session", "X-Headrace-Dashboard"
-#: In the environment of a request that another one makes for its client: both have one place among the open ones.
-WITHIN = "headrace.within"
 
 
 def authenticate() -> None:

@@ -7,6 +7,7 @@ request. Here a connection with an unread body is closed. Knows nothing of the c
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import time
 from typing import Any
@@ -83,12 +84,15 @@ class HeadWithBody:
         return getattr(self._connection, name)
 
     def sendall(self, data: bytes) -> None:
-        """Send it, after the head. Raises: OSError."""
+        """Send it, after the head. Raises: OSError (BrokenPipeError if its reader has read nothing for too long)."""
         if self._head is None:
             self._head = data
-        else:
-            head, self._head = self._head, b""
+            return
+        head, self._head = self._head, b""
+        try:
             self._connection.sendall(head + data)
+        except TimeoutError as error:  # gunicorn would log it as a fault of ours
+            raise BrokenPipeError(errno.EPIPE, "the client reads nothing") from error
 
     def flush(self) -> None:
         """Send a head that no body has followed, if its reader is still there."""

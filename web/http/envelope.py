@@ -6,13 +6,17 @@ import math
 from typing import Any, cast
 
 import orjson
-from flask import Response, current_app, g
+from flask import Response, current_app, g, request
 
 from gateway.access.api_keys import KeyRecord
 from gateway.context import Gateway
 from gateway.errors import HeadraceError
 from gateway.metrics.error_replies import ErrorReplies
 from web.http.dialect import Dialect
+
+#: In the environment of a request that another one makes for its client: both have one place among the open ones, and
+#: only that one is logged and counted.
+WITHIN = "headrace.within"
 
 
 def gateway() -> Gateway:
@@ -37,7 +41,8 @@ def success(data: Any, *, status: int = 200, message: str = "success") -> Respon
 
 def failure(error: HeadraceError) -> Response:
     """An error, and when to try again."""
-    cast(ErrorReplies, current_app.extensions["headrace.error_replies"]).count(error)
+    if WITHIN not in request.environ:
+        cast(ErrorReplies, current_app.extensions["headrace.error_replies"]).count(error)
     response = _json(*dialect().error(error))
     response.headers.update(error.headers)
     if error.retry_after_s is not None:

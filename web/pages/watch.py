@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import hashlib
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from flask import Blueprint, Response, current_app, g, request
 from werkzeug.test import EnvironBuilder
 
+from gateway.backoff import Backoff
 from gateway.errors import InvalidRequest
 from gateway.store.codec import dumps
 from web.client_errors import client_error
 from web.http import sse
-from web.http.auth import DASHBOARD_HEADER, WITHIN, authenticate
+from web.http.auth import DASHBOARD_HEADER, authenticate
 from web.http.dialect import Plain
-from web.http.envelope import gateway
+from web.http.envelope import WITHIN, gateway
 from web.http.paths import Wsgi
 
 #: Answers that one stream may follow.
@@ -26,11 +30,14 @@ MOST = 8
 #: An answer is looked at again after this time, or after so many times as long as the last look took, if that is
 #: longer, and at most after the last of these: what is dear is looked at less often.
 EVERY_S, REST, LATEST_S = 1.0, 20, 30.0
+#: One that can't be had now: what it took was waiting, not work.
+FAILED = Backoff(EVERY_S, 5.0)
+#: When looking takes longer, as while Redis does not answer, what was found by then is said.
+SILENT_S = 5.0
 #: A path of this server, with a query.
 _LOOK = re.compile(r"/(?:[!-.0-~][!-~]*)?")
 #: Whose answers they are.
 _CREDENTIALS = ("Authorization", "X-Api-Key", "Cookie", DASHBOARD_HEADER)
-_UNAUTHENTICATED, _FAILED = 401, 500
 
 blueprint = Blueprint("watch", __name__, url_prefix="/dashboard")
 
@@ -39,8 +46,9 @@ blueprint = Blueprint("watch", __name__, url_prefix="/dashboard")
 def watch() -> Response:
     """Follow what `GET` of each `look` answers: `/dashboard/watch?look=/queue&look=/jobs%3Fstatus%3Dfailed`.
 
-    An event is an object: by look, the status and the body of its answer; first of all, then of those that have
-    changed. Each time it is asked whether the key may see it; the stream ends once the key is not valid any more.
+    An event is an object: by look, the status and the body of its answer; first of all (in parts, if that takes long),
+    then of those that have changed. Each time it is asked whether the key may see it; the stream ends once the key is
+    not valid any more.
 
     Raises: InvalidRequest, Unauthenticated, QueueFull.
     """
@@ -65,6 +73,7 @@ class Look:
     headers: Mapping[str, str]
     due: float = 0.0
     status: int = 0
+    _failures: int = 0
     _digest: bytes = b""
 
     def again(self) -> str:
@@ -72,8 +81,9 @@ class Look:
         began = time.monotonic()
         self.status, body = contextvars.copy_context().run(self._answer)  # the log's ids are those of the stream
         ended = time.monotonic()
-        failed = self.status >= _FAILED  # what it takes then is waiting, not work
-        self.due = ended + (EVERY_S if failed else min(max(EVERY_S, REST * (ended - began)), LATEST_S))
+        self._failures = self._failures + 1 if self.status >= HTTPStatus.INTERNAL_SERVER_ERROR else 0
+        rest_s = min(max(EVERY_S, REST * (ended - began)), LATEST_S)
+        self.due = ended + (FAILED.pause_s(self._failures) if self._failures else rest_s)
         digest = hashlib.blake2b(body).digest()
         if digest == self._digest:
             return ""
@@ -81,16 +91,16 @@ class Look:
         return f'{{"status":{self.status},"body":{body.decode()}}}'
 
     def _answer(self) -> tuple[int, bytes]:
-        asked = EnvironBuilder(self.path, headers=self.headers.items(), environ_overrides={WITHIN: True})
-        response = Response.from_app(self.application, asked.get_environ())
         try:
-            if response.mimetype != "application/json":
-                refused = InvalidRequest(f"{self.path} does not answer with JSON, so it can't be watched.")
-                status, envelope = Plain(self.headers["X-Request-Id"]).error(refused)
-                return status, dumps(envelope).encode()
-            return response.status_code, response.get_data()
-        finally:
-            response.close()
+            asked = EnvironBuilder(self.path, headers=self.headers.items(), environ_overrides={WITHIN: True})
+            with contextlib.closing(Response.from_app(self.application, asked.get_environ())) as response:
+                if response.mimetype != "application/json":
+                    raise InvalidRequest(f"{self.path} does not answer with JSON, so it can't be watched.")
+                return response.status_code, response.get_data()
+        except Exception as error:  # noqa: BLE001 - it is the answer of this one; the others go on
+            told = client_error(error, f"the look at {self.path}")
+            status, envelope = Plain(self.headers["X-Request-Id"]).error(told)
+            return status, dumps(envelope).encode()
 
 
 def events(looks: list[Look], *, alive: Callable[[], bool], limit_s: float) -> Iterator[bytes]:
@@ -99,21 +109,26 @@ def events(looks: list[Look], *, alive: Callable[[], bool], limit_s: float) -> I
     `alive` returns False when this server stops; then, and after `limit_s` (0 = never), the client is asked to come
     again.
     """
-    began = time.monotonic()
-    try:
-        while True:
-            now = time.monotonic()
-            found = {look.path: text for look in looks if look.due <= now and (text := look.again())}
-            if found:
-                answers = ",".join(f"{dumps(path)}:{text}" for path, text in found.items())
-                yield f"data: {{{answers}}}\n\n".encode()
-            else:
-                yield sse.PING
-            if any(look.status == _UNAUTHENTICATED for look in looks):
+    until = time.monotonic() + limit_s if limit_s else math.inf
+    while True:
+        for found in _changed(looks):
+            answers = ",".join(f"{dumps(path)}:{text}" for path, text in found.items())
+            yield f"data: {{{answers}}}\n\n".encode() if answers else sse.PING
+            if any(look.status == HTTPStatus.UNAUTHORIZED for look in looks):
                 return
-            if not alive() or 0 < limit_s < now - began:
+            if not alive() or time.monotonic() > until:
                 yield b"retry: 200\n\n"
                 return
-            time.sleep(EVERY_S)
-    except Exception as error:  # noqa: BLE001 - the edge of the response: its client gets any error
-        yield Plain("").error_event(client_error(error, "watching answers")).encode()
+        time.sleep(EVERY_S)
+
+
+def _changed(looks: list[Look]) -> Iterator[dict[str, str]]:
+    """The answers that have changed, by their paths; in parts, if it takes long."""
+    began, found = time.monotonic(), {}
+    for look in looks:
+        if look.due <= time.monotonic() and (text := look.again()):
+            found[look.path] = text
+        if time.monotonic() - began > SILENT_S:
+            yield found
+            began, found = time.monotonic(), {}
+    yield found

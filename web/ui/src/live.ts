@@ -82,7 +82,7 @@ export function follow<T extends unknown[]>(
   function tell(all: Answer[]) {
     const wrong = all.find(({ body }) => body.data?.reason);
     if (wrong) fail(errorOf(wrong.body));
-    else take(...(all.map(({ body }) => body.data) as unknown as T));
+    else if (all.length === paths.length) take(...(all.map(({ body }) => body.data) as unknown as T));
   }
   function again() {
     connection.abort();
