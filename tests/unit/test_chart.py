@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 from cryptography import x509
 
-from cli.main import main
+from cli.deployments import deploy
 from cli.probe import PROBES
 from gateway.settings import Settings
 from tests.helm import HelmError, Objects, linted, rendered
@@ -261,7 +261,7 @@ def test_every_command_and_variable_exists(everything: Objects) -> None:
         names = {name.removesuffix("_FILE") for name in variables(container) if name.startswith("HEADRACE_")}
         assert names <= known
     script = containers(everything)["r-deploy"]["command"][2]
-    options = {option for parameter in main.commands["deploy"].params for option in parameter.opts}
+    options = {option for parameter in deploy.params for option in parameter.opts}
     assert set(re.findall(r"--\w+", script)) <= options
 
 

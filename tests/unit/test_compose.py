@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import main
+from cli.deployments import deploy
 from cli.probe import PROBES
 from gateway.settings import Settings
 from workers.agent.container import AGENT_END_S, WORKER_END_S
@@ -124,7 +124,7 @@ def test_every_command_and_variable_exists(services: dict[str, Any]) -> None:
         if command[:2] == ["python", "-m"]:
             assert importlib.util.find_spec(command[2])
     script = services["deploy"]["command"][2]
-    options = {option for parameter in main.commands["deploy"].params for option in parameter.opts}
+    options = {option for parameter in deploy.params for option in parameter.opts}
     assert set(re.findall(r" (--\w+)", script)) == {"--once", "--url"} <= options
     names = {name for one in services.values() for name in one.get("environment") or ()}
     known = {f"HEADRACE_{name.upper()}" for name in Settings.__dataclass_fields__}
