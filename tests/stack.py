@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import psutil
@@ -247,7 +247,7 @@ class Stack:
     def _lost_tokens(self) -> dict[str, str]:
         """What the tripwire of metrics has counted, whatever the test has done."""
         with contextlib.suppress(redis.exceptions.RedisError, TypeError):
-            counted = self.redis.hgetall(keys.METRICS)
+            counted = cast("dict[str, str]", self.redis.hgetall(keys.METRICS))
             return {field: number for field, number in counted.items() if field.startswith("lost")}
         return {}
 
