@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from gateway.access.api_keys import Credentials
 from gateway.queue.celery_app import make_celery
@@ -70,6 +70,28 @@ def test_the_list_follows_what_happens_until_it_is_paused(browser: Browser, stac
         page.get_by_role("button", name="Go on").click()
         expect(row(page, second.job_id)).to_contain_text("completed")
         expect(row(page, second.job_id)).to_contain_text("1 + 50")
+
+
+def test_who_has_left_the_page_follows_it_no_more(browser: Browser, stack: Stack) -> None:
+    """Also where what was asked for there is answered only then."""
+    stream = begun(chat(stack, max_tokens=2000))
+    held: list[Route] = []
+    asked: list[str] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    with jobs(browser, stack) as page:
+        page.route("**/jobs/*", hold)
+        row(page, stream.job_id).get_by_role("button", name="Cancel").click()
+        page.get_by_role("link", name="Keys and usage").click()
+        expect(row(page, "bootstrap").first).to_be_visible()
+        page.on("request", lambda request: asked.append(request.url))
+        with page.expect_response("**/jobs/*"):
+            held[0].continue_()
+        page.wait_for_timeout(1000)
+        assert [url for url in asked if "%2Fjobs" in url] == []
+    assert stream.join().finish_reason == "cancelled"
 
 
 def test_what_is_asked_again_runs_for_who_asks(browser: Browser, stack: Stack) -> None:

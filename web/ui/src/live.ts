@@ -38,38 +38,38 @@ export function repeat(look: () => Promise<void>, everyMs: number): () => void {
   };
 }
 
-type Answer = { status: number; body: Envelope };
-
 export interface Following {
-  /** Has the server say all of it now. */
+  /** Has the server say all of it now, unless it has been stopped. */
   again: () => void;
   stop: () => void;
 }
 
 /**
- * Follows what GET of some paths answers: `take` is given all their data, first and whenever an answer has changed;
- * `fail` why one of them has failed, or the connection. Over one connection, since a browser has few.
+ * Follows what GET of some paths answers: `take` is given all their data, first and whenever an answer has changed, or
+ * only once if it is not `live`; `fail` why one of them has failed, or the connection. Over one connection, since a
+ * browser has few.
  */
 export function follow<T extends unknown[]>(
   paths: string[],
   take: (...data: T) => void,
   fail: (error: unknown) => void,
+  live = true,
 ): Following {
   const query = paths.map((path) => `look=${encodeURIComponent(`/${path}`)}`).join("&");
   let connection = new AbortController();
+  let over = false;
 
   async function read(stop: AbortSignal) {
-    const answers = new Map<string, Answer>();
+    const answers = new Map<string, Envelope>();
     for (let pauseMs = FIRST_MS; !stop.aborted; pauseMs = Math.min(2 * pauseMs, MOST_MS)) {
       try {
         const { body } = await send(`dashboard/watch?${query}`, { signal: stop, headers: { Accept: "*/*" } });
         for await (const frame of body ? frames(body) : []) {
           if (stop.aborted || !("data" in frame)) continue;
           pauseMs = FIRST_MS / 2;
-          const said = JSON.parse(frame.data);
-          if (frame.event === "error") throw errorOf(said);
-          for (const [path, answer] of Object.entries<Answer>(said)) answers.set(path, answer);
-          tell(paths.flatMap((path) => answers.get(`/${path}`) ?? []));
+          const said = JSON.parse(frame.data) as Record<string, { body: Envelope }>;
+          for (const [path, { body }] of Object.entries(said)) answers.set(path, body);
+          if (tell(paths.flatMap((path) => answers.get(`/${path}`) ?? [])) && !live) return;
         }
       } catch (error) {
         if (stop.aborted) return;
@@ -79,21 +79,24 @@ export function follow<T extends unknown[]>(
       await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   }
-  function tell(all: Answer[]) {
-    const wrong = all.find(({ body }) => body.data?.reason);
-    if (wrong) fail(errorOf(wrong.body));
-    else if (all.length === paths.length) take(...(all.map(({ body }) => body.data) as unknown as T));
+  /** Whether all is there. */
+  function tell(all: Envelope[]): boolean {
+    const wrong = all.find(({ data }) => data?.reason);
+    if (wrong) fail(errorOf(wrong));
+    else if (all.length === paths.length) take(...(all.map(({ data }) => data) as unknown as T));
+    return !wrong && all.length === paths.length;
   }
   function again() {
     connection.abort();
     connection = new AbortController();
-    if (!document.hidden) void read(connection.signal);
+    if (!over && !(live && document.hidden)) void read(connection.signal);
   }
-  const stopSeeing = whenSeen(again);
+  const stopSeeing = live ? whenSeen(again) : () => undefined;
   again();
   return {
     again,
     stop: () => {
+      over = true;
       stopSeeing();
       connection.abort();
     },
@@ -121,9 +124,8 @@ export function useLive<T>(path: string, live = true): Live<T> {
     const take = (data: T) => {
       found.value = data;
       wrong.value = "";
-      if (!live) following.current?.stop();
     };
-    following.current = follow<[T]>([path], take, (error) => (wrong.value = reasonOf(error)));
+    following.current = follow<[T]>([path], take, (error) => (wrong.value = reasonOf(error)), live);
     return following.current.stop;
   }, [path, live]);
   return { found: found.value, wrong, look: () => following.current?.again() };
@@ -134,6 +136,7 @@ export function useNow(everyMs: number, runs: boolean): number {
   const [now, setNow] = useState(Date.now());
   useEffect(() => {
     if (!runs) return;
+    setNow(Date.now());
     const timer = setInterval(() => setNow(Date.now()), everyMs);
     return () => clearInterval(timer);
   }, [everyMs, runs]);
