@@ -141,8 +141,8 @@ def _finish(response: Response) -> Response:
     cors.add_headers(response)
     auth.give_back(response)
     quiet = WITHIN in request.environ or (request.method in LOOKING and response.status_code < 500)
-    said = f"{request.method} {request.path[:300]}", response.status_code
-    response.call_on_close(partial(_end, g.span, g.began, *said, logging.DEBUG if quiet else logging.INFO))
+    level = logging.DEBUG if quiet else logging.INFO
+    response.call_on_close(partial(_end, g.span, g.began, request.method, request.path, response.status_code, level))
     return response
 
 
@@ -163,9 +163,9 @@ def _begin_span(tracer: Tracer | None) -> RequestSpan | None:
     return tracer.begin(f"{request.method} {route or ''}".rstrip(), headers, attributes)
 
 
-def _end(span: RequestSpan | None, began: float, asked: str, status: int, level: int) -> None:
+def _end(span: RequestSpan | None, began: float, method: str, path: str, status: int, level: int) -> None:
     """When the response has been sent, or its client has left: its line, for the level `debug` if it only looked."""
-    log.log(level, "%s: %d, after %.0f ms", asked, status, 1000 * (time.monotonic() - began))
+    log.log(level, "%s %.300s: %d, after %.0f ms", method, path, status, 1000 * (time.monotonic() - began))
     if span is not None:
         span.end({"http.response.status_code": status}, error=str(status) if status >= 500 else "")
     log_context.clear()

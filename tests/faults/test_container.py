@@ -85,7 +85,7 @@ def test_an_agent_that_was_killed_is_started_again_beside_its_model_workers(pati
     assert patient.replica().pid == before.pid
     os.kill(before.pid, signal.SIGKILL)  # an orphan of the first agent: the container reaps it
     eventually(lambda: patient.replica().pid != before.pid, "the next agent has started another")
-    assert not psutil.pid_exists(before.pid)
+    eventually(lambda: not psutil.pid_exists(before.pid), "it is reaped")
 
 
 def test_answers_that_take_longer_go_on_in_the_next_container(tmp_path: Path) -> None:

@@ -20,10 +20,9 @@ import psutil
 from gateway.backoff import Backoff
 from gateway.process.children import adopt_orphans, end, reap
 from gateway.process.environment import without_admin_key
-from gateway.process.locks import lock_holder
 from gateway.process.start import how_ended, module_command, run
 from gateway.settings import Settings
-from workers.agent.replica_locks import locks_here
+from workers.agent.replica_locks import holders_here
 
 log = logging.getLogger("headrace.container")
 
@@ -87,8 +86,7 @@ class Container:
         """The model workers that an agent has left: children, and those that hold their locks but were not adopted, as
         some systems have it. Their own children are theirs to end.
         """
-        holders = filter(None, (lock_holder(self._settings.data_dir, name) for name in locks_here(self._settings)))
-        left = {holder.pid for holder in holders if self._started_by_agent(holder.pid)}
+        left = {holder.pid for holder in holders_here(self._settings) if self._started_by_agent(holder.pid)}
         return left | {child.pid for child in psutil.Process().children()}
 
     def _started_by_agent(self, pid: int) -> bool:

@@ -35,7 +35,6 @@ if state == 'queued' then
   if (tonumber(version) or 0) > tonumber(ARGV[4]) then
     return {'newer', {}}
   end
-  made = whole(made)
   made, tokens = whole(made), whole(tokens)
   if counted ~= ARGV[2] then -- else it was taken from this claim, whose worker still has it, and goes on as it was
     made, tokens = made + tokens, 0
