@@ -103,6 +103,31 @@ def processes_of(data: Path | str) -> list[psutil.Process]:
     return found
 
 
+def stop(pid: int) -> None:
+    """SIGSTOP. Returns when all threads of the process stand still: only one of them takes the signal, and stops the
+    others, which go on until it gets a processor.
+    """
+    process = psutil.Process(pid)
+    process.suspend()
+
+    def stands_still() -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):  # a thread that has just ended
+            return all(psutil.Process(one.id).status() == psutil.STATUS_STOPPED for one in process.threads())
+        return False
+
+    eventually(stands_still, f"{pid} has stopped")
+
+
+@contextlib.contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """A process does nothing for a while."""
+    stop(pid)
+    try:
+        yield
+    finally:
+        psutil.Process(pid).resume()
+
+
 def family(pid: int) -> list[psutil.Process]:
     """A process and all below it."""
     process = psutil.Process(pid)
@@ -201,29 +226,18 @@ class Stack:
             process.wait(PATIENCE_S)
 
     @contextlib.contextmanager
-    def stopped(self, name: str) -> Iterator[None]:
-        """One process does nothing for a while."""
-        process = psutil.Process(self.processes[name].pid)
-        process.suspend()
-        try:
-            yield
-        finally:
-            process.resume()
-
-    @contextlib.contextmanager
     def full_line(self, model: str = "fake") -> Iterator[None]:
         """The first key has as many jobs in a model's line as there may be. Nobody takes them; none has a record."""
-        worker, line = psutil.Process(self.replica(model).pid), f"{keys.lines(model)}:interactive"
+        line = f"{keys.lines(model)}:interactive"
         (key_id,) = (key.id for key in Credentials(self.redis).list() if key.name == "bootstrap")
         members = [f"{key_id}|{i:013d}|1|0|0|chatcmpl-{i}" for i in range(self.settings.queue_limit)]
-        worker.suspend()
-        try:
-            self.redis.zadd(line, dict.fromkeys(members, 0))
-            self.redis.zadd(f"{line}:keys", {key_id: 0})
-            yield
-        finally:
-            self.redis.delete(line, f"{line}:keys")
-            worker.resume()
+        with stopped(self.replica(model).pid):
+            try:
+                self.redis.zadd(line, dict.fromkeys(members, 0))
+                self.redis.zadd(f"{line}:keys", {key_id: 0})
+                yield
+            finally:
+                self.redis.delete(line, f"{line}:keys")
 
     def close(self) -> None:
         """End everything at once: the agents before the workers, which they would start again, and Redis last.

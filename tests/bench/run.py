@@ -26,7 +26,7 @@ from tests.bench.scale.measure import SIZES, measure
 from tests.bench.scale.processes import idle_processes
 from tests.bench.server import Helper, Server
 from tests.bench.workload import MAX_TOKENS, MODEL
-from tests.stack import KEY, Stack
+from tests.stack import KEY, Stack, stopped
 
 ROOT = Path(__file__).parents[2]
 RAW = "raw engine"
@@ -49,27 +49,22 @@ def queue_path(stack: Stack, load: Helper) -> dict[str, float]:
 def idle_streams(stack: Stack, count: int = 1000) -> dict[str, float]:
     """Memory of the web process for each idle stream. They wait for a model worker that is asleep."""
     web = psutil.Process(psutil.Process(stack.processes["web"].pid).children()[0].pid)
-    worker = psutil.Process(stack.replica("fake").pid)
     before = web.memory_info().rss
     body = json.dumps({"messages": [{"role": "user", "content": "x"}], "stream": True, "max_tokens": 1})
     head = (
         "POST /models/fake/chat/completions HTTP/1.1\r\nHost: x\r\n"
         f"Authorization: Bearer {KEY}\r\nContent-Length: {len(body)}\r\n\r\n{body}"
     ).encode()
-    worker.suspend()
-    connections = []
-    try:
+    with stopped(stack.replica("fake").pid), contextlib.ExitStack() as connections:
+        streams = []
         for _ in range(count):
-            connections.append(socket.create_connection(("127.0.0.1", stack.settings.http_port)))
-            connections[-1].sendall(head)
-        for connection in connections:
-            connection.recv(100)
+            stream = socket.create_connection(("127.0.0.1", stack.settings.http_port))
+            streams.append(connections.enter_context(stream))
+            stream.sendall(head)
+        for stream in streams:
+            stream.recv(100)
         time.sleep(2)
         used = web.memory_info().rss - before
-    finally:
-        for connection in connections:
-            connection.close()
-        worker.resume()
     print(f"idle streams: {used / 2**20:.1f} MiB for {count}", flush=True)
     return {"mib_per_1000": used / 2**20 / count * 1000}
 

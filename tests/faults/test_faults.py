@@ -20,7 +20,7 @@ from gateway.jobs.record import Job, JobState, new_claim_id, new_job_id
 from gateway.settings import Settings
 from tests.faults.conftest import TIMES, Ledger
 from tests.faults.proxy import SwallowingProxy
-from tests.stack import Stack, Stream, chat, eventually, running
+from tests.stack import Stack, Stream, chat, eventually, running, stop, stopped
 from workers.engines.fake import fake_token
 
 STREAMS, TOKENS = 8, 250
@@ -154,7 +154,7 @@ def test_cut_connections(stack: Stack, streams: list[Stream], _: int) -> None:
 def test_a_worker_that_lives_but_does_not_beat_is_replaced(stack: Stack, streams: list[Stream]) -> None:
     """As one whose emitter is stuck: it holds its lock, and nobody else may have the replica."""
     before = stack.replica()
-    os.kill(before.pid, signal.SIGSTOP)
+    stop(before.pid)
     eventually(lambda: died(before.pid), "its agent has ended it")
     for stream in streams:
         stream.join()
@@ -211,15 +211,12 @@ def test_a_zombie_adds_nothing(stack: Stack, _: int) -> None:
     zombie = next(r for r in Registry(stack.redis).replicas("fake") if r.device == "cpu0")
     taken = [job for job in jobs if job.owner == zombie.incarnation]
     assert taken
-    os.kill(zombie.pid, signal.SIGSTOP)
-    try:
+    with stopped(zombie.pid):
         eventually(
             lambda: all((j := stack.store.read(job.id)) and j.claim not in ("", job.claim) for job in taken),
             "another worker has claimed all of its jobs",
         )
         seqs = {job.id: len(stack.journal(job.id)) for job in taken}
-    finally:
-        os.kill(zombie.pid, signal.SIGCONT)
     for stream in streams:
         stream.join()
         check(stack, stream)

@@ -17,7 +17,7 @@ import pytest
 from gateway.store import keys
 from tests.faults.conftest import TIMES, Ledger
 from tests.faults.proxy import SwallowingProxy
-from tests.stack import Stream, chat, eventually
+from tests.stack import Stream, chat, eventually, stop, stopped
 from tests.upstreams.base import answer
 from tests.upstreams.world import PATIENT, Tables, World
 from tests.upstreams.world import world as run
@@ -84,7 +84,7 @@ def offered_to_second(world: World, proxy: SwallowingProxy, act: Callable[[int],
         act(stack.processes["provider-2"].pid)
         acted.set()
 
-    with stack.stopped("provider"):
+    with stopped(stack.processes["provider"].pid):
         proxy.at_offer(look_and_act)
         streams = [chat(stack, model=("oa", "an")[i % 2]) for i in range(STREAMS)]
         assert acted.wait(60), "none was offered"
@@ -111,7 +111,7 @@ def test_provider_worker_killed_between_its_offers_and_its_claims(
 @pytest.mark.slow
 def test_a_zombie_with_offers_in_its_hands_takes_no_job_of_another(world: World, second: SwallowingProxy) -> None:
     stack = world.stack
-    streams = offered_to_second(world, second, lambda pid: os.kill(pid, signal.SIGSTOP))
+    streams = offered_to_second(world, second, stop)
     all_whole(world, streams)
     os.kill(stack.processes["provider-2"].pid, signal.SIGCONT)
     eventually(lambda: len(stack.registry.providers()) == 2, "it is back")

@@ -20,7 +20,7 @@ from cli import leftovers
 from gateway.process.start import how_ended
 from gateway.store.embedded import server_command
 from tests.homes import Home, new_home
-from tests.stack import REPOSITORY, eventually, processes_of
+from tests.stack import REPOSITORY, eventually, processes_of, stop
 
 #: How long `headrace up` may take on a busy machine.
 UP_S = 150
@@ -116,7 +116,7 @@ def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(ho
     supervisor = start(home)
     frozen = [named(home, name)[0] for name in ("workers.keeper", "redis-server", "web.wsgi_server")]
     for process in frozen:
-        process.suspend()
+        stop(process.pid)
     supervisor.kill()
     supervisor.wait(60)
     status = home.command("status")
@@ -135,7 +135,7 @@ def test_what_does_not_end_with_its_supervisor_is_ended_before_another_starts(ho
 @pytest.mark.slow
 def test_a_supervisor_that_does_not_end_is_killed(home: Home) -> None:
     supervisor = start(home)
-    supervisor.send_signal(signal.SIGSTOP)
+    stop(supervisor.pid)
     down = home.command("down")
     assert down.returncode == 0, down.stdout
     supervisor.wait(60)
@@ -330,7 +330,7 @@ def test_killed_while_it_starts_it_leaves_nothing_or_what_the_next_one_manages(h
 def test_a_worker_that_just_starts_when_its_agent_dies_does_not_stay(home: Home) -> None:
     process = home.start("up")
     (worker,) = eventually(lambda: named(home, "workers.replica"), "a worker starts")
-    worker.suspend()
+    stop(worker.pid)
     process.kill()
     process.wait(60)
     assert home.command("down").returncode == 0

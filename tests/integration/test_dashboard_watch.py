@@ -17,7 +17,7 @@ import pytest
 from gateway.access.api_keys import Credentials
 from gateway.store import keys
 from tests.pages import blocks
-from tests.stack import KEY, Stack, chat, eventually, running
+from tests.stack import KEY, Stack, chat, eventually, running, stopped
 from web.http.auth import DASHBOARD_HEADER
 
 SHARE = 24
@@ -247,7 +247,7 @@ def _free(stack: Stack, secret: str) -> bool:
 def test_it_goes_on_where_redis_stands_still_for_a_while(stack: Stack) -> None:
     with watched(stack, "/queue", "/health/live") as seen:
         seen.event()
-        with stack.stopped("redis"):
+        with stopped(stack.processes["redis"].pid):
             while seen.answers["/queue"]["status"] == ANSWERED:
                 seen.event()
             assert seen.answers["/queue"]["status"] == 503

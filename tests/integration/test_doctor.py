@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -28,7 +27,7 @@ from gateway.jobs.record import Job, JobState, new_job_id
 from gateway.process.locks import hold_lock
 from gateway.settings import Settings
 from gateway.store import keys
-from tests.stack import REPOSITORY, Stack, eventually, free_port, running
+from tests.stack import REPOSITORY, Stack, eventually, free_port, running, stopped
 
 
 @pytest.fixture(scope="module")
@@ -218,13 +217,9 @@ def test_sessions_over_plain_http_are_named(stack: Stack) -> None:
 
 
 def test_a_replica_that_does_not_answer_is_named(stack: Stack) -> None:
-    engine = psutil.Process(stack.replica().engine_pid)
-    engine.suspend()
-    try:
+    with stopped(stack.replica().engine_pid):
         said = broken(stack, "replicas")
         assert "fake.n1.cpu0 did not answer within 10 s" in said, said
-    finally:
-        engine.resume()
     eventually(lambda: [finding.level for finding in findings(stack.settings, "replicas")] == [Level.OK], "it is back")
 
 

@@ -21,7 +21,7 @@ from gateway.jobs.record import JobState
 from gateway.models.catalog import load_catalog
 from gateway.settings import Settings
 from gateway.store import keys
-from tests.stack import KEY, Stack, eventually, running
+from tests.stack import KEY, Stack, eventually, running, stopped
 from workers.tokenizers.encoder import EncoderTokenizer
 
 MODEL = "all-minilm-l6-v2"
@@ -157,15 +157,12 @@ def test_concurrent_small_calls_share_a_forward_pass(stack: Stack, library: Any)
             got[i] = vectors(client.post(PATH, json={"input": texts[i]}))[0]
 
     replica = idle(stack)
-    os.kill(replica.engine_pid, signal.SIGSTOP)
-    try:
+    with stopped(replica.engine_pid):
         threads = [threading.Thread(target=call, args=(i,)) for i in range(16)]
         for thread in threads:
             thread.start()
         eventually(lambda: len(stack.running()) == 16, "all calls are in the engine")
         time.sleep(0.5)  # a claim is seen before its sequence is in the engine's socket
-    finally:
-        os.kill(replica.engine_pid, signal.SIGCONT)
     for thread in threads:
         thread.join(60)
     assert difference(numpy.array([got[i] for i in range(16)]), library.encode(texts)) < TOLERANCE

@@ -6,8 +6,6 @@ The lists of fields are the schemas' and messages' own, so that a new one must b
 from __future__ import annotations
 
 import json
-import os
-import signal
 from typing import Any
 
 import httpx
@@ -20,7 +18,7 @@ from schemas.lenient import openai
 from tests.integration.conftest import ABSENT, ENCODER, TOOLS
 from tests.integration.conftest import CHAT_MODEL as MODEL
 from tests.rpc import Client
-from tests.stack import Stack, eventually
+from tests.stack import Stack, eventually, stopped
 from web.rpc.stubs import model_pb2 as pb
 
 #: Sampled, so that every field has a meaning.
@@ -254,16 +252,12 @@ def test_every_field_of_a_job_is_given(rest: httpx.Client, rpc: Client) -> None:
 
 def test_a_watcher_of_a_job_that_waits_is_told_its_position(stack: Stack, rest: httpx.Client, rpc: Client) -> None:
     """Nothing takes jobs of a model whose worker is stopped."""
-    worker = stack.replica("fake").pid
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with stopped(stack.replica("fake").pid):
         made = rpc.call("CreateJob", pb.CreateJobRequest(completion=pb.CompletionRequest(model_id="fake", prompt="a")))
         events = rpc.call("WatchJob", pb.WatchJobRequest(job_id=made.job_id))
         assert next(event for event in events if event.HasField("waiting")).waiting.position == 1
         assert made.position == 1
         rpc.call("CancelJob", pb.CancelJobRequest(job_id=made.job_id))
-    finally:
-        os.kill(worker, signal.SIGCONT)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gateway.store.metrics import COUNTED, GAUGES, OF_KEYS
 from tests.metrics import Scrape
 from tests.rpc import client as rpc_client
 from tests.rpc import start_rpc
-from tests.stack import KEY, Stack, chat, eventually, free_port, running
+from tests.stack import KEY, Stack, chat, eventually, free_port, running, stopped
 from web.rpc.stubs import model_pb2 as pb
 
 CATALOG = """
@@ -98,7 +98,7 @@ def test_what_a_process_says_goes_with_it(stack: Stack, client: httpx.Client) ->
     replica = stack.replica()
     steps = Scrape(client).series("headrace_replica_steps", model="fake")
     assert list(steps) == [(replica.device, replica.node, replica.replica_id)]
-    with stack.stopped("agent"):  # which would start another
+    with stopped(stack.processes["agent"].pid):  # which would start another
         psutil.Process(replica.pid).kill()
         eventually(lambda: not Scrape(client).series("headrace_replica_steps"), "it is gone")
     eventually(lambda: Scrape(client).total("headrace_replica_healthy") == 1, "another serves")

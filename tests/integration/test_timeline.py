@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from gateway.store import keys
-from tests.stack import Stack, Stream, chat, eventually, running
+from tests.stack import Stack, Stream, chat, eventually, running, stopped
 
 
 @pytest.fixture(scope="module")
@@ -161,12 +161,8 @@ def _ended(client: httpx.Client, job_id: str) -> dict[str, Any] | None:
 def test_how_long_nothing_was_heard_of_a_frozen_worker(stack: Stack, client: httpx.Client) -> None:
     """That is noticed when its lease ends: the job has stood still since its last token."""
     stream = begun(chat(stack, max_tokens=100))
-    worker = psutil.Process(stack.replica().pid)
-    worker.suspend()
-    try:
+    with stopped(stack.replica().pid):
         eventually(lambda: _interruption(timeline(client, stream.job_id)), "it is noticed")
-    finally:
-        worker.resume()
     stream.join()
     found = timeline(client, stream.job_id)
     interrupted = _interruption(found)

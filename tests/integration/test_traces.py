@@ -15,7 +15,7 @@ from gateway.store import keys
 from tests.collector import Collected, Collector, collector
 from tests.deployments import deploy, ended
 from tests.rpc import chat_request, client, start_rpc
-from tests.stack import Stack, chat, eventually, family, free_port, running
+from tests.stack import Stack, chat, eventually, family, free_port, running, stopped
 from tests.upstreams.world import PATIENT, Tables, world
 from web.rpc.stubs import model_pb2 as pb
 
@@ -118,7 +118,7 @@ def test_one_trace_from_the_client_to_the_engine(stack: Stack, receiver: Collect
 
 def test_a_time_that_otlp_can_not_represent_ends_no_trace(stack: Stack, receiver: Collector) -> None:
     damaged, whole = traced(), traced()
-    with stack.stopped("keeper"):
+    with stopped(stack.processes["keeper"].pid):
         first, _ = (ask(stack, {"traceparent": header}) for _, header in (damaged, whole))
         last_ms = 253_402_300_799_999
         stack.redis.rpush(keys.timeline(first.headers["X-Job-Id"]), f'{{"at":{last_ms},"what":"batch","batch":1}}')
@@ -268,7 +268,7 @@ def test_nothing_of_prompts_answers_and_keys_is_sent(stack: Stack, receiver: Col
 
 
 def test_a_full_list_forgets_the_oldest_and_what_is_gone_is_left_out(stack: Stack, receiver: Collector) -> None:
-    with stack.stopped("keeper"):
+    with stopped(stack.processes["keeper"].pid):
         stack.redis.rpush(keys.TRACES, *(f"chatcmpl-{i}" for i in range(10_000)))
         trace_id, header = traced()
         ask(stack, {"traceparent": header})
