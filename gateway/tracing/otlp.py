@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterable
 from functools import lru_cache
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan
@@ -27,7 +29,7 @@ class OtlpExporter:
 
     def __init__(self, process: str, node: str) -> None:
         self._instance = f"{process}.{node}:{os.getpid()}"
-        self._sender = OTLPSpanExporter()
+        self._sender = sender()
 
     def export(self, spans: Iterable[Span]) -> None:
         """See `Exporter`. While the collector is away, it takes as long as OTEL_EXPORTER_OTLP_TIMEOUT says."""
@@ -36,6 +38,18 @@ class OtlpExporter:
     def close(self) -> None:
         """End an export that goes on in another thread."""
         self._sender.shutdown()
+
+
+def sender() -> OTLPSpanExporter:
+    """What sends spans. It reads no body of an answer: nothing in it is used, and it may have no end."""
+    session = requests.Session()
+    session.hooks["response"] = [_unread]
+    return OTLPSpanExporter(session=session)
+
+
+def _unread(answer: requests.Response, **_: object) -> None:
+    answer.close()
+    answer.raw = io.BytesIO()
 
 
 @lru_cache(maxsize=256)

@@ -7,7 +7,6 @@ import os
 import threading
 from collections.abc import Mapping
 
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode
@@ -15,7 +14,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from gateway.process import log_context, trace_context
 from gateway.process.trace_context import TraceContext
-from gateway.tracing.otlp import SCOPE, known, resource_of
+from gateway.tracing.otlp import SCOPE, known, resource_of, sender
 from gateway.tracing.spans import Attributes
 
 #: Longest headers that are read.
@@ -35,7 +34,7 @@ class SdkTracer:
     def __init__(self, process: str, node: str) -> None:
         resource = resource_of(f"{process}.{node}:{os.getpid()}")
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        self._provider.add_span_processor(BatchSpanProcessor(sender()))
         self._tracer = self._provider.get_tracer(SCOPE.name, SCOPE.version)
         self._propagator = TraceContextTextMapPropagator()
         atexit.register(self.close)
