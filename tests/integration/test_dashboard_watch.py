@@ -68,7 +68,8 @@ def watched(stack: Stack, *looks: str, key: str = KEY, **headers: str) -> Iterat
         client.stream("GET", "/dashboard/watch", params={"look": looks}, headers=headers) as response,
     ):
         assert response.headers["Content-Type"].startswith("text/event-stream")
-        yield Watched(response)
+        seen = Watched(response)  # kept up to here: httpx closes a connection whose lines nobody has any more
+        yield seen
 
 
 def refused(stack: Stack, *looks: str, key: str = KEY) -> httpx.Response:
