@@ -8,6 +8,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
 from pathlib import Path
@@ -20,15 +21,17 @@ from gateway.models.entry import Model
 from gateway.settings import Settings
 from schemas.sources import HubRef
 from tests.downloads import HEADER, LIMITS, WEIGHTS, Download, publish, start
+from tests.endless import LONG_S, endless
 from tests.hub_server import TOKEN, Fault, HubServer
 from tests.model_files import write_gguf, write_openvino, write_safetensors
 from tests.stack import eventually
-from workers.sources import source_of
+from workers.sources import hub_client, source_of
 from workers.sources.base import SourceFailed, keep_quiet, never, no_progress
 from workers.sources.download_store import KEPT_S
 from workers.sources.hub import Hub
+from workers.sources.hub_search import near_repositories
 from workers.sources.model_footprint import read_footprint
-from workers.sources.retry import Limits
+from workers.sources.retry import Interrupted, Limits
 
 
 def test_the_server_speaks_what_the_hubs_own_client_asks(model_hub: HubServer, tmp_path: Path) -> None:
@@ -491,3 +494,37 @@ def test_parts_that_only_their_index_names_are_fetched(model_hub: HubServer, tmp
     found = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_file())
     parts = ["weights-1.safetensors", "weights-2.safetensors"]
     assert found == ["additional_chat_templates/tool_use.jinja", "config.json", index.name, *parts]
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.05], ids=["at once", "drop by drop"])
+@pytest.mark.parametrize("status", [200, 302, 404, 503])
+def test_an_answer_without_end_in_place_of_the_hub_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, pause_s: float
+) -> None:
+    monkeypatch.setattr(hub_client, "LONGEST_S", 1.0)
+    source = Hub(HubRef("org", "name", "a" * 40), tmp_path / "models", limits=replace(LIMITS, max_retries=0))
+    asked: list[Callable[[], object]] = [source.inspect]
+    if status != 200:
+        asked.append(lambda: list(hub_client.HubClient(HubRef("org", "name", "a" * 40), LIMITS).stream("x")))
+    for ask in asked:
+        with endless(status, pause_s) as (url, left):
+            monkeypatch.setenv("HF_ENDPOINT", url)
+            with pytest.raises((SourceFailed, Interrupted), match="answer"):
+                ask()
+            assert left.wait(LONG_S / 2), "the whole answer was read"
+
+
+def test_what_the_hub_sends_packed_is_not_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its length says nothing of what would come out."""
+    with endless(200, 0, coding="gzip") as (url, left):
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        with pytest.raises(SourceFailed, match=r"packed \(gzip\)"):
+            hub_client.HubClient(HubRef("org", "name", "main"), LIMITS).listing()
+        assert left.wait(LONG_S / 2)
+
+
+def test_names_are_not_searched_for_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    with endless(200, 0) as (url, left):
+        monkeypatch.setenv("HF_ENDPOINT", url)
+        assert near_repositories("org/name") == []
+        assert left.wait(LONG_S / 2)

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import httpx2
 from huggingface_hub import HfApi, ModelInfo, constants, get_session, hf_hub_url, hf_raise_for_status
@@ -35,6 +36,10 @@ from workers.sources.retry import Interrupted, Limits
 LOG_IN = "run `hf auth login` where this node runs, or start it with HF_TOKEN"
 #: Transient HTTP statuses, besides all from 500 on.
 _PASSING = (408, 425, 429)
+#: An answer that is no file: the longest, and how long it may take. A list of 100,000 files has some 25 MB.
+MOST_BYTES, LONGEST_S = 32 << 20, 120.0
+#: Marks a request for a file, whose length and pace are known to who reads it.
+_FILE = "headrace.file"
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ class HubClient:
     def __init__(self, ref: HubRef, limits: Limits) -> None:
         self._ref = ref
         self._limits = limits
-        self.endpoint = os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+        self.endpoint = endpoint()
         silence = limits.silence_timeout_s or float(constants.HF_HUB_DOWNLOAD_TIMEOUT)
         self._timeout = httpx2.Timeout(silence, connect=limits.connect_timeout_s)
 
@@ -77,10 +82,9 @@ class HubClient:
 
     def listing(self) -> Listing:
         """What the revision is now, and all of its files that have a checksum. Raises: SourceFailed, Interrupted."""
-        api = HfApi(endpoint=self.endpoint, library_name="headrace")
         revision, silence = self._ref.revision or None, self._timeout.read
         try:
-            info = api.model_info(self._ref.repository, revision=revision, files_metadata=True, timeout=silence)
+            info = hub_api().model_info(self._ref.repository, revision=revision, files_metadata=True, timeout=silence)
             return Listing(str(info.sha), _files(info), license_of(info.card_data))
         except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
             raise self._translated(error, "The list of files") from error
@@ -99,7 +103,8 @@ class HubClient:
         if start or end is not None:
             headers["Range"] = f"bytes={start}-{'' if end is None else end - 1}"
         try:
-            with get_session().stream("GET", url, headers=headers, timeout=self._timeout) as response:
+            file = {_FILE: True}
+            with _session().stream("GET", url, headers=headers, timeout=self._timeout, extensions=file) as response:
                 hf_raise_for_status(response)
                 yield from self._paced(_from(response, start), name)
         except (httpx2.HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
@@ -161,6 +166,56 @@ class HubClient:
             case httpx2.TransportError():
                 return Interrupted(f"{what}: {str(error).rstrip('.') or type(error).__name__}.")
         return SourceFailed(FailureReason.SOURCE_UNREACHABLE, f"{what}: {error}")
+
+
+def endpoint() -> str:
+    """The URL of the hub."""
+    return os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT
+
+
+def hub_api() -> HfApi:
+    """The hub's own client, none of whose answers is endless."""
+    _session()
+    return HfApi(endpoint=endpoint(), library_name="headrace")
+
+
+def _session() -> httpx2.Client:
+    """What all requests of huggingface_hub go through."""
+    session = get_session()
+    hooks = session.event_hooks
+    if _bound not in hooks["response"]:
+        session.headers["Accept-Encoding"] = "identity"
+        session.event_hooks = {**hooks, "response": [*hooks["response"], _bound]}
+    return session
+
+
+def _bound(response: httpx2.Response) -> None:
+    """Raises: httpx2.DecodingError for an answer that would be unpacked: its length says nothing."""
+    if response.is_success and _FILE in response.request.extensions:
+        return
+    if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
+        raise httpx2.DecodingError(f"its answer is packed ({coding[:20]}), though that was not asked for")
+    response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream))
+
+
+class _Bounded(httpx2.SyncByteStream):
+    """A body up to MOST_BYTES and LONGEST_S. Iterating raises: httpx2.DecodingError, httpx2.ReadTimeout."""
+
+    def __init__(self, body: httpx2.SyncByteStream) -> None:
+        self._body = body
+
+    def __iter__(self) -> Iterator[bytes]:
+        until, brought = time.monotonic() + LONGEST_S, 0
+        for chunk in self._body:
+            brought += len(chunk)
+            if brought > MOST_BYTES:
+                raise httpx2.DecodingError(f"its answer has more than {MOST_BYTES >> 20} MiB")
+            if time.monotonic() > until:
+                raise httpx2.ReadTimeout(f"its answer takes more than {LONGEST_S:.0f} s")
+            yield chunk
+
+    def close(self) -> None:
+        self._body.close()
 
 
 def _files(info: ModelInfo) -> list[RemoteFile]:

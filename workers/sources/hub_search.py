@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 
 from httpx2 import HTTPError
-from huggingface_hub import HfApi, constants
+from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+from workers.sources.hub_client import hub_api
 
 log = logging.getLogger(__name__)
 
@@ -60,9 +61,8 @@ def _listed(api: HfApi, asked: Mapping[str, str]) -> Iterable[str]:
 
 def _quietly(ask: Callable[[HfApi], Iterable[str]]) -> Sequence[str]:
     """The names that the hub answers; none if it does not."""
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT", "").rstrip("/") or constants.ENDPOINT, library_name="headrace")
     try:
-        return [name for name in ask(api) if name.isprintable() and len(name) <= 200]
+        return [name for name in ask(hub_api()) if name.isprintable() and len(name) <= 200]
     except (HTTPError, HfHubHTTPError, OfflineModeIsEnabled) as error:
         log.debug("the hub finds nothing: %s", error)
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
