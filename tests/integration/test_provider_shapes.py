@@ -14,6 +14,7 @@ import pytest
 
 from gateway.errors import FAILURES
 from gateway.models.entry import Provider
+from tests.endless import LONG_S, endless
 from tests.upstreams.direct import Direct, Outcome
 from tests.upstreams.scripted import Reply, ScriptedServer, call, chunk, messages, sse, whole
 
@@ -230,6 +231,30 @@ def test_an_answer_without_end_is_cut_off(server: ScriptedServer, openai: Direct
     outcome = asked(server, openai, Reply(b"data: " + b"x" * (65 << 20)))
     assert outcome.failure is not None
     assert (outcome.failure.reason, "more than 64 MiB" in outcome.failure.message) == ("upstream_malformed", True)
+
+
+@pytest.mark.parametrize("pause_s", [0, 0.1], ids=["at once", "drop by drop"])
+@pytest.mark.parametrize(
+    ("status", "coding", "reason"),
+    [
+        (400, "identity", "upstream_refused"),
+        (503, "identity", "upstream_error"),
+        (302, "identity", "upstream_error"),
+        (200, "gzip", "upstream_malformed"),
+        (503, "gzip", "upstream_malformed"),
+    ],
+)
+@pytest.mark.parametrize("protocol", ["openai", "anthropic"])
+def test_an_error_without_end_is_left(protocol: str, status: int, coding: str, reason: str, pause_s: float) -> None:
+    with endless(status, pause_s, coding) as (url, left):
+        direct = Direct(Provider("odd", protocol, url, first_byte_timeout_s=2, between_timeout_s=2))
+        try:
+            outcome = direct.ask("x")
+            assert outcome.failure is not None
+            assert outcome.failure.reason == ("upstream_timeout" if pause_s and coding == "identity" else reason)
+            assert left.wait(LONG_S / 2), "the whole error was read"
+        finally:
+            direct.close()
 
 
 VECTOR = base64.b64encode(struct.pack("<2f", 1.0, 0.5)).decode()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import httpx2
 
@@ -19,6 +19,8 @@ from schemas.base.retry_after import retry_after_s
 
 #: Characters of a provider's text that are shown, and that are searched.
 MAX_TEXT, MAX_READ = 300, 20_000
+#: Bytes of an error that are read.
+MAX_BYTES = 1 << 16
 #: Fields in which servers put an error's text.
 _TEXTS = ("message", "msg", "detail", "details", "error", "errors", "error_message", "error_description", "description")
 #: Statuses that say that another try may succeed, beside 5xx.
@@ -72,6 +74,30 @@ class UpstreamFailure(Exception):
         """For the error record of a job."""
         wait = {} if self.retry_after_s is None else {"retry_after_s": self.retry_after_s}
         return {"provider": provider.name, "retryable": self.retryable, **wait}
+
+
+async def shorten(response: httpx2.Response) -> None:
+    """Hook of clients that read the whole of an error: it ends after `MAX_BYTES`."""
+    if not response.is_success:
+        response.stream = _Beginning(cast(httpx2.AsyncByteStream, response.stream))
+
+
+class _Beginning(httpx2.AsyncByteStream):
+    """The first bytes of a body."""
+
+    def __init__(self, body: httpx2.AsyncByteStream) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        rest = MAX_BYTES
+        async for chunk in self._body:
+            yield chunk[:rest]
+            rest -= len(chunk)
+            if rest <= 0:
+                return
+
+    async def aclose(self) -> None:
+        await self._body.aclose()
 
 
 def translate(error: Exception, provider: Provider, clean: Callable[[str], str]) -> UpstreamFailure:

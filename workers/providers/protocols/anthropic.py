@@ -14,6 +14,7 @@ import anthropic
 
 from gateway.models.entry import Provider
 from workers.providers.base import UpstreamDelta, UpstreamRequest
+from workers.providers.failures import shorten
 from workers.providers.protocols import anthropic_bodies, wire
 from workers.providers.protocols.content_blocks import Blocks, PrefixJoiner
 from workers.providers.secrets import key_of
@@ -37,7 +38,9 @@ class AnthropicUpstream:
             # The SDK sends the key as a bearer; servers of others may know the older header only.
             default_headers={"X-Api-Key": key} if provider.base_url else None,
             http_client=anthropic.DefaultAsyncHttpxClient(
-                follow_redirects=False, timeout=anthropic.Timeout(None, connect=provider.connect_timeout_s)
+                follow_redirects=False,
+                timeout=anthropic.Timeout(None, connect=provider.connect_timeout_s),
+                event_hooks={"response": [shorten]},
             ),
         )
 

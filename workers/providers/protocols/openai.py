@@ -15,7 +15,7 @@ from gateway.jobs.journal import is_several
 from gateway.models.entry import Provider
 from gateway.models.protocols.openai import has_completions
 from workers.providers.base import UpstreamDelta, UpstreamRequest
-from workers.providers.failures import Said
+from workers.providers.failures import Said, shorten
 from workers.providers.protocols import openai_bodies, wire
 from workers.providers.protocols.chunks import Chunks
 from workers.providers.protocols.vectors import vectors
@@ -37,7 +37,9 @@ class OpenAIUpstream:
             base_url=provider.url,
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
-                follow_redirects=False, timeout=openai.Timeout(None, connect=provider.connect_timeout_s)
+                follow_redirects=False,
+                timeout=openai.Timeout(None, connect=provider.connect_timeout_s),
+                event_hooks={"response": [shorten]},
             ),
         )
         if provider.base_url:  # what the environment says of an account at OpenAI is no business of others
