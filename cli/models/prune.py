@@ -38,19 +38,26 @@ def prune(settings: Settings, dry_run: bool, yes: bool, older_than: str, as_json
         raise click.BadParameter("give minutes, hours or days: 45m, 12h, 30d", param_hint="--older-than")
     if not (dry_run or yes) and (as_json or not sys.stdin.isatty()):
         raise click.UsageError("There is nobody to ask: give --yes, or --dry-run to see what would be removed.")
+    found = _unused(settings, older_than_s)
+    if not as_json:
+        for one in found:
+            click.echo(f"{size_text(one.size_bytes):>10}  {one.name}")
+    wanted = [] if dry_run else found
+    if wanted and not yes:
+        agreed = click.confirm(f"Remove {_total(found)}?")
+        wanted = [one for one in _unused(settings, older_than_s) if one in found] if agreed else []  # it took a while
+    removed = [one for one in counted(wanted, "downloads") if one.remove()]
+    _report(found, removed, dry_run=dry_run, as_json=as_json)
+
+
+def _unused(settings: Settings, older_than_s: float) -> list[Unused]:
+    """As of now. Raises: Conflict where it can't be told what is in use."""
     with connect(settings, retries=1) as client:
         wait_for_redis(client, settings.effective_redis_url, timeout_s=1)
         catalog = load_catalog(settings, client)
         specs, replicas = Desired(client).all(), Registry(client).replicas()
         _require_known(catalog, {*(one.model for one in specs), *(one.model for one in replicas)})
-        named = _named(catalog)
-    found = unused(settings.data_dir / "models", named, older_than_s=older_than_s)
-    if not as_json:
-        for one in found:
-            click.echo(f"{size_text(one.size_bytes):>10}  {one.name}")
-    is_wanted = bool(found) and not dry_run and (yes or click.confirm(f"Remove {_total(found)}?"))
-    removed = [one for one in counted(found, "downloads") if one.remove()] if is_wanted else []
-    _report(found, removed, dry_run=dry_run, as_json=as_json)
+    return unused(settings.data_dir / "models", _named(catalog), older_than_s=older_than_s)
 
 
 def _named(catalog: Catalog) -> list[HubRef]:

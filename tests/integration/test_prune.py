@@ -19,7 +19,8 @@ from schemas.sources import HubRef
 from tests.commands import Command, Said, run
 from tests.hub_server import HubServer
 from tests.model_files import write_safetensors
-from tests.stack import Stack
+from tests.stack import PATIENCE_S, Stack
+from tests.terminals import on_a_terminal, read_until
 from workers.sources.base import never, no_progress
 from workers.sources.hub import Hub
 
@@ -103,6 +104,18 @@ def test_it_asks_before_it_removes(stack: Stack, model_hub: HubServer) -> None:
         assert (said.status, "There is nobody to ask: give --yes, or --dry-run" in said.stderr) == (2, True)
     assert prune(stack, "--older-than", "soon", "--yes").status == 2
     assert folder_of(stack, ref).exists()
+
+
+def test_what_is_named_while_it_asks_stays(stack: Stack, model_hub: HubServer) -> None:
+    old, wanted = (fetched(model_hub, stack, name) for name in ("old", "wanted"))
+    words = ("models", "prune", "--older-than", "0m")
+    with on_a_terminal(*words, environ={**os.environ, **stack.settings.environ()}) as (process, terminal):
+        read_until(terminal, "Remove 2 downloads of")
+        CatalogStore(stack.redis).add("mine", Added({**ENGINE, "source": source(wanted)}))
+        os.write(terminal, b"y\n")
+        read_until(terminal, "removed 1 downloads of")
+        assert process.wait(PATIENCE_S) == 0
+    assert (folder_of(stack, old).exists(), folder_of(stack, wanted).exists()) == (False, True)
 
 
 def test_nothing_is_removed_where_it_can_not_be_told_what_is_in_use(stack: Stack, model_hub: HubServer) -> None:
