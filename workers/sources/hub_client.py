@@ -38,6 +38,8 @@ LOG_IN = "run `hf auth login` where this node runs, or start it with HF_TOKEN"
 _PASSING = (408, 425, 429)
 #: An answer that is no file: the longest, and how long it may take. A list of 100,000 files has some 25 MB.
 MOST_BYTES, LONGEST_S = 32 << 20, 120.0
+#: What is read of an error.
+ERROR_BYTES, ERROR_S = 1 << 16, 5.0
 #: Marks a request for a file, whose length and pace are known to who reads it.
 _FILE = "headrace.file"
 
@@ -190,32 +192,38 @@ def _session() -> httpx2.Client:
 
 
 def _bound(response: httpx2.Response) -> None:
-    """Raises: httpx2.DecodingError for an answer that would be unpacked: its length says nothing."""
-    if response.is_success and _FILE in response.request.extensions:
-        return
-    if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
-        raise httpx2.DecodingError(f"its answer is packed ({coding[:20]}), though that was not asked for")
-    response.stream = _Bounded(cast(httpx2.SyncByteStream, response.stream))
+    """Of an error the beginning is read. Raises: httpx2.DecodingError for what would be unpacked, without bounds."""
+    body = cast(httpx2.SyncByteStream, response.stream)
+    if not response.is_success:
+        response.stream = _Bounded(body, ERROR_BYTES, ERROR_S, is_error=True)
+    elif _FILE not in response.request.extensions:
+        if (coding := response.headers.get("Content-Encoding", "identity")) != "identity":
+            raise httpx2.DecodingError(f"its answer is packed ({coding[:20]}), though that was not asked for")
+        response.stream = _Bounded(body, MOST_BYTES, LONGEST_S, is_error=False)
 
 
+@dataclass
 class _Bounded(httpx2.SyncByteStream):
-    """A body up to MOST_BYTES and LONGEST_S. Iterating raises: httpx2.DecodingError, httpx2.ReadTimeout."""
+    """A body that ends at a size and a time. Iterating raises: httpx2.DecodingError, unless it is that of an error."""
 
-    def __init__(self, body: httpx2.SyncByteStream) -> None:
-        self._body = body
+    body: httpx2.SyncByteStream
+    most_bytes: int
+    longest_s: float
+    is_error: bool
 
     def __iter__(self) -> Iterator[bytes]:
-        until, brought = time.monotonic() + LONGEST_S, 0
-        for chunk in self._body:
+        until, brought = time.monotonic() + self.longest_s, 0
+        for chunk in self.body:
             brought += len(chunk)
-            if brought > MOST_BYTES:
-                raise httpx2.DecodingError(f"its answer has more than {MOST_BYTES >> 20} MiB")
-            if time.monotonic() > until:
-                raise httpx2.ReadTimeout(f"its answer takes more than {LONGEST_S:.0f} s")
+            if brought > self.most_bytes or time.monotonic() > until:
+                if self.is_error:
+                    return
+                most = f"{self.most_bytes >> 20} MiB, or takes more than {self.longest_s:.0f} s"
+                raise httpx2.DecodingError(f"its answer has more than {most}")
             yield chunk
 
     def close(self) -> None:
-        self._body.close()
+        self.body.close()
 
 
 def _files(info: ModelInfo) -> list[RemoteFile]:
