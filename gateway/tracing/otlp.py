@@ -20,6 +20,8 @@ from gateway.tracing.spans import Attributes, Span
 
 #: Who makes the spans.
 SCOPE = InstrumentationScope("headrace", own_version())
+#: Variables that name what makes a session, which has credentials.
+NAMES_A_SESSION = [f"OTEL_PYTHON_EXPORTER_OTLP_HTTP_{word}CREDENTIAL_PROVIDER" for word in ("", "TRACES_")]
 #: The last time that OTLP can represent, in ns.
 _MAX_NS = 2**64 - 1
 
@@ -41,7 +43,12 @@ class OtlpExporter:
 
 
 def sender() -> OTLPSpanExporter:
-    """What sends spans. It reads no body of an answer: nothing in it is used, and it may have no end."""
+    """What sends spans. It reads no body of an answer: nothing in it is used, and it may have no end.
+
+    A session that the environment names is used as it is.
+    """
+    if any(map(os.environ.get, NAMES_A_SESSION)):
+        return OTLPSpanExporter()
     session = requests.Session()
     session.hooks["response"] = [_unread]
     return OTLPSpanExporter(session=session)
