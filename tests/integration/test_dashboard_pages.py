@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -116,6 +117,26 @@ def test_a_key_without_the_scope_is_told_so(browser: Browser, stack: Stack) -> N
     _, secret = Credentials(stack.redis).create("guest")
     with dashboard(browser, f"{stack.url}/llm/", key=secret) as page:
         expect(page.get_by_text("This page needs a key with the scope deploy; yours has inference.")).to_be_visible()
+
+
+MARKUP = "<img src=x onerror=document.body.id='marked'>"
+
+
+@pytest.mark.parametrize(
+    "place", ["keys", "jobs", "deployments", "playground", "overview", "jobs/{}", "jobs?model={}", "{}"]
+)
+def test_markup_is_a_text_like_any_other(browser: Browser, stack: Stack, place: str) -> None:
+    """In names, in messages, and in an address that somebody has sent."""
+    Credentials(stack.redis).create(MARKUP)
+    with dashboard(browser, f"{stack.url}/llm/#/{place.format(quote(MARKUP))}") as page:
+        if place == "playground":
+            page.get_by_role("combobox", name="Model", exact=True).select_option("fake")
+            ask(page, MARKUP)
+        if place in ("keys", "playground", "jobs/{}"):
+            expect(page.get_by_text(MARKUP).first).to_be_visible()
+        expect(page.locator("main")).not_to_be_empty()
+        assert page.locator("img[onerror], img[src=x]").count() == 0
+        expect(page.locator("body")).not_to_have_id("marked")
 
 
 def test_who_is_revoked_has_to_sign_in_again(browser: Browser, stack: Stack) -> None:
