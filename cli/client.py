@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
 from gateway.errors import HeadraceError
 
-#: How long the client tries to resume a broken stream.
-RECONNECT_S = 60.0
+T = TypeVar("T")
+
+#: How long a server that is away is waited for, and the pause between two tries.
+RECONNECT_S, AGAIN_S = 60.0, 1.0
 #: Items of one page.
 PAGE = 200
 
@@ -136,6 +138,22 @@ def pages(
         if not page["next_cursor"]:
             return
         cursor = {"cursor": page["next_cursor"]}
+
+
+def patiently(ask: Callable[[], T]) -> T:
+    """What is answered, also by a server that is away for a while.
+
+    Raises: ServerError; httpx.TransportError if it stays away.
+    """
+    deadline = 0.0
+    while True:
+        try:
+            return ask()
+        except (httpx.TransportError, ServerAway):
+            deadline = deadline or time.monotonic() + RECONNECT_S
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(AGAIN_S)
 
 
 def raise_for_error(response: httpx.Response) -> None:

@@ -83,9 +83,8 @@ def unreachable(error: httpx.TransportError) -> str:
     while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        return (
-            f"The server at {error.request.url.copy_with(path='')} does not answer: {error}. Is 'headrace up' running?"
-        )
+        base = error.request.url.copy_with(path="", query=None)
+        return f"The server at {base} does not answer: {error}. Is 'headrace up' running?"
     return (
         f"The certificate of {error.request.url.host} is not trusted: {cause.verify_message}. Name its CA's file in "
         "HEADRACE_CA_FILE; the development CA is tls/ca.pem in the server's data folder ('headrace cert')."

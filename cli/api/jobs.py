@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import chain, islice
 from typing import Any
 
@@ -14,7 +15,7 @@ import httpx
 
 from cli.api.connection import connect, key_option, url_option
 from cli.api.numbers import seconds_of
-from cli.client import RECONNECT_S, ServerAway, pages
+from cli.client import pages, patiently
 from gateway.settings import Settings
 from schemas.jobs import STATUSES
 
@@ -75,22 +76,19 @@ def changes(client: httpx.Client, query: Mapping[str, str], shown: list[Job]) ->
 
     Raises: ServerError; httpx.TransportError if it stays away.
     """
-    deadline = 0.0
     while True:
         time.sleep(LOOK_S)
         known = {job["job_id"]: job["status"] for job in shown}
         # Whatever changes is as old as the oldest that goes on, or younger than all that are known.
         oldest = min((job["created_at"] for job in shown if job["status"] in _OPEN), default="")
         since = oldest or max((job["created_at"] for job in shown), default="")
-        try:
-            shown = list(pages(client, "/jobs", "jobs", {**query, "since": since} if since else query))[::-1]
-        except (httpx.TransportError, ServerAway):
-            deadline = deadline or time.monotonic() + RECONNECT_S
-            if time.monotonic() > deadline:
-                raise
-            continue
-        deadline = 0.0
+        since_then = {**query, "since": since} if since else query
+        shown = patiently(partial(_all, client, since_then))[::-1]
         yield from (job for job in shown if known.get(job["job_id"]) != job["status"])
+
+
+def _all(client: httpx.Client, query: Mapping[str, str]) -> list[Job]:
+    return list(pages(client, "/jobs", "jobs", query))
 
 
 def _since(text: str) -> str:

@@ -73,8 +73,9 @@ def drain(
     said: set[str] = set()
     with connect(settings, url, key) as client:
         path, device = _path(client, place)
+        asked = {**device, "force": str(force).lower()}
         while True:
-            answer = _data(client.post(f"{path}/drain", params={**device, "force": str(force).lower()}))
+            answer = api.patiently(lambda: _data(client.post(f"{path}/drain", params=asked)))
             here = [one for one in answer["node"]["replicas"] if one["device"] == device.get("device", one["device"])]
             if not as_json:
                 for move in answer["models"]:
@@ -200,7 +201,7 @@ def _described(move: dict[str, Any]) -> str:
         "ending": "ends here",
         "staying": "stays",
     }[move["outcome"]]
-    why = f": {move['reason']}" if move["reason"] else ""
+    why = f": {move['reason']}" if move["reason"] and move["outcome"] != "moving" else ""
     return f"{move['model_id']}: {what}{why}"
 
 

@@ -155,8 +155,11 @@ class Nodes:
             self._redis.hset(keys.node(name), mapping=cast("dict[Any, Any]", values))
         return self.get(name)
 
-    def hold(self, place: Place, hold: NodeState | None) -> Node:
-        """Let it take no new replicas, or, with None, let it take some again. Idempotent. Raises: NotFound."""
+    def hold(self, place: Place, hold: NodeState | None) -> bool:
+        """Let it take no new replicas, or, with None, let it take some again. Returns whether that is a change.
+
+        Raises: NotFound.
+        """
         devices = [one.device for one in self.get(place.node).devices]
         if place.device and place.device not in devices:
             known = ", ".join(devices) or "none"
@@ -164,11 +167,12 @@ class Nodes:
                 f"Node {place.node!r} has no device {place.device!r}; it has: {known}.", reason="device_not_found"
             )
         name, field_name = keys.node(place.node), f"{_HOLD}{place.device}" if place.device else "hold"
+        before = self._redis.hget(name, field_name)
         if hold is None:
             self._redis.hdel(name, field_name)
         else:
             self._redis.hset(name, field_name, hold.value)
-        return self.get(place.node)
+        return before != (hold and hold.value)
 
     def is_held(self, place: Place) -> bool:
         """Whether a device takes no new replicas, because of itself or of its node."""

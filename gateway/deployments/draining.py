@@ -25,8 +25,13 @@ class Move:
     model_id: str
     outcome: str
     deployment_id: str | None = None
-    #: Why they do not move.
+    #: Why they do not move, or move already.
     reason: str | None = None
+
+    @property
+    def begins(self) -> bool:
+        """Whether it is this pass that moves or ends them."""
+        return self.outcome == "ending" or (self.outcome == "moving" and not self.reason)
 
 
 class Draining:
@@ -45,24 +50,25 @@ class Draining:
 
         Raises: NotFound, PermissionDenied.
         """
-        self._nodes.hold(place, NodeState.DRAINING)
+        is_new = self._nodes.hold(place, NodeState.DRAINING)
         specs = self._on(place, self._desired.all())
         self._desired.drop([spec for spec in specs if spec.state == SpecState.FAILED])
         models = sorted({spec.model for spec in specs if spec.state != SpecState.FAILED})
         moves = [self._move(model, place, key=key, force=force) for model in models]
-        outcomes = {move.model_id: move.outcome for move in moves}
-        self._deployments.audit.note(key, "node.drain", str(place), models=outcomes, force=force)
+        if is_new or any(move.begins for move in moves):  # else somebody waits, and asks again and again
+            outcomes = {move.model_id: move.outcome for move in moves}
+            self._deployments.audit.note(key, "node.drain", str(place), models=outcomes, force=force)
         return moves
 
     def cordon(self, place: Place, *, key: KeyRecord) -> None:
         """Let a node or a device take no new replicas; those that it has stay. Raises: NotFound."""
-        self._nodes.hold(place, NodeState.CORDONED)
-        self._deployments.audit.note(key, "node.cordon", str(place))
+        if self._nodes.hold(place, NodeState.CORDONED):
+            self._deployments.audit.note(key, "node.cordon", str(place))
 
     def uncordon(self, place: Place, *, key: KeyRecord) -> None:
         """Let a node or a device take new replicas again, also after a drain. Raises: NotFound."""
-        self._nodes.hold(place, None)
-        self._deployments.audit.note(key, "node.uncordon", str(place))
+        if self._nodes.hold(place, None):
+            self._deployments.audit.note(key, "node.uncordon", str(place))
 
     def forget(self, name: str, *, key: KeyRecord) -> list[str]:
         """Remove all that is known of a node that is gone, its admission, and the replicas that it should have had.

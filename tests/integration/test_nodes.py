@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -183,10 +185,37 @@ def test_a_drained_node_is_empty_and_no_request_has_failed(stack: Stack, client:
         assert "n1: empty, and takes no new replicas" in drained.stdout
         assert state(client, "n1") == "cordoned"
         assert nodes_of(client, "moved") == ["n2", "n2"]
+        noted = [one["action"] for one in data(client.get("/audit", params={"limit": 2}))["entries"]]
+        assert noted == ["node.drain", "model.deploy"], "it is asked for again and again, and noted once"
         for stream in streams:
             assert stream.join().error is None
             assert stream.finish_reason == "length"
         assert headrace(stack, "nodes", "uncordon", "n1").returncode == 0
+        client.delete("/models/local/moved")
+        eventually(lambda: nodes_of(client, "moved") == [], "it is unloaded")
+
+
+@pytest.mark.parametrize("victim", ["web", "redis", "agent-n2"])
+def test_a_drain_goes_on_whoever_is_away_for_a_while(stack: Stack, client: httpx.Client, victim: str) -> None:
+    with second_node(stack), ThreadPoolExecutor(1) as pool:
+        assert ended(client, deploy(client, "moved", target_nodes=["n1", "n2"]))["status"] == "completed"
+        streams = [chat(stack, model="moved", max_tokens=250) for _ in range(8)]
+        eventually(lambda: all(len(stream.ids) > 5 for stream in streams), "all run")
+        draining = pool.submit(headrace, stack, "drain", "n1")
+        eventually(lambda: state(client, "n1") != "ready", "it has begun")
+        stack.kill(victim)
+        time.sleep(1)  # the command asks twice a second
+        if victim == "redis":
+            stack.start_redis()
+        else:
+            stack.start(victim, settings=replace(stack.settings, node="n2") if victim == "agent-n2" else None)
+        drained = draining.result()
+        assert drained.returncode == 0, drained.stderr
+        assert len(re.findall(r"moves elsewhere \(deployment [^)]*\)$", drained.stdout, re.MULTILINE)) == 1
+        assert nodes_of(client, "moved") == ["n2", "n2"]
+        for stream in streams:
+            assert (stream.join().error, stream.finish_reason) == (None, "length")
+        headrace(stack, "undrain", "n1")
         client.delete("/models/local/moved")
         eventually(lambda: nodes_of(client, "moved") == [], "it is unloaded")
 

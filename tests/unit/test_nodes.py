@@ -62,9 +62,9 @@ def test_operators_labels_are_over_those_of_the_settings_and_hide_them(nodes: No
 def test_a_held_node_gets_nothing_until_it_is_released(nodes: Nodes) -> None:
     nodes.note(HERE)
     other = replace(HERE, node="n2")
-    nodes.hold(Place("n1"), NodeState.DRAINING)
+    assert [nodes.hold(Place("n1"), NodeState.DRAINING) for _ in range(2)] == [True, False]
     assert nodes.open_devices([HERE, other]) == ([other], {"n1": "draining"})
-    nodes.hold(Place("n1"), None)
+    assert [nodes.hold(Place("n1"), None) for _ in range(2)] == [True, False]
     assert nodes.open_devices([HERE, other])[1] == {}
 
 
@@ -72,7 +72,8 @@ def test_a_held_device_leaves_the_others_of_its_node(nodes: Nodes) -> None:
     other = replace(HERE, device="cpu1")
     nodes.note(HERE)
     nodes.note(other)
-    held = nodes.hold(Place("n1", "cpu1"), NodeState.DRAINING)
+    assert nodes.hold(Place("n1", "cpu1"), NodeState.DRAINING)
+    held = nodes.get("n1")
     assert (held.hold, held.held("cpu0"), held.held("cpu1")) == ("", "", "draining")
     assert held.device_state("cpu1", alive=True, in_use=False) is NodeState.CORDONED
     nodes.note(replace(other, seen_ms=9_000))
